@@ -1,0 +1,64 @@
+"""A bucket: one quota of a provider, as the calls of all workers draw on it.
+
+Each dimension is a GCRA (generic cell rate algorithm, ITU-T I.371): one number, the theoretical arrival time
+(TAT), tells how far ahead of the clock the calls admitted so far have run. A call of cost c fits at time t
+when TAT + c/rate - capacity <= t; it then moves TAT to max(TAT, t) + c/rate. Refill is continuous, nothing
+is ever counted twice or forgotten at a window's edge, and the answer "when" costs nothing.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Final, Literal
+
+from limits.errors import InvalidQuota
+
+PERIODS: Final = {"rpm": 60, "tpm": 60, "itpm": 60, "otpm": 60, "rpd": 86_400, "tpd": 86_400}
+"""Seconds over which each dimension's limit is counted: requests, tokens, input and output tokens."""
+
+LARGEST: Final = 2**53
+"""Lua's numbers are doubles: integers are exact below this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The limits of one bucket, as configured. None: unlimited.
+
+    `burst` is how many seconds of the rate may go out at once. "auto" learns it, between 1 s and 60 s, from
+    the provider's headers and its 429s. It governs the per-minute dimensions; a day's quota may be used at
+    any pace. `headroom` is the part of each limit that is used: clocks differ and requests overtake each
+    other. `urgent_share` is the part of the quota (and of the calls in flight) kept for urgent work while
+    there is any.
+    """
+
+    rpm: int | None = None
+    tpm: int | None = None
+    itpm: int | None = None
+    otpm: int | None = None
+    rpd: int | None = None
+    tpd: int | None = None
+    concurrency: int | None = None
+    burst: float | Literal["auto"] = "auto"
+    headroom: float = 0.97
+    urgent_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in {"burst", "headroom", "urgent_share"} or value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < LARGEST:
+                raise InvalidQuota(f"{field.name} = {value!r}: expected a whole number of at least 1.")
+        if self.burst != "auto" and not 0 < self.burst <= PERIODS["rpm"]:
+            raise InvalidQuota(f'burst = {self.burst!r}: expected "auto" or seconds, above 0 and up to 60.')
+        if not 0 < self.headroom <= 1:
+            raise InvalidQuota(
+                f"headroom = {self.headroom!r}: expected a part of the limit, above 0 and up to 1."
+            )
+        if not 0 <= self.urgent_share < 1:
+            raise InvalidQuota(
+                f"urgent_share = {self.urgent_share!r}: expected a part of the quota, below 1."
+            )
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The limit of each dimension that has one, concurrency aside."""
+        return {name: limit for name in PERIODS if (limit := getattr(self, name)) is not None}

@@ -1,0 +1,353 @@
+"""Sending calls to the server: `Server` one at a time, `AsyncServer` a whole event loop's in one write.
+
+`AsyncServer` gathers every call made within one turn of the loop, writes them together on one connection, and
+matches the replies in order: with a hundred jobs in flight a call costs a hundredth of a round trip.
+Scripts may be repeated, so when the connection breaks, whatever has no answer is sent again until its
+deadline passes.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from redis.asyncio.connection import Connection, UnixDomainSocketConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    MasterDownError,
+    NoPermissionError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+
+from limits.errors import ScriptError, ServerUnavailable, ServerUnsuitable
+from limits.scripts import Call
+
+if TYPE_CHECKING:
+    import redis
+
+T = TypeVar("T")
+Argument = str | bytes | int | float
+
+_PASSING: Final = (BusyLoadingError, MasterDownError, ReadOnlyError, TryAgainError)
+"""Answers of a server that is starting, failing over or catching up: the same call succeeds later."""
+
+_OLDEST: Final = {"redis": 7, "valkey": 8}
+
+
+class Server:
+    """Calls over a `redis.Redis`, which must not decode responses. For code that may block."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self.client = client
+
+    def run(self, call: Call[T]) -> T:
+        """The call's result. ServerUnavailable if the server does not answer, ScriptError if it refuses."""
+        try:
+            reply = self._evaluate("EVALSHA", call.script.sha, call)
+        except NoScriptError:
+            reply = self._evaluate("EVAL", call.script.source, call)
+        return call.parse(reply)
+
+    def run_many(self, calls: Sequence[Call[T]]) -> list[T]:
+        """The results of several calls, sent in one pipeline; they are not one step."""
+        pipeline: Any = self.client.pipeline(transaction=False)
+        for call in calls:
+            pipeline.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+        try:
+            replies: list[Any] = pipeline.execute(raise_on_error=False)
+        except (RedisConnectionError, RedisTimeoutError, *_PASSING) as error:
+            raise ServerUnavailable(f"The Redis server gave no answer: {error}.") from error
+        results: list[T] = []
+        for reply, call in zip(replies, calls, strict=True):
+            if isinstance(reply, NoScriptError):
+                results.append(self.run(call))
+            elif isinstance(reply, Exception):
+                raise _told(reply, call.script.name) from reply
+            else:
+                results.append(call.parse(reply))
+        return results
+
+    def _evaluate(self, command: str, script: str, call: Call[T]) -> Any:
+        client: Any = self.client
+        try:
+            return client.execute_command(command, script, len(call.keys), *call.keys, *call.args)
+        except NoScriptError:
+            raise
+        except (RedisConnectionError, RedisTimeoutError, *_PASSING) as error:
+            raise ServerUnavailable(f"The Redis server gave no answer: {error}.") from error
+        except ResponseError as error:
+            raise _told(error, call.script.name) from error
+
+
+class _Pending:
+    """A command that waits for its reply."""
+
+    __slots__ = ("call", "command", "deadline", "future")
+
+    def __init__(
+        self,
+        command: tuple[Argument, ...],
+        call: Call[Any] | None,
+        deadline: float,
+        future: "asyncio.Future[Any]",
+    ) -> None:
+        self.command = command
+        self.call = call
+        self.deadline = deadline
+        self.future = future
+
+
+class AsyncServer:
+    """Calls from one event loop over one connection, gathered into as few writes as possible.
+
+    `url` is any that redis-py takes: redis://, rediss://, unix://, with user and password. `timeout` is how
+    many seconds a call may take, reconnects included; `most_pending` how many calls may wait before `run`
+    holds back. It connects when first used, and again whenever the connection breaks.
+    """
+
+    def __init__(self, url: str, *, timeout: float = 10.0, most_pending: int = 10_000) -> None:
+        options = dict(parse_url(url))
+        kind: Any = options.pop("connection_class", None)
+        if kind is None:
+            kind = UnixDomainSocketConnection if "path" in options else Connection
+        options.setdefault("socket_connect_timeout", 5.0)
+        # Replies as scripts give them; retries are ours.
+        no_retries: Any = Retry(NoBackoff(), 0)
+        options |= {"protocol": 2, "retry": no_retries}
+        self._make_connection: Callable[[], Any] = lambda: kind(**options)
+        self._timeout = timeout
+        self._most_pending = most_pending
+        self._waiting: deque[_Pending] = deque()  # not written yet
+        self._written: deque[_Pending] = deque()  # written, in the order of their replies
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def run(self, call: Call[T], deadline: float | None = None) -> T:
+        """The call's result. `deadline` in seconds from now, else `timeout`.
+
+        ServerUnavailable if there is no answer by then, ScriptError if the server refuses.
+        """
+        script = call.script
+        command = ("EVALSHA", script.sha, len(call.keys), *call.keys, *call.args)
+        return call.parse(await self._submit(command, call, deadline))
+
+    async def execute(self, *command: Argument, deadline: float | None = None) -> Any:
+        """A plain command's reply, as bytes. If the connection breaks it may be sent twice, and must bear
+        that.
+        """
+        return await self._submit(command, None, deadline)
+
+    async def aclose(self) -> None:
+        """Close the connection; calls without an answer fail with ServerUnavailable."""
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        self._fail(ServerUnavailable("The connection to Redis was closed."))
+
+    async def _submit(
+        self, command: tuple[Argument, ...], call: Call[Any] | None, deadline: float | None
+    ) -> Any:
+        ends = time.monotonic() + (self._timeout if deadline is None else deadline)
+        if len(self._waiting) + len(self._written) >= self._most_pending:
+            await self._hold_back(ends)
+        if self._closed:
+            raise ServerUnavailable("The connection to Redis was closed.")
+        pending = _Pending(command, call, ends, asyncio.get_running_loop().create_future())
+        self._waiting.append(pending)
+        self._wake.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._serve(), name="limits-connection")
+        return await pending.future
+
+    async def _hold_back(self, ends: float) -> None:
+        while len(self._waiting) + len(self._written) >= self._most_pending:
+            self._room.clear()
+            try:
+                await asyncio.wait_for(self._room.wait(), max(0.0, ends - time.monotonic()))
+            except TimeoutError:
+                raise ServerUnavailable(
+                    f"{self._most_pending} calls to Redis are waiting already, and none was answered in time."
+                ) from None
+
+    async def _serve(self) -> None:
+        """Keep a connection and answer calls over it, until closed."""
+        attempt = 0
+        while True:
+            connection = self._make_connection()
+            try:
+                await self._connect(connection)
+                attempt = 0
+                await self._exchange(connection)
+            except (RedisError, OSError) as error:
+                attempt += 1
+                reason = f"The Redis server gave no answer: {error}."
+            finally:
+                with contextlib.suppress(Exception):
+                    await connection.disconnect(nowait=True)
+            self._waiting.extendleft(reversed(self._written))
+            self._written.clear()
+            await self._back_off(attempt, reason)
+
+    async def _connect(self, connection: Any) -> None:
+        connecting = asyncio.create_task(connection.connect())
+        try:
+            while not (await asyncio.wait({connecting}, timeout=0.1))[0]:
+                self._fail_overdue(time.monotonic(), "The Redis server accepts no connection.")
+            connecting.result()
+        finally:
+            connecting.cancel()
+
+    async def _back_off(self, attempt: int, reason: str) -> None:
+        """Wait before the next connection, failing calls whose deadline passes meanwhile."""
+        ends = time.monotonic() + min(1.0, 0.02 * 2 ** min(attempt, 6)) * (0.5 + random.random())
+        while True:
+            now = time.monotonic()
+            self._fail_overdue(now, reason)
+            if now >= ends:
+                return
+            await asyncio.sleep(min(0.1, ends - now))
+
+    async def _exchange(self, connection: Any) -> None:
+        writer = asyncio.create_task(self._write(connection))
+        reader = asyncio.create_task(self._read(connection))
+        watch = asyncio.create_task(self._watch())
+        tasks = (writer, reader, watch)
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _write(self, connection: Any) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if not self._waiting:
+                continue
+            batch = [pending for pending in self._waiting if not pending.future.done()]
+            self._waiting.clear()
+            self._written.extend(batch)
+            packed = connection.pack_commands([pending.command for pending in batch])
+            await connection.send_packed_command(packed, check_health=False)
+
+    async def _read(self, connection: Any) -> None:
+        while True:
+            try:
+                reply = await connection.read_response(disable_decoding=True, disconnect_on_error=False)
+            except ResponseError as error:
+                reply = error
+            self._take(reply)
+
+    async def _watch(self) -> None:
+        """A server that accepts calls and does not answer them is as good as gone."""
+        while True:
+            await asyncio.sleep(0.25)
+            now = time.monotonic()
+            if self._written and self._written[0].deadline <= now:
+                raise RedisTimeoutError("no reply before the deadline")
+
+    def _take(self, reply: Any) -> None:
+        pending = self._written.popleft()
+        if not self._room.is_set():
+            self._room.set()
+        if isinstance(reply, Exception):
+            if isinstance(reply, NoScriptError) and pending.call is not None:
+                source = pending.call.script.source
+                self._again(pending, ("EVAL", source, *pending.command[2:]))
+                return
+            if isinstance(reply, _PASSING):
+                self._written.appendleft(pending)
+                raise reply
+        if pending.future.done():
+            return
+        if isinstance(reply, Exception):
+            name = pending.call.script.name if pending.call else str(pending.command[0])
+            pending.future.set_exception(_told(reply, name))
+        else:
+            pending.future.set_result(reply)
+
+    def _again(self, pending: _Pending, command: tuple[Argument, ...]) -> None:
+        pending.command = command
+        self._waiting.append(pending)
+        self._wake.set()
+
+    def _fail_overdue(self, now: float, reason: str) -> None:
+        kept: deque[_Pending] = deque()
+        for pending in self._waiting:
+            if pending.future.done():
+                continue
+            if pending.deadline <= now:
+                pending.future.set_exception(ServerUnavailable(reason))
+            else:
+                kept.append(pending)
+        self._waiting = kept
+        self._wake.set()
+        self._room.set()
+
+    def _fail(self, error: ServerUnavailable) -> None:
+        for pending in (*self._written, *self._waiting):
+            if not pending.future.done():
+                pending.future.set_exception(error)
+        self._written.clear()
+        self._waiting.clear()
+        self._room.set()
+
+
+def _told(error: Exception, name: str) -> Exception:
+    """The server's refusal as one of our errors."""
+    if isinstance(error, NoPermissionError):
+        return ServerUnsuitable(
+            f"The Redis user may not do what {name} needs: {error}.",
+            next_step="Grant it ~{namespace}:* and +@scripting +@read +@write +@fast.",
+        )
+    return ScriptError(f"{name}: {error}.")
+
+
+def check_server(client: "redis.Redis") -> None:
+    """Raise ServerUnsuitable unless the server is Redis >= 7 or Valkey >= 8 and never evicts keys.
+
+    ServerUnavailable if it does not answer.
+    """
+    try:
+        info: dict[str, Any] = client.info()
+    except NoPermissionError as error:
+        raise ServerUnsuitable(
+            "The Redis user may not run INFO, so the server's version and eviction policy cannot be checked.",
+            next_step="Grant it +info.",
+        ) from error
+    except (RedisConnectionError, RedisTimeoutError) as error:
+        raise ServerUnavailable(f"The Redis server gave no answer: {error}.") from error
+    name = "valkey" if info.get("server_name") == "valkey" else "redis"
+    version = str(info.get("valkey_version" if name == "valkey" else "redis_version", "0"))
+    if int(version.partition(".")[0]) < _OLDEST[name]:
+        raise ServerUnsuitable(f"{name} {version} is too old: Overnight needs Redis 7 or Valkey 8.")
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise ServerUnsuitable(
+            f"maxmemory-policy is {policy}: short of memory, the server would forget what was spent.",
+            next_step="Set `maxmemory-policy noeviction`.",
+        )

@@ -1,0 +1,249 @@
+"""What a call costs in each dimension of a quota: when it is admitted, and once its usage is known.
+
+Providers count the same call differently: some charge `max_tokens` when a request arrives and give nothing
+back, others count what was generated. A `Profile` holds one provider's rule as data; `admission`,
+`settlement`, `refused` and `UNSENT` turn it into whole units a dimension. All of it is arithmetic on
+integers: no clock, no I/O.
+
+A settlement may be above what was reserved: that is debt, which later admissions wait for. It is below it
+only where the provider gives unused tokens back.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+#: Output tokens reserved for a call of which nothing is known yet, where the provider counts what is
+#: generated: our choice. The first settlements of a model replace it by what its answers really have.
+UNKNOWN_OUTPUT = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call, as the provider reported them afterwards.
+
+    `input` counts all input tokens; `cached` and `cache_write` are the parts of it that were read from and
+    written to the provider's prompt cache, and `cache_write_1h` is the part of `cache_write` that is kept for
+    an hour, which costs more. `output` counts all generated tokens, reasoning included.
+    """
+
+    input: int = 0
+    cached: int = 0
+    cache_write: int = 0
+    output: int = 0
+    cache_write_1h: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Tokens of one call before it is made.
+
+    `input` is what is expected and paces the quota; `input_ceiling` and `output_ceiling` are never exceeded
+    and are what a budget holds. `max_tokens` is what the request itself says, None if it says nothing; then
+    `output_ceiling` is the model's maximum. Both cover every answer asked for (`n`, `best_of`). `output` is
+    the expected number of generated tokens, None where no answer of the model has been seen. `counted` is
+    `input` before it was corrected by what the model really counts, 0 where nothing can be learnt from it.
+    `media` says that the prompt holds more than text, which some models charge more for.
+    """
+
+    input: int
+    input_ceiling: int
+    output_ceiling: int
+    max_tokens: int | None = None
+    requests: int = 1
+    output: int | None = None
+    counted: int = 0
+    media: bool = False
+
+
+class Costs(NamedTuple):
+    """Whole units of each dimension: requests for `rpm` and `rpd`, tokens for the others."""
+
+    rpm: int = 0
+    tpm: int = 0
+    itpm: int = 0
+    otpm: int = 0
+    rpd: int = 0
+    tpd: int = 0
+
+
+#: A call that was never sent: everything that was reserved for it goes back.
+UNSENT = Costs()
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How one provider counts.
+
+    `tokens` is what `tpm` and `tpd` count of a call: the larger of input and output, their sum, or the input
+    alone. `reserves` is the output that is charged on arrival: `stated` (the request's `max_tokens`; without
+    it nothing, or a forecast where output counts in the end), `ceiling` (the model's maximum without it) or
+    `expected` (the provider counts what is generated, so a forecast is reserved). `refunds` says whether
+    unused tokens come back when the call ends, `cached` whether tokens read from the prompt cache count then,
+    `burn` how many tokens of quota one generated token takes.
+    """
+
+    name: str
+    tokens: Literal["larger", "sum", "input"]
+    reserves: Literal["stated", "ceiling", "expected"]
+    refunds: bool
+    cached: bool = True
+    burn: int = 1
+    source: str = ""
+
+    @property
+    def elastic(self) -> frozenset[str]:
+        """Dimensions in which no single call is too large for the limit.
+
+        The provider does not look at the size of an answer before it is generated. A forecast above the
+        limit is reserved as the limit, and the settlement brings the rest.
+        """
+        return _ELASTIC if self.reserves == "expected" else _RIGID
+
+
+_ELASTIC = frozenset({"otpm"})
+_RIGID: frozenset[str] = frozenset()
+
+#: Why a forecast and not `max_tokens` where a provider counts what is generated: batch jobs state a
+#: `max_tokens` several times their answers' length, and reserving it would leave that share of the quota
+#: idle for as long as each call runs. A forecast from the model's own answers is right on the average; what
+#: one call has above it becomes debt, what another has below it goes back.
+PROFILES: Mapping[str, Profile] = MappingProxyType(
+    {
+        profile.name: profile
+        for profile in (
+            Profile(
+                "openai",
+                tokens="larger",
+                reserves="stated",
+                refunds=False,
+                source="platform.openai.com/docs/guides/rate-limits: the larger of max_tokens and an "
+                "estimate from the request's characters; unsuccessful requests count. Cached prompts count "
+                "(guides/prompt-caching)",
+            ),
+            Profile(
+                "azure",
+                tokens="sum",
+                reserves="stated",
+                refunds=False,
+                source="learn.microsoft.com/azure/ai-foundry/openai/how-to/quota: when a request arrives, an "
+                "estimate from the prompt, max_tokens and best_of is added",
+            ),
+            Profile(
+                "anthropic",
+                tokens="sum",
+                reserves="expected",
+                refunds=True,
+                cached=False,
+                source="docs.claude.com/en/api/rate-limits: input is estimated at the start and corrected; "
+                "cache reads do not count on most models; output counts as it is generated and max_tokens "
+                "does not factor in",
+            ),
+            Profile(
+                "bedrock",
+                tokens="sum",
+                reserves="ceiling",
+                refunds=True,
+                cached=False,
+                source="docs.aws.amazon.com/bedrock/latest/userguide/quotas-token-burndown.html: input, "
+                "cache and max_tokens (or the model's maximum) are deducted at the start; input + cache "
+                "writes + output x burndown rate remain deducted at the end",
+            ),
+            Profile(
+                "gemini",
+                tokens="input",
+                reserves="expected",
+                refunds=True,
+                source="ai.google.dev/gemini-api/docs/rate-limits: requests and input tokens",
+            ),
+            Profile(
+                "groq",
+                tokens="sum",
+                reserves="stated",
+                refunds=True,
+                cached=False,
+                source="console.groq.com/docs/rate-limits: cached tokens do not count. Inferred from the "
+                "`Requested` of its refusals: prompt + max_tokens count on arrival",
+            ),
+            Profile(
+                "plain",
+                tokens="sum",
+                reserves="expected",
+                refunds=True,
+                source="our choice where a provider tells nothing: input and output as they turn out",
+            ),
+        )
+    }
+)
+
+#: Bedrock's Claude models whose output burns five tokens of quota each: 3.7 and everything since
+#: (docs.aws.amazon.com/bedrock/latest/userguide/quotas-token-burndown.html).
+_BURNS_FIVE = re.compile(r"claude-(?:3-7-|(?:[a-z]+-)?(?:[4-9]|\d{2,})(?!\d))")
+
+
+@lru_cache(maxsize=4096)
+def profile(counting: str, model: str = "") -> Profile:
+    """The rule called `counting`, as it applies to `model`; ValueError names the rules that there are."""
+    found = PROFILES.get(counting)
+    if found is None:
+        raise ValueError(f"counting must be one of {', '.join(PROFILES)}: got {counting!r}")
+    if counting == "bedrock" and _BURNS_FIVE.search(model):
+        return replace(found, burn=5)
+    return found
+
+
+def admission(profile: Profile, estimate: Estimate) -> Costs:
+    """What to reserve before the call. Also what to leave charged when no answer came (a timeout, a lost
+    connection): the provider may well have counted it.
+    """
+    # A provider deducts its reservation without the burn rate, which applies to what was generated.
+    return _costs(profile, estimate.requests, estimate.input, _reserved_output(profile, estimate))
+
+
+def settlement(profile: Profile, estimate: Estimate, usage: Usage) -> Costs:
+    """What the call has cost, now that the provider has reported its tokens.
+
+    Where nothing is refunded, that is never less than what was reserved; a call that turned out larger than
+    its request had said is counted as it turned out.
+    """
+    taken = usage.input if profile.cached else max(usage.input - usage.cached, 0)
+    true = _costs(profile, estimate.requests, taken, usage.output * profile.burn)
+    if profile.refunds:
+        return true
+    return Costs(*map(max, true, admission(profile, estimate)))
+
+
+def refused(profile: Profile, estimate: Estimate) -> Costs:
+    """What the call has cost when the provider answered with an error and no usage.
+
+    The request counts everywhere: OpenAI says that unsuccessful ones do, and of the others none says that
+    they do not. Tokens come back where unused ones do, since nothing was generated.
+    """
+    if profile.refunds:
+        return Costs(rpm=estimate.requests, rpd=estimate.requests)
+    return admission(profile, estimate)
+
+
+def _reserved_output(profile: Profile, estimate: Estimate) -> int:
+    if profile.reserves != "expected":
+        if estimate.max_tokens is not None:
+            return estimate.max_tokens
+        if profile.reserves == "ceiling":
+            return estimate.output_ceiling
+        if not profile.refunds:
+            return 0
+    forecast = UNKNOWN_OUTPUT if estimate.output is None else estimate.output
+    return min(forecast, estimate.output_ceiling)
+
+
+def _costs(profile: Profile, requests: int, taken: int, generated: int) -> Costs:
+    if profile.tokens == "larger":
+        tokens = max(taken, generated)
+    elif profile.tokens == "sum":
+        tokens = taken + generated
+    else:
+        tokens = taken
+    return Costs(requests, tokens, taken, generated, requests, tokens)

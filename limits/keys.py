@@ -1,0 +1,128 @@
+"""Every Redis key of Overnight: type, unit, lifetime, owner.
+
+All keys of a namespace begin with `{namespace}:`. The braces are Redis Cluster's hash tag: one namespace is
+one slot, so a script may touch any of its keys, also those that it derives from a reservation it reads. An
+ACL that confines Overnight grants `~{namespace}:*`.
+
+The Lua scripts build the same names (lua/lib/prelude.lua); `tests/unit/limits/test_keys.py` compares the two.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one namespace."""
+
+    namespace: str
+
+    def __post_init__(self) -> None:
+        if not self.namespace or not self.namespace.isprintable() or set(self.namespace) & set("{} "):
+            msg = f"namespace {self.namespace!r}: expected printable text without braces or spaces"
+            raise ValueError(msg)
+
+    @property
+    def prefix(self) -> str:
+        """What every key of the namespace begins with."""
+        return "{" + self.namespace + "}:"
+
+    @property
+    def clock(self) -> str:
+        """String, µs since the epoch: the latest time a script has seen. A day. Owner: limits/lua."""
+        return self.prefix + "clock"
+
+    @property
+    def leases(self) -> str:
+        """Sorted set of reservation ids by the µs at which their lease ends. 8 days. Owner: limits/lua."""
+        return self.prefix + "leases"
+
+    def reservation(self, reservation_id: str) -> str:
+        """String, MessagePack: an open reservation, or what became of it.
+
+        While open: its lease and a day; then a day if swept, half a minute if settled. Owner: limits/lua.
+        """
+        return f"{self.prefix}reservation:{reservation_id}"
+
+    def bucket(self, bucket_id: str) -> str:
+        """String, MessagePack: levels (µs), learned burst (s), calls in flight. 8 days. Owner: limits/lua."""
+        return f"{self.prefix}bucket:{bucket_id}"
+
+    def circuit(self, circuit_id: str) -> str:
+        """String, MessagePack: a circuit and its retry budget. A day; 90 set by hand. Owner: limits/lua."""
+        return f"{self.prefix}circuit:{circuit_id}"
+
+    def latch(self, account: str) -> str:
+        """String: why nothing is sent to this account. 90 days, or until cleared. Owner: limits/lua."""
+        return f"{self.prefix}latch:{account}"
+
+    def budget(self, subject: str, window: str) -> str:
+        """String, MessagePack: n$ spent and held in one window of a budget. 400 days. Owner: limits/lua."""
+        return f"{self.prefix}budget:{subject}:{window}"
+
+    def ledger(self, day: int) -> str:
+        """Hash, row -> MessagePack of columns (tokens, n$, counts): one UTC day since 1970-01-01.
+
+        400 days. Owner: limits/lua.
+        """
+        return f"{self.prefix}ledger:{day}"
+
+    def batch(self, batch_id: str) -> str:
+        """Hash: a batch's record (tasks/batch.py). While it runs, then 30 days. Owner: tasks/store.py."""
+        return f"{self.prefix}batch:{batch_id}"
+
+    @property
+    def batches(self) -> str:
+        """Sorted set of batch ids by the second of their submission. Owner: tasks/store.py."""
+        return self.prefix + "batches"
+
+    def done(self, batch_id: str) -> str:
+        """Bitmap, a bit a line of the input: the jobs that succeeded. As its batch. Owner: tasks/store.py."""
+        return f"{self.prefix}batch:{batch_id}:done"
+
+    def failed(self, batch_id: str) -> str:
+        """Bitmap, a bit a line of the input: the jobs that failed. As its batch. Owner: tasks/store.py."""
+        return f"{self.prefix}batch:{batch_id}:failed"
+
+    def job_leases(self, batch_id: str) -> str:
+        """Sorted set of the lines in flight by the µs at which their lease ends. Until the batch ends.
+
+        Owner: tasks/store.py.
+        """
+        return f"{self.prefix}batch:{batch_id}:leases"
+
+    def job_owners(self, batch_id: str) -> str:
+        """Hash, line -> the delivery that holds its lease. Until the batch ends. Owner: tasks/store.py."""
+        return f"{self.prefix}batch:{batch_id}:owners"
+
+    def results(self, batch_id: str) -> str:
+        """Stream of results that are not in a file yet. Until the batch ends. Owner: tasks/store.py."""
+        return f"{self.prefix}batch:{batch_id}:results"
+
+    def job(self, task_id: str) -> str:
+        """Hash: lease and answer of a job without a batch. A day. Owner: tasks/store.py."""
+        return f"{self.prefix}job:{task_id}"
+
+    @property
+    def ticks(self) -> str:
+        """Sorted set of the ticks of live batches by the µs at which they are due. Owner: tasks/ticks.py."""
+        return self.prefix + "ticks"
+
+    @property
+    def queues(self) -> str:
+        """Set of the workflow queues that workers follow. Owner: workers/queues.py."""
+        return self.prefix + "queues"
+
+    @property
+    def queue_scan(self) -> str:
+        """String: somebody has just looked for queues of stock producers. Seconds. Owner: workers/queues.py."""
+        return self.prefix + "queue_scan"
+
+    @property
+    def token_ratios(self) -> str:
+        """Hash: sums of counted and real tokens a model. 30 days. Owner: workers/tokens.py."""
+        return self.prefix + "token_ratios"
+
+    @property
+    def prices(self) -> str:
+        """Hash, provider/model -> JSON of its rates. 30 days. Owner: workers/prices.py."""
+        return self.prefix + "prices"

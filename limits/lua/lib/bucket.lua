@@ -1,0 +1,292 @@
+-- A bucket's levels: when a call fits, what it takes, what it gives back, and what the provider tells of it.
+--
+-- bucket = {
+--   pause      no call goes out before (us)            throttled  when the last 429 was learnt of (us)
+--   strikes    429s in a row that told no wait         shift      by how much all booked calls were postponed, ever (us)
+--   last       latest time given to a call (us)        hint       when the next denied call is to come back (us)
+--   flight     reservations open                       gap, done  mean time between ends, and the last end (us)
+--   urgent     when urgent work last asked (us)        lane       when the urgent lane is free again (us)
+--   dims       a table of the fields below for each dimension
+-- }
+
+local TAT = 1        -- theoretical arrival time: how far the admitted calls have run (us)
+local RETURNED = 2   -- us of the rate given back by settlements, ever
+local ADMITTED = 3   -- units admitted, ever
+local BURST = 4      -- learned burst (s)
+local GROWN = 5      -- when growth was last looked at (us)
+local PRESSED = 6    -- when a call was last denied for this dimension (us)
+local HOLD = 7       -- the burst does not grow before (us)
+local HOLDS = 8      -- how often it has fallen back
+local SEEN = 9       -- when the request with the newest header left (us)
+local TOLD = 10      -- the limit that headers told, 0 if none
+local LIMIT = 11     -- the limit configured
+local HEADROOM = 12  -- the part of it that is used
+local FIXED = 13     -- the burst configured (s), 0 for "auto"
+local BOOKED = 14    -- what admitted calls that have not left yet take up of TAT (us)
+
+local MINUTE = 60 * SECOND
+local PERIOD = { rpm = MINUTE, tpm = MINUTE, itpm = MINUTE, otpm = MINUTE, rpd = DAY, tpd = DAY }
+local BUCKET_LIFE = 8 * DAY
+local URGENT_MEMORY = 60 * SECOND  -- how long urgent work keeps its share after it last asked
+local HINT_SPAN = 300 * SECOND     -- denied calls are strung out over at most this
+local FIRST_HOLD = 60 * SECOND     -- a burst that fell back stays for this, then twice, four times ... as long
+local LONGEST_HOLD = 3600 * SECOND
+local HEADERS_FRESH = 300 * SECOND -- headers older than this say nothing about how to grow
+
+local function read_bucket(blob)
+  return unpacked(blob) or { pause = 0, throttled = 0, strikes = 0, shift = 0, last = 0, hint = 0, flight = 0,
+    gap = SECOND / 4, done = 0, urgent = 0, lane = 0, dims = {} }
+end
+
+local function save_bucket(id, bucket) save(bucket_key(id), bucket, BUCKET_LIFE) end
+
+-- The state of one dimension under the quota as configured now.
+local function dimension(bucket, quota, name, limit)
+  local dim = bucket.dims[name]
+  if not dim then
+    dim = { 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, limit, quota.headroom, quota.burst, 0 }
+    bucket.dims[name] = dim
+  end
+  dim[LIMIT], dim[HEADROOM], dim[FIXED] = limit, quota.headroom, quota.burst
+  return dim
+end
+
+-- Microseconds that one unit takes to refill, under the lower of the configured and the told limit.
+local function interval(dim, name)
+  local limit = dim[LIMIT]
+  if dim[TOLD] > 0 and dim[TOLD] < limit then limit = dim[TOLD] end
+  return PERIOD[name] / (limit * dim[HEADROOM])
+end
+
+-- How much may go out at once, as time of the rate (us). A day's quota may be used at any pace.
+local function capacity(dim, name)
+  if PERIOD[name] == DAY then return DAY end
+  return (dim[FIXED] > 0 and dim[FIXED] or dim[BURST]) * SECOND
+end
+
+-- Whether batch work has to leave urgent work its share.
+local function reserved(bucket, now) return bucket.urgent > 0 and now - bucket.urgent < URGENT_MEMORY end
+
+-- The earliest time at which a charge fits, what it waits for, and when it would fit behind all booked calls.
+-- Urgent work goes before those that have not left yet, at the rate of its share. Changes nothing.
+local function earliest(bucket, charge, now, urgent)
+  local behind, ahead, why = now, now, ''
+  local quota = charge.quota
+  local part = (not urgent and reserved(bucket, now)) and 1 - quota.urgent_share or 1
+  for name, limit in pairs(quota.limits) do
+    local cost = charge.costs[name] or 0
+    if cost > 0 then
+      local dim = dimension(bucket, quota, name, limit)
+      local width = cost * interval(dim, name)
+      local fits = math.ceil(dim[TAT] + width - math.max(capacity(dim, name) * part, width))
+      if fits > behind then behind, why = fits, name end
+      if urgent then ahead = math.max(ahead, math.ceil(fits - dim[BOOKED])) end
+    end
+  end
+  local at = behind
+  if urgent then at = math.min(behind, math.max(ahead, math.ceil(bucket.lane))) end
+  if bucket.pause > at then at, why = bucket.pause, 'pause' end
+  return at, why, behind
+end
+
+-- Whether a call more would exceed the calls in flight.
+local function crowded(bucket, quota, now, urgent)
+  local limit = quota.concurrency
+  if limit == 0 then return false end
+  if not urgent and limit > 1 and reserved(bucket, now) then
+    limit = limit - math.max(1, math.floor(limit * quota.urgent_share))
+  end
+  return bucket.flight >= limit
+end
+
+-- The room that booked calls must make for a charge at time `at` (us): what it takes up where it would not fit
+-- behind them.
+local function way(bucket, charge, at)
+  local room = 0
+  for name, limit in pairs(charge.quota.limits) do
+    local dim = dimension(bucket, charge.quota, name, limit)
+    local width = (charge.costs[name] or 0) * interval(dim, name)
+    if dim[TAT] + width - math.max(capacity(dim, name), width) > at then room = math.max(room, width) end
+  end
+  return room
+end
+
+-- A learned burst grows while calls have to wait for it: fast where headers tell what is left, else slowly
+-- enough that the first 429 is noticed a few calls after the provider's burst is passed.
+local function grow(dim, name, now, wanted)
+  local elapsed = math.min(now - dim[GROWN], SECOND) / SECOND
+  dim[GROWN] = now
+  if dim[FIXED] > 0 or PERIOD[name] == DAY or now < dim[HOLD] then return end
+  if not wanted and now - dim[PRESSED] > SECOND then return end
+  local told = dim[SEEN] > 0 and now - dim[SEEN] < HEADERS_FRESH and dim[TOLD] <= dim[LIMIT]
+  local speed = told and math.max(1, 0.7 * dim[BURST]) or math.max(0.3, 0.087 * dim[BURST])
+  dim[BURST] = math.min(60, dim[BURST] + elapsed * speed)
+end
+
+-- Takes a charge at time `at`, `behind` which other calls may be booked; `held`: it does not leave at once.
+-- Returns what the reservation keeps of it:
+-- { bucket, shift, ordered, dims = { name = { cost, us a unit, end of its stretch of the rate, units admitted,
+--   us booked } } }. The end is kept as if nothing had ever been given back, so later returns move it by their sum.
+local function take(bucket, charge, at, behind, why, held, now)
+  local part = { bucket = charge.bucket, ordered = at >= bucket.last, dims = {} }
+  local jump = 0
+  if at < behind then
+    -- All booked calls make way by the room that this one takes.
+    jump = way(bucket, charge, at)
+    bucket.shift = bucket.shift + jump
+    bucket.last = bucket.last + jump
+    bucket.lane = at + jump / math.max(charge.quota.urgent_share, 0.01)
+  end
+  for name, limit in pairs(charge.quota.limits) do
+    local cost = charge.costs[name] or 0
+    local dim = dimension(bucket, charge.quota, name, limit)
+    local each = interval(dim, name)
+    local width = cost * each
+    if cost > 0 then
+      grow(dim, name, now, why == name)
+      dim[ADMITTED] = dim[ADMITTED] + cost
+    end
+    if dim[TAT] > at then
+      dim[TAT] = dim[TAT] + math.max(width, jump)
+    elseif cost > 0 then
+      dim[TAT] = at + width
+    end
+    if held then dim[BOOKED] = dim[BOOKED] + width end
+    part.dims[name] = { cost, each, dim[TAT] + dim[RETURNED], dim[ADMITTED], held and width or 0 }
+  end
+  part.shift = bucket.shift
+  bucket.last = math.max(bucket.last, at)
+  bucket.flight = bucket.flight + 1
+  return part
+end
+
+-- A booked call leaves, or gives its place up.
+local function unbook(bucket, part)
+  for name, mine in pairs(part.dims) do
+    local dim = bucket.dims[name]
+    if dim then dim[BOOKED] = math.max(0, dim[BOOKED] - mine[5]) end
+    mine[5] = 0
+  end
+end
+
+-- When a denied call is to come back, so that those denied before it come first and no two at once: one step
+-- after the one before, where a step is what the call takes up in the dimension that it waits for.
+local function come_back(bucket, charge, at, why, ask, now)
+  local step = 0
+  if why == 'concurrency' then
+    step, at = bucket.gap, now + bucket.gap
+  end
+  for name, limit in pairs(charge.quota.limits) do
+    if name == why or (why == 'pause' and PERIOD[name] == MINUTE) then
+      local dim = dimension(bucket, charge.quota, name, limit)
+      step = math.max(step, (charge.costs[name] or 0) * interval(dim, name))
+      if name == why then dim[PRESSED] = now end
+    end
+  end
+  local first = math.max(at - ask.max_wait / 2, now)
+  local back = math.max(first, bucket.hint)
+  if back > first + HINT_SPAN then return first + ask.jitter * HINT_SPAN end
+  bucket.hint = back + step
+  return back
+end
+
+-- A booked call was postponed with all others; moves its stretch along. Returns by how much (us).
+local function follow(bucket, part)
+  local moved = bucket.shift - part.shift
+  part.shift = bucket.shift
+  for _, mine in pairs(part.dims) do mine[3] = mine[3] + moved end
+  return moved
+end
+
+-- Replaces what a call had reserved by what it used. Only that part of its stretch of the rate which still lies
+-- ahead can be given back: the past has refilled the bucket already, and would refill it twice.
+local function correct(bucket, part, used, now)
+  for name, mine in pairs(part.dims) do
+    local dim = bucket.dims[name]
+    local over = (used[name] or mine[1]) - mine[1]
+    if dim and over > 0 then
+      dim[TAT] = math.max(dim[TAT], now) + over * mine[2]
+      dim[ADMITTED] = dim[ADMITTED] + over
+    elseif dim and over < 0 then
+      local ahead = math.max(0, mine[3] - dim[RETURNED] - now)
+      local back = math.min(-over * mine[2], ahead)
+      dim[TAT] = dim[TAT] - back
+      dim[RETURNED] = dim[RETURNED] + back
+    end
+    mine[1] = mine[1] + over
+  end
+end
+
+-- A call is no longer in flight.
+local function land(bucket, now)
+  bucket.flight = math.max(0, bucket.flight - 1)
+  local gap = math.min(now - bucket.done, MINUTE)
+  if bucket.done > 0 then bucket.gap = bucket.gap * 0.9 + gap * 0.1 end
+  bucket.done = now
+end
+
+-- Takes over what headers told: { name = { limit, remaining } }, -1 for what they did not.
+-- `sent`: when that request left; `part`: its reservation's share of this bucket, nil if not known.
+-- A level below ours is always believed: someone else uses the key. One above ours only where the burst is
+-- learned, the limit told is no higher than the one configured, and all that was admitted since is known.
+local function observe(bucket, levels, sent, part, now)
+  for name, told in pairs(levels) do
+    local dim = bucket.dims[name]
+    local limit, remaining = told[1], told[2]
+    if dim and sent >= dim[SEEN] and (limit > 0 or remaining >= 0) then
+      dim[SEEN] = sent
+      if limit > 0 then dim[TOLD] = limit end
+      if remaining >= 0 then
+        local total = limit > 0 and limit or dim[LIMIT]
+        local mine = part and part.dims[name]
+        local since = mine and dim[ADMITTED] - mine[4] or 0
+        local each = interval(dim, name)
+        -- In units of the provider: what it says is used, and what it has not seen yet.
+        local used = math.max(0, total - remaining) + since
+        local level = sent + used * PERIOD[name] / (total * dim[HEADROOM]) - (PERIOD[name] - capacity(dim, name))
+        if dim[TOLD] > dim[LIMIT] then
+          -- The key is allowed more than we may use of it: only what is left can bind us.
+          level = now + capacity(dim, name) - math.max(0, remaining - since) * each
+        end
+        if level > dim[TAT] then
+          dim[TAT] = level
+        elseif dim[FIXED] == 0 and dim[TOLD] <= dim[LIMIT] and mine and part.ordered and sent > bucket.throttled then
+          dim[RETURNED] = dim[RETURNED] + dim[TAT] - level
+          dim[TAT] = level
+        end
+      end
+    end
+  end
+end
+
+-- A 429: nobody's call leaves before the wait is over; those booked are postponed with their order and spacing.
+-- `sent`: when the refused request left. What left before the last 429 was learnt of belongs to the same event;
+-- a new one means that the bucket was fuller than we believed.
+local function throttle(bucket, told, sent, now)
+  local fresh = sent > bucket.throttled
+  local wait = told.retry_after
+  if wait < 0 then
+    wait = math.min(MINUTE, SECOND * 2 ^ math.min(bucket.strikes, 6))
+    if fresh then bucket.strikes = bucket.strikes + 1 end
+  end
+  local ends = now + wait
+  local moved = ends - math.max(bucket.pause, now)
+  if moved > 0 then
+    bucket.pause = ends
+    bucket.shift = bucket.shift + moved
+    bucket.last = bucket.last + moved
+  end
+  for name, dim in pairs(bucket.dims) do
+    if moved > 0 then dim[TAT] = dim[TAT] + moved end
+    if PERIOD[name] == MINUTE and (told.dimension == '' or told.dimension == name) then
+      if fresh and dim[FIXED] == 0 then
+        dim[BURST] = math.max(1, dim[BURST] / 2)
+        dim[HOLD] = now + math.min(LONGEST_HOLD, FIRST_HOLD * 2 ^ math.min(dim[HOLDS], 10))
+        dim[HOLDS] = dim[HOLDS] + 1
+      end
+      -- After the wait the provider has room for the rate, not for a burst.
+      dim[TAT] = math.max(dim[TAT], bucket.pause + capacity(dim, name) + dim[BOOKED])
+    end
+  end
+  if fresh then bucket.throttled = now end
+end

@@ -1,0 +1,102 @@
+-- A circuit and the retry budget of its traffic. limits/circuit.py tells what the settings mean.
+--
+-- circuit = { state, till (us), streak, generation, probe (a reservation's id), probe_till (us), proved, by_hand,
+--             slots = { { slot number, calls, failures }, ... }, retries, earned (us) }
+
+local SLOTS = 10
+local CIRCUIT_LIFE = DAY
+local BY_HAND_LIFE = 90 * DAY
+
+local function read_circuit(blob)
+  return unpacked(blob) or { state = 'closed', till = 0, streak = 0, generation = 0, probe = '', probe_till = 0,
+    proved = 0, by_hand = false, slots = {}, earned = 0 }
+end
+
+local function save_circuit(id, circuit)
+  save(circuit_key(id), circuit, circuit.by_hand and BY_HAND_LIFE or CIRCUIT_LIFE)
+end
+
+-- Whether a call may pass, whether it would be the probe, and how long to wait if not (us).
+local function passes(circuit, now)
+  if circuit.state == 'closed' then return true, false, 0 end
+  if circuit.by_hand then return false, false, 30 * SECOND end
+  if circuit.state == 'open' and now < circuit.till then return false, false, circuit.till - now end
+  if circuit.probe ~= '' and now < circuit.probe_till then
+    return false, false, math.min(circuit.probe_till - now, 2 * SECOND)
+  end
+  return true, true, 0
+end
+
+-- Sends a probe out, in a generation of its own: results of calls before it, or of a probe that went missing,
+-- say nothing about now.
+local function probe(circuit, id, till)
+  circuit.state = 'half-open'
+  circuit.generation = circuit.generation + 1
+  circuit.probe, circuit.probe_till = id, till
+end
+
+local function open(circuit, settings, jitter, now)
+  local cooldown = math.min(settings.longest_cooldown, settings.cooldown * 2 ^ math.min(circuit.streak, 30))
+  circuit.state = 'open'
+  circuit.till = now + math.ceil(cooldown * (0.8 + 0.4 * jitter) * SECOND)
+  circuit.streak = circuit.streak + 1
+  circuit.generation = circuit.generation + 1
+  circuit.probe, circuit.probe_till, circuit.proved, circuit.slots = '', 0, 0, {}
+end
+
+-- Retries that may be made now.
+local function retries(circuit, settings, now)
+  local saved = circuit.retries or settings.most_retries
+  local since = (now - circuit.earned) / SECOND
+  return math.min(settings.most_retries, saved + since * settings.retries_per_second)
+end
+
+local function spend_retry(circuit, settings, now)
+  circuit.retries = retries(circuit, settings, now) - 1
+  circuit.earned = now
+end
+
+-- Counts a call's end. Returns 1 if that opened the circuit.
+local function record(circuit, settings, reservation, id, outcome, jitter, now)
+  circuit.retries = math.min(settings.most_retries, retries(circuit, settings, now) + settings.retries_per_call)
+  circuit.earned = now
+  if reservation.generation ~= circuit.generation or circuit.by_hand then return 0 end
+  if circuit.state == 'half-open' then
+    if circuit.probe ~= id then return 0 end
+    circuit.probe, circuit.probe_till = '', 0
+    if outcome == 'failure' then
+      open(circuit, settings, jitter, now)
+      return 1
+    elseif outcome == 'ok' then
+      circuit.proved = circuit.proved + 1
+      if circuit.proved >= settings.probes then
+        circuit.state, circuit.proved, circuit.slots = 'closed', 0, {}
+        circuit.generation = circuit.generation + 1
+        circuit.streak = math.max(0, circuit.streak - 1)
+      end
+    end
+    return 0
+  end
+  if circuit.state ~= 'closed' or outcome == 'neutral' then return 0 end
+  local slot = math.floor(now / (settings.window * SECOND / SLOTS))
+  local kept, calls, failures, current = {}, 0, 0, nil
+  for _, each in ipairs(circuit.slots) do
+    if each[1] > slot - SLOTS then
+      kept[#kept + 1] = each
+      calls, failures = calls + each[2], failures + each[3]
+      if each[1] == slot then current = each end
+    end
+  end
+  if not current then
+    current = { slot, 0, 0 }
+    kept[#kept + 1] = current
+  end
+  local failed = outcome == 'failure' and 1 or 0
+  current[2], current[3] = current[2] + 1, current[3] + failed
+  circuit.slots = kept
+  if failed == 1 and calls + 1 >= settings.volume and failures + 1 >= settings.ratio * (calls + 1) then
+    open(circuit, settings, jitter, now)
+    return 1
+  end
+  return 0
+end

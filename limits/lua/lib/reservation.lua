@@ -1,0 +1,84 @@
+-- Reservations and the end of their leases.
+--
+-- reservation = { owner, state, at (us), till (us), sent (us), candidate, circuit, account, generation, probe,
+--                 parts (see take), budgets (keys), amount (n$), row, day }
+-- state: 'held' -> 'sent' -> 'settled', or once the lease has ended 'expired' (was never sent: all is given back)
+-- or 'presumed' (was sent: the money counts as spent until the truth is told).
+
+local SETTLED_LIFE = 30 * SECOND   -- how long a repeated settle is known as such
+local SWEPT_LIFE = DAY             -- how long a swept reservation can still be corrected
+local NOTHING = setmetatable({}, { __index = function() return 0 end })
+
+local function is_open(reservation)
+  return reservation ~= nil and (reservation.state == 'held' or reservation.state == 'sent')
+end
+
+local function save_reservation(id, reservation, now)
+  save(reservation_key(id), reservation, reservation.till - now + DAY)
+end
+
+-- (Re)starts the lease.
+local function lease(id, till)
+  redis.call('ZADD', LEASES, integer(till), id)
+  redis.call('PEXPIRE', LEASES, integer(BUCKET_LIFE / 1000))
+end
+
+local function read_buckets(parts)
+  if #parts == 0 then return {} end
+  local names = {}
+  for i, part in ipairs(parts) do names[i] = bucket_key(part.bucket) end
+  return redis.call('MGET', unpack(names))
+end
+
+-- A probe that ended without a verdict makes way for the next one.
+local function withdraw_probe(id, reservation)
+  if not reservation.probe then return end
+  local blob = redis.call('GET', circuit_key(reservation.circuit))
+  local circuit = read_circuit(blob)
+  if blob and circuit.probe == id then
+    circuit.probe, circuit.probe_till = '', 0
+    save_circuit(reservation.circuit, circuit)
+  end
+end
+
+-- Ends a reservation whose lease is over.
+local function expire(id, reservation, now)
+  local was_sent = reservation.state == 'sent'
+  local blobs = read_buckets(reservation.parts)
+  for i, part in ipairs(reservation.parts) do
+    local bucket = read_bucket(blobs[i])
+    if not was_sent then
+      follow(bucket, part)
+      unbook(bucket, part)
+      correct(bucket, part, NOTHING, now)
+    end
+    land(bucket, now)
+    save_bucket(part.bucket, bucket)
+  end
+  withdraw_probe(id, reservation)
+  local amount = reservation.amount
+  move_money(reservation.budgets, -amount, was_sent and amount or 0)
+  if was_sent then
+    reservation.day = math.floor(now / DAY)
+    enter(reservation.day, reservation.row, { presumed_cost = amount, presumed = 1 })
+  else
+    reservation.amount = 0
+  end
+  reservation.state = was_sent and 'presumed' or 'expired'
+  save(reservation_key(id), reservation, SWEPT_LIFE)
+  redis.call('ZREM', LEASES, id)
+end
+
+-- Ends at most `most` reservations whose lease is over; returns how many.
+local function sweep(most, now)
+  local due = redis.call('ZRANGE', LEASES, '-inf', integer(now), 'BYSCORE', 'LIMIT', 0, most)
+  for _, id in ipairs(due) do
+    local reservation = unpacked(redis.call('GET', reservation_key(id)))
+    if is_open(reservation) then
+      expire(id, reservation, now)
+    else
+      redis.call('ZREM', LEASES, id)
+    end
+  end
+  return #due
+end

@@ -1,0 +1,78 @@
+-- Settling, for this package's settle.lua and for scripts of other packages that end a job in one step:
+--
+--     --@include limits/lua/lib/settle.lua
+--     local now = clock(ARGV[1])                                -- '0', or a test's time in us
+--     local verdict, opened = settle(now, cjson.decode(ARGV[2]))  -- ARGV[2]: limits.admission.settlement_json(...)
+--
+-- KEYS[1] must be the namespace's clock key (limits.keys.Keys.clock); all other keys follow from it.
+-- Returns the verdict of limits.admission.Settled, and 1 if the settlement opened the circuit.
+
+--@include limits/lua/lib/prelude.lua
+--@include limits/lua/lib/bucket.lua
+--@include limits/lua/lib/circuit.lua
+--@include limits/lua/lib/budget.lua
+--@include limits/lua/lib/reservation.lua
+
+-- The 429s of a settlement, by bucket.
+local function by_bucket(throttles)
+  local found = {}
+  for _, told in ipairs(throttles) do found[told.bucket] = told end
+  return found
+end
+
+local function settle(now, report)
+  local id = report.id
+  local key = reservation_key(id)
+  local reservation = unpacked(redis.call('GET', key))
+  if not reservation or reservation.owner ~= report.owner then return 'unknown', 0 end
+  if reservation.state == 'settled' then return 'repeated', 0 end
+
+  local in_time = is_open(reservation)
+  local sent = reservation.sent > 0 and reservation.sent or reservation.at
+  local throttles = by_bucket(report.throttles)
+  local blobs = read_buckets(reservation.parts)
+  for i, part in ipairs(reservation.parts) do
+    local bucket = read_bucket(blobs[i])
+    if reservation.state == 'held' then
+      follow(bucket, part)
+      unbook(bucket, part)
+    end
+    if report.costs then correct(bucket, part, report.costs[i] or NOTHING, now) end
+    if in_time then land(bucket, now) end
+    local levels = report.levels[part.bucket]
+    if levels then observe(bucket, levels, sent, part, now) end
+    local told = throttles[part.bucket]
+    if told then
+      throttle(bucket, told, sent, now)
+    elseif report.outcome == 'ok' and sent > bucket.throttled then
+      bucket.strikes = 0
+    end
+    save_bucket(part.bucket, bucket)
+  end
+
+  local opened = 0
+  if report.outcome == 'neutral' then
+    withdraw_probe(id, reservation)
+  else
+    local circuit = read_circuit(redis.call('GET', circuit_key(reservation.circuit)))
+    opened = record(circuit, report.circuit, reservation, id, report.outcome, report.jitter, now)
+    save_circuit(reservation.circuit, circuit)
+  end
+
+  local columns = report.columns
+  if report.amount > 0 then columns[report.failed and 'failed_cost' or 'cost'] = report.amount end
+  if in_time then
+    move_money(reservation.budgets, -reservation.amount, report.amount)
+  else
+    -- The sweep has counted reservation.amount as spent: nothing if the call had not been sent.
+    move_money(reservation.budgets, 0, report.amount - reservation.amount)
+    if reservation.state == 'presumed' then
+      enter(reservation.day, reservation.row, { presumed_cost = -reservation.amount, presumed = -1 })
+    end
+  end
+  enter(math.floor(now / DAY), reservation.row, columns)
+
+  save(key, { owner = reservation.owner, state = 'settled' }, SETTLED_LIFE)
+  redis.call('ZREM', LEASES, id)
+  return in_time and 'settled' or 'corrected', opened
+end

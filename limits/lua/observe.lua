@@ -1,0 +1,15 @@
+-- Takes over levels that headers told outside of a settlement.
+-- Guarantee: such a level can only lower ours; an older request's header changes nothing.
+-- KEYS  1 the clock
+-- ARGV  1 the time in us, 0: the server's   2 JSON: bucket, levels { dimension = [limit, remaining], -1: not told },
+--       sent_at (us)
+-- Returns nothing
+--@include limits/lua/lib/settle.lua
+local now = clock(ARGV[1])
+local told = cjson.decode(ARGV[2])
+local blob = redis.call('GET', bucket_key(told.bucket))
+if not blob then return false end
+local bucket = read_bucket(blob)
+observe(bucket, told.levels, told.sent_at, nil, now)
+save_bucket(told.bucket, bucket)
+return false

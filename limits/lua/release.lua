@@ -1,0 +1,11 @@
+-- Gives a reservation back whole: its request never left, or provably never reached the provider.
+-- Guarantee: one step; again changes nothing; the ledger sees nothing of it.
+-- KEYS  1 the clock
+-- ARGV  1 the time in us, 0: the server's   2 JSON: id, owner
+-- Returns { verdict, 0 }
+--@include limits/lua/lib/settle.lua
+local report = cjson.decode(ARGV[2])
+report.amount, report.costs, report.columns, report.levels, report.throttles = 0, {}, {}, {}, {}
+report.outcome = 'neutral'
+local verdict, opened = settle(clock(ARGV[1]), report)
+return { verdict, opened }

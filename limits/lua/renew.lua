@@ -1,0 +1,20 @@
+-- Prolongs reservations.
+-- Guarantee: a lease only ever grows; a reservation that has ended, or has another owner, is told and left alone.
+-- KEYS  1 the clock
+-- ARGV  1 the time in us, 0: the server's   2 JSON: ids, owner, lease (us from now)
+-- Returns the ids that were lost
+--@include limits/lua/lib/settle.lua
+local now = clock(ARGV[1])
+local ask = cjson.decode(ARGV[2])
+local lost = {}
+for _, id in ipairs(ask.ids) do
+  local reservation = unpacked(redis.call('GET', reservation_key(id)))
+  if is_open(reservation) and reservation.owner == ask.owner then
+    reservation.till = math.max(reservation.till, now + ask.lease)
+    save_reservation(id, reservation, now)
+    lease(id, reservation.till)
+  else
+    lost[#lost + 1] = id
+  end
+end
+return lost

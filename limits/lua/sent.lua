@@ -1,0 +1,46 @@
+-- Marks a reservation as sent, right before the request leaves; or tells why it may not leave (yet).
+-- Guarantee: nothing leaves before its time, during a pause, to an open circuit or to a latched account.
+-- KEYS  1 the clock
+-- ARGV  1 the time in us, 0: the server's   2 JSON: id, owner
+-- Returns { verdict, wait (us), reason }
+--@include limits/lua/lib/settle.lua
+local now = clock(ARGV[1])
+local ask = cjson.decode(ARGV[2])
+local id = ask.id
+local reservation = unpacked(redis.call('GET', reservation_key(id)))
+if not reservation or reservation.owner ~= ask.owner or reservation.state == 'settled' then
+  return { 'unknown', 0, '' }
+end
+if reservation.state == 'sent' then return { 'go', 0, '' } end
+if reservation.state == 'held' and reservation.till <= now then expire(id, reservation, now) end
+if reservation.state ~= 'held' then return { 'swept', 0, '' } end
+
+local told = redis.call('MGET', latch_key(reservation.account), circuit_key(reservation.circuit))
+if told[1] then return { 'revoked', 0, 'latch' } end
+local circuit = read_circuit(told[2])
+if circuit.state ~= 'closed' and circuit.probe ~= id then return { 'revoked', 0, 'circuit' } end
+
+local moved, pause = 0, 0
+local buckets = {}
+for i, blob in ipairs(read_buckets(reservation.parts)) do
+  buckets[i] = read_bucket(blob)
+  moved = math.max(moved, follow(buckets[i], reservation.parts[i]))
+  pause = math.max(pause, buckets[i].pause)
+end
+local at = math.max(reservation.at + moved, pause)
+if at > now then
+  local later = at - reservation.at
+  if later > 0 then
+    reservation.at, reservation.till = at, reservation.till + later
+    save_reservation(id, reservation, now)
+    lease(id, reservation.till)
+  end
+  return { 'wait', math.ceil(at - now), pause > now and 'pause' or '' }
+end
+reservation.state, reservation.sent = 'sent', now
+for i, part in ipairs(reservation.parts) do
+  unbook(buckets[i], part)
+  save_bucket(part.bucket, buckets[i])
+end
+save_reservation(id, reservation, now)
+return { 'go', 0, '' }

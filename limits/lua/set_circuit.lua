@@ -1,0 +1,16 @@
+-- Holds a circuit open or closed by hand, or lets it work by itself again.
+-- Guarantee: a new generation begins: calls that are under way change nothing.
+-- KEYS  1 the clock
+-- ARGV  1 the time in us, 0: the server's   2 JSON: circuit, state (open | closed | auto)
+-- Returns nothing
+--@include limits/lua/lib/settle.lua
+clock(ARGV[1])
+local ask = cjson.decode(ARGV[2])
+local circuit = read_circuit(redis.call('GET', circuit_key(ask.circuit)))
+circuit.by_hand = ask.state ~= 'auto'
+circuit.state = ask.state == 'open' and 'open' or 'closed'
+circuit.generation = circuit.generation + 1
+circuit.till, circuit.streak, circuit.probe, circuit.probe_till, circuit.proved = 0, 0, '', 0, 0
+circuit.slots = {}
+save_circuit(ask.circuit, circuit)
+return false

@@ -1,0 +1,144 @@
+"""What `overnight limits` and `overnight costs` show: every level, pause, circuit, latch and budget as of
+now.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import orjson
+
+from limits.admission import budget_json, call, quota_json
+from limits.bucket import Quota
+from limits.budget import BudgetWindow
+from limits.keys import Keys
+from limits.scripts import Call
+
+
+@dataclass(frozen=True, slots=True)
+class DimensionState:
+    """One dimension: units of the limit in force (configured, or lower as headers told) and free right now.
+
+    `burst` in seconds, as learned or fixed; `rate` in units a second.
+    """
+
+    name: str
+    limit: int
+    rate: float
+    available: float
+    burst: float
+
+
+@dataclass(frozen=True, slots=True)
+class BucketState:
+    """A bucket now. `paused_until` in µs, 0 if it is not paused; `in_flight` counts reservations."""
+
+    bucket: str
+    dimensions: tuple[DimensionState, ...]
+    in_flight: int
+    concurrency: int
+    paused_until: int
+    urgent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitState:
+    """A circuit now. `state`: closed, open or half-open; `until` in µs while open; `by_hand` if set so."""
+
+    circuit: str
+    state: str
+    until: int
+    by_hand: bool
+    calls: int
+    failures: int
+    retries_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """A budget's window now, in n$; `resets` in µs, 0 if it never does."""
+
+    subject: str
+    window: str
+    limit: int
+    spent: int
+    held: int
+    resets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything asked about, read in one step at `now` (µs). `latches`: account -> reason, the latched
+    ones.
+    """
+
+    now: int
+    buckets: tuple[BucketState, ...]
+    circuits: tuple[CircuitState, ...]
+    latches: dict[str, str]
+    budgets: tuple[BudgetState, ...]
+    open_reservations: int
+
+
+def snapshot(
+    keys: Keys,
+    buckets: Sequence[tuple[str, Quota]] = (),
+    circuits: Sequence[str] = (),
+    accounts: Sequence[str] = (),
+    budgets: Sequence[BudgetWindow] = (),
+    now: int | None = None,
+) -> Call[Snapshot]:
+    """The state of the given buckets, circuits, accounts and budgets. Changes nothing."""
+    body = {
+        "buckets": [{"bucket": bucket, "quota": quota_json(quota)} for bucket, quota in buckets],
+        "circuits": list(circuits),
+        "accounts": list(accounts),
+        "budgets": [budget_json(budget) for budget in budgets],
+    }
+    return cast("Call[Snapshot]", call(keys, "snapshot", body, _snapshot, now))
+
+
+def _snapshot(reply: Sequence[Any]) -> Snapshot:
+    now, reservations, buckets, circuits, latches, budgets = reply
+    return Snapshot(
+        now=now,
+        buckets=tuple(_bucket(*bucket) for bucket in buckets),
+        circuits=tuple(_circuit(*circuit) for circuit in circuits),
+        latches={account.decode(): reason.decode() for account, reason in latches},
+        budgets=tuple(
+            BudgetState(subject.decode(), window.decode(), *rest) for subject, window, *rest in budgets
+        ),
+        open_reservations=reservations,
+    )
+
+
+def _bucket(
+    name: bytes, in_flight: int, concurrency: int, paused_until: int, urgent: int, dimensions: Sequence[Any]
+) -> BucketState:
+    states = tuple(
+        DimensionState(dimension.decode(), limit, float(rate), float(available), float(burst))
+        for dimension, limit, rate, available, burst in sorted(dimensions)
+    )
+    return BucketState(name.decode(), states, in_flight, concurrency, paused_until, bool(urgent))
+
+
+def _circuit(
+    name: bytes, state: bytes, until: int, by_hand: int, calls: int, failures: int, retries_left: bytes
+) -> CircuitState:
+    return CircuitState(
+        name.decode(), state.decode(), until, bool(by_hand), calls, failures, float(retries_left)
+    )
+
+
+def ledger(keys: Keys, days: Sequence[int], now: int | None = None) -> Call[dict[tuple[int, str], dict[str, int]]]:
+    """The ledger of the given days (UTC, counted from 1970-01-01): (day, row) -> columns, money in n$.
+
+    Columns: what settlements added, and `cost`, `failed_cost` and `presumed_cost`.
+    """
+    return cast(
+        "Call[dict[tuple[int, str], dict[str, int]]]", call(keys, "ledger", {"days": list(days)}, _ledger, now)
+    )
+
+
+def _ledger(reply: Sequence[Any]) -> dict[tuple[int, str], dict[str, int]]:
+    return {(day, row.decode()): orjson.loads(columns) for day, row, columns in reply}

@@ -1,0 +1,52 @@
+-- A delivery of a job asks whether it may run, and leases the job if so.
+--
+-- Guarantee: of all deliveries of one job, one at a time runs; a job that has ended never runs again.
+-- KEYS  1 record: the batch's hash, or the job's own  2 done bitmap  3 failed bitmap  4 leases (zset: line -> µs)
+--       5 owners (hash: line -> owner)      2 to 5 only where the job is a batch's
+-- ARGV  1 owner (this delivery)  2 lease (µs)  3 now (µs; '' = the server's)  4 lifetime of a job's own record (s)
+--       5 line  6 round      5 and 6 only where the job is a batch's
+-- Returns {verdict, µs to wait, answer}: verdict is run, done (answer: a job's own result line, or ''), held by
+--       another delivery for µs more, stopped (cancelled, expired or ended), stale (an older round) or gone.
+local owner, lease = ARGV[1], tonumber(ARGV[2])
+local now = tonumber(ARGV[3])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+local ends = string.format('%d', now + lease)
+
+if not KEYS[2] then
+  local job = redis.call('HMGET', KEYS[1], 'answer', 'owner', 'until')
+  if job[1] then
+    return { 'done', 0, job[1] }
+  end
+  local held = tonumber(job[3] or 0) - now
+  if held > 0 and job[2] ~= owner then
+    return { 'held', held, '' }
+  end
+  redis.call('HSET', KEYS[1], 'owner', owner, 'until', ends)
+  redis.call('EXPIRE', KEYS[1], ARGV[4])
+  return { 'run', 0, '' }
+end
+
+local line, round = ARGV[5], tonumber(ARGV[6])
+local batch = redis.call('HMGET', KEYS[1], 'status', 'round')
+if not batch[1] then
+  return { 'gone', 0, '' }
+end
+if redis.call('GETBIT', KEYS[2], line) == 1 or redis.call('GETBIT', KEYS[3], line) == 1 then
+  return { 'done', 0, '' }
+end
+if batch[1] ~= 'in_progress' then
+  return { 'stopped', 0, '' }
+end
+if round < tonumber(batch[2]) then
+  return { 'stale', 0, '' }
+end
+local held = tonumber(redis.call('ZSCORE', KEYS[4], line) or 0) - now
+if held > 0 and redis.call('HGET', KEYS[5], line) ~= owner then
+  return { 'held', held, '' }
+end
+redis.call('ZADD', KEYS[4], ends, line)
+redis.call('HSET', KEYS[5], line, owner)
+return { 'run', 0, '' }

@@ -1,0 +1,49 @@
+-- A job ends: its result is recorded, its money settled, its lease given up, in one step.
+--
+-- Guarantee: this is the only way a job ends, and it ends once. Of several finishes of one job the first one's
+-- result counts; the others settle their money (it was spent) and change nothing else.
+-- KEYS  1 clock  2 record: the batch's hash, or the job's own
+--       3 done bitmap  4 failed bitmap  5 leases  6 owners  7 results (stream)    only where the job is a batch's
+-- ARGV  1 now (µs; 0 = the server's)  2 settlement (JSON, as lib/settle.lua takes it; '' = nothing is open)
+--       3 ok (1 or 0)  4 the result line  5 cost (n$)  6 input tokens  7 output tokens  8 calls  9 429s
+--       10 lifetime (s) of a job's own record
+--       11 line  12 round      only where the job is a batch's
+-- Returns {1 if this result counts else 0, 1 if the settlement opened a circuit else 0}
+--@include limits/lua/lib/settle.lua
+local now = clock(ARGV[1])
+local opened = 0
+if ARGV[2] ~= '' then
+  local _, circuit_opened = settle(now, cjson.decode(ARGV[2]))
+  opened = circuit_opened
+end
+
+if not KEYS[3] then
+  if redis.call('HEXISTS', KEYS[2], 'answer') == 1 then
+    return { 0, opened }
+  end
+  redis.call('HSET', KEYS[2], 'answer', ARGV[4], 'until', '0')
+  redis.call('EXPIRE', KEYS[2], ARGV[10])
+  return { 1, opened }
+end
+
+local line, round = ARGV[11], tonumber(ARGV[12])
+local record = redis.call('HMGET', KEYS[2], 'status', 'round')
+if not record[1] then
+  return { 0, opened }
+end
+-- What a second delivery has spent is spent, whether or not its result counts.
+redis.call('HINCRBY', KEYS[2], 'cost', ARGV[5])
+redis.call('HINCRBY', KEYS[2], 'input_tokens', ARGV[6])
+redis.call('HINCRBY', KEYS[2], 'output_tokens', ARGV[7])
+redis.call('HINCRBY', KEYS[2], 'calls', ARGV[8])
+redis.call('HINCRBY', KEYS[2], 'throttled', ARGV[9])
+if round < tonumber(record[2]) or redis.call('GETBIT', KEYS[3], line) == 1 or redis.call('GETBIT', KEYS[4], line) == 1 then
+  return { 0, opened }
+end
+local ok = ARGV[3] == '1'
+redis.call('SETBIT', ok and KEYS[3] or KEYS[4], line, 1)
+redis.call('HINCRBY', KEYS[2], ok and 'completed' or 'failed', 1)
+redis.call('XADD', KEYS[7], '*', 'n', line, 'r', ARGV[12], 'k', ARGV[3], 'd', ARGV[4])
+redis.call('ZREM', KEYS[5], line)
+redis.call('HDEL', KEYS[6], line)
+return { 1, opened }

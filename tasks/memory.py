@@ -1,0 +1,52 @@
+"""What a job remembers from one delivery to the next: it travels in a header of its message."""
+
+import time
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+from uuid import uuid4
+
+from workers.providers.errors import ProviderError, Throttled
+
+
+@dataclass(slots=True)
+class Memory:
+    """Counts of what has happened to a job so far.
+
+    `attempts` are failures that counted, `throttles` 429s, `snoozes` waits in the queue, `crashes` failures of the
+    worker's own code, `calls` requests sent. `cost` is what its failed attempts may have cost, in n$. `since` is
+    when it was first delivered, in seconds since the epoch. `owner` names this delivery and is not remembered.
+    """
+
+    attempts: int = 0
+    throttles: int = 0
+    snoozes: int = 0
+    crashes: int = 0
+    calls: int = 0
+    cost: int = 0
+    since: int = 0
+    owner: str = field(default_factory=lambda: uuid4().hex)
+
+    @classmethod
+    def from_header(cls, header: Any) -> "Memory":
+        """The memory that a message carries; whatever is no count in it counts as nothing."""
+        found = header if isinstance(header, dict) else {}
+        counts = {
+            name.name: value
+            for name in fields(cls)
+            if name.name != "owner" and type(value := found.get(name.name)) is int and value >= 0
+        }
+        memory = cls(**counts)
+        memory.since = memory.since or int(time.time())
+        return memory
+
+    def to_header(self) -> dict[str, int]:
+        """What the next delivery is to know: one more snooze, and nothing that is zero."""
+        self.snoozes += 1
+        return {name: value for name, value in asdict(self).items() if name != "owner" and value}
+
+    def failed(self, error: ProviderError) -> None:
+        """Count a call that brought no answer."""
+        if isinstance(error, Throttled):
+            self.throttles += 1
+        elif error.spends_attempt:
+            self.attempts += 1

@@ -1,0 +1,142 @@
+"""One delivery of a job, from its queue to its result: the way that every job takes, on one screen.
+
+    begin ─► admit ─► (wait) ─► call ─► finish            one attempt, the usual case
+               ▲  │                └─► settle ─► again    a failure that another attempt may mend
+               │  └─► snooze                              denied for long: back into the queue, no attempt spent
+
+Nothing is acknowledged before it is finished, and nothing is finished twice.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from limits.admission import Admitted, Denied, Impossible
+from limits.errors import ServerUnavailable
+from tasks import job as jobs
+from tasks import retry
+from tasks.job import Job
+from tasks.memory import Memory
+from tasks.runtime import Revoked, Runtime
+from tasks.store import Ending
+from workers.celery import JOB, app
+from workers.coroutine import CoroutineTask, current_request
+from workers.providers.errors import AccountBlocked, ProviderError, Throttled
+from workers.queues import workflow_of
+from workers.request import HEADER, Snooze
+from workers.routing import NoRoute
+
+log = logging.getLogger(__name__)
+
+#: A backoff up to this many seconds is spent in the worker, a longer one in the queue.
+MAX_WAIT = 2.0
+
+#: A job whose worker code failed unexpectedly is tried this often before it is given up.
+MAX_CRASHES = 3
+
+#: Seconds until a job looks again whether a person has raised its budget.
+BLOCKED = 300.0
+
+#: Seconds until a job comes back that found the server away, or the code failing.
+SERVER_AWAY, AFTER_CRASH = 2.0, 15.0
+
+
+@app.task(
+    name=JOB,
+    bind=True,
+    base=CoroutineTask,
+    Request="workers.request:JobRequest",
+    resultrepr_maxsize=1,  # an answer is private: Celery would log its first kilobyte
+    max_retries=None,
+    typing=False,  # a message with unknown arguments is answered by our own check, in words
+)
+async def run_job(_self: Any, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+    """The task that every job is: `kwargs` is `{"job": <an input line>}`, and for a batch's job which it is."""
+    runtime = await Runtime.current()
+    request = current_request.get()
+    memory = Memory.from_header(getattr(request, HEADER, None))
+    queue = (request.delivery_info or {}).get("routing_key") or ""
+    job, problem = jobs.received(args, kwargs, task_id=request.id, workflow=workflow_of(queue) or "default")
+    try:
+        if problem:
+            return await runtime.finish(job, Ending.error(job, "invalid_request", problem), memory)
+        return await run(runtime, job, memory)
+    except ServerUnavailable:
+        raise Snooze(SERVER_AWAY, "the Redis server is away", memory.to_header()) from None
+    except (Snooze, asyncio.CancelledError):
+        raise
+    except Exception as exc:
+        # Celery would acknowledge a failed task, and the job would be lost.
+        log.exception("job %s failed in the worker's own code", job.id)
+        memory.crashes += 1
+        if memory.crashes >= MAX_CRASHES:
+            ending = Ending.error(job, "internal_error", f"the worker failed {MAX_CRASHES} times: {exc!r}")
+            return await runtime.finish(job, ending, memory)
+        raise Snooze(AFTER_CRASH, f"worker error: {type(exc).__name__}", memory.to_header()) from None
+
+
+async def run(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | None:
+    """Run the job unless it has ended or runs elsewhere; its result line, None where there is none to return."""
+    begun = await runtime.begin(job, memory)
+    match begun.verdict:
+        case "held":
+            raise Snooze(begun.wait, "another delivery of this job is running", memory.to_header())
+        case "done":
+            return begun.answer
+        case "stopped" | "stale" | "gone":
+            return None
+    async with runtime.leased(job, memory):
+        ending = await attempts(runtime, job, memory)
+        return await runtime.finish(job, ending, memory)
+
+
+async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
+    """Call until there is an answer or a final failure; Snooze where the job must wait in its queue."""
+    avoid: set[str] = set()
+    while True:
+        if job.deadline and time.time() > job.deadline:
+            return Ending.error(job, "batch_expired", "the batch's deadline passed before this job ran")
+        try:
+            attempt = runtime.prepare(job, memory, avoid)
+        except NoRoute as exc:
+            return Ending.error(job, "invalid_request", str(exc))
+        match await runtime.admit(attempt):
+            case Denied() as denied:
+                wait = BLOCKED if denied.retry_in is None else denied.retry_in
+                raise Snooze(wait, f"{denied.reason}: {denied.subject}", memory.to_header())
+            case Impossible() as never:
+                words = f"needs {never.requested:,} {never.dimension}, and {never.subject} allows {never.limit:,}"
+                return Ending.error(job, "request_too_large", words)
+            case Admitted() as admitted:
+                attempt.admitted(admitted)
+        try:
+            await runtime.depart(attempt)
+            memory.calls += 1
+            answer = await runtime.call(attempt)
+        except Revoked:
+            continue
+        except ProviderError as error:
+            memory.failed(error)
+            decision = retry.decide(
+                error,
+                attempts=memory.attempts,
+                max_attempts=runtime.max_attempts(job),
+                throttles=memory.throttles,
+                others=runtime.others(attempt, avoid),
+                time_left=job.deadline - time.time() if job.deadline else None,
+            )
+            if isinstance(decision, retry.Fail):
+                return runtime.failed(attempt, error, decision, memory)
+            memory.cost += await runtime.settle_failure(attempt, error, decision)
+            if isinstance(error, Throttled | AccountBlocked):
+                continue  # the admission knows now who may go where, and when
+            if decision.elsewhere:
+                avoid.add(attempt.way.target)
+                continue
+            avoid.clear()
+            if decision.seconds > MAX_WAIT:
+                raise Snooze(decision.seconds, f"attempt {memory.attempts} failed: {error}", memory.to_header()) from None
+            await asyncio.sleep(decision.seconds)
+        else:
+            return runtime.answered(attempt, answer, memory)

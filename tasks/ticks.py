@@ -1,0 +1,112 @@
+"""What drives feed and collect: ticks, taken from a due-set in Redis by whichever worker is alive.
+
+The due-set is the truth. A tick that is taken is due again a minute later unless its worker says otherwise, so
+that a killed worker's tick is another's soon; a tick that runs twice changes nothing, since feed and collect move
+their batch by compare-and-set. Ticks run in a thread of their own in every worker's main process: neither a full
+pool nor a long queue can hold them up.
+"""
+
+import logging
+import threading
+from typing import Any
+
+import redis
+from celery import bootsteps
+
+from tasks.batch import ENDED
+from tasks.collect import collect
+from tasks.feed import feed, publish
+from tasks.files import StorageError
+from tasks.store import Store, open_store
+from workers.celery import app, current_settings
+
+log = logging.getLogger(__name__)
+
+FEED, COLLECT = "feed", "collect"
+
+#: Seconds: how often a worker looks for due ticks, how long a taken one is left alone, and when the next is due
+#: (while there is something to do; when there was trouble).
+LOOK_EVERY, LEASE, NEXT, AFTER_TROUBLE = 0.2, 60.0, 0.3, 5.0
+
+
+def run_tick(store: Store, tick: str) -> float | None:
+    """Do one tick's work; returns in how many seconds it is due again, None when its batch needs it no more."""
+    kind, _, batch_id = tick.partition(":")
+    batch = store.batch(batch_id)
+    if batch is None or batch.status in ENDED:
+        return None
+    try:
+        if kind == FEED:
+            feed(store, batch, publish)
+        elif kind == COLLECT:
+            batch = collect(store, batch)
+        else:
+            log.error("tick %r is none of ours and is dropped", tick)
+            return None
+    except StorageError as exc:
+        if batch.trouble != str(exc):
+            log.error("batch %s waits: %s", batch_id, exc)  # noqa: TRY400 - the words say it all
+            store.trouble(batch_id, str(exc))
+        return AFTER_TROUBLE
+    if batch.trouble:
+        store.trouble(batch_id, "")
+    return None if batch.status in ENDED else NEXT
+
+
+class Ticker(threading.Thread):
+    """The thread that takes due ticks and runs them, until it is told to stop."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(name="ticker", daemon=True)
+        self.store = store
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        """Look, work, and never die of one batch's trouble."""
+        while not self.stopping.wait(LOOK_EVERY):
+            try:
+                for tick in self.store.take_ticks(LEASE, count=1):
+                    self.tick(tick)
+            except redis.RedisError as exc:
+                log.warning("no ticks while the server is unreachable: %s", exc)
+                self.stopping.wait(1.0)
+
+    def tick(self, tick: str) -> None:
+        """Run one tick and say when it is due again."""
+        try:
+            again = run_tick(self.store, tick)
+        except redis.RedisError:
+            raise
+        except Exception:
+            log.exception("tick %s failed", tick)
+            again = AFTER_TROUBLE
+        self.store.tick_again(tick, again)
+
+
+class TickerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+    """Starts a ticker with each worker, after its pool."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self.ticker: Ticker | None = None
+
+    def start(self, worker: Any) -> None:
+        """Begin to take ticks."""
+        del worker
+        self.ticker = Ticker(open_store(current_settings()))
+        self.ticker.start()
+
+    def stop(self, worker: Any) -> None:
+        """Finish the tick at hand and take no more."""
+        del worker
+        if self.ticker is not None:
+            self.ticker.stopping.set()
+            self.ticker.join(timeout=10)
+            self.ticker = None
+
+    terminate = stop
+
+
+app.steps["worker"].add(TickerStep)

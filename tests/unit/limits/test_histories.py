@@ -1,0 +1,20 @@
+"""Two hundred random histories of each kind, as histories.py describes them."""
+
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from tests.unit.limits.histories import HISTORIES, seeds
+
+SEEDS = 200
+
+
+@pytest.mark.parametrize("history", HISTORIES, ids=lambda history: history.__name__)
+def test_history(client: "redis.Redis", history: Callable[..., None]) -> None:
+    for seed in seeds(SEEDS):
+        try:
+            history(client, seed)
+        except AssertionError as error:
+            error.add_note(f"{history.__name__}, seed {seed}")
+            raise

@@ -1,0 +1,76 @@
+"""A provider simulator for the tests of this folder, and calls to it through the real client."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+
+import pytest
+
+from tests.simulator import Simulator
+from workers.providers import Answer, Provider, connect
+from workers.providers.bodies import CHAT
+
+T = TypeVar("T")
+KEY = "sk-test-aBcDeFgHiJkLmNoPqRsTuVwXyZ"
+
+
+@pytest.fixture(scope="module")
+def one_simulator() -> Iterator[Simulator]:
+    with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def simulator(one_simulator: Simulator) -> Iterator[Simulator]:
+    """One process for a file of tests, as new for each."""
+    yield one_simulator
+    one_simulator.configure(
+        models={"*": {}},
+        keys=[],
+        latency=0.0,
+        answer_tokens=8,
+        cached_tokens=0,
+        headers=True,
+        retry_after="seconds",
+        failures=[],
+    )
+    one_simulator.clear()
+
+
+def with_provider(
+    base_url: str,
+    use: Callable[[Provider], Awaitable[T]],
+    *,
+    api: str = "openai",
+    timeout: float = 10.0,
+    **more: Any,
+) -> T:
+    """Run `use` with a provider on an event loop of its own, and close it."""
+
+    async def run() -> T:
+        provider = connect("acme", api, base_url, timeout, **more)
+        try:
+            return await use(provider)
+        finally:
+            await provider.close()
+
+    return asyncio.run(run())
+
+
+def chat(text: str = "Hello", **fields: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}], "max_tokens": 50, **fields}
+
+
+def call(
+    base_url: str,
+    body: dict[str, Any] | None = None,
+    *,
+    url: str = CHAT,
+    key: str = KEY,
+    model: str = "small",
+    **more: Any,
+) -> Answer:
+    """One call, from connecting to closing."""
+    return with_provider(
+        base_url, lambda provider: provider.call(url, body or chat(), model=model, key=key), **more
+    )

@@ -1,0 +1,14 @@
+"""Who does the work, in the order in which a job meets it.
+
+    celery.py      the Celery application; every setting with its reason
+    settings.py    overnight.toml, validated once, with errors that name the line to mend
+    server.py      the embedded Valkey, for one machine
+    queues.py      one queue a workflow, followed as it appears
+    request.py     a delivery of a job: private in logs and events, put back without loss
+    routing.py     which provider, model and key may take a call, and what it would cost
+    tokens.py      how many tokens a body has, before anyone has counted them
+    prices.py      what tokens cost, in integer nano-dollars
+    providers/     one file a wire format
+
+`limits` is below this package and `tasks` above it: imports point one way.
+"""

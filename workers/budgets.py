@@ -1,0 +1,41 @@
+"""Which windows of which budgets a job falls into, now and next.
+
+The admission picks between the two by the server's clock, so midnight belongs to exactly one of them.
+"""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from limits.budget import BudgetWindow
+from workers.settings import Settings
+
+NANO = 1_000_000_000
+_MICRO = 1_000_000
+
+
+def windows(settings: Settings, workflow: str, batch: str | None, now: float) -> tuple[BudgetWindow, ...]:
+    """The budgets over this job: its workflow's, and the one over everything. `now` in seconds since the epoch."""
+    found = []
+    if settings.budget_nano is not None:
+        found.append(window("all", settings.budget_nano, settings.budget_window, "UTC", None, now))
+    chosen = settings.workflow(workflow)
+    if chosen.budget_nano is not None:
+        subject = f"workflow/{workflow}"
+        found.append(window(subject, chosen.budget_nano, chosen.budget_window, chosen.timezone, batch, now))
+    return tuple(found)
+
+
+def window(subject: str, limit: int, kind: str, timezone: str, batch: str | None, now: float) -> BudgetWindow:
+    """One budget's current and next window. `limit` in n$; `kind` is day, month, batch or total."""
+    if kind == "batch":
+        return BudgetWindow(f"{subject}/{batch or 'single'}", limit, "batch")
+    if kind == "total":
+        return BudgetWindow(subject, limit, "total")
+    zone = ZoneInfo(timezone)
+    today = datetime.fromtimestamp(now, zone).date()
+    begins = today if kind == "day" else today.replace(day=1)
+    turns = begins + timedelta(days=1) if kind == "day" else (begins + timedelta(days=32)).replace(day=1)
+    boundary = datetime(turns.year, turns.month, turns.day, tzinfo=zone).astimezone(UTC)
+    form = "%Y-%m-%d" if kind == "day" else "%Y-%m"
+    until = round(boundary.timestamp()) * _MICRO
+    return BudgetWindow(subject, limit, begins.strftime(form), until, turns.strftime(form))

@@ -1,0 +1,65 @@
+"""The Celery application: `celery -A workers worker` and every other part start here.
+
+Its configuration is read when it is first needed, not when this module is imported, so that a command line
+can still say which `overnight.toml` counts.
+"""
+
+from typing import Any
+
+from celery import Celery
+
+from workers import queues
+from workers.server import server_url
+from workers.settings import Settings, load
+
+JOB = "overnight.job"
+
+
+def current_settings() -> Settings:
+    """The settings of this process, read from `OVERNIGHT_CONFIG` or the working folder, once."""
+    global _settings  # noqa: PLW0603 - one configuration a process is what Celery's app is, too
+    if _settings is None:
+        _settings = load(None)
+    return _settings
+
+
+_settings: Settings | None = None
+
+
+def configuration() -> dict[str, Any]:
+    """Celery's settings, each with its reason."""
+    settings = current_settings()
+    url = server_url(settings)
+    return {
+        "broker_url": settings.broker_url or url,
+        "result_backend": url,
+        "broker_connection_retry_on_startup": True,
+        "imports": ("tasks.run_job", "tasks.ticks"),
+        # A message is acknowledged when its job has ended, and goes back when its process was killed.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        # What one process has claimed no other can run: claim what is about to run and nothing more.
+        "worker_prefetch_multiplier": 1,
+        # A connection that drops says nothing about the calls in flight: they go on, and are paid once.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # Nothing that could execute code is read from a queue.
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        # Answers that nobody fetched are private, and do not stay.
+        "result_expires": 24 * 3600,
+        "task_default_queue": queues.queue_name("default"),
+        # Our own discovery adds the queues; a message to an unknown one still creates it.
+        "task_create_missing_queues": True,
+        # Celery's mingle and gossip cost a message a worker for features that nothing here uses.
+        "worker_enable_remote_control": True,
+        "worker_send_task_events": False,
+        "worker_hijack_root_logger": True,
+        "broker_transport_options": {"visibility_timeout": 3600},
+    }
+
+
+app = Celery("overnight")
+app.add_defaults(configuration)
+app.steps["consumer"].add(queues.FollowQueues)

@@ -1,0 +1,81 @@
+"""Names in the configuration that lead to nothing: a target's provider, a fallback's model, a schedule's workflow.
+
+It looks at plain tables, whether or not each of them is right in itself, so that all problems are told at once.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+
+class Inconsistency(NamedTuple):
+    """Where it is, what is wrong and what would be right, and what was found there."""
+
+    place: tuple[str | int, ...]
+    words: str
+    found: Any
+
+
+def inconsistencies(data: Mapping[str, Any]) -> Iterator[Inconsistency]:
+    """Every name that leads to nothing, in the order of the file's sections."""
+    providers, models = _tables(data, "providers"), _tables(data, "models")
+    for name, model in models.items():
+        yield from _targets(name, model.get("targets"), providers)
+    for name, workflow in _tables(data, "workflows").items():
+        fallback = workflow.get("fallback")
+        place = ("workflows", name, "fallback")
+        if fallback is None and workflow.get("when_exhausted") == "fallback":
+            words = 'is missing: when_exhausted = "fallback" needs a model to fall back to'
+            yield Inconsistency(place, words, None)
+        elif isinstance(fallback, str) and not _leads(fallback, models, providers):
+            known = [*models, *(listed for each in providers.values() for listed in _tables(each, "models"))]
+            words = f"must be a model that is configured{_near(fallback, known)}"
+            yield Inconsistency(place, words, fallback)
+    workflows = _tables(data, "workflows")
+    for name, schedule in _tables(data, "schedules").items():
+        workflow_name = schedule.get("workflow")
+        if isinstance(workflow_name, str) and workflow_name not in workflows and workflow_name != "default":
+            # A mistyped name would get the defaults, and they have no budget.
+            words = f"must be a table under [workflows], which may be empty{_near(workflow_name, workflows)}"
+            yield Inconsistency(("schedules", name, "workflow"), words, workflow_name)
+
+
+def _targets(name: str, targets: Any, providers: Mapping[str, Any]) -> Iterator[Inconsistency]:
+    seen: set[tuple[str, str]] = set()
+    for index, target in enumerate(targets if isinstance(targets, list) else []):
+        if not isinstance(target, Mapping):
+            continue
+        provider, model = target.get("provider"), target.get("model")
+        if not isinstance(provider, str):
+            continue
+        place = ("models", name, "targets", index)
+        if provider not in providers:
+            words = f"must be a table under [providers]{_near(provider, providers)}"
+            yield Inconsistency((*place, "provider"), words, provider)
+        if isinstance(model, str):
+            if (provider, model) in seen:
+                yield Inconsistency(
+                    (*place, "model"), "stands twice in the targets: give one of them the weight", model
+                )
+            seen.add((provider, model))
+
+
+def _tables(data: Mapping[str, Any], key: str) -> dict[str, Mapping[str, Any]]:
+    found = data.get(key)
+    if not isinstance(found, Mapping):
+        return {}
+    return {str(name): value for name, value in found.items() if isinstance(value, Mapping)}
+
+
+def _leads(name: str, models: Mapping[str, Any], providers: Mapping[str, Any]) -> bool:
+    provider, _, model = name.partition("/")
+    listed = sum(name in _tables(each, "models") for each in providers.values())
+    return name in models or bool(model and provider in providers) or listed == 1
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    choices = list(known)
+    near = get_close_matches(name, choices, 1, 0.6)
+    if near:
+        return f' (did you mean "{near[0]}"?)'
+    return f" (there are: {', '.join(sorted(choices)[:8])})" if choices else " (there are none)"

@@ -1,0 +1,144 @@
+"""What a key of the configuration may hold: names, counts, money, times, addresses, each with its bounds.
+
+Every check raises ValueError that says what would be right and does not repeat what was written.
+"""
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo
+
+from workers import quantities
+from workers.secrets import MissingSecretError, reference, without_password
+
+YEAR: Final = 365 * 86_400.0
+
+#: Names become parts of queues, keys and addresses.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def _checked(check: Callable[[Any], Any]) -> BeforeValidator:
+    return BeforeValidator(check)
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError(
+            "must be a name of letters, digits, - _ and . that begins with a letter or digit, 128 at most"
+        )
+    return value
+
+
+def _model_name(value: str) -> str:
+    if not value or len(value) > 256 or not value.isprintable() or " " in value:  # noqa: PLR2004 - said below
+        raise ValueError("must be a model's name: printable, without spaces, 256 characters at most")
+    return value
+
+
+def _timezone(value: str) -> str:
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - only where a time zone is named
+
+    try:
+        ZoneInfo(value)
+    # ValueError and OSError: what is no key of the database but a path, a folder or nothing.
+    except (LookupError, ValueError, OSError):
+        raise ValueError(
+            'must be a time zone of the IANA database, such as "UTC" or "Europe/Berlin"'
+        ) from None
+    return value
+
+
+def _cron(value: str) -> str:
+    from celery.schedules import ParseException, crontab  # noqa: PLC0415 - 0.1 s, only where there are schedules
+
+    told = 'must be five fields, minute hour day month weekday, such as "0 2 * * *"'
+    fields = value.split()
+    if len(fields) != 5:  # noqa: PLR2004 - cron's five
+        raise ValueError(told)
+    minute, hour, day, month, weekday = fields
+    try:
+        parsed = crontab(minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
+    except (ParseException, ValueError) as exc:
+        raise ValueError(f"{told}: {exc}") from None
+    longest = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
+    if not any(min(parsed.day_of_month) <= longest.get(month, 31) for month in parsed.month_of_year):
+        raise ValueError("names a day that none of its months has, so it would never run")
+    return value
+
+
+def _burst(value: Any) -> Any:
+    if value == "auto":
+        return value
+    if quantities.is_number(value) and 0 < value <= 60:  # noqa: PLR2004 - a bucket holds a minute at most
+        return float(value)
+    raise ValueError('must be "auto" or seconds of the rate, above 0 and at most 60')
+
+
+def _headroom(value: Any) -> float:
+    if quantities.is_number(value) and 0 < value <= 1:
+        return float(value)
+    raise ValueError("must be the part of a limit that is used: above 0 and at most 1")
+
+
+def folder(info: ValidationInfo) -> Path:
+    """Where relative paths begin: the file's folder, else the working folder."""
+    return (info.context or {}).get("folder") or Path.cwd()
+
+
+Name = Annotated[str, AfterValidator(_name)]
+ModelName = Annotated[str, AfterValidator(_model_name)]
+TimeZone = Annotated[str, AfterValidator(_timezone)]
+Count = Annotated[int, _checked(lambda value: quantities.whole(value, 1))]
+CountOrZero = Annotated[int, _checked(lambda value: quantities.whole(value, 0))]
+Weight = Annotated[float, _checked(lambda value: quantities.number(value, 1e6))]
+Seconds = Annotated[float, _checked(lambda value: quantities.seconds(value, YEAR))]
+CallSeconds = Annotated[float, _checked(lambda value: quantities.seconds(value, 86_400.0))]
+Dollars = Annotated[Decimal, _checked(quantities.budget)]
+Price = Annotated[Decimal, _checked(quantities.dollars)]
+Address = Annotated[str, Field(repr=False), PlainSerializer(without_password)]
+
+
+ADDRESS = 'must be an address such as "https://api.example.com/v1", or "env:NAME"'
+
+
+def http_address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        sound = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or True)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError(ADDRESS)
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user or a password: a key belongs under api_key")
+    if parts.query or parts.fragment:
+        raise ValueError("must end with its path: no ?… and no #…")
+    return value.rstrip("/")
+
+
+def server_address(value: str, folder: Path, schemes: tuple[str, ...], told: str) -> str:
+    found = reference(value, folder)
+    if found is not None:
+        try:
+            value = found.value()
+        except MissingSecretError as exc:
+            raise ValueError(f"leads nowhere: {exc}") from None
+    try:
+        parts = urlsplit(value)
+        sound = parts.scheme in schemes and parts.hostname and (parts.port or True)
+        if sound and parts.scheme.startswith("redis"):
+            sound = re.fullmatch(r"(/\d*)?", parts.path)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError(f'must be a URL, {told}, or "env:NAME" of a variable that holds one')
+    # Celery refuses a TLS URL that does not say how far to trust; not at all is nobody's default.
+    if parts.scheme == "rediss" and "ssl_cert_reqs" not in parts.query:
+        value += ("&" if parts.query else "?") + "ssl_cert_reqs=required"
+    return value
+
+

@@ -1,0 +1,58 @@
+"""Anthropic's wire format: `POST {base}/messages`, `GET {base}/models`, the key in `x-api-key`."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+import httpx
+
+from limits.counting import Usage
+from workers.providers.endpoints import ENDPOINTS_BY_API
+from workers.providers.exchange import COMMON_HEADERS, HttpProvider, natural, versioned
+
+# The only version of the API's format so far (platform.claude.com, "Versions").
+API_VERSION: Final = "2023-06-01"
+
+
+class Anthropic(HttpProvider):
+    """Anthropic itself, and servers that speak its Messages API."""
+
+    api: ClassVar[str] = "anthropic"
+    endpoints: ClassVar[frozenset[str]] = ENDPOINTS_BY_API["anthropic"]
+    request_id_headers: ClassVar[tuple[str, ...]] = ("request-id", "x-request-id")
+
+    def __init__(self, name: str, base_url: str, timeout: float, *, api_version: str | None = None) -> None:
+        super().__init__(name, base_url, timeout)
+        self._common = [*COMMON_HEADERS, ("anthropic-version", api_version or API_VERSION)]
+
+    def _address(self, url: str, model: str) -> str:  # noqa: ARG002  # other formats name the model in the path
+        return versioned(self._base) + url.removeprefix("/v1")
+
+    def _models_url(self) -> httpx.URL:
+        return httpx.URL(versioned(self._base) + "/models")
+
+    def _headers(self, key: str) -> list[tuple[str, str]]:
+        return [*self._common, ("x-api-key", key)]
+
+    def _is_answer(self, url: str, body: Mapping[str, Any]) -> bool:  # noqa: ARG002  # it serves one url
+        return not body.get("error") and body.get("type") != "error" and isinstance(body.get("content"), list)
+
+    def _usage(self, url: str, body: Mapping[str, Any]) -> Usage | None:  # noqa: ARG002  # it serves one url
+        usage = body.get("usage")
+        if not isinstance(usage, dict):
+            return None
+        # input_tokens counts only what neither came from the cache nor went into it.
+        cached = natural(usage.get("cache_read_input_tokens"))
+        written = natural(usage.get("cache_creation_input_tokens"))
+        total_input = natural(usage.get("input_tokens")) + cached + written
+        kept = usage.get("cache_creation")
+        written_1h = natural(kept.get("ephemeral_1h_input_tokens")) if isinstance(kept, dict) else 0
+        made = natural(usage.get("output_tokens"))
+        if not total_input and not made:
+            return None
+        return Usage(
+            input=total_input,
+            cached=cached,
+            cache_write=written,
+            output=made,
+            cache_write_1h=min(written_1h, written),
+        )

@@ -1,0 +1,159 @@
+"""What a provider's error says, whatever its shape: objects, strings, lists, events, none of them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+
+_LONGEST_WORDS: Final = 500
+_LONGEST_CODE: Final = 64
+_SEARCHED: Final = 4_000
+
+# The status that an error within a 2xx would have had: the types of OpenAI's, Anthropic's and llama.cpp's
+# errors.
+_STATUS_OF_WORD: Final = {
+    "invalid_request_error": 400,
+    "exceed_context_size_error": 400,
+    "context_length_exceeded": 400,
+    "invalid_prompt": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "unavailable_error": 503,
+    "overloaded_error": 529,
+    "timeout_error": 504,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What a provider's error object says, whatever its shape."""
+
+    code: str
+    words: str
+    told_status: int | None
+    flagged: bool
+
+
+def decode(content: bytes) -> Any:
+    """The JSON of a body; the beginning of its text where it is none; None where it is empty."""
+    if not content.strip():
+        return None
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        text = content[:_SEARCHED].decode("utf-8", "replace")
+    return _error_event(text) or text
+
+
+def _error_event(text: str) -> dict[str, Any] | None:
+    """The error in a stream of events, which some send though no stream was asked for."""
+    for line in text.splitlines() if text.startswith(("event:", "data:")) else ():
+        try:
+            event = orjson.loads(line.removeprefix("data:"))
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(event, dict) and event.get("error"):
+            return event
+    return None
+
+
+def read_complaint(body: Any, *, key: str) -> Complaint:
+    """Code and words of an error object; empty where the body holds none of them. Never raises."""
+    if isinstance(body, list) and body:  # Gemini's OpenAI-compatible endpoint
+        body = body[0]
+    if not isinstance(body, dict):
+        return Complaint(
+            "", "" if not isinstance(body, str) else _clean(_unless_html(body), key), None, False
+        )
+    error = body.get("error")
+    if isinstance(error, str):
+        error = {"message": error}
+    if not isinstance(error, dict):
+        error = _error_of_choice(body) or body
+    words = [_words(error.get("message")) or _words(error.get("detail")) or _words(body.get("detail"))]
+    metadata = error.get("metadata")
+    flagged = isinstance(metadata, dict) and ("flagged_input" in metadata or "reasons" in metadata)
+    if isinstance(metadata, dict) and isinstance(metadata.get("raw"), str):
+        words.append(metadata["raw"])  # OpenRouter: what the provider behind it said
+    code = _code(error)
+    return Complaint(code, _clean(" | ".join(filter(None, words)), key), _told_status(error, code), flagged)
+
+
+def _error_of_choice(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """OpenRouter's way to tell that a model failed after it had begun."""
+    choices = body.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    error = first.get("error") if isinstance(first, dict) else None
+    return error if isinstance(error, dict) else None
+
+
+def _code(error: Mapping[str, Any]) -> str:
+    """The provider's most telling word: its code, unless that repeats the status, else its type or status."""
+    for field in ("code", "type", "status"):
+        value = error.get(field)
+        # llama.cpp and OpenRouter repeat the status as a number, Azure as a string of digits.
+        if isinstance(value, str) and value and not value.isdigit():
+            code = re.sub(r"[^A-Za-z0-9_.-]", "_", value[:_LONGEST_CODE])
+            if code != "error":
+                return code
+    return ""
+
+
+def _told_status(error: Mapping[str, Any], code: str) -> int | None:
+    value = error.get("code")
+    if type(value) is int and HTTPStatus.BAD_REQUEST <= value <= 599:  # noqa: PLR2004  # the last of the statuses
+        return value
+    for word in (code, error.get("type")):
+        if isinstance(word, str) and word in _STATUS_OF_WORD:
+            return _STATUS_OF_WORD[word]
+    return 500 if error.get("message") or code else None
+
+
+def _words(value: Any) -> str:
+    """A message, also of a validator's findings (without the input that it rejects, which is the job's)."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        return _words(value.get("message") or value.get("detail") or value.get("msg"))
+    if isinstance(value, list):
+        return "; ".join(filter(None, (_finding(item) for item in value[:5])))
+    return ""
+
+
+def _finding(item: Any) -> str:
+    if not isinstance(item, dict):
+        return ""
+    where = item.get("loc")
+    path = ".".join(str(part)[:40] for part in where[:8]) if isinstance(where, list | tuple) else ""
+    said = item.get("msg") if isinstance(item.get("msg"), str) else ""
+    return f"{path}: {said}" if path and said else said or ""
+
+
+_MASKED_KEY: Final = re.compile(r"[\w-]{0,40}\*{3,}[\w*-]{0,40}")
+_SHORTEST_SECRET: Final = 4
+_TELLING_PREFIX: Final = 8
+
+
+def _clean(text: str, key: str) -> str:
+    """Words for a person: on one line, of bounded length, with no trace of the key, not even a masked one."""
+    text = text[:_SEARCHED]
+    if len(key) >= _SHORTEST_SECRET:
+        text = text.replace(key, "[key]")
+    if len(key) >= 2 * _TELLING_PREFIX:
+        text = re.sub(re.escape(key[:_TELLING_PREFIX]) + r"\S{0,200}", "[key]", text)
+    text = " ".join(_MASKED_KEY.sub("[key]", text).split())
+    text = "".join(character for character in text if character.isprintable())
+    return text if len(text) <= _LONGEST_WORDS else text[: _LONGEST_WORDS - 1] + "…"
+
+
+def _unless_html(text: str) -> str:
+    return "" if text.lstrip()[:1] == "<" else text

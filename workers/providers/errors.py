@@ -1,0 +1,111 @@
+# ruff: noqa: N818 -- they are named for what happened, as the table of failures names them
+"""What went wrong with a call to a provider, as the caller must treat it.
+
+    ProviderError
+    ├── Throttled        429: wait `retry_after`; no attempt is spent, everybody's calls of this model pause
+    ├── Unavailable      503, 529: the attempt failed; honour `retry_after`, try another target
+    ├── CallFailed       timeout, connection error, 500, 502, 504, an answer that is none: the attempt failed
+    ├── Interrupted      408, 409: the attempt failed, and says nothing about the provider's health
+    ├── AccountBlocked   401, 402, 403, quota or spend cap used up: latch the account, tell a person `advice`
+    └── Refused          400, 404, 413, 422 and other 4xx: the job fails for good; the provider is healthy
+        └── TooLarge     the request exceeds the limit itself: waiting would never help
+
+`str()` and `repr()` of an error hold its kind, status and code only, and may be logged. `message` holds the
+provider's own words, which may quote the job: it belongs into the job's error line and nowhere else.
+`workers.providers.failures` decides which failure is which.
+"""
+
+from typing import ClassVar, Literal
+
+from workers.providers.headers import RateLimits
+
+
+class ProviderError(Exception):
+    """A call that brought no answer.
+
+    `status` is the HTTP status, or None where no answer came. `code` is the provider's word for the failure,
+    or ours, made of letters, digits and `_.-`. `message` is the provider's own words, bounded in length and
+    with the key taken out. `retry_after` is the wait that was asked for, in seconds, or None. `limits` is
+    what the answer's headers said. `billed` is whether the provider may have charged for this attempt.
+    """
+
+    circuit: ClassVar[Literal["failure", "success", "none"]] = "none"
+    """What the failure says to the circuit of its provider and model."""
+    spends_attempt: ClassVar[bool] = True
+    """Whether it counts as one of the job's attempts."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        code: str = "",
+        retry_after: float | None = None,
+        limits: RateLimits | None = None,
+        request_id: str | None = None,
+        billed: bool = False,
+        advice: str = "",
+    ) -> None:
+        super().__init__()
+        self.args = ()  # BaseException keeps what it was made with there, where loggers look
+        self.message = message
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+        self.limits = limits
+        self.request_id = request_id
+        self.billed = billed
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return " ".join(str(part) for part in (self.status, self.code) if part) or type(self).__name__
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(status={self.status}, code={self.code!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.__dict__.copy()))
+
+
+def _rebuild(kind: type[ProviderError], state: dict[str, object]) -> ProviderError:
+    error = kind(str(state.get("message", "")))
+    error.__dict__.update(state)
+    return error
+
+
+class Throttled(ProviderError):
+    """Too many requests or tokens: not this job's fault, so it waits without spending an attempt."""
+
+    spends_attempt = False
+
+
+class Unavailable(ProviderError):
+    """The provider is overloaded or down and says so; `retry_after` pauses the model where it is given."""
+
+    circuit = "failure"
+
+
+class CallFailed(ProviderError):
+    """No answer, or none that is one: another target, else another attempt later."""
+
+    circuit = "failure"
+
+
+class Interrupted(ProviderError):
+    """The request itself got lost or in another's way; it may be sent again."""
+
+
+class AccountBlocked(ProviderError):
+    """The account cannot call until a person has done what `advice` says. No attempt is spent."""
+
+    spends_attempt = False
+
+
+class Refused(ProviderError):
+    """The provider understood and will not do it: permanent. It proves that the provider is up."""
+
+    circuit = "success"
+
+
+class TooLarge(Refused):
+    """The request alone exceeds a limit of the model or the account."""

@@ -1,0 +1,85 @@
+"""OpenAI's wire format, which most other providers and servers speak too.
+
+`POST {base}/chat/completions`, `/responses`, `/embeddings`, `GET {base}/models`; the key as a bearer token.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+import httpx
+
+from limits.counting import Usage
+from workers.providers.endpoints import EMBEDDINGS, ENDPOINTS_BY_API, RESPONSES
+from workers.providers.exchange import COMMON_HEADERS, HttpProvider, natural, versioned
+
+
+class OpenAI(HttpProvider):
+    """OpenAI itself, and every server with an OpenAI-compatible API."""
+
+    api: ClassVar[str] = "openai"
+    endpoints: ClassVar[frozenset[str]] = ENDPOINTS_BY_API["openai"]
+
+    def _address(self, url: str, model: str) -> str:  # noqa: ARG002  # other formats name the model in the path
+        return versioned(self._base) + url.removeprefix("/v1")
+
+    def _models_url(self) -> httpx.URL:
+        return httpx.URL(versioned(self._base) + "/models")
+
+    def _headers(self, key: str) -> list[tuple[str, str]]:
+        # A server on one's own machine needs no key, and some refuse an empty bearer token.
+        return [*COMMON_HEADERS, ("authorization", f"Bearer {key}")] if key else COMMON_HEADERS
+
+    def _is_answer(self, url: str, body: Mapping[str, Any]) -> bool:
+        return is_answer(url, body)
+
+    def _usage(self, url: str, body: Mapping[str, Any]) -> Usage | None:
+        return usage_of(url, body)
+
+
+_FINISHED: Final = ("completed", "incomplete")
+
+
+def is_answer(url: str, body: Mapping[str, Any]) -> bool:
+    """Whether a 2xx body holds what was asked for. Some gateways report a failure within a 200."""
+    if body.get("error"):
+        return False
+    match url:
+        case "/v1/chat/completions":
+            choices = body.get("choices")
+            return (
+                isinstance(choices, list)
+                and bool(choices)
+                and all(isinstance(choice, dict) and not choice.get("error") for choice in choices)
+            )
+        case "/v1/responses":
+            # `incomplete` is an answer that met its ceiling; `queued` and `in_progress` are none yet.
+            return isinstance(body.get("output"), list) and body.get("status", "completed") in _FINISHED
+        case _:
+            return isinstance(body.get("data"), list) and bool(body["data"])
+
+
+def usage_of(url: str, body: Mapping[str, Any]) -> Usage | None:
+    """Tokens as the body tells them, or None where it tells nothing usable."""
+    usage = body.get("usage")
+    if not isinstance(usage, dict):
+        return None
+    if url == RESPONSES:
+        total_input, made = natural(usage.get("input_tokens")), natural(usage.get("output_tokens"))
+        details = usage.get("input_tokens_details")
+    else:
+        total_input, made = natural(usage.get("prompt_tokens")), natural(usage.get("completion_tokens"))
+        details = usage.get("prompt_tokens_details")
+    # Gemini and xAI leave what the model thought out of completion_tokens, but not out of the total, and
+    # bill it.
+    made = max(made, natural(usage.get("total_tokens")) - total_input) if url != EMBEDDINGS else 0
+    if not total_input and not made:
+        return None
+    details = details if isinstance(details, dict) else {}
+    cached = natural(details.get("cached_tokens")) or natural(
+        usage.get("prompt_cache_hit_tokens")
+    )  # DeepSeek's name
+    written = natural(details.get("cache_write_tokens"))  # OpenRouter
+    cached = min(cached, total_input)
+    return Usage(
+        input=total_input, cached=cached, cache_write=min(written, total_input - cached), output=made
+    )

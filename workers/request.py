@@ -1,0 +1,105 @@
+"""One delivery of a job, as Celery's worker sees it: private in logs and events, put back without loss.
+
+A job that must wait raises `Snooze`. To Celery it is a retry (its event, its state, its signal), but what
+happens to the message is ours: the same message goes back to its queue with an ETA, and only then is this
+delivery acknowledged. `Task.retry` does it the other way round in its failures: where publishing fails, it
+rejects the message without putting it back, which loses the job.
+"""
+
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from celery.exceptions import Retry
+from celery.worker.request import Request
+from kombu.utils.encoding import safe_str
+
+log = logging.getLogger(__name__)
+
+#: The message header that carries what a job must remember from one delivery to the next.
+HEADER = "overnight"
+
+
+class Snooze(Retry):  # type: ignore[misc]  # Celery has no types
+    """The job waits `seconds` in its queue and is delivered again; no attempt is spent by that alone.
+
+    `memory` is what the next delivery finds in its `overnight` header: JSON, small, and nothing private.
+    """
+
+    def __init__(self, seconds: float, reason: str, memory: dict[str, Any] | None = None) -> None:
+        self.seconds = max(0.0, seconds)
+        self.reason = reason
+        self.memory = memory or {}
+        when = datetime.now(UTC) + timedelta(seconds=self.seconds)
+        super().__init__(message=reason, exc=None, when=when)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.seconds, self.reason, self.memory)
+
+    def __str__(self) -> str:
+        return f"waits {self.seconds:.1f} s: {self.reason}"
+
+
+class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
+    """A delivery whose arguments (a prompt) appear in no log line and no event."""
+
+    @property
+    def argsrepr(self) -> str:
+        """Never the arguments: Celery sends this with the `task-received` event."""
+        return "()"
+
+    @property
+    def kwargsrepr(self) -> str:
+        """Which job it is, and nothing of what is in it."""
+        kwargs = self.kwargs if isinstance(self.kwargs, dict) else {}
+        named = {key: kwargs[key] for key in ("batch", "line", "round") if key in kwargs}
+        return repr({key: value for key, value in named.items() if isinstance(value, str | int)})
+
+    def on_retry(self, exc_info: Any) -> None:
+        """Put the message back with an ETA, and only then let go of this delivery."""
+        exc = exc_info.exception
+        exc = getattr(exc, "exc", exc) if not isinstance(exc, Retry) else exc
+        if not isinstance(exc, Snooze):
+            super().on_retry(exc_info)
+            return
+        try:
+            self._put_back(exc)
+        except Exception:
+            # The server is away or refuses: this delivery stays the only copy, so it must not be acknowledged.
+            log.exception("job %s could not be put back with its wait; it is requeued as it was", self.id)
+            self.reject(requeue=True)
+            return
+        self.send_event("task-retried", exception=safe_str(exc), traceback="")
+
+    def _put_back(self, snooze: Snooze) -> None:
+        channel = getattr(self.message.channel, "snooze", None)
+        if channel is not None:
+            channel(self.message.delivery_tag, snooze.seconds, {HEADER: snooze.memory})
+            return
+        self._publish_copy(snooze)
+        self.acknowledge()
+
+    def _publish_copy(self, snooze: Snooze) -> None:
+        """For brokers that cannot move a message: publish its copy, which the caller then acknowledges."""
+        message = self.message
+        eta = (datetime.now(UTC) + timedelta(seconds=snooze.seconds)).isoformat()
+        headers = {**message.headers, HEADER: snooze.memory, "eta": eta}
+        info = message.delivery_info or {}
+        properties = {
+            key: value
+            for key, value in (message.properties or {}).items()
+            if key in {"priority", "correlation_id", "reply_to"} and value is not None
+        }
+        with self._app.producer_or_acquire() as producer:
+            producer.publish(
+                message.body,
+                content_type=message.content_type,
+                content_encoding=message.content_encoding,
+                headers=headers,
+                exchange=info.get("exchange") or "",
+                routing_key=info.get("routing_key"),
+                retry=True,
+                retry_policy={"max_retries": 3, "interval_start": 0, "interval_step": 0.2},
+                **properties,
+            )
+

@@ -1,0 +1,159 @@
+"""Which provider, model and key may take a call, and what it would cost each of them.
+
+A model's name leads to targets, each with a weight and as many ways as its provider has keys. For a call, the ways
+are put into an order that is random by weight; the admission takes the first that can go out now, else the one that
+can soonest.
+"""
+
+import random
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from limits.admission import Candidate, Charge
+from limits.bucket import Quota
+from limits.counting import Costs, Estimate, Profile, admission, profile
+from workers.prices import Rates, configured
+from workers.providers import ENDPOINTS_BY_API
+from workers.settings import ModelQuota, ProviderSettings, Settings, UnknownModel
+
+#: Dimensions in which a single request can be larger than the whole limit.
+_SIZES = ("tpm", "itpm", "otpm", "tpd")
+
+
+class NoRoute(ValueError):
+    """No configured target can take the call; says why, and what would mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to make a call: a target with one of its provider's keys.
+
+    `weight` is the target's share of the calls, divided among the keys. `buckets` are the ids and quotas that the
+    call draws on: the model's own, and the account's where it has one.
+    """
+
+    provider: str
+    model: str
+    key: int
+    weight: float
+    circuit: str
+    account: str
+    buckets: tuple[tuple[str, Quota], ...]
+    profile: Profile
+    rates: Rates | None
+    burst: float | str = "auto"
+
+    @property
+    def target(self) -> str:
+        """`provider/model`, as people name it."""
+        return f"{self.provider}/{self.model}"
+
+    def candidate(self, estimate: Estimate) -> Candidate:
+        """What the call would draw on this way, at the most it can cost."""
+        costs = admission(self.profile, estimate)
+        return Candidate(
+            circuit=self.circuit,
+            account=self.account,
+            charges=self.charges(costs),
+            amount=self.rates.ceiling(estimate) if self.rates else 0,
+        )
+
+    def charges(self, costs: Costs) -> tuple[Charge, ...]:
+        """`costs` in each bucket, in the dimensions that its quota limits."""
+        return tuple(Charge(bucket, quota, limited(quota, costs)) for bucket, quota in self.buckets)
+
+    def too_large(self, estimate: Estimate) -> str | None:
+        """Why this call can never go this way, in words; None where it can."""
+        costs = admission(self.profile, estimate)._asdict()
+        for bucket, quota in self.buckets:
+            for dimension in _SIZES:
+                limit = getattr(quota, dimension)
+                if limit is not None and dimension not in self.profile.elastic and costs[dimension] > limit:
+                    return f"about {costs[dimension]:,} tokens, and {bucket} allows {limit:,} {dimension}"
+        return None
+
+
+def limited(quota: Quota, costs: Costs) -> dict[str, int]:
+    """The costs in the dimensions that this quota limits."""
+    return {
+        dimension: cost for dimension, cost in costs._asdict().items() if getattr(quota, dimension) is not None
+    }
+
+
+class Routes:
+    """The ways of every model, built from the settings when they are first asked for."""
+
+    def __init__(self, settings: Settings, prices: Mapping[str, Rates] | None = None) -> None:
+        self.settings = settings
+        self.prices = prices or {}
+        self._ways: dict[tuple[str, str], tuple[Way, ...]] = {}
+
+    def ways(self, model: str, url: str) -> tuple[Way, ...]:
+        """Every way that serves this model and url; NoRoute where there is none."""
+        found = self._ways.get((model, url))
+        if found is None:
+            found = self._ways[model, url] = self._build(model, url)
+        return found
+
+    def order(self, ways: Collection[Way], *, avoid: Collection[str] = ()) -> list[Way]:
+        """The ways in an order that is random by weight; those of the targets in `avoid` are left out.
+
+        Each way gets the key u^(1/weight), u uniform (Efraimidis and Spirakis, 2006): the first of the order is
+        each way with a probability of its weight's share.
+        """
+        left = [way for way in ways if way.target not in avoid]
+        if len(left) > 1:
+            left.sort(key=lambda way: random.random() ** (1.0 / way.weight), reverse=True)
+        return left
+
+    def check(self, model: str, url: str, estimate: Estimate | None = None) -> None:
+        """NoRoute where no target could ever take the call."""
+        ways = self.ways(model, url)
+        if estimate is not None:
+            reasons = [way.too_large(estimate) for way in ways]
+            if all(reasons):
+                raise NoRoute(f"the request is larger than a limit: {reasons[0]}; make it smaller")
+
+    def _build(self, model: str, url: str) -> tuple[Way, ...]:
+        try:
+            targets = self.settings.find_model(model)
+        except UnknownModel as exc:
+            raise NoRoute(f"body.model: {exc}") from None
+        ways: list[Way] = []
+        served: set[str] = set()
+        for name, target, weight in targets:
+            provider = self.settings.providers[name]
+            served |= ENDPOINTS_BY_API[provider.api]
+            if url in ENDPOINTS_BY_API[provider.api]:
+                ways.extend(self._ways_of(name, provider, target, weight))
+        if not ways:
+            raise NoRoute(f'model "{model}" is not served at {url}: its targets serve {", ".join(sorted(served))}')
+        return tuple(ways)
+
+    def _ways_of(self, name: str, provider: ProviderSettings, model: str, weight: float) -> list[Way]:
+        limits = provider.models.get(model, ModelQuota())
+        keys = max(1, provider.key_count)
+        account = provider.quota()
+        ways = []
+        for key in range(keys):
+            bucket = 0 if provider.shared_quota else key
+            buckets = [(f"{name}/{bucket}/{model}", limits.quota())]
+            if account is not None:
+                buckets.append((f"{name}/{bucket}", account))
+            ways.append(
+                Way(
+                    provider=name,
+                    model=model,
+                    key=key,
+                    weight=weight / keys,
+                    circuit=f"{name}/{model}",
+                    account=f"{name}/{key}",
+                    buckets=tuple(buckets),
+                    profile=profile(provider.counting_name, model),
+                    rates=configured(limits) or self.prices.get(f"{name}/{model}"),
+                )
+            )
+        return ways
+
+

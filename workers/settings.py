@@ -1,0 +1,414 @@
+"""`overnight.toml`: every key, its meaning and its unit. Validated once, at the door; frozen afterwards.
+
+`load` reads the file; SettingsError tells every problem at once. Money is in dollars where people write it and in
+nano-dollars (`..._nano`) where it is counted. docs/configuration.md is the same for its readers.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PlainSerializer,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from limits.bucket import Quota
+from workers import quantities
+from workers.consistency import inconsistencies
+from workers.problems import SettingsError, parse, problems
+from workers.secrets import MissingSecretError, Reference, reference, without_password
+
+__all__ = [
+    "ModelQuota",
+    "ModelSettings",
+    "ProviderSettings",
+    "ScheduleSettings",
+    "Settings",
+    "SettingsError",
+    "Target",
+    "UnknownModel",
+    "WorkflowSettings",
+    "load",
+]
+
+FILE_NAME: Final = "overnight.toml"
+
+YEAR: Final = 365 * 86_400.0
+
+#: Where each API is; Azure's is different for everyone.
+BASE_URLS: Final = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
+
+class UnknownModel(LookupError):  # noqa: N818 - named for what happened
+    """No provider is configured for a model's name; the words say which names there are."""
+
+
+class _Table(BaseModel):
+    """A table of the file: frozen, closed to unknown keys; its errors never repeat what was written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, populate_by_name=True)
+
+
+class _Limits(_Table):
+    """What a provider allows; a dimension that is absent is unlimited."""
+
+    rpm: Count | None = Field(default=None, description="requests a minute")
+    tpm: Count | None = Field(default=None, description="tokens a minute")
+    itpm: Count | None = Field(default=None, description="input tokens a minute")
+    otpm: Count | None = Field(default=None, description="output tokens a minute")
+    rpd: Count | None = Field(default=None, description="requests a day")
+    tpd: Count | None = Field(default=None, description="tokens a day")
+    concurrency: Count | None = Field(default=None, description="calls in flight")
+    burst: Annotated[float | Literal["auto"], _checked(_burst)] = "auto"
+    headroom: Annotated[float, _checked(_headroom)] = 0.97
+
+    def quota(self) -> Quota | None:
+        """The limits as the admission takes them."""
+        return Quota(**{name: getattr(self, name) for name in _Limits.model_fields})
+
+
+class ModelQuota(_Limits):
+    """A model of a provider: its own limits, and its price where the price table's is not ours."""
+
+    input_usd_per_mtok: Price | None = None
+    output_usd_per_mtok: Price | None = None
+
+    def quota(self) -> Quota:
+        """The limits as the admission takes them; none is a quota without limits."""
+        quota = super().quota()
+        assert quota is not None
+        return quota
+
+
+class ProviderSettings(_Limits):
+    """An account at a provider. Limits that stand here are shared by all of its models."""
+
+    api: Literal["openai", "azure", "anthropic"]
+    counting: Literal["openai", "azure", "anthropic", "bedrock", "gemini", "groq", "plain"] | None = None
+    address: str | Reference | None = Field(default=None, alias="base_url", repr=False)
+    api_version: str | None = Field(default=None, pattern=r"^[0-9A-Za-z._-]+$")
+    api_key: tuple[Reference, ...] = ()
+    shared_quota: bool = Field(default=False, strict=True)
+    timeout: CallSeconds = 120.0
+    models: dict[ModelName, ModelQuota] = {}
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _by_reference(cls, value: Any, info: ValidationInfo) -> Any:
+        # A default, or a copy of other settings.
+        if isinstance(value, tuple):
+            return value
+        texts = value if isinstance(value, list) else [value]
+        found = [reference(text, fields.folder(info)) for text in texts if isinstance(text, str)]
+        if not found or len(found) != len(texts) or None in found:
+            raise ValueError(
+                'must be "env:NAME" or "file:PATH", or a list of these: '
+                'a key stands in no configuration file; put it into the environment and write "env:NAME"'
+            )
+        if len(set(found)) != len(found):
+            raise ValueError("names the same key twice")
+        return tuple(found)
+
+    @field_validator("address", mode="before")
+    @classmethod
+    def _address(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None or isinstance(value, Reference):
+            return value
+        if not isinstance(value, str):
+            raise ValueError(fields.ADDRESS)  # noqa: TRY004 - pydantic reports ValueErrors
+        found = reference(value, fields.folder(info))
+        return found if found is not None else fields.http_address(value)
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.address is None and self.api not in BASE_URLS:
+            raise PydanticCustomError(
+                "missing_key", 'base_url is missing: write base_url = "https://…" of your resource'
+            )
+        if self.address is None and not self.api_key:
+            raise PydanticCustomError(
+                "missing_key",
+                'api_key is missing: write api_key = "env:NAME", and the key into that variable',
+            )
+        return self
+
+    @property
+    def base_url(self) -> str:
+        """Where the provider is; SettingsError where that is a reference to nothing."""
+        if isinstance(self.address, Reference):
+            try:
+                return fields.http_address(self.address.value())
+            except (MissingSecretError, ValueError) as exc:
+                raise SettingsError([f"base_url ({self.address}): {exc}"]) from None
+        return self.address or BASE_URLS[self.api]
+
+    @property
+    def counting_name(self) -> str:
+        """How the provider counts tokens (limits/counting.py); by `api` where nothing is said."""
+        return self.counting or self.api
+
+    @property
+    def key_count(self) -> int:
+        """How many keys it has; 0 for one that asks for none."""
+        return len(self.api_key)
+
+    def keys(self) -> list[str]:
+        """The keys themselves; SettingsError where one is not there."""
+        try:
+            return [key.value() for key in self.api_key]
+        except MissingSecretError as exc:
+            raise SettingsError([f"api_key: {exc}"]) from None
+
+    def quota(self) -> Quota | None:
+        """The limits of the whole account, None where there are none."""
+        quota = super().quota()
+        return quota if quota is not None and (quota.limits or quota.concurrency is not None) else None
+
+
+class Target(_Table):
+    """Where the calls of a model's name may go, and its share of them."""
+
+    provider: Name
+    model: ModelName
+    weight: Weight = 1.0
+
+
+class ModelSettings(_Table):
+    """A name that a job may give as its `model`."""
+
+    targets: list[Target] = Field(min_length=1)
+
+
+class WorkflowSettings(_Table):
+    """How a workflow's jobs are run, and what they may cost."""
+
+    budget_usd: Dollars | None = None
+    budget_window: Literal["day", "month", "batch", "total"] = "day"
+    timezone: TimeZone = "UTC"
+    when_exhausted: Literal["wait", "fail", "fallback"] = "wait"
+    fallback: ModelName | None = None
+    weight: Weight = 1.0
+    concurrency: CountOrZero = 0
+    max_attempts: Annotated[int, _checked(lambda value: quantities.whole(value, 1, 1000))] = 5
+    deadline: Seconds = 86_400.0
+    priority: Literal["batch", "urgent"] = "batch"
+    default_max_tokens: Count | None = None
+    max_usd: Dollars | None = None
+    max_calls: Count | None = None
+    max_seconds: Seconds | None = None
+
+    @property
+    def budget_nano(self) -> int | None:
+        """The budget in nano-dollars."""
+        return None if self.budget_usd is None else quantities.nanodollars(self.budget_usd)
+
+    @property
+    def max_nano(self) -> int | None:
+        """What one job of many calls may cost, in nano-dollars."""
+        return None if self.max_usd is None else quantities.nanodollars(self.max_usd)
+
+
+class ScheduleSettings(_Table):
+    """When a workflow's input becomes a batch by itself."""
+
+    cron: Annotated[str, AfterValidator(_cron)]
+    timezone: TimeZone = "UTC"
+    workflow: Name
+    input: str = Field(min_length=1)
+
+    @field_validator("input", mode="after")
+    @classmethod
+    def _path(cls, value: str, info: ValidationInfo) -> str:
+        if re.search(r"[{}]", value.replace("{date}", "")):
+            raise ValueError("may hold {date} and no other braces")
+        return value if "://" in value else str(fields.folder(info) / Path(value).expanduser())
+
+
+_DEFAULT_WORKFLOW: Final = WorkflowSettings()
+
+
+class Settings(_Table):
+    """The whole configuration. Every key may be left out."""
+
+    redis_url: Address | None = None
+    broker_url: Address | None = None
+    agents: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")], ...] = ()
+    data_dir: Path = Field(default=Path(".overnight"), validate_default=True)
+    storage: str = Field(
+        default_factory=lambda data: f"file://{data.get('data_dir', '')}/files", validate_default=True
+    )
+    namespace: Name = "overnight"
+    budget_usd: Dollars | None = None
+    budget_window: Literal["day", "month", "total"] = "month"
+    providers: dict[Name, ProviderSettings] = {}
+    models: dict[ModelName, ModelSettings] = {}
+    workflows: dict[Name, WorkflowSettings] = {}
+    schedules: dict[Name, ScheduleSettings] = {}
+
+    _file: Path | None = PrivateAttr(default=None)
+
+    @field_validator("redis_url", "broker_url", mode="before")
+    @classmethod
+    def _url(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None:
+            return None
+        if info.field_name == "redis_url":
+            schemes, told = ("redis", "rediss"), "redis://host:6379/0 or rediss://…"
+        else:
+            schemes, told = (
+                ("amqp", "amqps", "redis", "rediss"),
+                "amqp://…, amqps://…, redis://… or rediss://…",
+            )
+        if not isinstance(value, str):
+            raise ValueError(f"must be a URL, {told}")  # noqa: TRY004 - pydantic reports ValueErrors
+        return fields.server_address(value, fields.folder(info), schemes, told)
+
+    @field_validator("data_dir", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path, info: ValidationInfo) -> Path:
+        return Path(os.path.abspath(fields.folder(info) / value.expanduser()))  # noqa: PTH100 - keeps links as they are
+
+    @field_validator("storage", mode="after")
+    @classmethod
+    def _storage(cls, value: str, info: ValidationInfo) -> str:
+        scheme, separator, rest = value.partition("://")
+        if not separator:
+            scheme, rest = "file", value
+        if not re.fullmatch(r"[a-z][a-z0-9+.:-]*", scheme) or not rest:
+            raise ValueError('must be a folder or a URL that fsspec knows, such as "s3://bucket/overnight"')
+        if "@" in rest.partition("/")[0] and ":" in rest.partition("@")[0]:
+            raise ValueError("holds a password; the storage's own library reads it from the environment")
+        if scheme in {"file", "local"}:
+            return "file://" + os.path.abspath(fields.folder(info) / Path(rest).expanduser())  # noqa: PTH100 - as above
+        return value
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _everything(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Tell what does not fit together beside what is wrong in itself, not only after that is mended."""
+        wrong: list[InitErrorDetails] = []
+        settings: Self | None = None
+        try:
+            settings = handler(data)
+        except ValidationError as exc:
+            wrong = [
+                InitErrorDetails(
+                    type=PydanticCustomError(
+                        error["type"], "{words}", {**error.get("ctx", {}), "words": error["msg"]}
+                    ),
+                    loc=error["loc"],
+                    input=error["input"],
+                )
+                for error in exc.errors()
+            ]
+        written = data if settings is None else settings.model_dump()
+        for place, words, found in inconsistencies(written if isinstance(written, Mapping) else {}):
+            mistake = PydanticCustomError("inconsistent", "{words}", {"words": words})
+            wrong.append(InitErrorDetails(type=mistake, loc=place, input=found))
+        if wrong or settings is None:
+            raise ValidationError.from_exception_data(cls.__name__, wrong, hide_input=True)
+        return settings
+
+    @property
+    def file(self) -> Path | None:
+        """The file that was read; None for the built-in defaults."""
+        return self._file
+
+    @property
+    def budget_nano(self) -> int | None:
+        """The budget over everything, in nano-dollars."""
+        return None if self.budget_usd is None else quantities.nanodollars(self.budget_usd)
+
+    def workflow(self, name: str) -> WorkflowSettings:
+        """A workflow's settings; the defaults for one that the file does not name."""
+        return self.workflows.get(name, _DEFAULT_WORKFLOW)
+
+    def model(self, provider: str, model: str) -> ModelQuota:
+        """The limits and prices of a provider's model; unlimited where it is not listed."""
+        return self.providers[provider].models.get(model) or ModelQuota()
+
+    def find_model(self, name: str) -> list[tuple[str, str, float]]:
+        """(provider, model, weight) of each target that a job's `model` may go to.
+
+        A name under [models], else `provider/model` (listed or not), else the one provider that lists it.
+        UnknownModel where that leads nowhere, or to several providers.
+        """
+        if name in self.models:
+            return [(target.provider, target.model, target.weight) for target in self.models[name].targets]
+        provider, _, model = name.partition("/")
+        if model and provider in self.providers:
+            return [(provider, model, 1.0)]
+        listing = [each for each, settings in self.providers.items() if name in settings.models]
+        if len(listing) == 1:
+            return [(listing[0], name, 1.0)]
+        raise UnknownModel(self._no_model(name, listing))
+
+    @cached_property
+    def model_names(self) -> list[str]:
+        """Every name that `find_model` knows without being told the provider."""
+        listed = [model for provider in self.providers.values() for model in provider.models]
+        return sorted({*self.models, *listed})
+
+    def missing_secrets(self) -> list[str]:
+        """What the providers need and is not there: the variable or file by name, and whose it is."""
+        missing = []
+        for name, provider in self.providers.items():
+            wanted = [("api_key", key) for key in provider.api_key]
+            if isinstance(provider.address, Reference):
+                wanted.append(("base_url", provider.address))
+            for key, each in wanted:
+                try:
+                    each.value()
+                except MissingSecretError as exc:
+                    missing.append(f"{exc} (providers.{name}.{key})")
+        return missing
+
+    def _no_model(self, name: str, listing: list[str]) -> str:
+        shown = f'"{name}"' if len(name) <= 80 and name.isprintable() else "that"  # noqa: PLR2004 - a line's worth
+        if not self.providers:
+            where = f"in {self._file}" if self._file else f"there is no {FILE_NAME} here"
+            return f"no provider is configured ({where}), so no model {shown} can be called; add a [providers.NAME] table"
+        if listing:
+            choices = " or ".join(f'"{provider}/{name}"' for provider in listing)
+            return f"{shown} is listed by several providers: write {choices}, or name a mix under [models]"
+        near = get_close_matches(name, self.model_names, 3, 0.6)
+        if near:
+            return f"no model {shown} is configured; did you mean {' or '.join(near)}?"
+        known = ", ".join(self.model_names[:8]) or f"{next(iter(self.providers))}/MODEL"
+        return f"no model {shown} is configured; there are: {known}"
+
+
+def load(path: str | Path | None = None) -> Settings:
+    """Read the configuration: `path`, else OVERNIGHT_CONFIG, else ./overnight.toml, else the built-in defaults.
+
+    SettingsError with every problem of the file, each with its line, its key and what would be right.
+    """
+    named = path or os.environ.get("OVERNIGHT_CONFIG")
+    file = Path(named or FILE_NAME).expanduser().absolute()
+    if not named and not file.exists():
+        return Settings()
+    shown = str(named or FILE_NAME)
+    text, data = parse(file, shown)
+    try:
+        settings = Settings.model_validate(data, context={"folder": file.parent})
+    except ValidationError as exc:
+        raise SettingsError(problems(exc, Settings, shown, text)) from None
+    settings._file = file  # noqa: SLF001 - pydantic's private attributes are set after validation
+    return settings
