@@ -99,6 +99,10 @@ Seconds = Annotated[float, _checked(lambda value: quantities.seconds(value, YEAR
 CallSeconds = Annotated[float, _checked(lambda value: quantities.seconds(value, 86_400.0))]
 Dollars = Annotated[Decimal, _checked(quantities.budget)]
 Price = Annotated[Decimal, _checked(quantities.dollars)]
+Burst = Annotated[float | Literal["auto"], _checked(_burst)]
+Headroom = Annotated[float, _checked(_headroom)]
+Attempts = Annotated[int, _checked(lambda value: quantities.whole(value, 1, 1000))]
+Cron = Annotated[str, AfterValidator(_cron)]
 Address = Annotated[str, Field(repr=False), PlainSerializer(without_password)]
 
 
@@ -106,6 +110,7 @@ ADDRESS = 'must be an address such as "https://api.example.com/v1", or "env:NAME
 
 
 def http_address(value: str) -> str:
+    """The address of a provider, without a slash at its end."""
     try:
         parts = urlsplit(value)
         sound = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or True)
@@ -121,6 +126,7 @@ def http_address(value: str) -> str:
 
 
 def server_address(value: str, folder: Path, schemes: tuple[str, ...], told: str) -> str:
+    """The URL of a server, or the one that a reference leads to; `told` says what would be right."""
     found = reference(value, folder)
     if found is not None:
         try:

@@ -6,22 +6,17 @@ nano-dollars (`..._nano`) where it is counted. docs/configuration.md is the same
 
 import os
 import re
-from collections.abc import Callable, Mapping
-from decimal import Decimal
+from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
-    PlainSerializer,
     PrivateAttr,
     ValidationError,
     ValidationInfo,
@@ -31,10 +26,23 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from limits.bucket import Quota
-from workers import quantities
+from workers import fields, quantities
 from workers.consistency import inconsistencies
+from workers.fields import (
+    Address,
+    CallSeconds,
+    Count,
+    CountOrZero,
+    Dollars,
+    ModelName,
+    Name,
+    Price,
+    Seconds,
+    TimeZone,
+    Weight,
+)
 from workers.problems import SettingsError, parse, problems
-from workers.secrets import MissingSecretError, Reference, reference, without_password
+from workers.secrets import MissingSecretError, Reference, reference
 
 __all__ = [
     "ModelQuota",
@@ -51,10 +59,9 @@ __all__ = [
 
 FILE_NAME: Final = "overnight.toml"
 
-YEAR: Final = 365 * 86_400.0
-
 #: Where each API is; Azure's is different for everyone.
 BASE_URLS: Final = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
+
 
 class UnknownModel(LookupError):  # noqa: N818 - named for what happened
     """No provider is configured for a model's name; the words say which names there are."""
@@ -76,8 +83,8 @@ class _Limits(_Table):
     rpd: Count | None = Field(default=None, description="requests a day")
     tpd: Count | None = Field(default=None, description="tokens a day")
     concurrency: Count | None = Field(default=None, description="calls in flight")
-    burst: Annotated[float | Literal["auto"], _checked(_burst)] = "auto"
-    headroom: Annotated[float, _checked(_headroom)] = 0.97
+    burst: fields.Burst = "auto"
+    headroom: fields.Headroom = 0.97
 
     def quota(self) -> Quota | None:
         """The limits as the admission takes them."""
@@ -206,7 +213,7 @@ class WorkflowSettings(_Table):
     fallback: ModelName | None = None
     weight: Weight = 1.0
     concurrency: CountOrZero = 0
-    max_attempts: Annotated[int, _checked(lambda value: quantities.whole(value, 1, 1000))] = 5
+    max_attempts: fields.Attempts = 5
     deadline: Seconds = 86_400.0
     priority: Literal["batch", "urgent"] = "batch"
     default_max_tokens: Count | None = None
@@ -228,7 +235,7 @@ class WorkflowSettings(_Table):
 class ScheduleSettings(_Table):
     """When a workflow's input becomes a batch by itself."""
 
-    cron: Annotated[str, AfterValidator(_cron)]
+    cron: fields.Cron
     timezone: TimeZone = "UTC"
     workflow: Name
     input: str = Field(min_length=1)
