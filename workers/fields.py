@@ -103,7 +103,7 @@ Burst = Annotated[float | Literal["auto"], _checked(_burst)]
 Headroom = Annotated[float, _checked(_headroom)]
 Attempts = Annotated[int, _checked(lambda value: quantities.whole(value, 1, 1000))]
 Cron = Annotated[str, AfterValidator(_cron)]
-Address = Annotated[str, Field(repr=False), PlainSerializer(without_password)]
+Address = Annotated[str, PlainSerializer(without_password)]
 
 
 ADDRESS = 'must be an address such as "https://api.example.com/v1", or "env:NAME"'

@@ -254,8 +254,8 @@ _DEFAULT_WORKFLOW: Final = WorkflowSettings()
 class Settings(_Table):
     """The whole configuration. Every key may be left out."""
 
-    redis_url: Address | None = None
-    broker_url: Address | None = None
+    redis_url: Address | None = Field(default=None, repr=False)
+    broker_url: Address | None = Field(default=None, repr=False)
     agents: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")], ...] = ()
     data_dir: Path = Field(default=Path(".overnight"), validate_default=True)
     storage: str = Field(
