@@ -1,15 +1,15 @@
 """What is to be done: the way of a job and of a batch, in the order in which they meet these files.
 
-    job.py       one line of the input: a call to be made, checked before anything is queued
-    batch.py     a batch's record: what it is, where its files are, how far it has come
-    submit.py    a file becomes a batch, or turns out to be one already; a single job is enqueued
-    feed.py      keeps a bounded window of the batch in its workflow's queue
-    run_job.py   one delivery of a job: lease, admission, call, settlement, result
-    retry.py     the decision after a failure: retry, snooze or fail
-    store.py     begin and finish: the only way a job starts and the only way it ends
-    collect.py   results become the output files
-    ticks.py     what drives feed and collect, whichever worker is alive
-    cli.py       the command line
+job.py       one line of the input: a call to be made, checked before anything is queued
+batch.py     a batch's record: what it is, where its files are, how far it has come
+submit.py    a file becomes a batch, or turns out to be one already; a single job is enqueued
+feed.py      keeps a bounded window of the batch in its workflow's queue
+run_job.py   one delivery of a job: lease, admission, call, settlement, result
+retry.py     the decision after a failure: retry, snooze or fail
+store.py     begin and finish: the only way a job starts and the only way it ends
+collect.py   results become the output files
+ticks.py     what drives feed and collect, whichever worker is alive
+cli.py       the command line
 """
 
 from typing import Any

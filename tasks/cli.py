@@ -51,7 +51,7 @@ def main() -> None:
 
 
 @app.command()
-def run(  # noqa: PLR0913 - the command's options
+def run(
     source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="The jobs, in OpenAI's batch format.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the answers go.")],
     workflow: Workflow = "default",
@@ -173,8 +173,8 @@ def worker(
     from tasks import local  # noqa: PLC0415 - what only this command needs
 
     with told():
-        settings = configured(config, keys=True)
-        raise typer.Exit(local.run_workers(settings, number, concurrency, context.args))
+        configured(config, keys=True)
+        raise typer.Exit(local.run_workers(number, concurrency, context.args))
 
 
 @app.command()

@@ -75,7 +75,7 @@ def decide(
     return decision
 
 
-def _by_kind(  # noqa: PLR0917 - as in decide
+def _by_kind(
     error: errors.ProviderError, attempts: int, max_attempts: int, throttles: int, others: bool, chance: float
 ) -> Decision:
     match error:

@@ -19,7 +19,6 @@ import redis.asyncio
 
 from limits.admission import (
     Admitted,
-    Answer as Admission,
     Ask,
     Level,
     Settlement,
@@ -30,6 +29,9 @@ from limits.admission import (
     sent,
     settle,
     settlement_json,
+)
+from limits.admission import (
+    Answer as Admission,
 )
 from limits.connection import AsyncServer
 from limits.counting import Estimate, Usage, admission, refused, settlement
@@ -43,10 +45,11 @@ from tasks.memory import Memory
 from tasks.store import LEASE, Begun, Ending
 from workers import budgets, prices, tokens
 from workers.celery import current_settings
-from workers.providers import Provider, bodies, connect
-from workers.providers.answer import Answer
+from workers.providers import bodies, connect
+from workers.providers.answer import Answer, Provider
 from workers.providers.errors import AccountBlocked, ProviderError, Throttled, Unavailable
 from workers.providers.headers import RateLimits
+from workers.ratios import Ratios
 from workers.routing import NoRoute, Routes, Way
 from workers.server import server_url
 from workers.settings import Settings
@@ -59,6 +62,9 @@ RENEW_EVERY, SYNC_EVERY, PRICES_EVERY = LEASE / 3, 5.0, 60.0
 #: The ceiling of an answer where neither job nor workflow says one. Where a budget applies it is sent with the
 #: job, so that what is held is a bound; else it only paces the quota.
 DEFAULT_OUTPUT = 4_096
+
+#: How long the end of a job is tried to be recorded, in seconds: its answer is paid for, and is in no other place.
+FINISH = 3600.0
 
 #: The most that a reservation may lie ahead, in seconds: so long a job waits in its worker instead of its queue.
 MAX_WAIT = 5.0
@@ -107,7 +113,7 @@ class Runtime:
         self.server = AsyncServer(url)
         self.client = redis.asyncio.Redis.from_url(url)
         self.routes = Routes(settings)
-        self.ratios = tokens.Ratios(self.keys.token_ratios)
+        self.ratios = Ratios(self.keys.token_ratios)
         self.owner = uuid4().hex
         self.providers: dict[str, Provider] = {}
         self.leases: dict[str, tuple[Job, str]] = {}
@@ -173,7 +179,12 @@ class Runtime:
         for way in ways:
             if way.target not in estimates:
                 estimates[way.target] = tokens.estimate(
-                    url, body, model=way.target, output_default=output, ratios=self.ratios
+                    url,
+                    body,
+                    model=way.target,
+                    output_default=output,
+                    ratios=self.ratios,
+                    window=(way.rates and way.rates.window) or tokens.WINDOW,
                 )
             if over and way.rates is None:
                 raise NoRoute(f"{way.target} has no price, and a budget applies: set input_usd_per_mtok and output_usd_per_mtok")
@@ -247,7 +258,7 @@ class Runtime:
     async def finish(self, job: Job, ending: Ending, memory: Memory) -> dict[str, Any] | None:
         """Record how the job ended; its result line where the job has no batch to write it."""
         await self.server.run(
-            store.finish(self.keys, job, ending, calls=memory.calls, throttles=memory.throttles), deadline_s=None
+            store.finish(self.keys, job, ending, calls=memory.calls, throttles=memory.throttles), FINISH
         )
         if job.batch is not None:
             return None
@@ -413,4 +424,4 @@ def _amount(way: Way, estimate: Estimate, usage: Usage | None) -> int:
     """What an answer cost, in n$: the most it can have where the provider told no usage."""
     if way.rates is None:
         return 0
-    return way.rates.cost(usage) if usage is not None else way.rates.ceiling(estimate)
+    return way.rates.cost(usage, media=estimate.media) if usage is not None else way.rates.ceiling(estimate)

@@ -77,7 +77,7 @@ def numbered_lines(source: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
             whole = not rest or rest.endswith(b"\n")
 
 
-def check_file(path: Path, routes: Routes, workflow: str) -> Checked:
+def check_file(path: Path, routes: Routes) -> Checked:
     """Look at every line of the file, in one pass; InputError where it cannot be read at all."""
     found = Checked()
     digest = hashlib.sha256()
@@ -95,7 +95,7 @@ def check_file(path: Path, routes: Routes, workflow: str) -> Checked:
                     continue
                 if text := raw.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else raw.strip():
                     found.lines += 1
-                    _check_line(number, text, first_line, routes, workflow, found)
+                    _check_line(number, text, first_line, routes, found)
     except FileNotFoundError:
         raise InputError(str(path), ["there is no such file"]) from None
     except IsADirectoryError:
@@ -109,7 +109,7 @@ def check_file(path: Path, routes: Routes, workflow: str) -> Checked:
 
 
 def _check_line(
-    number: int, text: bytes, first_line: dict[str, int], routes: Routes, workflow: str, found: Checked
+    number: int, text: bytes, first_line: dict[str, int], routes: Routes, found: Checked
 ) -> None:
     try:
         value = jobs.decode(text)
@@ -126,12 +126,12 @@ def _check_line(
             found.add(f'line {number}: custom_id "{custom_id[:60]}" stands already in line {before}')
     if line is not None:
         try:
-            routes.check(line.model, line.url, line.body, workflow)
+            routes.check(line.model, line.url)
         except NoRoute as exc:
             found.add(f"line {number}: {exc}")
 
 
-def submit(  # noqa: PLR0913 - each is a fact of the batch
+def submit(
     path: Path,
     settings: Settings,
     store: Store,
@@ -148,7 +148,7 @@ def submit(  # noqa: PLR0913 - each is a fact of the batch
         raise InputError(
             "--workflow", [f'"{workflow[:60]}" is no workflow name: letters, digits, - _ . only, 128 at most']
         )
-    found = check_file(path, routes, workflow)
+    found = check_file(path, routes)
     if found.count:
         raise InputError(str(path), found.problems, found.count)
     identity = f"{workflow}\n{found.sha256}\n{uuid.uuid4().hex if new else ''}"
@@ -189,7 +189,7 @@ def enqueue(
     problems.extend(more)
     if checked is not None:
         try:
-            Routes(current_settings()).check(checked.model, checked.url, checked.body, workflow)
+            Routes(current_settings()).check(checked.model, checked.url)
         except NoRoute as exc:
             problems.append(str(exc))
     if problems:

@@ -50,12 +50,11 @@ def configuration() -> dict[str, Any]:
         # Answers that nobody fetched are private, and do not stay.
         "result_expires": 24 * 3600,
         "task_default_queue": queues.queue_name("default"),
+        # A call is a wait of seconds: a process holds many of them.
+        "worker_pool": "threads",
+        "worker_concurrency": 100,
         # Our own discovery adds the queues; a message to an unknown one still creates it.
         "task_create_missing_queues": True,
-        # Celery's mingle and gossip cost a message a worker for features that nothing here uses.
-        "worker_enable_remote_control": True,
-        "worker_send_task_events": False,
-        "worker_hijack_root_logger": True,
         "broker_transport_options": {"visibility_timeout": 3600},
     }
 

@@ -8,14 +8,13 @@ can soonest.
 import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from limits.admission import Candidate, Charge
 from limits.bucket import Quota
 from limits.counting import Costs, Estimate, Profile, admission, profile
-from workers.prices import Rates, configured
+from workers.prices import Rates, resolve
 from workers.providers import ENDPOINTS_BY_API
-from workers.settings import ModelQuota, ProviderSettings, Settings, UnknownModel
+from workers.settings import ProviderSettings, Settings, UnknownModel
 
 #: Dimensions in which a single request can be larger than the whole limit.
 _SIZES = ("tpm", "itpm", "otpm", "tpd")
@@ -42,7 +41,6 @@ class Way:
     buckets: tuple[tuple[str, Quota], ...]
     profile: Profile
     rates: Rates | None
-    burst: float | str = "auto"
 
     @property
     def target(self) -> str:
@@ -132,7 +130,7 @@ class Routes:
         return tuple(ways)
 
     def _ways_of(self, name: str, provider: ProviderSettings, model: str, weight: float) -> list[Way]:
-        limits = provider.models.get(model, ModelQuota())
+        limits = self.settings.model(name, model)
         keys = max(1, provider.key_count)
         account = provider.quota()
         ways = []
@@ -151,7 +149,7 @@ class Routes:
                     account=f"{name}/{key}",
                     buckets=tuple(buckets),
                     profile=profile(provider.counting_name, model),
-                    rates=configured(limits) or self.prices.get(f"{name}/{model}"),
+                    rates=resolve(limits, self.prices, f"{name}/{model}"),
                 )
             )
         return ways

@@ -1,0 +1,129 @@
+"""Worker processes of this machine: started, watched and stopped by `overnight run` and `overnight worker`."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from tasks.submit import InputError
+from workers.settings import Settings
+
+#: Seconds that a worker has to finish its calls and put the rest back.
+STOP = 30.0
+
+#: A worker that ends this often within a run is not started again.
+RESTARTS = 5
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Group:
+    """Some worker processes, each with a log of its own."""
+
+    def __init__(self, settings: Settings, number: int, concurrency: int) -> None:
+        self.folder = settings.data_dir / "logs"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.command = command(concurrency, ["--loglevel", "WARNING"])
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.restarts = 0
+        for index in range(number):
+            self.processes.append(self._start(index))
+
+    def log(self, index: int) -> Path:
+        """What worker `index` says."""
+        return self.folder / f"worker-{index + 1}.log"
+
+    def _start(self, index: int) -> "subprocess.Popen[bytes]":
+        with self.log(index).open("ab") as words:
+            return subprocess.Popen(
+                [*self.command, "--hostname", f"overnight-{os.getpid()}-{index + 1}@%h"],
+                stdin=subprocess.DEVNULL,
+                stdout=words,
+                stderr=words,
+                start_new_session=True,  # Ctrl-C reaches the command alone, which then stops its workers
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 - runs one system call and no Python lock
+            )
+
+    def check(self) -> None:
+        """Start a worker again that has ended; InputError where that does not help."""
+        for index, process in enumerate(self.processes):
+            status = process.poll()
+            if status is None:
+                continue
+            self.restarts += 1
+            if self.restarts > RESTARTS:
+                raise InputError("worker", [f"ends again and again, status {status}: see {self.log(index)}"])
+            self.processes[index] = self._start(index)
+
+    def stop(self) -> None:
+        """Let the workers finish what is being paid for, and end them."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.terminate()
+        ends = time.monotonic() + STOP
+        for process in self.processes:
+            try:
+                process.wait(timeout=max(0.1, ends - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _end_with_parent() -> None:
+    """Ask Linux for SIGTERM when the parent dies, so that a killed command leaves no workers behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def command(concurrency: int, options: Sequence[str]) -> list[str]:
+    """The command line of one worker process."""
+    return [
+        sys.executable,
+        "-m",
+        "celery",
+        "--app",
+        "workers",
+        "worker",
+        "--concurrency",
+        str(concurrency),
+        "--without-mingle",
+        "--without-gossip",
+        *options,
+    ]
+
+
+@contextmanager
+def workers(settings: Settings, number: int, concurrency: int) -> Iterator[Group]:
+    """Worker processes for as long as the block runs."""
+    group = Group(settings, number, concurrency)
+    try:
+        yield group
+    finally:
+        group.stop()
+
+
+def run_workers(number: int, concurrency: int, options: Sequence[str]) -> int:
+    """Run worker processes in the foreground until they end or are told to; returns an exit status."""
+    if number == 1:
+        argv = command(concurrency, options)
+        os.execv(argv[0], argv)
+    processes = [
+        subprocess.Popen([*command(concurrency, options), "--hostname", f"overnight-{os.getpid()}-{index + 1}@%h"])
+        for index in range(number)
+    ]
+
+    def tell(signum: int, frame: FrameType | None) -> None:
+        del frame
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signum)
+
+    for number_ in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number_, tell)
+    return max(abs(process.wait()) for process in processes)
