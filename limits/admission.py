@@ -228,9 +228,7 @@ def quota_json(quota: Quota) -> orjson.Fragment:
 
 @lru_cache(maxsize=64)
 def _circuit_json(settings: CircuitSettings) -> orjson.Fragment:
-    return orjson.Fragment(
-        orjson.dumps({name: getattr(settings, name) for name in settings.__dataclass_fields__})
-    )
+    return orjson.Fragment(orjson.dumps({name: getattr(settings, name) for name in settings.__dataclass_fields__}))
 
 
 def budget_json(budget: BudgetWindow) -> dict[str, object]:

@@ -50,13 +50,9 @@ class Quota:
         if self.burst != "auto" and not 0 < self.burst <= PERIODS["rpm"]:
             raise InvalidQuota(f'burst = {self.burst!r}: expected "auto" or seconds, above 0 and up to 60.')
         if not 0 < self.headroom <= 1:
-            raise InvalidQuota(
-                f"headroom = {self.headroom!r}: expected a part of the limit, above 0 and up to 1."
-            )
+            raise InvalidQuota(f"headroom = {self.headroom!r}: expected a part of the limit, above 0 and up to 1.")
         if not 0 <= self.urgent_share < 1:
-            raise InvalidQuota(
-                f"urgent_share = {self.urgent_share!r}: expected a part of the quota, below 1."
-            )
+            raise InvalidQuota(f"urgent_share = {self.urgent_share!r}: expected a part of the quota, below 1.")
 
     @property
     def limits(self) -> dict[str, int]:

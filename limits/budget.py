@@ -38,6 +38,4 @@ class BudgetWindow:
                 f"budget of {self.subject}: {self.limit} n$ is not between 0 and 2^53 (about $9 million)."
             )
         if (self.until > 0) != bool(self.next_window):
-            raise InvalidQuota(
-                f"budget of {self.subject}: a window that turns needs both its end and the next one."
-            )
+            raise InvalidQuota(f"budget of {self.subject}: a window that turns needs both its end and the next one.")

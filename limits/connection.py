@@ -165,9 +165,7 @@ class AsyncServer:
             self._task = None
         self._fail(ServerUnavailable("The connection to Redis was closed."))
 
-    async def _submit(
-        self, command: tuple[Argument, ...], call: Call[Any] | None, deadline: float | None
-    ) -> Any:
+    async def _submit(self, command: tuple[Argument, ...], call: Call[Any] | None, deadline: float | None) -> Any:
         ends = time.monotonic() + (self._timeout if deadline is None else deadline)
         if len(self._waiting) + len(self._written) >= self._most_pending:
             await self._hold_back(ends)

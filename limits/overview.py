@@ -105,9 +105,7 @@ def _snapshot(reply: Sequence[Any]) -> Snapshot:
         buckets=tuple(_bucket(*bucket) for bucket in buckets),
         circuits=tuple(_circuit(*circuit) for circuit in circuits),
         latches={account.decode(): reason.decode() for account, reason in latches},
-        budgets=tuple(
-            BudgetState(subject.decode(), window.decode(), *rest) for subject, window, *rest in budgets
-        ),
+        budgets=tuple(BudgetState(subject.decode(), window.decode(), *rest) for subject, window, *rest in budgets),
         open_reservations=reservations,
     )
 
@@ -125,9 +123,7 @@ def _bucket(
 def _circuit(
     name: bytes, state: bytes, until: int, by_hand: int, calls: int, failures: int, retries_left: bytes
 ) -> CircuitState:
-    return CircuitState(
-        name.decode(), state.decode(), until, bool(by_hand), calls, failures, float(retries_left)
-    )
+    return CircuitState(name.decode(), state.decode(), until, bool(by_hand), calls, failures, float(retries_left))
 
 
 def ledger(keys: Keys, days: Sequence[int], now: int | None = None) -> Call[dict[tuple[int, str], dict[str, int]]]:
@@ -135,9 +131,7 @@ def ledger(keys: Keys, days: Sequence[int], now: int | None = None) -> Call[dict
 
     Columns: what settlements added, and `cost`, `failed_cost` and `presumed_cost`.
     """
-    return cast(
-        "Call[dict[tuple[int, str], dict[str, int]]]", call(keys, "ledger", {"days": list(days)}, _ledger, now)
-    )
+    return cast("Call[dict[tuple[int, str], dict[str, int]]]", call(keys, "ledger", {"days": list(days)}, _ledger, now))
 
 
 def _ledger(reply: Sequence[Any]) -> dict[tuple[int, str], dict[str, int]]:

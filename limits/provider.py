@@ -12,9 +12,7 @@ from limits.keys import Keys
 from limits.scripts import Call
 
 
-def observe(
-    keys: Keys, bucket: str, levels: Mapping[str, Level], sent_at: int, now: int | None = None
-) -> Call[None]:
+def observe(keys: Keys, bucket: str, levels: Mapping[str, Level], sent_at: int, now: int | None = None) -> Call[None]:
     """Take over levels that headers told. `sent_at`: when that request left, µs of the server's clock.
 
     Without a reservation it is not known what was admitted since, so such levels can lower ours, never

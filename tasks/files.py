@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+from uuid import uuid4
 
 import fsspec
 
@@ -131,6 +132,21 @@ class Files:
                 temporary.unlink()
             raise StorageError(f"{target} cannot be written: {exc.strerror or exc}") from exc
         return length
+
+
+def probe(storage: str) -> None:
+    """Write, read and remove a small file; StorageError says what does not work."""
+    name = f".probe-{uuid4().hex}"
+    files = Files(storage, "")
+    try:
+        files.fs.makedirs(files.folder, exist_ok=True)
+        files.fs.pipe_file(files.path(name), b"probe")
+        read = files.fs.cat_file(files.path(name))
+        files.fs.rm_file(files.path(name))
+    except OSError as exc:
+        raise StorageError(f"{storage} cannot be used: {exc.strerror or exc}") from exc
+    if read != b"probe":
+        raise StorageError(f"{storage} does not give back what was written")
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:

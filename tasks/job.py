@@ -89,9 +89,7 @@ def check(value: Any) -> tuple[Line | None, list[str]]:
 def _kind(value: Any) -> str:
     if value is None:
         return "null"
-    return {dict: "an object", list: "a list", str: "a string", bool: "true or false"}.get(
-        type(value), "a number"
-    )
+    return {dict: "an object", list: "a list", str: "a string", bool: "true or false"}.get(type(value), "a number")
 
 
 def _shown(value: Any) -> str:

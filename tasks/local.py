@@ -112,7 +112,7 @@ def run_workers(number: int, concurrency: int, options: Sequence[str]) -> int:
     """Run worker processes in the foreground until they end or are told to; returns an exit status."""
     if number == 1:
         argv = command(concurrency, options)
-        os.execv(argv[0], argv)
+        os.execv(argv[0], argv)  # noqa: S606 - becomes the worker: signals reach it directly
     processes = [
         subprocess.Popen([*command(concurrency, options), "--hostname", f"overnight-{os.getpid()}-{index + 1}@%h"])
         for index in range(number)

@@ -30,7 +30,7 @@ class Memory:
     def from_header(cls, header: Any) -> "Memory":
         """The memory that a message carries; whatever is no count in it counts as nothing."""
         found = header if isinstance(header, dict) else {}
-        counts = {
+        counts: dict[str, Any] = {
             name.name: value
             for name in fields(cls)
             if name.name != "owner" and type(value := found.get(name.name)) is int and value >= 0

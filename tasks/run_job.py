@@ -42,7 +42,7 @@ BLOCKED = 300.0
 SERVER_AWAY, AFTER_CRASH = 2.0, 15.0
 
 
-@app.task(
+@app.task(  # type: ignore[untyped-decorator]  # Celery has no types
     name=JOB,
     bind=True,
     base=CoroutineTask,
@@ -136,7 +136,9 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
                 continue
             avoid.clear()
             if decision.seconds > MAX_WAIT:
-                raise Snooze(decision.seconds, f"attempt {memory.attempts} failed: {error}", memory.to_header()) from None
+                raise Snooze(
+                    decision.seconds, f"attempt {memory.attempts} failed: {error}", memory.to_header()
+                ) from None
             await asyncio.sleep(decision.seconds)
         else:
             return runtime.answered(attempt, answer, memory)

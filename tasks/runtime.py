@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
@@ -104,7 +104,7 @@ class Revoked(Exception):  # noqa: N818 - it is no error: the reservation is gon
 class Runtime:
     """The connections of one event loop, and the steps of a job over them."""
 
-    _of_loop: "WeakKeyDictionary[asyncio.AbstractEventLoop, Runtime]" = WeakKeyDictionary()
+    _of_loop: ClassVar["WeakKeyDictionary[asyncio.AbstractEventLoop, Runtime]"] = WeakKeyDictionary()
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -187,7 +187,9 @@ class Runtime:
                     window=(way.rates and way.rates.window) or tokens.WINDOW,
                 )
             if over and way.rates is None:
-                raise NoRoute(f"{way.target} has no price, and a budget applies: set input_usd_per_mtok and output_usd_per_mtok")
+                raise NoRoute(
+                    f"{way.target} has no price, and a budget applies: set input_usd_per_mtok and output_usd_per_mtok"
+                )
         ask = Ask(
             id=uuid4().hex,
             owner=self.owner,
@@ -220,7 +222,7 @@ class Runtime:
                 elif departure.verdict == "wait" and departure.wait <= MAX_WAIT:
                     attempt.wait = departure.wait
                 else:
-                    raise Revoked(departure.reason)
+                    raise Revoked(departure.reason)  # noqa: TRY301 - gives the reservation back on its way
         except BaseException:
             await self.release(attempt)
             raise
@@ -228,9 +230,7 @@ class Runtime:
     async def release(self, attempt: Attempt) -> None:
         """Give a reservation back that was not used; by itself it ends with its lease."""
         self.reservations.discard(attempt.ask.id)
-        await asyncio.gather(
-            self.server.run(release(self.keys, attempt.ask.id, self.owner)), return_exceptions=True
-        )
+        await asyncio.gather(self.server.run(release(self.keys, attempt.ask.id, self.owner)), return_exceptions=True)
 
     async def call(self, attempt: Attempt) -> Answer:
         """Make the call."""
@@ -238,7 +238,10 @@ class Runtime:
         settings = self.settings.providers[way.provider]
         attempt.sent_at = time.monotonic()
         return await self.provider(way.provider).call(
-            attempt.job.line.url, attempt.body, model=way.model, key=settings.keys()[way.key] if settings.key_count else ""
+            attempt.job.line.url,
+            attempt.body,
+            model=way.model,
+            key=settings.keys()[way.key] if settings.key_count else "",
         )
 
     async def settle_failure(self, attempt: Attempt, error: ProviderError, decision: retry.Decision) -> int:
@@ -416,7 +419,7 @@ def failure_settlement(attempt: Attempt, error: ProviderError, pause: float | No
 
 def levels(way: Way, told: RateLimits) -> dict[str, dict[str, Level]]:
     """What headers told of the model's bucket, in the form that settling takes."""
-    found = {name: Level(level.limit, level.remaining) for name, level in told.items()}
+    found: dict[str, Level] = {str(name): Level(level.limit, level.remaining) for name, level in told.items()}
     return {way.buckets[0][0]: found} if found else {}
 
 

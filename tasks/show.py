@@ -52,7 +52,7 @@ class _Rich:
         if batch.failed:
             story += f" · {batch.failed} failed"
         if batch.throttled:
-            story += f" · {batch.throttled} × 429"
+            story += f" · {batch.throttled} x 429"
         if batch.trouble:
             story += f" · {escape(batch.trouble)}"
         if self.task is None:

@@ -242,7 +242,7 @@ class Store:
 
     def leased(self, batch_id: str) -> set[int]:
         """The lines that are in flight."""
-        seconds, micros = cast("tuple[int, int]", self.client.time())
+        seconds, micros = self.client.time()
         now = seconds * _MICRO + micros
         found = self.client.zrange(self.keys.job_leases(batch_id), now, "+inf", byscore=True)
         return {int(line) for line in cast("list[bytes]", found)}
@@ -324,7 +324,7 @@ class Store:
         if seconds is None:
             self.client.zrem(self.keys.ticks, tick)
             return
-        now, micros = cast("tuple[int, int]", self.client.time())
+        now, micros = self.client.time()
         due = now * _MICRO + micros + int(seconds * _MICRO)
         self.client.zadd(self.keys.ticks, {tick: due}, xx=True)
 

@@ -108,9 +108,7 @@ def check_file(path: Path, routes: Routes) -> Checked:
     return found
 
 
-def _check_line(
-    number: int, text: bytes, first_line: dict[str, int], routes: Routes, found: Checked
-) -> None:
+def _check_line(number: int, text: bytes, first_line: dict[str, int], routes: Routes, found: Checked) -> None:
     try:
         value = jobs.decode(text)
     except ValueError as exc:

@@ -27,9 +27,7 @@ def _checked(check: Callable[[Any], Any]) -> BeforeValidator:
 
 def _name(value: str) -> str:
     if not _NAME.fullmatch(value):
-        raise ValueError(
-            "must be a name of letters, digits, - _ and . that begins with a letter or digit, 128 at most"
-        )
+        raise ValueError("must be a name of letters, digits, - _ and . that begins with a letter or digit, 128 at most")
     return value
 
 
@@ -46,9 +44,7 @@ def _timezone(value: str) -> str:
         ZoneInfo(value)
     # ValueError and OSError: what is no key of the database but a path, a folder or nothing.
     except (LookupError, ValueError, OSError):
-        raise ValueError(
-            'must be a time zone of the IANA database, such as "UTC" or "Europe/Berlin"'
-        ) from None
+        raise ValueError('must be a time zone of the IANA database, such as "UTC" or "Europe/Berlin"') from None
     return value
 
 
@@ -135,9 +131,9 @@ def server_address(value: str, folder: Path, schemes: tuple[str, ...], told: str
             raise ValueError(f"leads nowhere: {exc}") from None
     try:
         parts = urlsplit(value)
-        sound = parts.scheme in schemes and parts.hostname and (parts.port or True)
+        sound = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port >= 0)
         if sound and parts.scheme.startswith("redis"):
-            sound = re.fullmatch(r"(/\d*)?", parts.path)
+            sound = re.fullmatch(r"(/\d*)?", parts.path) is not None
     except ValueError:
         sound = False
     if not sound:
@@ -146,5 +142,3 @@ def server_address(value: str, folder: Path, schemes: tuple[str, ...], told: str
     if parts.scheme == "rediss" and "ssl_cert_reqs" not in parts.query:
         value += ("&" if parts.query else "?") + "ssl_cert_reqs=required"
     return value
-
-

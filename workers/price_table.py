@@ -77,9 +77,7 @@ def find(query: Query, now: datetime) -> tuple[Rates | None, list[str]]:
     owner = next((p.id for p in snapshot.providers if any(model is m for m in p.models)), provider.id)
     source = f"genai-prices {__version__}: {owner}/{model.id}"
     if not _literal(query.model, model.id):
-        warnings.append(
-            f"priced as {owner}/{model.id}; set input_usd_per_mtok and output_usd_per_mtok if it is not"
-        )
+        warnings.append(f"priced as {owner}/{model.id}; set input_usd_per_mtok and output_usd_per_mtok if it is not")
     if provider.id == "azure":
         warnings.append(f"an Azure deployment's name is your own: it is priced as {owner}/{model.id}")
     unpriced = sorted({key for price in prices for key, _ in _stated(price)} - _KNOWN)
@@ -127,8 +125,7 @@ def _has_variant(provider: Any, model: Any, context: dict[str, str]) -> bool:
     """Whether the table has such prices of a model, and they are this provider's own."""
     own = any(model is each for each in provider.models)
     return own and any(
-        all(context.get(key) == value for key, value in variant.when.items())
-        for variant in model.price_variants or ()
+        all(context.get(key) == value for key, value in variant.when.items()) for variant in model.price_variants or ()
     )
 
 
@@ -149,17 +146,13 @@ def _bands(prices: list[Any]) -> tuple[Band, ...] | None:
     """
     if not all(any(True for _ in _values(price, "input_mtok")) for price in prices):
         return None
-    starts = sorted(
-        {0, *(tier.start for price in prices for _, value in _stated(price) for tier in _tiers(value))}
-    )
+    starts = sorted({0, *(tier.start for price in prices for _, value in _stated(price) for tier in _tiers(value))})
     return tuple(_band(prices, start) for start in starts)
 
 
 def _band(prices: list[Any], above: int) -> Band:
     def dearest(keys: tuple[str, ...], default: int) -> int:
-        values = [
-            per_million(value) for price in prices for key in keys for value in _values(price, key, above)
-        ]
+        values = [per_million(value) for price in prices for key in keys for value in _values(price, key, above)]
         return max(values, default=default)
 
     plain = dearest(("input_mtok",), 0)

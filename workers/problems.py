@@ -24,9 +24,7 @@ _SHOWN = 24
 _LARGEST = 4 << 20
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_SET = re.compile(
-    r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*="""
-)
+_SET = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
 _HEADER = re.compile(r"\s*\[(?!\[)(.+)\]\s*(?:#.*)?")
 
 Place = tuple[str | int, ...]
@@ -65,8 +63,8 @@ def parse(file: Path, shown: str) -> tuple[str, dict[str, Any]]:
         return text, tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as exc:
         found = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", str(exc), re.DOTALL)
-        words, line, column = found.groups() if found else (str(exc), None, None)
-        place = f"{shown}:{line}:{column}" if line else f"{shown}:{text.count(chr(10)) + 1}"
+        words, row, column = found.groups() if found else (str(exc), None, None)
+        place = f"{shown}:{row}:{column}" if row else f"{shown}:{text.count(chr(10)) + 1}"
         raise SettingsError([f"{place}: is not TOML here: {words}"]) from None
     except RecursionError:
         raise SettingsError([f"{shown}: is nested too deeply"]) from None
@@ -84,9 +82,7 @@ def problems(error: ValidationError, root: type[BaseModel], shown: str, text: st
     return sorted(found, key=lambda each: found[each])
 
 
-def _words(
-    kind: str, message: str, context: Mapping[str, Any], place: Place, value: Any, root: type[BaseModel]
-) -> str:
+def _words(kind: str, message: str, context: Mapping[str, Any], place: Place, value: Any, root: type[BaseModel]) -> str:
     key = str(place[-1])
     private = bool(_PRIVATE & set(map(str, place)))
     if kind == "extra_forbidden":
@@ -94,7 +90,7 @@ def _words(
     if kind == "missing":
         return "is missing"
     if kind == "missing_key":
-        return context.get("words", message)
+        return str(context.get("words", message))
     if kind == "too_short":
         return "must have at least one entry"
     if kind == "string_pattern_mismatch":
@@ -103,9 +99,7 @@ def _words(
         right = str(context.get("error") or context.get("words") or message).removeprefix("Value error, ")
     elif kind == "literal_error":
         # Pydantic's own enumeration: 'day', 'month' or 'total'.
-        right = "must be one of " + re.sub(r"'([^']*)'", r'"\1"', str(context["expected"])).replace(
-            " or ", ", "
-        )
+        right = "must be one of " + re.sub(r"'([^']*)'", r'"\1"', str(context["expected"])).replace(" or ", ", ")
     elif kind.startswith("model_") or kind == "dict_type":
         right = "must be a table"
     elif kind in {"list_type", "tuple_type"}:
@@ -116,9 +110,7 @@ def _words(
         right = "must be a text in quotes"
     else:
         right = message[:1].lower() + message[1:]
-    return (
-        right if private or value is None or kind == "string_too_short" else f"{right}, got {_value(value)}"
-    )
+    return right if private or value is None or kind == "string_too_short" else f"{right}, got {_value(value)}"
 
 
 def _unknown(key: str, place: Place, value: Any, root: type[BaseModel]) -> str:
@@ -193,7 +185,7 @@ def _lines(text: str) -> dict[Place, int]:
 def _key(written: str) -> Place:
     """The parts of a dotted key, by the TOML parser itself."""
     try:
-        value = tomllib.loads(f"{written} = 0")
+        value: Any = tomllib.loads(f"{written} = 0")
     except tomllib.TOMLDecodeError:
         return ()
     parts: list[str] = []

@@ -25,9 +25,7 @@ def whole(value: Any, smallest: int, largest: int = 10**12) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and smallest <= value <= largest:
         return value
     above = f"{smallest - 1} and at most {largest:,}" if _above(value, largest) else str(smallest - 1)
-    raise ValueError(
-        f"must be a whole number above {above}" if smallest else "must be a whole number, 0 or above"
-    )
+    raise ValueError(f"must be a whole number above {above}" if smallest else "must be a whole number, 0 or above")
 
 
 def number(value: Any, largest: float) -> float:
@@ -63,9 +61,7 @@ def dollars(value: Any) -> Decimal:
     if not amount.is_finite() or amount < 0:
         raise ValueError("must be an amount in US dollars, 0 or above")
     if amount * NANODOLLARS > LARGEST:
-        raise ValueError(
-            f"must be at most {LARGEST // NANODOLLARS:,} US dollars, the largest that is counted exactly"
-        )
+        raise ValueError(f"must be at most {LARGEST // NANODOLLARS:,} US dollars, the largest that is counted exactly")
     if amount * NANODOLLARS % 1:
         raise ValueError("must have at most nine decimals: money is counted in billionths of a US dollar")
     return amount

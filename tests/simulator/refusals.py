@@ -32,11 +32,7 @@ def error_body(api: str, status: int, words: str, code: str | None = None) -> di
     return {
         "error": {
             "message": words,
-            "type": "tokens"
-            if status == 429
-            else "invalid_request_error"
-            if status < 500
-            else "server_error",
+            "type": "tokens" if status == 429 else "invalid_request_error" if status < 500 else "server_error",
             "param": None,
             "code": code or _OPENAI_CODES.get(status),
         }
@@ -73,9 +69,7 @@ def throttled(
                     "code": 429,
                     "message": words,
                     "status": "RESOURCE_EXHAUSTED",
-                    "details": [
-                        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{told:.9f}s"}
-                    ],
+                    "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{told:.9f}s"}],
                 }
             }
         case "text":
@@ -112,7 +106,5 @@ def rate_headers(api: str, quota: Quota, now: float, wall: float) -> dict[str, s
         elif dimension in {"rpm", "tpm"}:
             headers[f"x-ratelimit-limit-{name}"] = f"{counter.limit:.0f}"
             headers[f"x-ratelimit-remaining-{name}"] = str(remaining)
-            headers[f"x-ratelimit-reset-{name}"] = (
-                str(math.ceil(reset)) if api == "azure" else duration(reset)
-            )
+            headers[f"x-ratelimit-reset-{name}"] = str(math.ceil(reset)) if api == "azure" else duration(reset)
     return headers

@@ -54,9 +54,7 @@ class Service:
         if plan is not None:
             return plan
         names = [name for name in self.config.models if name != "*"] or ["any"]
-        body = answers.encoded(
-            {"object": "list", "data": [{"id": name, "object": "model"} for name in names]}
-        )
+        body = answers.encoded({"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
         rule = self.rules.met(names[0], "", key)
         return Plan(body=body) if rule is None else failed(rule, _api(path), "", Plan(body=body))
 
@@ -124,9 +122,7 @@ class Service:
             1000 * (asked * quota.model.input_usd_per_mtok + made * quota.model.output_usd_per_mtok)
         )
         plan.delay = answers.pick(self.config.latency, request.job, "latency")
-        plan.body = self._answer(
-            request, asked, made, drop_usage=rule is not None and rule.mode == "no_usage"
-        )
+        plan.body = self._answer(request, asked, made, drop_usage=rule is not None and rule.mode == "no_usage")
         if self.config.headers:
             plan.headers = rate_headers(request.api, quota, request.now, request.wall)
         if rule is not None and rule.mode != "no_usage":

@@ -123,9 +123,7 @@ def test_only_a_forecast_can_be_clamped_to_the_limit() -> None:
 
 
 def test_an_unknown_rule_is_named_with_those_that_there_are() -> None:
-    with pytest.raises(
-        ValueError, match=r"openai, azure, anthropic, bedrock, gemini, groq, plain: got 'mistral'"
-    ):
+    with pytest.raises(ValueError, match=r"openai, azure, anthropic, bedrock, gemini, groq, plain: got 'mistral'"):
         profile("mistral")
 
 

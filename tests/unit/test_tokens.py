@@ -37,16 +37,12 @@ def test_prose_counts_four_bytes_a_token_and_json_fewer() -> None:
 
 def test_other_scripts_count_by_bytes_and_not_by_characters() -> None:
     chinese = "我的订单还没有到请问现在在哪里" * 10
-    assert (
-        tokens.count(bodies.CHAT, chat(chinese)) == round(len(chinese.encode()) / 4) + tokens.MESSAGE_TOKENS
-    )
+    assert tokens.count(bodies.CHAT, chat(chinese)) == round(len(chinese.encode()) / 4) + tokens.MESSAGE_TOKENS
 
 
 def test_images_and_tools_count_for_something() -> None:
     plain = tokens.count(bodies.CHAT, chat("Look."))
-    image = chat(
-        [{"type": "text", "text": "Look."}, {"type": "image_url", "image_url": {"url": "https://x/y.png"}}]
-    )
+    image = chat([{"type": "text", "text": "Look."}, {"type": "image_url", "image_url": {"url": "https://x/y.png"}}])
     assert tokens.count(bodies.CHAT, image) == plain + tokens.IMAGE_TOKENS
     tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
     assert tokens.count(bodies.CHAT, chat("Look.", tools=[tool])) > plain + tokens.TOOLS_TOKENS
@@ -72,9 +68,7 @@ def test_no_text_has_more_tokens_than_its_ceiling() -> None:
     # A vocabulary without any merge makes a token a byte: the worst that there can be.
     rng = random.Random(5)
     for _ in range(300):
-        texts = [
-            "".join(chr(rng.choice([rng.randint(32, 126), rng.randint(0x400, 0xD7FF)])) for _ in range(40))
-        ]
+        texts = ["".join(chr(rng.choice([rng.randint(32, 126), rng.randint(0x400, 0xD7FF)])) for _ in range(40))]
         body = {"messages": [{"role": "user", "content": text} for text in texts * rng.randint(1, 5)]}
         worst = sum(len(message["content"].encode()) for message in body["messages"])
         known = estimate(body)
@@ -140,9 +134,7 @@ def test_no_body_raises(url: str, body: Any) -> None:
 
 
 def test_an_unreadable_body_counts_by_its_size() -> None:
-    body = {
-        "messages": [{"role": "user", "content": nested(100_000)}, {"role": "user", "content": "x" * 50_000}]
-    }
+    body = {"messages": [{"role": "user", "content": nested(100_000)}, {"role": "user", "content": "x" * 50_000}]}
     assert estimate(body).input_ceiling > 150_000
 
 

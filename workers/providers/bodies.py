@@ -186,9 +186,7 @@ def output_ceiling(url: str, body: Mapping[str, Any]) -> int | None:
     return max(ceilings) * choices(url, body) if ceilings else None
 
 
-def with_output_ceiling(
-    url: str, body: Mapping[str, Any], ceiling: int, *, model: str = ""
-) -> dict[str, Any]:
+def with_output_ceiling(url: str, body: Mapping[str, Any], ceiling: int, *, model: str = "") -> dict[str, Any]:
     """A copy of `body` in which each answer has at most `ceiling` output tokens.
 
     A field that is there already is set; otherwise the one that `model` (the target's name for it) takes.

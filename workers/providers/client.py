@@ -96,9 +96,7 @@ class HttpClient:
         if self._transport is not None and self._loop is loop:
             return self._transport
         if self._loop is not None and self._loop is not loop and not self._loop.is_closed():
-            raise RuntimeError(
-                "a provider belongs to the event loop of its first call; connect one for each loop"
-            )
+            raise RuntimeError("a provider belongs to the event loop of its first call; connect one for each loop")
         context = _ssl_context()
         # Without a session of ours the transport stops at 100 connections, whatever httpx's own limits say.
         self._transport = AiohttpTransport(
@@ -142,9 +140,7 @@ class _AnswerTooLargeError(Exception):
 async def _exchange(transport: AiohttpTransport, request: httpx.Request) -> tuple[int, dict[str, str], bytes]:
     response = await transport.handle_async_request(request)
     try:
-        headers = {
-            name.decode("latin-1").lower(): text.decode("latin-1") for name, text in response.headers.raw
-        }
+        headers = {name.decode("latin-1").lower(): text.decode("latin-1") for name, text in response.headers.raw}
         # Told beforehand where it is known; counted while reading in any case.
         length = headers.get("content-length", "")
         if length.isdigit() and int(length) > LARGEST_ANSWER:

@@ -71,9 +71,7 @@ def read_complaint(body: Any, *, key: str) -> Complaint:
     if isinstance(body, list) and body:  # Gemini's OpenAI-compatible endpoint
         body = body[0]
     if not isinstance(body, dict):
-        return Complaint(
-            "", "" if not isinstance(body, str) else _clean(_unless_html(body), key), None, False
-        )
+        return Complaint("", "" if not isinstance(body, str) else _clean(_unless_html(body), key), None, False)
     error = body.get("error")
     if isinstance(error, str):
         error = {"message": error}

@@ -71,11 +71,7 @@ class HttpProvider(ABC):
         limits = parse_limits(reply.headers, now=now, requests_are_daily=self._requests_are_daily)
         decoded = decode(reply.content)
         request_id = self._request_id(reply)
-        if (
-            reply.status < HTTPStatus.MULTIPLE_CHOICES
-            and isinstance(decoded, dict)
-            and self._is_answer(url, decoded)
-        ):
+        if reply.status < HTTPStatus.MULTIPLE_CHOICES and isinstance(decoded, dict) and self._is_answer(url, decoded):
             usage = self._usage(url, decoded)
             return Answer(reply.status, request_id, decoded, usage, limits, reply.seconds)
         raise classify(

@@ -60,9 +60,7 @@ _BLOCKED_WORDS: Final = re.compile(
 )
 _BLOCKED_STATUSES: Final = frozenset({400, 403, 429})
 
-_TOO_LARGE_CODES: Final = frozenset(
-    {"context_length_exceeded", "exceed_context_size_error", "request_too_large"}
-)
+_TOO_LARGE_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error", "request_too_large"})
 _TOO_LARGE_WORDS: Final = re.compile(
     r"\brequest too large\b|context size has been exceeded|maximum context length|prompt is too long",
     re.IGNORECASE,

@@ -75,11 +75,7 @@ def usage_of(url: str, body: Mapping[str, Any]) -> Usage | None:
     if not total_input and not made:
         return None
     details = details if isinstance(details, dict) else {}
-    cached = natural(details.get("cached_tokens")) or natural(
-        usage.get("prompt_cache_hit_tokens")
-    )  # DeepSeek's name
+    cached = natural(details.get("cached_tokens")) or natural(usage.get("prompt_cache_hit_tokens"))  # DeepSeek's name
     written = natural(details.get("cache_write_tokens"))  # OpenRouter
     cached = min(cached, total_input)
-    return Usage(
-        input=total_input, cached=cached, cache_write=min(written, total_input - cached), output=made
-    )
+    return Usage(input=total_input, cached=cached, cache_write=min(written, total_input - cached), output=made)

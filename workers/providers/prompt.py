@@ -43,9 +43,7 @@ def prompt(url: str, body: Mapping[str, Any]) -> Prompt:
         case "/v1/responses":
             reader.read(body.get("instructions"))
             reader.read_items(body.get("input"))
-            reader.hidden |= any(
-                body.get(field) for field in ("previous_response_id", "conversation", "prompt")
-            )
+            reader.hidden |= any(body.get(field) for field in ("previous_response_id", "conversation", "prompt"))
         case _:
             reader.read(body.get("system"))
             reader.read_items(body.get("messages"))

@@ -126,8 +126,7 @@ def _in_details(error: Mapping[str, Any], clock: float) -> float | None:
 def _is_daily(quota_failure: Mapping[str, Any]) -> bool:
     violations = quota_failure.get("violations")
     return isinstance(violations, list) and any(
-        isinstance(violation, dict) and "PerDay" in str(violation.get("quotaId", ""))
-        for violation in violations
+        isinstance(violation, dict) and "PerDay" in str(violation.get("quotaId", "")) for violation in violations
     )
 
 

@@ -14,9 +14,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
-
-import redis
+from typing import TYPE_CHECKING, Final
 
 from limits.admission import (
     Admitted,
@@ -43,6 +41,9 @@ from limits.provider import latch, set_circuit
 from limits.scripts import Script
 from tests.unit.limits.world import SECOND, START, World
 
+if TYPE_CHECKING:
+    import redis
+
 DAY: Final = 86_400
 Scripts = Mapping[str, Script] | None
 
@@ -62,7 +63,9 @@ def capacity(quota: Quota, name: str) -> float:
 def some_quota(world: World, **more: int) -> Quota:
     choose = world.random.choice
     burst: float = choose([1.0, 3.0, 10.0, 60.0])
-    return Quota(rpm=choose([60, 600, 3000]), tpm=choose([60_000, 600_000]), rpd=choose([40, 5000]), burst=burst, **more)
+    return Quota(
+        rpm=choose([60, 600, 3000]), tpm=choose([60_000, 600_000]), rpd=choose([40, 5000]), burst=burst, **more
+    )
 
 
 def some_costs(world: World, quota: Quota) -> dict[str, int]:
@@ -303,9 +306,7 @@ def budgets(client: "redis.Redis", seed: int, scripts: Scripts = None) -> None:
         amount = pick.randint(1, 2_000_000_000)
         lease = pick.choice([0.3, 2.0, 30.0])
         quota = Quota(rpm=pick.choice([120, 6000]), burst=1.0)
-        answer = world.ask(
-            name, quota, amount=amount, budgets=subjects, lease=lease, row="row", max_wait=3.0
-        )
+        answer = world.ask(name, quota, amount=amount, budgets=subjects, lease=lease, row="row", max_wait=3.0)
         expire()  # what was due has been swept before the answer was found
         if isinstance(answer, Denied):
             if answer.reason in {"budget", "budget_held"}:
@@ -394,7 +395,9 @@ def compare_money(
     limits: dict[str, int],
 ) -> None:
     """Both windows of each budget are as the account has them."""
-    both = [BudgetWindow(b.subject, b.limit, window) for b in subjects for window in {b.window, b.next_window or b.window}]
+    both = [
+        BudgetWindow(b.subject, b.limit, window) for b in subjects for window in {b.window, b.next_window or b.window}
+    ]
     for budget in world.run(snapshot, budgets=both).budgets:
         name = f"{budget.subject}:{budget.window}"
         assert budget.spent == spent.get(name, 0), (name, budget.spent, spent.get(name, 0))
@@ -484,9 +487,7 @@ def conclude(world: World, mirror: Mirror, name: str, generation: int, *, failur
     """Settle a call and do the same in the mirror."""
     before = circuit_state(world)
     outcome = "failure" if failure else "ok"
-    opened = world.run(
-        settle, name, "o", Settlement(outcome=outcome, circuit=mirror.settings)
-    ).circuit_opened
+    opened = world.run(settle, name, "o", Settlement(outcome=outcome, circuit=mirror.settings)).circuit_opened
     after = circuit_state(world)
     expected = False
     if generation != mirror.generation or (mirror.state == "half-open" and mirror.probe != name):
@@ -524,7 +525,9 @@ class Fleet:
         choose = world.random.choice
         self.quotas = {
             "p/0": Quota(rpm=choose([300, 3000]), burst=5.0),
-            "p/0/a": Quota(rpm=choose([120, 1200]), tpm=60_000, burst=choose([1.0, 10.0]), concurrency=choose([2, 5, None])),
+            "p/0/a": Quota(
+                rpm=choose([120, 1200]), tpm=60_000, burst=choose([1.0, 10.0]), concurrency=choose([2, 5, None])
+            ),
             "p/0/b": Quota(rpm=120, tpm=600_000, burst=choose([1.0, 10.0])),
             "q/0/c": Quota(rpm=60, burst=2.0, concurrency=3),
             "workflow/w": Quota(concurrency=choose([3, 8])),
@@ -556,9 +559,7 @@ class Fleet:
         )
 
     def look(self, world: World) -> Snapshot:
-        windows = [
-            BudgetWindow(b.subject, b.limit, w) for b in self.budgets for w in (b.window, b.next_window) if w
-        ]
+        windows = [BudgetWindow(b.subject, b.limit, w) for b in self.budgets for w in (b.window, b.next_window) if w]
         return world.run(snapshot, list(self.quotas.items()), self.circuits, self.accounts, windows)
 
 

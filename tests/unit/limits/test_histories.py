@@ -1,11 +1,14 @@
 """Two hundred random histories of each kind, as histories.py describes them."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
-import redis
 
 from tests.unit.limits.histories import HISTORIES, seeds
+
+if TYPE_CHECKING:
+    import redis
 
 SEEDS = 200
 

@@ -3,15 +3,16 @@
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final, TypeVar
-
-import redis
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from limits.admission import Admitted, Answer, Ask, Candidate, Charge, admit
 from limits.bucket import Quota
 from limits.connection import Server
 from limits.keys import Keys
 from limits.scripts import Call, Script
+
+if TYPE_CHECKING:
+    import redis
 
 T = TypeVar("T")
 START: Final = 1_795_500_000_000_000

@@ -71,6 +71,4 @@ def call(
     **more: Any,
 ) -> Answer:
     """One call, from connecting to closing."""
-    return with_provider(
-        base_url, lambda provider: provider.call(url, body or chat(), model=model, key=key), **more
-    )
+    return with_provider(base_url, lambda provider: provider.call(url, body or chat(), model=model, key=key), **more)

@@ -158,9 +158,7 @@ def test_the_model_reads_text_images_files_and_tools() -> None:
                 {
                     "role": "assistant",
                     "content": None,
-                    "tool_calls": [
-                        {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
-                    ],
+                    "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}],
                 },
                 {"role": "tool", "tool_call_id": "c1", "content": "a cat"},
             ],

@@ -22,9 +22,7 @@ NOW = 1_795_500_000.0
 KEY = "sk-proj-aBcDeFgHiJkLmNoPqRsTuVwXyZ"
 
 
-def judge(
-    status: int, body: Any = None, headers: dict[str, str] | None = None, key: str = KEY
-) -> ProviderError:
+def judge(status: int, body: Any = None, headers: dict[str, str] | None = None, key: str = KEY) -> ProviderError:
     return classify(status, headers or {}, body, provider="acme", key=key, now=NOW)
 
 
@@ -43,9 +41,7 @@ def told(code: int, message: str, **more: Any) -> dict[str, Any]:
 
 GEMINI_429 = "You exceeded your current quota, please check your plan and billing details."
 TOO_LARGE = "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 30601."
-TOO_LARGE_AS_A_WAIT = (
-    "on tokens per minute (TPM): Limit 7000, Used 0, Requested ~12903. Please try again in 50.5s."
-)
+TOO_LARGE_AS_A_WAIT = "on tokens per minute (TPM): Limit 7000, Used 0, Requested ~12903. Please try again in 50.5s."
 THROTTLED = "on tokens per min (TPM): Limit 10000, Used 8554, Requested 3082. Please try again in 9.816s."
 REJECTED_INPUT = {
     "type": "extra_forbidden",
@@ -53,9 +49,7 @@ REJECTED_INPUT = {
     "msg": "Extra inputs",
     "input": "SECRET",
 }
-ERROR_EVENT = (
-    b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
-)
+ERROR_EVENT = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}\n\n'
 
 # What, status, body, the error that it is, and whether it may have been billed.
 ROWS: list[tuple[str, int, Any, type[ProviderError], bool]] = [
@@ -77,9 +71,7 @@ ROWS: list[tuple[str, int, Any, type[ProviderError], bool]] = [
     (
         "anthropic 429",
         429,
-        anthropic(
-            "rate_limit_error", "This request would exceed the rate limit for your organization of 20,000"
-        ),
+        anthropic("rate_limit_error", "This request would exceed the rate limit for your organization of 20,000"),
         Throttled,
         False,
     ),
@@ -157,9 +149,7 @@ ROWS: list[tuple[str, int, Any, type[ProviderError], bool]] = [
 
 
 @pytest.mark.parametrize(("what", "status", "body", "kind", "billed"), ROWS, ids=[row[0] for row in ROWS])
-def test_row(
-    what: str, status: int, body: Any, kind: type[ProviderError], billed: bool
-) -> None:  # a table's column
+def test_row(what: str, status: int, body: Any, kind: type[ProviderError], billed: bool) -> None:  # a table's column
     error = judge(status, body)
     assert type(error) is kind, what
     assert error.billed is billed
@@ -221,9 +211,7 @@ def test_an_echoed_key_is_taken_out_even_where_it_is_masked(message: str) -> Non
 
 
 def test_a_key_in_an_unexpected_place_is_taken_out() -> None:
-    raw = {
-        "error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": f"bad key {KEY}"}}
-    }
+    raw = {"error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": f"bad key {KEY}"}}}
     assert KEY not in judge(400, raw).message
     assert "bad key" in judge(400, raw).message
     assert KEY not in judge(500, f"failed with {KEY}").message
@@ -247,9 +235,7 @@ def test_an_errors_text_holds_none_of_the_providers_words() -> None:
     assert str(error) == "400 invalid_prompt"
 
 
-@pytest.mark.parametrize(
-    "kind", [Throttled, Unavailable, CallFailed, AccountBlocked, Refused, TooLarge, Interrupted]
-)
+@pytest.mark.parametrize("kind", [Throttled, Unavailable, CallFailed, AccountBlocked, Refused, TooLarge, Interrupted])
 def test_errors_survive_pickling(kind: type[ProviderError]) -> None:
     error = kind("words", status=429, code="c", retry_after=1.5, request_id="r", billed=True, advice="a")
     copy = pickle.loads(pickle.dumps(error))

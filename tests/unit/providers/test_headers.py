@@ -186,9 +186,7 @@ CAPTURES = [
             "x-ratelimit-remaining-tokens-minute": "59850",
             "x-ratelimit-reset-tokens-minute": "11.382867097854614",
         },
-        RateLimits(
-            rpd=Level(14_400, 14_399, 33011.382867097855), tpm=Level(60_000, 59_850, 11.382867097854614)
-        ),
+        RateLimits(rpd=Level(14_400, 14_399, 33011.382867097855), tpm=Level(60_000, 59_850, 11.382867097854614)),
     ),
     Capture(
         "openrouter: epoch milliseconds, hours away: a day's window",
@@ -266,8 +264,7 @@ def _rounded(level: Level) -> Level:
 def test_a_count_that_says_nothing_is_not_believed(text: str) -> None:
     assert count(text) is None
     assert (
-        parse_limits({"x-ratelimit-remaining-tokens": text, "x-ratelimit-reset-tokens": "1s"}, now=NOW)
-        == RateLimits()
+        parse_limits({"x-ratelimit-remaining-tokens": text, "x-ratelimit-reset-tokens": "1s"}, now=NOW) == RateLimits()
     )
 
 

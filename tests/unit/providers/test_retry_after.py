@@ -13,9 +13,7 @@ NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC).timestamp()
 
 
 def gemini(*details: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "Quota.", "details": list(details)}
-    }
+    return {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "Quota.", "details": list(details)}}
 
 
 RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "57.238747106s"}

@@ -201,9 +201,7 @@ def test_failures_by_probability_schedule_and_job() -> None:
         ({"retry_after": "soon"}, "retry_after must be one of"),
     ],
 )
-def test_a_setting_that_does_not_exist_is_an_error(
-    simulator: Simulator, changes: dict[str, Any], words: str
-) -> None:
+def test_a_setting_that_does_not_exist_is_an_error(simulator: Simulator, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         simulator.configure(**changes)
 

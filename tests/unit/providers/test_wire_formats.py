@@ -100,13 +100,9 @@ def test_anthropic_counts_what_went_into_the_cache_as_input() -> None:
     ],
 )
 @pytest.mark.parametrize("ending", ["", "/", "/openai", "/openai/v1/"])
-def test_azure_with_a_version_names_the_deployment(
-    simulator: Simulator, url: str, path: str, ending: str
-) -> None:
+def test_azure_with_a_version_names_the_deployment(simulator: Simulator, url: str, path: str, ending: str) -> None:
     body = chat() if url == CHAT else {"input": "Hello"}
-    answer = call(
-        simulator.base_url + ending, body, url=url, api="azure", model="my gpt", api_version="2024-10-21"
-    )
+    answer = call(simulator.base_url + ending, body, url=url, api="azure", model="my gpt", api_version="2024-10-21")
     entry = only_entry(simulator)
     assert entry["path"] == path.replace("%20", " ")
     assert entry["model"] == "my gpt"

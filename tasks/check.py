@@ -1,0 +1,159 @@
+"""`overnight check`: what is configured, what is reachable, and what is missing.
+
+It sends no job and costs nothing: a provider is asked for its list of models, which also proves the key.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Literal
+
+import redis
+
+from limits.connection import check_server
+from limits.errors import LimitsError
+from tasks.files import StorageError, probe
+from workers.prices import configured
+from workers.providers import connect
+from workers.providers.errors import AccountBlocked, ProviderError
+from workers.secrets import without_password
+from workers.server import ServerError, server_url
+from workers.settings import FILE_NAME, ProviderSettings, Settings, SettingsError
+
+#: Seconds that a server may take to accept a connection and answer.
+PATIENCE = 5.0
+
+#: Bytes free on the disk of the storage below which a night may not fit.
+ROOM = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: how it is, in words, and what would mend it where it is not well."""
+
+    state: Literal["ok", "warn", "error"]
+    subject: str
+    words: str
+    mend: str = ""
+
+
+async def check(settings: Settings) -> list[Finding]:
+    """Look at everything that a night depends on; the findings in the order of the configuration."""
+    found = [_file(settings), await asyncio.to_thread(_redis, settings)]
+    if settings.broker_url is not None:
+        found.append(await asyncio.to_thread(_broker, settings.broker_url))
+    found.append(await asyncio.to_thread(_storage, settings))
+    for answers in await asyncio.gather(*(_provider(name, each) for name, each in settings.providers.items())):
+        found.extend(answers)
+    found.extend(_names(settings))
+    return found
+
+
+def _file(settings: Settings) -> Finding:
+    if settings.file is None:
+        words = f"there is no {FILE_NAME} here, so the defaults apply and no model can be called"
+        return Finding("error", "configuration", words, "Write one; docs/configuration.md shows how.")
+    if not settings.providers:
+        return Finding("error", "configuration", f"{settings.file} has no provider", "Add a [providers.NAME] table.")
+    return Finding("ok", "configuration", str(settings.file))
+
+
+def _redis(settings: Settings) -> Finding:
+    embedded = settings.redis_url is None
+    shown = f"embedded, in {settings.data_dir}" if embedded else without_password(settings.redis_url or "")
+    try:
+        with redis.Redis.from_url(
+            server_url(settings), socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE
+        ) as client:
+            check_server(client)
+            information = client.info("server")
+    except ServerError as exc:
+        return Finding("error", "redis", str(exc))
+    except LimitsError as exc:
+        return Finding("error", f"redis ({shown})", str(exc))
+    except redis.RedisError as exc:
+        return Finding("error", f"redis ({shown})", f"{exc}", "Is it running, and are host, user and password right?")
+    name = "Valkey" if information.get("server_name") == "valkey" else "Redis"
+    version = information.get("valkey_version") or information.get("redis_version")
+    return Finding("ok", "redis", f"{name} {version}, {shown}")
+
+
+def _broker(url: str) -> Finding:
+    from kombu.connection import Connection  # noqa: PLC0415 - only where a broker of its own is configured
+
+    shown = without_password(url)
+    try:
+        with Connection(url, connect_timeout=PATIENCE) as connection:  # type: ignore[no-untyped-call]
+            connection.ensure_connection(max_retries=1, timeout=PATIENCE)
+    except Exception as exc:  # noqa: BLE001 - each transport has errors of its own
+        mend = "Is it running, and are host, user and password right?"
+        return Finding("error", f"broker ({shown})", f"cannot be reached: {type(exc).__name__}", mend)
+    return Finding("ok", "broker", shown)
+
+
+def _storage(settings: Settings) -> Finding:
+    try:
+        probe(settings.storage)
+    except StorageError as exc:
+        return Finding("error", "storage", str(exc))
+    if settings.storage.startswith("file://"):
+        free = shutil.disk_usage(settings.storage.removeprefix("file://")).free
+        if free < ROOM:
+            return Finding("warn", "storage", f"{settings.storage}: {free >> 20:,} MiB are free", "Make room.")
+    return Finding("ok", "storage", settings.storage)
+
+
+async def _provider(name: str, settings: ProviderSettings) -> list[Finding]:
+    subject = f"provider {name}"
+    try:
+        base_url, keys = settings.base_url, settings.keys() or [""]
+    except SettingsError as exc:
+        return [Finding("error", subject, str(exc), "Set it where Overnight runs, then check again.")]
+    provider = connect(name, settings.api, base_url, PATIENCE, api_version=settings.api_version)
+    found = []
+    try:
+        for number, key in enumerate(keys, 1):
+            each = f"{subject}, key {number}" if len(keys) > 1 else subject
+            found.append(await _ping(each, provider.ping(key)))
+    finally:
+        await provider.close()
+    return found
+
+
+async def _ping(subject: str, answer: Awaitable[str]) -> Finding:
+    try:
+        return Finding("ok", subject, await answer)
+    except AccountBlocked as exc:
+        return Finding("error", subject, f"refuses the key ({exc})", exc.advice)
+    except ProviderError as exc:
+        if exc.status is None:
+            return Finding("error", subject, exc.message, "Is base_url right, and may this machine reach it?")
+        return Finding("warn", subject, f"answers, but not with a list of models ({exc})")
+
+
+def _names(settings: Settings) -> list[Finding]:
+    """Budgets without prices, and models without limits: allowed, and seldom meant."""
+    found = []
+    budgeted = settings.budget_usd is not None or any(
+        each.budget_usd is not None for each in settings.workflows.values()
+    )
+    for name, provider in settings.providers.items():
+        for model, limits in provider.models.items():
+            told = f"model {name}/{model}"
+            if not limits.quota().limits and limits.concurrency is None and provider.quota() is None:
+                words = "has no limits: only the provider's 429s and headers slow it down"
+                found.append(Finding("warn", told, words, "Write the rpm and tpm of your account beside it."))
+            elif budgeted and configured(limits) is None:
+                words = "has no price of its own: the price table is asked at submit"
+                found.append(Finding("ok", told, words))
+            else:
+                found.append(Finding("ok", told, _limits(limits.quota().limits, limits.concurrency)))
+    return found
+
+
+def _limits(limits: dict[str, int], concurrency: int | None) -> str:
+    told = [f"{limit:,} {name}" for name, limit in limits.items()]
+    if concurrency is not None:
+        told.append(f"{concurrency:,} in flight")
+    return ", ".join(told) or "the account's limits"
