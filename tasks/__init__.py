@@ -9,7 +9,9 @@ retry.py     the decision after a failure: retry, snooze or fail
 store.py     begin and finish: the only way a job starts and the only way it ends
 collect.py   results become the output files
 ticks.py     what drives feed and collect, whichever worker is alive
-cli.py       the command line
+check.py     what is configured, reachable and missing
+local.py     worker processes of this machine
+cli.py       the command line; its commands are in commands/, what they share in console.py, their looks in show.py
 """
 
 from typing import Any

@@ -1,0 +1,5 @@
+"""`python -m tasks` is `overnight`, where the console script is not on the path."""
+
+from tasks.cli import main
+
+main()

@@ -1,0 +1,36 @@
+"""`overnight worker` and `overnight check`: the long-running parts, and whether they could run."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from tasks import show
+from tasks.console import SUCCEEDED, WRONG, Config, configured, told
+
+
+def worker(
+    context: typer.Context,
+    number: Annotated[int, typer.Option("-n", min=1, max=64, help="Worker processes.")] = 1,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", "-c", min=1, help="Calls in flight in each process, at most.")
+    ] = 100,
+    config: Config = None,
+) -> None:
+    """Run workers until they are stopped. Further options go to Celery's worker."""
+    from tasks import local  # noqa: PLC0415 - what only this command needs
+
+    with told():
+        configured(config, keys=True)
+        raise typer.Exit(local.run_workers(number, concurrency, context.args))
+
+
+def check(config: Config = None) -> None:
+    """Tell what is configured, what is reachable, and what is missing."""
+    from tasks.check import check as run_check  # noqa: PLC0415 - what only this command needs
+
+    with told():
+        settings = configured(config)
+        findings = asyncio.run(run_check(settings))
+        show.findings(findings)
+    raise typer.Exit(WRONG if any(finding.state == "error" for finding in findings) else SUCCEEDED)

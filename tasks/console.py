@@ -1,0 +1,121 @@
+"""What the commands share: options, the configuration, and words and exit statuses for what goes wrong.
+
+Data goes to stdout, everything for a person to stderr. Exit status: 0 all jobs succeeded, 1 some failed, 2 the
+input, the configuration or the command is wrong, 3 the server is unreachable.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import orjson
+import redis
+import typer
+
+from limits.errors import LimitsError, ServerUnavailable
+from tasks import show
+from tasks.batch import Batch
+from tasks.files import ERRORS, OUTPUT, Files, StorageError
+from tasks.store import Store
+from tasks.submit import InputError
+from workers.server import ServerError
+from workers.settings import Settings, SettingsError, load
+
+SUCCEEDED, SOME_FAILED, WRONG, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="The configuration file; else OVERNIGHT_CONFIG, else ./overnight.toml."),
+]
+Workflow = Annotated[str, typer.Option("--workflow", "-w", help="The workflow that the jobs belong to.")]
+BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="A batch id, as `overnight submit` printed it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def configured(config: Path | None, *, keys: bool = False) -> Settings:
+    """The settings, for this process and all that it starts; with `keys`, no key variable may be unset."""
+    if config is not None:
+        os.environ["OVERNIGHT_CONFIG"] = str(config.resolve())
+    settings = load(None)
+    missing = settings.missing_secrets() if keys else []
+    if missing:
+        raise SettingsError(missing)
+    return settings
+
+
+def submitted(source: Path, settings: Settings, store: Store, workflow: str, *, new: bool) -> tuple[Batch, bool]:
+    """The batch that the file is, and whether it is new."""
+    from tasks.submit import submit as make_batch  # noqa: PLC0415 - what only two commands need
+    from workers.routing import Routes  # noqa: PLC0415
+
+    return make_batch(source, settings, store, Routes(settings), workflow=workflow, new=new)
+
+
+def existing(store: Store, batch_id: str) -> Batch:
+    """The batch of this id; where there is none, the command ends."""
+    found = store.batch(batch_id)
+    if found is None:
+        fail(f'there is no batch "{batch_id}": overnight status lists them')
+    return found
+
+
+def watched(store: Store, batch_id: str, on_poll: Callable[[], None] | None = None) -> Batch:
+    """Wait until the batch has ended, with a progress bar where there is a terminal."""
+    with show.progress() as bar:
+        while True:
+            batch = existing(store, batch_id)
+            bar.update(batch)
+            if batch.over:
+                return batch
+            if on_poll is not None:
+                on_poll()
+            time.sleep(0.25)
+
+
+def fetch(batch: Batch, output: Path, errors: Path | None) -> None:
+    """Copy a batch's files out. No error file is left behind where nothing failed."""
+    files = Files(batch.storage, batch.id)
+    files.fetch(OUTPUT, output)
+    if errors is not None:
+        if batch.failed:
+            files.fetch(ERRORS, errors)
+        else:
+            errors.unlink(missing_ok=True)
+
+
+def outcome(batch: Batch) -> int:
+    """The exit status that a batch's end means."""
+    return SUCCEEDED if batch.status == "completed" and not batch.failed else SOME_FAILED
+
+
+def fail(words: str, code: int = WRONG) -> NoReturn:
+    """End the command with a message."""
+    show.error(words)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turn what can go wrong into words and an exit status; never a traceback for what a person can mend."""
+    try:
+        yield
+    except (InputError, SettingsError) as exc:
+        fail(str(exc))
+    except StorageError as exc:
+        fail(str(exc))
+    except (ServerUnavailable, ServerError, redis.ConnectionError, redis.TimeoutError) as exc:
+        fail(f"the Redis server is unreachable: {exc}", UNREACHABLE)
+    except LimitsError as exc:
+        fail(str(exc), UNREACHABLE)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(SUCCEEDED) from None
+
+
+def print_json(value: Any) -> None:
+    """The data of a command, for another program."""
+    print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())  # noqa: T201 - the command's data

@@ -1,0 +1,260 @@
+"""A site: one folder with its own overnight.toml, server and workers, as a user has it. Everything real.
+
+    with Simulator() as simulator, Site(tmp_path, simulator, model="rpm = 300") as site:
+        site.start_workers(2)
+        batch = site.submit(jobs(400), workflow="nightly")
+        assert site.wait(batch)["request_counts"]["completed"] == 400
+        lines, errors = site.results(batch)
+
+Processes are started with the interpreter that runs the tests and are ended by their id when the block ends.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+
+from limits.keys import Keys
+from tests.simulator import Simulator
+
+ROOT = Path(__file__).resolve().parents[1]
+KEY = "sk-test-aBcDeFgHiJkLmNoPqRsTuVwXyZ"
+
+Line = dict[str, Any]
+
+
+def job(number: int, *, model: str = "small", text: str = "", **body: Any) -> Line:
+    """One chat job; the simulator's answers are a function of the text."""
+    content = text or f"Say something about the number {number}."
+    return {
+        "custom_id": f"job-{number}",
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {"model": model, "messages": [{"role": "user", "content": content}], "max_tokens": 50, **body},
+    }
+
+
+def jobs(count: int, **more: Any) -> list[Line]:
+    """`count` different chat jobs."""
+    return [job(number, **more) for number in range(1, count + 1)]
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 30.0, every: float = 0.05, what: str = "") -> Any:
+    """What `condition` returns as soon as that is true; AssertionError where it takes longer than `seconds`."""
+    ends = time.monotonic() + seconds
+    while True:
+        if found := condition():
+            return found
+        assert time.monotonic() < ends, f"{what or condition} did not come true within {seconds:g} s"
+        time.sleep(every)
+
+
+class Worker:
+    """A worker process, with what it said."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self.process = process
+        self.log = log
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def ready(self) -> bool:
+        assert self.process.poll() is None, f"the worker ended:\n{self.said()[-3000:]}"
+        return " ready." in self.said()
+
+    def kill(self) -> None:
+        """As a machine that loses its power."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, seconds: float = 30.0) -> int:
+        """Ask it to finish what it is doing, and wait until it has ended."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.terminate()
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        return self.process.returncode
+
+
+class Site:
+    """One provider, `acme`, at the simulator, with a model `small`.
+
+    TOML lines: `more` for the beginning of the file, `provider` and `model` for their tables, `tables` for the end;
+    or `toml`, the whole file.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        simulator: Simulator | None = None,
+        *,
+        model: str = "",
+        provider: str = "",
+        more: str = "",
+        tables: str = "",
+        toml: str | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file = folder / "overnight.toml"
+        if toml is None:
+            assert simulator is not None
+            toml = (
+                f'{more}\n[providers.acme]\napi = "openai"\nbase_url = "{simulator.base_url}"\n'
+                f'api_key = "env:ACME_KEY"\n{provider}\n[providers.acme.models.small]\n{model}\n{tables}\n'
+            )
+        self.file.write_text(toml)
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("OVERNIGHT_")},
+            "OVERNIGHT_CONFIG": str(self.file),
+            "ACME_KEY": KEY,
+            "PYTHONPATH": str(ROOT),
+            **(environment or {}),
+        }
+        self.workers: list[Worker] = []
+        self._files = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.process.send_signal(signal.SIGCONT)
+                worker.process.terminate()
+        for worker in self.workers:
+            worker.stop(10.0)
+
+    # Commands
+
+    def popen(self, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
+        """A command of `overnight` that goes on beside the test."""
+        command = [sys.executable, "-m", "tasks", *arguments]
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    def run(self, *arguments: str, status: int | None = 0, seconds: float = 60.0) -> "subprocess.CompletedProcess[str]":
+        """A command of `overnight`, run to its end; `status` is the exit status that it must have."""
+        process = self.popen(*arguments)
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            raise AssertionError(
+                f"overnight {' '.join(arguments)} takes more than {seconds:g} s:\n{out}{err}"
+            ) from None
+        done = subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        if status is not None:
+            assert done.returncode == status, f"overnight {' '.join(arguments)}: {done.returncode}\n{out}{err}"
+        return done
+
+    def input(self, lines: Iterable[Line]) -> Path:
+        """A file of these lines."""
+        self._files += 1
+        path = self.folder / f"input-{self._files}.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return path
+
+    def submit(self, lines: Iterable[Line], *options: str, workflow: str = "nightly") -> str:
+        """Submit lines; the batch's id."""
+        return self.run("submit", str(self.input(lines)), "-w", workflow, *options).stdout.strip()
+
+    def status(self, batch: str) -> dict[str, Any]:
+        """`overnight status BATCH --json`."""
+        found: dict[str, Any] = json.loads(self.run("status", batch, "--json").stdout)
+        return found
+
+    def wait(self, batch: str, seconds: float = 60.0) -> dict[str, Any]:
+        """Wait until the batch has ended; its status then."""
+        self.run("wait", batch, status=None, seconds=seconds)
+        return self.status(batch)
+
+    def results(self, batch: str) -> tuple[list[Line], list[Line]]:
+        """The lines of its output and of its error file."""
+        output, errors = self.folder / f"{batch}.out.jsonl", self.folder / f"{batch}.err.jsonl"
+        self.run("results", batch, "-o", str(output), "--errors", str(errors), status=None)
+        return read_lines(output), read_lines(errors) if errors.exists() else []
+
+    # Workers
+
+    def start_worker(
+        self, *options: str, concurrency: int = 100, ready: bool = True, environment: dict[str, str] | None = None
+    ) -> Worker:
+        """`celery -A workers worker`, in a process group of its own."""
+        number = len(self.workers) + 1
+        log = self.folder / f"worker-{number}.log"
+        with log.open("wb") as words:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "celery", "-A", "workers", "worker", "-n", f"w{number}-{os.getpid()}@%h"),
+                    *("--concurrency", str(concurrency), "--without-mingle", "--without-gossip", "-l", "INFO"),
+                    *options,
+                ],
+                cwd=self.folder,
+                env={**self.environment, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=words,
+                stderr=words,
+                start_new_session=True,
+            )
+        worker = Worker(process, log)
+        self.workers.append(worker)
+        if ready:
+            wait_for(worker.ready, 30.0, what="worker")
+        return worker
+
+    def start_workers(self, count: int, *options: str, **more: Any) -> list[Worker]:
+        started = [self.start_worker(*options, ready=False, **more) for _ in range(count)]
+        for worker in started:
+            wait_for(worker.ready, 30.0, what="worker")
+        return started
+
+    # The server
+
+    def redis_url(self) -> str:
+        """The embedded server's URL; something must be using it."""
+        state = json.loads((self.folder / ".overnight" / "redis" / "state.json").read_bytes())
+        return f"redis://:{state['password']}@127.0.0.1:{state['port']}/0"
+
+    def redis_pid(self) -> int:
+        return int(json.loads((self.folder / ".overnight" / "redis" / "state.json").read_bytes())["pid"])
+
+    def client(self) -> "redis.Redis":
+        return redis.Redis.from_url(self.redis_url())
+
+    @property
+    def keys(self) -> Keys:
+        return Keys("overnight")
+
+
+def read_lines(path: Path) -> list[Line]:
+    """The JSON lines of a file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
