@@ -168,9 +168,8 @@ class Site:
         except subprocess.TimeoutExpired:
             process.kill()
             out, err = process.communicate()
-            raise AssertionError(
-                f"overnight {' '.join(arguments)} takes more than {seconds:g} s:\n{out}{err}"
-            ) from None
+            words = f"overnight {' '.join(arguments)} takes more than {seconds:g} s"
+            raise AssertionError(f"{words}:\n{out}{err}") from None
         done = subprocess.CompletedProcess(arguments, process.returncode, out, err)
         if status is not None:
             assert done.returncode == status, f"overnight {' '.join(arguments)}: {done.returncode}\n{out}{err}"
