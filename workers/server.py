@@ -313,10 +313,15 @@ def _is_free(port: int) -> bool:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A free port that no outgoing connection takes while the server is being started again.
+
+    Those get theirs from 32768 upwards (net.ipv4.ip_local_port_range).
+    """
+    for _ in range(200):
+        port = 20_000 + secrets.randbelow(12_000)
+        if _is_free(port):
+            return port
+    raise ServerError("no port between 20000 and 32000 is free")
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def test_a_plain_celery_app_sends_a_job_and_gets_its_result_line(site: Site) -> 
     plain.close()
 
 
-def test_enqueue_gives_the_result_line_of_one_job(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_enqueue_gives_the_result_line_of_one_job(site: Site) -> None:
     program = (
         "from tests.site import job\nfrom tasks import enqueue\n"
         "line = enqueue(job(1, text='one alone'), workflow='single').get(timeout=20)\n"

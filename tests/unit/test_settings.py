@@ -152,7 +152,7 @@ def test_no_secret_is_shown_by_the_settings(tmp_path: Path, monkeypatch: pytest.
         ('[workflows.w]\nfallback = "x"', ":2: workflows.w.fallback: must be a model that is configured"),
         (
             '[workflows.w]\n[schedules.s]\ncron = "0 2 31 2 *"\nworkflow = "w"\ninput = "x"',
-            ':3: schedules.s.cron: must be five fields, minute hour day month weekday, such as "0 2 * * *": day_of_month',
+            ':3: schedules.s.cron: must be five fields, minute hour day month weekday, such as "0 2 * * *": day',
         ),
         (
             '[workflows.w]\n[schedules.s]\ncron = "0 2 * * *"\nworkflow = "v"\ninput = "x"',
