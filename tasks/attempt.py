@@ -64,6 +64,11 @@ class Attempt:
         return self.bodies[self.way.target]
 
 
+def row(workflow: str, batch: str | None, target: str) -> str:
+    """The ledger's row of such a call: what money is told by (tasks/costs.py reads it)."""
+    return orjson.dumps([workflow, batch or "", *target.split("/", 1)]).decode()
+
+
 def plan(
     routes: Routes, ratios: Ratios, job: Job, memory: Memory, *, owner: str, avoid: Collection[str], now: float
 ) -> Attempt:
@@ -101,11 +106,12 @@ def plan(
     ask = Ask(
         id=uuid4().hex,
         owner=owner,
-        candidates=tuple(way.candidate(estimates[way.target]) for way in ways),
+        candidates=tuple(
+            way.candidate(estimates[way.target], row(job.workflow, job.batch, way.target)) for way in ways
+        ),
         budgets=over,
         max_wait=MAX_WAIT,
         lease=LEASE,
-        row=orjson.dumps([job.workflow, job.batch or ""]).decode(),
         retry=memory.attempts > 0,
         urgent=workflow.priority == "urgent",
         send_at_once=True,
