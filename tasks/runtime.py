@@ -7,7 +7,7 @@ round trips are pooled), a client a provider, and one renewer for all leases.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -16,13 +16,13 @@ from weakref import WeakKeyDictionary
 import orjson
 import redis.asyncio
 
-from limits.admission import Admitted, admit, release, renew, sent, settle
+from limits.admission import Admitted, Denied, Impossible, Settlement, admit, release, renew, sent, settle
 from limits.admission import Answer as Admission
 from limits.connection import AsyncServer
 from limits.errors import ServerUnavailable
 from limits.keys import Keys
 from limits.provider import latch
-from tasks import endings, retry, store
+from tasks import endings, pricing, retry, store
 from tasks.attempt import MAX_WAIT, Attempt, plan
 from tasks.job import Job
 from tasks.memory import Memory
@@ -32,8 +32,9 @@ from workers.celery import current_settings
 from workers.providers import connect
 from workers.providers.answer import Answer, Provider
 from workers.providers.errors import AccountBlocked, ProviderError
+from workers.prices import Rates
 from workers.ratios import Ratios
-from workers.routing import Routes
+from workers.routing import NoPrice, Routes
 from workers.server import server_url
 from workers.settings import Settings
 
@@ -41,6 +42,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two renewals of all leases, two exchanges of token ratios, and two looks at shared prices.
 RENEW_EVERY, SYNC_EVERY, PRICES_EVERY = LEASE / 3, 5.0, 60.0
+
+#: Seconds until the price table is asked again about a model that it did not know.
+ASK_AGAIN = 600.0
 
 #: How long the end of a call is tried to be recorded, in seconds: its answer is paid for, and is in no other place.
 FINISH = 3600.0
@@ -67,6 +71,8 @@ class Runtime:
         self.providers: dict[str, Provider] = {}
         self.leases: dict[str, tuple[Job, str]] = {}
         self.reservations: set[str] = set()
+        self.priced = False
+        self.asked: dict[str, tuple[float, asyncio.Future[dict[str, Rates]]]] = {}
         self.background: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -114,16 +120,36 @@ class Runtime:
         finally:
             self.leases.pop(job.id, None)
 
-    def prepare(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
+    async def prepare(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
         """What to ask of the admission for the next attempt; NoRoute where nothing can take the job."""
+        if not self.priced:
+            await self._prices()
+        try:
+            return self._plan(job, memory, avoid)
+        except NoPrice as missing:
+            await self._look_up(missing.target)
+            return self._plan(job, memory, avoid)
+
+    def _plan(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
         return plan(self.routes, self.ratios, job, memory, owner=self.owner, avoid=avoid, now=time.time())
 
     async def admit(self, attempt: Attempt) -> Admission:
-        """Ask for a reservation."""
+        """Ask for a reservation; where it is given, the attempt knows its way."""
         answer = await self.server.run(admit(self.keys, attempt.ask))
         if isinstance(answer, Admitted):
+            attempt.admitted(answer)
             self.reservations.add(attempt.ask.id)
         return answer
+
+    def not_admitted(self, job: Job, answer: Denied | Impossible) -> retry.Wait | retry.FallBack | retry.Fail:
+        """What a job does that was not admitted."""
+        workflow = self.settings.workflow(job.workflow)
+        return retry.not_admitted(
+            answer,
+            when_exhausted=workflow.when_exhausted,
+            cheaper=workflow.cheaper_than(job.line.model),
+            time_left=job.deadline - time.time() if job.deadline else None,
+        )
 
     async def depart(self, attempt: Attempt) -> None:
         """Wait until the call may go out; Revoked where its reservation was taken back meanwhile."""
@@ -147,30 +173,44 @@ class Runtime:
         await asyncio.gather(self.server.run(release(self.keys, attempt.ask.id, self.owner)), return_exceptions=True)
 
     async def call(self, attempt: Attempt) -> Answer:
-        """Make the call."""
+        """Make the call. Where it is broken off (the worker stops, a time limit), it is settled as presumed."""
         way = attempt.way
         settings = self.settings.providers[way.provider]
         attempt.sent_at = time.monotonic()
-        return await self.provider(way.provider).call(
-            attempt.job.line.url,
-            attempt.body,
-            model=way.model,
-            key=settings.keys()[way.key] if settings.key_count else "",
-        )
+        try:
+            return await self.provider(way.provider).call(
+                attempt.job.line.url,
+                attempt.body,
+                model=way.model,
+                key=settings.keys()[way.key] if settings.key_count else "",
+            )
+        except ProviderError:
+            raise
+        except BaseException:
+            await asyncio.gather(self._settle(attempt, endings.of_break(attempt)), return_exceptions=True)
+            raise
 
-    async def settle_failure(self, attempt: Attempt, error: ProviderError, decision: retry.Decision) -> int:
+    async def settle_failure(self, attempt: Attempt, error: ProviderError) -> int:
         """Close the reservation of a call that brought no answer, and tell everyone what it showed.
 
         Returns what it may have cost, in n$.
         """
-        self.reservations.discard(attempt.ask.id)
-        closing = endings.of_failure(attempt, error, None if isinstance(decision, retry.Fail) else decision.seconds)
-        await self.server.run(settle(self.keys, attempt.ask.id, self.owner, closing), FINISH)
+        closing = endings.of_failure(attempt, error)
         if isinstance(error, AccountBlocked):
-            words = f"{error.code}: {error.advice}"
-            if await self.server.run(latch(self.keys, attempt.way.account, words)):
-                log.error("account %s is blocked until someone clears it: %s", attempt.way.account, words)
+            # In one write with the settlement: whoever is admitted after it finds the latch.
+            await asyncio.gather(self._latch(attempt.way.account, error), self._settle(attempt, closing))
+        else:
+            await self._settle(attempt, closing)
         return closing.amount
+
+    async def _settle(self, attempt: Attempt, closing: Settlement) -> None:
+        self.reservations.discard(attempt.ask.id)
+        await self.server.run(settle(self.keys, attempt.ask.id, self.owner, closing), FINISH)
+
+    async def _latch(self, account: str, error: AccountBlocked) -> None:
+        words = f"{error.code}: {error.advice}"
+        if await self.server.run(latch(self.keys, account, words), FINISH):
+            log.error("account %s is blocked until someone clears it: %s", account, words)
 
     async def finish(self, job: Job, ending: Ending, memory: Memory) -> dict[str, Any] | None:
         """Record how the job ended; its result line where the job has no batch to write it."""
@@ -242,8 +282,13 @@ class Runtime:
             self.server.run(store.renew(self.keys, job, owner)) for job, owner in list(self.leases.values())
         ]
         if held:
-            waits.append(self.server.run(renew(self.keys, held, self.owner, LEASE)))
+            waits.append(self._renew_reservations(held))
         await asyncio.gather(*waits)
+
+    async def _renew_reservations(self, held: list[str]) -> None:
+        renewal = await self.server.run(renew(self.keys, held, self.owner, LEASE))
+        # Swept while the server or this process was away: the end of their calls corrects what was presumed.
+        self.reservations.difference_update(renewal.lost)
 
     async def _sync(self) -> None:
         """Share what was learnt of the models' tokens."""
@@ -251,6 +296,17 @@ class Runtime:
 
     async def _prices(self) -> None:
         """Take over the prices that submits have shared."""
-        shared = await prices.fetch(self.client, self.keys.prices)
+        self._take_prices(await prices.fetch(self.client, self.keys.prices))
+
+    def _take_prices(self, shared: Mapping[str, Rates]) -> None:
+        self.priced = True
         if shared != self.routes.prices:
             self.routes = Routes(self.settings, shared)
+
+    async def _look_up(self, target: str) -> None:
+        """Ask for the price of a target that no submit has shared; once for all jobs that miss it."""
+        asked = self.asked.get(target)
+        if asked is None or time.monotonic() - asked[0] > ASK_AGAIN:
+            finding = asyncio.ensure_future(pricing.ensure(self.settings, self.client, [target]))
+            asked = self.asked[target] = (time.monotonic(), finding)
+        self._take_prices(await asyncio.shield(asked[1]))
