@@ -29,10 +29,10 @@ from tasks.memory import Memory
 from tasks.store import LEASE, Begun, Ending
 from workers import prices
 from workers.celery import current_settings
+from workers.prices import Rates
 from workers.providers import connect
 from workers.providers.answer import Answer, Provider
 from workers.providers.errors import AccountBlocked, ProviderError
-from workers.prices import Rates
 from workers.ratios import Ratios
 from workers.routing import NoPrice, Routes
 from workers.server import server_url
