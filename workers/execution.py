@@ -37,7 +37,7 @@ Fate = Literal["time limit", "revoked", "stopping"]
 CANCEL_AGAIN = 10.0
 
 
-class Interrupted(BaseException):
+class BrokenOff(BaseException):
     """Raised in a thread to break its task off, as CancelledError is in a coroutine."""
 
 
@@ -131,10 +131,10 @@ class Execution:
         order = self.order
         if exc is None:
             order.on_success(value)
-        elif isinstance(exc, asyncio.CancelledError | Interrupted) and self.fate is not None:
+        elif isinstance(exc, asyncio.CancelledError | BrokenOff) and self.fate is not None:
             self.tell_fate(self.fate)
         else:
-            if isinstance(exc, asyncio.CancelledError | Interrupted):
+            if isinstance(exc, asyncio.CancelledError | BrokenOff):
                 # Nobody here has asked for it: the task cancelled itself.
                 exc = WorkerLostError(f"the task was cancelled from within: {exc!r}")
             order.on_failure(ExceptionInfo((type(exc), exc, exc.__traceback__)))
@@ -257,7 +257,7 @@ class ThreadExecution(Execution):
             return function(*args, **kwargs)
         with self.lock:
             if self.fate is not None:
-                raise Interrupted(self.fate)
+                raise BrokenOff(self.fate)
             self.thread = threading.get_ident()
         try:
             return function(*args, **kwargs)
@@ -267,7 +267,7 @@ class ThreadExecution(Execution):
                 self.thread = None
 
     def _break_off(self) -> None:
-        self._raise(Interrupted)
+        self._raise(BrokenOff)
 
     def _soft_limit(self) -> None:
         if self.fate is None and self._raise(SoftTimeLimitExceeded):
