@@ -5,6 +5,8 @@ batch.py     a batch's record: what it is, where its files are, how far it has c
 submit.py    a file becomes a batch, or turns out to be one already; a single job is enqueued
 feed.py      keeps a bounded window of the batch in its workflow's queue
 run_job.py   one delivery of a job: lease, admission, call, settlement, result
+attempt.py   one attempt at it: what is asked of the admission, and the way that is given
+endings.py   how a call ends: what it settles, and the job's result line
 retry.py     the decision after a failure: retry, snooze or fail
 store.py     begin and finish: the only way a job starts and the only way it ends
 collect.py   results become the output files
