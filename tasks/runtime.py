@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 import orjson
 import redis.asyncio
+from celery.exceptions import SoftTimeLimitExceeded
 
 from limits.admission import Admitted, admit, release, renew, sent, settle
 from limits.admission import Answer as Admission
@@ -29,9 +30,10 @@ from tasks.memory import Memory
 from tasks.store import LEASE, Begun, Ending
 from workers import prices
 from workers.celery import current_settings
+from workers.coroutine import at_loop_end
 from workers.providers import connect
 from workers.providers.answer import Answer, Provider
-from workers.providers.errors import AccountBlocked, ProviderError
+from workers.providers.errors import AccountBlocked, Interrupted, ProviderError
 from workers.ratios import Ratios
 from workers.routing import Routes
 from workers.server import server_url
@@ -81,6 +83,7 @@ class Runtime:
                 loop.create_task(found._every(SYNC_EVERY, found._sync)),
                 loop.create_task(found._every(PRICES_EVERY, found._prices)),
             ]
+            at_loop_end(found.close)
         return found
 
     async def close(self) -> None:
@@ -120,7 +123,12 @@ class Runtime:
 
     async def admit(self, attempt: Attempt) -> Admission:
         """Ask for a reservation."""
-        answer = await self.server.run(admit(self.keys, attempt.ask))
+        try:
+            answer = await self.server.run(admit(self.keys, attempt.ask))
+        except BaseException:
+            # Whether it was given is not known; left alone it would count as a call that was sent.
+            await self.release(attempt)
+            raise
         if isinstance(answer, Admitted):
             self.reservations.add(attempt.ask.id)
         return answer
@@ -147,16 +155,28 @@ class Runtime:
         await asyncio.gather(self.server.run(release(self.keys, attempt.ask.id, self.owner)), return_exceptions=True)
 
     async def call(self, attempt: Attempt) -> Answer:
-        """Make the call."""
+        """Make the call. Broken off, its money is presumed spent: a provider bills a client that hung up."""
         way = attempt.way
         settings = self.settings.providers[way.provider]
         attempt.sent_at = time.monotonic()
-        return await self.provider(way.provider).call(
-            attempt.job.line.url,
-            attempt.body,
-            model=way.model,
-            key=settings.keys()[way.key] if settings.key_count else "",
-        )
+        try:
+            return await self.provider(way.provider).call(
+                attempt.job.line.url,
+                attempt.body,
+                model=way.model,
+                key=settings.keys()[way.key] if settings.key_count else "",
+            )
+        except SoftTimeLimitExceeded as exc:
+            raise Interrupted(
+                f"no answer within the task's soft limit ({exc})", code="time_limit", billed=True
+            ) from None
+        except asyncio.CancelledError:
+            self.reservations.discard(attempt.ask.id)
+            closing = endings.of_failure(attempt, Interrupted(code="cut_off", billed=True), None)
+            # Left alone, the reservation ends with its lease, and its money is presumed then.
+            settling = self.server.run(settle(self.keys, attempt.ask.id, self.owner, closing))
+            await asyncio.gather(settling, return_exceptions=True)
+            raise
 
     async def settle_failure(self, attempt: Attempt, error: ProviderError, decision: retry.Decision) -> int:
         """Close the reservation of a call that brought no answer, and tell everyone what it showed.

@@ -22,7 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Bridge(greenlet):
+class Bridge(greenlet):  # type: ignore[misc]  # greenlet has no types
     """Awaitable: runs `function` in a greenlet of its own, in `context`, until it returns.
 
     `threads` run what would block the loop. `interruption` takes the place of the next cancellation.
