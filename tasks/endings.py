@@ -62,19 +62,6 @@ def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
     )
 
 
-def of_break(attempt: Attempt) -> Settlement:
-    """How a reservation ends whose call was broken off by us; it says nothing of the provider."""
-    costs = admission(attempt.way.profile, attempt.estimate)
-    return Settlement(
-        amount=_presumed(attempt),
-        costs=tuple(charge.costs for charge in attempt.way.charges(costs)),
-        outcome="neutral",
-        failed=True,
-        presumed=True,
-        columns={"calls": 1, "failed_calls": 1},
-    )
-
-
 def _presumed(attempt: Attempt) -> int:
     """What may have been billed, at its upper bound: a provider bills a client that hung up."""
     return attempt.way.rates.ceiling(attempt.estimate) if attempt.way.rates else 0
