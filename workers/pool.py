@@ -214,6 +214,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
             "running": self.running,
             "waiting": len(self.waiting),
             "processes": [os.getpid()],
+            "loops": len(places),
             "threads": sum(len(place.tasks._threads) + len(place.aside._threads) for place in places),  # noqa: SLF001
             "timeouts": (self.options.get("soft_timeout") or 0, self.options.get("timeout") or 0),
         }
