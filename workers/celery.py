@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import Celery
 
-from workers import queues
+from workers import queues, transport
 from workers.server import server_url
 from workers.settings import Settings, load
 
@@ -42,6 +42,8 @@ def configuration() -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         # A connection that drops says nothing about the calls in flight: they go on, and are paid once.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # The transport counts what is in flight across connections; Celery's own correction would count it twice.
+        "worker_enable_prefetch_count_reduction": False,
         # Nothing that could execute code is read from a queue.
         "task_serializer": "json",
         "result_serializer": "json",
@@ -53,12 +55,23 @@ def configuration() -> dict[str, Any]:
         # A call is a wait of seconds: a process holds many of them.
         "worker_pool": "threads",
         "worker_concurrency": 100,
+        # Sets aside what it cannot read, instead of printing or losing it.
+        "worker_consumer": "workers.consumer:Consumer",
         # Our own discovery adds the queues; a message to an unknown one still creates it.
         "task_create_missing_queues": True,
-        "broker_transport_options": {"visibility_timeout": 3600},
+        "broker_transport_options": {
+            # Two namespaces on one server keep what they have claimed apart.
+            "namespace": settings.namespace,
+            # Renewed every third of it for as long as a worker lives.
+            "visibility_timeout": settings.visibility_timeout,
+            # A command on a dead connection fails in time for the heartbeat to reach the server over another one.
+            "socket_connect_timeout": 5.0,
+            "socket_keepalive": True,
+        },
     }
 
 
+transport.register()
 app = Celery("overnight")
 app.add_defaults(configuration)
 app.steps["consumer"].add(queues.FollowQueues)
