@@ -56,8 +56,8 @@ from workers.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two renewals of all leases, two exchanges of token ratios, and two looks at shared prices.
-RENEW_EVERY, SYNC_EVERY, PRICES_EVERY = LEASE / 3, 5.0, 60.0
+#: Seconds between two exchanges of token ratios, and two looks at shared prices.
+SYNC_EVERY, PRICES_EVERY = 5.0, 60.0
 
 #: The ceiling of an answer where neither job nor workflow says one. Where a budget applies it is sent with the
 #: job, so that what is held is a bound; else it only paces the quota.
@@ -108,6 +108,7 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.lease = settings.visibility_timeout  # a job's lease ends when its message goes to another worker
         self.keys = Keys(settings.namespace)
         url = server_url(settings)
         self.server = AsyncServer(url)
@@ -128,7 +129,7 @@ class Runtime:
         if found is None:
             found = cls._of_loop[loop] = cls(current_settings())
             found.background = [
-                loop.create_task(found._every(RENEW_EVERY, found._renew)),
+                loop.create_task(found._every(found.lease / 3, found._renew)),
                 loop.create_task(found._every(SYNC_EVERY, found._sync)),
                 loop.create_task(found._every(PRICES_EVERY, found._prices)),
             ]
@@ -149,7 +150,7 @@ class Runtime:
 
     async def begin(self, job: Job, memory: Memory) -> Begun:
         """Ask whether this delivery may run the job."""
-        return await self.server.run(store.begin(self.keys, job, memory.owner))
+        return await self.server.run(store.begin(self.keys, job, memory.owner, self.lease))
 
     @asynccontextmanager
     async def leased(self, job: Job, memory: Memory) -> AsyncIterator[None]:
@@ -196,7 +197,7 @@ class Runtime:
             candidates=tuple(way.candidate(estimates[way.target]) for way in ways),
             budgets=over,
             max_wait=MAX_WAIT,
-            lease=LEASE,
+            lease=max(LEASE, self.lease),
             row=orjson.dumps([job.workflow, job.batch or ""]).decode(),
             retry=memory.attempts > 0,
             urgent=workflow.priority == "urgent",
@@ -378,10 +379,10 @@ class Runtime:
         """Renew the leases of all jobs in flight, and of what is reserved for them."""
         held = list(self.reservations)
         waits: list[Any] = [
-            self.server.run(store.renew(self.keys, job, owner)) for job, owner in list(self.leases.values())
+            self.server.run(store.renew(self.keys, job, owner, self.lease)) for job, owner in list(self.leases.values())
         ]
         if held:
-            waits.append(self.server.run(renew(self.keys, held, self.owner, LEASE)))
+            waits.append(self.server.run(renew(self.keys, held, self.owner, max(LEASE, self.lease))))
         await asyncio.gather(*waits)
 
     async def _sync(self) -> None:

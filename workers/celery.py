@@ -49,6 +49,10 @@ def configuration() -> dict[str, Any]:
         "result_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
+        # A result that cannot be stored would be forgotten with its message: wait for the server.
+        "result_backend_transport_options": {
+            "retry_policy": {"max_retries": None, "interval_start": 0, "interval_step": 0.5, "interval_max": 5.0}
+        },
         # Answers that nobody fetched are private, and do not stay.
         "result_expires": 24 * 3600,
         "task_default_queue": queues.queue_name("default"),

@@ -168,6 +168,12 @@ def policy(queue: str) -> Policy:
     return Policy(settings.weight, settings.concurrency, settings.priority == "urgent", gates.allowed(workflow))
 
 
+def claimed(queue: str, count: int) -> None:
+    """So many messages of a queue were claimed just now: its gate may be ajar."""
+    if workflow := workflow_of(queue):
+        gates.claimed(workflow, count)
+
+
 class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
     """The worker's step that adds each new workflow queue to what it consumes.
 
