@@ -35,6 +35,7 @@ class Batch:
     `stopping` is the status that a cancelled or expired batch will end in. `short_since` is since when fewer messages
     are in the queue than jobs are owed. `pace` holds two earlier (time, jobs ended). `models` maps each model's name
     in the input to urls that ask for it. The `expected_…` are what the batch was estimated at, when it was submitted.
+    `feed_trouble` and `collect_trouble` say what keeps its input from being read, or its results from being written.
     """
 
     id: str
@@ -69,10 +70,17 @@ class Batch:
     calls: int = 0
     throttled: int = 0
     expected_cost: int = 0
+    expected_ceiling: int = 0
     expected_input: int = 0
     expected_output: int = 0
     expected_seconds: float = 0.0
-    trouble: str = ""
+    feed_trouble: str = ""
+    collect_trouble: str = ""
+
+    @property
+    def trouble(self) -> str:
+        """What keeps it from going on, in words; '' where nothing does."""
+        return self.collect_trouble or self.feed_trouble
 
     @property
     def done(self) -> int:

@@ -194,6 +194,7 @@ def fields_of(forecast: Forecast) -> dict[str, Any]:
     """What of a forecast a batch's record keeps."""
     return {
         "expected_cost": forecast.cost or 0,
+        "expected_ceiling": forecast.ceiling or 0,
         "expected_input": forecast.input,
         "expected_output": forecast.output,
         "expected_seconds": forecast.seconds,

@@ -150,7 +150,9 @@ def find_lost(store: Store, batch: Batch, live: list[Batch], publish: Publish, d
         for line, _, text in lines_from(batch, 0, 0)
         if line <= batch.fed_line and text and line not in ended and line not in leased
     ]
-    log.warning("batch %s: %s messages are missing; %s lines are handed out again", batch.id, owed - messages, len(rows))
+    log.warning(
+        "batch %s: %s messages are missing; %s lines are handed out again", batch.id, owed - messages, len(rows)
+    )
     for start in range(0, len(rows), STEP):
         publish(batch, rows[start : start + STEP])
     store.note(batch, short_since=0.0)

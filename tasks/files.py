@@ -264,18 +264,16 @@ def probe(storage: str) -> None:
 
 
 def folders(storage: str) -> dict[str, float]:
-    """The folders in `storage` that look like a batch's, each with the time of its last change, 0 if unknown."""
+    """The folders in `storage` that look like a batch's, each with the time when its input was written."""
     fs, root = _file_system(storage)
-    try:
-        found = fs.ls(root, detail=True)
-    except FileNotFoundError:
-        return {}
-    names = {}
-    for entry in found:
-        name = str(entry["name"]).rstrip("/").rpartition("/")[2]
-        if name.startswith("batch_") and entry["type"] == "directory":
-            names[name] = float(entry.get("mtime") or 0.0)
-    return names
+    found = {}
+    with suppress(FileNotFoundError):
+        for path in fs.ls(root, detail=False):
+            name = str(path).rstrip("/").rpartition("/")[2]
+            if name.startswith("batch_"):
+                with suppress(FileNotFoundError):
+                    found[name] = float(fs.modified(f"{path}/{INPUT}").timestamp())
+    return found
 
 
 def is_local(fs: Any) -> bool:

@@ -6,7 +6,7 @@ the workers runs the same calls on its event loop.
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -164,6 +164,18 @@ class Store:
             pipeline.hgetall(self.keys.batch(name.decode()))
         return [batch for record in pipeline.execute() if (batch := from_hash(record)) is not None]
 
+    def every(self) -> Iterator[Batch]:
+        """All batches, in no order."""
+        for name, _ in self.client.zscan_iter(self.keys.batches):
+            if (batch := self.batch(name.decode())) is not None:
+                yield batch
+
+    def forget_missing(self) -> None:
+        """Take batches out of the list whose record's life has ended."""
+        for name, _ in list(self.client.zscan_iter(self.keys.batches)):
+            if not self.client.exists(self.keys.batch(name.decode())):
+                self.client.zrem(self.keys.batches, name)
+
     def live(self) -> list[Batch]:
         """The batches that are not over yet."""
         ticks = cast("list[bytes]", self.client.zrange(self.keys.ticks, 0, -1))
@@ -192,7 +204,7 @@ class Store:
         self, batch: Batch, expected: Iterable[str], status: str, *, keep: int = 0, any_round: bool = False, **more: Any
     ) -> str:
         """Move a batch to another status if it is in an expected one; returns the status that counts now."""
-        pairs = [str(part) for item in {"trouble": "", **more}.items() for part in item]
+        pairs = [str(part) for item in {"feed_trouble": "", "collect_trouble": "", **more}.items() for part in item]
         round_ = "" if any_round else batch.round
         return self.server.run(
             Call(
@@ -211,7 +223,7 @@ class Store:
 
     def end(self, batch: Batch, status: str, trouble: str = "") -> Batch:
         """Give the batch its final status, and everything that belongs to it a lifetime."""
-        self.advance(batch, LIVE, status, keep=KEEP_BATCH, ended=repr(time.time()), trouble=trouble)
+        self.advance(batch, LIVE, status, keep=KEEP_BATCH, ended=repr(time.time()), feed_trouble=trouble)
         batch = self.batch(batch.id) or batch
         if batch.over:
             for key in (self.keys.done(batch.id), self.keys.failed(batch.id)):
@@ -240,7 +252,7 @@ class Store:
         self.client.zrem(self.keys.ticks, f"feed:{batch_id}", f"collect:{batch_id}")
 
     def note(self, batch: Batch, **fields: Any) -> None:
-        """Note what the record of a live batch is to tell: `trouble` for its status, '' when it goes on again."""
+        """Note what the record of a live batch is to tell: such as what keeps it from going on."""
         if self.client.exists(self.keys.batch(batch.id)):
             self.client.hset(self.keys.batch(batch.id), mapping={name: str(value) for name, value in fields.items()})
 

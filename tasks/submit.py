@@ -69,9 +69,7 @@ def submit(
     return store.create(replace(batch, **fields_of(forecast)))
 
 
-def tallied(
-    source: str, settings: Settings, store: Store, routes: Routes, *, workflow: str
-) -> tuple[Checked, Tally]:
+def tallied(source: str, settings: Settings, store: Store, routes: Routes, *, workflow: str) -> tuple[Checked, Tally]:
     """Check every line of a file, and count what it would take; InputError with every problem of it."""
     if not is_workflow_name(workflow):
         raise InputError(

@@ -48,12 +48,12 @@ def run_tick(store: Store, tick: str) -> float | None:
             log.error("tick %r is none of ours and is dropped", tick)
             return None
     except StorageError as exc:
-        if batch.trouble != str(exc):
+        if getattr(batch, f"{kind}_trouble") != str(exc):
             log.error("batch %s waits: %s", batch_id, exc)  # noqa: TRY400 - the words say it all
-            store.note(batch, trouble=str(exc))
+            store.note(batch, **{f"{kind}_trouble": str(exc)})
         return AFTER_TROUBLE
-    if batch.trouble and not batch.over:
-        store.note(batch, trouble="")
+    if not batch.over and getattr(batch, f"{kind}_trouble"):
+        store.note(batch, **{f"{kind}_trouble": ""})
     return None if batch.over else NEXT
 
 

@@ -24,7 +24,7 @@ redis.call('DEL', KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[10])
 redis.call('COPY', KEYS[2], KEYS[10])
 redis.call('HSET', KEYS[1], 'status', 'in_progress', 'failed', 0, 'fed', batch[3], 'fed_offset', 0, 'fed_line', 0,
   'output_offset', 0, 'errors_offset', 0, 'parts', 0, 'written_id', '0-0', 'plan', '', 'stopping', '', 'ended', '0',
-  'short_since', '0', 'pace', '', 'trouble', '', unpack(ARGV, 6))
+  'short_since', '0', 'pace', '', 'feed_trouble', '', 'collect_trouble', '', unpack(ARGV, 6))
 redis.call('HINCRBY', KEYS[1], 'round', 1)
 local due = string.format('%d', now)
 redis.call('ZADD', KEYS[8], due, 'feed:' .. ARGV[1], due, 'collect:' .. ARGV[1])
