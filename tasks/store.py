@@ -5,6 +5,7 @@ the workers runs the same calls on its event loop.
 """
 
 import math
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from limits.connection import Server
 from limits.keys import Keys
 from limits.scripts import Call, load
 from tasks import job as jobs
-from tasks.batch import LIVE, Batch, from_hash, to_hash
+from tasks.batch import LIVE, NANO, Batch, from_hash, to_hash
 from tasks.job import Job
 from workers.queues import queue_name
 from workers.server import server_url
@@ -26,8 +27,10 @@ from workers.settings import Settings
 #: How long the record of a batch that has ended is kept, and a job's of its own, in seconds.
 KEEP_BATCH, KEEP_JOB = 30 * 86_400, 86_400
 
-#: A job is leased for this long, in seconds, and its lease renewed while it runs.
-LEASE = 60.0
+#: A job, and what is reserved for its call, is leased for this long, in seconds, and renewed while it runs. What a
+#: killed worker held is free again after it. OVERNIGHT_LEASE makes it shorter for those who cannot wait: the same in
+#: all processes, and never shorter than a worker may be stopped or cut off.
+LEASE = float(os.environ.get("OVERNIGHT_LEASE") or 60.0)
 
 _MICRO = 1_000_000
 
@@ -59,16 +62,22 @@ class Ending:
     settlement: bytes = b""
 
     @classmethod
-    def error(cls, job: Job, code: str, message: str, **story: Any) -> "Ending":
-        """An end without an answer."""
+    def error(cls, job: Job, code: str, message: str, *, cost: int = 0, attempts: int = 0) -> "Ending":
+        """An end without an answer. `cost`: what its attempts may have cost, in n$."""
         line = jobs.result_line(
             job.result_id,
             job.line.custom_id,
             response=None,
             error=jobs.error_object(code, message),
-            story={"provider": None, "model": None, "attempts": 0, "cost_usd": 0.0, "seconds": 0.0, **story},
+            story={
+                "provider": None,
+                "model": None,
+                "attempts": attempts,
+                "cost_usd": cost / NANO,
+                "seconds": 0.0,
+            },
         )
-        return cls(ok=False, line=jobs.encode(line))
+        return cls(ok=False, line=jobs.encode(line), cost=cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +278,7 @@ class Store:
 
     def waiting(self, batch_id: str) -> int:
         """Results that are not in a file yet."""
-        return int(cast("int", self.client.xlen(self.keys.results(batch_id))))
+        return int(self.client.xlen(self.keys.results(batch_id)))
 
     def leased(self, batch_id: str) -> set[int]:
         """The lines that are in flight."""

@@ -226,6 +226,11 @@ class WorkflowSettings(_Table):
         """The budget in nano-dollars."""
         return None if self.budget_usd is None else quantities.nanodollars(self.budget_usd)
 
+    def cheaper_than(self, model: str) -> str | None:
+        """The model that a job's own falls back to when no budget can pay for it; None where it does not."""
+        falls = self.when_exhausted == "fallback" and self.fallback != model
+        return self.fallback if falls else None
+
     @property
     def max_nano(self) -> int | None:
         """What one job of many calls may cost, in nano-dollars."""
