@@ -17,7 +17,7 @@ import orjson
 import redis.asyncio
 from celery.exceptions import SoftTimeLimitExceeded
 
-from limits.admission import Admitted, Denied, Impossible, Settlement, admit, release, renew, sent, settle
+from limits.admission import Admitted, Denied, Impossible, Settlement, admit, release, renew, sent, settle, sweep
 from limits.admission import Answer as Admission
 from limits.connection import AsyncServer
 from limits.errors import ServerUnavailable
@@ -87,6 +87,7 @@ class Runtime:
             found = cls._of_loop[loop] = cls(current_settings())
             found.background = [
                 loop.create_task(found._every(found.lease / 3, found._renew)),
+                loop.create_task(found._every(found.lease / 6, found._sweep)),
                 loop.create_task(found._every(SYNC_EVERY, found._sync)),
                 loop.create_task(found._every(PRICES_EVERY, found._prices)),
             ]
@@ -310,6 +311,11 @@ class Runtime:
         renewal = await self.server.run(renew(self.keys, held, self.owner, self.lease))
         # Swept while the server or this process was away: the end of their calls corrects what was presumed.
         self.reservations.difference_update(renewal.lost)
+
+    async def _sweep(self) -> None:
+        """End what workers have left behind that are gone. Admissions do so, too, while there are any."""
+        while (await self.server.run(sweep(self.keys))).more:
+            pass
 
     async def _sync(self) -> None:
         """Share what was learnt of the models' tokens."""
