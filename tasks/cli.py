@@ -2,7 +2,7 @@
 
 import typer
 
-from tasks.commands import batches, services
+from tasks.commands import batches, monitoring, services
 
 app = typer.Typer(
     name="overnight",
@@ -15,6 +15,8 @@ app = typer.Typer(
 for command in (batches.run, batches.submit, batches.status, batches.wait, batches.results, batches.cancel):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(services.worker)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(monitoring.flower)
+app.command()(monitoring.metrics)
 app.command()(services.check)
 
 

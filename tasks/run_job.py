@@ -15,7 +15,7 @@ from typing import Any
 from limits.admission import Admitted, Denied, Impossible
 from limits.errors import ServerUnavailable
 from tasks import job as jobs
-from tasks import retry
+from tasks import reasons, retry, telemetry
 from tasks.job import Job
 from tasks.memory import Memory
 from tasks.runtime import Revoked, Runtime
@@ -58,6 +58,12 @@ async def run_job(_self: Any, *args: Any, **kwargs: Any) -> dict[str, Any] | Non
     memory = Memory.from_header(getattr(request, HEADER, None))
     queue = (request.delivery_info or {}).get("routing_key") or ""
     job, problem = jobs.received(args, kwargs, task_id=request.id, workflow=workflow_of(queue) or "default")
+    with telemetry.delivery(job, request.id, request.headers or {}):
+        return await deliver(runtime, job, problem, memory)
+
+
+async def deliver(runtime: Runtime, job: Job, problem: str, memory: Memory) -> dict[str, Any] | None:
+    """Run a job that has arrived, whatever its message held; nothing that happens here loses it."""
     try:
         if problem:
             return await runtime.finish(job, Ending.error(job, "invalid_request", problem), memory)
@@ -104,7 +110,7 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
         match await runtime.admit(attempt):
             case Denied() as denied:
                 wait = BLOCKED if denied.retry_in is None else denied.retry_in
-                raise Snooze(wait, f"{denied.reason}: {denied.subject}", memory.to_header())
+                raise Snooze(wait, reasons.denial(denied), memory.to_header())
             case Impossible() as never:
                 words = f"needs {never.requested:,} {never.dimension}, and {never.subject} allows {never.limit:,}"
                 return Ending.error(job, "request_too_large", words)

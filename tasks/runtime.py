@@ -22,7 +22,7 @@ from limits.connection import AsyncServer
 from limits.errors import ServerUnavailable
 from limits.keys import Keys
 from limits.provider import latch
-from tasks import endings, retry, store
+from tasks import endings, retry, store, telemetry
 from tasks.attempt import MAX_WAIT, Attempt, plan
 from tasks.job import Job
 from tasks.memory import Memory
@@ -123,6 +123,7 @@ class Runtime:
         answer = await self.server.run(admit(self.keys, attempt.ask))
         if isinstance(answer, Admitted):
             self.reservations.add(attempt.ask.id)
+        telemetry.admitted(attempt, answer)
         return answer
 
     async def depart(self, attempt: Attempt) -> None:
@@ -151,12 +152,18 @@ class Runtime:
         way = attempt.way
         settings = self.settings.providers[way.provider]
         attempt.sent_at = time.monotonic()
-        return await self.provider(way.provider).call(
-            attempt.job.line.url,
-            attempt.body,
-            model=way.model,
-            key=settings.keys()[way.key] if settings.key_count else "",
-        )
+        try:
+            answer = await self.provider(way.provider).call(
+                attempt.job.line.url,
+                attempt.body,
+                model=way.model,
+                key=settings.keys()[way.key] if settings.key_count else "",
+            )
+        except ProviderError as error:
+            telemetry.called(attempt, error)
+            raise
+        telemetry.called(attempt, answer)
+        return answer
 
     async def settle_failure(self, attempt: Attempt, error: ProviderError, decision: retry.Decision) -> int:
         """Close the reservation of a call that brought no answer, and tell everyone what it showed.
@@ -177,6 +184,7 @@ class Runtime:
         await self.server.run(
             store.finish(self.keys, job, ending, calls=memory.calls, throttles=memory.throttles), FINISH
         )
+        telemetry.ended(ending)
         if job.batch is not None:
             return None
         line: dict[str, Any] = orjson.loads(ending.line)
