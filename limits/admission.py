@@ -171,10 +171,10 @@ class Settlement:
 
     `costs`: what was used of each charge of the admitted candidate, in its order; less than reserved is given
     back, more becomes debt. None keeps what was reserved. `amount` in n$. `failed`: the money bought no
-    result. `presumed`: the provider did not tell what it billed; the amount is the most it can be.
-    `columns` are added to the reservation's ledger row; the script adds the money itself ("cost",
-    "failed_cost", or "presumed_cost" with the count "presumed"). `levels`: headers, by bucket and dimension. `throttles`: the buckets that answered
-    429.
+    result. `presumed`: the provider did not tell what it billed; the amount is the most it can be. `columns`
+    are added to the reservation's ledger row; the script adds the money itself ("cost", "failed_cost", or
+    "presumed_cost" with the count "presumed"). `levels`: headers, by bucket and dimension. `throttles`: the
+    buckets that answered 429.
     """
 
     amount: int = 0

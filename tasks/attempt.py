@@ -4,7 +4,7 @@ Nothing here talks to anybody: `plan` is a function of the job and of what is kn
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import uuid4
@@ -13,13 +13,14 @@ import orjson
 
 from limits.admission import Admitted, Ask
 from limits.counting import Estimate
-from tasks.job import Job
+from tasks.job import Job, Line
 from tasks.memory import Memory
 from tasks.store import LEASE
 from workers import budgets, tokens
 from workers.providers import bodies
 from workers.ratios import Ratios
-from workers.routing import NoRoute, Routes, Way
+from workers.routing import NoPrice, Routes, Way
+from workers.settings import WorkflowSettings
 
 #: The ceiling of an answer where neither job nor workflow says one. Where a budget applies it is sent with the
 #: job, so that what is held is a bound; else it only paces the quota.
@@ -64,6 +65,35 @@ class Attempt:
         return self.bodies[self.way.target]
 
 
+def assess(
+    line: Line, ways: Sequence[Way], workflow: WorkflowSettings, *, budgeted: bool, ratios: Ratios | None = None
+) -> tuple[dict[str, dict[str, Any]], dict[str, Estimate]]:
+    """What would be sent to each target, and how many tokens that has; by target.
+
+    Where a budget applies, an answer without a ceiling gets one: without it nothing could be held.
+    """
+    output = workflow.default_max_tokens or DEFAULT_OUTPUT
+    unbounded = bodies.output_ceiling(line.url, line.body) is None
+    sent: dict[str, dict[str, Any]] = {}
+    estimates: dict[str, Estimate] = {}
+    for way in ways:
+        if way.target in estimates:
+            continue
+        body = line.body
+        if unbounded and (budgeted or workflow.default_max_tokens):
+            body = bodies.with_output_ceiling(line.url, body, output, model=way.model)
+        sent[way.target] = body
+        estimates[way.target] = tokens.estimate(
+            line.url,
+            body,
+            model=way.target,
+            output_default=output,
+            ratios=ratios,
+            window=(way.rates and way.rates.window) or tokens.WINDOW,
+        )
+    return sent, estimates
+
+
 def row(workflow: str, batch: str | None, target: str) -> str:
     """The ledger's row of such a call: what money is told by (tasks/costs.py reads it)."""
     return orjson.dumps([workflow, batch or "", *target.split("/", 1)]).decode()
@@ -81,28 +111,10 @@ def plan(
     ways = routes.order(every, avoid=avoid) or routes.order(every)
     workflow = routes.settings.workflow(job.workflow)
     over = budgets.windows(routes.settings, job.workflow, job.batch, now)
-    output = workflow.default_max_tokens or DEFAULT_OUTPUT
-    sent: dict[str, dict[str, Any]] = {}
-    estimates: dict[str, Estimate] = {}
     for way in ways:
-        if way.target in estimates:
-            continue
         if over and way.rates is None:
-            raise NoRoute(
-                f"{way.target} has no price, and a budget applies: set input_usd_per_mtok and output_usd_per_mtok"
-            )
-        body = job.line.body
-        if (over or workflow.default_max_tokens) and bodies.output_ceiling(job.line.url, body) is None:
-            body = bodies.with_output_ceiling(job.line.url, body, output, model=way.model)
-        sent[way.target] = body
-        estimates[way.target] = tokens.estimate(
-            job.line.url,
-            body,
-            model=way.target,
-            output_default=output,
-            ratios=ratios,
-            window=(way.rates and way.rates.window) or tokens.WINDOW,
-        )
+            raise NoPrice(way.target)
+    sent, estimates = assess(job.line, ways, workflow, budgeted=bool(over), ratios=ratios)
     ask = Ask(
         id=uuid4().hex,
         owner=owner,

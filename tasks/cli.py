@@ -2,7 +2,7 @@
 
 import typer
 
-from tasks.commands import batches, monitoring, services
+from tasks.commands import batches, limits, monitoring, services
 
 app = typer.Typer(
     name="overnight",
@@ -18,6 +18,8 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(monitoring.flower)
 app.command()(monitoring.metrics)
 app.command()(services.check)
+app.command()(limits.costs)
+app.command()(limits.limits)
 
 
 def main() -> None:

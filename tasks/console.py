@@ -50,9 +50,8 @@ def configured(config: Path | None, *, keys: bool = False) -> Settings:
 def submitted(source: Path, settings: Settings, store: Store, workflow: str, *, new: bool) -> tuple[Batch, bool]:
     """The batch that the file is, and whether it is new."""
     from tasks.submit import submit as make_batch  # noqa: PLC0415 - what only two commands need
-    from workers.routing import Routes  # noqa: PLC0415
 
-    return make_batch(source, settings, store, Routes(settings), workflow=workflow, new=new)
+    return make_batch(source, settings, store, workflow=workflow, new=new)
 
 
 def existing(store: Store, batch_id: str) -> Batch:

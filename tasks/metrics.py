@@ -9,7 +9,7 @@ process counts (admissions, latencies) is in worker_metrics.py.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -19,9 +19,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from limits.errors import LimitsError
-from limits.overview import Snapshot
 from tasks.batch import LIVE, NANO, Batch
-from tasks.overview import DAY, Ledger, Overview, Row, read, read_ledger
+from tasks.costs import Entry, Spent, entries
+from tasks.gauges import Gauges, accounts
+from tasks.overview import DAY, Overview, read
 from tasks.store import Store
 from workers.settings import Settings
 
@@ -35,6 +36,11 @@ ENDED: Final = 10
 _MICRO: Final = 1_000_000
 _BUCKET: Final = ("provider", "key", "model")
 _ROW: Final = ("workflow", "provider", "model")
+
+Row = tuple[str, str, str]
+"""Workflow, provider, model."""
+
+Ledger = Mapping[Row, Spent]
 
 
 class Exporter(Collector):
@@ -71,30 +77,26 @@ class Exporter(Collector):
 
 
 class Month:
-    """The ledger since the first of the month. Days that are over for a day are read once."""
+    """The ledger since the first of the month. Days that have been over for a day are read once."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.closed: dict[int, Ledger] = {}
+        self.closed: dict[int, tuple[Entry, ...]] = {}
 
     def read(self, overview: Overview) -> Ledger:
         """The sums of this month's days; `overview` has today's."""
         today = int(overview.at) // DAY
         days = [today - back for back in range(datetime.fromtimestamp(overview.at, UTC).day)]
-        for day in days[2:]:
-            if day not in self.closed:
-                self.closed[day] = read_ledger(self.store, [day])
-        self.closed = {day: ledger for day, ledger in self.closed.items() if day in days}
-        ledgers = [overview.today, *self.closed.values()]
-        if len(days) > 1:
-            ledgers.append(read_ledger(self.store, [days[1]]))
-        sums: dict[Row, dict[str, int]] = {}
-        for ledger in ledgers:
-            for row, columns in ledger.items():
-                found = sums.setdefault(row._replace(batch=""), {})
-                for column, amount in columns.items():
-                    found[column] = found.get(column, 0) + amount
+        self.closed = {day: self.closed.get(day) or self._day(day) for day in days[2:]}
+        sums: dict[Row, Spent] = {}
+        for found in (overview.today, *(self._day(day) for day in days[1:2]), *self.closed.values()):
+            for entry in found:
+                row = (entry.workflow, entry.provider, entry.model)
+                sums[row] = sums.get(row, Spent()) + entry.spent
         return sums
+
+    def _day(self, day: int) -> tuple[Entry, ...]:
+        return tuple(entries(self.store.server, self.store.keys, [day]))
 
 
 def queues(overview: Overview) -> Iterator[Metric]:
@@ -142,7 +144,7 @@ def _batch(batch: Batch, jobs: GaugeMetricFamily, spent: GaugeMetricFamily) -> N
     spent.add_metric(names, batch.cost / NANO)
 
 
-def quotas(limits: Snapshot) -> Iterator[Metric]:
+def quotas(limits: Gauges) -> Iterator[Metric]:
     """How much of each quota is in use. `model` is empty for what a whole account shares."""
     dimensions = (*_BUCKET, "dimension")
     limit = GaugeMetricFamily("overnight_quota_limit", "A quota in force, in its own unit", labels=dimensions)
@@ -165,7 +167,7 @@ def quotas(limits: Snapshot) -> Iterator[Metric]:
     yield from (limit, used, burst, flight, most, paused)
 
 
-def circuits(limits: Snapshot, settings: Settings) -> Iterator[Metric]:
+def circuits(limits: Gauges, settings: Settings) -> Iterator[Metric]:
     """Which models are shut off, and which accounts wait for a person."""
     state = GaugeMetricFamily(
         "overnight_circuit_state", "1 for the state that a circuit is in", labels=("provider", "model", "state")
@@ -177,13 +179,12 @@ def circuits(limits: Snapshot, settings: Settings) -> Iterator[Metric]:
     blocked = GaugeMetricFamily(
         "overnight_account_blocked", "1 for an account that someone must clear", labels=("provider", "key")
     )
-    for provider, settings_ in settings.providers.items():
-        for key in range(max(1, settings_.key_count)):
-            blocked.add_metric([provider, str(key)], int(f"{provider}/{key}" in limits.latches))
+    for account in accounts(settings):
+        blocked.add_metric(account.rsplit("/", 1), int(account in limits.latches))
     yield from (state, blocked)
 
 
-def money(limits: Snapshot) -> Iterator[Metric]:
+def money(limits: Gauges) -> Iterator[Metric]:
     """The budgets' current windows."""
     limit = GaugeMetricFamily("overnight_budget_limit_dollars", "What a budget allows", labels=("budget",))
     spent = GaugeMetricFamily("overnight_budget_spent_dollars", "What its window has spent", labels=("budget",))
@@ -207,14 +208,13 @@ def counters(month: Ledger) -> Iterator[Metric]:
     presumed = GaugeMetricFamily(
         "overnight_presumed_dollars", "Money counted as spent on calls whose end nobody saw", labels=_ROW
     )
-    for row, columns in month.items():
-        names = [row.workflow, row.provider, row.model]
-        calls.add_metric(names, columns.get("calls", 0))
-        throttled.add_metric(names, columns.get("throttled", 0))
-        failed.add_metric(names, columns.get("failed_calls", 0))
-        for kind in ("input", "output"):
-            tokens.add_metric([*names, kind], columns.get(f"{kind}_tokens", 0))
-        spent.add_metric([*names, "result"], columns.get("cost", 0) / NANO)
-        spent.add_metric([*names, "failure"], columns.get("failed_cost", 0) / NANO)
-        presumed.add_metric(names, columns.get("presumed_cost", 0) / NANO)
+    for row, sums in month.items():
+        calls.add_metric(row, sums.calls)
+        throttled.add_metric(row, sums.throttled)
+        failed.add_metric(row, sums.failed_calls)
+        tokens.add_metric([*row, "input"], sums.input_tokens)
+        tokens.add_metric([*row, "output"], sums.output_tokens)
+        spent.add_metric([*row, "result"], sums.cost / NANO)
+        spent.add_metric([*row, "failure"], sums.failed_cost / NANO)
+        presumed.add_metric(row, sums.presumed_cost / NANO)
     yield from (calls, throttled, failed, tokens, spent, presumed)

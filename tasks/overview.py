@@ -1,22 +1,19 @@
 """What goes on right now, read in one place for all who show it: Flower's pages, the metrics, the command line.
 
-Nothing here changes anything, and a reading takes four round trips whatever the size of a batch.
+Nothing here changes anything, and a reading takes a handful of round trips whatever the size of a batch.
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-import orjson
-
-from limits.bucket import Quota
-from limits.budget import BudgetWindow
-from limits.overview import BucketState, CircuitState, Snapshot, ledger, snapshot
+from limits.overview import BucketState, CircuitState
+from tasks import gauges
 from tasks.batch import Batch, from_hash
+from tasks.costs import Entry, entries
+from tasks.gauges import Gauges
 from tasks.store import Store
-from workers import budgets
 from workers.queues import Depth, depths, queue_name, workflow_of
 from workers.settings import Settings
 
@@ -29,28 +26,15 @@ ENDED_SHOWN = 20
 _MICRO = 1_000_000
 
 
-class Row(NamedTuple):
-    """What a row of the ledger is about."""
-
-    workflow: str
-    batch: str
-    provider: str
-    model: str
-
-
-Ledger = Mapping[Row, Mapping[str, int]]
-"""Columns of each row, summed over the days that were asked for; money in n$."""
-
-
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Everything as of `at`, seconds since the epoch. Queues are by workflow; the ledger is today's."""
+    """Everything as of `at`, seconds since the epoch. Queues are by workflow; `today` is today's ledger (UTC)."""
 
     at: float
     batches: tuple[Batch, ...]
     queues: Mapping[str, Depth]
-    limits: Snapshot
-    today: Ledger
+    limits: Gauges
+    today: tuple[Entry, ...]
 
     @property
     def live(self) -> list[Batch]:
@@ -77,42 +61,6 @@ class Target:
         return f"{self.provider}/{self.model}"
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a snapshot is asked about: everything that the settings name, and the budgets of these batches."""
-
-    buckets: tuple[tuple[str, Quota], ...]
-    circuits: tuple[str, ...]
-    accounts: tuple[str, ...]
-    budgets: tuple[BudgetWindow, ...]
-
-
-def everything(settings: Settings, batches: Iterable[Batch], now: float) -> Asked:
-    """All buckets, circuits and accounts of the providers, and all budgets. `now` in seconds since the epoch."""
-    buckets: list[tuple[str, Quota]] = []
-    circuits: list[str] = []
-    accounts: list[str] = []
-    for name, provider in settings.providers.items():
-        keys = max(1, provider.key_count)
-        accounts += [f"{name}/{key}" for key in range(keys)]
-        circuits += [f"{name}/{model}" for model in provider.models]
-        account = provider.quota()
-        for bucket in range(1 if provider.shared_quota else keys):
-            if account is not None:
-                buckets.append((f"{name}/{bucket}", account))
-            buckets += [(f"{name}/{bucket}/{model}", limits.quota()) for model, limits in provider.models.items()]
-    windows: dict[BudgetWindow, None] = {}
-    live = [(batch.workflow, batch.id) for batch in batches if not batch.over]
-    for workflow, batch in [*live, *((name, None) for name in settings.workflows)]:
-        by_batch = settings.workflow(workflow).budget_window == "batch"
-        for window in budgets.windows(settings, workflow, batch, now):
-            if window.window != "batch" or (by_batch and batch is not None):
-                windows[window] = None
-    if settings.budget_nano is not None:
-        windows |= dict.fromkeys(budgets.windows(settings, "", None, now))
-    return Asked(tuple(buckets), tuple(circuits), tuple(accounts), tuple(windows))
-
-
 def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Overview:
     """Read everything: all batches that are not over and the newest `ended` of the others."""
     client, keys = store.client, store.keys
@@ -126,16 +74,13 @@ def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Overv
     batches = read_batches(store, ids)
     names = {name.decode() for name in queues} | {queue_name(batch.workflow) for batch in batches if not batch.over}
     found = depths(client, keys, sorted(names))
-    now = time.time()
-    asked = everything(settings, batches, now)
-    state = store.server.run(snapshot(keys, asked.buckets, asked.circuits, asked.accounts, asked.budgets))
-    today = read_ledger(store, [state.now // _MICRO // DAY])
+    limits = gauges.read(settings, store, time.time())
     return Overview(
-        at=state.now / _MICRO,
+        at=limits.now / _MICRO,
         batches=tuple(sorted(batches, key=lambda batch: (batch.over, -batch.created))),
         queues={workflow: depth for name, depth in found.items() if (workflow := workflow_of(name))},
-        limits=state,
-        today=today,
+        limits=limits,
+        today=tuple(entries(store.server, keys, [limits.now // _MICRO // DAY])),
     )
 
 
@@ -146,29 +91,6 @@ def read_batches(store: Store, ids: Iterable[str]) -> list[Batch]:
         pipeline.hgetall(store.keys.batch(batch_id))
     records = cast("list[dict[bytes, bytes]]", pipeline.execute())
     return [batch for record in records if (batch := from_hash(record)) is not None]
-
-
-def read_ledger(store: Store, days: Iterable[int]) -> Ledger:
-    """The sums of these days; rows that are none of ours are left out."""
-    sums: dict[Row, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for (_, name), columns in store.server.run(ledger(store.keys, list(days))).items():
-        row = row_of(name)
-        if row is None:
-            continue
-        for column, amount in columns.items():
-            sums[row][column] += amount
-    return sums
-
-
-def row_of(name: str) -> Row | None:
-    """What a ledger row's name says it is about (`tasks.attempt.row` writes it)."""
-    try:
-        parts = orjson.loads(name)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts) or len(parts) > len(Row._fields):
-        return None
-    return Row(*parts, *[""] * (len(Row._fields) - len(parts)))
 
 
 def targets(overview: Overview) -> list[Target]:

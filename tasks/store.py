@@ -4,6 +4,7 @@ Each function describes one script or command; `Store` runs them for the command
 the workers runs the same calls on its event loop.
 """
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from limits.connection import Server
 from limits.keys import Keys
 from limits.scripts import Call, load
 from tasks import job as jobs
-from tasks.batch import LIVE, Batch, from_hash, to_hash
+from tasks.batch import LIVE, NANO, Batch, from_hash, to_hash
 from tasks.job import Job
 from workers.queues import queue_name
 from workers.server import server_url
@@ -25,8 +26,10 @@ from workers.settings import Settings
 #: How long the record of a batch that has ended is kept, and a job's of its own, in seconds.
 KEEP_BATCH, KEEP_JOB = 30 * 86_400, 86_400
 
-#: A job is leased for this long, in seconds, and its lease renewed while it runs.
-LEASE = 60.0
+#: A job, and what is reserved for its call, is leased for this long, in seconds, and renewed while it runs. What a
+#: killed worker held is free again after it. OVERNIGHT_LEASE makes it shorter for those who cannot wait: the same in
+#: all processes, and never shorter than a worker may be stopped or cut off.
+LEASE = float(os.environ.get("OVERNIGHT_LEASE") or 60.0)
 
 _MICRO = 1_000_000
 
@@ -58,16 +61,22 @@ class Ending:
     settlement: bytes = b""
 
     @classmethod
-    def error(cls, job: Job, code: str, message: str, **story: Any) -> "Ending":
-        """An end without an answer."""
+    def error(cls, job: Job, code: str, message: str, *, cost: int = 0, attempts: int = 0) -> "Ending":
+        """An end without an answer. `cost`: what its attempts may have cost, in n$."""
         line = jobs.result_line(
             job.result_id,
             job.line.custom_id,
             response=None,
             error=jobs.error_object(code, message),
-            story={"provider": None, "model": None, "attempts": 0, "cost_usd": 0.0, "seconds": 0.0, **story},
+            story={
+                "provider": None,
+                "model": None,
+                "attempts": attempts,
+                "cost_usd": cost / NANO,
+                "seconds": 0.0,
+            },
         )
-        return cls(ok=False, line=jobs.encode(line))
+        return cls(ok=False, line=jobs.encode(line), cost=cost)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,18 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tasks import job as jobs
 from tasks.batch import Batch
 from tasks.files import INPUT, Files
+from tasks.precheck import Precheck
+from tasks.pricing import looked_up
 from tasks.store import Store
 from workers.queues import is_workflow_name, queue_name
-from workers.routing import NoRoute, Routes
+from workers.routing import NoRoute
 from workers.settings import Settings
 
 if TYPE_CHECKING:
@@ -77,7 +80,7 @@ def numbered_lines(source: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
             whole = not rest or rest.endswith(b"\n")
 
 
-def check_file(path: Path, routes: Routes) -> Checked:
+def check_file(path: Path, precheck: Precheck) -> Checked:
     """Look at every line of the file, in one pass; InputError where it cannot be read at all."""
     found = Checked()
     digest = hashlib.sha256()
@@ -95,7 +98,7 @@ def check_file(path: Path, routes: Routes) -> Checked:
                     continue
                 if text := raw.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else raw.strip():
                     found.lines += 1
-                    _check_line(number, text, first_line, routes, found)
+                    _check_line(number, text, first_line, precheck, found)
     except FileNotFoundError:
         raise InputError(str(path), ["there is no such file"]) from None
     except IsADirectoryError:
@@ -108,7 +111,7 @@ def check_file(path: Path, routes: Routes) -> Checked:
     return found
 
 
-def _check_line(number: int, text: bytes, first_line: dict[str, int], routes: Routes, found: Checked) -> None:
+def _check_line(number: int, text: bytes, first_line: dict[str, int], precheck: Precheck, found: Checked) -> None:
     try:
         value = jobs.decode(text)
     except ValueError as exc:
@@ -124,7 +127,7 @@ def _check_line(number: int, text: bytes, first_line: dict[str, int], routes: Ro
             found.add(f'line {number}: custom_id "{custom_id[:60]}" stands already in line {before}')
     if line is not None:
         try:
-            routes.check(line.model, line.url)
+            precheck.check(line)
         except NoRoute as exc:
             found.add(f"line {number}: {exc}")
 
@@ -133,7 +136,6 @@ def submit(
     path: Path,
     settings: Settings,
     store: Store,
-    routes: Routes,
     *,
     workflow: str,
     new: bool = False,
@@ -146,7 +148,7 @@ def submit(
         raise InputError(
             "--workflow", [f'"{workflow[:60]}" is no workflow name: letters, digits, - _ . only, 128 at most']
         )
-    found = check_file(path, routes)
+    found = check_file(path, Precheck(settings, workflow, partial(looked_up, settings)))
     if found.count:
         raise InputError(str(path), found.problems, found.count)
     identity = f"{workflow}\n{found.sha256}\n{uuid.uuid4().hex if new else ''}"
@@ -170,6 +172,17 @@ def submit(
     return store.create(batch)
 
 
+_prechecks: dict[str, Precheck] = {}
+
+
+def _precheck(settings: Settings, workflow: str) -> Precheck:
+    """A process that enqueues many jobs looks a model up once."""
+    found = _prechecks.get(workflow)
+    if found is None or found.settings is not settings:
+        found = _prechecks[workflow] = Precheck(settings, workflow, partial(looked_up, settings))
+    return found
+
+
 def enqueue(
     line: dict[str, Any], workflow: str = "default", *, priority: int | None = None
 ) -> "AsyncResult[dict[str, Any]]":
@@ -185,9 +198,9 @@ def enqueue(
         problems.append(f'"{workflow[:60]}" is no workflow name: letters, digits, - _ . only')
     checked, more = jobs.check(line)
     problems.extend(more)
-    if checked is not None:
+    if checked is not None and not problems:
         try:
-            Routes(current_settings()).check(checked.model, checked.url)
+            _precheck(current_settings(), workflow).check(checked)
         except NoRoute as exc:
             problems.append(str(exc))
     if problems:

@@ -123,6 +123,8 @@ def main() -> None:
         browser.theme("light")
         browser.open(f"{url}/tasks", "document.querySelectorAll('#tasks-table tbody tr').length > 5")
         browser.screenshot(IMAGES / "flower-tasks-light.png")
+        browser.open(f"{url}/tasks?state=SUCCESS", "document.querySelectorAll('#tasks-table tbody tr').length > 5")
+        browser.screenshot(IMAGES / "flower-tasks-succeeded-light.png")
         browser.open(f"{url}/broker", "document.querySelectorAll('tbody tr').length > 2")
         browser.screenshot(IMAGES / "flower-queues-light.png")
         worker = wait_for(lambda: browser.evaluate("1") and workers(browser, url), what="workers")[0]

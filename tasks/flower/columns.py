@@ -21,7 +21,7 @@ FIELDS = {
 }
 
 #: The columns that the list shows unless somebody asks for others. `exception` is why a job waits, or failed.
-SHOWN = "workflow,state,model,provider,tokens,cost_usd,runtime,exception,received,uuid,worker"
+SHOWN = "workflow,state,model,provider,tokens,cost_usd,runtime,received,exception,uuid,worker"
 
 
 def install() -> None:
@@ -42,6 +42,8 @@ def readable(task: Any) -> Any:
         task.provider = task.model = task.tokens = task.cost_usd = None
     if task.cost_usd is not None:
         task.cost_usd = f"${task.cost_usd:,.6f}".rstrip("0").rstrip(".")
+    if task.state not in {"RETRY", "FAILURE", "REVOKED"}:
+        task.exception = None  # why it waited the last time
     if task.result in {"None", "...", "''"}:
         task.result = None
     return task

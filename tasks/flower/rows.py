@@ -1,17 +1,17 @@
 """What the pages show, made of an overview: every number in the words and units that people read it in."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
 from limits.overview import BucketState, BudgetState, DimensionState
-from tasks.batch import Batch
+from tasks.batch import NANO, Batch
+from tasks.costs import Entry, Spent
 from tasks.flower.watch import View
-from tasks.overview import Ledger, Overview
+from tasks.overview import Overview
 from tasks.reasons import DIMENSIONS, budget, subject
-from tasks.show import dollars
-from tasks.waiting import of_batch, spent
+from tasks.waiting import Wait, of_batch, spent
 from workers.queues import Depth
 from workers.settings import Settings
 
@@ -59,7 +59,7 @@ class BatchRow:
     cost: str
     budget: "Bar | None"
     throttled: str
-    waits: str
+    waits: Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class WorkflowRow:
     eta: str
     spent: str
     budget: Bar | None
-    waits: str
+    waits: Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +139,12 @@ def _batch(view: View, batch: Batch, workers: int | None) -> BatchRow:
     )
 
 
-def waits(view: View, batch: Batch, workers: int | None) -> str:
+def waits(view: View, batch: Batch, workers: int | None) -> Wait:
     """What a batch waits for: as the state of its limits says, else as the workflow's jobs were last told."""
     if batch.over:
-        return ""
-    return of_batch(view.overview, batch, workers) or view.told.get(batch.workflow, "")
+        return Wait()
+    found = of_batch(view.overview, batch, workers)
+    return found if found.words else Wait(view.told.get(batch.workflow, ""))
 
 
 def workflow_rows(view: View, settings: Settings, workers: int | None) -> list[WorkflowRow]:
@@ -152,7 +153,7 @@ def workflow_rows(view: View, settings: Settings, workers: int | None) -> list[W
     live: dict[str, list[Batch]] = {}
     for batch in overview.live:
         live.setdefault(batch.workflow, []).append(batch)
-    money_today = spent_by(overview.today, "workflow")
+    money_today = spent_by_workflow(overview.today)
     names = {*live, *overview.queues, *settings.workflows, *money_today}
     limits = {state.subject: state for state in overview.limits.budgets}
     rows = []
@@ -171,7 +172,7 @@ def workflow_rows(view: View, settings: Settings, workers: int | None) -> list[W
                 eta=eta(left, sum(paces) if paces else None) if batches else "",
                 spent=dollars(money_today.get(name, 0)),
                 budget=money(state) if state else None,
-                waits=next((words for batch in batches if (words := waits(view, batch, workers))), ""),
+                waits=next((wait for batch in batches if (wait := waits(view, batch, workers)).words), Wait()),
             )
         )
     return rows
@@ -181,13 +182,13 @@ def workflow_cards(view: View, workers: int | None) -> Cards:
     """Jobs left, jobs a minute, workers, money of today."""
     live = view.overview.live
     paces = [pace for batch in live if (pace := view.paces.get(batch.id)) is not None]
-    waiting = sum(bool(waits(view, batch, workers)) for batch in live)
+    held_up = sum(waits(view, batch, workers).held_up for batch in live)
     return Cards(
         [
             ("Jobs left", f"{sum(batch.total - batch.done for batch in live):,}", ""),
             ("Jobs a minute", rate(sum(paces)) if paces else "—", "active"),
-            ("Batches waiting", f"{waiting:,} of {len(live):,}", "danger" if waiting else "success"),
-            ("Spent today (UTC)", dollars(sum(spent_by(view.overview.today, "workflow").values())), "success"),
+            ("Batches held up", f"{held_up:,} of {len(live):,}", "danger" if held_up else "success"),
+            ("Spent today (UTC)", dollars(sum(spent_by_workflow(view.overview.today).values())), "success"),
         ]
     )
 
@@ -195,8 +196,7 @@ def workflow_cards(view: View, workers: int | None) -> Cards:
 def model_rows(overview: Overview) -> list[ModelRow]:
     """Every bucket, the accounts' own first, with the circuit and latch that stand before it."""
     circuits = {state.circuit: state for state in overview.limits.circuits}
-    calls = columns_by(overview.today, "calls")
-    throttled = columns_by(overview.today, "throttled")
+    today = spent_by_target(overview.today)
     rows = []
     for bucket in overview.limits.buckets:
         provider, key, *rest = bucket.bucket.split("/", 2)
@@ -211,8 +211,8 @@ def model_rows(overview: Overview) -> list[ModelRow]:
                 why=why,
                 bars=[(DIMENSIONS.get(each.name, each.name), dimension_bar(each)) for each in bucket.dimensions],
                 in_flight=f"{bucket.in_flight:,}" + (f" of {bucket.concurrency:,}" if bucket.concurrency else ""),
-                calls=f"{calls.get(target, 0):,}" if rest and first else "",
-                throttled=f"{throttled.get(target, 0):,}" if rest and first else "",
+                calls=f"{today.get(target, Spent()).calls:,}" if rest and first else "",
+                throttled=f"{today.get(target, Spent()).throttled:,}" if rest and first else "",
             )
         )
     return rows
@@ -297,23 +297,19 @@ def money(state: BudgetState) -> Bar:
     )
 
 
-def spent_by(ledger: Ledger, what: str) -> dict[str, int]:
-    """The n$ that were spent, results or none, by a field of the ledger's rows."""
+def spent_by_workflow(today: Iterable[Entry]) -> dict[str, int]:
+    """The n$ that were spent, results or none."""
     found: dict[str, int] = {}
-    for row, columns in ledger.items():
-        name = getattr(row, what)
-        found[name] = found.get(name, 0) + sum(
-            columns.get(column, 0) for column in ("cost", "failed_cost", "presumed_cost")
-        )
+    for entry in today:
+        found[entry.workflow] = found.get(entry.workflow, 0) + entry.spent.total
     return found
 
 
-def columns_by(ledger: Ledger, column: str) -> Mapping[str, int]:
-    """A column's sums by `provider/model`."""
-    found: dict[str, int] = {}
-    for row, columns in ledger.items():
-        name = f"{row.provider}/{row.model}"
-        found[name] = found.get(name, 0) + columns.get(column, 0)
+def spent_by_target(today: Iterable[Entry]) -> dict[str, Spent]:
+    """Calls and what they came to, by `provider/model`."""
+    found: dict[str, Spent] = {}
+    for entry in today:
+        found[entry.target] = found.get(entry.target, Spent()) + entry.spent
     return found
 
 
@@ -358,3 +354,10 @@ def duration(seconds: float) -> str:
 def clock(seconds: float) -> str:
     """A moment of today, UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%H:%M:%S UTC")
+
+
+def dollars(nano: int) -> str:
+    """Money in a table: cents, and as many digits more as a small sum needs to be told from nothing."""
+    usd = nano / NANO
+    digits = 2 if usd >= 1 or not nano else 4 if usd >= 0.01 else 6  # noqa: PLR2004 - digits after the point
+    return f"${usd:,.{digits}f}"
