@@ -83,7 +83,12 @@ def measured(
     assert len(entries) == count, f"{name}: {len(entries)} answers instead of {count}"
     seconds = max(e["at"] + e["seconds"] for e in entries) - min(e["at"] for e in entries)
     return Figures(
-        name, count, seconds, (after - before) / count * 1e3, (after_redis - before_redis) / count * 1e3, memory_of(pids)
+        name,
+        count,
+        seconds,
+        (after - before) / count * 1e3,
+        (after_redis - before_redis) / count * 1e3,
+        memory_of(pids),
     )
 
 
@@ -167,9 +172,7 @@ def run_bare(folder: Path, simulator: Simulator, count: int) -> Figures:
 
     def run(calls: int) -> float:
         before = os.times()
-        subprocess.run(
-            [sys.executable, str(CONTENDERS / "bare.py"), simulator.base_url, str(calls), "200"], check=True
-        )
+        subprocess.run([sys.executable, str(CONTENDERS / "bare.py"), simulator.base_url, str(calls), "200"], check=True)
         after = os.times()
         return after.children_user + after.children_system - before.children_user - before.children_system
 

@@ -21,7 +21,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from limits.admission import Admitted, Denied
 from limits.errors import ServerUnavailable
 from tasks import job as jobs
-from tasks import retry
+from tasks import retry, telemetry
 from tasks.attempt import Attempt
 from tasks.job import Job
 from tasks.memory import Memory
@@ -66,6 +66,12 @@ async def run_job(_self: Any, *args: Any, **kwargs: Any) -> dict[str, Any] | Non
     memory = Memory.from_header(getattr(request, HEADER, None))
     queue = (request.delivery_info or {}).get("routing_key") or ""
     job, problem = jobs.received(args, kwargs, task_id=request.id, workflow=workflow_of(queue) or "default")
+    with telemetry.delivery(job, request.id, request.headers or {}):
+        return await deliver(runtime, job, problem, memory)
+
+
+async def deliver(runtime: Runtime, job: Job, problem: str, memory: Memory) -> dict[str, Any] | None:
+    """Run a job that has arrived, whatever its message held; nothing that happens here loses it."""
     try:
         if problem:
             return await runtime.finish(job, Ending.error(job, "invalid_request", problem), memory)

@@ -23,7 +23,7 @@ from limits.connection import AsyncServer
 from limits.errors import ServerUnavailable
 from limits.keys import Keys
 from limits.provider import latch
-from tasks import endings, pricing, retry, store
+from tasks import endings, pricing, retry, store, telemetry
 from tasks.attempt import MAX_WAIT, Attempt, plan
 from tasks.job import Job
 from tasks.memory import Memory
@@ -151,6 +151,7 @@ class Runtime:
         if isinstance(answer, Admitted):
             attempt.admitted(answer)
             self.reservations.add(attempt.ask.id)
+        telemetry.admitted(attempt, answer)
         return answer
 
     def not_admitted(self, job: Job, answer: Denied | Impossible) -> retry.Wait | retry.FallBack | retry.Fail:
@@ -194,18 +195,24 @@ class Runtime:
             raise
         attempt.sent_at = time.monotonic()
         try:
-            return await self.provider(way.provider).call(attempt.job.line.url, attempt.body, model=way.model, key=key)
-        except ProviderError:
+            answer = await self.provider(way.provider).call(
+                attempt.job.line.url, attempt.body, model=way.model, key=key
+            )
+        except ProviderError as error:
+            telemetry.called(attempt, error)
             raise
         except SoftTimeLimitExceeded as exc:
-            raise Interrupted(
-                f"no answer within the task's soft limit ({exc})", code="time_limit", billed=True
-            ) from None
+            words = f"no answer within the task's soft limit ({exc})"
+            interrupted = Interrupted(words, code="time_limit", billed=True)
+            telemetry.called(attempt, interrupted)
+            raise interrupted from None
         except BaseException:
             closing = endings.of_failure(attempt, Interrupted(code="cut_off", billed=True))
             # Left alone, the reservation ends with its lease, and its money is presumed then.
             await asyncio.gather(self._settle(attempt, closing), return_exceptions=True)
             raise
+        telemetry.called(attempt, answer)
+        return answer
 
     async def settle_failure(self, attempt: Attempt, error: ProviderError) -> int:
         """Close the reservation of a call that brought no answer, and tell everyone what it showed.
@@ -234,6 +241,7 @@ class Runtime:
         await self.server.run(
             store.finish(self.keys, job, ending, calls=memory.calls, throttles=memory.throttles), FINISH
         )
+        telemetry.ended(ending)
         if job.batch is not None:
             return None
         line: dict[str, Any] = orjson.loads(ending.line)
