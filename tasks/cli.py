@@ -12,7 +12,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (batches.run, batches.submit, batches.status, batches.wait, batches.results, batches.cancel):
+for command in (
+    batches.run,
+    batches.submit,
+    batches.estimate,
+    batches.status,
+    batches.wait,
+    batches.results,
+    batches.cancel,
+    batches.retry,
+    batches.clean,
+):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(services.worker)
 app.command()(services.check)
