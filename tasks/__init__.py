@@ -7,6 +7,8 @@ estimate.py  what it would take: tokens, dollars, time; budget_outlook.py: wheth
 submit.py    a file becomes a batch, or turns out to be one already; a single job is enqueued
 feed.py      keeps a bounded window of the batch in its workflow's queue; close.py ends what will not run any more
 run_job.py   one delivery of a job: lease, admission, call, settlement, result
+attempt.py   one attempt at it: what is asked of the admission, and the way that is given
+endings.py   how a call ends: what it settles, and the job's result line
 retry.py     the decision after a failure: retry, snooze or fail
 store.py     begin and finish: the only way a job starts and the only way it ends
 results.py   results on their way from Redis into files

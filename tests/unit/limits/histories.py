@@ -13,7 +13,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from limits.admission import (
@@ -573,7 +573,7 @@ def admissions(client: "redis.Redis", seed: int, scripts: Scripts = None) -> Non
     settings = CircuitSettings(window=5.0, volume=4, cooldown=1.0)
 
     def request(name: str) -> None:
-        candidates = fleet.candidates(world)
+        candidates = tuple(replace(each, row="r") for each in fleet.candidates(world))
         urgent, lease = pick.random() < 0.15, pick.choice([0.5, 5.0, 60.0])
         wait = pick.choice([0.0, 1.0, 10.0])
         ask = Ask(
@@ -584,7 +584,6 @@ def admissions(client: "redis.Redis", seed: int, scripts: Scripts = None) -> Non
             max_wait=wait,
             lease=lease,
             urgent=urgent,
-            row="r",
             retry=pick.random() < 0.1,
             send_at_once=pick.random() < 0.5,
             circuit=settings,
