@@ -118,6 +118,66 @@ class Keys:
         return self.prefix + "queue_scan"
 
     @property
+    def queue_cursor(self) -> str:
+        """String: where the look for queues of stock producers goes on. An hour. Owner: workers/queues.py."""
+        return self.prefix + "queue_cursor"
+
+    # The broker's side: what workers/transport.py keeps beside Celery's own lists, one a queue and priority.
+
+    @property
+    def unacked(self) -> str:
+        """Hash, delivery tag -> message: claimed by a worker and not acknowledged. Until then.
+
+        Owner: workers/transport.py, as all that follow up to `dead`.
+        """
+        return self.prefix + "unacked"
+
+    @property
+    def unacked_index(self) -> str:
+        """Sorted set of the delivery tags in `unacked` by the µs of their worker's last heartbeat."""
+        return self.prefix + "unacked_index"
+
+    @property
+    def in_flight(self) -> str:
+        """Hash, queue -> how many of its messages are in `unacked`; a queue with none has no field."""
+        return self.prefix + "in_flight"
+
+    @property
+    def delayed(self) -> str:
+        """Sorted set of the tags of messages that wait for their time, by the µs at which they are due."""
+        return self.prefix + "delayed"
+
+    @property
+    def delayed_messages(self) -> str:
+        """Hash, tag -> message, of what is in `delayed`."""
+        return self.prefix + "delayed_messages"
+
+    @property
+    def delayed_counts(self) -> str:
+        """Hash, queue -> how many of its messages are in `delayed`; a queue with none has no field."""
+        return self.prefix + "delayed_counts"
+
+    @property
+    def ready(self) -> str:
+        """Set of the queue lists that may hold messages: what a claim looks into. A list leaves it when empty."""
+        return self.prefix + "ready"
+
+    @property
+    def wake(self) -> str:
+        """List of at most one token, that an idle worker blocks on. A minute."""
+        return self.prefix + "wake"
+
+    @property
+    def sweep(self) -> str:
+        """Hash: when the transport was last swept, is next, and until when nothing is restored (µs). A day."""
+        return self.prefix + "sweep"
+
+    @property
+    def dead(self) -> str:
+        """Stream of messages that no worker can read, with queue and reason. 30 days each. Owner: workers/dead.py."""
+        return self.prefix + "dead"
+
+    @property
     def token_ratios(self) -> str:
         """Hash: sums of counted and real tokens a model. 30 days. Owner: workers/tokens.py."""
         return self.prefix + "token_ratios"

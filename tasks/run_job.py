@@ -25,6 +25,7 @@ from tasks.runtime import Revoked, Runtime
 from tasks.store import Ending, open_store
 from workers.celery import JOB, app, current_settings
 from workers.coroutine import CoroutineTask, current_request
+from workers.gates import gates
 from workers.providers.errors import AccountBlocked, ProviderError, Throttled
 from workers.queues import workflow_of
 from workers.request import HEADER, Snooze
@@ -37,6 +38,9 @@ MAX_WAIT = 2.0
 
 #: A job whose worker code failed unexpectedly is tried this often before it is given up.
 MAX_CRASHES = 3
+
+#: Denials that say when their own job is to come back, one after the other: they say nothing of the next job.
+PACED = frozenset({"rpm", "tpm", "itpm", "otpm", "concurrency", "retry_budget", "budget_held", "held"})
 
 #: Seconds until a job looks again whether a person has raised its budget.
 BLOCKED = 300.0
@@ -86,6 +90,8 @@ async def run_job(_self: Any, *args: Any, **kwargs: Any) -> dict[str, Any] | Non
 
 async def run(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | None:
     """Run the job unless it has ended or runs elsewhere; its result line, None where there is none to return."""
+    if shut := gates.shut(job.workflow, job.line.model):
+        raise Snooze(shut, f"jobs for {job.line.model} were denied just now", memory.to_header())
     begun = await runtime.begin(job, memory)
     match begun.verdict:
         case "held":
@@ -112,12 +118,15 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
         match await runtime.admit(attempt):
             case Denied() as denied:
                 wait = BLOCKED if denied.retry_in is None else denied.retry_in
+                if denied.reason not in PACED:
+                    gates.close(job.workflow, job.line.model, wait)
                 raise Snooze(wait, f"{denied.reason}: {denied.subject}", memory.to_header())
             case Impossible() as never:
                 words = f"needs {never.requested:,} {never.dimension}, and {never.subject} allows {never.limit:,}"
                 return Ending.error(job, "request_too_large", words)
             case Admitted() as admitted:
                 attempt.admitted(admitted)
+                gates.admitted(job.workflow, job.line.model)
         try:
             await runtime.depart(attempt)
             memory.calls += 1

@@ -41,8 +41,8 @@ from workers.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two renewals of all leases, two exchanges of token ratios, and two looks at shared prices.
-RENEW_EVERY, SYNC_EVERY, PRICES_EVERY = LEASE / 3, 5.0, 60.0
+#: Seconds between two exchanges of token ratios, and two looks at shared prices.
+SYNC_EVERY, PRICES_EVERY = 5.0, 60.0
 
 #: How long the end of a call is tried to be recorded, in seconds: its answer is paid for, and is in no other place.
 FINISH = 3600.0
@@ -59,6 +59,7 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.lease = settings.visibility_timeout  # a job's lease ends when its message goes to another worker
         self.keys = Keys(settings.namespace)
         url = server_url(settings)
         self.server = AsyncServer(url)
@@ -79,7 +80,7 @@ class Runtime:
         if found is None:
             found = cls._of_loop[loop] = cls(current_settings())
             found.background = [
-                loop.create_task(found._every(RENEW_EVERY, found._renew)),
+                loop.create_task(found._every(found.lease / 3, found._renew)),
                 loop.create_task(found._every(SYNC_EVERY, found._sync)),
                 loop.create_task(found._every(PRICES_EVERY, found._prices)),
             ]
@@ -101,7 +102,7 @@ class Runtime:
 
     async def begin(self, job: Job, memory: Memory) -> Begun:
         """Ask whether this delivery may run the job."""
-        return await self.server.run(store.begin(self.keys, job, memory.owner))
+        return await self.server.run(store.begin(self.keys, job, memory.owner, self.lease))
 
     @asynccontextmanager
     async def leased(self, job: Job, memory: Memory) -> AsyncIterator[None]:
@@ -119,7 +120,16 @@ class Runtime:
 
     def prepare(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
         """What to ask of the admission for the next attempt; NoRoute where nothing can take the job."""
-        return plan(self.routes, self.ratios, job, memory, owner=self.owner, avoid=avoid, now=time.time())
+        return plan(
+            self.routes,
+            self.ratios,
+            job,
+            memory,
+            owner=self.owner,
+            lease=max(LEASE, self.lease),
+            avoid=avoid,
+            now=time.time(),
+        )
 
     async def admit(self, attempt: Attempt) -> Admission:
         """Ask for a reservation."""
@@ -259,10 +269,10 @@ class Runtime:
         """Renew the leases of all jobs in flight, and of what is reserved for them."""
         held = list(self.reservations)
         waits: list[Any] = [
-            self.server.run(store.renew(self.keys, job, owner)) for job, owner in list(self.leases.values())
+            self.server.run(store.renew(self.keys, job, owner, self.lease)) for job, owner in list(self.leases.values())
         ]
         if held:
-            waits.append(self.server.run(renew(self.keys, held, self.owner, LEASE)))
+            waits.append(self.server.run(renew(self.keys, held, self.owner, max(LEASE, self.lease))))
         await asyncio.gather(*waits)
 
     async def _sync(self) -> None:

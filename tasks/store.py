@@ -98,9 +98,9 @@ class Result:
     line: bytes
 
 
-def begin(keys: Keys, job: Job, owner: str) -> Call[Begun]:
-    """Ask whether this delivery may run the job, and lease it."""
-    args: tuple[str | int, ...] = (owner, int(LEASE * _MICRO), "", KEEP_JOB)
+def begin(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[Begun]:
+    """Ask whether this delivery may run the job, and lease it for so many seconds."""
+    args: tuple[str | int, ...] = (owner, int(lease * _MICRO), "", KEEP_JOB)
     if job.batch is None:
         return Call(load("tasks/lua/begin.lua"), (keys.job(job.id),), args, _begun)
     return Call(load("tasks/lua/begin.lua"), _batch_keys(keys, job.batch)[:5], (*args, job.number, job.round), _begun)
@@ -131,9 +131,9 @@ def leave(keys: Keys, job: Job, owner: str) -> Call[None]:
     return _lease_call(keys, job, owner, "leave", 0)
 
 
-def renew(keys: Keys, job: Job, owner: str) -> Call[None]:
+def renew(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[None]:
     """Keep the lease of a job that is still running."""
-    return _lease_call(keys, job, owner, "renew", int(LEASE * _MICRO))
+    return _lease_call(keys, job, owner, "renew", int(lease * _MICRO))
 
 
 def _lease_call(keys: Keys, job: Job, owner: str, what: str, lease: int) -> Call[None]:

@@ -6,6 +6,7 @@
 --   last       latest time given to a call (us)        hint       when the next denied call is to come back (us)
 --   flight     reservations open                       gap, done  mean time between ends, and the last end (us)
 --   urgent     when urgent work last asked (us)        lane       when the urgent lane is free again (us)
+--   pace, slot, eased      see pace.lua
 --   dims       a table of the fields below for each dimension
 -- }
 
@@ -35,7 +36,7 @@ local HEADERS_FRESH = 300 * SECOND -- headers older than this say nothing about 
 
 local function read_bucket(blob)
   return unpacked(blob) or { pause = 0, throttled = 0, strikes = 0, shift = 0, last = 0, hint = 0, flight = 0,
-    gap = SECOND / 4, done = 0, urgent = 0, lane = 0, dims = {} }
+    gap = SECOND / 4, done = 0, urgent = 0, lane = 0, pace = 0, slot = 0, eased = 0, dims = {} }
 end
 
 local function save_bucket(id, bucket) save(bucket_key(id), bucket, BUCKET_LIFE) end
@@ -85,6 +86,7 @@ local function earliest(bucket, charge, now, urgent)
   end
   local at = behind
   if urgent then at = math.min(behind, math.max(ahead, math.ceil(bucket.lane))) end
+  if paced(bucket, quota.limits) and bucket.slot > at then at, why = bucket.slot, 'pace' end
   if bucket.pause > now then at, why = math.max(at, bucket.pause), 'pause' end
   return at, why, behind
 end
@@ -154,6 +156,7 @@ local function take(bucket, charge, at, behind, why, held, now)
     if held then dim[BOOKED] = dim[BOOKED] + width end
     part.dims[name] = { cost, each, dim[TAT] + dim[RETURNED], dim[ADMITTED], held and width or 0 }
   end
+  if paced(bucket, charge.quota.limits) then part.pace = bucket.pace; next_slot(bucket, at) end
   part.shift = bucket.shift
   bucket.last = math.max(bucket.last, at)
   bucket.flight = bucket.flight + 1
@@ -173,6 +176,7 @@ end
 -- after the one before, where a step is what the call takes up in the dimension that it waits for.
 local function come_back(bucket, charge, at, why, ask, now)
   local step = 0
+  if paced(bucket, charge.quota.limits) then step = bucket.pace end
   if why == 'concurrency' then
     step, at = bucket.gap, now + bucket.gap
   end
@@ -288,5 +292,8 @@ local function throttle(bucket, told, sent, now)
       dim[TAT] = math.max(dim[TAT], bucket.pause + capacity(dim, name) + dim[BOOKED])
     end
   end
-  if fresh then bucket.throttled = now end
+  if fresh then
+    bucket.throttled = now
+    if not bucket.dims.rpm then slow_down(bucket, now) end
+  end
 end
