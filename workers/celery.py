@@ -12,6 +12,7 @@ from celery import Celery
 from workers import queues, transport
 from workers.bridge import aside
 from workers.coroutine import CoroutineTask
+from workers.events import EventBatches
 from workers.pool import SoftShutdown
 from workers.server import server_url
 from workers.settings import Settings, load
@@ -99,5 +100,5 @@ class Application(Celery):  # type: ignore[misc]  # Celery has no types
 transport.register()
 app = Application("overnight", task_cls=CoroutineTask)
 app.add_defaults(configuration)
-app.steps["consumer"].add(queues.FollowQueues)
+app.steps["consumer"].update((queues.FollowQueues, EventBatches))
 app.steps["worker"].add(SoftShutdown)
