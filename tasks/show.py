@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -143,6 +143,19 @@ def _text(body: dict[str, object]) -> str:
         case {"data": [{"embedding": [*numbers]}, *_]}:
             return f"an embedding of {len(numbers)} numbers"
     return ""
+
+
+def dead(rows: list[dict[str, Any]]) -> None:
+    """Messages that no worker could read, oldest first."""
+    if not rows:
+        say("no message was set aside")
+        return
+    found = Table(box=None, pad_edge=False)
+    for name in ("id", "queue", "set aside", "bytes", "reason"):
+        found.add_column(name, overflow="fold")
+    for row in rows:
+        found.add_row(row["id"], escape(row["queue"]), row["at"], f"{row['bytes']:,}", escape(row["reason"]))
+    console.print(found)
 
 
 def table(batches: list[Batch]) -> None:
