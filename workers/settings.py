@@ -226,6 +226,11 @@ class WorkflowSettings(_Table):
         """The budget in nano-dollars."""
         return None if self.budget_usd is None else quantities.nanodollars(self.budget_usd)
 
+    def cheaper_than(self, model: str) -> str | None:
+        """The model that a job's own falls back to when no budget can pay for it; None where it does not."""
+        falls = self.when_exhausted == "fallback" and self.fallback != model
+        return self.fallback if falls else None
+
     @property
     def max_nano(self) -> int | None:
         """What one job of many calls may cost, in nano-dollars."""
@@ -264,6 +269,8 @@ class Settings(_Table):
     visibility_timeout: Annotated[Seconds, Field(ge=1.0)] = 60.0
     budget_usd: Dollars | None = None
     budget_window: Literal["day", "month", "total"] = "month"
+    stop_grace_period: Annotated[float, Field(ge=0, le=86_400)] = 25.0
+    """Seconds that calls in flight have when their worker is stopped; then their jobs go back into the queue."""
     providers: dict[Name, ProviderSettings] = {}
     models: dict[ModelName, ModelSettings] = {}
     workflows: dict[Name, WorkflowSettings] = {}

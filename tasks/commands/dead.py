@@ -9,7 +9,7 @@ import redis
 import typer
 
 from limits.keys import Keys
-from tasks import show
+from tasks import show, show_dead
 from tasks.console import Config, Json, configured, fail, print_json, told
 from workers import dead
 from workers.broker import Broker, broker_url
@@ -32,7 +32,7 @@ def list_dead(as_json: Json = False, config: Config = None) -> None:
                 {"id": one.id, "queue": one.queue, "at": _time(one.at), "bytes": len(one.message), "reason": one.reason}
                 for one in dead.listed(client, broker)
             ]
-    print_json(rows) if as_json else show.dead(rows)
+    print_json(rows) if as_json else show_dead.dead(rows)
 
 
 @app.command()

@@ -62,7 +62,10 @@ local function settle(now, report)
   end
 
   local columns = report.columns
-  if report.amount > 0 then columns[report.failed and 'failed_cost' or 'cost'] = report.amount end
+  if report.amount > 0 then
+    columns[report.presumed and 'presumed_cost' or report.failed and 'failed_cost' or 'cost'] = report.amount
+    if report.presumed then columns.presumed = (columns.presumed or 0) + 1 end
+  end
   if in_time then
     move_money(reservation.budgets, -reservation.amount, report.amount)
   else
