@@ -2,7 +2,7 @@
 
 import typer
 
-from tasks.commands import batches, limits, monitoring, services
+from tasks.commands import batches, dead, limits, monitoring, services
 
 app = typer.Typer(
     name="overnight",
@@ -28,6 +28,7 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(monitoring.flower)
 app.command()(monitoring.metrics)
 app.command()(services.check)
+app.add_typer(dead.app, name="dead")
 app.command()(limits.costs)
 app.command()(limits.limits)
 
