@@ -2,7 +2,7 @@
 
 import typer
 
-from tasks.commands import batches, services
+from tasks.commands import batches, limits, monitoring, services
 
 app = typer.Typer(
     name="overnight",
@@ -25,7 +25,11 @@ for command in (
 ):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(services.worker)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(monitoring.flower)
+app.command()(monitoring.metrics)
 app.command()(services.check)
+app.command()(limits.costs)
+app.command()(limits.limits)
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ the workers runs the same calls on its event loop.
 """
 
 import math
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,10 +26,8 @@ from workers.settings import Settings
 #: How long the record of a batch that has ended is kept, and a job's of its own, in seconds.
 KEEP_BATCH, KEEP_JOB = 30 * 86_400, 86_400
 
-#: A job, and what is reserved for its call, is leased for this long, in seconds, and renewed while it runs. What a
-#: killed worker held is free again after it. OVERNIGHT_LEASE makes it shorter for those who cannot wait: the same in
-#: all processes, and never shorter than a worker may be stopped or cut off.
-LEASE = float(os.environ.get("OVERNIGHT_LEASE") or 60.0)
+#: A job is leased for this long, in seconds, where the configuration's `visibility_timeout` says nothing else.
+LEASE = 60.0
 
 _MICRO = 1_000_000
 
@@ -87,9 +84,9 @@ class Finished:
     counts: bool
 
 
-def begin(keys: Keys, job: Job, owner: str) -> Call[Begun]:
-    """Ask whether this delivery may run the job, and lease it."""
-    args: tuple[str | int, ...] = (owner, int(LEASE * _MICRO), "", KEEP_JOB)
+def begin(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[Begun]:
+    """Ask whether this delivery may run the job, and lease it for so many seconds."""
+    args: tuple[str | int, ...] = (owner, int(lease * _MICRO), "", KEEP_JOB)
     if job.batch is None:
         return Call(load("tasks/lua/begin.lua"), (keys.job(job.id),), args, _begun)
     return Call(load("tasks/lua/begin.lua"), _batch_keys(keys, job.batch)[:5], (*args, job.number, job.round), _begun)
@@ -120,9 +117,9 @@ def leave(keys: Keys, job: Job, owner: str) -> Call[None]:
     return _lease_call(keys, job, owner, "leave", 0)
 
 
-def renew(keys: Keys, job: Job, owner: str) -> Call[None]:
+def renew(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[None]:
     """Keep the lease of a job that is still running."""
-    return _lease_call(keys, job, owner, "renew", int(LEASE * _MICRO))
+    return _lease_call(keys, job, owner, "renew", int(lease * _MICRO))
 
 
 def _lease_call(keys: Keys, job: Job, owner: str, what: str, lease: int) -> Call[None]:
