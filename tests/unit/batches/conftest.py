@@ -147,7 +147,7 @@ def in_child(act: Callable[[], None]) -> int:
     if pid == 0:
         try:
             act()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - whatever ends it, it must not return into the tests
             traceback.print_exc()
             os._exit(1)
         os._exit(0)

@@ -78,7 +78,7 @@ def _child(world: World, batch: Batch, what: Any) -> None:
     store = world.connect()
     calls = [0]
 
-    def publish(batch: Batch, rows: list[Row]) -> None:
+    def publish(_: Batch, rows: list[Row]) -> None:
         store.client.rpush("published", *[row.number for row in rows])
         store.client.expire("published", 60)
         calls[0] += 1
