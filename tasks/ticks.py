@@ -66,7 +66,7 @@ def _fed(store: Store, batch: Batch) -> Batch:
         close(store, batch)
         return store.batch(batch.id) or batch
     if batch.status == "in_progress":
-        feed(store, batch, publish, partial(depth, store))
+        feed(store, batch, publish, partial(depth, store), 2 * current_settings().visibility_timeout)
     return batch
 
 
