@@ -2,7 +2,7 @@
 
 import typer
 
-from tasks.commands import batches, services
+from tasks.commands import batches, schedules, services
 
 app = typer.Typer(
     name="overnight",
@@ -25,6 +25,8 @@ for command in (
 ):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(services.worker)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(schedules.beat)
+app.command()(schedules.schedules)
 app.command()(services.check)
 
 
