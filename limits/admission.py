@@ -105,7 +105,8 @@ class Admitted:
 class Denied:
     """The call may not go out yet; come back in `retry_in` seconds (already spread, add no jitter).
 
-    `reason` is a dimension ("rpm", ...), or "pause" (a 429), "concurrency", "circuit", "latch",
+    `reason` is a dimension ("rpm", ...), or "pause" (a 429), "pace" (a limit of requests that nobody has configured,
+    learned from 429s), "concurrency", "circuit", "latch",
     "retry_budget", "budget" (spent: wait for the window), "budget_held" (money held by calls in flight may
     come back), or "held" (another owner has this reservation). `subject` names the bucket, circuit, account
     or budget. `retry_in` is None where only a person can help: a budget that never turns. A latch is asked
@@ -171,10 +172,10 @@ class Settlement:
 
     `costs`: what was used of each charge of the admitted candidate, in its order; less than reserved is given
     back, more becomes debt. None keeps what was reserved. `amount` in n$. `failed`: the money bought no
-    result. `presumed`: the provider did not tell what it billed; the amount is the most it can be.
-    `columns` are added to the reservation's ledger row; the script adds the money itself ("cost",
-    "failed_cost", or "presumed_cost" with the count "presumed"). `levels`: headers, by bucket and dimension. `throttles`: the buckets that answered
-    429.
+    result. `presumed`: the provider did not tell what it billed; the amount is the most it can be. `columns`
+    are added to the reservation's ledger row; the script adds the money itself ("cost", "failed_cost", or
+    "presumed_cost" with the count "presumed"). `levels`: headers, by bucket and dimension. `throttles`: the
+    buckets that answered 429.
     """
 
     amount: int = 0

@@ -146,6 +146,11 @@ class Keys:
         """String: somebody has just looked for queues of stock producers. Seconds. Owner: workers/queues.py."""
         return self.prefix + "queue_scan"
 
+    @property
+    def queue_cursor(self) -> str:
+        """String: where the look for queues of stock producers goes on. An hour. Owner: workers/queues.py."""
+        return self.prefix + "queue_cursor"
+
     # The broker's side: what workers/transport.py keeps beside Celery's own lists, one a queue and priority.
 
     @property

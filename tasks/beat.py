@@ -17,6 +17,7 @@ import redis
 from celery.signals import beat_init
 from redbeat import schedulers
 from redis.exceptions import LockError
+from redis.lock import Lock
 
 from limits.errors import LimitsError
 from tasks.night import tell
@@ -44,6 +45,8 @@ beat_init.disconnect(schedulers.acquire_distributed_beat_lock)
 class NightScheduler(schedulers.RedBeatScheduler):  # type: ignore[misc]  # RedBeat has no types
     """Celery beat's scheduler: RedBeat's, and the nights."""
 
+    lock: Lock | None
+
     def __init__(self, app: Any, **options: Any) -> None:
         super().__init__(app, **options)
         self.settings = current_settings()
@@ -57,7 +60,7 @@ class NightScheduler(schedulers.RedBeatScheduler):  # type: ignore[misc]  # RedB
         try:
             if not self._leads():
                 return STAND_BY
-            seconds: float = super().tick(*arguments, **options)
+            seconds = float(super().tick(*arguments, **options))
             return min(seconds, self.nights(time.time()))
         except LockError:
             log.warning("another beat leads now")
@@ -83,7 +86,7 @@ class NightScheduler(schedulers.RedBeatScheduler):  # type: ignore[misc]  # RedB
     def nights(self, now: float) -> float:
         """Start what is due; returns the seconds until the next night or the next round, whichever is sooner."""
         self._reap()
-        seconds = self.max_interval
+        seconds = float(self.max_interval)
         for name, settings in self.settings.schedules.items():
             record = self.schedules.record(name, settings)
             found = due(settings, record, now)

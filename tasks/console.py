@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, cast
+from typing import Annotated, Any, NoReturn
 
 import orjson
 import redis
@@ -25,8 +25,6 @@ from tasks.input import InputError
 from tasks.progress import progress
 from tasks.store import Store
 from tasks.waiting import waits_for
-from workers import prices
-from workers.routing import Routes
 from workers.server import ServerError
 from workers.settings import Settings, SettingsError, load
 
@@ -59,13 +57,7 @@ def submitted(source: str, settings: Settings, store: Store, workflow: str, *, n
     """The batch that the file is, and whether it is new."""
     from tasks.submit import submit as make_batch  # noqa: PLC0415 - what only two commands need
 
-    return make_batch(source, settings, store, routes(settings, store), workflow=workflow, new=new)
-
-
-def routes(settings: Settings, store: Store) -> Routes:
-    """The ways of all models, with the prices that are known."""
-    shared = cast("dict[Any, Any]", store.client.hgetall(store.keys.prices))
-    return Routes(settings, prices.decode(shared))
+    return make_batch(source, settings, store, workflow=workflow, new=new)
 
 
 def existing(store: Store, batch_id: str) -> Batch:

@@ -29,38 +29,44 @@ def of_answer(attempt: Attempt, answer: Answer) -> Settlement:
     """How the reservation of an answered call ends."""
     way, estimate, usage = attempt.way, attempt.estimate, used(attempt, answer)
     costs = settlement(way.profile, estimate, usage) if answer.usage else admission(way.profile, estimate)
-    amount = 0
-    if way.rates is not None:
-        # Where the provider told no usage, the most that the answer can have cost.
-        amount = way.rates.cost(answer.usage, media=estimate.media) if answer.usage else way.rates.ceiling(estimate)
+    amount = _presumed(attempt)
+    if answer.usage is not None and way.rates is not None:
+        amount = way.rates.cost(answer.usage, media=estimate.media)
     return Settlement(
         amount=amount,
         costs=tuple(charge.costs for charge in way.charges(costs)),
+        presumed=answer.usage is None,
         columns={"calls": 1, "input_tokens": usage.input, "output_tokens": usage.output},
         levels=levels(way, answer.limits),
+        circuit=attempt.ask.circuit,
     )
 
 
-def of_failure(attempt: Attempt, error: ProviderError, pause: float | None) -> Settlement:
-    """How a reservation ends whose call brought no answer. `pause`: seconds, where a 429 told none itself."""
+def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
+    """How a reservation ends whose call brought no answer."""
     way, estimate = attempt.way, attempt.estimate
-    known = error.status is not None
-    costs = refused(way.profile, estimate) if known else admission(way.profile, estimate)
+    told = error.status is not None
+    costs = refused(way.profile, estimate) if told else admission(way.profile, estimate)
     throttles: tuple[Throttle, ...] = ()
     if isinstance(error, Throttled) or (isinstance(error, Unavailable) and error.retry_after):
-        wait = error.retry_after if error.retry_after is not None else pause
-        throttles = tuple(Throttle(bucket, wait) for bucket, _ in way.buckets[:1])
-    # A provider bills a client that hung up: what may have been billed is spent, at its upper bound.
-    amount = way.rates.ceiling(estimate) if error.billed and way.rates else 0
+        # A plain zero is as good as no word: at once is when the refused call was sent.
+        throttles = tuple(Throttle(bucket, error.retry_after or None) for bucket, _ in way.buckets[:1])
     return Settlement(
-        amount=amount,
+        amount=_presumed(attempt) if error.billed else 0,
         costs=tuple(charge.costs for charge in way.charges(costs)),
         outcome={"failure": "failure", "success": "ok", "none": "neutral"}[error.circuit],  # type: ignore[arg-type]
         failed=True,
+        presumed=error.billed,
         columns={"calls": 1, "throttled": 1} if isinstance(error, Throttled) else {"calls": 1, "failed_calls": 1},
         levels=levels(way, error.limits) if error.limits else {},
         throttles=throttles,
+        circuit=attempt.ask.circuit,
     )
+
+
+def _presumed(attempt: Attempt) -> int:
+    """What may have been billed, at its upper bound: a provider bills a client that hung up."""
+    return attempt.way.rates.ceiling(attempt.estimate) if attempt.way.rates else 0
 
 
 def levels(way: Way, told: RateLimits) -> dict[str, dict[str, Level]]:
@@ -93,7 +99,7 @@ def answered(attempt: Attempt, answer: Answer, memory: Memory, owner: str) -> En
 
 def failed(attempt: Attempt, error: ProviderError, fail: retry.Fail, memory: Memory, owner: str) -> Ending:
     """The job's end with a failure. `owner` of the reservation."""
-    closing = of_failure(attempt, error, None)
+    closing = of_failure(attempt, error)
     cost = memory.cost + closing.amount
     response = None
     if error.status is not None:

@@ -11,15 +11,12 @@ from typing import Any
 
 from limits.bucket import PERIODS, Quota
 from limits.counting import UNKNOWN_OUTPUT, Estimate, Usage, admission
+from tasks.attempt import assess
 from tasks.batch import Batch
 from tasks.job import Line
-from workers import tokens
+from tasks.precheck import Precheck
 from workers.ratios import Ratios
-from workers.routing import Routes, Way
-from workers.settings import Settings
-
-#: The ceiling of an answer where neither job nor workflow says one.
-DEFAULT_OUTPUT = 4_096
+from workers.routing import Way
 
 #: Of each model, so many lines are counted, and of those that follow one in so many, for all.
 COUNTED, ONE_IN = 2_000, 10
@@ -37,8 +34,8 @@ class _Group:
     bytes: int = 0
     counted_lines: int = 0
     counted_bytes: int = 0
-    input: int = 0
-    output: int = 0
+    input: float = 0.0
+    output: float = 0.0
     cost: float = 0.0
     ceiling: int = 0
     costs: list[list[int]] = field(default_factory=list)
@@ -103,10 +100,9 @@ class Forecast:
 class Tally:
     """Counts lines as they are read."""
 
-    def __init__(self, settings: Settings, routes: Routes, ratios: Ratios, workflow: str) -> None:
-        self.routes = routes
+    def __init__(self, precheck: Precheck, ratios: Ratios) -> None:
+        self.precheck = precheck
         self.ratios = ratios
-        self.output = settings.workflow(workflow).default_max_tokens or DEFAULT_OUTPUT
         self.groups: dict[tuple[str, str], _Group] = {}
 
     def add(self, line: Line, size: int) -> None:
@@ -114,7 +110,7 @@ class Tally:
         name = (line.model, line.url)
         group = self.groups.get(name)
         if group is None:
-            ways = self.routes.ways(line.model, line.url)
+            ways = self.precheck.ways(line)
             group = self.groups[name] = _Group(ways, costs=[[0] * len(PERIODS) for _ in ways])
         group.lines += 1
         group.bytes += size
@@ -124,27 +120,22 @@ class Tally:
     def _count(self, group: _Group, line: Line, size: int) -> None:
         group.counted_lines += 1
         group.counted_bytes += size
-        way = group.ways[0]
-        estimate = tokens.estimate(
-            line.url,
-            line.body,
-            model=way.target,
-            output_default=self.output,
-            ratios=self.ratios,
-            window=(way.rates and way.rates.window) or tokens.WINDOW,
+        _, estimates = assess(
+            line, group.ways, self.precheck.workflow, budgeted=bool(self.precheck.budgets), ratios=self.ratios
         )
-        expected = expected_usage(estimate)
-        group.input += expected.input
-        group.output += expected.output
-        for position, each in enumerate(group.ways):
-            costs = group.costs[position]
-            for dimension, cost in enumerate(admission(each.profile, estimate)):
+        weight = sum(way.weight for way in group.ways)
+        ceiling = 0
+        for way, costs in zip(group.ways, group.costs, strict=True):
+            estimate, share = estimates[way.target], way.weight / weight
+            expected = expected_usage(estimate)
+            group.input += share * expected.input
+            group.output += share * expected.output
+            for dimension, cost in enumerate(admission(way.profile, estimate)):
                 costs[dimension] += cost
-        priced = [(each.weight, each.rates) for each in group.ways if each.rates is not None]
-        if priced:
-            weight = sum(share for share, _ in priced)
-            group.cost += sum(share * rates.cost(expected, media=estimate.media) for share, rates in priced) / weight
-            group.ceiling += max(rates.ceiling(estimate) for _, rates in priced)
+            if way.rates is not None:
+                group.cost += share * way.rates.cost(expected, media=estimate.media)
+                ceiling = max(ceiling, way.rates.ceiling(estimate))
+        group.ceiling += ceiling
 
     def forecast(self) -> Forecast:
         """What all lines so far would take."""

@@ -96,7 +96,7 @@ def pieces(batch: Batch, room: int, settled: Bits) -> Iterator[Piece]:
     """The next lines of the input in steps, `room` lines in all; those in `settled` are passed over."""
     rows: list[Row] = []
     offset, line = batch.fed_offset, batch.fed_line
-    for line, offset, text in lines_from(batch, batch.fed_offset, batch.fed_line):  # noqa: B007 - used after the loop
+    for line, offset, text in lines_from(batch, batch.fed_offset, batch.fed_line):
         if text and line not in settled:
             rows.append(Row(line, text))
         if len(rows) == min(STEP, room):
@@ -150,9 +150,7 @@ def find_lost(store: Store, batch: Batch, live: list[Batch], publish: Publish, d
         for line, _, text in lines_from(batch, 0, 0)
         if line <= batch.fed_line and text and line not in ended and line not in leased
     ]
-    log.warning(
-        "batch %s: %s messages are missing; %s lines are handed out again", batch.id, owed - messages, len(rows)
-    )
+    log.warning("batch %s: %s are missing, %s lines are handed out again", batch.id, owed - messages, len(rows))
     for start in range(0, len(rows), STEP):
         publish(batch, rows[start : start + STEP])
     store.note(batch, short_since=0.0)
@@ -160,7 +158,7 @@ def find_lost(store: Store, batch: Batch, live: list[Batch], publish: Publish, d
 
 def publish(batch: Batch, rows: list[Row]) -> None:
     """Put jobs into their workflow's queue, many to a round trip."""
-    from workers.bulk import publish_jobs  # noqa: PLC0415 - reading a batch's input must not configure Celery
+    from workers.bulk import Message, publish_jobs  # noqa: PLC0415 - reading a batch's input must not configure Celery
 
     marks = b'"batch":"%s","round":%d,"deadline":%r' % (batch.id.encode(), batch.round, batch.deadline)
     publish_jobs(

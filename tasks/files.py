@@ -22,6 +22,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 from uuid import uuid4
@@ -57,7 +58,7 @@ class StorageError(Exception):
 
 
 def of_round(name: str, number: int) -> str:
-    """A file's name in a round: output.jsonl, output.r1.jsonl, …"""
+    """A file's name in a round, such as output.jsonl in the first and output.r1.jsonl in the next."""
     stem, _, suffix = name.partition(".")
     return f"{stem}.r{number}.{suffix}" if number else name
 
@@ -161,7 +162,7 @@ class Files:
         found = 0
         for start in range(0, parts, PARTS):
             some = names[start : start + PARTS]
-            pieces = self._patiently("read", name, lambda some=some: self.fs.cat(some, on_error="omit"))
+            pieces = self._patiently("read", name, partial(self.fs.cat, some, on_error="omit"))
             for each in some:
                 # A write without a line for this file has made no part of it.
                 if piece := pieces.get(each) or pieces.get(each.lstrip("/")):

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from tasks import job as jobs
 from tasks.files import StorageError, open_source
-from workers.routing import NoRoute, Routes
+from workers.routing import NoRoute
 
 #: A longer line is no job: the largest contexts that providers take are a few megabytes of text.
 MAX_LINE = 16 << 20
@@ -82,10 +82,12 @@ def text_of(raw: bytes) -> bytes:
     return raw.removeprefix(_BOM).strip()
 
 
-def check_file(source: str, routes: Routes, each: Callable[[jobs.Line, int], None] | None = None) -> Checked:
+def check_file(
+    source: str, check: Callable[[jobs.Line], None], each: Callable[[jobs.Line, int], None] | None = None
+) -> Checked:
     """Look at every line of a file or URL; InputError where it cannot be read at all.
 
-    `each` is called with every line that is a job, and its bytes.
+    `check` raises NoRoute for a line that nothing could take; `each` is called with every other, and its bytes.
     """
     found = Checked()
     ids = _Ids()
@@ -101,7 +103,7 @@ def check_file(source: str, routes: Routes, each: Callable[[jobs.Line, int], Non
                 last_cut = number
             elif text := text_of(raw):
                 found.lines += 1
-                _check_line(number, text, ids, routes, found, each)
+                _check_line(number, text, ids, check, found, each)
     if repeated := ids.repeated():
         _name_repeated(source, repeated, found)
     if not found.lines and not found.count:
@@ -127,7 +129,7 @@ def _check_line(
     number: int,
     text: bytes,
     ids: "_Ids",
-    routes: Routes,
+    check: Callable[[jobs.Line], None],
     found: Checked,
     each: Callable[[jobs.Line, int], None] | None,
 ) -> None:
@@ -144,7 +146,7 @@ def _check_line(
         ids.add(custom_id)
     if line is not None:
         try:
-            routes.check(line.model, line.url)
+            check(line)
         except NoRoute as exc:
             found.add(number, str(exc))
         else:

@@ -6,7 +6,7 @@ The format is OpenAI's batch input (https://platform.openai.com/docs/guides/batc
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -118,6 +118,10 @@ class Job:
     def id(self) -> str:
         """What is paid for once: (batch, line, round), or the task's id."""
         return f"{self.batch}:{self.number}:{self.round}" if self.batch else self.task_id
+
+    def of_model(self, model: str) -> "Job":
+        """The same job, asked of another model."""
+        return replace(self, line=replace(self.line, body={**self.line.body, "model": model}))
 
     @property
     def result_id(self) -> str:

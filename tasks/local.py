@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Self
 
 from tasks.input import InputError
 from tasks.show import silence
@@ -93,7 +94,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.count = 0
 
-    def __enter__(self) -> "Interrupts":
+    def __enter__(self) -> Self:
         self._before = {
             number: signal.signal(number, handler)
             for number, handler in (

@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from tasks.batch import Batch
-from tasks.show import console, dollars, duration
+from tasks.show import console, duration
+from workers.budgets import dollars
 
 #: Seconds over which the rate is measured, and between two looks at what a batch waits for.
 RATE_OVER, LOOK_EVERY = 20.0, 2.0

@@ -7,7 +7,7 @@ round trips are pooled), a client a provider, and one renewer for all leases.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -17,32 +17,36 @@ import orjson
 import redis.asyncio
 from celery.exceptions import SoftTimeLimitExceeded
 
-from limits.admission import Admitted, admit, release, renew, sent, settle
+from limits.admission import Admitted, Denied, Impossible, Settlement, admit, release, renew, sent, settle, sweep
 from limits.admission import Answer as Admission
 from limits.connection import AsyncServer
 from limits.errors import ServerUnavailable
 from limits.keys import Keys
 from limits.provider import latch
-from tasks import endings, retry, store
+from tasks import endings, pricing, retry, store, telemetry
 from tasks.attempt import MAX_WAIT, Attempt, plan
 from tasks.job import Job
 from tasks.memory import Memory
-from tasks.store import LEASE, Begun, Ending
+from tasks.store import Begun, Ending
 from workers import prices
 from workers.celery import current_settings
 from workers.coroutine import at_loop_end
+from workers.prices import Rates
 from workers.providers import connect
 from workers.providers.answer import Answer, Provider
 from workers.providers.errors import AccountBlocked, Interrupted, ProviderError
 from workers.ratios import Ratios
-from workers.routing import Routes
+from workers.routing import NoPrice, Routes, Way
 from workers.server import server_url
-from workers.settings import Settings
+from workers.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two renewals of all leases, two exchanges of token ratios, and two looks at shared prices.
-RENEW_EVERY, SYNC_EVERY, PRICES_EVERY = LEASE / 3, 5.0, 60.0
+#: Seconds between two exchanges of token ratios, and two looks at shared prices.
+SYNC_EVERY, PRICES_EVERY = 5.0, 60.0
+
+#: Seconds until the price table is asked again about a model that it did not know.
+ASK_AGAIN = 600.0
 
 #: How long the end of a call is tried to be recorded, in seconds: its answer is paid for, and is in no other place.
 FINISH = 3600.0
@@ -59,6 +63,7 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.lease = settings.visibility_timeout  # a job's lease ends when its message goes to another worker
         self.keys = Keys(settings.namespace)
         url = server_url(settings)
         self.server = AsyncServer(url)
@@ -69,6 +74,8 @@ class Runtime:
         self.providers: dict[str, Provider] = {}
         self.leases: dict[str, tuple[Job, str]] = {}
         self.reservations: set[str] = set()
+        self.priced = False
+        self.asked: dict[str, tuple[float, asyncio.Future[dict[str, Rates]]]] = {}
         self.background: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -79,7 +86,8 @@ class Runtime:
         if found is None:
             found = cls._of_loop[loop] = cls(current_settings())
             found.background = [
-                loop.create_task(found._every(RENEW_EVERY, found._renew)),
+                loop.create_task(found._every(found.lease / 3, found._renew)),
+                loop.create_task(found._every(found.lease / 6, found._sweep)),
                 loop.create_task(found._every(SYNC_EVERY, found._sync)),
                 loop.create_task(found._every(PRICES_EVERY, found._prices)),
             ]
@@ -101,7 +109,7 @@ class Runtime:
 
     async def begin(self, job: Job, memory: Memory) -> Begun:
         """Ask whether this delivery may run the job."""
-        return await self.server.run(store.begin(self.keys, job, memory.owner))
+        return await self.server.run(store.begin(self.keys, job, memory.owner, self.lease))
 
     @asynccontextmanager
     async def leased(self, job: Job, memory: Memory) -> AsyncIterator[None]:
@@ -117,12 +125,23 @@ class Runtime:
         finally:
             self.leases.pop(job.id, None)
 
-    def prepare(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
+    async def prepare(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
         """What to ask of the admission for the next attempt; NoRoute where nothing can take the job."""
-        return plan(self.routes, self.ratios, job, memory, owner=self.owner, avoid=avoid, now=time.time())
+        if not self.priced:
+            await self._prices()
+        try:
+            return self._plan(job, memory, avoid)
+        except NoPrice as missing:
+            await self._look_up(missing.target)
+            return self._plan(job, memory, avoid)
+
+    def _plan(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
+        return plan(
+            self.routes, self.ratios, job, memory, owner=self.owner, avoid=avoid, now=time.time(), lease=self.lease
+        )
 
     async def admit(self, attempt: Attempt) -> Admission:
-        """Ask for a reservation."""
+        """Ask for a reservation; where it is given, the attempt knows its way."""
         try:
             answer = await self.server.run(admit(self.keys, attempt.ask))
         except BaseException:
@@ -130,8 +149,20 @@ class Runtime:
             await self.release(attempt)
             raise
         if isinstance(answer, Admitted):
+            attempt.admitted(answer)
             self.reservations.add(attempt.ask.id)
+        telemetry.admitted(attempt, answer)
         return answer
+
+    def not_admitted(self, job: Job, answer: Denied | Impossible) -> retry.Wait | retry.FallBack | retry.Fail:
+        """What a job does that was not admitted."""
+        workflow = self.settings.workflow(job.workflow)
+        return retry.not_admitted(
+            answer,
+            when_exhausted=workflow.when_exhausted,
+            cheaper=workflow.cheaper_than(job.line.model),
+            time_left=job.deadline - time.time() if job.deadline else None,
+        )
 
     async def depart(self, attempt: Attempt) -> None:
         """Wait until the call may go out; Revoked where its reservation was taken back meanwhile."""
@@ -157,46 +188,60 @@ class Runtime:
     async def call(self, attempt: Attempt) -> Answer:
         """Make the call. Broken off, its money is presumed spent: a provider bills a client that hung up."""
         way = attempt.way
-        settings = self.settings.providers[way.provider]
+        try:
+            key = self.key(way)
+        except SettingsError:
+            await self.release(attempt)
+            raise
         attempt.sent_at = time.monotonic()
         try:
-            return await self.provider(way.provider).call(
-                attempt.job.line.url,
-                attempt.body,
-                model=way.model,
-                key=settings.keys()[way.key] if settings.key_count else "",
+            answer = await self.provider(way.provider).call(
+                attempt.job.line.url, attempt.body, model=way.model, key=key
             )
-        except SoftTimeLimitExceeded as exc:
-            raise Interrupted(
-                f"no answer within the task's soft limit ({exc})", code="time_limit", billed=True
-            ) from None
-        except asyncio.CancelledError:
-            self.reservations.discard(attempt.ask.id)
-            closing = endings.of_failure(attempt, Interrupted(code="cut_off", billed=True), None)
-            # Left alone, the reservation ends with its lease, and its money is presumed then.
-            settling = self.server.run(settle(self.keys, attempt.ask.id, self.owner, closing))
-            await asyncio.gather(settling, return_exceptions=True)
+        except ProviderError as error:
+            telemetry.called(attempt, error)
             raise
+        except SoftTimeLimitExceeded as exc:
+            words = f"no answer within the task's soft limit ({exc})"
+            interrupted = Interrupted(words, code="time_limit", billed=True)
+            telemetry.called(attempt, interrupted)
+            raise interrupted from None
+        except BaseException:
+            closing = endings.of_failure(attempt, Interrupted(code="cut_off", billed=True))
+            # Left alone, the reservation ends with its lease, and its money is presumed then.
+            await asyncio.gather(self._settle(attempt, closing), return_exceptions=True)
+            raise
+        telemetry.called(attempt, answer)
+        return answer
 
-    async def settle_failure(self, attempt: Attempt, error: ProviderError, decision: retry.Decision) -> int:
+    async def settle_failure(self, attempt: Attempt, error: ProviderError) -> int:
         """Close the reservation of a call that brought no answer, and tell everyone what it showed.
 
         Returns what it may have cost, in n$.
         """
-        self.reservations.discard(attempt.ask.id)
-        closing = endings.of_failure(attempt, error, None if isinstance(decision, retry.Fail) else decision.seconds)
-        await self.server.run(settle(self.keys, attempt.ask.id, self.owner, closing), FINISH)
+        closing = endings.of_failure(attempt, error)
         if isinstance(error, AccountBlocked):
-            words = f"{error.code}: {error.advice}"
-            if await self.server.run(latch(self.keys, attempt.way.account, words)):
-                log.error("account %s is blocked until someone clears it: %s", attempt.way.account, words)
+            # In one write with the settlement: whoever is admitted after it finds the latch.
+            await asyncio.gather(self._latch(attempt.way.account, error), self._settle(attempt, closing))
+        else:
+            await self._settle(attempt, closing)
         return closing.amount
+
+    async def _settle(self, attempt: Attempt, closing: Settlement) -> None:
+        self.reservations.discard(attempt.ask.id)
+        await self.server.run(settle(self.keys, attempt.ask.id, self.owner, closing), FINISH)
+
+    async def _latch(self, account: str, error: AccountBlocked) -> None:
+        words = f"{error.code}: {error.advice}"
+        if await self.server.run(latch(self.keys, account, words), FINISH):
+            log.error("account %s is blocked until someone clears it: %s", account, words)
 
     async def finish(self, job: Job, ending: Ending, memory: Memory) -> dict[str, Any] | None:
         """Record how the job ended; its result line where the job has no batch to write it."""
         await self.server.run(
             store.finish(self.keys, job, ending, calls=memory.calls, throttles=memory.throttles), FINISH
         )
+        telemetry.ended(ending)
         if job.batch is not None:
             return None
         line: dict[str, Any] = orjson.loads(ending.line)
@@ -212,6 +257,11 @@ class Runtime:
         """Whether a target is left that has not failed in this delivery."""
         tried = {*avoid, attempt.way.target}
         return any(way.target not in tried for way in self.routes.ways(attempt.job.line.model, attempt.job.line.url))
+
+    def key(self, way: Way) -> str:
+        """The API key of a way, '' where the provider asks for none; SettingsError where it is not there."""
+        settings = self.settings.providers[way.provider]
+        return settings.keys()[way.key] if settings.key_count else ""
 
     def provider(self, name: str) -> Provider:
         """The provider's client, opened at its first call."""
@@ -259,11 +309,21 @@ class Runtime:
         """Renew the leases of all jobs in flight, and of what is reserved for them."""
         held = list(self.reservations)
         waits: list[Any] = [
-            self.server.run(store.renew(self.keys, job, owner)) for job, owner in list(self.leases.values())
+            self.server.run(store.renew(self.keys, job, owner, self.lease)) for job, owner in list(self.leases.values())
         ]
         if held:
-            waits.append(self.server.run(renew(self.keys, held, self.owner, LEASE)))
+            waits.append(self._renew_reservations(held))
         await asyncio.gather(*waits)
+
+    async def _renew_reservations(self, held: list[str]) -> None:
+        renewal = await self.server.run(renew(self.keys, held, self.owner, self.lease))
+        # Swept while the server or this process was away: the end of their calls corrects what was presumed.
+        self.reservations.difference_update(renewal.lost)
+
+    async def _sweep(self) -> None:
+        """End what workers have left behind that are gone. Admissions do so, too, while there are any."""
+        while (await self.server.run(sweep(self.keys))).more:
+            pass
 
     async def _sync(self) -> None:
         """Share what was learnt of the models' tokens."""
@@ -271,6 +331,17 @@ class Runtime:
 
     async def _prices(self) -> None:
         """Take over the prices that submits have shared."""
-        shared = await prices.fetch(self.client, self.keys.prices)
+        self._take_prices(await prices.fetch(self.client, self.keys.prices))
+
+    def _take_prices(self, shared: Mapping[str, Rates]) -> None:
+        self.priced = True
         if shared != self.routes.prices:
             self.routes = Routes(self.settings, shared)
+
+    async def _look_up(self, target: str) -> None:
+        """Ask for the price of a target that no submit has shared; once for all jobs that miss it."""
+        asked = self.asked.get(target)
+        if asked is None or time.monotonic() - asked[0] > ASK_AGAIN:
+            finding = asyncio.ensure_future(pricing.ensure(self.settings, self.client, [target]))
+            asked = self.asked[target] = (time.monotonic(), finding)
+        self._take_prices(await asyncio.shield(asked[1]))

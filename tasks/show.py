@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from tasks.batch import NANO
-
 if TYPE_CHECKING:
     from tasks.check import Finding
 
@@ -34,12 +32,6 @@ def findings(found: "list[Finding]") -> None:
         console.print(f"{marks[finding.state]} {escape(finding.subject)}: {escape(finding.words)}", soft_wrap=True)
         if finding.mend:
             console.print(f"    {escape(finding.mend)}", soft_wrap=True, style="dim")
-
-
-def dollars(nano: int) -> str:
-    """Money as people read it: cents where they matter, more digits where they would vanish."""
-    usd = nano / NANO
-    return f"${usd:,.2f}" if usd >= 1 or not nano else f"${usd:.6f}".rstrip("0")
 
 
 def jobs(count: int) -> str:

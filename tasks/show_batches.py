@@ -10,7 +10,8 @@ from tasks.batch import Batch
 from tasks.clean import Cleaned
 from tasks.collect import sample
 from tasks.estimate import Forecast, error_of
-from tasks.show import console, dollars, duration, jobs, say, when
+from tasks.show import console, duration, jobs, say, when
+from workers.budgets import dollars
 
 #: How much of an answer a sample shows, in characters.
 SAMPLE = 160
@@ -119,8 +120,8 @@ def _estimate(batch: Batch) -> str:
     if batch.expected_seconds:
         words += f", {duration(batch.expected_seconds)}"
     if batch.status == "completed" and not batch.round:
-        off = error_of(batch)
-        words += f" (off by {', '.join(f'{part:+.0%} {name.replace('_', ' ')}' for name, part in off.items())})"
+        off = [f"{part:+.0%} {name.replace('_', ' ')}" for name, part in error_of(batch).items()]
+        words += f" (off by {', '.join(off)})"
     return words
 
 

@@ -17,7 +17,7 @@ from limits.connection import Server
 from limits.keys import Keys
 from limits.scripts import Call, load
 from tasks import job as jobs
-from tasks.batch import LIVE, Batch, from_hash, to_hash
+from tasks.batch import LIVE, NANO, Batch, from_hash, to_hash
 from tasks.job import Job
 from workers.queues import queue_name
 from workers.server import server_url
@@ -26,7 +26,7 @@ from workers.settings import Settings
 #: How long the record of a batch that has ended is kept, and a job's of its own, in seconds.
 KEEP_BATCH, KEEP_JOB = 30 * 86_400, 86_400
 
-#: A job is leased for this long, in seconds, and its lease renewed while it runs.
+#: A job is leased for this long, in seconds, where the configuration's `visibility_timeout` says nothing else.
 LEASE = 60.0
 
 _MICRO = 1_000_000
@@ -59,16 +59,22 @@ class Ending:
     settlement: bytes = b""
 
     @classmethod
-    def error(cls, job: Job, code: str, message: str, **story: Any) -> "Ending":
-        """An end without an answer."""
+    def error(cls, job: Job, code: str, message: str, *, cost: int = 0, attempts: int = 0) -> "Ending":
+        """An end without an answer. `cost`: what its attempts may have cost, in n$."""
         line = jobs.result_line(
             job.result_id,
             job.line.custom_id,
             response=None,
             error=jobs.error_object(code, message),
-            story={"provider": None, "model": None, "attempts": 0, "cost_usd": 0.0, "seconds": 0.0, **story},
+            story={
+                "provider": None,
+                "model": None,
+                "attempts": attempts,
+                "cost_usd": cost / NANO,
+                "seconds": 0.0,
+            },
         )
-        return cls(ok=False, line=jobs.encode(line))
+        return cls(ok=False, line=jobs.encode(line), cost=cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +84,9 @@ class Finished:
     counts: bool
 
 
-def begin(keys: Keys, job: Job, owner: str) -> Call[Begun]:
-    """Ask whether this delivery may run the job, and lease it."""
-    args: tuple[str | int, ...] = (owner, int(LEASE * _MICRO), "", KEEP_JOB)
+def begin(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[Begun]:
+    """Ask whether this delivery may run the job, and lease it for so many seconds."""
+    args: tuple[str | int, ...] = (owner, int(lease * _MICRO), "", KEEP_JOB)
     if job.batch is None:
         return Call(load("tasks/lua/begin.lua"), (keys.job(job.id),), args, _begun)
     return Call(load("tasks/lua/begin.lua"), _batch_keys(keys, job.batch)[:5], (*args, job.number, job.round), _begun)
@@ -111,9 +117,9 @@ def leave(keys: Keys, job: Job, owner: str) -> Call[None]:
     return _lease_call(keys, job, owner, "leave", 0)
 
 
-def renew(keys: Keys, job: Job, owner: str) -> Call[None]:
+def renew(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[None]:
     """Keep the lease of a job that is still running."""
-    return _lease_call(keys, job, owner, "renew", int(LEASE * _MICRO))
+    return _lease_call(keys, job, owner, "renew", int(lease * _MICRO))
 
 
 def _lease_call(keys: Keys, job: Job, owner: str, what: str, lease: int) -> Call[None]:
@@ -269,7 +275,7 @@ class Store:
 
     def waiting(self, batch_id: str) -> int:
         """Results that are not in a file yet."""
-        return int(cast("int", self.client.xlen(self.keys.results(batch_id))))
+        return int(self.client.xlen(self.keys.results(batch_id)))
 
     def leased(self, batch_id: str) -> set[int]:
         """The lines that are in flight."""

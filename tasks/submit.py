@@ -8,6 +8,7 @@ import hashlib
 import time
 import uuid
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -17,10 +18,12 @@ from tasks.batch import Batch
 from tasks.estimate import Tally, fields_of
 from tasks.files import INPUT, Files, source_chunks
 from tasks.input import Checked, InputError, check_file
+from tasks.precheck import Precheck
+from tasks.pricing import looked_up
 from tasks.store import Store
 from workers.queues import is_workflow_name, queue_name
 from workers.ratios import Ratios
-from workers.routing import NoRoute, Routes
+from workers.routing import NoRoute
 from workers.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,7 +36,6 @@ def submit(
     source: str,
     settings: Settings,
     store: Store,
-    routes: Routes,
     *,
     workflow: str,
     new: bool = False,
@@ -44,7 +46,7 @@ def submit(
     With `new` it is a batch of its own; with a `slot` (a schedule and its time) it is the slot's only batch, whatever
     the file holds. Raises InputError with every problem of the file; then nothing was stored and nothing queued.
     """
-    checked, tally = tallied(source, settings, store, routes, workflow=workflow)
+    checked, tally = tallied(source, settings, store, workflow=workflow)
     identity = f"{workflow}\n{slot or checked.sha256}\n{uuid.uuid4().hex if new else ''}"
     batch_id = "batch_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
     existing = store.batch(batch_id)
@@ -69,7 +71,7 @@ def submit(
     return store.create(replace(batch, **fields_of(forecast)))
 
 
-def tallied(source: str, settings: Settings, store: Store, routes: Routes, *, workflow: str) -> tuple[Checked, Tally]:
+def tallied(source: str, settings: Settings, store: Store, *, workflow: str) -> tuple[Checked, Tally]:
     """Check every line of a file, and count what it would take; InputError with every problem of it."""
     if not is_workflow_name(workflow):
         raise InputError(
@@ -77,11 +79,23 @@ def tallied(source: str, settings: Settings, store: Store, routes: Routes, *, wo
         )
     ratios = Ratios(store.keys.token_ratios)
     ratios.load(store.client.hgetall(store.keys.token_ratios))
-    tally = Tally(settings, routes, ratios, workflow)
-    checked = check_file(source, routes, tally.add)
+    precheck = Precheck(settings, workflow, partial(looked_up, settings))
+    tally = Tally(precheck, ratios)
+    checked = check_file(source, precheck.check, tally.add)
     if checked.count:
         raise InputError(source, checked.told(), checked.count)
     return checked, tally
+
+
+_prechecks: dict[str, Precheck] = {}
+
+
+def _precheck(settings: Settings, workflow: str) -> Precheck:
+    """A process that enqueues many jobs looks a model up once."""
+    found = _prechecks.get(workflow)
+    if found is None or found.settings is not settings:
+        found = _prechecks[workflow] = Precheck(settings, workflow, partial(looked_up, settings))
+    return found
 
 
 def enqueue(
@@ -99,9 +113,9 @@ def enqueue(
         problems.append(f'"{workflow[:60]}" is no workflow name: letters, digits, - _ . only')
     checked, more = jobs.check(line)
     problems.extend(more)
-    if checked is not None:
+    if checked is not None and not problems:
         try:
-            Routes(current_settings()).check(checked.model, checked.url)
+            _precheck(current_settings(), workflow).check(checked)
         except NoRoute as exc:
             problems.append(str(exc))
     if problems:

@@ -22,9 +22,9 @@ def waits_for(settings: Settings, store: Store, batch: Batch) -> list[str]:
     """What keeps the batch's jobs from going out now; empty where nothing does."""
     if batch.over:
         return []
-    seconds, micros = cast("tuple[int, int]", store.client.time())
+    seconds, micros = store.client.time()
     now = seconds + micros / _MICRO
-    due = cast("float | None", store.client.zscore(store.keys.ticks, f"collect:{batch.id}"))
+    due = store.client.zscore(store.keys.ticks, f"collect:{batch.id}")
     if due is not None and now - due / _MICRO > OVERDUE:
         return ["a worker: none is running (overnight worker)"]
     if batch.status != "in_progress":

@@ -8,6 +8,7 @@ can soonest.
 import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from limits.admission import Candidate, Charge
 from limits.bucket import Quota
@@ -21,7 +22,21 @@ _SIZES = ("tpm", "itpm", "otpm", "tpd")
 
 
 class NoRoute(ValueError):  # noqa: N818 - names what was found: nothing
-    """No configured target can take the call; says why, and what would mend it."""
+    """No configured target can take the call; says why, and what would mend it. `code` is the job's error code."""
+
+    code: ClassVar[str] = "invalid_request"
+
+
+class NoPrice(NoRoute):
+    """A budget applies, and nobody has told what this target costs."""
+
+    code: ClassVar[str] = "no_price"
+
+    def __init__(self, target: str) -> None:
+        super().__init__(
+            f"{target} has no price, and a budget applies: write input_usd_per_mtok and output_usd_per_mtok beside it"
+        )
+        self.target = target
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +136,6 @@ class Routes:
         if len(left) > 1:
             left.sort(key=lambda way: random.random() ** (1.0 / way.weight), reverse=True)
         return left
-
-    def check(self, model: str, url: str, estimate: Estimate | None = None) -> None:
-        """NoRoute where no target could ever take the call."""
-        ways = self.ways(model, url)
-        if estimate is not None:
-            reasons = [way.too_large(estimate) for way in ways]
-            if all(reasons):
-                raise NoRoute(f"the request is larger than a limit: {reasons[0]}; make it smaller")
 
     def _build(self, model: str, url: str) -> tuple[Way, ...]:
         try:

@@ -238,6 +238,11 @@ class WorkflowSettings(_Table):
         """The budget in nano-dollars."""
         return None if self.budget_usd is None else quantities.nanodollars(self.budget_usd)
 
+    def cheaper_than(self, model: str) -> str | None:
+        """The model that a job's own falls back to when no budget can pay for it; None where it does not."""
+        falls = self.when_exhausted == "fallback" and self.fallback != model
+        return self.fallback if falls else None
+
     @property
     def max_nano(self) -> int | None:
         """What one job of many calls may cost, in nano-dollars."""
@@ -285,6 +290,8 @@ class Settings(_Table):
     data_dir: Path = Field(default=Path(".overnight"), validate_default=True)
     storage: str = Field(default_factory=lambda data: f"file://{data.get('data_dir', '')}/files", validate_default=True)
     namespace: Name = "overnight"
+    # A worker that is silent for so long is taken for dead, and its jobs go to others. Seconds.
+    visibility_timeout: Annotated[Seconds, Field(ge=1.0)] = 60.0
     budget_usd: Dollars | None = None
     budget_window: Literal["day", "month", "total"] = "month"
     stop_grace_period: Annotated[float, Field(ge=0, le=86_400)] = 25.0

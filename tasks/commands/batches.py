@@ -19,7 +19,6 @@ from tasks.console import (
     fetch,
     outcome,
     print_json,
-    routes,
     submitted,
     told,
     watched,
@@ -96,7 +95,7 @@ def estimate(source: Source, workflow: Workflow = "default", as_json: Json = Fal
     with told():
         settings = configured(config)
         store = open_store(settings)
-        _, tally = tallied(source, settings, store, routes(settings, store), workflow=workflow)
+        _, tally = tallied(source, settings, store, workflow=workflow)
         found = tally.forecast()
         notes = outlook(settings, store, workflow, found)
         print_json({**found.shown(), "notes": notes}) if as_json else show_batches.forecast(source, found, notes)
