@@ -118,6 +118,25 @@ class Keys:
         return self.prefix + "ticks"
 
     @property
+    def schedules(self) -> str:
+        """Set of the schedules that a beat has seen. Owner: tasks/schedule.py."""
+        return self.prefix + "schedules"
+
+    def schedule(self, name: str) -> str:
+        """Hash: what a schedule's nights are counted from, and slot -> JSON of its latest nights.
+
+        400 days after the latest of them. Owner: tasks/schedule.py.
+        """
+        return f"{self.prefix}schedule:{name}"
+
+    @property
+    def redbeat(self) -> str:
+        """What RedBeat's keys begin with: `lock` (string, 25 s: which beat leads), `:schedule` (sorted set) and
+        `:statics` (set) and a hash an entry, for entries that an application adds. Owner: celery-redbeat.
+        """
+        return self.prefix + "redbeat:"
+
+    @property
     def queues(self) -> str:
         """Set of the workflow queues that workers follow. Owner: workers/queues.py."""
         return self.prefix + "queues"

@@ -297,6 +297,14 @@ def open_source(source: str) -> BinaryIO:
     return cast("BinaryIO", fs.open(path, "rb"))
 
 
+def is_there(source: str) -> bool:
+    """Whether an input is there; StorageError or OSError where that cannot be told."""
+    if "://" not in source:
+        return Path(source).exists()
+    fs, path = _file_system(source)
+    return bool(fs.exists(path))
+
+
 def _file_system(url: str) -> tuple[Any, str]:
     try:
         # What other processes write must be seen: no listing is remembered.

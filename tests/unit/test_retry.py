@@ -110,7 +110,9 @@ def test_a_spent_budget_waits_fails_or_falls_back() -> None:
     assert refused(SPENT, "fail") == Fail("budget_exceeded", "the budget of workflow/nightly is spent")
     assert refused(SPENT, "fallback", "tiny") == FallBack("tiny", 3_600.0)
     assert refused(SPENT, "fallback") == Wait(3_600.0, "the budget of nightly is spent"), "the fallback itself waits"
-    assert refused(Denied("budget", "all", None)) == Wait(BROKE, "the budget over everything is spent"), "a person may raise it"
+    assert refused(Denied("budget", "all", None)) == Wait(BROKE, "the budget over everything is spent"), (
+        "a person may raise it"
+    )
 
 
 def test_money_that_calls_in_flight_hold_may_come_back() -> None:
