@@ -6,7 +6,8 @@
         assert desk.snapshot().buckets[0].paused_until == 0
 
 Each desk has a namespace of its own. `desk.all(...)` delivers several jobs at once. Nothing runs in the background:
-no lease is renewed and no ratio shared unless a test does it.
+no lease is renewed and no ratio shared unless a test does it. Each delivery finds all gates open, as in a worker that
+has just started.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ from tasks.job import Job, check
 from tasks.memory import Memory
 from tasks.runtime import Runtime
 from workers import budgets
+from workers.gates import Gates, gates
 from workers.request import Snooze
 from workers.settings import load
 
@@ -78,6 +80,7 @@ class Desk:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        run_job.gates = gates
         self.wait(self.runtime.close())
         self.loop.close()
         self.client.close()
@@ -87,15 +90,20 @@ class Desk:
 
     def deliver(self, line: dict[str, Any], **more: Any) -> Delivery:
         """One delivery of a job."""
+        self.open_gates()
         return self.wait(self.delivery(line, **more))
 
     def all(self, *lines: dict[str, Any], **more: Any) -> list[Delivery]:
         """Deliveries of several jobs at once."""
+        self.open_gates()
 
         async def everything() -> list[Delivery]:
             return list(await asyncio.gather(*(self.delivery(line, **more) for line in lines)))
 
         return self.wait(everything())
+
+    def open_gates(self) -> None:
+        run_job.gates = Gates()
 
     async def delivery(
         self, line: dict[str, Any], *, memory: Memory | None = None, deadline: float = 0.0, workflow: str = ""
