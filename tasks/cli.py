@@ -2,7 +2,7 @@
 
 import typer
 
-from tasks.commands import batches, limits, monitoring, schedules, services
+from tasks.commands import batches, dead, limits, monitoring, schedules, services
 
 app = typer.Typer(
     name="overnight",
@@ -29,6 +29,7 @@ for service in (services.worker, schedules.beat, monitoring.flower):
 app.command()(schedules.schedules)
 app.command()(monitoring.metrics)
 app.command()(services.check)
+app.add_typer(dead.app, name="dead")
 app.command()(limits.costs)
 app.command()(limits.limits)
 

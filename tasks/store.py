@@ -294,6 +294,12 @@ class Store:
         failed = cast("bytes", self.client.get(self.keys.failed(batch_id)) or b"")
         return Bits(done, failed)
 
+    def overdue(self, batch_id: str) -> float:
+        """For how many seconds a live batch's results should have been looked at."""
+        seconds, micros = self.client.time()
+        due = self.client.zscore(self.keys.ticks, f"collect:{batch_id}")
+        return 0.0 if due is None else max(0.0, seconds + (micros - due) / _MICRO)
+
     def take_ticks(self, lease: float, count: int) -> list[str]:
         """Take ticks that are due; each is this worker's for `lease` seconds."""
         return self.server.run(

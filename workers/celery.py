@@ -13,6 +13,7 @@ from limits.keys import Keys
 from workers import queues, transport
 from workers.bridge import aside
 from workers.coroutine import CoroutineTask
+from workers.events import EventBatches
 from workers.heartbeat import Heartbeat
 from workers.pool import SoftShutdown
 from workers.server import server_url
@@ -110,6 +111,5 @@ class Application(Celery):  # type: ignore[misc]  # Celery has no types
 transport.register()
 app = Application("overnight", task_cls=CoroutineTask)
 app.add_defaults(configuration)
-app.steps["consumer"].add(queues.FollowQueues)
-app.steps["consumer"].add(Heartbeat)
+app.steps["consumer"].update((queues.FollowQueues, EventBatches, Heartbeat))
 app.steps["worker"].add(SoftShutdown)

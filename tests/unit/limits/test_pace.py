@@ -6,7 +6,7 @@ import pytest
 
 from limits.admission import Admitted, Denied, Settlement, Throttle, sent, settle
 from limits.bucket import Quota
-from tests.unit.limits.histories import Timeline
+from tests.unit.limits.histories.timeline import Timeline
 from tests.unit.limits.world import SECOND, START, World
 
 UNKNOWN = Quota()
