@@ -67,12 +67,15 @@ class Keys:
         return f"{self.prefix}ledger:{day}"
 
     def batch(self, batch_id: str) -> str:
-        """Hash: a batch's record (tasks/batch.py). While it runs, then 30 days. Owner: tasks/store.py."""
+        """Hash: a batch's record (tasks/batch.py). Until 30 days after its end, or after its deadline if it never ends.
+
+        Owner: tasks/store.py.
+        """
         return f"{self.prefix}batch:{batch_id}"
 
     @property
     def batches(self) -> str:
-        """Sorted set of batch ids by the second of their submission. Owner: tasks/store.py."""
+        """Sorted set of batch ids by the second of their submission. As the youngest batch. Owner: tasks/store.py."""
         return self.prefix + "batches"
 
     def done(self, batch_id: str) -> str:
@@ -82,6 +85,10 @@ class Keys:
     def failed(self, batch_id: str) -> str:
         """Bitmap, a bit a line of the input: the jobs that failed. As its batch. Owner: tasks/store.py."""
         return f"{self.prefix}batch:{batch_id}:failed"
+
+    def settled(self, batch_id: str) -> str:
+        """Bitmap: the jobs that had succeeded when the present round began. As its batch. Owner: tasks/store.py."""
+        return f"{self.prefix}batch:{batch_id}:settled"
 
     def job_leases(self, batch_id: str) -> str:
         """Sorted set of the lines in flight by the µs at which their lease ends. Until the batch ends.
@@ -104,8 +111,30 @@ class Keys:
 
     @property
     def ticks(self) -> str:
-        """Sorted set of the ticks of live batches by the µs at which they are due. Owner: tasks/ticks.py."""
+        """Sorted set of the ticks of live batches by the µs at which they are due. As the youngest batch.
+
+        Owner: tasks/ticks.py.
+        """
         return self.prefix + "ticks"
+
+    @property
+    def schedules(self) -> str:
+        """Set of the schedules that a beat has seen. Owner: tasks/schedule.py."""
+        return self.prefix + "schedules"
+
+    def schedule(self, name: str) -> str:
+        """Hash: what a schedule's nights are counted from, and slot -> JSON of its latest nights.
+
+        400 days after the latest of them. Owner: tasks/schedule.py.
+        """
+        return f"{self.prefix}schedule:{name}"
+
+    @property
+    def redbeat(self) -> str:
+        """What RedBeat's keys begin with: `lock` (string, 25 s: which beat leads), `:schedule` (sorted set) and
+        `:statics` (set) and a hash an entry, for entries that an application adds. Owner: celery-redbeat.
+        """
+        return self.prefix + "redbeat:"
 
     @property
     def queues(self) -> str:

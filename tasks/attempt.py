@@ -12,10 +12,10 @@ from uuid import uuid4
 import orjson
 
 from limits.admission import Admitted, Ask
+from limits.circuit import CircuitSettings
 from limits.counting import Estimate
 from tasks.job import Job, Line
 from tasks.memory import Memory
-from tasks.store import LEASE
 from workers import budgets, tokens
 from workers.providers import bodies
 from workers.ratios import Ratios
@@ -28,6 +28,10 @@ DEFAULT_OUTPUT: Final = 4_096
 
 #: The most that a reservation may lie ahead, in seconds: so long a job waits in its worker instead of its queue.
 MAX_WAIT: Final = 5.0
+
+
+#: When a target's circuit opens and comes back, and how retries of its calls are rationed.
+CIRCUIT = CircuitSettings()
 
 
 @dataclass(slots=True)
@@ -100,12 +104,20 @@ def row(workflow: str, batch: str | None, target: str) -> str:
 
 
 def plan(
-    routes: Routes, ratios: Ratios, job: Job, memory: Memory, *, owner: str, avoid: Collection[str], now: float
+    routes: Routes,
+    ratios: Ratios,
+    job: Job,
+    memory: Memory,
+    *,
+    owner: str,
+    avoid: Collection[str],
+    now: float,
+    lease: float,
 ) -> Attempt:
     """What to ask of the admission for the next attempt; NoRoute where nothing can take the job.
 
     `avoid` holds the targets that have failed in this delivery; they are asked only where there is no other.
-    `now` in seconds since the epoch.
+    `now` in seconds since the epoch, `lease` in seconds.
     """
     every = routes.ways(job.line.model, job.line.url)
     ways = routes.order(every, avoid=avoid) or routes.order(every)
@@ -123,9 +135,10 @@ def plan(
         ),
         budgets=over,
         max_wait=MAX_WAIT,
-        lease=LEASE,
+        lease=lease,
         retry=memory.attempts > 0,
         urgent=workflow.priority == "urgent",
         send_at_once=True,
+        circuit=CIRCUIT,
     )
     return Attempt(job, ways, sent, estimates, ask, ways[0], memory.attempts + 1)

@@ -136,7 +136,12 @@ def day(entry: Entry) -> str:
     return entry.day.isoformat()
 
 
-def since(text: str, today: date) -> date:
+def today() -> date:
+    """The current day, UTC."""
+    return datetime.fromtimestamp(time.time(), UTC).date()
+
+
+def since(text: str, now: date) -> date:
     """The day that `--since` names: a date, or how far back; ValueError in words."""
     try:
         return date.fromisoformat(text)
@@ -146,12 +151,12 @@ def since(text: str, today: date) -> date:
         back = quantities.seconds(text, LONGEST * 86_400)
     except ValueError:
         raise ValueError('--since must be a day such as 2026-11-01, or how far back, such as "7d"') from None
-    return today - timedelta(days=int(back // 86_400))
+    return now - timedelta(days=int(back // 86_400))
 
 
 def read(server: Server, keys: Keys, begins: date, *, only: str | None = None) -> Costs:
     """The ledger from a day until now; `only` one workflow's."""
-    until = datetime.fromtimestamp(time.time(), UTC).date()
+    until = today()
     begins = max(begins, until - timedelta(days=LONGEST - 1))
     days = [(begins - _EPOCH).days + each for each in range((until - begins).days + 1)]
     found = [entry for entry in entries(server, keys, days) if only is None or entry.workflow == only]

@@ -56,6 +56,12 @@ class Precheck:
             if large or dear:
                 raise NoRoute(large or dear)
 
+    def ways(self, line: Line) -> tuple[Way, ...]:
+        """The ways of a line that has passed, with their prices."""
+        known = self._known[line.model, line.url]
+        assert isinstance(known, _Known)
+        return known.own
+
     def _look(self, model: str, url: str) -> _Known | NoRoute:
         try:
             own = self._priced(model, url)

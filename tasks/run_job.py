@@ -18,7 +18,7 @@ from typing import Any
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
 
-from limits.admission import Admitted
+from limits.admission import Admitted, Denied
 from limits.errors import ServerUnavailable
 from tasks import job as jobs
 from tasks import retry, telemetry
@@ -29,6 +29,7 @@ from tasks.runtime import Revoked, Runtime
 from tasks.store import Ending, open_store
 from workers.celery import JOB, app, current_settings
 from workers.coroutine import CoroutineTask, current_request
+from workers.gates import gates
 from workers.providers.errors import AccountBlocked, ProviderError, Throttled
 from workers.queues import workflow_of
 from workers.request import HEADER, Snooze
@@ -41,6 +42,9 @@ MAX_WAIT, SHORT_WAIT = 2.0, 0.5
 
 #: A job whose worker code failed unexpectedly is tried this often before it is given up.
 MAX_CRASHES = 3
+
+#: Denials that say when their own job is to come back, one after the other: they say nothing of the next job.
+PACED = frozenset({"rpm", "tpm", "itpm", "otpm", "pace", "concurrency", "retry_budget", "budget_held", "held"})
 
 #: Seconds until a job comes back that found the server away, or the code failing.
 SERVER_AWAY, AFTER_CRASH = 2.0, 15.0
@@ -93,6 +97,8 @@ async def deliver(runtime: Runtime, job: Job, problem: str, memory: Memory) -> d
 
 async def run(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | None:
     """Run the job unless it has ended or runs elsewhere; its result line, None where there is none to return."""
+    if shut := gates.shut(job.workflow, job.line.model):
+        raise Snooze(shut, f"jobs for {job.line.model} were denied just now", memory.to_header())
     begun = await runtime.begin(job, memory)
     match begun.verdict:
         case "held":
@@ -118,6 +124,7 @@ async def admission(runtime: Runtime, job: Job, memory: Memory, avoid: Collectio
             return ended(job, memory, exc.code, str(exc))
         answer = await runtime.admit(attempt)
         if isinstance(answer, Admitted):
+            gates.admitted(job.workflow, asked.line.model)
             return attempt
         match runtime.not_admitted(asked, answer):
             case retry.FallBack() as fallback:
@@ -126,6 +133,8 @@ async def admission(runtime: Runtime, job: Job, memory: Memory, avoid: Collectio
                 return ended(job, memory, fail.code, fail.message)
             case retry.Wait() as wait:
                 if min(wait.seconds, own) > SHORT_WAIT:
+                    if isinstance(answer, Denied) and answer.reason not in PACED:
+                        gates.close(job.workflow, job.line.model, min(wait.seconds, own))
                     raise Snooze(min(wait.seconds, own), wait.reason, memory.to_header())
                 await asyncio.sleep(min(wait.seconds, own))
                 asked, own = job, math.inf

@@ -17,7 +17,7 @@ import orjson
 import redis.asyncio
 from celery.exceptions import SoftTimeLimitExceeded
 
-from limits.admission import Admitted, Denied, Impossible, Settlement, admit, release, renew, sent, settle
+from limits.admission import Admitted, Denied, Impossible, Settlement, admit, release, renew, sent, settle, sweep
 from limits.admission import Answer as Admission
 from limits.connection import AsyncServer
 from limits.errors import ServerUnavailable
@@ -27,7 +27,7 @@ from tasks import endings, pricing, retry, store, telemetry
 from tasks.attempt import MAX_WAIT, Attempt, plan
 from tasks.job import Job
 from tasks.memory import Memory
-from tasks.store import LEASE, Begun, Ending
+from tasks.store import Begun, Ending
 from workers import prices
 from workers.celery import current_settings
 from workers.coroutine import at_loop_end
@@ -42,8 +42,8 @@ from workers.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two renewals of all leases, two exchanges of token ratios, and two looks at shared prices.
-RENEW_EVERY, SYNC_EVERY, PRICES_EVERY = LEASE / 3, 5.0, 60.0
+#: Seconds between two exchanges of token ratios, and two looks at shared prices.
+SYNC_EVERY, PRICES_EVERY = 5.0, 60.0
 
 #: Seconds until the price table is asked again about a model that it did not know.
 ASK_AGAIN = 600.0
@@ -63,6 +63,7 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.lease = settings.visibility_timeout  # a job's lease ends when its message goes to another worker
         self.keys = Keys(settings.namespace)
         url = server_url(settings)
         self.server = AsyncServer(url)
@@ -85,7 +86,8 @@ class Runtime:
         if found is None:
             found = cls._of_loop[loop] = cls(current_settings())
             found.background = [
-                loop.create_task(found._every(RENEW_EVERY, found._renew)),
+                loop.create_task(found._every(found.lease / 3, found._renew)),
+                loop.create_task(found._every(found.lease / 6, found._sweep)),
                 loop.create_task(found._every(SYNC_EVERY, found._sync)),
                 loop.create_task(found._every(PRICES_EVERY, found._prices)),
             ]
@@ -107,7 +109,7 @@ class Runtime:
 
     async def begin(self, job: Job, memory: Memory) -> Begun:
         """Ask whether this delivery may run the job."""
-        return await self.server.run(store.begin(self.keys, job, memory.owner))
+        return await self.server.run(store.begin(self.keys, job, memory.owner, self.lease))
 
     @asynccontextmanager
     async def leased(self, job: Job, memory: Memory) -> AsyncIterator[None]:
@@ -134,7 +136,9 @@ class Runtime:
             return self._plan(job, memory, avoid)
 
     def _plan(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
-        return plan(self.routes, self.ratios, job, memory, owner=self.owner, avoid=avoid, now=time.time())
+        return plan(
+            self.routes, self.ratios, job, memory, owner=self.owner, avoid=avoid, now=time.time(), lease=self.lease
+        )
 
     async def admit(self, attempt: Attempt) -> Admission:
         """Ask for a reservation; where it is given, the attempt knows its way."""
@@ -305,16 +309,21 @@ class Runtime:
         """Renew the leases of all jobs in flight, and of what is reserved for them."""
         held = list(self.reservations)
         waits: list[Any] = [
-            self.server.run(store.renew(self.keys, job, owner)) for job, owner in list(self.leases.values())
+            self.server.run(store.renew(self.keys, job, owner, self.lease)) for job, owner in list(self.leases.values())
         ]
         if held:
             waits.append(self._renew_reservations(held))
         await asyncio.gather(*waits)
 
     async def _renew_reservations(self, held: list[str]) -> None:
-        renewal = await self.server.run(renew(self.keys, held, self.owner, LEASE))
+        renewal = await self.server.run(renew(self.keys, held, self.owner, self.lease))
         # Swept while the server or this process was away: the end of their calls corrects what was presumed.
         self.reservations.difference_update(renewal.lost)
+
+    async def _sweep(self) -> None:
+        """End what workers have left behind that are gone. Admissions do so, too, while there are any."""
+        while (await self.server.run(sweep(self.keys))).more:
+            pass
 
     async def _sync(self) -> None:
         """Share what was learnt of the models' tokens."""

@@ -124,7 +124,7 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
         try:
             self._put_back(snooze)
         except Exception:
-            # The server is away or refuses: this delivery stays the only copy, so it must not be acknowledged.
+            # The broker is away or refuses: this delivery stays the only copy, so it must not be acknowledged.
             log.exception("job %s could not be put back with its wait; it is requeued as it was", self.id)
             self.reject(requeue=True)
             return
@@ -132,11 +132,13 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
 
     def _put_back(self, snooze: Snooze) -> None:
         channel = getattr(self.message.channel, "snooze", None)
-        if channel is not None:
-            channel(self.message.delivery_tag, snooze.seconds, {HEADER: snooze.memory})
+        if channel is None:
+            self._publish_copy(snooze)
+            self.acknowledge()
             return
-        self._publish_copy(snooze)
-        self.acknowledge()
+        # Our own transport moves the message in the server, and goes on trying for as long as the server is away.
+        channel(self.message.delivery_tag, snooze.seconds, {HEADER: snooze.memory})
+        self.acknowledged = True
 
     def _publish_copy(self, snooze: Snooze) -> None:
         """For brokers that cannot move a message: publish its copy, which the caller then acknowledges."""

@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 from kombu.utils.scheduling import round_robin_cycle
 
 from workers.broker import Place
-from workers.queues import PRIORITIES, SEPARATOR, Policy, policy
+from workers.queues import PRIORITIES, SEPARATOR, Policy, claimed, policy
 
 #: The most lists that one claim looks into beyond the messages that it asks for.
 EXTRA: Final = 16
@@ -70,6 +70,7 @@ class Shares(round_robin_cycle):  # type: ignore[misc]  # kombu has no types
 
     def took(self, queue: str, count: int) -> None:
         """So many messages came from a queue."""
+        claimed(queue, count)
         self.passes[queue] = self._start(queue) + count / (type(self).policy(queue).weight or 1.0)
 
     def _start(self, queue: str) -> float:

@@ -457,7 +457,10 @@ class Channel(stock.Channel):  # type: ignore[misc]  # kombu has no types
             found = [tag.decode() for tag, _ in client.zscan_iter(delayed, match=pattern, count=1000)]
             for start in range(0, len(found), 500):
                 dropped += int(self.run(self.broker.forget_delayed(found[start : start + 500])))
-        return dropped + int(super()._purge(queue))
+        dropped += int(super()._purge(queue))
+        # Whoever publishes in between is found by the scout.
+        client.srem(self.global_keyprefix + self.keys.ready, *lists(queue))
+        return dropped
 
     def _delete(self, queue: str, *args: Any, **options: Any) -> None:
         self._purge(queue)

@@ -1,7 +1,6 @@
 """`overnight limits` and `overnight costs`: what holds jobs back now, and what they have cost."""
 
 import time
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import typer
@@ -70,7 +69,7 @@ def costs(
     with told():
         settings = configured(config)
         try:
-            begins = ledger.since(since, datetime.fromtimestamp(time.time(), UTC).date())
+            begins = ledger.since(since, ledger.today())
         except ValueError as exc:
             fail(str(exc))
         store = open_store(settings)

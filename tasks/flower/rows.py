@@ -9,9 +9,9 @@ from limits.overview import BucketState, BudgetState, DimensionState
 from tasks.batch import NANO, Batch
 from tasks.costs import Entry, Spent
 from tasks.flower.watch import View
+from tasks.holdups import Wait, of_batch, spent
 from tasks.overview import Overview
 from tasks.reasons import DIMENSIONS, budget, subject
-from tasks.waiting import Wait, of_batch, spent
 from workers.queues import Depth
 from workers.settings import Settings
 

@@ -1,8 +1,24 @@
 """What follows from a failure: a table."""
 
+import math
+
 import pytest
 
-from tasks.retry import BACKOFF, MAX_BACKOFF, MAX_THROTTLE, THROTTLE, Decision, Fail, Retry, Wait, decide
+from limits.admission import Denied, Impossible
+from tasks.retry import (
+    BACKOFF,
+    BROKE,
+    MAX_BACKOFF,
+    MAX_THROTTLE,
+    THROTTLE,
+    Decision,
+    Fail,
+    FallBack,
+    Retry,
+    Wait,
+    decide,
+    not_admitted,
+)
 from workers.providers import errors
 
 
@@ -77,3 +93,46 @@ def test_what_would_come_back_after_the_deadline_fails_now(error: errors.Provide
     assert decision.code == "deadline_exceeded"
     assert "would have to wait 60 s" in decision.message
     assert not isinstance(follows(error, time_left=61.0), Fail)
+
+
+SPENT = Denied("budget", "workflow/nightly", 3_600.0)
+TOO_DEAR = Impossible("workflow/nightly", "usd", 2_000_000_000, 1_000_000_000)
+
+
+def refused(
+    answer: Denied | Impossible, when: str = "wait", cheaper: str | None = None, left: float | None = None
+) -> object:
+    return not_admitted(answer, when_exhausted=when, cheaper=cheaper, time_left=left)
+
+
+def test_a_spent_budget_waits_fails_or_falls_back() -> None:
+    assert refused(SPENT) == Wait(3_600.0, "the budget of nightly is spent")
+    assert refused(SPENT, "fail") == Fail("budget_exceeded", "the budget of workflow/nightly is spent")
+    assert refused(SPENT, "fallback", "tiny") == FallBack("tiny", 3_600.0)
+    assert refused(SPENT, "fallback") == Wait(3_600.0, "the budget of nightly is spent"), "the fallback itself waits"
+    assert refused(Denied("budget", "all", None)) == Wait(BROKE, "the budget over everything is spent"), (
+        "a person may raise it"
+    )
+
+
+def test_money_that_calls_in_flight_hold_may_come_back() -> None:
+    held = Denied("budget_held", "all", 2.0)
+    for when, cheaper in (("wait", None), ("fail", None), ("fallback", "tiny")):
+        assert refused(held, when, cheaper) == Wait(2.0, "the budget over everything is held by calls in flight")
+
+
+def test_what_costs_more_than_the_whole_budget_falls_back_or_fails() -> None:
+    words = "can cost up to $2.00, and the whole budget of workflow/nightly is $1.00"
+    assert refused(TOO_DEAR) == Fail("budget_too_small", words)
+    assert refused(TOO_DEAR, "fallback", "tiny") == FallBack("tiny", math.inf)
+
+
+def test_what_is_larger_than_a_limit_fails_whatever_else() -> None:
+    large = Impossible("acme/0/small", "tpm", 9_000, 1_000)
+    words = "needs 9,000 tpm, and acme/0/small allows 1,000"
+    assert refused(large, "fallback", "tiny") == Fail("request_too_large", words)
+
+
+def test_a_wait_past_the_deadline_ends_at_it() -> None:
+    assert refused(SPENT, left=100.0) == Wait(101.0, "the budget of nightly is spent")
+    assert refused(SPENT, left=-5.0) == Wait(1.0, "the budget of nightly is spent")

@@ -76,19 +76,21 @@ def test_a_target_to_avoid_is_left_out(routes: Routes) -> None:
     assert routes.order(ways, avoid={"one/small", "one/other"}) == []
 
 
-def test_what_is_larger_than_every_limit_is_refused(routes: Routes) -> None:
-    fits = Estimate(input=100, input_ceiling=400, output_ceiling=100, max_tokens=100)
-    routes.check("one/small", CHAT, fits)
+def test_what_is_larger_than_a_limit_can_never_go_this_way(routes: Routes) -> None:
+    (way,) = routes.ways("one/small", CHAT)
+    assert way.too_large(Estimate(input=100, input_ceiling=400, output_ceiling=100, max_tokens=100)) is None
     large = Estimate(input=2_000, input_ceiling=8_000, output_ceiling=100, max_tokens=100)
-    with pytest.raises(NoRoute, match="the request is larger than a limit: about 2,000 tokens, and one/0/small allows"):
-        routes.check("one/small", CHAT, large)
+    assert way.too_large(large) == "about 2,000 tokens, and one/0/small allows 1,000 tpm"
 
 
-def test_output_that_a_provider_counts_as_it_comes_is_never_too_large(routes: Routes) -> None:
-    long_answer = Estimate(input=10, input_ceiling=40, output_ceiling=50_000, max_tokens=50_000)
-    routes.check("two/clever", MESSAGES, long_answer)
+def test_an_answer_that_a_provider_counts_as_it_comes_is_never_too_large(routes: Routes) -> None:
+    long_answer = Estimate(input=10, input_ceiling=40, output_ceiling=50_000, max_tokens=50_000, output=700)
+    way = routes.ways("two/clever", MESSAGES)[0]
+    assert way.too_large(long_answer) is None
+    costs = [charge.costs for charge in way.candidate(long_answer).charges]
+    assert costs == [{"itpm": 10, "otpm": 100}, {}], "the forecast is reserved up to the limit"
 
 
 def test_an_unknown_model_is_told_with_those_that_there_are(routes: Routes) -> None:
     with pytest.raises(NoRoute, match=r"body\.model: no model \"mixx\" is configured; did you mean mix\?"):
-        routes.check("mixx", CHAT)
+        routes.ways("mixx", CHAT)
