@@ -11,7 +11,7 @@ stores cannot append) each write is an object of its own, and they are joined wh
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -117,6 +117,20 @@ class Files:
             Path(temporary).replace(target)
         except OSError as exc:
             raise StorageError(f"{target} cannot be written: {exc.strerror or exc}") from exc
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Write a small file of its own, in a folder of its own where its name has one."""
+        try:
+            self.fs.makedirs(self.path(name).rpartition("/")[0], exist_ok=True)
+        except OSError as exc:
+            raise StorageError(f"{self.path(name)} cannot be written: {exc.strerror or exc}") from exc
+        self.replace(name, iter((data,)))
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Remove files; those that are gone already are no problem, and those that cannot be are left."""
+        for name in names:
+            with suppress(OSError):
+                self.fs.rm_file(self.path(name))
 
     def fetch(self, name: str, target: Path) -> int:
         """Copy a file out, whole or not at all; returns its length in bytes."""

@@ -5,7 +5,8 @@
                │  ├─► snooze                              denied for long: back into the queue, no attempt spent
                └──┘                                       the budget is spent: the cheaper model at once
 
-Nothing is acknowledged before it is finished, and nothing is finished twice.
+Nothing is acknowledged before it is finished, and nothing is finished twice. An agent's job makes many calls, each
+of which takes the same way (tasks/agents/run.py).
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from limits.admission import Admitted
 from limits.errors import ServerUnavailable
 from tasks import job as jobs
 from tasks import retry
+from tasks.agents.run import run as run_agent
 from tasks.attempt import Attempt
 from tasks.job import Job
 from tasks.memory import Memory
@@ -88,6 +90,8 @@ async def run(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | No
         case "stopped" | "stale" | "gone":
             return None
     async with runtime.leased(job, memory):
+        if job.line.agent:
+            return await run_agent(runtime, job, memory, attempts)
         ending = await attempts(runtime, job, memory)
         return await runtime.finish(job, ending, memory)
 
