@@ -168,8 +168,8 @@ class Journal:
             "agent_changed",
             f"at position {position} of its journal this job has {_shown(entry.kind, entry.name)}, and the agent now "
             f"asks for {_shown(kind, name)}{other}: its code changed while the job waited, or does not repeat itself "
-            "(llm.now(), llm.random(), llm.gather() and llm.step() do); `overnight retry` runs the job again, and takes "
-            "over what still fits",
+            "(llm.now(), llm.random(), llm.gather() and llm.step() do); `overnight retry` runs the job again, and "
+            "takes over what still fits",
         )
 
     def _has_body(self, position: str, entry: Entry) -> bool:

@@ -59,7 +59,8 @@ def agent(function: Any = None, /, *, name: str | None = None) -> Any:
 
 def _register(name: str | None, function: F) -> F:
     place = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
-    if not inspect.iscoroutinefunction(function):
+    is_coroutine: bool = inspect.iscoroutinefunction(function)
+    if not is_coroutine:
         raise TypeError(f"@agent: {place} must be a coroutine: async def …(body, llm)")
     try:
         inspect.signature(function).bind(None, None)

@@ -189,7 +189,9 @@ class Run:
             entry = self.journal.find(position, kind, name, asked)
         except Halted as halted:
             raise self._halt(halted) from None
-        if entry is None:
+        if entry is not None:
+            await asyncio.sleep(0)  # a long journal must not hold up the worker's other jobs
+        else:
             self._go_on()
             flight = asyncio.create_task(self._flight(act(position, asked)))
             self._flights.add(flight)
