@@ -2,6 +2,8 @@
 
 job.py       one line of the input: a call to be made, checked before anything is queued
 batch.py     a batch's record: what it is, where its files are, how far it has come
+precheck.py  what could never run is told before anything is queued
+pricing.py   prices of the models that jobs may go to, looked up and shared
 submit.py    a file becomes a batch, or turns out to be one already; a single job is enqueued
 feed.py      keeps a bounded window of the batch in its workflow's queue
 run_job.py   one delivery of a job: lease, admission, call, settlement, result
@@ -12,9 +14,12 @@ retry.py     the decision after a failure: retry, snooze or fail
 store.py     begin and finish: the only way a job starts and the only way it ends
 collect.py   results become the output files
 ticks.py     what drives feed and collect, whichever worker is alive
+gauges.py    every quota, circuit, latch and budget as of now
+costs.py     what calls have cost, by workflow, model, provider and batch
 check.py     what is configured, reachable and missing
 local.py     worker processes of this machine
-cli.py       the command line; its commands are in commands/, what they share in console.py, their looks in show.py
+cli.py       the command line; its commands are in commands/, what they share in console.py,
+             their looks in show.py and show_limits.py
 """
 
 import importlib

@@ -12,6 +12,7 @@ from uuid import uuid4
 import orjson
 
 from limits.admission import Admitted, Ask
+from limits.circuit import CircuitSettings
 from limits.counting import Estimate
 from tasks.job import Job, Line
 from tasks.memory import Memory
@@ -28,6 +29,10 @@ DEFAULT_OUTPUT: Final = 4_096
 
 #: The most that a reservation may lie ahead, in seconds: so long a job waits in its worker instead of its queue.
 MAX_WAIT: Final = 5.0
+
+
+#: When a target's circuit opens and comes back, and how retries of its calls are rationed.
+CIRCUIT = CircuitSettings()
 
 
 @dataclass(slots=True)
@@ -128,5 +133,6 @@ def plan(
         retry=memory.attempts > 0,
         urgent=workflow.priority == "urgent",
         send_at_once=True,
+        circuit=CIRCUIT,
     )
     return Attempt(job, ways, sent, estimates, ask, ways[0], memory.attempts + 1)

@@ -2,7 +2,7 @@
 
 import typer
 
-from tasks.commands import batches, services
+from tasks.commands import batches, limits, services
 
 app = typer.Typer(
     name="overnight",
@@ -16,6 +16,8 @@ for command in (batches.run, batches.submit, batches.status, batches.wait, batch
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(services.worker)
 app.command()(services.check)
+app.command()(limits.costs)
+app.command()(limits.limits)
 
 
 def main() -> None:

@@ -38,6 +38,7 @@ def of_answer(attempt: Attempt, answer: Answer) -> Settlement:
         presumed=answer.usage is None,
         columns={"calls": 1, "input_tokens": usage.input, "output_tokens": usage.output},
         levels=levels(way, answer.limits),
+        circuit=attempt.ask.circuit,
     )
 
 
@@ -59,19 +60,7 @@ def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
         columns={"calls": 1, "throttled": 1} if isinstance(error, Throttled) else {"calls": 1, "failed_calls": 1},
         levels=levels(way, error.limits) if error.limits else {},
         throttles=throttles,
-    )
-
-
-def of_break(attempt: Attempt) -> Settlement:
-    """How a reservation ends whose call was broken off by us; it says nothing of the provider."""
-    costs = admission(attempt.way.profile, attempt.estimate)
-    return Settlement(
-        amount=_presumed(attempt),
-        costs=tuple(charge.costs for charge in attempt.way.charges(costs)),
-        outcome="neutral",
-        failed=True,
-        presumed=True,
-        columns={"calls": 1, "failed_calls": 1},
+        circuit=attempt.ask.circuit,
     )
 
 

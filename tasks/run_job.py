@@ -16,6 +16,9 @@ import time
 from collections.abc import Collection
 from typing import Any
 
+from celery import signals
+from celery.exceptions import SoftTimeLimitExceeded
+
 from limits.admission import Admitted
 from limits.errors import ServerUnavailable
 from tasks import job as jobs
@@ -25,8 +28,8 @@ from tasks.attempt import Attempt
 from tasks.job import Job
 from tasks.memory import Memory
 from tasks.runtime import Revoked, Runtime
-from tasks.store import Ending
-from workers.celery import JOB, app
+from tasks.store import Ending, open_store
+from workers.celery import JOB, app, current_settings
 from workers.coroutine import CoroutineTask, current_request
 from workers.providers.errors import AccountBlocked, ProviderError, Throttled
 from workers.queues import workflow_of
@@ -64,11 +67,16 @@ async def run_job(_self: Any, *args: Any, **kwargs: Any) -> dict[str, Any] | Non
     try:
         if problem:
             return await runtime.finish(job, Ending.error(job, "invalid_request", problem), memory)
+        if memory.crashes >= MAX_CRASHES:
+            words = f"it passed its time limit, or the worker failed, {memory.crashes} times"
+            return await runtime.finish(job, ended(job, memory, "internal_error", words), memory)
         return await run(runtime, job, memory)
     except ServerUnavailable:
         raise Snooze(SERVER_AWAY, "the Redis server is away", memory.to_header()) from None
     except (Snooze, asyncio.CancelledError):
         raise
+    except SoftTimeLimitExceeded:
+        raise Snooze(0.0, "its soft time limit passed while it waited", memory.to_header()) from None
     except Exception as exc:
         # Celery would acknowledge a failed task, and the job would be lost.
         log.exception("job %s failed in the worker's own code", job.id)
@@ -149,11 +157,11 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
             memory.cost += await runtime.settle_failure(attempt, error)
             if isinstance(error, Throttled | AccountBlocked):
                 continue  # the admission knows now who may go where, and when
-            if decision.elsewhere:
+            if decision.elsewhere and error.code != "time_limit":
                 avoid.add(attempt.way.target)
                 continue
             avoid.clear()
-            if decision.seconds > MAX_WAIT:
+            if decision.seconds > MAX_WAIT or error.code == "time_limit":
                 raise Snooze(
                     decision.seconds, f"attempt {memory.attempts} failed: {error}", memory.to_header()
                 ) from None
@@ -165,3 +173,14 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
 def ended(job: Job, memory: Memory, code: str, message: str) -> Ending:
     """The job's end without an answer, with what it has cost so far."""
     return Ending.error(job, code, message, cost=memory.cost, attempts=memory.attempts)
+
+
+@signals.task_revoked.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def end_revoked(sender: Any, request: Any, expired: bool = False, **_: Any) -> None:
+    """A job that was revoked, or whose message had expired, has ended: its batch does not wait for it."""
+    if sender.name != JOB:
+        return
+    queue = (request.delivery_info or {}).get("routing_key") or ""
+    job, _problem = jobs.received(request.args, request.kwargs, task_id=request.id, workflow=workflow_of(queue) or "")
+    code, words = ("expired", "its message had expired") if expired else ("revoked", "it was revoked")
+    open_store(current_settings()).finish_many([(job, Ending.error(job, code, words))])

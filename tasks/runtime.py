@@ -15,8 +15,9 @@ from weakref import WeakKeyDictionary
 
 import orjson
 import redis.asyncio
+from celery.exceptions import SoftTimeLimitExceeded
 
-from limits.admission import Admitted, Denied, Impossible, Settlement, admit, release, renew, sent, settle
+from limits.admission import Admitted, Denied, Impossible, Settlement, admit, release, renew, sent, settle, sweep
 from limits.admission import Answer as Admission
 from limits.connection import AsyncServer
 from limits.errors import ServerUnavailable
@@ -29,19 +30,21 @@ from tasks.memory import Memory
 from tasks.store import LEASE, Begun, Ending
 from workers import prices
 from workers.celery import current_settings
+from workers.coroutine import at_loop_end
 from workers.prices import Rates
 from workers.providers import connect
 from workers.providers.answer import Answer, Provider
-from workers.providers.errors import AccountBlocked, ProviderError
+from workers.providers.errors import AccountBlocked, Interrupted, ProviderError
 from workers.ratios import Ratios
-from workers.routing import NoPrice, Routes
+from workers.routing import NoPrice, Routes, Way
 from workers.server import server_url
-from workers.settings import Settings
+from workers.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two renewals of all leases, two exchanges of token ratios, and two looks at shared prices.
-RENEW_EVERY, SYNC_EVERY, PRICES_EVERY = LEASE / 3, 5.0, 60.0
+#: Seconds between two renewals of all leases, two sweeps of those that have ended, two exchanges of token ratios, and
+#: two looks at shared prices.
+RENEW_EVERY, SWEEP_EVERY, SYNC_EVERY, PRICES_EVERY = LEASE / 3, LEASE / 6, 5.0, 60.0
 
 #: Seconds until the price table is asked again about a model that it did not know.
 ASK_AGAIN = 600.0
@@ -84,9 +87,11 @@ class Runtime:
             found = cls._of_loop[loop] = cls(current_settings())
             found.background = [
                 loop.create_task(found._every(RENEW_EVERY, found._renew)),
+                loop.create_task(found._every(SWEEP_EVERY, found._sweep)),
                 loop.create_task(found._every(SYNC_EVERY, found._sync)),
                 loop.create_task(found._every(PRICES_EVERY, found._prices)),
             ]
+            at_loop_end(found.close)
         return found
 
     async def close(self) -> None:
@@ -141,7 +146,12 @@ class Runtime:
 
     async def admit(self, attempt: Attempt) -> Admission:
         """Ask for a reservation; where it is given, the attempt knows its way."""
-        answer = await self.server.run(admit(self.keys, attempt.ask))
+        try:
+            answer = await self.server.run(admit(self.keys, attempt.ask))
+        except BaseException:
+            # Whether it was given is not known; left alone it would count as a call that was sent.
+            await self.release(attempt)
+            raise
         if isinstance(answer, Admitted):
             attempt.admitted(answer)
             self.reservations.add(attempt.ask.id)
@@ -179,21 +189,26 @@ class Runtime:
         await asyncio.gather(self.server.run(release(self.keys, attempt.ask.id, self.owner)), return_exceptions=True)
 
     async def call(self, attempt: Attempt) -> Answer:
-        """Make the call. Where it is broken off (the worker stops, a time limit), it is settled as presumed."""
+        """Make the call. Broken off, its money is presumed spent: a provider bills a client that hung up."""
         way = attempt.way
-        settings = self.settings.providers[way.provider]
+        try:
+            key = self.key(way)
+        except SettingsError:
+            await self.release(attempt)
+            raise
         attempt.sent_at = time.monotonic()
         try:
-            return await self.provider(way.provider).call(
-                attempt.job.line.url,
-                attempt.body,
-                model=way.model,
-                key=settings.keys()[way.key] if settings.key_count else "",
-            )
+            return await self.provider(way.provider).call(attempt.job.line.url, attempt.body, model=way.model, key=key)
         except ProviderError:
             raise
+        except SoftTimeLimitExceeded as exc:
+            raise Interrupted(
+                f"no answer within the task's soft limit ({exc})", code="time_limit", billed=True
+            ) from None
         except BaseException:
-            await asyncio.gather(self._settle(attempt, endings.of_break(attempt)), return_exceptions=True)
+            closing = endings.of_failure(attempt, Interrupted(code="cut_off", billed=True))
+            # Left alone, the reservation ends with its lease, and its money is presumed then.
+            await asyncio.gather(self._settle(attempt, closing), return_exceptions=True)
             raise
 
     async def settle_failure(self, attempt: Attempt, error: ProviderError) -> int:
@@ -238,6 +253,11 @@ class Runtime:
         """Whether a target is left that has not failed in this delivery."""
         tried = {*avoid, attempt.way.target}
         return any(way.target not in tried for way in self.routes.ways(attempt.job.line.model, attempt.job.line.url))
+
+    def key(self, way: Way) -> str:
+        """The API key of a way, '' where the provider asks for none; SettingsError where it is not there."""
+        settings = self.settings.providers[way.provider]
+        return settings.keys()[way.key] if settings.key_count else ""
 
     def provider(self, name: str) -> Provider:
         """The provider's client, opened at its first call."""
@@ -295,6 +315,11 @@ class Runtime:
         renewal = await self.server.run(renew(self.keys, held, self.owner, LEASE))
         # Swept while the server or this process was away: the end of their calls corrects what was presumed.
         self.reservations.difference_update(renewal.lost)
+
+    async def _sweep(self) -> None:
+        """End what workers have left behind that are gone. Admissions do so, too, while there are any."""
+        while (await self.server.run(sweep(self.keys))).more:
+            pass
 
     async def _sync(self) -> None:
         """Share what was learnt of the models' tokens."""

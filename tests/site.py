@@ -24,6 +24,7 @@ import redis
 
 from limits.keys import Keys
 from tests.simulator import Simulator
+from workers.server import EmbeddedServer
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "sk-test-aBcDeFgHiJkLmNoPqRsTuVwXyZ"
@@ -130,8 +131,12 @@ class Site:
         }
         self.workers: list[Worker] = []
         self._files = 0
+        self._server: EmbeddedServer | None = None
 
     def __enter__(self) -> Self:
+        if "redis_url" not in self.file.read_text():
+            # Held by the test too, so that the server does not start and stop with each command.
+            self._server = EmbeddedServer(self.folder / ".overnight")
         return self
 
     def __exit__(
@@ -143,6 +148,8 @@ class Site:
                 worker.process.terminate()
         for worker in self.workers:
             worker.stop(10.0)
+        if self._server is not None:
+            self._server.leave()
 
     # Commands
 
@@ -173,6 +180,20 @@ class Site:
         done = subprocess.CompletedProcess(arguments, process.returncode, out, err)
         if status is not None:
             assert done.returncode == status, f"overnight {' '.join(arguments)}: {done.returncode}\n{out}{err}"
+        return done
+
+    def python(self, program: str, status: int = 0) -> "subprocess.CompletedProcess[str]":
+        """A Python program of a user's, with the site's configuration."""
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == status, f"{done.returncode}\n{done.stdout}{done.stderr}"
         return done
 
     def input(self, lines: Iterable[Line]) -> Path:

@@ -4,11 +4,15 @@ Its configuration is read when it is first needed, not when this module is impor
 can still say which `overnight.toml` counts.
 """
 
+from functools import partial
 from typing import Any
 
 from celery import Celery
 
 from workers import queues
+from workers.bridge import aside
+from workers.coroutine import CoroutineTask
+from workers.pool import SoftShutdown
 from workers.server import server_url
 from workers.settings import Settings, load
 
@@ -51,14 +55,32 @@ def configuration() -> dict[str, Any]:
         "result_expires": 24 * 3600,
         "task_default_queue": queues.queue_name("default"),
         # A call is a wait of seconds: a process holds many of them.
-        "worker_pool": "threads",
+        "worker_pool": "workers.pool:TaskPool",
         "worker_concurrency": 100,
+        "worker_stop_grace_period": settings.stop_grace_period,
+        # Flower's "restart pool" does what it says.
+        "worker_pool_restarts": True,
         # Our own discovery adds the queues; a message to an unknown one still creates it.
         "task_create_missing_queues": True,
         "broker_transport_options": {"visibility_timeout": 3600},
     }
 
 
-app = Celery("overnight")
+class Application(Celery):  # type: ignore[misc]  # Celery has no types
+    """Celery, whose tasks neither publish nor store results on the event loop that other tasks run on."""
+
+    def send_task(self, *args: Any, **options: Any) -> Any:
+        """Publish a task; from within one on our pool, in a thread."""
+        return aside(super().send_task, *args, **options)
+
+    def _get_backend(self) -> Any:
+        backend = super()._get_backend()
+        for name in ("store_result", "mark_as_failure", "mark_as_revoked", "on_chord_part_return", "apply_chord"):
+            setattr(backend, name, partial(aside, getattr(backend, name)))
+        return backend
+
+
+app = Application("overnight", task_cls=CoroutineTask)
 app.add_defaults(configuration)
 app.steps["consumer"].add(queues.FollowQueues)
+app.steps["worker"].add(SoftShutdown)

@@ -12,11 +12,15 @@ from typing import Any
 
 from celery.exceptions import Retry
 from celery.worker.request import Request
+from celery.worker.state import task_ready
 
 log = logging.getLogger(__name__)
 
 #: The message header that carries what a job must remember from one delivery to the next.
 HEADER = "overnight"
+
+#: Seconds until a job runs again that passed its hard time limit.
+AFTER_TIMEOUT = 15.0
 
 
 class Snooze(Retry):  # type: ignore[misc]  # Celery has no types
@@ -61,14 +65,30 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
         if not isinstance(exc, Snooze):
             super().on_retry(exc_info)
             return
+        self._put_back_or_keep(exc)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """Put a job that passed its hard time limit back; what it remembers bounds how often (tasks/run_job.py)."""
+        if soft:
+            super().on_timeout(soft, timeout)
+            return
+        log.error("the hard time limit of job %s passed (%g s)", self.id, timeout)
+        task_ready(self)
+        remembered = self.request_dict.get(HEADER)
+        memory = dict(remembered) if isinstance(remembered, dict) else {}
+        crashes = memory.get("crashes")
+        memory["crashes"] = (crashes if isinstance(crashes, int) else 0) + 1
+        self._put_back_or_keep(Snooze(AFTER_TIMEOUT, f"its hard time limit passed ({timeout:g} s)", memory))
+
+    def _put_back_or_keep(self, snooze: Snooze) -> None:
         try:
-            self._put_back(exc)
+            self._put_back(snooze)
         except Exception:
             # The server is away or refuses: this delivery stays the only copy, so it must not be acknowledged.
             log.exception("job %s could not be put back with its wait; it is requeued as it was", self.id)
             self.reject(requeue=True)
             return
-        self.send_event("task-retried", exception=str(exc), traceback="")
+        self.send_event("task-retried", exception=str(snooze), traceback="")
 
     def _put_back(self, snooze: Snooze) -> None:
         channel = getattr(self.message.channel, "snooze", None)

@@ -267,6 +267,8 @@ class Settings(_Table):
     namespace: Name = "overnight"
     budget_usd: Dollars | None = None
     budget_window: Literal["day", "month", "total"] = "month"
+    stop_grace_period: Annotated[float, Field(ge=0, le=86_400)] = 25.0
+    """Seconds that calls in flight have when their worker is stopped; then their jobs go back into the queue."""
     providers: dict[Name, ProviderSettings] = {}
     models: dict[ModelName, ModelSettings] = {}
     workflows: dict[Name, WorkflowSettings] = {}

@@ -109,7 +109,7 @@ local function weigh(candidate)
   end
   -- Before the dimensions, where a denial takes a place among those that come back: who cannot pay needs none.
   local broke, budget, turns = unpaid(candidate, now)
-  if broke then return nil, { reason = broke, subject = budget, back = turns } end
+  if broke and unpaid(candidate, now + ask.max_wait) then return nil, { reason = broke, subject = budget, back = turns } end
   local plan = { at = now, whys = {}, behind = {}, probe = is_probe }
   local binding, reason
   for i, charge in ipairs(candidate.charges) do

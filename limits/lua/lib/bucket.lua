@@ -85,7 +85,7 @@ local function earliest(bucket, charge, now, urgent)
   end
   local at = behind
   if urgent then at = math.min(behind, math.max(ahead, math.ceil(bucket.lane))) end
-  if bucket.pause > at then at, why = bucket.pause, 'pause' end
+  if bucket.pause > now then at, why = math.max(at, bucket.pause), 'pause' end
   return at, why, behind
 end
 
