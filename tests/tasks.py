@@ -27,6 +27,7 @@ async def who(self: Any) -> dict[str, Any]:
         "current": current_task.request.id,
         "retries": self.request.retries,
         "thread": threading.current_thread().name,
+        "loop": id(asyncio.get_running_loop()),
     }
 
 
@@ -43,6 +44,12 @@ def add(x: int, y: int) -> int:
 @app.task
 async def add_slowly(x: int, y: int) -> int:
     await asyncio.sleep(0.05)
+    return x + y
+
+
+@app.task
+async def add_in(seconds: float, x: int, y: int) -> int:
+    await asyncio.sleep(seconds)
     return x + y
 
 

@@ -15,6 +15,7 @@ import inspect
 import itertools
 import logging
 import os
+import resource
 import threading
 import time
 from collections import deque
@@ -60,6 +61,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
 
     def on_start(self) -> None:
         """Start the loop."""
+        allow_sockets(self.limit)
         self.mailbox = Mailbox(inline=bool(self.options.get("threads")))
         self.place = EventLoop(self.app)
 
@@ -192,6 +194,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
         """More places, from now on."""
         with self._lock:
             self.limit += n
+            allow_sockets(self.limit)
             self._fill()
 
     def shrink(self, n: int = 1) -> None:
@@ -214,9 +217,22 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
             "running": self.running,
             "waiting": len(self.waiting),
             "processes": [os.getpid()],
+            "loops": len(places),
             "threads": sum(len(place.tasks._threads) + len(place.aside._threads) for place in places),  # noqa: SLF001
             "timeouts": (self.options.get("soft_timeout") or 0, self.options.get("timeout") or 0),
         }
+
+
+def allow_sockets(calls: int) -> None:
+    """Raise the process's limit of open files as far as it may, to a few for each call: 1,024 is a common default."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4 * calls + 1024
+    if hard != resource.RLIM_INFINITY and wanted > hard:
+        wanted = hard
+        if hard < calls + 256:
+            log.warning("%d tasks at a time may need more than the %d files that may be open (ulimit -n)", calls, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class SoftShutdown(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
