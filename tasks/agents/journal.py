@@ -23,6 +23,7 @@ import orjson
 from limits.connection import AsyncServer
 from limits.keys import Keys
 from limits.scripts import Call, load
+from tasks.agents.branch import order
 from tasks.agents.errors import Halted, Superseded
 from tasks.files import Files
 from tasks.job import Job
@@ -73,7 +74,7 @@ _FIELDS: Final = frozenset(each.name for each in fields(Entry))
 
 @dataclass(slots=True)
 class Record:
-    """A journal as it was read. Times in seconds since the epoch, money in n$."""
+    """A journal as it was read, its entries as the agent's code has them. Times in seconds since the epoch, money in n$."""
 
     round: int = 0
     born: float = 0.0
@@ -107,6 +108,7 @@ def read(found: Mapping[bytes, bytes]) -> Record:
                 record.bodies[position] = value
             case "o":
                 record.open[position] = orjson.loads(value)
+    record.entries = dict(sorted(record.entries.items(), key=lambda item: order(item[0])))
     return record
 
 
