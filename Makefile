@@ -32,7 +32,7 @@ run: $(VENV)/local-model  ## Run a real batch: 60 support tickets through a smal
 
 .PHONY: test
 test: $(VENV)/local-model  ## Run the tests (a few minutes)
-	@$(BIN)/python -m pytest -m "not chaos and not smoke" $(ARGS)
+	@$(BIN)/python -m pytest -m "not chaos and not smoke" -n 2 --dist loadfile $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/installed  ## Check style and types

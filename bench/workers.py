@@ -82,9 +82,8 @@ def measured(
     entries = [entry for entry in simulator.journal() if entry["status"] == 200]
     assert len(entries) == count, f"{name}: {len(entries)} answers instead of {count}"
     seconds = max(e["at"] + e["seconds"] for e in entries) - min(e["at"] for e in entries)
-    return Figures(
-        name, count, seconds, (after - before) / count * 1e3, (after_redis - before_redis) / count * 1e3, memory_of(pids)
-    )
+    cpu, redis_cpu = (after - before) / count * 1e3, (after_redis - before_redis) / count * 1e3
+    return Figures(name, count, seconds, cpu, redis_cpu, memory_of(pids))
 
 
 def done(site: Site, batch: str, count: int, seconds: float = 300.0) -> None:
@@ -167,9 +166,7 @@ def run_bare(folder: Path, simulator: Simulator, count: int) -> Figures:
 
     def run(calls: int) -> float:
         before = os.times()
-        subprocess.run(
-            [sys.executable, str(CONTENDERS / "bare.py"), simulator.base_url, str(calls), "200"], check=True
-        )
+        subprocess.run([sys.executable, str(CONTENDERS / "bare.py"), simulator.base_url, str(calls), "200"], check=True)
         after = os.times()
         return after.children_user + after.children_system - before.children_user - before.children_system
 
@@ -221,9 +218,9 @@ def report(found: dict[str, list[Figures]], flight: InFlight | None) -> str:
     lines = [
         "# What a job costs its worker",
         "",
-        f"`make bench-workers`, {time.strftime('%Y-%m-%d')}, {machine}; provider, Redis and workers on one machine. "
-        f"A provider of {LATENCY * 1000:.0f} ms without quotas. One worker process (prefork: 16 children) with 200 "
-        "places. CPU of all client processes, in ms a job; medians, the range of the runs in brackets.",
+        f"`make bench-workers`, {machine}; provider, Redis and workers on one machine.",
+        f"A provider of {LATENCY * 1000:.0f} ms without quotas. One worker process with 200 places (prefork: 16).",
+        "CPU of all client processes, in ms a job; medians, the range of the runs in brackets.",
         "",
         "| | jobs/s | CPU a job | Redis a job | memory |",
         "|---|---|---|---|---|",
@@ -234,13 +231,13 @@ def report(found: dict[str, list[Figures]], flight: InFlight | None) -> str:
         memory = median(run.memory for run in runs)
         lines.append(
             f"| {runs[0].name} | {median(run.rate for run in runs):,.0f} | "
-            f"{median(cpus):.2f} ms ({cpus[0]:.2f}–{cpus[-1]:.2f}) | "
-            f"{f'{redis:.2f} ms' if redis else '–'} | {f'{memory:.0f} MB' if memory else '–'} |"
+            f"{median(cpus):.2f} ms ({cpus[0]:.2f} to {cpus[-1]:.2f}) | "
+            f"{f'{redis:.2f} ms' if redis else '-'} | {f'{memory:.0f} MB' if memory else '-'} |"
         )
     if flight is not None:
         lines += [
             "",
-            f"In flight: {flight.calls:,} calls of 20 s in one worker process, {flight.most:,} of them at once; "
+            f"In flight: {flight.calls:,} calls of 20 s in one worker process, {flight.most:,} of them at once;",
             f"all answered {flight.seconds:.1f} s after the first was sent; at most {flight.memory:.0f} MB.",
         ]
     return "\n".join(lines) + "\n"

@@ -105,7 +105,8 @@ class Admitted:
 class Denied:
     """The call may not go out yet; come back in `retry_in` seconds (already spread, add no jitter).
 
-    `reason` is a dimension ("rpm", ...), or "pause" (a 429), "concurrency", "circuit", "latch",
+    `reason` is a dimension ("rpm", ...), or "pause" (a 429), "pace" (a limit of requests that nobody has configured,
+    learned from 429s), "concurrency", "circuit", "latch",
     "retry_budget", "budget" (spent: wait for the window), "budget_held" (money held by calls in flight may
     come back), or "held" (another owner has this reservation). `subject` names the bucket, circuit, account
     or budget. `retry_in` is None where only a person can help: a budget that never turns. A latch is asked

@@ -16,7 +16,6 @@ from limits.circuit import CircuitSettings
 from limits.counting import Estimate
 from tasks.job import Job, Line
 from tasks.memory import Memory
-from tasks.store import LEASE
 from workers import budgets, tokens
 from workers.providers import bodies
 from workers.ratios import Ratios
@@ -105,12 +104,20 @@ def row(workflow: str, batch: str | None, target: str) -> str:
 
 
 def plan(
-    routes: Routes, ratios: Ratios, job: Job, memory: Memory, *, owner: str, avoid: Collection[str], now: float
+    routes: Routes,
+    ratios: Ratios,
+    job: Job,
+    memory: Memory,
+    *,
+    owner: str,
+    avoid: Collection[str],
+    now: float,
+    lease: float,
 ) -> Attempt:
     """What to ask of the admission for the next attempt; NoRoute where nothing can take the job.
 
     `avoid` holds the targets that have failed in this delivery; they are asked only where there is no other.
-    `now` in seconds since the epoch.
+    `now` in seconds since the epoch, `lease` in seconds.
     """
     every = routes.ways(job.line.model, job.line.url)
     ways = routes.order(every, avoid=avoid) or routes.order(every)
@@ -129,7 +136,7 @@ def plan(
         ),
         budgets=over,
         max_wait=MAX_WAIT,
-        lease=LEASE,
+        lease=lease,
         retry=memory.attempts > 0,
         urgent=workflow.priority == "urgent",
         send_at_once=True,

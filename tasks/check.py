@@ -87,7 +87,7 @@ def _broker(url: str) -> Finding:
 
     shown = without_password(url)
     try:
-        with Connection(url, connect_timeout=PATIENCE) as connection:  # type: ignore[no-untyped-call]
+        with Connection(url, connect_timeout=PATIENCE) as connection:
             connection.ensure_connection(max_retries=1, timeout=PATIENCE)
     except Exception as exc:  # noqa: BLE001 - each transport has errors of its own
         mend = "Is it running, and are host, user and password right?"

@@ -2,7 +2,7 @@
 
 import typer
 
-from tasks.commands import batches, limits, services
+from tasks.commands import batches, limits, monitoring, services
 
 app = typer.Typer(
     name="overnight",
@@ -12,9 +12,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (batches.run, batches.submit, batches.status, batches.wait, batches.results, batches.cancel):
+for command in (
+    batches.run,
+    batches.submit,
+    batches.estimate,
+    batches.status,
+    batches.wait,
+    batches.results,
+    batches.cancel,
+    batches.retry,
+    batches.clean,
+):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(services.worker)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(monitoring.flower)
+app.command()(monitoring.metrics)
 app.command()(services.check)
 app.command()(limits.costs)
 app.command()(limits.limits)

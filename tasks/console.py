@@ -19,13 +19,19 @@ import typer
 from limits.errors import LimitsError, ServerUnavailable
 from tasks import show
 from tasks.batch import Batch
-from tasks.files import ERRORS, OUTPUT, Files, StorageError
+from tasks.collect import errors_name, output_names
+from tasks.files import Files, StorageError
+from tasks.input import InputError
+from tasks.progress import progress
 from tasks.store import Store
-from tasks.submit import InputError
+from tasks.waiting import waits_for
 from workers.server import ServerError
 from workers.settings import Settings, SettingsError, load
 
 SUCCEEDED, SOME_FAILED, WRONG, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+
+#: Seconds between two looks at a batch that is watched, and for which a server may be away meanwhile.
+POLL_EVERY, PATIENCE = 0.25, 120.0
 
 Config = Annotated[
     Path | None,
@@ -47,7 +53,7 @@ def configured(config: Path | None, *, keys: bool = False) -> Settings:
     return settings
 
 
-def submitted(source: Path, settings: Settings, store: Store, workflow: str, *, new: bool) -> tuple[Batch, bool]:
+def submitted(source: str, settings: Settings, store: Store, workflow: str, *, new: bool) -> tuple[Batch, bool]:
     """The batch that the file is, and whether it is new."""
     from tasks.submit import submit as make_batch  # noqa: PLC0415 - what only two commands need
 
@@ -62,26 +68,49 @@ def existing(store: Store, batch_id: str) -> Batch:
     return found
 
 
-def watched(store: Store, batch_id: str, on_poll: Callable[[], None] | None = None) -> Batch:
-    """Wait until the batch has ended, with a progress bar where there is a terminal."""
-    with show.progress() as bar:
+def watched(
+    settings: Settings,
+    store: Store,
+    batch_id: str,
+    *,
+    on_poll: Callable[[], None] | None = None,
+    until: Callable[[], bool] = lambda: False,
+) -> Batch:
+    """Wait until the batch has ended or `until` says so, with a progress bar where there is a terminal.
+
+    A server that is away for a while (it is started again, or fails over) is waited for.
+    """
+
+    def waits(batch: Batch) -> list[str]:
+        return waits_for(settings, store, batch)
+
+    away_since: float | None = None
+    with progress(waits) as bar:
         while True:
-            batch = existing(store, batch_id)
-            bar.update(batch)
-            if batch.over:
-                return batch
+            try:
+                batch = existing(store, batch_id)
+                bar.update(batch)
+                if batch.over or until():
+                    return batch
+                away_since = None
+                bar.say("")
+            except (ServerUnavailable, redis.ConnectionError, redis.TimeoutError) as exc:
+                away_since = away_since or time.monotonic()
+                if until() or time.monotonic() - away_since > PATIENCE:
+                    raise
+                bar.say(f"the Redis server is away: {exc}")
             if on_poll is not None:
                 on_poll()
-            time.sleep(0.25)
+            time.sleep(POLL_EVERY)
 
 
 def fetch(batch: Batch, output: Path, errors: Path | None) -> None:
     """Copy a batch's files out. No error file is left behind where nothing failed."""
     files = Files(batch.storage, batch.id)
-    files.fetch(OUTPUT, output)
+    files.fetch(output_names(batch), output)
     if errors is not None:
         if batch.failed:
-            files.fetch(ERRORS, errors)
+            files.fetch([errors_name(batch)], errors)
         else:
             errors.unlink(missing_ok=True)
 

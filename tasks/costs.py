@@ -159,11 +159,12 @@ def read(server: Server, keys: Keys, begins: date, *, only: str | None = None) -
     until = today()
     begins = max(begins, until - timedelta(days=LONGEST - 1))
     days = [(begins - _EPOCH).days + each for each in range((until - begins).days + 1)]
-    entries = [entry for entry in _entries(server, keys, days) if only is None or entry.workflow == only]
-    return Costs(begins, until, tuple(entries))
+    found = [entry for entry in entries(server, keys, days) if only is None or entry.workflow == only]
+    return Costs(begins, until, tuple(found))
 
 
-def _entries(server: Server, keys: Keys, days: Sequence[int]) -> Iterable[Entry]:
+def entries(server: Server, keys: Keys, days: Sequence[int]) -> Iterable[Entry]:
+    """The rows of these days, counted from 1970-01-01."""
     for (number, row), columns in server.run(ledger(keys, days)).items():
         name, of, at, model = orjson.loads(row)
         spent = Spent(**{column: n for column, n in columns.items() if column in _COLUMNS})

@@ -32,8 +32,8 @@ class Line:
 
     @property
     def model(self) -> str:
-        """The model's name as the producer wrote it."""
-        model: str = self.body["model"]
+        """The model's name as the producer wrote it; an agent's line has its url there."""
+        model: str = self.url if self.agent else self.body["model"]
         return model
 
     @property

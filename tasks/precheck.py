@@ -60,6 +60,14 @@ class Precheck:
             if large or dear:
                 raise NoRoute(large or dear)
 
+    def ways(self, line: Line) -> tuple[Way, ...]:
+        """The ways of a line that has passed, with their prices; none of an agent's, which chooses as it runs."""
+        if line.agent:
+            return ()
+        known = self._known[line.model, line.url]
+        assert isinstance(known, _Known)
+        return known.own
+
     def _look(self, model: str, url: str) -> _Known | NoRoute:
         try:
             own = self._priced(model, url)

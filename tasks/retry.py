@@ -15,6 +15,7 @@ import random
 from dataclasses import dataclass
 
 from limits.admission import Denied, Impossible
+from tasks import reasons
 from workers import budgets
 from workers.providers import errors
 
@@ -137,9 +138,4 @@ def not_admitted(
         if when_exhausted == "fail":
             return Fail("budget_exceeded", f"the budget of {answer.subject} is spent")
     # A little past the deadline, so that the job finds that it has passed.
-    return Wait(seconds if time_left is None else min(seconds, max(time_left, 0.0) + 1.0), denied(answer))
-
-
-def denied(answer: Denied) -> str:
-    """A denial in words."""
-    return f"{answer.reason}: {answer.subject}"
+    return Wait(seconds if time_left is None else min(seconds, max(time_left, 0.0) + 1.0), reasons.denial(answer))

@@ -19,10 +19,10 @@ from typing import Any
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
 
-from limits.admission import Admitted
+from limits.admission import Admitted, Denied
 from limits.errors import ServerUnavailable
 from tasks import job as jobs
-from tasks import retry
+from tasks import retry, telemetry
 from tasks.agents.run import run as run_agent
 from tasks.attempt import Attempt
 from tasks.job import Job
@@ -31,6 +31,7 @@ from tasks.runtime import Revoked, Runtime
 from tasks.store import Ending, open_store
 from workers.celery import JOB, app, current_settings
 from workers.coroutine import CoroutineTask, current_request
+from workers.gates import gates
 from workers.providers.errors import AccountBlocked, ProviderError, Throttled
 from workers.queues import workflow_of
 from workers.request import HEADER, Snooze
@@ -43,6 +44,9 @@ MAX_WAIT, SHORT_WAIT = 2.0, 0.5
 
 #: A job whose worker code failed unexpectedly is tried this often before it is given up.
 MAX_CRASHES = 3
+
+#: Denials that say when their own job is to come back, one after the other: they say nothing of the next job.
+PACED = frozenset({"rpm", "tpm", "itpm", "otpm", "pace", "concurrency", "retry_budget", "budget_held", "held"})
 
 #: Seconds until a job comes back that found the server away, or the code failing.
 SERVER_AWAY, AFTER_CRASH = 2.0, 15.0
@@ -64,6 +68,12 @@ async def run_job(_self: Any, *args: Any, **kwargs: Any) -> dict[str, Any] | Non
     memory = Memory.from_header(getattr(request, HEADER, None))
     queue = (request.delivery_info or {}).get("routing_key") or ""
     job, problem = jobs.received(args, kwargs, task_id=request.id, workflow=workflow_of(queue) or "default")
+    with telemetry.delivery(job, request.id, request.headers or {}):
+        return await deliver(runtime, job, problem, memory)
+
+
+async def deliver(runtime: Runtime, job: Job, problem: str, memory: Memory) -> dict[str, Any] | None:
+    """Run a job that has arrived, whatever its message held; nothing that happens here loses it."""
     try:
         if problem:
             return await runtime.finish(job, Ending.error(job, "invalid_request", problem), memory)
@@ -89,6 +99,9 @@ async def run_job(_self: Any, *args: Any, **kwargs: Any) -> dict[str, Any] | Non
 
 async def run(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | None:
     """Run the job unless it has ended or runs elsewhere; its result line, None where there is none to return."""
+    # Which models an agent is going to ask for, only it knows.
+    if not job.line.agent and (shut := gates.shut(job.workflow, job.line.model)):
+        raise Snooze(shut, f"jobs for {job.line.model} were denied just now", memory.to_header())
     begun = await runtime.begin(job, memory)
     match begun.verdict:
         case "held":
@@ -116,6 +129,7 @@ async def admission(runtime: Runtime, job: Job, memory: Memory, avoid: Collectio
             return ended(job, memory, exc.code, str(exc))
         answer = await runtime.admit(attempt)
         if isinstance(answer, Admitted):
+            gates.admitted(job.workflow, asked.line.model)
             return attempt
         match runtime.not_admitted(asked, answer):
             case retry.FallBack() as fallback:
@@ -124,6 +138,8 @@ async def admission(runtime: Runtime, job: Job, memory: Memory, avoid: Collectio
                 return ended(job, memory, fail.code, fail.message)
             case retry.Wait() as wait:
                 if min(wait.seconds, own) > SHORT_WAIT:
+                    if isinstance(answer, Denied) and answer.reason not in PACED:
+                        gates.close(job.workflow, job.line.model, min(wait.seconds, own))
                     raise Snooze(min(wait.seconds, own), wait.reason, memory.to_header())
                 await asyncio.sleep(min(wait.seconds, own))
                 asked, own = job, math.inf

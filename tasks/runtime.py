@@ -23,11 +23,11 @@ from limits.connection import AsyncServer
 from limits.errors import ServerUnavailable
 from limits.keys import Keys
 from limits.provider import latch
-from tasks import endings, pricing, retry, store
+from tasks import endings, pricing, retry, store, telemetry
 from tasks.attempt import MAX_WAIT, Attempt, plan
 from tasks.job import Job
 from tasks.memory import Memory
-from tasks.store import LEASE, Begun, Ending
+from tasks.store import Begun, Ending
 from workers import prices
 from workers.celery import current_settings
 from workers.coroutine import at_loop_end
@@ -42,9 +42,8 @@ from workers.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two renewals of all leases, two sweeps of those that have ended, two exchanges of token ratios, and
-#: two looks at shared prices.
-RENEW_EVERY, SWEEP_EVERY, SYNC_EVERY, PRICES_EVERY = LEASE / 3, LEASE / 6, 5.0, 60.0
+#: Seconds between two exchanges of token ratios, and two looks at shared prices.
+SYNC_EVERY, PRICES_EVERY = 5.0, 60.0
 
 #: Seconds until the price table is asked again about a model that it did not know.
 ASK_AGAIN = 600.0
@@ -64,6 +63,7 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.lease = settings.visibility_timeout  # a job's lease ends when its message goes to another worker
         self.keys = Keys(settings.namespace)
         url = server_url(settings)
         self.server = AsyncServer(url)
@@ -86,8 +86,8 @@ class Runtime:
         if found is None:
             found = cls._of_loop[loop] = cls(current_settings())
             found.background = [
-                loop.create_task(found._every(RENEW_EVERY, found._renew)),
-                loop.create_task(found._every(SWEEP_EVERY, found._sweep)),
+                loop.create_task(found._every(found.lease / 3, found._renew)),
+                loop.create_task(found._every(found.lease / 6, found._sweep)),
                 loop.create_task(found._every(SYNC_EVERY, found._sync)),
                 loop.create_task(found._every(PRICES_EVERY, found._prices)),
             ]
@@ -109,7 +109,7 @@ class Runtime:
 
     async def begin(self, job: Job, memory: Memory) -> Begun:
         """Ask whether this delivery may run the job."""
-        return await self.server.run(store.begin(self.keys, job, memory.owner))
+        return await self.server.run(store.begin(self.keys, job, memory.owner, self.lease))
 
     @asynccontextmanager
     async def leased(self, job: Job, memory: Memory) -> AsyncIterator[None]:
@@ -139,7 +139,9 @@ class Runtime:
             return self._plan(job, memory, avoid)
 
     def _plan(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
-        attempt = plan(self.routes, self.ratios, job, memory, owner=self.owner, avoid=avoid, now=time.time())
+        attempt = plan(
+            self.routes, self.ratios, job, memory, owner=self.owner, avoid=avoid, now=time.time(), lease=self.lease
+        )
         if job.purse is not None:
             job.purse.hold(job.call, memory.cost + max(each.amount for each in attempt.ask.candidates))
         return attempt
@@ -155,6 +157,7 @@ class Runtime:
         if isinstance(answer, Admitted):
             attempt.admitted(answer)
             self.reservations.add(attempt.ask.id)
+        telemetry.admitted(attempt, answer)
         return answer
 
     def not_admitted(self, job: Job, answer: Denied | Impossible) -> retry.Wait | retry.FallBack | retry.Fail:
@@ -198,18 +201,24 @@ class Runtime:
             raise
         attempt.sent_at = time.monotonic()
         try:
-            return await self.provider(way.provider).call(attempt.job.line.url, attempt.body, model=way.model, key=key)
-        except ProviderError:
+            answer = await self.provider(way.provider).call(
+                attempt.job.line.url, attempt.body, model=way.model, key=key
+            )
+        except ProviderError as error:
+            telemetry.called(attempt, error)
             raise
         except SoftTimeLimitExceeded as exc:
-            raise Interrupted(
-                f"no answer within the task's soft limit ({exc})", code="time_limit", billed=True
-            ) from None
+            words = f"no answer within the task's soft limit ({exc})"
+            interrupted = Interrupted(words, code="time_limit", billed=True)
+            telemetry.called(attempt, interrupted)
+            raise interrupted from None
         except BaseException:
             closing = endings.of_failure(attempt, Interrupted(code="cut_off", billed=True))
             # Left alone, the reservation ends with its lease, and its money is presumed then.
             await asyncio.gather(self._settle(attempt, closing), return_exceptions=True)
             raise
+        telemetry.called(attempt, answer)
+        return answer
 
     async def settle_failure(self, attempt: Attempt, error: ProviderError) -> int:
         """Close the reservation of a call that brought no answer, and tell everyone what it showed.
@@ -238,6 +247,7 @@ class Runtime:
         await self.server.run(
             store.finish(self.keys, job, ending, calls=memory.calls, throttles=memory.throttles), FINISH
         )
+        telemetry.ended(ending)
         if job.batch is not None:
             return None
         line: dict[str, Any] = orjson.loads(ending.line)
@@ -305,14 +315,14 @@ class Runtime:
         """Renew the leases of all jobs in flight, and of what is reserved for them."""
         held = list(self.reservations)
         waits: list[Any] = [
-            self.server.run(store.renew(self.keys, job, owner)) for job, owner in list(self.leases.values())
+            self.server.run(store.renew(self.keys, job, owner, self.lease)) for job, owner in list(self.leases.values())
         ]
         if held:
             waits.append(self._renew_reservations(held))
         await asyncio.gather(*waits)
 
     async def _renew_reservations(self, held: list[str]) -> None:
-        renewal = await self.server.run(renew(self.keys, held, self.owner, LEASE))
+        renewal = await self.server.run(renew(self.keys, held, self.owner, self.lease))
         # Swept while the server or this process was away: the end of their calls corrects what was presumed.
         self.reservations.difference_update(renewal.lost)
 

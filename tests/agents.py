@@ -9,6 +9,16 @@ from typing import Any
 from tasks import CallFailed, Llm, StepFailed, agent
 
 
+def line(name: str, number: int = 1, **body: Any) -> dict[str, Any]:
+    """A line that calls one of them."""
+    return {
+        "custom_id": f"job-{number}",
+        "method": "POST",
+        "url": f"/agents/{name}",
+        "body": {"number": number, **body},
+    }
+
+
 def said(text: str, job: str, **more: Any) -> dict[str, Any]:
     """The body of a chat call that the simulator's journal knows as `job`."""
     return {"model": "small", "messages": [{"role": "user", "content": text}], "user": job, "max_tokens": 50, **more}

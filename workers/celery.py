@@ -9,9 +9,10 @@ from typing import Any
 
 from celery import Celery
 
-from workers import queues
+from workers import queues, transport
 from workers.bridge import aside
 from workers.coroutine import CoroutineTask
+from workers.events import EventBatches
 from workers.pool import SoftShutdown
 from workers.server import server_url
 from workers.settings import Settings, load
@@ -46,11 +47,17 @@ def configuration() -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         # A connection that drops says nothing about the calls in flight: they go on, and are paid once.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # The transport counts what is in flight across connections; Celery's own correction would count it twice.
+        "worker_enable_prefetch_count_reduction": False,
         # Nothing that could execute code is read from a queue.
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
+        # A result that cannot be stored would be forgotten with its message: wait for the server.
+        "result_backend_transport_options": {
+            "retry_policy": {"max_retries": None, "interval_start": 0, "interval_step": 0.5, "interval_max": 5.0}
+        },
         # Answers that nobody fetched are private, and do not stay.
         "result_expires": 24 * 3600,
         "task_default_queue": queues.queue_name("default"),
@@ -60,9 +67,19 @@ def configuration() -> dict[str, Any]:
         "worker_stop_grace_period": settings.stop_grace_period,
         # Flower's "restart pool" does what it says.
         "worker_pool_restarts": True,
+        # Sets aside what it cannot read, instead of printing or losing it.
+        "worker_consumer": "workers.consumer:Consumer",
         # Our own discovery adds the queues; a message to an unknown one still creates it.
         "task_create_missing_queues": True,
-        "broker_transport_options": {"visibility_timeout": 3600},
+        "broker_transport_options": {
+            # Two namespaces on one server keep what they have claimed apart.
+            "namespace": settings.namespace,
+            # Renewed every third of it for as long as a worker lives.
+            "visibility_timeout": settings.visibility_timeout,
+            # A command on a dead connection fails in time for the heartbeat to reach the server over another one.
+            "socket_connect_timeout": 5.0,
+            "socket_keepalive": True,
+        },
     }
 
 
@@ -80,7 +97,8 @@ class Application(Celery):  # type: ignore[misc]  # Celery has no types
         return backend
 
 
+transport.register()
 app = Application("overnight", task_cls=CoroutineTask)
 app.add_defaults(configuration)
-app.steps["consumer"].add(queues.FollowQueues)
+app.steps["consumer"].update((queues.FollowQueues, EventBatches))
 app.steps["worker"].add(SoftShutdown)

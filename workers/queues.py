@@ -6,12 +6,17 @@ A producer of ours names its queue in the registry; a stock Celery producer leav
 
 import logging
 import re
-from typing import Any, cast
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, cast
 
 import redis
 from celery import bootsteps
 
 from limits.keys import Keys
+from workers.gates import gates
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +24,16 @@ PREFIX = "workflow."
 _BINDING = "_kombu.binding."
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
-#: Seconds between two looks at the registry, and between two scans for queues of stock producers.
-LOOK_EVERY, SCAN_EVERY = 0.5, 2.0
+#: Seconds between two looks at the registry, and between two scans for queues of stock producers; how long one takes.
+LOOK_EVERY, SCAN_EVERY, SCAN_FOR = 0.5, 2.0, 0.02
+
+#: Up to so many new queues are named in the log.
+TOLD = 10
+
+
+#: A queue is a list a priority in Redis, named as kombu names them: the queue's name alone is priority 0, the first.
+PRIORITIES: Final = (0, 3, 6, 9)
+SEPARATOR: Final = "\x06\x16"
 
 
 def queue_name(workflow: str) -> str:
@@ -49,17 +62,116 @@ def registered(client: "redis.Redis", keys: Keys) -> set[str]:
     return {name.decode() for name in cast("set[bytes]", client.smembers(keys.queues))}
 
 
-def adopt_bindings(client: "redis.Redis", keys: Keys) -> None:
-    """Register the queues that stock producers made; one process does it for all, `SCAN_EVERY` seconds apart."""
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What a queue holds: `ready` to be claimed, `in_flight` in workers, `delayed` until their time has come."""
+
+    ready: int
+    in_flight: int
+    delayed: int
+
+    @property
+    def total(self) -> int:
+        """Everything that is not acknowledged."""
+        return self.ready + self.in_flight + self.delayed
+
+
+def lists(queue: str) -> tuple[str, ...]:
+    """The Redis lists of a queue, one a priority."""
+    return tuple(f"{queue}{SEPARATOR}{step}" if step else queue for step in PRIORITIES)
+
+
+def depths(client: "redis.Redis", keys: Keys, queues: Iterable[str] | None = None) -> dict[str, Depth]:
+    """What each workflow queue holds now, by the queue's name; of `queues`, else of all that are registered.
+
+    One round trip, for brokers on Redis. The parts are counted at slightly different moments.
+    """
+    names = sorted(registered(client, keys) if queues is None else set(queues))
+    if not names:
+        return {}
+    pipeline = client.pipeline(transaction=False)
+    pipeline.hmget(keys.in_flight, names)
+    pipeline.hmget(keys.delayed_counts, names)
+    for name in names:
+        for key in lists(name):
+            pipeline.llen(key)
+    in_flight, delayed, *lengths = pipeline.execute()
+    width = len(PRIORITIES)
+    return {
+        name: Depth(sum(lengths[i * width : (i + 1) * width]), int(in_flight[i] or 0), int(delayed[i] or 0))
+        for i, name in enumerate(names)
+    }
+
+
+def adopt_bindings(client: "redis.Redis", keys: Keys, seconds: float = SCAN_FOR) -> None:
+    """Register the queues that stock producers made; one process does it for all, `SCAN_EVERY` seconds apart.
+
+    It looks for so many seconds and goes on from there next time: a server with millions of keys is looked through
+    in minutes, and nobody is held up.
+    """
     if not client.set(keys.queue_scan, b"1", px=int(SCAN_EVERY * 1000), nx=True):
         return
-    found = []
-    for key in client.scan_iter(match=f"{_BINDING}{PREFIX}*", count=1000):
-        queue = key.decode(errors="replace").removeprefix(_BINDING)
-        if workflow_of(queue):
-            found.append(queue)
+    ends = time.monotonic() + seconds
+    cursor = int(cast("bytes | None", client.get(keys.queue_cursor)) or 0)
+    found: list[str] = []
+    while True:
+        cursor, page = cast(
+            "tuple[int, list[bytes]]", client.scan(cursor, match=f"{_BINDING}{PREFIX}*", count=1000, _type="SET")
+        )
+        names = [key.decode(errors="replace").removeprefix(_BINDING) for key in page]
+        found += [queue for queue in names if workflow_of(queue)]
+        if cursor == 0 or time.monotonic() > ends:
+            break
+    client.set(keys.queue_cursor, cursor, ex=3600)
     if found:
         client.sadd(keys.queues, *found)
+
+
+class Newcomers:
+    """Tells whoever follows queues that there is a message in one that it does not follow yet."""
+
+    def __init__(self) -> None:
+        self.listeners: list[Callable[[Collection[str]], None]] = []
+
+    def told(self, queues: Collection[str]) -> None:
+        """There are messages in these queues, and this worker does not consume them."""
+        for listener in tuple(self.listeners):
+            listener(queues)
+
+
+newcomers = Newcomers()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a queue is to be treated.
+
+    `weight`: its share beside others. `cap`: how many may be in flight in all workers, 0 for any number. `urgent`:
+    may use the slots that are kept for urgent work. `allowed`: how many may be claimed now, None for any number, 0
+    while it is gated.
+    """
+
+    weight: float = 1.0
+    cap: int = 0
+    urgent: bool = False
+    allowed: int | None = None
+
+
+def policy(queue: str) -> Policy:
+    """How this worker treats a queue now: its workflow's settings, and its gate."""
+    from workers.celery import current_settings  # noqa: PLC0415 - the app imports this module
+
+    workflow = workflow_of(queue)
+    if workflow is None:
+        return Policy()
+    settings = current_settings().workflow(workflow)
+    return Policy(settings.weight, settings.concurrency, settings.priority == "urgent", gates.allowed(workflow))
+
+
+def claimed(queue: str, count: int) -> None:
+    """So many messages of a queue were claimed just now: its gate may be ajar."""
+    if workflow := workflow_of(queue):
+        gates.claimed(workflow, count)
 
 
 class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
@@ -74,6 +186,8 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         super().__init__(consumer, **options)
         self.timer_entry: Any = None
         self.unreachable = False
+        self.known = 0
+        self.listener: Any = None
 
     def start(self, consumer: Any) -> None:
         """Look now, and again every `LOOK_EVERY` seconds, in the worker's own thread."""
@@ -84,12 +198,18 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         settings = current_settings()
         self.keys = Keys(settings.namespace)
         self.client = redis.Redis.from_url(consumer.app.conf.result_backend, socket_timeout=5, socket_connect_timeout=5)
+        self.known = 0
         self.look(consumer)
         self.timer_entry = consumer.timer.call_repeatedly(LOOK_EVERY, self.look, (consumer,))
+        self.listener = partial(self.noticed, consumer)
+        newcomers.listeners.append(self.listener)
 
     def stop(self, consumer: Any) -> None:
         """Stop looking; the consumer is closing."""
         del consumer
+        if self.listener is not None:
+            newcomers.listeners.remove(self.listener)
+            self.listener = None
         if self.timer_entry is not None:
             self.timer_entry.cancel()
             self.timer_entry = None
@@ -101,6 +221,9 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         """Add what is registered and not yet consumed."""
         try:
             adopt_bindings(self.client, self.keys)
+            # Queues are only ever added: as many as before are the same as before.
+            if self.client.scard(self.keys.queues) == self.known:
+                return
             queues = registered(self.client, self.keys)
         except redis.RedisError as exc:
             if not self.unreachable:
@@ -108,6 +231,22 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
             self.unreachable = True
             return
         self.unreachable = False
-        for queue in sorted(queues):
-            if not consumer.task_consumer.consuming_from(queue):
-                consumer.add_task_queue(queue)
+        self.follow(consumer, queues)
+        self.known = len(queues)
+
+    def noticed(self, consumer: Any, queues: Collection[str]) -> None:
+        """There are messages in queues that this worker does not follow yet: look at once."""
+        if any(workflow_of(queue) for queue in queues):
+            consumer.call_soon(self.look, consumer)
+
+    def follow(self, consumer: Any, queues: Iterable[str]) -> None:
+        """Consume these queues too, all of them with one round of declarations."""
+        task_consumer = consumer.task_consumer
+        cancelled = getattr(consumer, "cancelled", ())
+        new = [name for name in sorted(queues) if name not in cancelled and not task_consumer.consuming_from(name)]
+        for name in new:
+            declared = consumer.app.amqp.queues
+            task_consumer.add_queue(declared.select_add(declared[name]))
+        if new:
+            task_consumer.consume()
+            log.info("consuming from %s", ", ".join(new) if len(new) <= TOLD else f"{len(new)} more queues")

@@ -14,6 +14,8 @@ from celery.exceptions import Retry
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
+from workers.queues import workflow_of
+
 log = logging.getLogger(__name__)
 
 #: The message header that carries what a job must remember from one delivery to the next.
@@ -21,6 +23,21 @@ HEADER = "overnight"
 
 #: Seconds until a job runs again that passed its hard time limit.
 AFTER_TIMEOUT = 15.0
+
+#: What jobs have told of themselves, by task id, until their last event takes it along. A job tells it right before
+#: it returns, so few are here at a time; those whose worker broke off in between are forgotten together.
+_told: dict[str, dict[str, Any]] = {}
+_MOST_TOLD = 10_000
+
+
+def tell(task_id: str, **fields: Any) -> None:
+    """Give fields to the event that ends this delivery: what Flower lists of a job. Nothing private.
+
+    It reaches the event on pools within the worker's process; from prefork's children it does not.
+    """
+    if len(_told) >= _MOST_TOLD:
+        _told.clear()
+    _told[task_id] = fields
 
 
 class Snooze(Retry):  # type: ignore[misc]  # Celery has no types
@@ -56,7 +73,30 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
         """Which job it is, and nothing of what is in it."""
         kwargs = self.kwargs if isinstance(self.kwargs, dict) else {}
         named = {key: kwargs[key] for key in ("batch", "line", "round") if key in kwargs}
-        return repr({key: value for key, value in named.items() if isinstance(value, str | int)})
+        shown = {key: value for key, value in named.items() if isinstance(value, str | int)}
+        return repr({"workflow": self.workflow, **shown})
+
+    @property
+    def workflow(self) -> str | None:
+        """The workflow whose queue it came from."""
+        return workflow_of((self.delivery_info or {}).get("routing_key") or "")
+
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """What `celery inspect active` and Flower's page of a worker show: as events do, no arguments."""
+        del safe
+        shown: dict[str, Any] = super().info(safe=True)
+        return {**shown, "args": self.argsrepr, "kwargs": self.kwargsrepr}
+
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's name
+        """An event, with the job's workflow and what the job has told of itself.
+
+        To Celery a job that was given up has succeeded: it has a result, which says so. To whoever watches it failed.
+        """
+        told = _told.pop(self.id, {}) if type != "task-started" else {}
+        if type == "task-succeeded" and "exception" in told:
+            type = "task-failed"  # noqa: A001 - Celery's name
+            fields = {"runtime": fields.get("runtime"), "traceback": ""}
+        super().send_event(type, **{"workflow": self.workflow, **told, **fields})
 
     def on_retry(self, exc_info: Any) -> None:
         """Put the message back with an ETA, and only then let go of this delivery."""
@@ -84,7 +124,7 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
         try:
             self._put_back(snooze)
         except Exception:
-            # The server is away or refuses: this delivery stays the only copy, so it must not be acknowledged.
+            # The broker is away or refuses: this delivery stays the only copy, so it must not be acknowledged.
             log.exception("job %s could not be put back with its wait; it is requeued as it was", self.id)
             self.reject(requeue=True)
             return
@@ -92,11 +132,13 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
 
     def _put_back(self, snooze: Snooze) -> None:
         channel = getattr(self.message.channel, "snooze", None)
-        if channel is not None:
-            channel(self.message.delivery_tag, snooze.seconds, {HEADER: snooze.memory})
+        if channel is None:
+            self._publish_copy(snooze)
+            self.acknowledge()
             return
-        self._publish_copy(snooze)
-        self.acknowledge()
+        # Our own transport moves the message in the server, and goes on trying for as long as the server is away.
+        channel(self.message.delivery_tag, snooze.seconds, {HEADER: snooze.memory})
+        self.acknowledged = True
 
     def _publish_copy(self, snooze: Snooze) -> None:
         """For brokers that cannot move a message: publish its copy, which the caller then acknowledges."""

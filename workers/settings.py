@@ -265,6 +265,8 @@ class Settings(_Table):
     data_dir: Path = Field(default=Path(".overnight"), validate_default=True)
     storage: str = Field(default_factory=lambda data: f"file://{data.get('data_dir', '')}/files", validate_default=True)
     namespace: Name = "overnight"
+    # A worker that is silent for so long is taken for dead, and its jobs go to others. Seconds.
+    visibility_timeout: Annotated[Seconds, Field(ge=1.0)] = 60.0
     budget_usd: Dollars | None = None
     budget_window: Literal["day", "month", "total"] = "month"
     stop_grace_period: Annotated[float, Field(ge=0, le=86_400)] = 25.0

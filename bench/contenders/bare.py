@@ -1,4 +1,4 @@
-"""The least that a client can do: one event loop, aiohttp, no queue, no limits, no results. `bare.py URL COUNT AT_ONCE`."""
+"""The least that a client can do: one loop, aiohttp, no queue, no limits, no results. `bare.py URL COUNT AT_ONCE`."""
 
 import asyncio
 import sys

@@ -21,7 +21,7 @@ client = httpx.Client(timeout=120, limits=httpx.Limits(max_connections=None, max
 
 
 @app.task
-def call(body):
+def call(body: dict[str, object]) -> str:
     answer = client.post(f"{PROVIDER}/v1/chat/completions", json=body, headers={"authorization": "Bearer sk-bench"})
     answer.raise_for_status()
     return answer.text

@@ -74,7 +74,10 @@ _FIELDS: Final = frozenset(each.name for each in fields(Entry))
 
 @dataclass(slots=True)
 class Record:
-    """A journal as it was read, its entries as the agent's code has them. Times in seconds since the epoch, money in n$."""
+    """A journal as it was read, its entries in the order of the agent's code.
+
+    Times in seconds since the epoch, money in n$.
+    """
 
     round: int = 0
     born: float = 0.0

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.worker import state
 
 from tasks import job as jobs
@@ -28,7 +29,7 @@ from tasks.agents.values import Unwritable, encode, told
 from tasks.job import Job
 from tasks.memory import Memory
 from tasks.runtime import Runtime
-from tasks.store import LEASE, Ending
+from tasks.store import Ending
 from workers import budgets
 from workers.request import Snooze
 from workers.routing import NoRoute
@@ -106,9 +107,14 @@ class Run:
         if self._workflow.max_seconds is not None:
             timer = loop.call_later(self._seconds_left(), self._time_is_up, main)
         try:
-            await asyncio.wait((main,))
-            while self._flights:
-                await asyncio.wait(self._flights)
+            try:
+                await asyncio.wait((main,))
+            except SoftTimeLimitExceeded:
+                # What it has done is kept, so that the next delivery comes further.
+                self._halt(Suspended(0.0, "its soft time limit passed"))
+                main.cancel()
+            while self._flights or not main.done():
+                await asyncio.wait((main, *self._flights))
         except BaseException:
             # The worker stops, or the job was revoked: nothing goes on without it.
             tasks = (main, *self._flights)
@@ -135,7 +141,7 @@ class Run:
         error = None if main.cancelled() else main.exception()
         match self.stop:
             case Superseded():
-                raise Snooze(LEASE, "another delivery of this job is running", memory.to_header())
+                raise Snooze(self.runtime.lease, "another delivery of this job is running", memory.to_header())
             case Crash() as crash:
                 raise crash.error
             case Suspended() as wait:

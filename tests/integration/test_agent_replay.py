@@ -2,23 +2,26 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tasks.agents.errors import Suspended
+from tasks.job import Job
 from tests import agents
-from tests.deliveries import Queue, deliveries
-from tests.integration.test_agents import line
+from tests.agents import line
+from tests.delivery import Desk
+from tests.integration.test_failures_at_work import provider
 from tests.simulator import Simulator
-from tests.site import Line, Site, wait_for
-from workers.request import Snooze
+from tests.site import KEY, Line, wait_for
 
 #: A 429 that is too long to be waited for in a worker.
 LONG = {"mode": "429", "retry_after": "60", "times": 1}
 
-TABLES = """
+#: What the configuration of these tests begins with, ends with, and has beside its model.
+AGENTS = 'agents = ["tests.agents"]\n'
+WORKFLOWS = """
 [workflows.nightly]
 [workflows.few]
 max_calls = 4
@@ -35,38 +38,24 @@ def simulator() -> Iterator[Simulator]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def site(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("site")
-    price = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
-    with Site(folder, simulator, more='agents = ["tests.agents"]', model=price, tables=TABLES) as made:
+@pytest.fixture
+def desk(tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setenv("ACME_KEY", KEY)
+    simulator.configure(failures=[], latency=0.0)
+    simulator.clear()
+    with Desk(tmp_path, valkey, AGENTS + provider(simulator, timeout=10.0) + WORKFLOWS) as made:
         yield made
 
 
-@pytest.fixture
-def run(site: Site, simulator: Simulator) -> Callable[[Callable[[Queue], Awaitable[Any]]], Any]:
-    """Runs a test's coroutine beside a worker's runtime; the provider begins anew."""
-    simulator.clear()
-    simulator.configure(failures=[])
-
-    def within(test: Callable[[Queue], Awaitable[Any]]) -> Any:
-        async def whole() -> Any:
-            async with deliveries(site) as queue:
-                await queue.runtime.client.delete(site.keys.bucket("acme/0/small"))
-                return await test(queue)
-
-        return asyncio.run(whole())
-
-    return within
-
-
-async def after_the_wait(queue: Queue, job: Any) -> Line:
-    """One delivery that ends in a wait, and one when it is over."""
-    with pytest.raises(Snooze) as caught:
-        await queue.deliver(job)
-    assert caught.value.seconds > 30
-    await queue.runtime.client.delete(queue.runtime.keys.bucket("acme/0/small"))
-    return await queue.deliver(job)
+async def after_the_wait(desk: Desk, job: Job) -> Line:
+    """The result of a job that had to wait once, when the wait is over."""
+    first = await desk.deliver_job(job)
+    assert first.snooze is not None
+    assert first.snooze.seconds > 30
+    await desk.end_pause()
+    second = await desk.deliver_job(job, first.memory)
+    assert second.line is not None
+    return second.line
 
 
 def answered(simulator: Simulator) -> list[str]:
@@ -74,14 +63,14 @@ def answered(simulator: Simulator) -> list[str]:
     return [entry["job"] for entry in simulator.journal() if entry["status"] == 200]
 
 
-def test_a_job_goes_on_where_it_was_and_pays_nothing_twice(run: Any, simulator: Simulator) -> None:
+def test_a_job_goes_on_where_it_was_and_pays_nothing_twice(desk: Desk, simulator: Simulator) -> None:
     simulator.configure(failures=[{**LONG, "job": "/answer"}])
 
-    async def test(queue: Queue) -> None:
-        job = queue.job(line("lookup", 11, key="k"))
-        result = await after_the_wait(queue, job)
+    async def test() -> None:
+        job = desk.job(line("lookup", 11, key="k"))
+        result = await after_the_wait(desk, job)
         assert result["response"]["body"]["facts"] == {"key": "k", "pair": [1, 2]}
-        record = await queue.journal(job)
+        record = await desk.journal(job)
         assert record.waits == 1
         assert not record.bodies, "the answers of a job that has ended stay in Redis"
         assert [entry.kind for entry in record.entries.values()] == ["call", "step", "call"]
@@ -89,111 +78,113 @@ def test_a_job_goes_on_where_it_was_and_pays_nothing_twice(run: Any, simulator: 
         assert record.cost == billed
         assert result["overnight"]["cost_usd"] == pytest.approx(billed / 1e9)
 
-    run(test)
+    desk.wait(test())
     assert agents.RUNS["job-11"] == 1
     assert answered(simulator) == ["job-11/plan", "job-11/answer"]
 
 
 @pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("waits", ["/0/1", "/2/0", "/1/1", "/last"])
-def test_branches_replay_whichever_was_faster(run: Any, simulator: Simulator, waits: str, plain: bool) -> None:
+def test_branches_replay_whichever_was_faster(desk: Desk, simulator: Simulator, waits: str, plain: bool) -> None:
     simulator.configure(failures=[{**LONG, "job": waits}], latency=[0.0, 0.05])
 
-    async def test(queue: Queue) -> Line:
-        return await after_the_wait(queue, queue.job(line("branches", 12, plain=plain)))
+    async def test() -> Line:
+        return await after_the_wait(desk, desk.job(line("branches", 12, plain=plain)))
 
-    result = run(test)
+    result = desk.wait(test())
     simulator.configure(latency=0.0)
     assert result["error"] is None
     calls = answered(simulator)
     assert len(calls) == len(set(calls)) == 7
 
 
-def test_time_and_chance_are_the_same_in_a_replay(run: Any, simulator: Simulator) -> None:
+def test_time_and_chance_are_the_same_in_a_replay(desk: Desk, simulator: Simulator) -> None:
     simulator.configure(failures=[{**LONG, "job": "/last"}])
 
-    async def test(queue: Queue) -> None:
-        job = queue.job(line("branches", 13))
-        with pytest.raises(Snooze):
-            await queue.deliver(job)
-        before = await queue.journal(job)
-        await queue.runtime.client.delete(queue.runtime.keys.bucket("acme/0/small"))
-        result = await queue.deliver(job)
+    async def test() -> None:
+        job = desk.job(line("branches", 13))
+        first = await desk.deliver_job(job)
+        assert first.snooze is not None
+        before = await desk.journal(job)
+        await desk.end_pause()
+        result = (await desk.deliver_job(job, first.memory)).line
+        assert result is not None
         times = [found[2] for found in result["response"]["body"]["found"]]
         ended = [before.entries[f"0.{branch}.1"].at for branch in range(3)]
         assert [time[:19] for time in times] == [agents.at(second)[:19] for second in ended]
 
-    run(test)
+    desk.wait(test())
 
 
-def test_an_agent_that_catches_everything_waits_all_the_same(run: Any, simulator: Simulator) -> None:
+def test_an_agent_that_catches_everything_waits_all_the_same(desk: Desk, simulator: Simulator) -> None:
     simulator.configure(failures=[{**LONG, "job": "/1"}])
 
-    async def test(queue: Queue) -> None:
-        result = await after_the_wait(queue, queue.job(line("stubborn", 14)))
+    async def test() -> None:
+        result = await after_the_wait(desk, desk.job(line("stubborn", 14)))
         assert result["response"]["body"] == {"caught": []}
 
-    run(test)
+    desk.wait(test())
     assert answered(simulator) == ["job-14/0", "job-14/1", "job-14/2"]
 
 
-def test_what_a_task_group_cancels_is_finished_and_written(run: Any, simulator: Simulator) -> None:
+def test_what_a_task_group_cancels_is_finished_and_written(desk: Desk, simulator: Simulator) -> None:
     simulator.configure(failures=[{**LONG, "job": "/0"}], latency=0.3)
 
-    async def test(queue: Queue) -> None:
-        job = queue.job(line("group", 15))
-        result = await after_the_wait(queue, job)
+    async def test() -> None:
+        job = desk.job(line("group", 15))
+        result = await after_the_wait(desk, job)
         assert len(result["response"]["body"]["replies"]) == 3
 
-    run(test)
+    desk.wait(test())
     simulator.configure(latency=0.0)
     assert sorted(answered(simulator)) == ["job-15/0", "job-15/1", "job-15/2"]
 
 
-def test_failures_are_replayed_as_they_were(run: Any, simulator: Simulator) -> None:
+def test_failures_are_replayed_as_they_were(desk: Desk, simulator: Simulator) -> None:
     simulator.configure(failures=[{"mode": "400", "job": "/refused"}, {**LONG, "job": "/last"}])
 
-    async def test(queue: Queue) -> None:
-        result = await after_the_wait(queue, queue.job(line("fallback", 16)))
+    async def test() -> None:
+        result = await after_the_wait(desk, desk.job(line("fallback", 16)))
         assert result["response"]["body"]["told"][1:2] == ["KeyError"]
         assert result["error"] is None
 
-    run(test)
+    desk.wait(test())
     assert [entry["job"] for entry in simulator.journal()].count("job-16/refused") == 1
 
 
-def test_a_large_entry_is_a_file_until_the_job_ends(run: Any, simulator: Simulator, site: Site) -> None:
+def test_a_large_entry_is_a_file_until_the_job_ends(desk: Desk, simulator: Simulator, tmp_path: Path) -> None:
     simulator.configure(failures=[{**LONG, "job": "/last"}])
-    folder = site.folder / ".overnight" / "files" / "jobs"
+    folder = tmp_path / ".overnight" / "files" / "jobs"
 
-    async def test(queue: Queue) -> None:
-        job = queue.job(line("large", 17))
-        with pytest.raises(Snooze):
-            await queue.deliver(job)
-        record = await queue.journal(job)
+    async def test() -> None:
+        job = desk.job(line("large", 17))
+        first = await desk.deliver_job(job)
+        assert first.snooze is not None
+        record = await desk.journal(job)
         assert record.entries["0"].file
         assert not record.bodies
         assert [path.stat().st_size for path in folder.rglob("0.*")] == [200_002]
-        await queue.runtime.client.delete(queue.runtime.keys.bucket("acme/0/small"))
-        result = await queue.deliver(job)
+        await desk.end_pause()
+        result = (await desk.deliver_job(job, first.memory)).line
+        assert result is not None
         assert result["response"]["body"]["length"] == 200_000
 
-    run(test)
+    desk.wait(test())
     assert not list(folder.rglob("0.*"))
 
 
-def test_an_agent_that_asks_for_something_else_fails_clearly(run: Any, simulator: Simulator) -> None:
+def test_an_agent_that_asks_for_something_else_fails_clearly(desk: Desk, simulator: Simulator) -> None:
     simulator.configure(failures=[{**LONG, "job": "/1"}])
 
-    async def test(queue: Queue) -> Line:
-        job = queue.job(line("wandering", 18))
+    async def test() -> Line:
+        job = desk.job(line("wandering", 18))
         agents.WORDS[0] = "one"
-        with pytest.raises(Snooze):
-            await queue.deliver(job)
+        first = await desk.deliver_job(job)
+        assert first.snooze is not None
         agents.WORDS[0] = "another"
-        return await queue.deliver(job)
+        return (await desk.deliver_job(job, first.memory)).line
 
-    result = run(test)
+    result = desk.wait(test())
     assert result["error"]["code"] == "agent_changed"
     assert "at position 0" in result["error"]["message"]
     assert "its code changed" in result["error"]["message"]
@@ -206,14 +197,12 @@ def test_an_agent_that_asks_for_something_else_fails_clearly(run: Any, simulator
     [("few", "endless", "max_calls", 4), ("poor", "endless", "max_usd", None), ("quick", "sleeper", "max_seconds", 1)],
 )
 def test_a_runaway_agent_is_stopped_and_its_cost_told(
-    run: Any, simulator: Simulator, workflow: str, name: str, code: str, calls: int | None
+    desk: Desk, simulator: Simulator, workflow: str, name: str, code: str, calls: int | None
 ) -> None:
     simulator.configure(latency=0.01)
 
-    async def test(queue: Queue) -> Line:
-        return await queue.deliver(queue.job(line(name, 19), workflow))
-
-    result = run(test)
+    result = desk.deliver(line(name, 19), workflow=workflow).line
+    assert result is not None
     simulator.configure(latency=0.0)
     assert result["error"]["code"] == code
     billed = sum(entry["cost_nusd"] for entry in simulator.journal())
@@ -233,48 +222,47 @@ def test_a_runaway_agent_is_stopped_and_its_cost_told(
     ],
 )
 def test_an_agent_that_fails_says_how_in_its_line_and_nowhere_else(
-    run: Any, caplog: pytest.LogCaptureFixture, name: str, words: str
+    desk: Desk, caplog: pytest.LogCaptureFixture, name: str, words: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
 
-    async def test(queue: Queue) -> Line:
-        return await queue.deliver(queue.job(line(name, 20, secret="my-secret")))
-
-    result = run(test)
+    result = desk.deliver(line(name, 20, secret="my-secret")).line
+    assert result is not None
     assert result["error"]["code"] == "agent_error"
     assert words in result["error"]["message"]
     assert "my-secret" not in caplog.text
     assert "Simulated" not in caplog.text
 
 
-def test_whoever_has_lost_the_lease_writes_nothing(run: Any, simulator: Simulator) -> None:
+def test_whoever_has_lost_the_lease_writes_nothing(desk: Desk, simulator: Simulator) -> None:
     simulator.configure(latency=0.5)
 
-    async def test(queue: Queue) -> None:
-        job = queue.job(line("chain", 21, calls=2))
-        slow = asyncio.create_task(queue.deliver(job))
+    async def test() -> None:
+        job = desk.job(line("chain", 21, calls=2))
+        slow = asyncio.create_task(desk.deliver_job(job))
         await asyncio.to_thread(wait_for, lambda: simulator.stats()["in_flight"])
         # As if the first worker had been away for longer than its lease.
-        await queue.runtime.client.hset(queue.runtime.keys.job(job.id), mapping={"owner": "another"})  # type: ignore[misc]
-        with pytest.raises(Snooze, match="another delivery"):
-            await slow
-        assert not (await queue.journal(job)).entries
+        await desk.runtime.client.hset(desk.keys.job(job.id), mapping={"owner": "another"})  # type: ignore[misc]
+        found = (await slow).snooze
+        assert found is not None
+        assert "another delivery" in str(found)
+        assert not (await desk.journal(job)).entries
 
-    run(test)
+    desk.wait(test())
     simulator.configure(latency=0.0)
 
 
-def test_every_key_of_an_agents_job_has_a_lifetime(run: Any, simulator: Simulator) -> None:
+def test_every_key_of_an_agents_job_has_a_lifetime(desk: Desk, simulator: Simulator) -> None:
     simulator.configure(failures=[{**LONG, "job": "/1"}])
 
-    async def test(queue: Queue) -> None:
-        job = queue.job(line("chain", 22, calls=2))
-        await after_the_wait(queue, job)
-        client = queue.runtime.client
-        for key in await client.keys("*"):
+    async def test() -> None:
+        job = desk.job(line("chain", 22, calls=2))
+        await after_the_wait(desk, job)
+        client = desk.runtime.client
+        for key in await client.keys(f"{desk.keys.prefix}*"):
             assert await client.ttl(key) > 0, key
 
-    run(test)
+    desk.wait(test())
 
 
 def test_a_suspension_passes_what_catches_exceptions() -> None:

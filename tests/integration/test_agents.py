@@ -1,25 +1,12 @@
 """Agents on real parts: jobs of many calls, whose waits hold no slot and whose replays pay nothing twice."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.agents import line
 from tests.simulator import Simulator
 from tests.site import Site
-
-AGENTS = Path(__file__).parents[1] / "agents.py"
-
-
-def line(name: str, number: int = 1, **body: Any) -> dict[str, Any]:
-    """A line that calls an agent."""
-    return {
-        "custom_id": f"job-{number}",
-        "method": "POST",
-        "url": f"/agents/{name}",
-        "body": {"number": number, **body},
-    }
 
 
 @pytest.fixture(scope="module")

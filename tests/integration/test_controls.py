@@ -224,7 +224,7 @@ def test_autoscale(flower: Flower) -> None:
         flower.ask(f"worker/pool/autoscale/{name_of(1)}", min=5, max=9)
 
 
-def test_shutdown(site: Site, flower: Flower, client: Celery) -> None:
+def test_shutdown(site: Site, flower: Flower) -> None:
     worker: Worker = site.workers[1]
     flower.ask(f"worker/shutdown/{name_of(2)}", nothing="")
     assert worker.process.wait(20) == 0

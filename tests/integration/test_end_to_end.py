@@ -169,20 +169,24 @@ def test_run_does_it_all_with_one_command_and_again_in_no_time(tmp_path: Path, s
         assert "Say something" not in words
 
 
-def test_a_strict_provider_is_obeyed_by_two_workers(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("rpm", "burst", "count"),
+    [(1_500, 5, 200), pytest.param(300, 60, 400, marks=[pytest.mark.chaos, pytest.mark.timeout(300)])],
+)
+def test_a_strict_provider_is_obeyed_by_two_workers(tmp_path: Path, rpm: int, burst: int, count: int) -> None:
     """Nothing is lost, nothing doubled, and nobody calls before an announced Retry-After is over."""
-    model = {"rpm": 1500, "counting": "linear", "burst_s": 5}
+    model = {"rpm": rpm, "counting": "linear", "burst_s": burst}
     with (
         Simulator(keys=[KEY], models={"*": model}, retry_after="fraction", headers=False) as simulator,
         Site(tmp_path, simulator) as site,  # which knows of no limit: only the 429s slow it down
     ):
         site.start_workers(2)
-        batch = site.submit(jobs(200))
-        status = site.wait(batch, 90)
-        assert status["request_counts"] == {"total": 200, "completed": 200, "failed": 0}
+        batch = site.submit(jobs(count))
+        status = site.wait(batch, 240)
+        assert status["request_counts"] == {"total": count, "completed": count, "failed": 0}
         lines, errors = site.results(batch)
         assert errors == []
-        assert Counter(line["custom_id"] for line in lines) == Counter(f"job-{n}" for n in range(1, 201))
+        assert Counter(line["custom_id"] for line in lines) == Counter(f"job-{n}" for n in range(1, count + 1))
         journal = simulator.journal()
         assert not [entry for entry in journal if entry["early"]]
         assert Counter(entry["job"] for entry in journal if entry["status"] == 200).most_common(1)[0][1] == 1

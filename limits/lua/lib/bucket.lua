@@ -6,6 +6,7 @@
 --   last       latest time given to a call (us)        hint       when the next denied call is to come back (us)
 --   flight     reservations open                       gap, done  mean time between ends, and the last end (us)
 --   urgent     when urgent work last asked (us)        lane       when the urgent lane is free again (us)
+--   pace, slot, eased      see pace.lua
 --   dims       a table of the fields below for each dimension
 -- }
 
@@ -35,7 +36,7 @@ local HEADERS_FRESH = 300 * SECOND -- headers older than this say nothing about 
 
 local function read_bucket(blob)
   return unpacked(blob) or { pause = 0, throttled = 0, strikes = 0, shift = 0, last = 0, hint = 0, flight = 0,
-    gap = SECOND / 4, done = 0, urgent = 0, lane = 0, dims = {} }
+    gap = SECOND / 4, done = 0, urgent = 0, lane = 0, pace = 0, slot = 0, eased = 0, dims = {} }
 end
 
 local function save_bucket(id, bucket) save(bucket_key(id), bucket, BUCKET_LIFE) end
@@ -68,9 +69,11 @@ end
 local function reserved(bucket, now) return bucket.urgent > 0 and now - bucket.urgent < URGENT_MEMORY end
 
 -- The earliest time at which a charge fits, what it waits for, and when it would fit behind all booked calls.
--- Urgent work goes before those that have not left yet, at the rate of its share. Changes nothing.
+-- Urgent work goes before all that have not left yet, while its lane is free. Changes nothing.
 local function earliest(bucket, charge, now, urgent)
-  local behind, ahead, why = now, now, ''
+  local from, why = math.max(now, bucket.pause), ''
+  if paced(bucket, charge.quota.limits) and bucket.slot > from then from, why = bucket.slot, 'pace' end
+  local behind, ahead = from, from
   local quota = charge.quota
   local part = (not urgent and reserved(bucket, now)) and 1 - quota.urgent_share or 1
   for name, limit in pairs(quota.limits) do
@@ -80,13 +83,11 @@ local function earliest(bucket, charge, now, urgent)
       local width = cost * interval(dim, name)
       local fits = math.ceil(dim[TAT] + width - math.max(capacity(dim, name) * part, width))
       if fits > behind then behind, why = fits, name end
-      if urgent then ahead = math.max(ahead, math.ceil(fits - dim[BOOKED])) end
+      ahead = math.max(ahead, math.ceil(fits - dim[BOOKED]))
     end
   end
-  local at = behind
-  if urgent then at = math.min(behind, math.max(ahead, math.ceil(bucket.lane))) end
-  if bucket.pause > now then at, why = math.max(at, bucket.pause), 'pause' end
-  return at, why, behind
+  if bucket.pause > now then why = 'pause' end
+  return urgent and bucket.lane <= now and ahead or behind, why, behind
 end
 
 -- Whether a call more would exceed the calls in flight.
@@ -99,16 +100,17 @@ local function crowded(bucket, quota, now, urgent)
   return bucket.flight >= limit
 end
 
--- The room that booked calls must make for a charge at time `at` (us): what it takes up where it would not fit
--- behind them.
-local function way(bucket, charge, at)
+-- By how much all booked calls are postponed for a charge that goes before them (us), `ahead` from when the first of
+-- them may leave: they leave after it, and by what it takes up later than they would have.
+local function way(bucket, charge, at, ahead)
   local room = 0
   for name, limit in pairs(charge.quota.limits) do
     local dim = dimension(bucket, charge.quota, name, limit)
     local width = (charge.costs[name] or 0) * interval(dim, name)
-    if dim[TAT] + width - math.max(capacity(dim, name), width) > at then room = math.max(room, width) end
+    local fits = dim[TAT] + width - math.max(capacity(dim, name), width) <= at
+    room = math.max(room, fits and math.min(width, ahead) or width)
   end
-  return room
+  return ahead + room
 end
 
 -- A learned burst grows while calls have to wait for it: fast where headers tell what is left, else slowly
@@ -129,10 +131,10 @@ end
 --   us booked } } }. The end is kept as if nothing had ever been given back, so later returns move it by their sum.
 local function take(bucket, charge, at, behind, why, held, now)
   local part = { bucket = charge.bucket, ordered = at >= bucket.last, dims = {} }
-  local jump = 0
+  local jump, ahead = 0, 0
   if at < behind then
-    -- All booked calls make way by the room that this one takes.
-    jump = way(bucket, charge, at)
+    ahead = at - math.max(now, bucket.pause)
+    jump = way(bucket, charge, at, ahead)
     bucket.shift = bucket.shift + jump
     bucket.last = bucket.last + jump
     bucket.lane = at + jump / math.max(charge.quota.urgent_share, 0.01)
@@ -146,14 +148,16 @@ local function take(bucket, charge, at, behind, why, held, now)
       grow(dim, name, now, why == name)
       dim[ADMITTED] = dim[ADMITTED] + cost
     end
-    if dim[TAT] > at then
-      dim[TAT] = dim[TAT] + math.max(width, jump)
+    local ends = math.max(dim[TAT] - (jump > 0 and dim[BOOKED] or 0), at) + width
+    if jump > 0 and dim[BOOKED] > 0 then
+      dim[TAT] = math.max(dim[TAT] + math.max(jump, ahead + width), ends)
     elseif cost > 0 then
-      dim[TAT] = at + width
+      dim[TAT] = ends
     end
     if held then dim[BOOKED] = dim[BOOKED] + width end
-    part.dims[name] = { cost, each, dim[TAT] + dim[RETURNED], dim[ADMITTED], held and width or 0 }
+    part.dims[name] = { cost, each, ends + dim[RETURNED], dim[ADMITTED], held and width or 0 }
   end
+  if paced(bucket, charge.quota.limits) then part.pace = bucket.pace; next_slot(bucket, at) end
   part.shift = bucket.shift
   bucket.last = math.max(bucket.last, at)
   bucket.flight = bucket.flight + 1
@@ -173,6 +177,7 @@ end
 -- after the one before, where a step is what the call takes up in the dimension that it waits for.
 local function come_back(bucket, charge, at, why, ask, now)
   local step = 0
+  if paced(bucket, charge.quota.limits) then step = bucket.pace end
   if why == 'concurrency' then
     step, at = bucket.gap, now + bucket.gap
   end
@@ -198,8 +203,9 @@ local function follow(bucket, part)
   return moved
 end
 
--- Replaces what a call had reserved by what it used. Only that part of its stretch of the rate which still lies
--- ahead can be given back: the past has refilled the bucket already, and would refill it twice.
+-- Replaces what a call had reserved by what it used. Only that part of its stretch of the rate can be given back
+-- which lies behind now and behind every booked call: the bucket has been refilled by then, for calls that got
+-- their times by that, and would be refilled twice.
 local function correct(bucket, part, used, now)
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
@@ -208,7 +214,7 @@ local function correct(bucket, part, used, now)
       dim[TAT] = math.max(dim[TAT], now) + over * mine[2]
       dim[ADMITTED] = dim[ADMITTED] + over
     elseif dim and over < 0 then
-      local ahead = math.max(0, mine[3] - dim[RETURNED] - now)
+      local ahead = math.max(0, mine[3] - dim[RETURNED] - math.max(now, bucket.last))
       local back = math.min(-over * mine[2], ahead)
       dim[TAT] = dim[TAT] - back
       dim[RETURNED] = dim[RETURNED] + back
@@ -288,5 +294,8 @@ local function throttle(bucket, told, sent, now)
       dim[TAT] = math.max(dim[TAT], bucket.pause + capacity(dim, name) + dim[BOOKED])
     end
   end
-  if fresh then bucket.throttled = now end
+  if fresh then
+    bucket.throttled = now
+    if not bucket.dims.rpm then slow_down(bucket, now) end
+  end
 end

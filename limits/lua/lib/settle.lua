@@ -8,6 +8,7 @@
 -- Returns the verdict of limits.admission.Settled, and 1 if the settlement opened the circuit.
 
 --@include limits/lua/lib/prelude.lua
+--@include limits/lua/lib/pace.lua
 --@include limits/lua/lib/bucket.lua
 --@include limits/lua/lib/circuit.lua
 --@include limits/lua/lib/budget.lua
@@ -46,6 +47,7 @@ local function settle(now, report)
       throttle(bucket, told, sent, now)
     elseif report.outcome == 'ok' and sent > bucket.throttled then
       bucket.strikes = 0
+      speed_up(bucket, now)
     end
     save_bucket(part.bucket, bucket)
   end

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from limits.admission import Admitted, Answer, Ask, Candidate, Charge, admit
+from limits.admission import Admitted, Answer, Ask, Candidate, Charge, Denied, Level, Settlement, admit, settle
 from limits.bucket import Quota
 from limits.connection import Server
 from limits.keys import Keys
+from limits.overview import BucketState, CircuitState, snapshot
 from limits.scripts import Call, Script
 
 if TYPE_CHECKING:
@@ -34,30 +35,61 @@ class World:
         self.random = random.Random(seed)
         random.seed(seed)  # the jitter that calls carry
 
-    def run(self, operation: Callable[..., Call[T]], *arguments: Any, **options: Any) -> T:
+    def call(self, operation: Callable[..., Call[T]], *arguments: Any, **options: Any) -> Call[T]:
+        """A call as of now, for `run_many`."""
         call = operation(self.keys, *arguments, now=self.now, **options)
         script = self.scripts.get(call.script.name)
-        return self.server.run(replace(call, script=script) if script else call)
+        return replace(call, script=script) if script else call
+
+    def run(self, operation: Callable[..., Call[T]], *arguments: Any, **options: Any) -> T:
+        return self.server.run(self.call(operation, *arguments, **options))
+
+    def run_many(self, *calls: Call[Any]) -> list[Any]:
+        """Several calls in one round trip."""
+        return self.server.run_many(calls)
 
     def pass_time(self, seconds: float) -> None:
         self.now += round(seconds * SECOND)
 
-    def ask(self, name: str, quota: Quota | None = None, **options: Any) -> Answer:
-        """Ask for one call of one request, on bucket "b" unless candidates are given."""
+    def asking(self, name: str, quota: Quota | None = None, **options: Any) -> Ask:
+        """An ask for one call of one request, on bucket "b" unless candidates are given."""
         costs = options.pop("costs", {"rpm": 1})
         amount, row = options.pop("amount", 0), options.pop("row", "")
         candidate = Candidate("c", "a", (Charge("b", quota or Quota(), costs),), amount, row)
         options.setdefault("candidates", (candidate,))
-        return self.run(admit, Ask(name, options.pop("owner", "o"), **options))
+        return Ask(name, options.pop("owner", "o"), **options)
+
+    def ask(self, name: str, quota: Quota | None = None, **options: Any) -> Answer:
+        return self.run(admit, self.asking(name, quota, **options))
 
     def admitted(self, name: str, quota: Quota | None = None, **options: Any) -> Admitted:
         answer = self.ask(name, quota, **options)
         assert isinstance(answer, Admitted), answer
         return answer
 
-    def holdings(self) -> dict[bytes, bytes | None]:
-        """Every key that is no hash or sorted set, the clock aside, with its packed value."""
-        clock = self.keys.clock.encode()
-        names = [name for name in self.client.scan_iter(f"{self.keys.prefix}*") if name != clock]
-        strings = [name for name in names if self.client.type(name) == b"string"]
-        return dict(zip(strings, self.client.mget(strings), strict=True)) if strings else {}
+    def denied(self, name: str, quota: Quota | None = None, **options: Any) -> Denied:
+        answer = self.ask(name, quota, **options)
+        assert isinstance(answer, Denied), answer
+        return answer
+
+    def settle(self, name: str, owner: str = "o", **settlement: Any) -> str:
+        """Settle a call; the verdict."""
+        return self.run(settle, name, owner, Settlement(**settlement)).verdict
+
+    def level(self, name: str, **levels: Level) -> str:
+        """Settle a call on bucket "b" whose answer's headers told `levels`."""
+        return self.settle(name, levels={"b": levels})
+
+    def bucket(self, quota: Quota, bucket: str = "b") -> BucketState:
+        return self.run(snapshot, [(bucket, quota)]).buckets[0]
+
+    def available(self, quota: Quota, dimension: str = "rpm") -> float:
+        """Units free right now."""
+        return next(state.available for state in self.bucket(quota).dimensions if state.name == dimension)
+
+    def burst(self, quota: Quota, dimension: str = "rpm") -> float:
+        """Seconds of the rate that may go out at once."""
+        return next(state.burst for state in self.bucket(quota).dimensions if state.name == dimension)
+
+    def circuit(self) -> CircuitState:
+        return self.run(snapshot, circuits=["c"]).circuits[0]

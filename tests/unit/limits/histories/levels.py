@@ -1,0 +1,77 @@
+"""Histories of one bucket whose burst is learned, with headers of a provider that others use too."""
+
+from typing import TYPE_CHECKING
+
+from limits.admission import Admitted, Level, Settlement, Throttle, admit, settle
+from limits.bucket import Quota
+from limits.overview import snapshot
+from limits.provider import observe
+from tests.unit.limits.world import SECOND, World
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import redis
+
+    from limits.scripts import Script
+
+
+def levels(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | None" = None) -> None:
+    """What headers tell binds when it is lower and new, is never exceeded, and is ignored when it is old or empty."""
+    world = World(client, seed, scripts, "levels")
+    pick = world.random
+    auto = pick.random() < 0.7
+    quota = Quota(rpm=pick.choice([60, 600]), burst="auto" if auto else 5.0, headroom=pick.choice([1.0, 0.9]))
+    limit, newest = quota.limits["rpm"], 0
+    speed = limit * quota.headroom / 60
+    look = [("b", quota)]
+    flying: list[tuple[str, int, int]] = []  # name, when it left, calls admitted until then
+    admitted = 0
+
+    def end(name: str, left: int, before: int) -> None:
+        nonlocal newest
+        remaining = pick.choice([None, 0, pick.randint(0, limit), limit])
+        told = Level(limit if pick.random() < 0.7 else None, remaining)
+        refused = pick.random() < 0.05
+        settlement = Settlement(
+            levels={"b": {"rpm": told}},
+            throttles=(Throttle("b", 0.5),) if refused else (),
+            outcome="neutral" if refused else "ok",
+        )
+        state = world.call(snapshot, look)
+        old, _, new = world.run_many(state, world.call(settle, name, "o", settlement), state)
+        (had,), (has,) = old.buckets[0].dimensions, new.buckets[0].dimensions
+        assert has.available <= speed * has.burst + 1e-3, "more than the burst is free"
+        assert not auto or 1 - 1e-6 <= has.burst <= 60
+        fresh = left >= newest
+        if remaining is not None or told.limit is not None:
+            newest = max(newest, left)
+        if refused:
+            assert has.available <= 1e-3, "a burst right after a refusal"
+            if auto:
+                assert has.burst <= max(1.0, had.burst) + 1e-6
+            return
+        if not fresh or remaining is None:
+            assert has == had, "an old or an empty header changed something"
+        elif not auto:
+            assert has.available <= had.available + 1e-3, "a header raised a fixed burst"
+        if remaining is not None and fresh:
+            # What the provider has left now, by what it told and what went out since.
+            free = remaining * quota.headroom - (admitted - before) + speed * (world.now - left) / SECOND
+            assert has.available <= max(0.0, free) + 1e-3, (has, free)
+
+    for i in range(60):
+        world.pass_time(pick.expovariate(5.0))
+        name = f"r{i}"
+        ask = world.asking(name, quota, send_at_once=True, max_wait=0.0)
+        (answer,) = world.run_many(world.call(admit, ask))
+        if isinstance(answer, Admitted):
+            admitted += 1
+            flying.append((name, world.now, admitted))
+        if flying and pick.random() < 0.5:
+            end(*flying.pop(pick.randrange(len(flying))))
+        if newest and pick.random() < 0.05:
+            state = world.call(snapshot, look)
+            stale = world.call(observe, "b", {"rpm": Level(limit, pick.randint(0, limit))}, newest - 1)
+            old, _, new = world.run_many(state, stale, state)
+            assert new == old, "an old header changed something"
