@@ -145,12 +145,13 @@ def finish(simulator: Simulator, count: int, ends: float) -> None:
 
 @contextmanager
 def overnight(run: Run, site: Site, simulator: Simulator) -> Iterator[Any]:
-    """Four of its worker processes, warm: an empty quota at another model's name is theirs to warm up with."""
-    del run, simulator
-    workers = site.start_workers(WORKERS, "-l", "WARNING", concurrency=400, ready=False)
-    for worker in workers:
-        wait_for(lambda worker=worker: " ready." in worker.said() or worker.process.poll() is None, 60)
+    """Four worker processes, warm: another model, with a quota of its own, was theirs to warm up with."""
+    del run
+    workers = [site.start_worker("-l", "WARNING", concurrency=400, ready=False) for _ in range(WORKERS)]
     time.sleep(5.0)
+    site.submit([job(number, model="acme/warm") for number in range(200)], workflow="warm")
+    wait_for(lambda: simulator.stats()["jobs_answered"] >= 200, 120, 0.5, what="warm workers")
+    simulator.clear()
     yield [worker.pid for worker in workers], lambda lines: site.submit(lines, workflow="bench")
 
 
@@ -176,7 +177,7 @@ def celery(run: Run, site: Site, simulator: Simulator) -> Iterator[Any]:
         )
         for number in range(WORKERS)
     ]
-    time.sleep(5.0)
+    time.sleep(8.0)
 
     def publish(lines: list[Line]) -> None:
         path = site.input(lines)
@@ -204,8 +205,8 @@ def report(found: list[Figures]) -> str:
     lines = [
         "# How much of a quota is used",
         "",
-        f"`make bench-quota`, {os.cpu_count()} cores, Python {platform.python_version()}; provider, Redis and workers on",
-        f"one machine. {RPM:,} requests and {TPM:,} tokens a minute; {found[0].jobs:,} jobs; {WORKERS} worker processes.",
+        f"`make bench-quota`, {os.cpu_count()} cores, Python {platform.python_version()}; provider, Redis and workers",
+        f"on one machine. {RPM:,} requests and {TPM:,} tokens a minute, {found[0].jobs:,} jobs, {WORKERS} processes.",
         "`used`: the ideal wall time, with a quota that is full at the start, by the measured one, from the first",
         "request to the last answer. `early`: requests of a job that was told to wait, before that wait was over.",
         "CPU of all client processes, and of Redis, in ms a job; Redis commands a job, those inside scripts included.",

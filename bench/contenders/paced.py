@@ -4,9 +4,12 @@ Each of them honours Retry-After: a 429 is tried again by `self.retry(countdown=
 front is asked for the request and for its tokens, and asked again after the wait that it tells.
 """
 
+import json
 import os
 import random
+import sys
 import time
+from pathlib import Path
 
 import httpx
 from celery import Celery
@@ -83,9 +86,6 @@ def call(self, body: dict) -> str:
 
 
 if __name__ == "__main__":
-    import json
-    import sys
-
-    with open(sys.argv[1]) as lines, app.producer_pool.acquire(block=True) as producer:
+    with Path(sys.argv[1]).open() as lines, app.producer_pool.acquire(block=True) as producer:
         for line in lines:
             call.apply_async((json.loads(line)["body"],), producer=producer)
