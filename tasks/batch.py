@@ -33,8 +33,8 @@ class Batch:
     written up to stream entry `written_id`: `output_offset` and `errors_offset` are the lengths of this round's files
     there, `parts` the number of writes; `plan` is the end of the write that is going on, as `entry id:entries`.
     `stopping` is the status that a cancelled or expired batch will end in. `short_since` is since when fewer messages
-    are in the queue than jobs are owed. `pace` holds two earlier (time, jobs ended). `models` maps each model's name
-    in the input to urls that ask for it. The `expected_…` are what the batch was estimated at, when it was submitted.
+    are in the queue than jobs are owed. `pace` holds two earlier (time, jobs ended). `models` names the
+    targets that its jobs may go to. The `expected_…` are what the batch was estimated at, when it was submitted.
     `feed_trouble` and `collect_trouble` say what keeps its input from being read, or its results from being written.
     """
 
@@ -70,7 +70,6 @@ class Batch:
     calls: int = 0
     throttled: int = 0
     expected_cost: int = 0
-    expected_ceiling: int = 0
     expected_input: int = 0
     expected_output: int = 0
     expected_seconds: float = 0.0
@@ -110,10 +109,10 @@ class Batch:
                 return (self.done - done) / (now - at)
         return None
 
-    def urls_of_models(self) -> dict[str, list[str]]:
-        """The names of its models, each with the urls that ask for it."""
-        found: dict[str, list[str]] = orjson.loads(self.models) if self.models else {}
-        return found
+    @property
+    def targets(self) -> list[str]:
+        """The models, as `provider/model`, that its jobs may go to; empty where that is not known."""
+        return self.models.split()
 
     def shown(self) -> dict[str, Any]:
         """The record as `overnight status --json` prints it."""

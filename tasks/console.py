@@ -24,11 +24,13 @@ from tasks.files import Files, StorageError
 from tasks.input import InputError
 from tasks.progress import progress
 from tasks.store import Store
-from tasks.waiting import waits_for
 from workers.server import ServerError
 from workers.settings import Settings, SettingsError, load
 
 SUCCEEDED, SOME_FAILED, WRONG, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+
+#: A tick that nobody has taken for so many seconds says that no worker runs.
+OVERDUE = 5.0
 
 #: Seconds between two looks at a batch that is watched, and for which a server may be away meanwhile.
 POLL_EVERY, PATIENCE = 0.25, 120.0
@@ -68,6 +70,16 @@ def existing(store: Store, batch_id: str) -> Batch:
     return found
 
 
+def waits_for(settings: Settings, store: Store, batch: Batch) -> str:
+    """What keeps the batch's jobs from going out now, in words; '' where nothing does, or it is told as trouble."""
+    from tasks import holdups, overview  # noqa: PLC0415 - what only two commands need
+
+    if batch.over or batch.trouble:
+        return ""
+    workers = 0 if store.overdue(batch.id) > OVERDUE else None
+    return holdups.of_batch(overview.read(store, settings, ended=0), batch, workers).words
+
+
 def watched(
     settings: Settings,
     store: Store,
@@ -81,7 +93,7 @@ def watched(
     A server that is away for a while (it is started again, or fails over) is waited for.
     """
 
-    def waits(batch: Batch) -> list[str]:
+    def waits(batch: Batch) -> str:
         return waits_for(settings, store, batch)
 
     away_since: float | None = None

@@ -21,8 +21,8 @@ from workers.routing import Way
 #: Of each model, so many lines are counted, and of those that follow one in so many, for all.
 COUNTED, ONE_IN = 2_000, 10
 
-#: Models whose names a batch's record keeps.
-MOST_MODELS = 50
+#: Targets whose names a batch's record keeps.
+MOST_TARGETS = 50
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class Forecast:
     """What the jobs of a file are expected to take; money in n$, None where a model has no price.
 
     `ceiling` is what they cost at the most. `seconds` is what the limits allow, 0 where there are none; `limit` names
-    the one that takes longest. `models` maps each model's name to its urls.
+    the one that takes longest. `targets` are the models, as `provider/model`, that the jobs may go to.
     """
 
     lines: int
@@ -80,7 +80,7 @@ class Forecast:
     ceiling: int | None
     seconds: float
     limit: str
-    models: dict[str, list[str]]
+    targets: tuple[str, ...]
     unpriced: tuple[str, ...] = ()
 
     def shown(self) -> dict[str, Any]:
@@ -142,9 +142,7 @@ class Tally:
         groups = self.groups.values()
         unpriced = sorted({way.target for group in groups for way in group.ways if way.rates is None})
         seconds, limit = self._slowest()
-        models: dict[str, list[str]] = {}
-        for model, url in list(self.groups)[:MOST_MODELS]:
-            models.setdefault(model, []).append(url)
+        targets = sorted({way.target for group in groups for way in group.ways})
         return Forecast(
             lines=sum(group.lines for group in groups),
             input=round(sum(group.input * group.scale for group in groups)),
@@ -153,7 +151,7 @@ class Tally:
             ceiling=None if unpriced else round(sum(group.ceiling * group.scale for group in groups)),
             seconds=seconds,
             limit=limit,
-            models=models,
+            targets=tuple(targets[:MOST_TARGETS]),
             unpriced=tuple(unpriced),
         )
 
@@ -184,8 +182,8 @@ def expected_usage(estimate: Estimate) -> Usage:
 def fields_of(forecast: Forecast) -> dict[str, Any]:
     """What of a forecast a batch's record keeps."""
     return {
+        "models": " ".join(forecast.targets),
         "expected_cost": forecast.cost or 0,
-        "expected_ceiling": forecast.ceiling or 0,
         "expected_input": forecast.input,
         "expected_output": forecast.output,
         "expected_seconds": forecast.seconds,

@@ -40,8 +40,8 @@ STEP = 500
 #: A window is refilled when this much of it is free, so that a step is worth its while.
 REFILL = 0.1
 
-#: Seconds for which messages must be missing before their lines are handed out again: longer than one that was
-#: claimed by a killed worker takes to come back.
+#: Seconds for which messages must be missing before their lines are handed out again, where the caller says nothing
+#: else: two visibility timeouts, since one passes before a killed worker's messages come back.
 LOST_AFTER = 120.0
 
 #: The messages of a workflow that are in its queue, on their way or delayed; None where the broker cannot tell.
@@ -68,7 +68,7 @@ class Piece:
     line: int
 
 
-def feed(store: Store, batch: Batch, publish: Publish, depth: Depth) -> None:
+def feed(store: Store, batch: Batch, publish: Publish, depth: Depth, lost_after: float = LOST_AFTER) -> None:
     """One tick: hand out what fits into the window, and what was lost."""
     if store.waiting(batch.id) > MOST_WAITING:
         return
@@ -83,7 +83,7 @@ def feed(store: Store, batch: Batch, publish: Publish, depth: Depth) -> None:
             batch = store.batch(batch.id) or batch
         if batch.fed < batch.total and batch.fed_offset >= batch.bytes:
             raise StorageError(f"the input holds {batch.fed:,} of its {batch.total:,} lines: it was changed")
-    find_lost(store, batch, live, publish, depth)
+    find_lost(store, batch, live, publish, depth, lost_after)
 
 
 def window(batch: Batch, lives: int) -> int:
@@ -124,7 +124,7 @@ def lines_from(batch: Batch, offset: int, line: int) -> Iterator[tuple[int, int,
             yield line + number, offset, text
 
 
-def find_lost(store: Store, batch: Batch, live: list[Batch], publish: Publish, depth: Depth) -> None:
+def find_lost(store: Store, batch: Batch, live: list[Batch], publish: Publish, depth: Depth, lost_after: float) -> None:
     """Hand out again what has been missing from the queue for too long."""
     before = depth(batch.workflow)
     if before is None:
@@ -142,7 +142,7 @@ def find_lost(store: Store, batch: Batch, live: list[Batch], publish: Publish, d
     if not batch.short_since:
         store.note(batch, short_since=time.time())
         return
-    if time.time() - batch.short_since < LOST_AFTER:
+    if time.time() - batch.short_since < lost_after:
         return
     ended, leased = store.ended_lines(batch.id), store.leased(batch.id)
     rows = [

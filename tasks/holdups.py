@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from limits.overview import BucketState, BudgetState
 from tasks.batch import Batch
@@ -34,8 +35,10 @@ def spent(state: BudgetState) -> bool:
 
 
 def of_budget(state: BudgetState) -> str:
-    """That a budget is spent."""
-    return f"{budget(state.subject)} is spent: {dollars(state.spent)} of {dollars(state.limit)}"
+    """That a budget is spent, and until when."""
+    turns = datetime.fromtimestamp(state.resets / 1_000_000, UTC)
+    until = f" until {turns:%Y-%m-%d %H:%M} UTC" if state.resets else ""
+    return f"{budget(state.subject)} is spent{until}: {dollars(state.spent)} of {dollars(state.limit)}"
 
 
 def of_target(target: Target, limits: Gauges) -> Wait:
@@ -76,7 +79,7 @@ def of_batch(overview: Overview, batch: Batch, workers: int | None) -> Wait:
     for state in overview.limits.budgets:
         if state.subject in subjects and spent(state):
             return Wait(of_budget(state), held_up=True)
-    return of_models(overview, used(overview, batch.workflow))
+    return of_models(overview, set(batch.targets) or used(overview, batch.workflow))
 
 
 def of_models(overview: Overview, names: Collection[str]) -> Wait:

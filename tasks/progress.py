@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -11,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from tasks.batch import Batch
+from tasks.pace import Pace
 from tasks.show import console, duration
 from workers.budgets import dollars
 
@@ -18,7 +18,7 @@ from workers.budgets import dollars
 RATE_OVER, LOOK_EVERY = 20.0, 2.0
 
 #: What a batch waits for, in words.
-WaitsFor = Callable[[Batch], list[str]]
+WaitsFor = Callable[[Batch], str]
 
 
 class Bar(Protocol):
@@ -41,30 +41,13 @@ class _Silent:
         """Say nothing."""
 
 
-class Pace:
-    """Jobs a second over the last `RATE_OVER` seconds."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
-        self.marks: deque[tuple[float, int]] = deque()
-
-    def rate(self, done: int) -> float | None:
-        """The rate now that so many are done; None in the first second."""
-        now = self.clock()
-        self.marks.append((now, done))
-        while len(self.marks) > 2 and self.marks[1][0] <= now - RATE_OVER:  # noqa: PLR2004 - two ends of a span
-            self.marks.popleft()
-        began, before = self.marks[0]
-        return max(0, done - before) / (now - began) if now - began >= 1.0 else None
-
-
 class _Rich:
     """A bar with what a person asks about: how many, how fast, how long, how much, and why not faster."""
 
     def __init__(self, bar: Progress, waits_for: WaitsFor) -> None:
         self.bar = bar
         self.waits_for = waits_for
-        self.pace = Pace()
+        self.pace = Pace(RATE_OVER)
         self.task: TaskID | None = None
         self.looked = 0.0
         self.waits = ""
@@ -75,9 +58,10 @@ class _Rich:
         if self.task is None:
             self.task = self.bar.add_task("", total=batch.total)
         if time.monotonic() - self.looked > LOOK_EVERY:
-            self.waits = "; ".join(self.waits_for(batch))
+            self.waits = self.waits_for(batch)
             self.looked = time.monotonic()
-        rate = self.pace.rate(batch.done)
+        self.pace.read(batch.id, batch.done, time.monotonic())
+        rate = self.pace.a_second(batch.id)
         facts = [dollars(batch.cost)]
         if rate is not None:
             facts.insert(0, f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")  # noqa: PLR2004 - two digits

@@ -84,7 +84,7 @@ def table(batches: list[Batch]) -> None:
     console.print(rows)
 
 
-def one(batch: Batch, waits: list[str], in_flight: int) -> None:
+def one(batch: Batch, waits: str, in_flight: int) -> None:
     """One batch, a fact a line."""
     grid = Table.grid(padding=(0, 2))
     grid.add_row("batch", batch.id)
@@ -105,8 +105,8 @@ def one(batch: Batch, waits: list[str], in_flight: int) -> None:
         grid.add_row("estimate", _estimate(batch))
     grid.add_row("submitted", when(batch.created))
     grid.add_row("ended" if batch.over else "deadline", when(batch.ended if batch.over else batch.deadline))
-    for words in waits:
-        grid.add_row("waits for", f"[yellow]{escape(words)}[/]")
+    if waits:
+        grid.add_row("waits for", f"[yellow]{escape(waits)}[/]")
     if batch.trouble:
         grid.add_row("trouble", f"[red]{escape(batch.trouble)}[/]")
     console.print(grid)

@@ -254,6 +254,8 @@ class Store:
     def forget(self, batch_id: str) -> None:
         """Remove everything that is known of a batch."""
         self.client.delete(*_batch_keys(self.keys, batch_id), self.keys.settled(batch_id))
+        for journal in self.client.scan_iter(self.keys.journals(batch_id), count=1_000):
+            self.client.unlink(journal)
         self.client.zrem(self.keys.batches, batch_id)
         self.client.zrem(self.keys.ticks, f"feed:{batch_id}", f"collect:{batch_id}")
 
@@ -293,6 +295,12 @@ class Store:
         done = cast("bytes", self.client.get(self.keys.done(batch_id)) or b"")
         failed = cast("bytes", self.client.get(self.keys.failed(batch_id)) or b"")
         return Bits(done, failed)
+
+    def overdue(self, batch_id: str) -> float:
+        """For how many seconds a live batch's results should have been looked at."""
+        seconds, micros = self.client.time()
+        due = self.client.zscore(self.keys.ticks, f"collect:{batch_id}")
+        return 0.0 if due is None else max(0.0, seconds + (micros - due) / _MICRO)
 
     def take_ticks(self, lease: float, count: int) -> list[str]:
         """Take ticks that are due; each is this worker's for `lease` seconds."""

@@ -11,8 +11,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from tasks import job as jobs
 from tasks.batch import Batch
 from tasks.estimate import Tally, fields_of
@@ -66,7 +64,6 @@ def submit(
         created=now,
         began=now,
         deadline=now + settings.workflow(workflow).deadline,
-        models=orjson.dumps(forecast.models).decode(),
     )
     return store.create(replace(batch, **fields_of(forecast)))
 

@@ -15,6 +15,7 @@ from typing import Any
 import redis
 from celery import bootsteps
 
+from limits.errors import ServerUnavailable
 from tasks.batch import Batch
 from tasks.close import close
 from tasks.collect import collect
@@ -65,7 +66,7 @@ def _fed(store: Store, batch: Batch) -> Batch:
         close(store, batch)
         return store.batch(batch.id) or batch
     if batch.status == "in_progress":
-        feed(store, batch, publish, partial(depth, store))
+        feed(store, batch, publish, partial(depth, store), 2 * current_settings().visibility_timeout)
     return batch
 
 
@@ -89,9 +90,9 @@ class Ticker(threading.Thread):
         """Look, work, and never die of one batch's trouble."""
         while not self.stopping.wait(LOOK_EVERY):
             try:
-                for tick in self.store.take_ticks(LEASE, count=1):
-                    self.tick(tick)
-            except redis.RedisError as exc:
+                while not self.stopping.is_set() and (taken := self.store.take_ticks(LEASE, count=1)):
+                    self.tick(taken[0])
+            except (ServerUnavailable, redis.RedisError) as exc:
                 log.warning("no ticks while the server is unreachable: %s", exc)
                 self.stopping.wait(1.0)
 
@@ -99,7 +100,7 @@ class Ticker(threading.Thread):
         """Run one tick and say when it is due again."""
         try:
             again = run_tick(self.store, tick)
-        except redis.RedisError:
+        except (ServerUnavailable, redis.RedisError):
             raise
         except Exception:
             log.exception("tick %s failed", tick)

@@ -25,6 +25,7 @@ from limits.keys import Keys
 from limits.overview import Snapshot, snapshot
 from limits.scripts import Call
 from tasks import costs, gauges, run_job
+from tasks.agents.journal import Record, key_of, read
 from tasks.costs import Spent
 from tasks.job import Job, check
 from tasks.memory import Memory
@@ -108,15 +109,29 @@ class Desk:
     async def delivery(
         self, line: dict[str, Any], *, memory: Memory | None = None, deadline: float = 0.0, workflow: str = ""
     ) -> Delivery:
+        return await self.deliver_job(self.job(line, deadline=deadline, workflow=workflow), memory)
+
+    def job(self, line: dict[str, Any], *, deadline: float = 0.0, workflow: str = "") -> Job:
+        """A single job, which may be delivered again and again."""
         checked, problems = check(line)
         assert checked is not None, problems
-        memory = memory or Memory.from_header(None)
-        task = f"{line['custom_id']}-{next(_numbers)}"
-        job = Job(checked, task, workflow or self.workflow, deadline=deadline)
+        return Job(checked, f"{line['custom_id']}-{next(_numbers)}", workflow or self.workflow, deadline=deadline)
+
+    async def deliver_job(self, job: Job, memory: Memory | None = None) -> Delivery:
+        """One delivery; `memory` is what the one before remembers."""
+        memory = Memory.from_header(memory.to_header() if memory else None)
         try:
             return Delivery(await run_job.run(self.runtime, job, memory), None, memory)
         except Snooze as snooze:
             return Delivery(None, snooze, memory)
+
+    async def end_pause(self, model: str = "acme/0/small") -> None:
+        """As if the wait that a 429 asked for had passed."""
+        await self.runtime.client.delete(self.keys.bucket(model))
+
+    async def journal(self, job: Job) -> Record:
+        """What the journal of an agent's job holds."""
+        return read(await self.runtime.client.hgetall(key_of(self.keys, job)))
 
     # What is left behind
 

@@ -16,6 +16,7 @@ from celery.worker.consumer import Consumer as CeleryConsumer
 
 from limits.connection import Server
 from limits.keys import Keys
+from workers import inspection  # noqa: F401 - registers what `inspect` answers
 from workers.broker import Broker
 
 log = logging.getLogger(__name__)

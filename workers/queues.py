@@ -103,11 +103,13 @@ def depths(client: "redis.Redis", keys: Keys, queues: Iterable[str] | None = Non
     }
 
 
-def adopt_bindings(client: "redis.Redis", keys: Keys, seconds: float = SCAN_FOR) -> None:
+def adopt_bindings(
+    client: "redis.Redis", keys: Keys, broker: "redis.Redis | None" = None, seconds: float = SCAN_FOR
+) -> None:
     """Register the queues that stock producers made; one process does it for all, `SCAN_EVERY` seconds apart.
 
-    It looks for so many seconds and goes on from there next time: a server with millions of keys is looked through
-    in minutes, and nobody is held up.
+    `broker` is where their messages are, if not on the same server. It looks for so many seconds and goes on from
+    there next time: a server with millions of keys is looked through in minutes, and nobody is held up.
     """
     if not client.set(keys.queue_scan, b"1", px=int(SCAN_EVERY * 1000), nx=True):
         return
@@ -116,7 +118,8 @@ def adopt_bindings(client: "redis.Redis", keys: Keys, seconds: float = SCAN_FOR)
     found: list[str] = []
     while True:
         cursor, page = cast(
-            "tuple[int, list[bytes]]", client.scan(cursor, match=f"{_BINDING}{PREFIX}*", count=1000, _type="SET")
+            "tuple[int, list[bytes]]",
+            (broker or client).scan(cursor, match=f"{_BINDING}{PREFIX}*", count=1000, _type="SET"),
         )
         names = [key.decode(errors="replace").removeprefix(_BINDING) for key in page]
         found += [queue for queue in names if workflow_of(queue)]
@@ -185,19 +188,25 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
         self.timer_entry: Any = None
+        self.client: Any = None
+        self.broker: Any = None
         self.unreachable = False
         self.known = 0
         self.listener: Any = None
 
     def start(self, consumer: Any) -> None:
         """Look now, and again every `LOOK_EVERY` seconds, in the worker's own thread."""
+        from workers.broker import broker_url  # noqa: PLC0415 - what only a worker needs
         from workers.celery import current_settings  # noqa: PLC0415 - the app imports this module
 
         if consumer.app.amqp.queues._consume_from is not None:  # noqa: SLF001 - how Celery keeps its -Q
             return
         settings = current_settings()
         self.keys = Keys(settings.namespace)
-        self.client = redis.Redis.from_url(consumer.app.conf.result_backend, socket_timeout=5, socket_connect_timeout=5)
+        urls = (consumer.app.conf.result_backend, broker_url(settings))
+        self.client, self.broker = (
+            redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) if url else None for url in urls
+        )
         self.known = 0
         self.look(consumer)
         self.timer_entry = consumer.timer.call_repeatedly(LOOK_EVERY, self.look, (consumer,))
@@ -213,14 +222,17 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         if self.timer_entry is not None:
             self.timer_entry.cancel()
             self.timer_entry = None
-            self.client.close()
+            for client in (self.client, self.broker):
+                if client is not None:
+                    client.close()
 
     shutdown = stop
 
     def look(self, consumer: Any) -> None:
         """Add what is registered and not yet consumed."""
         try:
-            adopt_bindings(self.client, self.keys)
+            if self.broker is not None:
+                adopt_bindings(self.client, self.keys, self.broker)
             # Queues are only ever added: as many as before are the same as before.
             if self.client.scard(self.keys.queues) == self.known:
                 return

@@ -21,10 +21,10 @@ from tasks.console import (
     print_json,
     submitted,
     told,
+    waits_for,
     watched,
 )
 from tasks.store import open_store
-from tasks.waiting import waits_for
 
 Source = Annotated[str, typer.Argument(metavar="IN.jsonl", help="The jobs, in OpenAI's batch format: a file or URL.")]
 
@@ -121,7 +121,13 @@ def status(
             rate = None if one.over else one.rate(time.time())
             left = one.left / rate if rate else None
             print_json(
-                {**one.shown(), "in_flight": in_flight, "jobs_per_s": rate, "seconds_left": left, "waits_for": waits}
+                {
+                    **one.shown(),
+                    "in_flight": in_flight,
+                    "jobs_per_s": rate,
+                    "seconds_left": left,
+                    "waits_for": waits or None,
+                }
             )
         else:
             show_batches.one(one, waits, in_flight)

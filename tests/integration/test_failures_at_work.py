@@ -40,10 +40,10 @@ def desk(tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.
         yield made
 
 
-def provider(simulator: Simulator, name: str = "acme") -> str:
+def provider(simulator: Simulator, name: str = "acme", timeout: float = 0.25) -> str:
     return (
         f'[providers.{name}]\napi = "openai"\nbase_url = "{simulator.base_url}"\napi_key = "env:ACME_KEY"\n'
-        f"timeout = 0.25\n[providers.{name}.models.small]\n{PRICES}"
+        f"timeout = {timeout}\n[providers.{name}.models.small]\n{PRICES}"
     )
 
 
