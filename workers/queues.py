@@ -188,7 +188,10 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
     A worker that was started with `-Q` consumes what it was told to, and nothing else.
     """
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
+    requires = (
+        "celery.worker.consumer.tasks:Tasks",
+        "celery.worker.consumer.delayed_delivery:DelayedDelivery",  # on RabbitMQ, what new queues are bound to
+    )
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
