@@ -64,6 +64,14 @@ format: $(VENV)/installed  ## Format the code
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
 
+.PHONY: bench-batch
+bench-batch: $(VENV)/installed  ## A million lines through two workers, or as many as fit into 20 minutes
+	@$(BIN)/python bench/batch.py $(ARGS)
+
+.PHONY: chaos-batch
+chaos-batch: $(VENV)/installed  ## Kill workers, server, collector and run under a batch; the books must balance
+	@$(BIN)/python -m pytest -m chaos tests/chaos/test_batch.py $(ARGS)
+
 .PHONY: clean
 clean:  ## Remove .venv and what the examples have left
 	rm -rf $(VENV) .overnight examples/.overnight tickets-out.jsonl tickets-out.errors.jsonl
