@@ -53,6 +53,18 @@ bench-quota: $(VENV)/installed $(VENV)/contenders/installed  ## How much of a qu
 bench-admission: $(VENV)/installed $(VENV)/contenders/installed  ## Admissions a second on one core of Valkey, beside three limiters
 	@$(BIN)/python bench/admission.py --report bench/results/admission.md $(ARGS)
 
+.PHONY: smoke
+smoke: $(VENV)/installed  ## Run the Docker image and the compose file (a few minutes; needs a Docker engine)
+	@$(BIN)/python -m pytest -m smoke tests/smoke -s $(ARGS)
+
+.PHONY: env
+env: .env  ## Write .env for docker compose, with random passwords
+
+.env:
+	@umask 077; $(PYTHON) -c 'import re, secrets; print(re.sub(r"(?m)^(REDIS|FLOWER)_PASSWORD=$$", \
+	  lambda line: line[0] + secrets.token_hex(24), open(".env.example").read()), end="")' > $@
+	@echo "Wrote .env: put your provider's key into it."
+
 .PHONY: lint
 lint: $(VENV)/installed  ## Check style and types
 	@$(BIN)/ruff check .
