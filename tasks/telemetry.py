@@ -4,6 +4,7 @@ A listener is called at five moments of a job's way. None may fail or wait, and 
 to keep: what it tells is counts, names and times. Without listeners a moment costs a loop over an empty tuple.
 """
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,12 +24,16 @@ from workers.providers.errors import ProviderError
 
 _NANO = 1_000_000_000
 
+#: Any of these, set, asks for traces.
+_OTEL = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
 
 @dataclass(slots=True)
 class Delivery:
     """One delivery of a job, and what is known of it so far. Times are seconds since the epoch.
 
     `provider` and `model` are those of the last call; tokens and calls are summed over all of this delivery's.
+    `span` and `trace` (its id in hex) are its trace's, where it is traced.
     """
 
     job: Job
@@ -42,6 +47,7 @@ class Delivery:
     input_tokens: int = 0
     output_tokens: int = 0
     span: Any = None
+    trace: str = ""
 
 
 class Listener:
@@ -50,7 +56,7 @@ class Listener:
     def begun(self, delivery: Delivery) -> None:
         """A delivery has reached its worker."""
 
-    def admitted(self, attempt: Attempt, answer: Admission) -> None:
+    def admitted(self, delivery: Delivery, attempt: Attempt, answer: Admission) -> None:
         """The admission has answered: admitted, denied or impossible."""
 
     def called(self, delivery: Delivery, attempt: Attempt, seconds: float, end: Answer | ProviderError) -> None:
@@ -75,6 +81,22 @@ def listen(listener: Listener) -> None:
     listeners = (*listeners, listener)
 
 
+def traced() -> bool:
+    """Whether the environment asks for traces, as OpenTelemetry's SDKs take it."""
+    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none":
+        return False
+    return any(os.environ.get(name) for name in _OTEL)
+
+
+def trace_headers() -> dict[str, str]:
+    """The trace context of here and now, for a message or a record; empty where nothing is traced."""
+    if not traced():
+        return {}
+    from tasks.traces import headers  # noqa: PLC0415 - what only a traced process needs
+
+    return headers()
+
+
 @contextmanager
 def delivery(job: Job, task_id: str, headers: Mapping[str, Any]) -> Iterator[Delivery]:
     """One delivery of a job, from its arrival to its end or its snooze."""
@@ -96,8 +118,10 @@ def delivery(job: Job, task_id: str, headers: Mapping[str, Any]) -> Iterator[Del
 
 def admitted(attempt: Attempt, answer: Admission) -> None:
     """Tell of an admission's answer."""
-    for listener in listeners:
-        listener.admitted(attempt, answer)
+    here = _current.get()
+    if here is not None:
+        for listener in listeners:
+            listener.admitted(here, attempt, answer)
 
 
 def called(attempt: Attempt, end: Answer | ProviderError) -> None:
