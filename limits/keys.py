@@ -109,6 +109,21 @@ class Keys:
         """Hash: lease and answer of a job without a batch. A day. Owner: tasks/store.py."""
         return f"{self.prefix}job:{task_id}"
 
+    def journal(self, batch_id: str, line: int) -> str:
+        """Hash: what an agent's job has done (tasks/agents/journal.py). As its batch.
+
+        Money in n$, times in µs. Owner: tasks/agents/journal.py.
+        """
+        return f"{self.prefix}batch:{batch_id}:journal:{line}"
+
+    def journals(self, batch_id: str) -> str:
+        """The pattern of the keys of a batch's journals."""
+        return f"{self.prefix}batch:{batch_id}:journal:*"
+
+    def job_journal(self, task_id: str) -> str:
+        """Hash: the same of a job without a batch. A day. Owner: tasks/agents/journal.py."""
+        return f"{self.prefix}job:{task_id}:journal"
+
     @property
     def ticks(self) -> str:
         """Sorted set of the ticks of live batches by the µs at which they are due. As the youngest batch.

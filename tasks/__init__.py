@@ -11,6 +11,7 @@ feed.py      keeps a bounded window of the batch in its workflow's queue; close.
 run_job.py   one delivery of a job: lease, admission, call, settlement, result
 attempt.py   one attempt at it: what is asked of the admission, and the way that is given
 endings.py   how a call ends: what it settles, and the job's result line
+agents/      jobs of many calls: the same way, call by call, with a journal to go on from
 retry.py     the decision after a failure: retry, snooze or fail
 store.py     begin and finish: the only way a job starts and the only way it ends
 results.py   results on their way from Redis into files
@@ -25,14 +26,29 @@ cli.py       the command line; its commands are in commands/, what they share in
              show_batches.py, show_limits.py and progress.py
 """
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["enqueue"]
+if TYPE_CHECKING:
+    from tasks.agents.errors import AgentError, CallFailed, StepFailed
+    from tasks.agents.llm import Llm
+    from tasks.agents.registry import agent
+    from tasks.submit import enqueue
+
+__all__ = ["AgentError", "CallFailed", "Llm", "StepFailed", "agent", "enqueue"]
+
+_PLACES = {
+    "AgentError": "tasks.agents.errors",
+    "CallFailed": "tasks.agents.errors",
+    "Llm": "tasks.agents.llm",
+    "StepFailed": "tasks.agents.errors",
+    "agent": "tasks.agents.registry",
+    "enqueue": "tasks.submit",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "enqueue":
-        from tasks.submit import enqueue  # noqa: PLC0415 - importing `tasks` must not import Celery
-
-        return enqueue
+    # Importing `tasks` must not import Celery.
+    if name in _PLACES:
+        return getattr(importlib.import_module(_PLACES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,7 +15,6 @@ from dataclasses import replace
 import redis
 
 from limits.errors import LimitsError
-from tasks.console import routes
 from tasks.files import StorageError, is_there
 from tasks.input import InputError
 from tasks.schedule import AGAIN, Night, Schedules, calendar
@@ -45,9 +44,7 @@ def run(settings: Settings, name: str, slot: str) -> Night:
         if not is_there(source):
             night = _waits(night, schedule, now, f"{source} is not there yet")
         else:
-            batch, _ = submit(
-                source, settings, store, routes(settings, store), workflow=schedule.workflow, slot=f"{name}\n{slot}"
-            )
+            batch, _ = submit(source, settings, store, workflow=schedule.workflow, slot=f"{name}\n{slot}")
             night = replace(night, state="ran", batch=batch.id, words="", at=now, again=0.0)
     except InputError as exc:
         night = replace(night, state="failed", words=str(exc), at=now, again=0.0)

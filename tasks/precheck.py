@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from limits.counting import Estimate
+from tasks.agents import registry
 from tasks.attempt import assess
 from tasks.job import Line
 from workers import budgets
@@ -41,6 +42,9 @@ class Precheck:
 
     def check(self, line: Line) -> None:
         """NoRoute where no target could ever take the line; it says why, and what would mend it."""
+        if line.agent:
+            registry.find(self.settings, line.agent)
+            return
         known = self._known.get((line.model, line.url))
         if known is None:
             known = self._known[line.model, line.url] = self._look(line.model, line.url)
@@ -57,7 +61,9 @@ class Precheck:
                 raise NoRoute(large or dear)
 
     def ways(self, line: Line) -> tuple[Way, ...]:
-        """The ways of a line that has passed, with their prices."""
+        """The ways of a line that has passed, with their prices; none of an agent's, which chooses as it runs."""
+        if line.agent:
+            return ()
         known = self._known[line.model, line.url]
         assert isinstance(known, _Known)
         return known.own

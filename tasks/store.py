@@ -254,6 +254,8 @@ class Store:
     def forget(self, batch_id: str) -> None:
         """Remove everything that is known of a batch."""
         self.client.delete(*_batch_keys(self.keys, batch_id), self.keys.settled(batch_id))
+        for journal in self.client.scan_iter(self.keys.journals(batch_id), count=1_000):
+            self.client.unlink(journal)
         self.client.zrem(self.keys.batches, batch_id)
         self.client.zrem(self.keys.ticks, f"feed:{batch_id}", f"collect:{batch_id}")
 

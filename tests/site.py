@@ -236,14 +236,27 @@ class Site:
     ) -> Worker:
         """`celery -A workers worker`, in a process group of its own."""
         number = len(self.workers) + 1
-        log = self.folder / f"worker-{number}.log"
-        with log.open("wb") as words:
+        worker = self._start(
+            f"worker-{number}.log",
+            *("celery", "-A", "workers", "worker", "-n", f"w{number}-{os.getpid()}@%h"),
+            *("--concurrency", str(concurrency), "--without-mingle", "--without-gossip", "-l", "INFO", *options),
+            environment=environment,
+        )
+        if ready:
+            wait_for(worker.ready, 30.0, what="worker")
+        return worker
+
+    def start_beat(self) -> Worker:
+        """`overnight beat`, in a process group of its own."""
+        beat = self._start(f"beat-{len(self.workers) + 1}.log", "tasks", "beat", "-l", "INFO")
+        wait_for(lambda: "beat: Starting" in beat.said(), 30.0, what="beat")
+        return beat
+
+    def _start(self, log: str, *command: str, environment: dict[str, str] | None = None) -> Worker:
+        path = self.folder / log
+        with path.open("wb") as words:
             process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "celery", "-A", "workers", "worker", "-n", f"w{number}-{os.getpid()}@%h"),
-                    *("--concurrency", str(concurrency), "--without-mingle", "--without-gossip", "-l", "INFO"),
-                    *options,
-                ],
+                [sys.executable, "-m", *command],
                 cwd=self.folder,
                 env={**self.environment, **(environment or {})},
                 stdin=subprocess.DEVNULL,
@@ -252,10 +265,8 @@ class Site:
                 start_new_session=True,
                 preexec_fn=_end_with_tests,  # noqa: PLW1509 - one system call, and no Python lock
             )
-        worker = Worker(process, log)
+        worker = Worker(process, path)
         self.workers.append(worker)
-        if ready:
-            wait_for(worker.ready, 30.0, what="worker")
         return worker
 
     def start_workers(self, count: int, *options: str, **more: Any) -> list[Worker]:

@@ -11,6 +11,7 @@ import httpx
 import orjson
 
 from limits.counting import Usage
+from workers.providers import events
 from workers.providers.answer import Answer
 from workers.providers.client import HttpClient, Reply
 from workers.providers.complaint import decode
@@ -71,9 +72,13 @@ class HttpProvider(ABC):
         limits = parse_limits(reply.headers, now=now, requests_are_daily=self._requests_are_daily)
         decoded = decode(reply.content)
         request_id = self._request_id(reply)
-        if reply.status < HTTPStatus.MULTIPLE_CHOICES and isinstance(decoded, dict) and self._is_answer(url, decoded):
-            usage = self._usage(url, decoded)
-            return Answer(reply.status, request_id, decoded, usage, limits, reply.seconds)
+        whole, brought = decoded, decoded
+        if events.asks_for_stream(body):
+            stream = reply.content.decode("utf-8", "replace")
+            told = reply.headers.get("content-type", "").startswith(events.EVENT_STREAM)
+            whole, brought = events.assembled(url, stream) if told else None, {"stream": stream}
+        if reply.status < HTTPStatus.MULTIPLE_CHOICES and isinstance(whole, dict) and self._is_answer(url, whole):
+            return Answer(reply.status, request_id, brought, self._usage(url, whole), limits, reply.seconds)
         raise classify(
             reply.status,
             reply.headers,

@@ -109,7 +109,7 @@ def budgets(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
         money.state = "settled"
         assert world.settle(name, amount=actual + 1) == "repeated"
 
-    for i in range(50):
+    for i in range(32):
         world.pass_time(pick.expovariate(6.0))
         chance = pick.random()
         live = [name for name, money in entries.items() if money.state != "settled"]
