@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from celery import signals
 
-from tasks import telemetry
+from tasks import telemetry, tracing
 from workers.celery import current_settings
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def before_the_pool(sender: Any = None, **_: Any) -> None:
         from tasks.worker_metrics import Meter  # noqa: PLC0415 - what only a worker with a port needs
 
         telemetry.listen(Meter())
-    if telemetry.traced():
+    if tracing.traced():
         from tasks.traces import Tracer, start  # noqa: PLC0415 - what only a traced worker needs
 
         start("overnight-worker")
@@ -73,7 +73,7 @@ def after_the_start(**_: Any) -> None:
 
 def at_the_end(**_: Any) -> None:
     """Send the spans that wait; remove what was shared with children."""
-    if telemetry.traced():
+    if tracing.traced():
         from tasks.traces import stop  # noqa: PLC0415 - as above
 
         stop()

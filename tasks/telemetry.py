@@ -4,7 +4,6 @@ A listener is called at five moments of a job's way. None may fail or wait, and 
 to keep: what it tells is counts, names and times. Without listeners a moment costs a loop over an empty tuple.
 """
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,9 +22,6 @@ from workers.providers.answer import Answer
 from workers.providers.errors import ProviderError
 
 _NANO = 1_000_000_000
-
-#: Any of these, set, asks for traces.
-_OTEL = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 @dataclass(slots=True)
@@ -79,22 +75,6 @@ def listen(listener: Listener) -> None:
     """Add a listener to this process."""
     global listeners  # noqa: PLW0603 - a process has one set of listeners, as it has one set of metrics
     listeners = (*listeners, listener)
-
-
-def traced() -> bool:
-    """Whether the environment asks for traces, as OpenTelemetry's SDKs take it."""
-    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none":
-        return False
-    return any(os.environ.get(name) for name in _OTEL)
-
-
-def trace_headers() -> dict[str, str]:
-    """The trace context of here and now, for a message or a record; empty where nothing is traced."""
-    if not traced():
-        return {}
-    from tasks.traces import headers  # noqa: PLC0415 - what only a traced process needs
-
-    return headers()
 
 
 @contextmanager

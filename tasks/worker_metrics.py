@@ -60,6 +60,7 @@ class Meter(Listener):
 
     def admitted(self, delivery: Delivery, attempt: Attempt, answer: Admission) -> None:
         """An admission's answer."""
+        del attempt
         match answer:
             case Admitted():
                 name, reason = "admitted", "later" if answer.wait > 0 else ""
@@ -67,7 +68,7 @@ class Meter(Listener):
                 name, reason = "denied", answer.reason
             case _:
                 name, reason = "impossible", answer.dimension
-        self._child(self.admissions, attempt.job.workflow, name, reason).inc()
+        self._child(self.admissions, delivery.job.workflow, name, reason).inc()
 
     def called(self, delivery: Delivery, attempt: Attempt, seconds: float, end: Answer | ProviderError) -> None:
         """A call's end; with its trace as the exemplar where there is one."""
