@@ -47,13 +47,15 @@ class Charge:
 class Candidate:
     """One way to make the call: a target with one API key.
 
-    `circuit` and `account` name the circuit and the latch; `amount` is the most it can cost, in n$.
+    `circuit` and `account` name the circuit and the latch; `amount` is the most it can cost, in n$; `row` names
+    the ledger's row, '' for none.
     """
 
     circuit: str
     account: str
     charges: tuple[Charge, ...]
     amount: int = 0
+    row: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Ask:
     `id` names the reservation: the same id of the same `owner` gets the same reservation again; of another
     owner, while it is open, a denial `held`. `candidates` are in order of preference. Times in seconds:
     `max_wait` is how far ahead an admission may lie, `lease` how long after it the reservation lives unless
-    renewed. `row` names the ledger's row. `retry` draws on the shared retry budget. `urgent` work goes
+    renewed. `retry` draws on the shared retry budget. `urgent` work goes
     before batch work. `send_at_once`: an admission without a wait is marked as sent in the same step, which
     saves calling `sent`.
     """
@@ -74,7 +76,6 @@ class Ask:
     budgets: tuple[BudgetWindow, ...] = ()
     max_wait: float = 5.0
     lease: float = 180.0
-    row: str = ""
     retry: bool = False
     urgent: bool = False
     send_at_once: bool = False
@@ -104,7 +105,8 @@ class Admitted:
 class Denied:
     """The call may not go out yet; come back in `retry_in` seconds (already spread, add no jitter).
 
-    `reason` is a dimension ("rpm", ...), or "pause" (a 429), "concurrency", "circuit", "latch",
+    `reason` is a dimension ("rpm", ...), or "pause" (a 429), "pace" (a limit of requests that nobody has configured,
+    learned from 429s), "concurrency", "circuit", "latch",
     "retry_budget", "budget" (spent: wait for the window), "budget_held" (money held by calls in flight may
     come back), or "held" (another owner has this reservation). `subject` names the bucket, circuit, account
     or budget. `retry_in` is None where only a person can help: a budget that never turns. A latch is asked
@@ -170,15 +172,17 @@ class Settlement:
 
     `costs`: what was used of each charge of the admitted candidate, in its order; less than reserved is given
     back, more becomes debt. None keeps what was reserved. `amount` in n$. `failed`: the money bought no
-    result. `columns` are added to the reservation's ledger row; the script adds the money itself ("cost",
-    or "failed_cost"). `levels`: headers, by bucket and dimension. `throttles`: the buckets that answered
-    429.
+    result. `presumed`: the provider did not tell what it billed; the amount is the most it can be. `columns`
+    are added to the reservation's ledger row; the script adds the money itself ("cost", "failed_cost", or
+    "presumed_cost" with the count "presumed"). `levels`: headers, by bucket and dimension. `throttles`: the
+    buckets that answered 429.
     """
 
     amount: int = 0
     costs: tuple[Mapping[str, int], ...] | None = None
     outcome: Outcome = "ok"
     failed: bool = False
+    presumed: bool = False
     columns: Mapping[str, int] = field(default_factory=dict)
     levels: Mapping[str, Mapping[str, Level]] = field(default_factory=dict)
     throttles: tuple[Throttle, ...] = ()
@@ -256,6 +260,7 @@ def admit(keys: Keys, ask: Ask, now: int | None = None) -> Call[Answer]:
                 "circuit": candidate.circuit,
                 "account": candidate.account,
                 "amount": candidate.amount,
+                "row": candidate.row,
                 "charges": [
                     {"bucket": charge.bucket, "quota": quota_json(charge.quota), "costs": charge.costs}
                     for charge in candidate.charges
@@ -266,7 +271,6 @@ def admit(keys: Keys, ask: Ask, now: int | None = None) -> Call[Answer]:
         "budgets": [budget_json(budget) for budget in ask.budgets],
         "max_wait": micros(ask.max_wait),
         "lease": micros(ask.lease),
-        "row": ask.row,
         "retry": ask.retry,
         "urgent": ask.urgent,
         "send_at_once": ask.send_at_once,
@@ -319,6 +323,7 @@ def settlement_json(reservation_id: str, owner: str, settlement: Settlement) -> 
             "costs": settlement.costs if settlement.costs is not None else False,
             "outcome": settlement.outcome,
             "failed": settlement.failed,
+            "presumed": settlement.presumed,
             "columns": settlement.columns,
             "levels": {
                 bucket: {name: [told(level.limit), told(level.remaining)] for name, level in levels.items()}

@@ -68,12 +68,15 @@ class Keys:
         return f"{self.prefix}ledger:{day}"
 
     def batch(self, batch_id: str) -> str:
-        """Hash: a batch's record (tasks/batch.py). While it runs, then 30 days. Owner: tasks/store.py."""
+        """Hash: a batch's record (tasks/batch.py). Until 30 days after its end, or after its deadline if it never ends.
+
+        Owner: tasks/store.py.
+        """
         return f"{self.prefix}batch:{batch_id}"
 
     @property
     def batches(self) -> str:
-        """Sorted set of batch ids by the second of their submission. Owner: tasks/store.py."""
+        """Sorted set of batch ids by the second of their submission. As the youngest batch. Owner: tasks/store.py."""
         return self.prefix + "batches"
 
     def done(self, batch_id: str) -> str:
@@ -83,6 +86,10 @@ class Keys:
     def failed(self, batch_id: str) -> str:
         """Bitmap, a bit a line of the input: the jobs that failed. As its batch. Owner: tasks/store.py."""
         return f"{self.prefix}batch:{batch_id}:failed"
+
+    def settled(self, batch_id: str) -> str:
+        """Bitmap: the jobs that had succeeded when the present round began. As its batch. Owner: tasks/store.py."""
+        return f"{self.prefix}batch:{batch_id}:settled"
 
     def job_leases(self, batch_id: str) -> str:
         """Sorted set of the lines in flight by the µs at which their lease ends. Until the batch ends.
@@ -103,10 +110,47 @@ class Keys:
         """Hash: lease and answer of a job without a batch. A day. Owner: tasks/store.py."""
         return f"{self.prefix}job:{task_id}"
 
+    def journal(self, batch_id: str, line: int) -> str:
+        """Hash: what an agent's job has done (tasks/agents/journal.py). As its batch.
+
+        Money in n$, times in µs. Owner: tasks/agents/journal.py.
+        """
+        return f"{self.prefix}batch:{batch_id}:journal:{line}"
+
+    def journals(self, batch_id: str) -> str:
+        """The pattern of the keys of a batch's journals."""
+        return f"{self.prefix}batch:{batch_id}:journal:*"
+
+    def job_journal(self, task_id: str) -> str:
+        """Hash: the same of a job without a batch. A day. Owner: tasks/agents/journal.py."""
+        return f"{self.prefix}job:{task_id}:journal"
+
     @property
     def ticks(self) -> str:
-        """Sorted set of the ticks of live batches by the µs at which they are due. Owner: tasks/ticks.py."""
+        """Sorted set of the ticks of live batches by the µs at which they are due. As the youngest batch.
+
+        Owner: tasks/ticks.py.
+        """
         return self.prefix + "ticks"
+
+    @property
+    def schedules(self) -> str:
+        """Set of the schedules that a beat has seen. Owner: tasks/schedule.py."""
+        return self.prefix + "schedules"
+
+    def schedule(self, name: str) -> str:
+        """Hash: what a schedule's nights are counted from, and slot -> JSON of its latest nights.
+
+        400 days after the latest of them. Owner: tasks/schedule.py.
+        """
+        return f"{self.prefix}schedule:{name}"
+
+    @property
+    def redbeat(self) -> str:
+        """What RedBeat's keys begin with: `lock` (string, 25 s: which beat leads), `:schedule` (sorted set) and
+        `:statics` (set) and a hash an entry, for entries that an application adds. Owner: celery-redbeat.
+        """
+        return self.prefix + "redbeat:"
 
     @property
     def queues(self) -> str:
@@ -117,6 +161,66 @@ class Keys:
     def queue_scan(self) -> str:
         """String: somebody has just looked for queues of stock producers. Seconds. Owner: workers/queues.py."""
         return self.prefix + "queue_scan"
+
+    @property
+    def queue_cursor(self) -> str:
+        """String: where the look for queues of stock producers goes on. An hour. Owner: workers/queues.py."""
+        return self.prefix + "queue_cursor"
+
+    # The broker's side: what workers/transport.py keeps beside Celery's own lists, one a queue and priority.
+
+    @property
+    def unacked(self) -> str:
+        """Hash, delivery tag -> message: claimed by a worker and not acknowledged. Until then.
+
+        Owner: workers/transport.py, as all that follow up to `dead`.
+        """
+        return self.prefix + "unacked"
+
+    @property
+    def unacked_index(self) -> str:
+        """Sorted set of the delivery tags in `unacked` by the µs of their worker's last heartbeat."""
+        return self.prefix + "unacked_index"
+
+    @property
+    def in_flight(self) -> str:
+        """Hash, queue -> how many of its messages are in `unacked`; a queue with none has no field."""
+        return self.prefix + "in_flight"
+
+    @property
+    def delayed(self) -> str:
+        """Sorted set of the tags of messages that wait for their time, by the µs at which they are due."""
+        return self.prefix + "delayed"
+
+    @property
+    def delayed_messages(self) -> str:
+        """Hash, tag -> message, of what is in `delayed`."""
+        return self.prefix + "delayed_messages"
+
+    @property
+    def delayed_counts(self) -> str:
+        """Hash, queue -> how many of its messages are in `delayed`; a queue with none has no field."""
+        return self.prefix + "delayed_counts"
+
+    @property
+    def ready(self) -> str:
+        """Set of the queue lists that may hold messages: what a claim looks into. A list leaves it when empty."""
+        return self.prefix + "ready"
+
+    @property
+    def wake(self) -> str:
+        """List of at most one token, that an idle worker blocks on. A minute."""
+        return self.prefix + "wake"
+
+    @property
+    def sweep(self) -> str:
+        """Hash: when the transport was last swept, is next, and until when nothing is restored (µs). A day."""
+        return self.prefix + "sweep"
+
+    @property
+    def dead(self) -> str:
+        """Stream of messages that no worker can read, with queue and reason. 30 days each. Owner: workers/dead.py."""
+        return self.prefix + "dead"
 
     @property
     def token_ratios(self) -> str:

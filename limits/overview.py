@@ -129,7 +129,8 @@ def _circuit(
 def ledger(keys: Keys, days: Sequence[int], now: int | None = None) -> Call[dict[tuple[int, str], dict[str, int]]]:
     """The ledger of the given days (UTC, counted from 1970-01-01): (day, row) -> columns, money in n$.
 
-    Columns: what settlements added, and `cost`, `failed_cost` and `presumed_cost`.
+    Columns: what settlements added, and `cost`, `failed_cost` and `presumed_cost`; `presumed` counts the calls of
+    the last.
     """
     return cast("Call[dict[tuple[int, str], dict[str, int]]]", call(keys, "ledger", {"days": list(days)}, _ledger, now))
 

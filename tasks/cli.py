@@ -2,7 +2,7 @@
 
 import typer
 
-from tasks.commands import batches, services
+from tasks.commands import batches, dead, limits, monitoring, schedules, services
 
 app = typer.Typer(
     name="overnight",
@@ -12,10 +12,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (batches.run, batches.submit, batches.status, batches.wait, batches.results, batches.cancel):
+for command in (
+    batches.run,
+    batches.submit,
+    batches.estimate,
+    batches.status,
+    batches.wait,
+    batches.results,
+    batches.cancel,
+    batches.retry,
+    batches.clean,
+):
     app.command()(command)
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(services.worker)
+for service in (services.worker, schedules.beat, monitoring.flower):
+    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(service)
+app.command()(schedules.schedules)
+app.command()(monitoring.metrics)
 app.command()(services.check)
+app.add_typer(dead.app, name="dead")
+app.command()(limits.costs)
+app.command()(limits.limits)
 
 
 def main() -> None:

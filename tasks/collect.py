@@ -8,75 +8,70 @@ what stands there already.
 """
 
 import json
-from collections.abc import Iterator
+import time
 
-from tasks.batch import Batch
-from tasks.files import ERRORS, FAILURES, OUTPUT, Files
-from tasks.store import Result, Store
+from tasks import results
+from tasks.batch import Batch, marked
+from tasks.files import ERRORS, OUTPUT, Files, StorageError, of_round
+from tasks.store import Store
 
 #: Results written in one step, and their bytes: what a collector holds in memory.
 STEP_RESULTS, STEP_BYTES = 1_000, 8 << 20
+
+#: Steps of one tick: then another batch has its turn.
+STEPS = 20
 
 
 def collect(store: Store, batch: Batch) -> Batch:
     """One tick: write what has come in, and end the batch when all of it is written."""
     files = Files(batch.storage, batch.id)
-    while True:
-        plan = store.plan(batch, STEP_RESULTS, STEP_BYTES)
-        if plan is None:
+    output, errors = of_round(OUTPUT, batch.round), of_round(ERRORS, batch.round)
+    for _ in range(STEPS):
+        write = results.next_write(store, batch, STEP_RESULTS, STEP_BYTES)
+        if write is not None:
+            files.write_at(output, batch.output_offset, batch.parts, write.output)
+            files.write_at(errors, batch.errors_offset, batch.parts, write.errors)
+            results.commit(store, batch, write)
+        before, batch = batch, store.batch(batch.id) or batch
+        if batch.round != before.round or batch.over:
+            return batch
+        if write is None and batch.written_id == before.written_id:
+            if before.plan and batch.plan == before.plan:
+                raise StorageError("results that were about to be written are gone from Redis")
             break
-        results = store.results(batch, plan)
-        if results is None:
-            # Somebody else has committed this plan since: look again at where the batch is.
-            batch = store.batch(batch.id) or batch
-            continue
-        output = b"".join(result.line + b"\n" for result in results if result.ok)
-        failures = b"".join(_failure(result) for result in results if not result.ok)
-        files.write_at(OUTPUT, batch.output_offset, batch.parts, output)
-        files.write_at(FAILURES, batch.failures_offset, batch.parts, failures)
-        batch = store.commit(batch, plan, len(output), len(failures))
-    if batch.done >= batch.total and not batch.over:
+    if (pace := marked(batch, time.time())) is not None:
+        store.note(batch, pace=pace)
+    if batch.left <= 0 and not batch.plan and not store.waiting(batch.id):
         return end(store, batch, files)
     return batch
 
 
-def end(store: Store, batch: Batch, files: Files) -> Batch:
+def end(store: Store, batch: Batch, files: Files, status: str = "", trouble: str = "") -> Batch:
     """Everything is written: give the files their final form, and the batch its final status."""
-    store.finalize(batch.id)
-    files.write_at(OUTPUT, 0, 0, b"") if not batch.output_offset else None
-    files.write_at(FAILURES, 0, 0, b"") if not batch.failures_offset else None
-    files.finish(OUTPUT, batch.output_offset, batch.parts)
-    files.finish(FAILURES, batch.failures_offset, batch.parts)
-    files.replace(ERRORS, _errors(store, batch, files))
-    return store.end(batch)
+    store.advance(batch, ["in_progress", "cancelling", "expiring"], "finalizing")
+    files.finish(of_round(OUTPUT, batch.round), batch.output_offset, batch.parts)
+    files.finish(of_round(ERRORS, batch.round), batch.errors_offset, batch.parts)
+    return store.end(batch, status or batch.stopping or "completed", trouble)
 
 
-def _failure(result: Result) -> bytes:
-    """A row of the failures: which line and round it was, then its error line as it will stand."""
-    return b"%d %d %s\n" % (result.number, result.round, result.line)
+def output_names(batch: Batch) -> list[str]:
+    """The files that hold a batch's answers, one behind the other."""
+    return [of_round(OUTPUT, number) for number in range(batch.round + 1)]
 
 
-def _errors(store: Store, batch: Batch, files: Files) -> Iterator[bytes]:
-    """The error lines of what is failed now: of each line, the failure of its last round."""
-    failed = store.failed_lines(batch.id)
-    last: dict[int, int] = {}
-    with files.open(FAILURES) as source:
-        for raw in source:
-            number, round_, _ = raw.split(b" ", 2)
-            last[int(number)] = max(last.get(int(number), 0), int(round_))
-    with files.open(FAILURES) as source:
-        for raw in source:
-            number, round_, line = raw.split(b" ", 2)
-            if int(number) in failed and last.get(int(number)) == int(round_):
-                yield line
+def errors_name(batch: Batch) -> str:
+    """The file that holds a batch's failures."""
+    return of_round(ERRORS, batch.round)
 
 
-def sample(files: Files, count: int) -> list[dict[str, object]]:
+def sample(batch: Batch, count: int) -> list[dict[str, object]]:
     """The first answers of a batch, to show to a person."""
+    files = Files(batch.storage, batch.id)
     found: list[dict[str, object]] = []
-    with files.open(OUTPUT) as source:
-        for raw in source:
-            if len(found) == count:
-                break
-            found.append(json.loads(raw))
+    for name in output_names(batch):
+        with files.open(name) as source:
+            for raw in source:
+                if len(found) == count:
+                    return found
+                found.append(json.loads(raw))
     return found

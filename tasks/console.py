@@ -5,6 +5,7 @@ input, the configuration or the command is wrong, 3 the server is unreachable.
 """
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,13 +20,21 @@ import typer
 from limits.errors import LimitsError, ServerUnavailable
 from tasks import show
 from tasks.batch import Batch
-from tasks.files import ERRORS, OUTPUT, Files, StorageError
+from tasks.collect import errors_name, output_names
+from tasks.files import Files, StorageError
+from tasks.input import InputError
+from tasks.progress import progress
 from tasks.store import Store
-from tasks.submit import InputError
 from workers.server import ServerError
 from workers.settings import Settings, SettingsError, load
 
 SUCCEEDED, SOME_FAILED, WRONG, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+
+#: A tick that nobody has taken for so many seconds says that no worker runs.
+OVERDUE = 5.0
+
+#: Seconds between two looks at a batch that is watched, and for which a server may be away meanwhile.
+POLL_EVERY, PATIENCE = 0.25, 120.0
 
 Config = Annotated[
     Path | None,
@@ -47,12 +56,11 @@ def configured(config: Path | None, *, keys: bool = False) -> Settings:
     return settings
 
 
-def submitted(source: Path, settings: Settings, store: Store, workflow: str, *, new: bool) -> tuple[Batch, bool]:
+def submitted(source: str, settings: Settings, store: Store, workflow: str, *, new: bool) -> tuple[Batch, bool]:
     """The batch that the file is, and whether it is new."""
     from tasks.submit import submit as make_batch  # noqa: PLC0415 - what only two commands need
-    from workers.routing import Routes  # noqa: PLC0415
 
-    return make_batch(source, settings, store, Routes(settings), workflow=workflow, new=new)
+    return make_batch(source, settings, store, workflow=workflow, new=new)
 
 
 def existing(store: Store, batch_id: str) -> Batch:
@@ -63,26 +71,67 @@ def existing(store: Store, batch_id: str) -> Batch:
     return found
 
 
-def watched(store: Store, batch_id: str, on_poll: Callable[[], None] | None = None) -> Batch:
-    """Wait until the batch has ended, with a progress bar where there is a terminal."""
-    with show.progress() as bar:
+def waits_for(settings: Settings, store: Store, batch: Batch) -> str:
+    """What keeps the batch's jobs from going out now, in words; '' where nothing does, or it is told as trouble."""
+    from tasks import holdups, overview  # noqa: PLC0415 - what only two commands need
+
+    if batch.over or batch.trouble:
+        return ""
+    workers = 0 if store.overdue(batch.id) > OVERDUE else None
+    return holdups.of_batch(overview.read(store, settings, ended=0), batch, workers).words
+
+
+def watched(
+    settings: Settings,
+    store: Store,
+    batch_id: str,
+    *,
+    on_poll: Callable[[int], None] | None = None,
+    until: Callable[[], bool] = lambda: False,
+) -> Batch:
+    """Wait until the batch has ended or `until` says so, with a progress bar where there is a terminal.
+
+    `on_poll` is called now and then with the number of jobs that have ended.
+    A server that is away for a while (it is started again, or fails over) is waited for.
+    """
+
+    def waits(batch: Batch) -> str:
+        return waits_for(settings, store, batch)
+
+    away_since: float | None = None
+    done = 0
+    with progress(waits) as bar:
         while True:
-            batch = existing(store, batch_id)
-            bar.update(batch)
-            if batch.over:
-                return batch
+            try:
+                batch = existing(store, batch_id)
+                done = batch.done
+                bar.update(batch)
+                if batch.over or until():
+                    return batch
+                away_since = None
+                bar.say("")
+            except (ServerUnavailable, redis.ConnectionError, redis.TimeoutError) as exc:
+                away_since = away_since or time.monotonic()
+                if until() or time.monotonic() - away_since > PATIENCE:
+                    raise
+                bar.say(f"the Redis server is away: {exc}")
             if on_poll is not None:
-                on_poll()
-            time.sleep(0.25)
+                on_poll(done)
+            time.sleep(POLL_EVERY)
 
 
 def fetch(batch: Batch, output: Path, errors: Path | None) -> None:
-    """Copy a batch's files out. No error file is left behind where nothing failed."""
+    """Copy a batch's files out, the answers to stdout where `output` is "-". No error file where nothing failed."""
     files = Files(batch.storage, batch.id)
-    files.fetch(OUTPUT, output)
+    if str(output) == "-":
+        for name in output_names(batch):
+            with files.open(name) as reading:
+                shutil.copyfileobj(reading, sys.stdout.buffer)
+    else:
+        files.fetch(output_names(batch), output)
     if errors is not None:
         if batch.failed:
-            files.fetch(ERRORS, errors)
+            files.fetch([errors_name(batch)], errors)
         else:
             errors.unlink(missing_ok=True)
 

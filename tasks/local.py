@@ -6,18 +6,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Self
 
-from tasks.submit import InputError
+from tasks.input import InputError
+from tasks.show import silence
 from workers.settings import Settings
 
-#: Seconds that a worker has to finish its calls and put the rest back.
-STOP = 30.0
+#: Seconds that a worker has beyond the longest call to put the rest back, and after it was told a second time.
+STOP, STOP_AT_ONCE = 15.0, 3.0
 
-#: A worker that ends this often within a run is not started again.
+#: Workers that end this often while no job ends are not started again.
 RESTARTS = 5
 
 _PR_SET_PDEATHSIG = 1
@@ -29,9 +31,11 @@ class Group:
     def __init__(self, settings: Settings, number: int, concurrency: int) -> None:
         self.folder = settings.data_dir / "logs"
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.longest_call = max((provider.timeout for provider in settings.providers.values()), default=0.0)
         self.command = command(concurrency, ["--loglevel", "WARNING"])
         self.processes: list[subprocess.Popen[bytes]] = []
         self.restarts = 0
+        self.progress = -1
         for index in range(number):
             self.processes.append(self._start(index))
 
@@ -50,8 +54,12 @@ class Group:
                 preexec_fn=_end_with_parent,  # noqa: PLW1509 - runs one system call and no Python lock
             )
 
-    def check(self) -> None:
-        """Start a worker again that has ended; InputError where that does not help."""
+    def check(self, progress: int) -> None:
+        """Start a worker again that has ended; InputError where no progress comes of it."""
+        if progress != self.progress:
+            self.progress = progress
+            self.restarts = 0
+        self.progress = -1
         for index, process in enumerate(self.processes):
             status = process.poll()
             if status is None:
@@ -61,18 +69,67 @@ class Group:
                 raise InputError("worker", [f"ends again and again, status {status}: see {self.log(index)}"])
             self.processes[index] = self._start(index)
 
-    def stop(self) -> None:
-        """Let the workers finish what is being paid for, and end them."""
+    def stop(self, at_once: Callable[[], bool] = lambda: False) -> None:
+        """Let the workers finish what is being paid for, and end them; sooner as soon as `at_once` says so."""
         for process in self.processes:
             if process.poll() is None:
                 process.terminate()
-        ends = time.monotonic() + STOP
+        ends = time.monotonic() + self.longest_call + STOP
+        told_again = False
+        while any(process.poll() is None for process in self.processes) and time.monotonic() < ends:
+            if at_once() and not told_again:
+                told_again = True
+                ends = time.monotonic() + STOP_AT_ONCE
+                for process in self.processes:
+                    if process.poll() is None:
+                        process.send_signal(signal.SIGQUIT)
+            time.sleep(0.05)
         for process in self.processes:
-            try:
-                process.wait(timeout=max(0.1, ends - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            if process.poll() is None:
                 process.kill()
-                process.wait()
+            process.wait()
+
+
+class Interrupts:
+    """What a person asks of a command that runs: Ctrl-C to stop, again to stop at once, a closed terminal nothing.
+
+    A closed terminal (SIGHUP) is no wish to stop: the batch goes on, and only the words to the terminal end.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> Self:
+        self._before = {
+            number: signal.signal(number, handler)
+            for number, handler in (
+                (signal.SIGINT, self._asked),
+                (signal.SIGTERM, self._asked),
+                (signal.SIGHUP, self._hung_up),
+            )
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.count += 1
+
+    @staticmethod
+    def _hung_up(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        silence()
+
+    def asked(self) -> bool:
+        """Whether to stop."""
+        return self.count > 0
+
+    def asked_again(self) -> bool:
+        """Whether to stop at once."""
+        return self.count > 1
 
 
 def _end_with_parent() -> None:
@@ -99,13 +156,15 @@ def command(concurrency: int, options: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def workers(settings: Settings, number: int, concurrency: int) -> Iterator[Group]:
+def workers(
+    settings: Settings, number: int, concurrency: int, at_once: Callable[[], bool] = lambda: False
+) -> Iterator[Group]:
     """Worker processes for as long as the block runs."""
     group = Group(settings, number, concurrency)
     try:
         yield group
     finally:
-        group.stop()
+        group.stop(at_once)
 
 
 def run_workers(number: int, concurrency: int, options: Sequence[str]) -> int:

@@ -1,15 +1,22 @@
-"""What becomes of a job whose attempt failed: a pure decision, with its schedule told in prose.
+"""What becomes of a job whose attempt failed or was not admitted: pure decisions, with their schedule told in prose.
 
 Waiting for capacity (a 429, a closed circuit, a budget, a quota) is a *snooze* and spends no attempt. A failure
 spends one: with another target left, the next attempt goes there at once; otherwise after 1 s, 2 s, 4 s … up
 to 5 minutes, each spread by ±50 % so that the jobs of one outage do not come back as one wave. An announced
 Retry-After is a lower bound to all of these. What would come back after the deadline fails now, with the reason
 that it had to wait.
+
+Where no budget can pay for a job, its workflow says what follows: it waits for the budget's next window, it is asked
+of a cheaper model at once, or it fails. A wait for capacity or money that ends after the deadline ends at it.
 """
 
+import math
 import random
 from dataclasses import dataclass
 
+from limits.admission import Denied, Impossible
+from tasks import reasons
+from workers import budgets
 from workers.providers import errors
 
 #: Seconds: the first and the longest wait between two attempts.
@@ -20,6 +27,9 @@ THROTTLE, MAX_THROTTLE = 2.0, 60.0
 
 #: How long a job waits before it looks again whether a person has mended its account, in seconds.
 BLOCKED = 60.0
+
+#: How long a job waits before it looks again whether a person has raised a budget that never turns, in seconds.
+BROKE = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,14 @@ class Fail:
     code: str
     message: str
     status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FallBack:
+    """No budget can pay for the job's own model: ask for `model` at once. Its own may go in `seconds`."""
+
+    model: str
+    seconds: float
 
 
 Decision = Retry | Wait | Fail
@@ -95,3 +113,29 @@ def _by_kind(
         return Retry(0.0, elsewhere=True)
     backoff = min(MAX_BACKOFF, BACKOFF * 2 ** min(max(attempts - 1, 0), 20)) * (0.5 + chance)
     return Retry(max(backoff, error.retry_after or 0.0))
+
+
+def not_admitted(
+    answer: Denied | Impossible, *, when_exhausted: str, cheaper: str | None, time_left: float | None
+) -> Wait | FallBack | Fail:
+    """What follows from an admission's denial. Nothing of it spends an attempt.
+
+    `cheaper` is the model that this one falls back to, None where there is none; `time_left` the seconds until the
+    deadline, None without one.
+    """
+    if isinstance(answer, Impossible):
+        if answer.dimension != "usd":
+            words = f"needs {answer.requested:,} {answer.dimension}, and {answer.subject} allows {answer.limit:,}"
+            return Fail("request_too_large", words)
+        if cheaper is not None:
+            return FallBack(cheaper, math.inf)
+        asked, whole = budgets.dollars(answer.requested), budgets.dollars(answer.limit)
+        return Fail("budget_too_small", f"can cost up to {asked}, and the whole budget of {answer.subject} is {whole}")
+    seconds = BROKE if answer.retry_in is None else answer.retry_in
+    if answer.reason == "budget":
+        if cheaper is not None:
+            return FallBack(cheaper, seconds)
+        if when_exhausted == "fail":
+            return Fail("budget_exceeded", f"the budget of {answer.subject} is spent")
+    # A little past the deadline, so that the job finds that it has passed.
+    return Wait(seconds if time_left is None else min(seconds, max(time_left, 0.0) + 1.0), reasons.denial(answer))

@@ -2,26 +2,36 @@
 
     begin ─► admit ─► (wait) ─► call ─► finish            one attempt, the usual case
                ▲  │                └─► settle ─► again    a failure that another attempt may mend
-               │  └─► snooze                              denied for long: back into the queue, no attempt spent
+               │  ├─► snooze                              denied for long: back into the queue, no attempt spent
+               └──┘                                       the budget is spent: the cheaper model at once
 
-Nothing is acknowledged before it is finished, and nothing is finished twice.
+Nothing is acknowledged before it is finished, and nothing is finished twice. An agent's job makes many calls, each
+of which takes the same way (tasks/agents/run.py).
 """
 
 import asyncio
 import logging
+import math
 import time
+from collections.abc import Collection
 from typing import Any
 
-from limits.admission import Admitted, Denied, Impossible
+from celery import signals
+from celery.exceptions import SoftTimeLimitExceeded
+
+from limits.admission import Admitted, Denied
 from limits.errors import ServerUnavailable
 from tasks import job as jobs
-from tasks import retry
+from tasks import retry, telemetry
+from tasks.agents.run import run as run_agent
+from tasks.attempt import Attempt
 from tasks.job import Job
 from tasks.memory import Memory
 from tasks.runtime import Revoked, Runtime
-from tasks.store import Ending
-from workers.celery import JOB, app
+from tasks.store import Ending, open_store
+from workers.celery import JOB, app, current_settings
 from workers.coroutine import CoroutineTask, current_request
+from workers.gates import gates
 from workers.providers.errors import AccountBlocked, ProviderError, Throttled
 from workers.queues import workflow_of
 from workers.request import HEADER, Snooze
@@ -29,14 +39,14 @@ from workers.routing import NoRoute
 
 log = logging.getLogger(__name__)
 
-#: A backoff up to this many seconds is spent in the worker, a longer one in the queue.
-MAX_WAIT = 2.0
+#: A backoff up to so many seconds is spent in the worker, a longer one in the queue; so is a denial's wait.
+MAX_WAIT, SHORT_WAIT = 2.0, 0.5
 
 #: A job whose worker code failed unexpectedly is tried this often before it is given up.
 MAX_CRASHES = 3
 
-#: Seconds until a job looks again whether a person has raised its budget.
-BLOCKED = 300.0
+#: Denials that say when their own job is to come back, one after the other: they say nothing of the next job.
+PACED = frozenset({"rpm", "tpm", "itpm", "otpm", "pace", "concurrency", "retry_budget", "budget_held", "held"})
 
 #: Seconds until a job comes back that found the server away, or the code failing.
 SERVER_AWAY, AFTER_CRASH = 2.0, 15.0
@@ -58,26 +68,40 @@ async def run_job(_self: Any, *args: Any, **kwargs: Any) -> dict[str, Any] | Non
     memory = Memory.from_header(getattr(request, HEADER, None))
     queue = (request.delivery_info or {}).get("routing_key") or ""
     job, problem = jobs.received(args, kwargs, task_id=request.id, workflow=workflow_of(queue) or "default")
+    with telemetry.delivery(job, request.id, request.headers or {}):
+        return await deliver(runtime, job, problem, memory)
+
+
+async def deliver(runtime: Runtime, job: Job, problem: str, memory: Memory) -> dict[str, Any] | None:
+    """Run a job that has arrived, whatever its message held; nothing that happens here loses it."""
     try:
         if problem:
             return await runtime.finish(job, Ending.error(job, "invalid_request", problem), memory)
+        if memory.crashes >= MAX_CRASHES:
+            words = f"it passed its time limit, or the worker failed, {memory.crashes} times"
+            return await runtime.finish(job, ended(job, memory, "internal_error", words), memory)
         return await run(runtime, job, memory)
     except ServerUnavailable:
         raise Snooze(SERVER_AWAY, "the Redis server is away", memory.to_header()) from None
     except (Snooze, asyncio.CancelledError):
         raise
+    except SoftTimeLimitExceeded:
+        raise Snooze(0.0, "its soft time limit passed while it waited", memory.to_header()) from None
     except Exception as exc:
         # Celery would acknowledge a failed task, and the job would be lost.
         log.exception("job %s failed in the worker's own code", job.id)
         memory.crashes += 1
         if memory.crashes >= MAX_CRASHES:
-            ending = Ending.error(job, "internal_error", f"the worker failed {MAX_CRASHES} times: {exc!r}")
+            ending = ended(job, memory, "internal_error", f"the worker failed {MAX_CRASHES} times: {exc!r}")
             return await runtime.finish(job, ending, memory)
         raise Snooze(AFTER_CRASH, f"worker error: {type(exc).__name__}", memory.to_header()) from None
 
 
 async def run(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | None:
     """Run the job unless it has ended or runs elsewhere; its result line, None where there is none to return."""
+    # Which models an agent is going to ask for, only it knows.
+    if not job.line.agent and (shut := gates.shut(job.workflow, job.line.model)):
+        raise Snooze(shut, f"jobs for {job.line.model} were denied just now", memory.to_header())
     begun = await runtime.begin(job, memory)
     match begun.verdict:
         case "held":
@@ -87,29 +111,47 @@ async def run(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | No
         case "stopped" | "stale" | "gone":
             return None
     async with runtime.leased(job, memory):
+        if job.line.agent:
+            return await run_agent(runtime, job, memory, attempts)
         ending = await attempts(runtime, job, memory)
         return await runtime.finish(job, ending, memory)
+
+
+async def admission(runtime: Runtime, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt | Ending:
+    """An attempt that is admitted; an Ending where there can be none; Snooze where the job must wait in its queue."""
+    asked, own = job, math.inf  # `own`: seconds until the job's own model may go, once a cheaper one is asked for
+    while True:
+        if job.deadline and time.time() > job.deadline:
+            return ended(job, memory, "batch_expired", "the batch's deadline passed before this job ran")
+        try:
+            attempt = await runtime.prepare(asked, memory, avoid)
+        except NoRoute as exc:
+            return ended(job, memory, exc.code, str(exc))
+        answer = await runtime.admit(attempt)
+        if isinstance(answer, Admitted):
+            gates.admitted(job.workflow, asked.line.model)
+            return attempt
+        match runtime.not_admitted(asked, answer):
+            case retry.FallBack() as fallback:
+                asked, own = job.of_model(fallback.model), fallback.seconds
+            case retry.Fail() as fail:
+                return ended(job, memory, fail.code, fail.message)
+            case retry.Wait() as wait:
+                if min(wait.seconds, own) > SHORT_WAIT:
+                    if isinstance(answer, Denied) and answer.reason not in PACED:
+                        gates.close(job.workflow, job.line.model, min(wait.seconds, own))
+                    raise Snooze(min(wait.seconds, own), wait.reason, memory.to_header())
+                await asyncio.sleep(min(wait.seconds, own))
+                asked, own = job, math.inf
 
 
 async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
     """Call until there is an answer or a final failure; Snooze where the job must wait in its queue."""
     avoid: set[str] = set()
     while True:
-        if job.deadline and time.time() > job.deadline:
-            return Ending.error(job, "batch_expired", "the batch's deadline passed before this job ran")
-        try:
-            attempt = runtime.prepare(job, memory, avoid)
-        except NoRoute as exc:
-            return Ending.error(job, "invalid_request", str(exc))
-        match await runtime.admit(attempt):
-            case Denied() as denied:
-                wait = BLOCKED if denied.retry_in is None else denied.retry_in
-                raise Snooze(wait, f"{denied.reason}: {denied.subject}", memory.to_header())
-            case Impossible() as never:
-                words = f"needs {never.requested:,} {never.dimension}, and {never.subject} allows {never.limit:,}"
-                return Ending.error(job, "request_too_large", words)
-            case Admitted() as admitted:
-                attempt.admitted(admitted)
+        attempt = await admission(runtime, job, memory, avoid)
+        if isinstance(attempt, Ending):
+            return attempt
         try:
             await runtime.depart(attempt)
             memory.calls += 1
@@ -128,17 +170,33 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
             )
             if isinstance(decision, retry.Fail):
                 return runtime.failed(attempt, error, decision, memory)
-            memory.cost += await runtime.settle_failure(attempt, error, decision)
+            memory.cost += await runtime.settle_failure(attempt, error)
             if isinstance(error, Throttled | AccountBlocked):
                 continue  # the admission knows now who may go where, and when
-            if decision.elsewhere:
+            if decision.elsewhere and error.code != "time_limit":
                 avoid.add(attempt.way.target)
                 continue
             avoid.clear()
-            if decision.seconds > MAX_WAIT:
+            if decision.seconds > MAX_WAIT or error.code == "time_limit":
                 raise Snooze(
                     decision.seconds, f"attempt {memory.attempts} failed: {error}", memory.to_header()
                 ) from None
             await asyncio.sleep(decision.seconds)
         else:
             return runtime.answered(attempt, answer, memory)
+
+
+def ended(job: Job, memory: Memory, code: str, message: str) -> Ending:
+    """The job's end without an answer, with what it has cost so far."""
+    return Ending.error(job, code, message, cost=memory.cost, attempts=memory.attempts)
+
+
+@signals.task_revoked.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def end_revoked(sender: Any, request: Any, expired: bool = False, **_: Any) -> None:
+    """A job that was revoked, or whose message had expired, has ended: its batch does not wait for it."""
+    if sender.name != JOB:
+        return
+    queue = (request.delivery_info or {}).get("routing_key") or ""
+    job, _problem = jobs.received(request.args, request.kwargs, task_id=request.id, workflow=workflow_of(queue) or "")
+    code, words = ("expired", "its message had expired") if expired else ("revoked", "it was revoked")
+    open_store(current_settings()).finish_many([(job, Ending.error(job, code, words))])

@@ -7,94 +7,49 @@ round trips are pooled), a client a provider, and one renewer for all leases.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 import orjson
 import redis.asyncio
+from celery.exceptions import SoftTimeLimitExceeded
 
-from limits.admission import (
-    Admitted,
-    Ask,
-    Level,
-    Settlement,
-    Throttle,
-    admit,
-    release,
-    renew,
-    sent,
-    settle,
-    settlement_json,
-)
-from limits.admission import (
-    Answer as Admission,
-)
+from limits.admission import Admitted, Denied, Impossible, Settlement, admit, release, renew, sent, settle, sweep
+from limits.admission import Answer as Admission
 from limits.connection import AsyncServer
-from limits.counting import Estimate, Usage, admission, refused, settlement
 from limits.errors import ServerUnavailable
 from limits.keys import Keys
 from limits.provider import latch
-from tasks import job as jobs
-from tasks import retry, store
+from tasks import endings, pricing, retry, store, telemetry
+from tasks.attempt import MAX_WAIT, Attempt, plan
 from tasks.job import Job
 from tasks.memory import Memory
-from tasks.store import LEASE, Begun, Ending
-from workers import budgets, prices, tokens
+from tasks.store import Begun, Ending
+from workers import prices
 from workers.celery import current_settings
-from workers.providers import bodies, connect
+from workers.coroutine import at_loop_end
+from workers.prices import Rates
+from workers.providers import connect
 from workers.providers.answer import Answer, Provider
-from workers.providers.errors import AccountBlocked, ProviderError, Throttled, Unavailable
-from workers.providers.headers import RateLimits
+from workers.providers.errors import AccountBlocked, Interrupted, ProviderError
 from workers.ratios import Ratios
-from workers.routing import NoRoute, Routes, Way
+from workers.routing import NoPrice, Routes, Way
 from workers.server import server_url
-from workers.settings import Settings
+from workers.settings import Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two renewals of all leases, two exchanges of token ratios, and two looks at shared prices.
-RENEW_EVERY, SYNC_EVERY, PRICES_EVERY = LEASE / 3, 5.0, 60.0
+#: Seconds between two exchanges of token ratios, and two looks at shared prices.
+SYNC_EVERY, PRICES_EVERY = 5.0, 60.0
 
-#: The ceiling of an answer where neither job nor workflow says one. Where a budget applies it is sent with the
-#: job, so that what is held is a bound; else it only paces the quota.
-DEFAULT_OUTPUT = 4_096
+#: Seconds until the price table is asked again about a model that it did not know.
+ASK_AGAIN = 600.0
 
-#: How long the end of a job is tried to be recorded, in seconds: its answer is paid for, and is in no other place.
+#: How long the end of a call is tried to be recorded, in seconds: its answer is paid for, and is in no other place.
 FINISH = 3600.0
-
-#: The most that a reservation may lie ahead, in seconds: so long a job waits in its worker instead of its queue.
-MAX_WAIT = 5.0
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One attempt at a job: what is asked of the admission, and which way it was given."""
-
-    job: Job
-    body: dict[str, Any]
-    ways: list[Way]
-    estimates: dict[str, Estimate]
-    ask: Ask
-    way: Way
-    number: int
-    wait: float = 0.0
-    is_sent: bool = False
-    sent_at: float = field(default_factory=time.monotonic)
-
-    def admitted(self, admitted: Admitted) -> None:
-        """Note which way the admission has chosen."""
-        self.way = self.ways[admitted.candidate]
-        self.wait = admitted.wait
-        self.is_sent = admitted.sent
-
-    @property
-    def estimate(self) -> Estimate:
-        """The estimate of this attempt's target."""
-        return self.estimates[self.way.target]
 
 
 class Revoked(Exception):  # noqa: N818 - it is no error: the reservation is gone, and another is asked for
@@ -108,6 +63,7 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.lease = settings.visibility_timeout  # a job's lease ends when its message goes to another worker
         self.keys = Keys(settings.namespace)
         url = server_url(settings)
         self.server = AsyncServer(url)
@@ -118,6 +74,8 @@ class Runtime:
         self.providers: dict[str, Provider] = {}
         self.leases: dict[str, tuple[Job, str]] = {}
         self.reservations: set[str] = set()
+        self.priced = False
+        self.asked: dict[str, tuple[float, asyncio.Future[dict[str, Rates]]]] = {}
         self.background: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -128,10 +86,12 @@ class Runtime:
         if found is None:
             found = cls._of_loop[loop] = cls(current_settings())
             found.background = [
-                loop.create_task(found._every(RENEW_EVERY, found._renew)),
+                loop.create_task(found._every(found.lease / 3, found._renew)),
+                loop.create_task(found._every(found.lease / 6, found._sweep)),
                 loop.create_task(found._every(SYNC_EVERY, found._sync)),
                 loop.create_task(found._every(PRICES_EVERY, found._prices)),
             ]
+            at_loop_end(found.close)
         return found
 
     async def close(self) -> None:
@@ -149,7 +109,7 @@ class Runtime:
 
     async def begin(self, job: Job, memory: Memory) -> Begun:
         """Ask whether this delivery may run the job."""
-        return await self.server.run(store.begin(self.keys, job, memory.owner))
+        return await self.server.run(store.begin(self.keys, job, memory.owner, self.lease))
 
     @asynccontextmanager
     async def leased(self, job: Job, memory: Memory) -> AsyncIterator[None]:
@@ -165,51 +125,50 @@ class Runtime:
         finally:
             self.leases.pop(job.id, None)
 
-    def prepare(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
-        """What to ask of the admission for the next attempt; NoRoute where nothing can take the job."""
-        url, body = job.line.url, job.line.body
-        every = self.routes.ways(job.line.model, url)
-        ways = self.routes.order(every, avoid=avoid) or self.routes.order(every)
-        workflow = self.settings.workflow(job.workflow)
-        over = budgets.windows(self.settings, job.workflow, job.batch, time.time())
-        output = workflow.default_max_tokens or DEFAULT_OUTPUT
-        if (over or workflow.default_max_tokens) and bodies.output_ceiling(url, body) is None:
-            body = bodies.with_output_ceiling(url, body, output, model=ways[0].model)
-        estimates = {}
-        for way in ways:
-            if way.target not in estimates:
-                estimates[way.target] = tokens.estimate(
-                    url,
-                    body,
-                    model=way.target,
-                    output_default=output,
-                    ratios=self.ratios,
-                    window=(way.rates and way.rates.window) or tokens.WINDOW,
-                )
-            if over and way.rates is None:
-                raise NoRoute(
-                    f"{way.target} has no price, and a budget applies: set input_usd_per_mtok and output_usd_per_mtok"
-                )
-        ask = Ask(
-            id=uuid4().hex,
-            owner=self.owner,
-            candidates=tuple(way.candidate(estimates[way.target]) for way in ways),
-            budgets=over,
-            max_wait=MAX_WAIT,
-            lease=LEASE,
-            row=orjson.dumps([job.workflow, job.batch or ""]).decode(),
-            retry=memory.attempts > 0,
-            urgent=workflow.priority == "urgent",
-            send_at_once=True,
+    async def prepare(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
+        """What to ask of the admission for the next attempt; NoRoute where nothing can take the job.
+
+        TooDear where it could cost more than is left in the purse of its agent.
+        """
+        if not self.priced:
+            await self._prices()
+        try:
+            return self._plan(job, memory, avoid)
+        except NoPrice as missing:
+            await self._look_up(missing.target)
+            return self._plan(job, memory, avoid)
+
+    def _plan(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
+        attempt = plan(
+            self.routes, self.ratios, job, memory, owner=self.owner, avoid=avoid, now=time.time(), lease=self.lease
         )
-        return Attempt(job, body, ways, estimates, ask, ways[0], memory.attempts + 1)
+        if job.purse is not None:
+            job.purse.hold(job.call, memory.cost + max(each.amount for each in attempt.ask.candidates))
+        return attempt
 
     async def admit(self, attempt: Attempt) -> Admission:
-        """Ask for a reservation."""
-        answer = await self.server.run(admit(self.keys, attempt.ask))
+        """Ask for a reservation; where it is given, the attempt knows its way."""
+        try:
+            answer = await self.server.run(admit(self.keys, attempt.ask))
+        except BaseException:
+            # Whether it was given is not known; left alone it would count as a call that was sent.
+            await self.release(attempt)
+            raise
         if isinstance(answer, Admitted):
+            attempt.admitted(answer)
             self.reservations.add(attempt.ask.id)
+        telemetry.admitted(attempt, answer)
         return answer
+
+    def not_admitted(self, job: Job, answer: Denied | Impossible) -> retry.Wait | retry.FallBack | retry.Fail:
+        """What a job does that was not admitted."""
+        workflow = self.settings.workflow(job.workflow)
+        return retry.not_admitted(
+            answer,
+            when_exhausted=workflow.when_exhausted,
+            cheaper=workflow.cheaper_than(job.line.model),
+            time_left=job.deadline - time.time() if job.deadline else None,
+        )
 
     async def depart(self, attempt: Attempt) -> None:
         """Wait until the call may go out; Revoked where its reservation was taken back meanwhile."""
@@ -233,36 +192,62 @@ class Runtime:
         await asyncio.gather(self.server.run(release(self.keys, attempt.ask.id, self.owner)), return_exceptions=True)
 
     async def call(self, attempt: Attempt) -> Answer:
-        """Make the call."""
+        """Make the call. Broken off, its money is presumed spent: a provider bills a client that hung up."""
         way = attempt.way
-        settings = self.settings.providers[way.provider]
+        try:
+            key = self.key(way)
+        except SettingsError:
+            await self.release(attempt)
+            raise
         attempt.sent_at = time.monotonic()
-        return await self.provider(way.provider).call(
-            attempt.job.line.url,
-            attempt.body,
-            model=way.model,
-            key=settings.keys()[way.key] if settings.key_count else "",
-        )
+        try:
+            answer = await self.provider(way.provider).call(
+                attempt.job.line.url, attempt.body, model=way.model, key=key
+            )
+        except ProviderError as error:
+            telemetry.called(attempt, error)
+            raise
+        except SoftTimeLimitExceeded as exc:
+            words = f"no answer within the task's soft limit ({exc})"
+            interrupted = Interrupted(words, code="time_limit", billed=True)
+            telemetry.called(attempt, interrupted)
+            raise interrupted from None
+        except BaseException:
+            closing = endings.of_failure(attempt, Interrupted(code="cut_off", billed=True))
+            # Left alone, the reservation ends with its lease, and its money is presumed then.
+            await asyncio.gather(self._settle(attempt, closing), return_exceptions=True)
+            raise
+        telemetry.called(attempt, answer)
+        return answer
 
-    async def settle_failure(self, attempt: Attempt, error: ProviderError, decision: retry.Decision) -> int:
+    async def settle_failure(self, attempt: Attempt, error: ProviderError) -> int:
         """Close the reservation of a call that brought no answer, and tell everyone what it showed.
 
         Returns what it may have cost, in n$.
         """
-        self.reservations.discard(attempt.ask.id)
-        closing = failure_settlement(attempt, error, None if isinstance(decision, retry.Fail) else decision.seconds)
-        await self.server.run(settle(self.keys, attempt.ask.id, self.owner, closing))
+        closing = endings.of_failure(attempt, error)
         if isinstance(error, AccountBlocked):
-            words = f"{error.code}: {error.advice}"
-            if await self.server.run(latch(self.keys, attempt.way.account, words)):
-                log.error("account %s is blocked until someone clears it: %s", attempt.way.account, words)
+            # In one write with the settlement: whoever is admitted after it finds the latch.
+            await asyncio.gather(self._latch(attempt.way.account, error), self._settle(attempt, closing))
+        else:
+            await self._settle(attempt, closing)
         return closing.amount
+
+    async def _settle(self, attempt: Attempt, closing: Settlement) -> None:
+        self.reservations.discard(attempt.ask.id)
+        await self.server.run(settle(self.keys, attempt.ask.id, self.owner, closing), FINISH)
+
+    async def _latch(self, account: str, error: AccountBlocked) -> None:
+        words = f"{error.code}: {error.advice}"
+        if await self.server.run(latch(self.keys, account, words), FINISH):
+            log.error("account %s is blocked until someone clears it: %s", account, words)
 
     async def finish(self, job: Job, ending: Ending, memory: Memory) -> dict[str, Any] | None:
         """Record how the job ended; its result line where the job has no batch to write it."""
         await self.server.run(
             store.finish(self.keys, job, ending, calls=memory.calls, throttles=memory.throttles), FINISH
         )
+        telemetry.ended(ending)
         if job.batch is not None:
             return None
         line: dict[str, Any] = orjson.loads(ending.line)
@@ -278,6 +263,11 @@ class Runtime:
         """Whether a target is left that has not failed in this delivery."""
         tried = {*avoid, attempt.way.target}
         return any(way.target not in tried for way in self.routes.ways(attempt.job.line.model, attempt.job.line.url))
+
+    def key(self, way: Way) -> str:
+        """The API key of a way, '' where the provider asks for none; SettingsError where it is not there."""
+        settings = self.settings.providers[way.provider]
+        return settings.keys()[way.key] if settings.key_count else ""
 
     def provider(self, name: str) -> Provider:
         """The provider's client, opened at its first call."""
@@ -298,68 +288,15 @@ class Runtime:
 
     def answered(self, attempt: Attempt, answer: Answer, memory: Memory) -> Ending:
         """The job's end with an answer."""
-        way, estimate = attempt.way, attempt.estimate
-        usage = answer.usage or Usage(estimate.input, output=estimate.output or 0)
-        if answer.usage is not None:
-            self.ratios.observe(way.target, estimate, answer.usage)
-        amount = _amount(way, estimate, answer.usage)
-        costs = settlement(way.profile, estimate, usage) if answer.usage else admission(way.profile, estimate)
         self.reservations.discard(attempt.ask.id)
-        cost = memory.cost + amount
-        line = jobs.result_line(
-            attempt.job.result_id,
-            attempt.job.line.custom_id,
-            response={"status_code": answer.status, "request_id": answer.request_id, "body": answer.body},
-            error=None,
-            story={
-                "provider": way.provider,
-                "model": way.model,
-                "attempts": attempt.number,
-                "cost_usd": cost / budgets.NANO,
-                "seconds": round(answer.seconds, 3),
-            },
-        )
-        closing = Settlement(
-            amount=amount,
-            costs=tuple(charge.costs for charge in way.charges(costs)),
-            columns={"calls": 1, "input_tokens": usage.input, "output_tokens": usage.output},
-            levels=levels(way, answer.limits),
-        )
-        return Ending(
-            ok=True,
-            line=jobs.encode(line),
-            cost=cost,
-            input_tokens=usage.input,
-            output_tokens=usage.output,
-            settlement=settlement_json(attempt.ask.id, self.owner, closing),
-        )
+        if answer.usage is not None:
+            self.ratios.observe(attempt.way.target, attempt.estimate, answer.usage)
+        return endings.answered(attempt, answer, memory, self.owner)
 
     def failed(self, attempt: Attempt, error: ProviderError, fail: retry.Fail, memory: Memory) -> Ending:
         """The job's end with a failure."""
         self.reservations.discard(attempt.ask.id)
-        closing = failure_settlement(attempt, error, None)
-        cost = memory.cost + closing.amount
-        line = jobs.result_line(
-            attempt.job.result_id,
-            attempt.job.line.custom_id,
-            response=None
-            if error.status is None
-            else {"status_code": error.status, "request_id": error.request_id, "body": None},
-            error=jobs.error_object(fail.code, fail.message),
-            story={
-                "provider": attempt.way.provider,
-                "model": attempt.way.model,
-                "attempts": attempt.number,
-                "cost_usd": cost / budgets.NANO,
-                "seconds": round(time.monotonic() - attempt.sent_at, 3),
-            },
-        )
-        return Ending(
-            ok=False,
-            line=jobs.encode(line),
-            cost=cost,
-            settlement=settlement_json(attempt.ask.id, self.owner, closing),
-        )
+        return endings.failed(attempt, error, fail, memory, self.owner)
 
     # What goes on beside the jobs
 
@@ -378,11 +315,21 @@ class Runtime:
         """Renew the leases of all jobs in flight, and of what is reserved for them."""
         held = list(self.reservations)
         waits: list[Any] = [
-            self.server.run(store.renew(self.keys, job, owner)) for job, owner in list(self.leases.values())
+            self.server.run(store.renew(self.keys, job, owner, self.lease)) for job, owner in list(self.leases.values())
         ]
         if held:
-            waits.append(self.server.run(renew(self.keys, held, self.owner, LEASE)))
+            waits.append(self._renew_reservations(held))
         await asyncio.gather(*waits)
+
+    async def _renew_reservations(self, held: list[str]) -> None:
+        renewal = await self.server.run(renew(self.keys, held, self.owner, self.lease))
+        # Swept while the server or this process was away: the end of their calls corrects what was presumed.
+        self.reservations.difference_update(renewal.lost)
+
+    async def _sweep(self) -> None:
+        """End what workers have left behind that are gone. Admissions do so, too, while there are any."""
+        while (await self.server.run(sweep(self.keys))).more:
+            pass
 
     async def _sync(self) -> None:
         """Share what was learnt of the models' tokens."""
@@ -390,41 +337,17 @@ class Runtime:
 
     async def _prices(self) -> None:
         """Take over the prices that submits have shared."""
-        shared = await prices.fetch(self.client, self.keys.prices)
+        self._take_prices(await prices.fetch(self.client, self.keys.prices))
+
+    def _take_prices(self, shared: Mapping[str, Rates]) -> None:
+        self.priced = True
         if shared != self.routes.prices:
             self.routes = Routes(self.settings, shared)
 
-
-def failure_settlement(attempt: Attempt, error: ProviderError, pause: float | None) -> Settlement:
-    """How a reservation ends whose call brought no answer. `pause`: seconds, where a 429 told none itself."""
-    way, estimate = attempt.way, attempt.estimate
-    known = error.status is not None
-    costs = refused(way.profile, estimate) if known else admission(way.profile, estimate)
-    throttles: tuple[Throttle, ...] = ()
-    if isinstance(error, Throttled) or (isinstance(error, Unavailable) and error.retry_after):
-        wait = error.retry_after if error.retry_after is not None else pause
-        throttles = tuple(Throttle(bucket, wait) for bucket, _ in way.buckets[:1])
-    # A provider bills a client that hung up: what may have been billed is spent, at its upper bound.
-    amount = way.rates.ceiling(estimate) if error.billed and way.rates else 0
-    return Settlement(
-        amount=amount,
-        costs=tuple(charge.costs for charge in way.charges(costs)),
-        outcome={"failure": "failure", "success": "ok", "none": "neutral"}[error.circuit],  # type: ignore[arg-type]
-        failed=True,
-        columns={"calls": 1, "throttled": 1} if isinstance(error, Throttled) else {"calls": 1, "failed_calls": 1},
-        levels=levels(way, error.limits) if error.limits else {},
-        throttles=throttles,
-    )
-
-
-def levels(way: Way, told: RateLimits) -> dict[str, dict[str, Level]]:
-    """What headers told of the model's bucket, in the form that settling takes."""
-    found: dict[str, Level] = {str(name): Level(level.limit, level.remaining) for name, level in told.items()}
-    return {way.buckets[0][0]: found} if found else {}
-
-
-def _amount(way: Way, estimate: Estimate, usage: Usage | None) -> int:
-    """What an answer cost, in n$: the most it can have where the provider told no usage."""
-    if way.rates is None:
-        return 0
-    return way.rates.cost(usage, media=estimate.media) if usage is not None else way.rates.ceiling(estimate)
+    async def _look_up(self, target: str) -> None:
+        """Ask for the price of a target that no submit has shared; once for all jobs that miss it."""
+        asked = self.asked.get(target)
+        if asked is None or time.monotonic() - asked[0] > ASK_AGAIN:
+            finding = asyncio.ensure_future(pricing.ensure(self.settings, self.client, [target]))
+            asked = self.asked[target] = (time.monotonic(), finding)
+        self._take_prices(await asyncio.shield(asked[1]))

@@ -4,8 +4,9 @@ Each function describes one script or command; `Store` runs them for the command
 the workers runs the same calls on its event loop.
 """
 
+import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -16,7 +17,7 @@ from limits.connection import Server
 from limits.keys import Keys
 from limits.scripts import Call, load
 from tasks import job as jobs
-from tasks.batch import LIVE, Batch, from_hash, to_hash
+from tasks.batch import LIVE, NANO, Batch, from_hash, to_hash
 from tasks.job import Job
 from workers.queues import queue_name
 from workers.server import server_url
@@ -25,7 +26,7 @@ from workers.settings import Settings
 #: How long the record of a batch that has ended is kept, and a job's of its own, in seconds.
 KEEP_BATCH, KEEP_JOB = 30 * 86_400, 86_400
 
-#: A job is leased for this long, in seconds, and its lease renewed while it runs.
+#: A job is leased for this long, in seconds, where the configuration's `visibility_timeout` says nothing else.
 LEASE = 60.0
 
 _MICRO = 1_000_000
@@ -58,16 +59,22 @@ class Ending:
     settlement: bytes = b""
 
     @classmethod
-    def error(cls, job: Job, code: str, message: str, **story: Any) -> "Ending":
-        """An end without an answer."""
+    def error(cls, job: Job, code: str, message: str, *, cost: int = 0, attempts: int = 0) -> "Ending":
+        """An end without an answer. `cost`: what its attempts may have cost, in n$."""
         line = jobs.result_line(
             job.result_id,
             job.line.custom_id,
             response=None,
             error=jobs.error_object(code, message),
-            story={"provider": None, "model": None, "attempts": 0, "cost_usd": 0.0, "seconds": 0.0, **story},
+            story={
+                "provider": None,
+                "model": None,
+                "attempts": attempts,
+                "cost_usd": cost / NANO,
+                "seconds": 0.0,
+            },
         )
-        return cls(ok=False, line=jobs.encode(line))
+        return cls(ok=False, line=jobs.encode(line), cost=cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,30 +84,9 @@ class Finished:
     counts: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One write of the collector: up to and with stream entry `last`, which makes `entries` of them."""
-
-    last: str
-    entries: int
-
-    def __str__(self) -> str:
-        return f"{self.last}:{self.entries}"
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One result that waits to be written."""
-
-    number: int
-    round: int
-    ok: bool
-    line: bytes
-
-
-def begin(keys: Keys, job: Job, owner: str) -> Call[Begun]:
-    """Ask whether this delivery may run the job, and lease it."""
-    args: tuple[str | int, ...] = (owner, int(LEASE * _MICRO), "", KEEP_JOB)
+def begin(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[Begun]:
+    """Ask whether this delivery may run the job, and lease it for so many seconds."""
+    args: tuple[str | int, ...] = (owner, int(lease * _MICRO), "", KEEP_JOB)
     if job.batch is None:
         return Call(load("tasks/lua/begin.lua"), (keys.job(job.id),), args, _begun)
     return Call(load("tasks/lua/begin.lua"), _batch_keys(keys, job.batch)[:5], (*args, job.number, job.round), _begun)
@@ -131,9 +117,9 @@ def leave(keys: Keys, job: Job, owner: str) -> Call[None]:
     return _lease_call(keys, job, owner, "leave", 0)
 
 
-def renew(keys: Keys, job: Job, owner: str) -> Call[None]:
+def renew(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[None]:
     """Keep the lease of a job that is still running."""
-    return _lease_call(keys, job, owner, "renew", int(LEASE * _MICRO))
+    return _lease_call(keys, job, owner, "renew", int(lease * _MICRO))
 
 
 def _lease_call(keys: Keys, job: Job, owner: str, what: str, lease: int) -> Call[None]:
@@ -146,6 +132,11 @@ def _lease_call(keys: Keys, job: Job, owner: str, what: str, lease: int) -> Call
 
 def _nothing(reply: Any) -> None:
     del reply
+
+
+def _lifetime(deadline: float) -> int:
+    """Seconds that a batch's keys live, even if no worker ever comes to end it."""
+    return max(1, math.ceil(deadline - time.time())) + KEEP_BATCH
 
 
 def _batch_keys(keys: Keys, batch: str) -> tuple[str, ...]:
@@ -174,8 +165,28 @@ class Store:
     def batches(self, count: int = 100) -> list[Batch]:
         """The newest batches, newest first."""
         ids = cast("list[bytes]", self.client.zrange(self.keys.batches, 0, count - 1, desc=True))
-        found = [self.batch(name.decode()) for name in ids]
-        return [batch for batch in found if batch is not None]
+        pipeline: Any = self.client.pipeline(transaction=False)
+        for name in ids:
+            pipeline.hgetall(self.keys.batch(name.decode()))
+        return [batch for record in pipeline.execute() if (batch := from_hash(record)) is not None]
+
+    def every(self) -> Iterator[Batch]:
+        """All batches, in no order."""
+        for name, _ in self.client.zscan_iter(self.keys.batches):
+            if (batch := self.batch(name.decode())) is not None:
+                yield batch
+
+    def forget_missing(self) -> None:
+        """Take batches out of the list whose record's life has ended."""
+        for name, _ in list(self.client.zscan_iter(self.keys.batches)):
+            if not self.client.exists(self.keys.batch(name.decode())):
+                self.client.zrem(self.keys.batches, name)
+
+    def live(self) -> list[Batch]:
+        """The batches that are not over yet."""
+        ticks = cast("list[bytes]", self.client.zrange(self.keys.ticks, 0, -1))
+        ids = sorted({tick.decode().partition(":")[2] for tick in ticks})
+        return [batch for name in ids if (batch := self.batch(name)) is not None and not batch.over]
 
     def create(self, batch: Batch) -> tuple[Batch, bool]:
         """Make the batch unless it is there; the one that counts, and whether it is new."""
@@ -184,7 +195,7 @@ class Store:
             Call(
                 load("tasks/lua/create.lua"),
                 (self.keys.batch(batch.id), self.keys.batches, self.keys.queues, self.keys.ticks),
-                (batch.id, queue_name(batch.workflow), repr(batch.created), "", *record),
+                (batch.id, queue_name(batch.workflow), repr(batch.created), "", _lifetime(batch.deadline), *record),
                 bool,
             )
         )
@@ -195,50 +206,78 @@ class Store:
         if steps:
             self.server.run_many([finish(self.keys, job, ending) for job, ending in steps])
 
-    def advance(self, batch_id: str, expected: Iterable[str], status: str, *, keep: int = 0, **fields: Any) -> str:
+    def advance(
+        self, batch: Batch, expected: Iterable[str], status: str, *, keep: int = 0, any_round: bool = False, **more: Any
+    ) -> str:
         """Move a batch to another status if it is in an expected one; returns the status that counts now."""
-        pairs = [str(part) for item in fields.items() for part in item]
+        pairs = [str(part) for item in {"feed_trouble": "", "collect_trouble": "", **more}.items() for part in item]
+        round_ = "" if any_round else batch.round
         return self.server.run(
             Call(
                 load("tasks/lua/advance.lua"),
-                (self.keys.batch(batch_id), self.keys.ticks),
-                (batch_id, ",".join(expected), status, keep, "", "trouble", "", *pairs),
+                (self.keys.batch(batch.id), self.keys.ticks),
+                (batch.id, ",".join(expected), status, keep, "", round_, *pairs),
                 lambda reply: cast("bytes", reply).decode(),
             )
         )
 
-    def stop(self, batch_id: str, ending: Literal["cancelled", "expired"]) -> Batch | None:
-        """Run no more of its jobs; those in flight end by themselves."""
+    def stop(self, batch: Batch, ending: Literal["cancelled", "expired"]) -> Batch:
+        """Run no more of its jobs; those in flight end by themselves, and the others are closed from line 1 on."""
         status = "cancelling" if ending == "cancelled" else "expiring"
-        self.advance(batch_id, ["in_progress"], status, stopping=ending)
-        return self.batch(batch_id)
-
-    def finalize(self, batch_id: str) -> None:
-        """All its jobs have ended; its files are being finished."""
-        self.advance(batch_id, LIVE, "finalizing")
-
-    def end(self, batch: Batch) -> Batch:
-        """Give the batch its final status, and everything that belongs to it a lifetime."""
-        self.advance(batch.id, ["finalizing"], batch.stopping or "completed", keep=KEEP_BATCH, ended=repr(time.time()))
-        for key in _batch_keys(self.keys, batch.id)[1:3]:
-            self.client.expire(key, KEEP_BATCH)
-        self.client.delete(*_batch_keys(self.keys, batch.id)[3:])
+        self.advance(batch, ["in_progress"], status, any_round=True, stopping=ending, fed_offset=0, fed_line=0)
         return self.batch(batch.id) or batch
 
-    def trouble(self, batch_id: str, words: str) -> None:
-        """Note what keeps a batch from going on, for its status; '' when it goes on again."""
-        self.client.hset(self.keys.batch(batch_id), "trouble", words)
+    def end(self, batch: Batch, status: str, trouble: str = "") -> Batch:
+        """Give the batch its final status, and everything that belongs to it a lifetime."""
+        self.advance(batch, LIVE, status, keep=KEEP_BATCH, ended=repr(time.time()), feed_trouble=trouble)
+        batch = self.batch(batch.id) or batch
+        if batch.over:
+            for key in (self.keys.done(batch.id), self.keys.failed(batch.id)):
+                self.client.expire(key, KEEP_BATCH)
+            self.client.delete(*_batch_keys(self.keys, batch.id)[3:], self.keys.settled(batch.id))
+        return batch
+
+    def retry(self, batch: Batch, deadline: float) -> int | None:
+        """Start another round for what has failed: how many jobs, None where the batch has moved on meanwhile."""
+        now = repr(time.time())
+        extra = (self.keys.batches, self.keys.ticks, self.keys.queues, self.keys.settled(batch.id))
+        fields = ("began", now, "deadline", repr(deadline))
+        return self.server.run(
+            Call(
+                load("tasks/lua/retry.lua"),
+                (*_batch_keys(self.keys, batch.id), *extra),
+                (batch.id, batch.round, queue_name(batch.workflow), "", _lifetime(deadline), *fields),
+                lambda reply: None if reply < 0 else int(reply),
+            )
+        )
+
+    def forget(self, batch_id: str) -> None:
+        """Remove everything that is known of a batch."""
+        self.client.delete(*_batch_keys(self.keys, batch_id), self.keys.settled(batch_id))
+        for journal in self.client.scan_iter(self.keys.journals(batch_id), count=1_000):
+            self.client.unlink(journal)
+        self.client.zrem(self.keys.batches, batch_id)
+        self.client.zrem(self.keys.ticks, f"feed:{batch_id}", f"collect:{batch_id}")
+
+    def note(self, batch: Batch, **fields: Any) -> None:
+        """Note what the record of a live batch is to tell: such as what keeps it from going on."""
+        if self.client.exists(self.keys.batch(batch.id)):
+            self.client.hset(self.keys.batch(batch.id), mapping={name: str(value) for name, value in fields.items()})
 
     def fed(self, batch: Batch, offset: int, line: int, count: int) -> bool:
-        """Save that `count` more lines were handed out; False where another feeder has moved the batch on."""
+        """Save that `count` more lines were handed out; False where something else has moved the batch on."""
         return self.server.run(
             Call(
                 load("tasks/lua/fed.lua"),
                 (self.keys.batch(batch.id),),
-                (batch.fed_offset, offset, line, count),
+                (batch.fed_offset, batch.round, batch.stopping, offset, line, count),
                 bool,
             )
         )
+
+    def waiting(self, batch_id: str) -> int:
+        """Results that are not in a file yet."""
+        return int(self.client.xlen(self.keys.results(batch_id)))
 
     def leased(self, batch_id: str) -> set[int]:
         """The lines that are in flight."""
@@ -247,9 +286,9 @@ class Store:
         found = self.client.zrange(self.keys.job_leases(batch_id), now, "+inf", byscore=True)
         return {int(line) for line in cast("list[bytes]", found)}
 
-    def failed_lines(self, batch_id: str) -> "Bits":
-        """The lines that have failed."""
-        return Bits(cast("bytes", self.client.get(self.keys.failed(batch_id)) or b""))
+    def settled_lines(self, batch: Batch) -> "Bits":
+        """The lines that had succeeded before the present round."""
+        return Bits(cast("bytes", self.client.get(self.keys.settled(batch.id)) or b"") if batch.round else b"")
 
     def ended_lines(self, batch_id: str) -> "Bits":
         """The lines that have ended, either way."""
@@ -257,56 +296,11 @@ class Store:
         failed = cast("bytes", self.client.get(self.keys.failed(batch_id)) or b"")
         return Bits(done, failed)
 
-    def plan(self, batch: Batch, entries: int, size: int) -> Plan | None:
-        """The write that is to come next: the one that is planned, else a new one; None where nothing waits."""
-        if batch.plan:
-            last, _, count = batch.plan.partition(":")
-            return Plan(last, int(count))
-        found = self._entries(batch.id, batch.written_id, "+", entries)
-        total = taken = 0
-        for _, fields in found:
-            total += len(fields[b"d"])
-            if taken and total > size:
-                break
-            taken += 1
-        if not taken:
-            return None
-        proposed = Plan(found[taken - 1][0].decode(), taken)
-        counts = self.server.run(
-            Call(
-                load("tasks/lua/plan.lua"),
-                (self.keys.batch(batch.id),),
-                (batch.written_id, str(proposed)),
-                lambda reply: cast("bytes", reply).decode(),
-            )
-        )
-        last, _, count = counts.partition(":")
-        return Plan(last, int(count)) if counts else Plan("", 0)
-
-    def results(self, batch: Batch, plan: Plan) -> list[Result] | None:
-        """The results of a plan; None where somebody else has written them and they are gone."""
-        if not plan.entries:
-            return None
-        found = self._entries(batch.id, batch.written_id, plan.last, plan.entries)
-        if len(found) != plan.entries or found[-1][0].decode() != plan.last:
-            return None
-        return [Result(int(f[b"n"]), int(f[b"r"]), f[b"k"] == b"1", f[b"d"]) for _, f in found]
-
-    def commit(self, batch: Batch, plan: Plan, output: int, failures: int) -> Batch:
-        """The plan is written; move on. The batch as it is now, whoever has moved it."""
-        self.server.run(
-            Call(
-                load("tasks/lua/commit.lua"),
-                (self.keys.batch(batch.id), self.keys.results(batch.id)),
-                (batch.written_id, str(plan), plan.last, output, failures),
-                bool,
-            )
-        )
-        return self.batch(batch.id) or batch
-
-    def _entries(self, batch_id: str, after: str, last: str, count: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        reply = self.client.xrange(self.keys.results(batch_id), f"({after}", last, count=count)
-        return cast("list[tuple[bytes, dict[bytes, bytes]]]", reply)
+    def overdue(self, batch_id: str) -> float:
+        """For how many seconds a live batch's results should have been looked at."""
+        seconds, micros = self.client.time()
+        due = self.client.zscore(self.keys.ticks, f"collect:{batch_id}")
+        return 0.0 if due is None else max(0.0, seconds + (micros - due) / _MICRO)
 
     def take_ticks(self, lease: float, count: int) -> list[str]:
         """Take ticks that are due; each is this worker's for `lease` seconds."""

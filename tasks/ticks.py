@@ -8,17 +8,22 @@ pool nor a long queue can hold them up.
 
 import logging
 import threading
+import time
+from functools import partial
 from typing import Any
 
 import redis
 from celery import bootsteps
 
-from tasks.batch import ENDED
+from limits.errors import ServerUnavailable
+from tasks.batch import Batch
+from tasks.close import close
 from tasks.collect import collect
 from tasks.feed import feed, publish
 from tasks.files import StorageError
 from tasks.store import Store, open_store
 from workers.celery import app, current_settings
+from workers.queues import depths, queue_name
 
 log = logging.getLogger(__name__)
 
@@ -33,24 +38,44 @@ def run_tick(store: Store, tick: str) -> float | None:
     """Do one tick's work; returns in how many seconds it is due again, None when its batch needs it no more."""
     kind, _, batch_id = tick.partition(":")
     batch = store.batch(batch_id)
-    if batch is None or batch.status in ENDED:
+    if batch is None or batch.over:
         return None
     try:
         if kind == FEED:
-            feed(store, batch, publish)
+            batch = _fed(store, batch)
         elif kind == COLLECT:
             batch = collect(store, batch)
         else:
             log.error("tick %r is none of ours and is dropped", tick)
             return None
     except StorageError as exc:
-        if batch.trouble != str(exc):
+        if getattr(batch, f"{kind}_trouble") != str(exc):
             log.error("batch %s waits: %s", batch_id, exc)  # noqa: TRY400 - the words say it all
-            store.trouble(batch_id, str(exc))
+            store.note(batch, **{f"{kind}_trouble": str(exc)})
         return AFTER_TROUBLE
-    if batch.trouble:
-        store.trouble(batch_id, "")
-    return None if batch.status in ENDED else NEXT
+    if not batch.over and getattr(batch, f"{kind}_trouble"):
+        store.note(batch, **{f"{kind}_trouble": ""})
+    return None if batch.over else NEXT
+
+
+def _fed(store: Store, batch: Batch) -> Batch:
+    """Hand out more jobs, or end those that will not run any more."""
+    if batch.status == "in_progress" and batch.deadline and time.time() > batch.deadline:
+        batch = store.stop(batch, "expired")
+    if batch.stopping:
+        close(store, batch)
+        return store.batch(batch.id) or batch
+    if batch.status == "in_progress":
+        feed(store, batch, publish, partial(depth, store), 2 * current_settings().visibility_timeout)
+    return batch
+
+
+def depth(store: Store, workflow: str) -> int | None:
+    """The messages of a workflow, wherever they are; None where another broker holds them."""
+    if current_settings().broker_url is not None:
+        return None
+    queue = queue_name(workflow)
+    return depths(store.client, store.keys, [queue])[queue].total
 
 
 class Ticker(threading.Thread):
@@ -65,9 +90,9 @@ class Ticker(threading.Thread):
         """Look, work, and never die of one batch's trouble."""
         while not self.stopping.wait(LOOK_EVERY):
             try:
-                for tick in self.store.take_ticks(LEASE, count=1):
-                    self.tick(tick)
-            except redis.RedisError as exc:
+                while not self.stopping.is_set() and (taken := self.store.take_ticks(LEASE, count=1)):
+                    self.tick(taken[0])
+            except (ServerUnavailable, redis.RedisError) as exc:
                 log.warning("no ticks while the server is unreachable: %s", exc)
                 self.stopping.wait(1.0)
 
@@ -75,7 +100,7 @@ class Ticker(threading.Thread):
         """Run one tick and say when it is due again."""
         try:
             again = run_tick(self.store, tick)
-        except redis.RedisError:
+        except (ServerUnavailable, redis.RedisError):
             raise
         except Exception:
             log.exception("tick %s failed", tick)

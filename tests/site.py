@@ -9,6 +9,7 @@
 Processes are started with the interpreter that runs the tests and are ended by their id when the block ends.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ import redis
 
 from limits.keys import Keys
 from tests.simulator import Simulator
+from workers.server import EmbeddedServer
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "sk-test-aBcDeFgHiJkLmNoPqRsTuVwXyZ"
@@ -45,6 +47,11 @@ def job(number: int, *, model: str = "small", text: str = "", **body: Any) -> Li
 def jobs(count: int, **more: Any) -> list[Line]:
     """`count` different chat jobs."""
     return [job(number, **more) for number in range(1, count + 1)]
+
+
+def _end_with_tests() -> None:
+    """Ask Linux for SIGKILL when the tests die, however they do: nothing that they started is left behind."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 30.0, every: float = 0.05, what: str = "") -> Any:
@@ -130,8 +137,12 @@ class Site:
         }
         self.workers: list[Worker] = []
         self._files = 0
+        self._server: EmbeddedServer | None = None
 
     def __enter__(self) -> Self:
+        if "redis_url" not in self.file.read_text():
+            # Held by the test too, so that the server does not start and stop with each command.
+            self._server = EmbeddedServer(self.folder / ".overnight")
         return self
 
     def __exit__(
@@ -143,6 +154,8 @@ class Site:
                 worker.process.terminate()
         for worker in self.workers:
             worker.stop(10.0)
+        if self._server is not None:
+            self._server.leave()
 
     # Commands
 
@@ -173,6 +186,20 @@ class Site:
         done = subprocess.CompletedProcess(arguments, process.returncode, out, err)
         if status is not None:
             assert done.returncode == status, f"overnight {' '.join(arguments)}: {done.returncode}\n{out}{err}"
+        return done
+
+    def python(self, program: str, status: int = 0) -> "subprocess.CompletedProcess[str]":
+        """A Python program of a user's, with the site's configuration."""
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == status, f"{done.returncode}\n{done.stdout}{done.stderr}"
         return done
 
     def input(self, lines: Iterable[Line]) -> Path:
@@ -209,25 +236,37 @@ class Site:
     ) -> Worker:
         """`celery -A workers worker`, in a process group of its own."""
         number = len(self.workers) + 1
-        log = self.folder / f"worker-{number}.log"
-        with log.open("wb") as words:
+        worker = self._start(
+            f"worker-{number}.log",
+            *("celery", "-A", "workers", "worker", "-n", f"w{number}-{os.getpid()}@%h"),
+            *("--concurrency", str(concurrency), "--without-mingle", "--without-gossip", "-l", "INFO", *options),
+            environment=environment,
+        )
+        if ready:
+            wait_for(worker.ready, 30.0, what="worker")
+        return worker
+
+    def start_beat(self) -> Worker:
+        """`overnight beat`, in a process group of its own."""
+        beat = self._start(f"beat-{len(self.workers) + 1}.log", "tasks", "beat", "-l", "INFO")
+        wait_for(lambda: "beat: Starting" in beat.said(), 30.0, what="beat")
+        return beat
+
+    def _start(self, log: str, *command: str, environment: dict[str, str] | None = None) -> Worker:
+        path = self.folder / log
+        with path.open("wb") as words:
             process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "celery", "-A", "workers", "worker", "-n", f"w{number}-{os.getpid()}@%h"),
-                    *("--concurrency", str(concurrency), "--without-mingle", "--without-gossip", "-l", "INFO"),
-                    *options,
-                ],
+                [sys.executable, "-m", *command],
                 cwd=self.folder,
                 env={**self.environment, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=words,
                 stderr=words,
                 start_new_session=True,
+                preexec_fn=_end_with_tests,  # noqa: PLW1509 - one system call, and no Python lock
             )
-        worker = Worker(process, log)
+        worker = Worker(process, path)
         self.workers.append(worker)
-        if ready:
-            wait_for(worker.ready, 30.0, what="worker")
         return worker
 
     def start_workers(self, count: int, *options: str, **more: Any) -> list[Worker]:

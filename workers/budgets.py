@@ -13,6 +13,18 @@ NANO = 1_000_000_000
 _MICRO = 1_000_000
 
 
+def limits(settings: Settings, workflow: str) -> list[tuple[str, int]]:
+    """(subject, limit in n$) of each budget over a workflow's jobs, whatever its window."""
+    over = [("all", settings.budget_nano), (f"workflow/{workflow}", settings.workflow(workflow).budget_nano)]
+    return [(subject, limit) for subject, limit in over if limit is not None]
+
+
+def dollars(nano: int) -> str:
+    """Money as people read it: cents where they matter, more digits where they would vanish."""
+    usd = nano / NANO
+    return f"${usd:,.2f}" if usd >= 1 or not nano else f"${usd:.6f}".rstrip("0")
+
+
 def windows(settings: Settings, workflow: str, batch: str | None, now: float) -> tuple[BudgetWindow, ...]:
     """The budgets over this job: its workflow's, and the one over everything. `now` in seconds since the epoch."""
     found = []

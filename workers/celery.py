@@ -4,11 +4,18 @@ Its configuration is read when it is first needed, not when this module is impor
 can still say which `overnight.toml` counts.
 """
 
+from functools import partial
 from typing import Any
 
 from celery import Celery
 
-from workers import queues
+from limits.keys import Keys
+from workers import queues, rabbitmq, transport
+from workers.bridge import aside
+from workers.coroutine import CoroutineTask
+from workers.events import EventBatches
+from workers.heartbeat import Heartbeat
+from workers.pool import SoftShutdown
 from workers.server import server_url
 from workers.settings import Settings, load
 
@@ -30,11 +37,12 @@ def configuration() -> dict[str, Any]:
     """Celery's settings, each with its reason."""
     settings = current_settings()
     url = server_url(settings)
+    keys = Keys(settings.namespace)
     return {
         "broker_url": settings.broker_url or url,
         "result_backend": url,
         "broker_connection_retry_on_startup": True,
-        "imports": ("tasks.run_job", "tasks.ticks"),
+        "imports": ("tasks.run_job", "tasks.ticks", "tasks.listening", "tasks.agents.startup"),
         # A message is acknowledged when its job has ended, and goes back when its process was killed.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
@@ -42,23 +50,73 @@ def configuration() -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         # A connection that drops says nothing about the calls in flight: they go on, and are paid once.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # The transport counts what is in flight across connections; Celery's own correction would count it twice.
+        "worker_enable_prefetch_count_reduction": False,
         # Nothing that could execute code is read from a queue.
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
+        # A result that cannot be stored would be forgotten with its message: wait for the server.
+        "result_backend_transport_options": {
+            "retry_policy": {"max_retries": None, "interval_start": 0, "interval_step": 0.5, "interval_max": 5.0}
+        },
         # Answers that nobody fetched are private, and do not stay.
         "result_expires": 24 * 3600,
         "task_default_queue": queues.queue_name("default"),
         # A call is a wait of seconds: a process holds many of them.
-        "worker_pool": "threads",
+        "worker_pool": "workers.pool:TaskPool",
         "worker_concurrency": 100,
+        "worker_stop_grace_period": settings.stop_grace_period,
+        # Flower's "restart pool" does what it says.
+        "worker_pool_restarts": True,
+        # Sets aside what it cannot read, instead of printing or losing it.
+        "worker_consumer": "workers.consumer:Consumer",
         # Our own discovery adds the queues; a message to an unknown one still creates it.
         "task_create_missing_queues": True,
-        "broker_transport_options": {"visibility_timeout": 3600},
+        # Any number of beats; a killed leader is followed within half a minute (RedBeat's default is 25 minutes).
+        "beat_scheduler": "tasks.beat:NightScheduler",
+        "beat_max_loop_interval": 5,
+        "redbeat_lock_timeout": 25,
+        "redbeat_redis_url": url,
+        "redbeat_redis_options": {"socket_timeout": 5, "socket_connect_timeout": 5},
+        "redbeat_key_prefix": keys.redbeat,
+        "redbeat_lock_key": keys.redbeat + "lock",
+        **(rabbitmq.configuration() if rabbitmq.is_amqp(settings) else _redis(settings)),
     }
 
 
-app = Celery("overnight")
+def _redis(settings: Settings) -> dict[str, Any]:
+    """What workers/transport.py is told."""
+    return {
+        "broker_transport_options": {
+            # Two namespaces on one server keep what they have claimed apart.
+            "namespace": settings.namespace,
+            # Renewed every third of it for as long as a worker lives.
+            "visibility_timeout": settings.visibility_timeout,
+            # A command on a dead connection fails in time for the heartbeat to reach the server over another one.
+            "socket_connect_timeout": 5.0,
+            "socket_keepalive": True,
+        }
+    }
+
+
+class Application(Celery):  # type: ignore[misc]  # Celery has no types
+    """Celery, whose tasks neither publish nor store results on the event loop that other tasks run on."""
+
+    def send_task(self, *args: Any, **options: Any) -> Any:
+        """Publish a task; from within one on our pool, in a thread."""
+        return aside(super().send_task, *args, **options)
+
+    def _get_backend(self) -> Any:
+        backend = super()._get_backend()
+        for name in ("store_result", "mark_as_failure", "mark_as_revoked", "on_chord_part_return", "apply_chord"):
+            setattr(backend, name, partial(aside, getattr(backend, name)))
+        return backend
+
+
+transport.register()
+app = Application("overnight", task_cls=CoroutineTask)
 app.add_defaults(configuration)
-app.steps["consumer"].add(queues.FollowQueues)
+app.steps["consumer"].update((queues.FollowQueues, EventBatches, Heartbeat))
+app.steps["worker"].add(SoftShutdown)

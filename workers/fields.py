@@ -57,12 +57,9 @@ def _cron(value: str) -> str:
         raise ValueError(told)
     minute, hour, day, month, weekday = fields
     try:
-        parsed = crontab(minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
+        crontab(minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
     except (ParseException, ValueError) as exc:
-        raise ValueError(f"{told}: {exc}") from None
-    longest = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
-    if not any(min(parsed.day_of_month) <= longest.get(month, 31) for month in parsed.month_of_year):
-        raise ValueError("names a day that none of its months has, so it would never run")
+        raise ValueError(f"{told}: {str(exc).removeprefix('Invalid crontab: ').rstrip('.')}") from None
     return value
 
 

@@ -75,6 +75,8 @@ def problems(error: ValidationError, root: type[BaseModel], shown: str, text: st
     lines = _lines(text)
     found: dict[str, int] = {}
     for each in error.errors(include_url=False):
+        if each["type"] == "default_factory_not_called":
+            continue  # follows from another problem, which is told
         place = _place(each["loc"])
         words = _words(each["type"], each["msg"], each.get("ctx", {}), place, each["input"], root)
         line = _line(lines, place)

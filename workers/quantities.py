@@ -32,7 +32,7 @@ def number(value: Any, largest: float) -> float:
     """A number above 0."""
     if is_number(value) and 0 < value <= largest:
         return float(value)
-    raise ValueError(f"must be a number above 0, at most {largest:,g}")
+    raise ValueError(f"must be a number above 0, at most {largest:,.0f}")
 
 
 def seconds(value: Any, largest: float) -> float:
@@ -85,4 +85,5 @@ def _above(value: Any, largest: int) -> bool:
 
 
 def _days(largest: float) -> str:
-    return f"at most {largest / 86_400:g} days"
+    days = largest / 86_400
+    return f"at most {days:g} day{'s' if days != 1 else ''}"

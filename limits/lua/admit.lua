@@ -110,6 +110,9 @@ local function weigh(candidate)
       return nil, { reason = 'retry_budget', subject = candidate.circuit, back = now + earned }
     end
   end
+  -- Before the dimensions, where a denial takes a place among those that come back: who cannot pay needs none.
+  local broke, budget, turns = unpaid(candidate, now)
+  if broke and unpaid(candidate, now + ask.max_wait) then return nil, { reason = broke, subject = budget, back = turns } end
   local plan = { at = now, whys = {}, behind = {}, probe = is_probe }
   local binding, reason
   for i, charge in ipairs(candidate.charges) do
@@ -124,8 +127,8 @@ local function weigh(candidate)
   if plan.at - now > ask.max_wait then
     return nil, { reason = reason, subject = binding.bucket, back = plan.at, charge = binding, at = plan.at }
   end
-  local why, subject, back = unpaid(candidate, plan.at)
-  if why then return nil, { reason = why, subject = subject, back = back } end
+  broke, budget, turns = unpaid(candidate, plan.at)
+  if broke then return nil, { reason = broke, subject = budget, back = turns } end
   return plan
 end
 
@@ -175,7 +178,7 @@ local candidate = ask.candidates[chosen]
 local circuit = state(circuit_key(candidate.circuit), read_circuit)
 local reservation = { owner = ask.owner, state = 'held', at = plan.at, till = plan.at + ask.lease, sent = 0,
   candidate = chosen - 1, circuit = candidate.circuit, account = candidate.account, probe = plan.probe,
-  parts = {}, budgets = {}, amount = candidate.amount, row = ask.row }
+  parts = {}, budgets = {}, amount = candidate.amount, row = candidate.row }
 if ask.send_at_once and plan.at <= now then reservation.state, reservation.sent = 'sent', now end
 
 local held = reservation.state == 'held'

@@ -28,6 +28,14 @@ for i, blob in ipairs(read_buckets(reservation.parts)) do
   pause = math.max(pause, buckets[i].pause)
 end
 local at = math.max(reservation.at + moved, pause)
+for i, part in ipairs(reservation.parts) do
+  if (part.pace or 0) < buckets[i].pace then
+    -- Booked when calls left quicker than they may now.
+    at = math.max(at, next_slot(buckets[i], now))
+    part.pace = buckets[i].pace
+    save_bucket(part.bucket, buckets[i])
+  end
+end
 if at > now then
   local later = at - reservation.at
   if later > 0 then

@@ -1,4 +1,4 @@
-"""`overnight run`, `submit`, `status`, `wait`, `results`, `cancel`: a batch from its file to its results."""
+"""`overnight run`, `submit`, `estimate`, `status`, `wait`, `results`, `cancel`, `retry`, `clean`: a batch's life."""
 
 import time
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tasks import show
+from tasks import show, show_batches
 from tasks.console import (
     INTERRUPTED,
     BatchId,
@@ -21,13 +21,18 @@ from tasks.console import (
     print_json,
     submitted,
     told,
+    waits_for,
     watched,
 )
 from tasks.store import open_store
 
+Source = Annotated[str, typer.Argument(metavar="IN.jsonl", help="The jobs, in OpenAI's batch format: a file or URL.")]
+
+_DAY = 86_400.0
+
 
 def run(
-    source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="The jobs, in OpenAI's batch format.")],
+    source: Source,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the answers go.")],
     workflow: Workflow = "default",
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 2,
@@ -44,26 +49,28 @@ def run(
     from tasks import local  # noqa: PLC0415 - what only this command needs
 
     started = time.monotonic()
-    with told():
+    with told(), local.Interrupts() as interrupts:
         settings = configured(config, keys=True)
         errors = errors or output.with_name(f"{output.stem}.errors{output.suffix}")
         store = open_store(settings)
         batch, new = submitted(source, settings, store, workflow, new=False)
-        show.begun(batch, new)
+        show_batches.begun(batch, new)
         if not batch.over:
-            try:
-                with local.workers(settings, workers, concurrency) as group:
-                    batch = watched(store, batch.id, on_poll=group.check)
-            except KeyboardInterrupt:
-                show.interrupted(store.batch(batch.id) or batch)
-                raise typer.Exit(INTERRUPTED) from None
+            with local.workers(settings, workers, concurrency, interrupts.asked_again) as group:
+                batch = watched(settings, store, batch.id, on_poll=group.check, until=interrupts.asked)
+                if not batch.over:
+                    show_batches.stopping(len(store.leased(batch.id)))
+            batch = existing(store, batch.id)
+        if not batch.over:
+            show_batches.stopped(batch, interrupts.asked_again())
+            raise typer.Exit(INTERRUPTED)
         fetch(batch, output, errors)
-        show.ended(batch, output, errors, seconds=time.monotonic() - started)
+        show_batches.ended(batch, output, errors, seconds=time.monotonic() - started)
     raise typer.Exit(outcome(batch))
 
 
 def submit(
-    source: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="The jobs, in OpenAI's batch format.")],
+    source: Source,
     workflow: Workflow = "default",
     wait_for: Annotated[bool, typer.Option("--wait", help="Wait until the batch has ended.")] = False,
     new: Annotated[bool, typer.Option("--new", help="A batch of its own, even if this file was one before.")] = False,
@@ -74,10 +81,24 @@ def submit(
         settings = configured(config)
         store = open_store(settings)
         batch, fresh = submitted(source, settings, store, workflow, new=new)
-        print(batch.id)  # noqa: T201 - the id alone, for a script to take
-        show.begun(batch, fresh)
+        print(batch.id, flush=True)  # noqa: T201 - the id alone, for a script to take
+        show_batches.begun(batch, fresh)
         if wait_for:
-            raise typer.Exit(outcome(watched(store, batch.id)))
+            raise typer.Exit(outcome(watched(settings, store, batch.id)))
+
+
+def estimate(source: Source, workflow: Workflow = "default", as_json: Json = False, config: Config = None) -> None:
+    """Say what a file would take: tokens, dollars, and when it would be done within the limits. Sends nothing."""
+    from tasks.budget_outlook import outlook  # noqa: PLC0415 - what only this command needs
+    from tasks.submit import tallied  # noqa: PLC0415
+
+    with told():
+        settings = configured(config)
+        store = open_store(settings)
+        _, tally = tallied(source, settings, store, workflow=workflow)
+        found = tally.forecast()
+        notes = outlook(settings, store, workflow, found)
+        print_json({**found.shown(), "notes": notes}) if as_json else show_batches.forecast(source, found, notes)
 
 
 def status(
@@ -85,28 +106,45 @@ def status(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """How far a batch has come; without a batch, how far each has."""
+    """How far a batch has come, and what it waits for; without a batch, how far each has."""
     with told():
-        store = open_store(configured(config))
+        settings = configured(config)
+        store = open_store(settings)
         if batch is None:
             found = store.batches()
-            print_json([one.shown() for one in found]) if as_json else show.table(found)
+            print_json([one.shown() for one in found]) if as_json else show_batches.table(found)
             return
         one = existing(store, batch)
-        print_json(one.shown()) if as_json else show.one(one)
+        waits = waits_for(settings, store, one)
+        in_flight = len(store.leased(one.id))
+        if as_json:
+            rate = None if one.over else one.rate(time.time())
+            left = one.left / rate if rate else None
+            print_json(
+                {
+                    **one.shown(),
+                    "in_flight": in_flight,
+                    "jobs_per_s": rate,
+                    "seconds_left": left,
+                    "waits_for": waits or None,
+                }
+            )
+        else:
+            show_batches.one(one, waits, in_flight)
 
 
 def wait(batch: BatchId, config: Config = None) -> None:
     """Wait until a batch has ended."""
     with told():
-        store = open_store(configured(config))
+        settings = configured(config)
+        store = open_store(settings)
         existing(store, batch)
-        raise typer.Exit(outcome(watched(store, batch)))
+        raise typer.Exit(outcome(watched(settings, store, batch)))
 
 
 def results(
     batch: BatchId,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the answers go.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the answers go; - for stdout.")],
     errors: Annotated[Path | None, typer.Option(help="Where the failures go.")] = None,
     config: Config = None,
 ) -> None:
@@ -114,7 +152,7 @@ def results(
     with told():
         found = existing(open_store(configured(config)), batch)
         if not found.over:
-            fail(f"{batch} is {found.status}: its results are there when it has ended (overnight wait {batch})")
+            fail(f"{batch} is {found.shown_status}: its results are there when it has ended (overnight wait {batch})")
         fetch(found, output, errors)
     raise typer.Exit(outcome(found))
 
@@ -126,5 +164,43 @@ def cancel(batch: BatchId, config: Config = None) -> None:
         found = existing(store, batch)
         if found.over:
             fail(f"{batch} has ended already: {found.status}")
-        store.stop(batch, "cancelled")
+        found = store.stop(found, "cancelled")
+        if found.stopping != "cancelled":
+            fail(f"{batch} is {found.shown_status}: it is about to end")
         show.say(f"{batch} is being cancelled; calls in flight finish. Watch it: overnight status {batch}")
+
+
+def retry(batch: BatchId, config: Config = None) -> None:
+    """Run again what has failed, was cancelled or has expired, as part of the same batch."""
+    with told():
+        settings = configured(config)
+        store = open_store(settings)
+        found = existing(store, batch)
+        if not found.over:
+            fail(f"{batch} is {found.shown_status}: what has failed can run again when it has ended")
+        count = store.retry(found, time.time() + settings.workflow(found.workflow).deadline)
+        if count is None:
+            fail(f"{batch} has moved on meanwhile: overnight status {batch}")
+        if not count:
+            show.say(f"{batch}: nothing has failed")
+            return
+        show_batches.retried(existing(store, batch), count)
+
+
+def clean(
+    older_than: Annotated[float, typer.Option(min=0, help="Days since a batch's end.")] = 30.0,
+    left_over: Annotated[
+        bool, typer.Option("--left-over", help="Also folders in the storage that no record here speaks of.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    config: Config = None,
+) -> None:
+    """Remove records and files of batches that ended long ago."""
+    from tasks.clean import clean as remove  # noqa: PLC0415 - what only this command needs
+
+    with told():
+        settings = configured(config)
+        found = remove(
+            settings, open_store(settings), older_than=older_than * _DAY, left_over=left_over, dry_run=dry_run
+        )
+        show_batches.cleaned(found, dry_run=dry_run, left_over=left_over)

@@ -1,18 +1,20 @@
 -- Move a batch from one status to the next.
 --
--- Guarantee: a status changes only from one that the caller expected; ticks are due at once where they are needed.
+-- Guarantee: a status changes only from one that the caller expected, and in the round that it knows; ticks are due
+-- at once where they are needed.
 -- KEYS  1 batch record (hash)  2 ticks (zset)
 -- ARGV  1 batch id  2 expected statuses, separated by commas  3 new status  4 lifetime (s), 0 for none
---       5 now (µs; '' = the server's)  6… further fields and values
+--       5 now (µs; '' = the server's)  6 round, '' for any  7… further fields and values
 -- Returns the status that counts now, '' where there is no batch.
-local status = redis.call('HGET', KEYS[1], 'status')
+local batch = redis.call('HMGET', KEYS[1], 'status', 'round')
+local status = batch[1]
 if not status then
   return ''
 end
-if not string.find(',' .. ARGV[2] .. ',', ',' .. status .. ',', 1, true) then
+if not string.find(',' .. ARGV[2] .. ',', ',' .. status .. ',', 1, true) or (ARGV[6] ~= '' and ARGV[6] ~= batch[2]) then
   return status
 end
-redis.call('HSET', KEYS[1], 'status', ARGV[3], unpack(ARGV, 6))
+redis.call('HSET', KEYS[1], 'status', ARGV[3], unpack(ARGV, 7))
 if ARGV[4] ~= '0' then
   redis.call('EXPIRE', KEYS[1], ARGV[4])
   redis.call('ZREM', KEYS[2], 'feed:' .. ARGV[1], 'collect:' .. ARGV[1])

@@ -49,4 +49,11 @@ if held > 0 and redis.call('HGET', KEYS[5], line) ~= owner then
 end
 redis.call('ZADD', KEYS[4], ends, line)
 redis.call('HSET', KEYS[5], line, owner)
+if redis.call('ZCARD', KEYS[4]) == 1 then
+  local life = redis.call('TTL', KEYS[1])
+  if life > 0 then
+    redis.call('EXPIRE', KEYS[4], life)
+    redis.call('EXPIRE', KEYS[5], life)
+  end
+end
 return { 'run', 0, '' }

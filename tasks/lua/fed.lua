@@ -1,12 +1,13 @@
--- Lines were handed out: save how far the input has been read.
+-- Lines were handed out, or closed: save how far the input has been read.
 --
--- Guarantee: the offset moves only from where the caller began.
+-- Guarantee: the place moves only from where the caller began, in the same round, running or stopping as it was.
 -- KEYS  1 batch record (hash)
--- ARGV  1 fed_offset before  2 fed_offset after  3 fed_line after  4 lines handed out
--- Returns 1 if it moved, 0 if another feeder had moved it.
-if redis.call('HGET', KEYS[1], 'fed_offset') ~= ARGV[1] then
+-- ARGV  1 fed_offset before  2 round  3 stopping  4 fed_offset after  5 fed_line after  6 lines handed out
+-- Returns 1 if it moved, 0 if something else had moved the batch.
+local batch = redis.call('HMGET', KEYS[1], 'fed_offset', 'round', 'stopping')
+if batch[1] ~= ARGV[1] or batch[2] ~= ARGV[2] or batch[3] ~= ARGV[3] then
   return 0
 end
-redis.call('HSET', KEYS[1], 'fed_offset', ARGV[2], 'fed_line', ARGV[3])
-redis.call('HINCRBY', KEYS[1], 'fed', ARGV[4])
+redis.call('HSET', KEYS[1], 'fed_offset', ARGV[4], 'fed_line', ARGV[5])
+redis.call('HINCRBY', KEYS[1], 'fed', ARGV[6])
 return 1

@@ -11,10 +11,9 @@
 -- Returns {1 if this result counts else 0, 1 if the settlement opened a circuit else 0}
 --@include limits/lua/lib/settle.lua
 local now = clock(ARGV[1])
-local opened = 0
+local opened, verdict = 0, ''
 if ARGV[2] ~= '' then
-  local _, circuit_opened = settle(now, cjson.decode(ARGV[2]))
-  opened = circuit_opened
+  verdict, opened = settle(now, cjson.decode(ARGV[2]))
 end
 
 if not KEYS[3] then
@@ -31,19 +30,30 @@ local record = redis.call('HMGET', KEYS[2], 'status', 'round')
 if not record[1] then
   return { 0, opened }
 end
--- What a second delivery has spent is spent, whether or not its result counts.
-redis.call('HINCRBY', KEYS[2], 'cost', ARGV[5])
-redis.call('HINCRBY', KEYS[2], 'input_tokens', ARGV[6])
-redis.call('HINCRBY', KEYS[2], 'output_tokens', ARGV[7])
-redis.call('HINCRBY', KEYS[2], 'calls', ARGV[8])
-redis.call('HINCRBY', KEYS[2], 'throttled', ARGV[9])
-if round < tonumber(record[2]) or redis.call('GETBIT', KEYS[3], line) == 1 or redis.call('GETBIT', KEYS[4], line) == 1 then
+local over = round < tonumber(record[2])
+  or redis.call('GETBIT', KEYS[3], line) == 1 or redis.call('GETBIT', KEYS[4], line) == 1
+-- What a second delivery has spent is spent, though its result does not count; the same finish again spends nothing.
+if not over or verdict == 'settled' or verdict == 'corrected' then
+  redis.call('HINCRBY', KEYS[2], 'cost', ARGV[5])
+  redis.call('HINCRBY', KEYS[2], 'input_tokens', ARGV[6])
+  redis.call('HINCRBY', KEYS[2], 'output_tokens', ARGV[7])
+  redis.call('HINCRBY', KEYS[2], 'calls', ARGV[8])
+  redis.call('HINCRBY', KEYS[2], 'throttled', ARGV[9])
+end
+if over then
   return { 0, opened }
 end
 local ok = ARGV[3] == '1'
 redis.call('SETBIT', ok and KEYS[3] or KEYS[4], line, 1)
-redis.call('HINCRBY', KEYS[2], ok and 'completed' or 'failed', 1)
-redis.call('XADD', KEYS[7], '*', 'n', line, 'r', ARGV[12], 'k', ARGV[3], 'd', ARGV[4])
+redis.call('XADD', KEYS[7], '*', 'k', ARGV[3], 'd', ARGV[4])
+-- What is made here for the first time lives as long as the record.
+if redis.call('HINCRBY', KEYS[2], ok and 'completed' or 'failed', 1) == 1 or redis.call('XLEN', KEYS[7]) == 1 then
+  local life = redis.call('TTL', KEYS[2])
+  if life > 0 then
+    redis.call('EXPIRE', ok and KEYS[3] or KEYS[4], life)
+    redis.call('EXPIRE', KEYS[7], life)
+  end
+end
 redis.call('ZREM', KEYS[5], line)
 redis.call('HDEL', KEYS[6], line)
 return { 1, opened }

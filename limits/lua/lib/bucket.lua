@@ -6,6 +6,7 @@
 --   last       latest time given to a call (us)        hint       when the next denied call is to come back (us)
 --   flight     reservations open                       gap, done  mean time between ends, and the last end (us)
 --   urgent     when urgent work last asked (us)        lane       when the urgent lane is free again (us)
+--   pace, slot, eased      see pace.lua
 --   dims       a table of the fields below for each dimension
 -- }
 
@@ -35,7 +36,7 @@ local HEADERS_FRESH = 300 * SECOND -- headers older than this say nothing about 
 
 local function read_bucket(blob)
   return unpacked(blob) or { pause = 0, throttled = 0, strikes = 0, shift = 0, last = 0, hint = 0, flight = 0,
-    gap = SECOND / 4, done = 0, urgent = 0, lane = 0, dims = {} }
+    gap = SECOND / 4, done = 0, urgent = 0, lane = 0, pace = 0, slot = 0, eased = 0, dims = {} }
 end
 
 local function save_bucket(id, bucket) save(bucket_key(id), bucket, BUCKET_LIFE) end
@@ -70,8 +71,9 @@ local function reserved(bucket, now) return bucket.urgent > 0 and now - bucket.u
 -- The earliest time at which a charge fits, what it waits for, and when it would fit behind all booked calls.
 -- Urgent work goes before all that have not left yet, while its lane is free. Changes nothing.
 local function earliest(bucket, charge, now, urgent)
-  local from = math.max(now, bucket.pause)
-  local behind, ahead, why = from, from, bucket.pause > now and 'pause' or ''
+  local from, why = math.max(now, bucket.pause), ''
+  if paced(bucket, charge.quota.limits) and bucket.slot > from then from, why = bucket.slot, 'pace' end
+  local behind, ahead = from, from
   local quota = charge.quota
   local part = (not urgent and reserved(bucket, now)) and 1 - quota.urgent_share or 1
   for name, limit in pairs(quota.limits) do
@@ -84,6 +86,7 @@ local function earliest(bucket, charge, now, urgent)
       ahead = math.max(ahead, math.ceil(fits - dim[BOOKED]))
     end
   end
+  if bucket.pause > now then why = 'pause' end
   return urgent and bucket.lane <= now and ahead or behind, why, behind
 end
 
@@ -154,6 +157,7 @@ local function take(bucket, charge, at, behind, why, held, now)
     if held then dim[BOOKED] = dim[BOOKED] + width end
     part.dims[name] = { cost, each, ends + dim[RETURNED], dim[ADMITTED], held and width or 0 }
   end
+  if paced(bucket, charge.quota.limits) then part.pace = bucket.pace; next_slot(bucket, at) end
   part.shift = bucket.shift
   bucket.last = math.max(bucket.last, at)
   bucket.flight = bucket.flight + 1
@@ -189,6 +193,7 @@ end
 -- enough to be admitted ahead; a slot cannot be had ahead.
 local function come_back(bucket, charge, at, why, ask, now)
   local step, early = 0, ask.max_wait / 2
+  if paced(bucket, charge.quota.limits) then step = bucket.pace end
   if why == 'concurrency' then
     step, early, at = bucket.gap, 0, now + bucket.gap
   end
@@ -307,5 +312,8 @@ local function throttle(bucket, told, sent, now)
       dim[TAT] = math.max(dim[TAT], math.max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])
     end
   end
-  if fresh then bucket.throttled = now end
+  if fresh then
+    bucket.throttled = now
+    if not bucket.dims.rpm then slow_down(bucket, now) end
+  end
 end

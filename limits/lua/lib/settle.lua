@@ -8,6 +8,7 @@
 -- Returns the verdict of limits.admission.Settled, and 1 if the settlement opened the circuit.
 
 --@include limits/lua/lib/prelude.lua
+--@include limits/lua/lib/pace.lua
 --@include limits/lua/lib/bucket.lua
 --@include limits/lua/lib/circuit.lua
 --@include limits/lua/lib/budget.lua
@@ -46,6 +47,7 @@ local function settle(now, report)
       throttle(bucket, told, sent, now)
     elseif report.outcome == 'ok' and sent > bucket.throttled then
       bucket.strikes = 0
+      speed_up(bucket, now)
     end
     save_bucket(part.bucket, bucket)
   end
@@ -60,7 +62,10 @@ local function settle(now, report)
   end
 
   local columns = report.columns
-  if report.amount > 0 then columns[report.failed and 'failed_cost' or 'cost'] = report.amount end
+  if report.amount > 0 then
+    columns[report.presumed and 'presumed_cost' or report.failed and 'failed_cost' or 'cost'] = report.amount
+    if report.presumed then columns.presumed = (columns.presumed or 0) + 1 end
+  end
   if in_time then
     move_money(reservation.budgets, -reservation.amount, report.amount)
   else

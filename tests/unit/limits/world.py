@@ -54,8 +54,8 @@ class World:
     def asking(self, name: str, quota: Quota | None = None, **options: Any) -> Ask:
         """An ask for one call of one request, on bucket "b" unless candidates are given."""
         costs = options.pop("costs", {"rpm": 1})
-        amount = options.pop("amount", 0)
-        candidate = Candidate("c", "a", (Charge("b", quota or Quota(), costs),), amount)
+        amount, row = options.pop("amount", 0), options.pop("row", "")
+        candidate = Candidate("c", "a", (Charge("b", quota or Quota(), costs),), amount, row)
         options.setdefault("candidates", (candidate,))
         return Ask(name, options.pop("owner", "o"), **options)
 

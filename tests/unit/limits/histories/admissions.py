@@ -70,6 +70,7 @@ class Fleet:
                     for bucket in (*ways[name], "workflow/w")
                 ),
                 amount,
+                "r",
             )
             for name in names
         )
@@ -102,7 +103,6 @@ def admissions(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
             max_wait=wait,
             lease=lease,
             urgent=urgent,
-            row="r",
             retry=pick.random() < 0.1,
             send_at_once=pick.random() < 0.5,
             circuit=settings,

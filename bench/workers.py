@@ -1,0 +1,279 @@
+"""What a job costs its worker: jobs a second and CPU a job, against a provider of 50 ms without quotas.
+
+Overnight with everything on (admission against quota and budget, the job's lease, events, results) beside stock
+Celery and a bare event loop; then 3,000 calls of 20 s at a time in one worker process. CPU is what /proc says of
+the client's processes, all of them; the provider's is not counted, Redis's is told apart.
+
+    python bench/workers.py [overnight] [gevent] [prefork] [bare] [in-flight] [--jobs N] [--report FILE]
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from limits.connection import Server  # noqa: E402 - the repository is not on the path of a script
+from tasks.store import Store  # noqa: E402
+from tests.simulator import Simulator  # noqa: E402
+from tests.site import Site, jobs, wait_for  # noqa: E402
+
+CONTENDERS = ROOT / "bench" / "contenders"
+PYTHON = Path(os.environ.get("CONTENDERS_PYTHON", ROOT / ".venv" / "contenders" / "bin" / "python"))
+
+LATENCY = 0.05
+WARM_UP = 300
+
+QUOTA = "rpm = 10_000_000\ntpm = 10_000_000_000\ninput_usd_per_mtok = 0.15\noutput_usd_per_mtok = 0.60"
+BUDGET = "[workflows.bench]\nbudget_usd = 1_000_000"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One run. CPU in ms a job: the client's processes, and Redis. Memory in MB, of the largest process."""
+
+    name: str
+    jobs: int
+    seconds: float
+    cpu: float
+    redis: float
+    memory: float
+
+    @property
+    def rate(self) -> float:
+        return self.jobs / self.seconds
+
+
+def processes(pid: int) -> list[psutil.Process]:
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def cpu_of(pids: list[int]) -> float:
+    """CPU seconds of these processes and their children."""
+    return sum(sum(p.cpu_times()[:2]) for pid in pids for p in processes(pid))
+
+
+def memory_of(pids: list[int]) -> float:
+    return max(p.memory_info().rss for pid in pids for p in processes(pid)) / 1e6
+
+
+def measured(
+    name: str, simulator: Simulator, pids: list[int], redis: int | None, count: int, work: Callable[[], object]
+) -> Figures:
+    """Have the work done, and say what it cost."""
+    simulator.clear()
+    servers = [redis] if redis else []
+    before, before_redis = cpu_of(pids), cpu_of(servers)
+    work()
+    after, after_redis = cpu_of(pids), cpu_of(servers)
+    entries = [entry for entry in simulator.journal() if entry["status"] == 200]
+    assert len(entries) == count, f"{name}: {len(entries)} answers instead of {count}"
+    seconds = max(e["at"] + e["seconds"] for e in entries) - min(e["at"] for e in entries)
+    cpu, redis_cpu = (after - before) / count * 1e3, (after_redis - before_redis) / count * 1e3
+    return Figures(name, count, seconds, cpu, redis_cpu, memory_of(pids))
+
+
+def done(site: Site, batch: str, count: int, seconds: float = 300.0) -> None:
+    store = Store(site.keys, Server(site.client()))
+    wait_for(lambda: (found := store.batch(batch)) and found.completed == count, seconds, every=0.1, what="the batch")
+
+
+@contextmanager
+def overnight(folder: Path, simulator: Simulator, concurrency: int) -> Iterator[tuple[Site, int]]:
+    """A site with one worker process, as `overnight run` starts it, with events on."""
+    with Site(folder, simulator, model=QUOTA, tables=BUDGET) as site:
+        worker = site.start_worker("-E", "-l", "WARNING", concurrency=concurrency, ready=False)
+        time.sleep(1.0)
+        batch = site.submit(jobs(WARM_UP), workflow="bench")
+        done(site, batch, WARM_UP)
+        yield site, worker.pid
+
+
+def run_overnight(folder: Path, simulator: Simulator, count: int) -> Figures:
+    with overnight(folder, simulator, 200) as (site, pid):
+
+        def work() -> None:
+            done(site, site.submit(jobs(count), workflow="bench"), count)
+
+        return measured("Overnight", simulator, [pid], site.redis_pid(), count, work)
+
+
+def stock(pool: str, concurrency: int) -> Callable[[Path, Simulator, int], Figures]:
+    """A run of stock Celery on one of its pools."""
+
+    def run(folder: Path, simulator: Simulator, count: int) -> Figures:
+        with Site(folder, simulator) as site:
+            site.run("check", status=None)  # starts the server
+            keeper = site.client()
+            keeper.ping()
+            environment = os.environ | {"BENCH_REDIS": site.redis_url(), "BENCH_PROVIDER": simulator.base_url}
+            worker = subprocess.Popen(
+                [
+                    *(str(PYTHON), "-m", "celery", "-A", "stock", "worker", "-P", pool, "-c", str(concurrency)),
+                    *("-E", "-l", "WARNING", "--without-mingle", "--without-gossip"),
+                ],
+                cwd=CONTENDERS,
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+            def publish(first: int, tasks: int) -> None:
+                command = [str(PYTHON), "publish.py", str(first), str(tasks)]
+                subprocess.run(command, cwd=CONTENDERS, env=environment, check=True)
+                wait_for(lambda: answered(simulator) >= tasks, 600, every=0.2, what=f"stock Celery, {pool}")
+                time.sleep(0.5)  # the last results are stored
+
+            try:
+                publish(10_000_000, WARM_UP)
+                return measured(
+                    f"Celery, {pool}, httpx.Client",
+                    simulator,
+                    [worker.pid],
+                    site.redis_pid(),
+                    count,
+                    lambda: publish(0, count),
+                )
+            finally:
+                worker.terminate()
+                worker.wait(60)
+
+    return run
+
+
+def answered(simulator: Simulator) -> int:
+    stats = simulator.stats()
+    return int(stats["requests"]) - int(stats["in_flight"])
+
+
+def run_bare(folder: Path, simulator: Simulator, count: int) -> Figures:
+    """A process that does nothing else, so all of its CPU counts, its start too: less what that takes without jobs."""
+    del folder
+
+    def run(calls: int) -> float:
+        before = os.times()
+        subprocess.run([sys.executable, str(CONTENDERS / "bare.py"), simulator.base_url, str(calls), "200"], check=True)
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    start = run(0)
+    simulator.clear()
+    cpu = run(count) - start
+    entries = simulator.journal()
+    seconds = max(e["at"] + e["seconds"] for e in entries) - min(e["at"] for e in entries)
+    return Figures("bare asyncio, aiohttp", count, seconds, cpu / count * 1e3, 0.0, 0.0)
+
+
+RUNS: dict[str, tuple[Callable[[Path, Simulator, int], Figures], float]] = {
+    "overnight": (run_overnight, 1.0),
+    "gevent": (stock("gevent", 200), 0.25),
+    "prefork": (stock("prefork", 16), 0.25),
+    "bare": (run_bare, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """Many calls at a time: the most at once, seconds from the first to the last answer, the worker's memory in MB."""
+
+    calls: int
+    seconds: float
+    most: int
+    memory: float
+
+
+def run_in_flight(folder: Path, calls: int = 3000, seconds: float = 20.0) -> InFlight:
+    with Simulator(latency=0.0) as simulator, overnight(folder, simulator, calls) as (site, pid):
+        simulator.configure(latency=seconds)
+        simulator.clear()
+        batch = site.submit(jobs(calls), workflow="bench")
+        peak, most = 0.0, 0
+        store = Store(site.keys, Server(site.client()))
+        while (found := store.batch(batch)) is None or found.completed < calls:
+            peak = max(peak, memory_of([pid]))
+            most = max(most, int(simulator.stats()["in_flight"]))
+            time.sleep(0.5)
+        entries = simulator.journal()
+        assert len(entries) == calls
+        took = max(e["at"] + e["seconds"] for e in entries) - min(e["at"] for e in entries)
+        return InFlight(calls, took, most, peak)
+
+
+def report(found: dict[str, list[Figures]], flight: InFlight | None) -> str:
+    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
+    lines = [
+        "# What a job costs its worker",
+        "",
+        f"`make bench-workers`, {machine}; provider, Redis and workers on one machine.",
+        f"A provider of {LATENCY * 1000:.0f} ms without quotas. One worker process with 200 places (prefork: 16).",
+        "CPU of all client processes, in ms a job; medians, the range of the runs in brackets.",
+        "",
+        "| | jobs/s | CPU a job | Redis a job | memory |",
+        "|---|---|---|---|---|",
+    ]
+    for runs in found.values():
+        cpus = sorted(run.cpu for run in runs)
+        redis = median(run.redis for run in runs)
+        memory = median(run.memory for run in runs)
+        lines.append(
+            f"| {runs[0].name} | {median(run.rate for run in runs):,.0f} | "
+            f"{median(cpus):.2f} ms ({cpus[0]:.2f} to {cpus[-1]:.2f}) | "
+            f"{f'{redis:.2f} ms' if redis else '-'} | {f'{memory:.0f} MB' if memory else '-'} |"
+        )
+    if flight is not None:
+        lines += [
+            "",
+            f"In flight: {flight.calls:,} calls of 20 s in one worker process, {flight.most:,} of them at once;",
+            f"all answered {flight.seconds:.1f} s after the first was sent; at most {flight.memory:.0f} MB.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="*", default=[*RUNS, "in-flight"])
+    parser.add_argument("--jobs", type=int, default=6000)
+    parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--report", type=Path)
+    arguments = parser.parse_args()
+    found: dict[str, list[Figures]] = {}
+    flight = None
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(arguments.times):
+            for name in arguments.runs:
+                if name not in RUNS:
+                    continue
+                run, share = RUNS[name]
+                with Simulator(latency=LATENCY) as simulator:
+                    figures = run(Path(folder) / f"{name}-{turn}", simulator, int(arguments.jobs * share))
+                found.setdefault(name, []).append(figures)
+                print(
+                    f"{figures.name}: {figures.rate:,.0f} jobs/s, {figures.cpu:.2f} ms, Redis {figures.redis:.2f} ms, "
+                    f"{figures.memory:.0f} MB",
+                    flush=True,
+                )
+        if "in-flight" in arguments.runs:
+            flight = run_in_flight(Path(folder) / "in-flight")
+            print(flight, flush=True)
+    text = report(found, flight)
+    print(text)
+    if arguments.report:
+        arguments.report.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

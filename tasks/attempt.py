@@ -1,0 +1,145 @@
+"""One attempt at a job: what is asked of the admission, and which way the admission has chosen.
+
+Nothing here talks to anybody: `plan` is a function of the job and of what is known of models, prices and the time.
+"""
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import uuid4
+
+import orjson
+
+from limits.admission import Admitted, Ask
+from limits.circuit import CircuitSettings
+from limits.counting import Estimate
+from tasks.job import Job, Line
+from tasks.memory import Memory
+from workers import budgets, tokens
+from workers.providers import bodies
+from workers.ratios import Ratios
+from workers.routing import NoPrice, Routes, Way
+from workers.settings import WorkflowSettings
+
+#: The ceiling of an answer where neither job nor workflow says one. Where a budget applies it is sent with the
+#: job, so that what is held is a bound; else it only paces the quota.
+DEFAULT_OUTPUT: Final = 4_096
+
+#: The most that a reservation may lie ahead, in seconds: so long a job waits in its worker instead of its queue.
+MAX_WAIT: Final = 5.0
+
+
+#: When a target's circuit opens and comes back, and how retries of its calls are rationed.
+CIRCUIT = CircuitSettings()
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt at a job: what is asked of the admission, and which way it was given.
+
+    `bodies` and `estimates` are by target: each model may name the ceiling of its answer differently.
+    """
+
+    job: Job
+    ways: list[Way]
+    bodies: dict[str, dict[str, Any]]
+    estimates: dict[str, Estimate]
+    ask: Ask
+    way: Way
+    number: int
+    wait: float = 0.0
+    is_sent: bool = False
+    sent_at: float = field(default_factory=time.monotonic)
+
+    def admitted(self, admitted: Admitted) -> None:
+        """Note which way the admission has chosen."""
+        self.way = self.ways[admitted.candidate]
+        self.wait = admitted.wait
+        self.is_sent = admitted.sent
+
+    @property
+    def estimate(self) -> Estimate:
+        """The estimate of this attempt's target."""
+        return self.estimates[self.way.target]
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What is sent to this attempt's target."""
+        return self.bodies[self.way.target]
+
+
+def assess(
+    line: Line, ways: Sequence[Way], workflow: WorkflowSettings, *, budgeted: bool, ratios: Ratios | None = None
+) -> tuple[dict[str, dict[str, Any]], dict[str, Estimate]]:
+    """What would be sent to each target, and how many tokens that has; by target.
+
+    Where a budget applies, an answer without a ceiling gets one: without it nothing could be held.
+    """
+    output = workflow.default_max_tokens or DEFAULT_OUTPUT
+    unbounded = bodies.output_ceiling(line.url, line.body) is None
+    sent: dict[str, dict[str, Any]] = {}
+    estimates: dict[str, Estimate] = {}
+    for way in ways:
+        if way.target in estimates:
+            continue
+        body = line.body
+        if unbounded and (budgeted or workflow.default_max_tokens):
+            body = bodies.with_output_ceiling(line.url, body, output, model=way.model)
+        sent[way.target] = body
+        estimates[way.target] = tokens.estimate(
+            line.url,
+            body,
+            model=way.target,
+            output_default=output,
+            ratios=ratios,
+            window=(way.rates and way.rates.window) or tokens.WINDOW,
+        )
+    return sent, estimates
+
+
+def row(workflow: str, batch: str | None, target: str) -> str:
+    """The ledger's row of such a call: what money is told by (tasks/costs.py reads it)."""
+    return orjson.dumps([workflow, batch or "", *target.split("/", 1)]).decode()
+
+
+def plan(
+    routes: Routes,
+    ratios: Ratios,
+    job: Job,
+    memory: Memory,
+    *,
+    owner: str,
+    avoid: Collection[str],
+    now: float,
+    lease: float,
+) -> Attempt:
+    """What to ask of the admission for the next attempt; NoRoute where nothing can take the job.
+
+    `avoid` holds the targets that have failed in this delivery; they are asked only where there is no other.
+    `now` in seconds since the epoch, `lease` in seconds.
+    """
+    every = routes.ways(job.line.model, job.line.url)
+    ways = routes.order(every, avoid=avoid) or routes.order(every)
+    workflow = routes.settings.workflow(job.workflow)
+    over = budgets.windows(routes.settings, job.workflow, job.batch, now)
+    budgeted = bool(over) or job.purse is not None
+    for way in ways:
+        if budgeted and way.rates is None:
+            raise NoPrice(way.target)
+    sent, estimates = assess(job.line, ways, workflow, budgeted=budgeted, ratios=ratios)
+    ask = Ask(
+        id=uuid4().hex,
+        owner=owner,
+        candidates=tuple(
+            way.candidate(estimates[way.target], row(job.workflow, job.batch, way.target)) for way in ways
+        ),
+        budgets=over,
+        max_wait=MAX_WAIT,
+        lease=lease,
+        retry=memory.attempts > 0,
+        urgent=workflow.priority == "urgent",
+        send_at_once=True,
+        circuit=CIRCUIT,
+    )
+    return Attempt(job, ways, sent, estimates, ask, ways[0], memory.attempts + 1)

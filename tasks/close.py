@@ -1,0 +1,58 @@
+"""Ends the jobs that a cancelled or expired batch no longer runs.
+
+Nothing more is handed out, and deliveries that come from the queue now are dropped. Jobs in flight end by
+themselves: their calls are being paid for. For every other line, the error line that says so is written here, as
+many at a time as the collector can take.
+"""
+
+from tasks import job as jobs
+from tasks.batch import Batch
+from tasks.collect import end
+from tasks.feed import MOST_WAITING, STEP, lines_from
+from tasks.files import Files, StorageError
+from tasks.store import Ending, Store
+
+#: The error that a line gets which its batch no longer runs: code and message.
+STOPPED = {
+    "cancelled": ("batch_cancelled", "the batch was cancelled before this job ran"),
+    "expired": ("batch_expired", "the batch's deadline passed before this job ran"),
+}
+
+
+def close(store: Store, batch: Batch) -> None:
+    """One tick: end the next lines that neither have ended nor are in flight."""
+    room = MOST_WAITING - store.waiting(batch.id)
+    leased = store.leased(batch.id)
+    if room <= 0 or batch.left <= len(leased):
+        return
+    code, message = STOPPED[batch.stopping]
+    ended = store.ended_lines(batch.id)
+    steps: list[tuple[jobs.Job, Ending]] = []
+    try:
+        for number, offset, text in lines_from(batch, batch.fed_offset, batch.fed_line):
+            if text and number not in leased and number not in ended:
+                line = jobs.Line(jobs.decode(text)["custom_id"], "", {})
+                job = jobs.Job(line, "", batch.workflow, batch.id, number, batch.round)
+                steps.append((job, Ending.error(job, code, message)))
+            if len(steps) == STEP:
+                store.finish_many(steps)
+                room -= STEP
+                steps = []
+                if not store.fed(batch, offset, number, 0) or room <= 0:
+                    return
+                batch = store.batch(batch.id) or batch
+    except StorageError as exc:
+        if not exc.missing or not Files(batch.storage, batch.id).exists(""):
+            raise
+        give_up(store, batch, f"{exc}: {batch.left:,} jobs have no line in the results")
+        return
+    store.finish_many(steps)
+    # From the beginning again, for what was in flight just now and may have been given up meanwhile.
+    store.fed(batch, 0, 0, 0)
+
+
+def give_up(store: Store, batch: Batch, words: str) -> None:
+    """End a stopped batch whose input is gone for good, once all that has come in is written."""
+    if store.leased(batch.id) or store.waiting(batch.id) or batch.plan:
+        return
+    end(store, batch, Files(batch.storage, batch.id), "failed", words)

@@ -1,0 +1,108 @@
+"""`overnight limits` and `overnight costs`: what holds jobs back now, and what they have cost."""
+
+import time
+from typing import Annotated, Literal
+
+import typer
+
+from limits.provider import clear_latch, set_circuit
+from tasks import costs as ledger
+from tasks import gauges, show, show_limits
+from tasks.console import Config, Json, configured, fail, print_json, told
+from tasks.store import Store, open_store
+from workers.settings import Settings
+
+#: Seconds between two looks of `--watch`.
+REFRESH = 1.0
+
+
+def limits(
+    clear: Annotated[
+        str | None, typer.Option(metavar="PROVIDER", help="Send to a provider again whose account was blocked.")
+    ] = None,
+    open_: Annotated[
+        str | None, typer.Option("--open", metavar="PROVIDER/MODEL", help="Send nothing there, whatever its health.")
+    ] = None,
+    close: Annotated[
+        str | None, typer.Option(metavar="PROVIDER/MODEL", help="Send there, however many calls fail.")
+    ] = None,
+    auto: Annotated[
+        str | None, typer.Option(metavar="PROVIDER/MODEL", help="Let the circuit decide by itself again.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every second, until Ctrl-C.")] = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Rates, levels, pauses, circuits, blocked accounts and budgets, as of now."""
+    with told():
+        settings = configured(config)
+        store = open_store(settings)
+        if clear is not None:
+            _clear(settings, store, clear)
+        by_hand: list[tuple[str | None, Literal["open", "closed", "auto"]]]
+        by_hand = [(open_, "open"), (close, "closed"), (auto, "auto")]
+        for target, state in by_hand:
+            if target is not None:
+                _hold(settings, store, target, state)
+        if any(each is not None for each in (clear, open_, close, auto)):
+            return
+        if as_json:
+            print_json(gauges.read(settings, store, time.time()).shown())
+        elif watch:
+            try:
+                show_limits.watch(lambda: gauges.read(settings, store, time.time()), lambda: time.sleep(REFRESH))
+            except KeyboardInterrupt:
+                return
+        else:
+            show_limits.gauges(gauges.read(settings, store, time.time()))
+
+
+def costs(
+    workflow: Annotated[str | None, typer.Option("--workflow", "-w", help="Only this workflow's.")] = None,
+    since: Annotated[
+        str, typer.Option(metavar="D", help='A day such as 2026-11-01, or how far back, such as "7d".')
+    ] = "30d",
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """What calls have cost: by workflow, model, provider and batch."""
+    with told():
+        settings = configured(config)
+        try:
+            begins = ledger.since(since, ledger.today())
+        except ValueError as exc:
+            fail(str(exc))
+        store = open_store(settings)
+        found = ledger.read(store.server, store.keys, begins, only=workflow)
+        if as_json:
+            print_json(found.shown())
+        else:
+            show_limits.spent(found, days=found.since != found.until)
+
+
+def _clear(settings: Settings, store: Store, provider: str) -> None:
+    if provider not in settings.providers:
+        fail(f'no provider "{provider}" is configured; there are: {", ".join(settings.providers) or "none"}')
+    cleared = [
+        account
+        for account in gauges.accounts_of(settings, provider)
+        if store.server.run(clear_latch(store.keys, account))
+    ]
+    if cleared:
+        show.say(f"cleared: {', '.join(cleared)}; waiting jobs ask again within a minute")
+    else:
+        show.say(f"{provider} was not blocked")
+
+
+def _hold(settings: Settings, store: Store, target: str, state: Literal["open", "closed", "auto"]) -> None:
+    provider, _, model = target.partition("/")
+    known = [f"{name}/{listed}" for name, listed in gauges.targets(settings)]
+    if provider not in settings.providers or not model:
+        fail(f'"{target}" is no PROVIDER/MODEL of the configuration; there are: {", ".join(known) or "none"}')
+    store.server.run(set_circuit(store.keys, target, state))
+    words = {
+        "open": f"{target} is held open: nothing is sent there. Back to automatic: overnight limits --auto {target}",
+        "closed": f"{target} is held closed: failures are ignored. Back to automatic: overnight limits --auto {target}",
+        "auto": f"{target} decides by itself again",
+    }
+    show.say(words[state])

@@ -1,0 +1,125 @@
+"""How an attempt's call ends: what it settles, and the result line where it ends its job.
+
+Pure functions of the attempt and of what came back. A settlement closes the attempt's reservation; an `Ending`
+holds one, so that the job's result and the money of its last call are recorded in one step.
+"""
+
+import time
+
+from limits.admission import Level, Settlement, Throttle, settlement_json
+from limits.counting import Usage, admission, refused, settlement
+from tasks import job as jobs
+from tasks import retry
+from tasks.attempt import Attempt
+from tasks.memory import Memory
+from tasks.store import Ending
+from workers import budgets
+from workers.providers.answer import Answer
+from workers.providers.errors import ProviderError, Throttled, Unavailable
+from workers.providers.headers import RateLimits
+from workers.routing import Way
+
+
+def used(attempt: Attempt, answer: Answer) -> Usage:
+    """The tokens of an answer: as it told them, else as they were expected."""
+    return answer.usage or Usage(attempt.estimate.input, output=attempt.estimate.output or 0)
+
+
+def of_answer(attempt: Attempt, answer: Answer) -> Settlement:
+    """How the reservation of an answered call ends."""
+    way, estimate, usage = attempt.way, attempt.estimate, used(attempt, answer)
+    costs = settlement(way.profile, estimate, usage) if answer.usage else admission(way.profile, estimate)
+    amount = _presumed(attempt)
+    if answer.usage is not None and way.rates is not None:
+        amount = way.rates.cost(answer.usage, media=estimate.media)
+    return Settlement(
+        amount=amount,
+        costs=tuple(charge.costs for charge in way.charges(costs)),
+        presumed=answer.usage is None,
+        columns={"calls": 1, "input_tokens": usage.input, "output_tokens": usage.output},
+        levels=levels(way, answer.limits),
+        circuit=attempt.ask.circuit,
+    )
+
+
+def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
+    """How a reservation ends whose call brought no answer."""
+    way, estimate = attempt.way, attempt.estimate
+    told = error.status is not None
+    costs = refused(way.profile, estimate) if told else admission(way.profile, estimate)
+    throttles: tuple[Throttle, ...] = ()
+    if isinstance(error, Throttled) or (isinstance(error, Unavailable) and error.retry_after):
+        # A plain zero is as good as no word: at once is when the refused call was sent.
+        throttles = tuple(Throttle(bucket, error.retry_after or None) for bucket, _ in way.buckets[:1])
+    return Settlement(
+        amount=_presumed(attempt) if error.billed else 0,
+        costs=tuple(charge.costs for charge in way.charges(costs)),
+        outcome={"failure": "failure", "success": "ok", "none": "neutral"}[error.circuit],  # type: ignore[arg-type]
+        failed=True,
+        presumed=error.billed,
+        columns={"calls": 1, "throttled": 1} if isinstance(error, Throttled) else {"calls": 1, "failed_calls": 1},
+        levels=levels(way, error.limits) if error.limits else {},
+        throttles=throttles,
+        circuit=attempt.ask.circuit,
+    )
+
+
+def _presumed(attempt: Attempt) -> int:
+    """What may have been billed, at its upper bound: a provider bills a client that hung up."""
+    return attempt.way.rates.ceiling(attempt.estimate) if attempt.way.rates else 0
+
+
+def levels(way: Way, told: RateLimits) -> dict[str, dict[str, Level]]:
+    """What headers told of the model's bucket, in the form that settling takes."""
+    found: dict[str, Level] = {str(name): Level(level.limit, level.remaining) for name, level in told.items()}
+    return {way.buckets[0][0]: found} if found else {}
+
+
+def answered(attempt: Attempt, answer: Answer, memory: Memory, owner: str) -> Ending:
+    """The job's end with an answer. `owner` of the reservation."""
+    usage = used(attempt, answer)
+    closing = of_answer(attempt, answer)
+    cost = memory.cost + closing.amount
+    line = jobs.result_line(
+        attempt.job.result_id,
+        attempt.job.line.custom_id,
+        response={"status_code": answer.status, "request_id": answer.request_id, "body": answer.body},
+        error=None,
+        story=_story(attempt, cost, answer.seconds),
+    )
+    return Ending(
+        ok=True,
+        line=jobs.encode(line),
+        cost=cost,
+        input_tokens=usage.input,
+        output_tokens=usage.output,
+        settlement=settlement_json(attempt.ask.id, owner, closing),
+    )
+
+
+def failed(attempt: Attempt, error: ProviderError, fail: retry.Fail, memory: Memory, owner: str) -> Ending:
+    """The job's end with a failure. `owner` of the reservation."""
+    closing = of_failure(attempt, error)
+    cost = memory.cost + closing.amount
+    response = None
+    if error.status is not None:
+        response = {"status_code": error.status, "request_id": error.request_id, "body": None}
+    line = jobs.result_line(
+        attempt.job.result_id,
+        attempt.job.line.custom_id,
+        response=response,
+        error=jobs.error_object(fail.code, fail.message),
+        story=_story(attempt, cost, time.monotonic() - attempt.sent_at),
+    )
+    settled = settlement_json(attempt.ask.id, owner, closing)
+    return Ending(ok=False, line=jobs.encode(line), cost=cost, settlement=settled)
+
+
+def _story(attempt: Attempt, cost: int, seconds: float) -> dict[str, object]:
+    return {
+        "provider": attempt.way.provider,
+        "model": attempt.way.model,
+        "attempts": attempt.number,
+        "cost_usd": cost / budgets.NANO,
+        "seconds": round(seconds, 3),
+    }

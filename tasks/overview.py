@@ -1,0 +1,107 @@
+"""What goes on right now, read in one place for all who show it: Flower's pages, the metrics, the command line.
+
+Nothing here changes anything, and a reading takes a handful of round trips whatever the size of a batch.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from limits.overview import BucketState, CircuitState
+from tasks import gauges
+from tasks.batch import Batch, from_hash
+from tasks.costs import Entry, entries
+from tasks.gauges import Gauges
+from tasks.store import Store
+from workers.queues import Depth, depths, queue_name, workflow_of
+from workers.settings import Settings
+
+#: Seconds of a day; the ledger counts its days from 1970-01-01, UTC.
+DAY = 86_400
+
+#: How many batches are shown that have ended.
+ENDED_SHOWN = 20
+
+_MICRO = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything as of `at`, seconds since the epoch. Queues are by workflow; `today` is today's ledger (UTC)."""
+
+    at: float
+    batches: tuple[Batch, ...]
+    queues: Mapping[str, Depth]
+    limits: Gauges
+    today: tuple[Entry, ...]
+
+    @property
+    def live(self) -> list[Batch]:
+        """The batches that are not over."""
+        return [batch for batch in self.batches if not batch.over]
+
+    def depth(self, workflow: str) -> Depth:
+        """A workflow's queue; an empty one where there is none."""
+        return self.queues.get(workflow, Depth(0, 0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A provider's model, with the state of its buckets (one a key) and its circuit."""
+
+    provider: str
+    model: str
+    buckets: tuple[BucketState, ...]
+    circuit: CircuitState | None
+
+    @property
+    def name(self) -> str:
+        """`provider/model`, as people name it."""
+        return f"{self.provider}/{self.model}"
+
+
+def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Overview:
+    """Read everything: all batches that are not over and the newest `ended` of the others."""
+    client, keys = store.client, store.keys
+    look: Any = client.pipeline(transaction=False)
+    look.zrange(keys.batches, 0, ended - 1, desc=True)
+    look.zrange(keys.ticks, 0, -1)
+    look.smembers(keys.queues)
+    newest, ticks, queues = look.execute()
+    live = {tick.decode().partition(":")[2] for tick in ticks}
+    ids = list(dict.fromkeys([*(name.decode() for name in newest), *sorted(live)]))
+    batches = read_batches(store, ids)
+    names = {name.decode() for name in queues} | {queue_name(batch.workflow) for batch in batches if not batch.over}
+    found = depths(client, keys, sorted(names))
+    limits = gauges.read(settings, store, time.time())
+    return Overview(
+        at=limits.now / _MICRO,
+        batches=tuple(sorted(batches, key=lambda batch: (batch.over, -batch.created))),
+        queues={workflow: depth for name, depth in found.items() if (workflow := workflow_of(name))},
+        limits=limits,
+        today=tuple(entries(store.server, keys, [limits.now // _MICRO // DAY])),
+    )
+
+
+def read_batches(store: Store, ids: Iterable[str]) -> list[Batch]:
+    """The records of these batches, in one round trip; those that are gone are left out."""
+    pipeline: Any = store.client.pipeline(transaction=False)
+    for batch_id in ids:
+        pipeline.hgetall(store.keys.batch(batch_id))
+    records = cast("list[dict[bytes, bytes]]", pipeline.execute())
+    return [batch for record in records if (batch := from_hash(record)) is not None]
+
+
+def targets(overview: Overview) -> list[Target]:
+    """The models of every provider with their buckets and circuits, in the order of the configuration."""
+    found: list[Target] = []
+    for circuit in overview.limits.circuits:
+        provider, _, model = circuit.circuit.partition("/")
+        buckets = tuple(
+            bucket
+            for bucket in overview.limits.buckets
+            if bucket.bucket.startswith(f"{provider}/") and bucket.bucket.partition("/")[2].partition("/")[2] == model
+        )
+        found.append(Target(provider, model, buckets, circuit))
+    return found

@@ -1,0 +1,56 @@
+"""Why a call was not let out, in words for people."""
+
+from limits.admission import Denied
+
+#: What the dimensions of a quota count.
+DIMENSIONS = {
+    "rpm": "requests a minute",
+    "tpm": "tokens a minute",
+    "itpm": "input tokens a minute",
+    "otpm": "output tokens a minute",
+    "rpd": "requests a day",
+    "tpd": "tokens a day",
+    "concurrency": "calls in flight",
+}
+
+
+def denial(denied: Denied) -> str:
+    """Why a call may not go out yet."""
+    place = subject(denied.subject)
+    match denied.reason:
+        case "pause":
+            return f"{place} has answered 429 and is left alone"
+        case "circuit":
+            return f"{place} is failing: its circuit is open"
+        case "latch":
+            return f"the account {place} is blocked until someone clears it"
+        case "retry_budget":
+            return f"too many retries at {place} already"
+        case "pace":
+            return f"the pace that {place} keeps up with, as its 429s have shown"
+        case "budget":
+            return f"{budget(denied.subject)} is spent"
+        case "budget_held":
+            return f"{budget(denied.subject)} is held by calls in flight"
+        case "held":
+            return "its reservation is another worker's"
+        case reason:
+            return f"{DIMENSIONS.get(reason, reason)} at {place}"
+
+
+def subject(name: str) -> str:
+    """A bucket, circuit or account as people name it: the number of the key only where it is not the first."""
+    provider, _, rest = name.partition("/")
+    key, _, model = rest.partition("/")
+    if not key.isdigit():
+        return name
+    place = f"{provider}/{model}" if model else provider
+    return place if key == "0" else f"{place} (key {int(key) + 1})"
+
+
+def budget(name: str) -> str:
+    """A budget as people name it."""
+    if name == "all":
+        return "the budget over everything"
+    kind, _, workflow = name.partition("/")
+    return f"the budget of {workflow}" if kind == "workflow" else f"the budget {name}"

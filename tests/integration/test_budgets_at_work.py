@@ -1,0 +1,234 @@
+"""Money and quotas on the way of a job: what is held, what is sent, and what follows when a budget is spent."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from limits.budget import BudgetWindow
+from limits.circuit import CircuitSettings
+from limits.overview import snapshot
+from tasks import attempt
+from tests.delivery import Desk
+from tests.simulator import Simulator
+from tests.site import job
+from workers import budgets
+
+MICRO = 1_000_000
+
+#: Prices of one dollar a million tokens either way: a token is 1,000 n$. A job of `site.job` has a prompt of some
+#: 30 bytes, so its ceiling is 354 tokens (16 more a message, 256 a prompt, and 50 of output), and it uses 35 or so.
+PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 1.0\n"
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with Simulator() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def clean(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulator.configure(failures=[], models={"*": {"output_usd_per_mtok": 1.0}}, answer_tokens=8, headers=True)
+    simulator.clear()
+    monkeypatch.setenv("ACME_KEY", "sk-test-aBcDeFgHiJkLmNoP")
+    monkeypatch.setenv("ACME_KEY_2", "sk-test-qRsTuVwXyZaBcDeF")
+
+
+def acme(simulator: Simulator, *, more: str = "", model: str = "", tables: str = "") -> str:
+    return (
+        f'[providers.acme]\napi = "openai"\nbase_url = "{simulator.base_url}"\napi_key = "env:ACME_KEY"\n{more}\n'
+        f"[providers.acme.models.small]\n{PRICES}{model}\n"
+        "[providers.acme.models.tiny]\ninput_usd_per_mtok = 0.01\noutput_usd_per_mtok = 0.01\n"
+        f"{tables}\n"
+    )
+
+
+def nightly(budget: float, **more: object) -> str:
+    rows = "".join(f"{name} = {value!r}\n" for name, value in more.items())
+    return f"[workflows.nightly]\nbudget_usd = {budget}\n{rows}".replace("'", '"')
+
+
+def test_a_job_without_a_ceiling_gets_one_where_a_budget_applies(
+    tmp_path: Path, valkey: str, simulator: Simulator
+) -> None:
+    line = job(1)
+    del line["body"]["max_tokens"]
+    with Desk(tmp_path, valkey, acme(simulator, tables=nightly(1.0, default_max_tokens=33))) as desk:
+        assert desk.deliver(line).answered
+        assert simulator.journal()[0]["body"]["max_tokens"] == 33
+        (budget,) = desk.snapshot().budgets
+        assert (budget.held, budget.spent) == (0, simulator.journal()[0]["cost_nusd"])
+        assert desk.deliver(line, workflow="free").answered
+        assert "max_tokens" not in simulator.journal()[1]["body"]
+
+
+def test_an_answer_larger_than_its_estimate_becomes_debt(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
+    simulator.configure(answer_tokens=3_000, headers=False)
+    line = job(1, max_tokens=5_000)
+    toml = acme(simulator, model="tpm = 6_000\nburst = 1\nheadroom = 1.0", more='counting = "plain"')
+    with Desk(tmp_path, valkey, toml) as desk:
+        assert desk.deliver(line).answered
+        (tpm,) = next(each for each in desk.snapshot().buckets if each.bucket == "acme/0/small").dimensions
+        # 1,024 were expected of the answer, and 3,000 came: the bucket holds a second of 100 tokens.
+        assert -3_000 < tpm.available < -1_500
+        late = desk.deliver(job(2))
+        assert late.snooze is not None
+        assert late.snooze.reason == "tokens a minute at acme/small"
+
+
+def test_an_answer_without_usage_costs_its_upper_bound(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
+    simulator.configure(failures=[{"mode": "no_usage"}])
+    with Desk(tmp_path, valkey, acme(simulator, tables=nightly(1.0))) as desk:
+        assert desk.deliver(job(1)).answered
+        spent = desk.spent()
+        assert spent.presumed == 1
+        assert spent.presumed_cost >= simulator.journal()[0]["cost_nusd"]
+        assert spent.cost == 0
+
+
+def test_a_spent_budget_is_waited_for(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
+    with Desk(tmp_path, valkey, acme(simulator, tables=nightly(0.00036))) as desk:
+        assert desk.deliver(job(1)).answered
+        waiting = desk.deliver(job(2))
+        assert waiting.snooze is not None
+        assert waiting.snooze.reason == "the budget of nightly is spent"
+        midnight = next(iter(desk.windows())).until / MICRO
+        assert 0 <= waiting.snooze.seconds - (midnight - desk.now()) < 31
+        assert waiting.memory.attempts == 0
+        # A deadline before that: it comes back when that has passed, and not in between.
+        soon = desk.deliver(job(3), deadline=desk.now() + 20)
+        assert soon.snooze is not None
+        assert soon.snooze.seconds == pytest.approx(21, abs=1)
+        assert len(simulator.journal()) == 1
+
+
+def test_a_spent_budget_fails_where_the_workflow_says_so(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
+    with Desk(tmp_path, valkey, acme(simulator, tables=nightly(0.00036, when_exhausted="fail"))) as desk:
+        assert desk.deliver(job(1)).answered
+        assert desk.deliver(job(2)).failure == "budget_exceeded"
+        assert len(simulator.journal()) == 1
+
+
+def test_a_spent_budget_falls_back_to_the_cheaper_model(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
+    toml = acme(simulator, tables=nightly(0.00036, when_exhausted="fallback", fallback="tiny"))
+    with Desk(tmp_path, valkey, toml) as desk:
+        assert desk.deliver(job(1)).answered
+        delivery = desk.deliver(job(2))
+        assert delivery.line is not None
+        assert delivery.line["overnight"]["model"] == "tiny"
+        assert delivery.line["custom_id"] == "job-2"
+        # What it cost was told at the cheaper price.
+        assert delivery.line["overnight"]["cost_usd"] < 0.00001
+        # A model that no budget could ever pay for falls back, too.
+        assert desk.deliver(job(3, max_tokens=1_000)).answered
+        assert [entry["model"] for entry in simulator.journal()] == ["small", "tiny", "tiny"]
+
+
+def test_a_fallback_that_cannot_be_paid_either_waits(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
+    toml = acme(simulator, tables=nightly(0.00036, when_exhausted="fallback", fallback="tiny"))
+    with Desk(tmp_path, valkey, toml.replace("0.01", "0.95")) as desk:
+        assert desk.deliver(job(1)).answered
+        waiting = desk.deliver(job(2))
+        assert waiting.snooze is not None
+        assert waiting.snooze.reason == "the budget of nightly is spent"
+
+
+def test_a_job_dearer_than_the_whole_budget_fails(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
+    with Desk(tmp_path, valkey, acme(simulator, tables=nightly(0.0001))) as desk:
+        assert desk.deliver(job(1)).failure == "budget_too_small"
+        assert simulator.journal() == []
+
+
+def test_a_model_without_a_price_fails_under_a_budget(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
+    with Desk(tmp_path, valkey, acme(simulator, tables=nightly(1.0)).replace(PRICES, "")) as desk:
+        failed = desk.deliver(job(1))
+        assert failed.failure == "no_price"
+        assert simulator.journal() == []
+
+
+def test_an_admission_that_lies_behind_midnight_is_paid_by_the_new_day(
+    tmp_path: Path, valkey: str, simulator: Simulator
+) -> None:
+    """The clock of the scripts stands still half a second before midnight; a request a second is allowed."""
+    toml = acme(simulator, model="rpm = 60\nburst = 1\nheadroom = 1.0", tables=nightly(0.0004))
+    with Desk(tmp_path, valkey, toml) as desk:
+        today = next(iter(desk.windows()))
+        midnight = today.until / MICRO
+        desk.set_clock(midnight - 0.5)
+
+        async def both() -> None:
+            first, second = (desk.loop.create_task(desk.delivery(job(number))) for number in (1, 2))
+            assert (await first).answered
+            desk.set_clock(midnight + 1)
+            assert (await second).answered
+
+        desk.wait(both())
+        one = simulator.journal()[0]["cost_nusd"]
+        tomorrow = budgets.window("workflow/nightly", today.limit, "day", "UTC", None, midnight + 1)
+        days = [BudgetWindow("workflow/nightly", today.limit, day) for day in (today.window, tomorrow.window)]
+        found = desk.run(snapshot(desk.keys, budgets=days)).budgets
+        assert [(each.spent, each.held) for each in found] == [(one, 0), (one, 0)]
+
+
+def test_several_keys_have_a_quota_each_and_a_blocked_one_leaves_the_other(
+    tmp_path: Path, valkey: str, simulator: Simulator
+) -> None:
+    toml = acme(simulator, model="rpm = 180\nburst = 0.34").replace(
+        'api_key = "env:ACME_KEY"', 'api_key = ["env:ACME_KEY", "env:ACME_KEY_2"]'
+    )
+    with Desk(tmp_path, valkey, toml) as desk:
+        # Three a second for each key: two leave at once, the third waits.
+        assert all(each.answered for each in desk.all(*(job(number) for number in range(1, 4))))
+        journal = simulator.journal()
+        assert {entry["key"] for entry in journal[:2]} == {0, 1}
+        assert journal[1]["at"] - journal[0]["at"] < 0.15 < journal[2]["at"] - journal[1]["at"]
+        simulator.configure(failures=[{"mode": "401", "key": 0}])
+        deliveries = desk.all(*(job(number) for number in range(4, 8)))
+        assert all(each.answered for each in deliveries)
+        assert all(each.memory.attempts == 0 for each in deliveries)
+        assert len(desk.snapshot().latches) == 1
+
+
+def test_an_accounts_quota_is_shared_by_its_models(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
+    with Desk(tmp_path, valkey, acme(simulator, more="rpm = 60\nburst = 1")) as desk:
+        assert desk.deliver(job(1)).answered
+        assert desk.deliver(job(2, model="tiny")).answered
+        first, second = simulator.journal()
+        assert second["at"] - first["at"] > 0.7
+
+
+def test_urgent_work_goes_before_what_waits(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
+    toml = acme(simulator, model="rpm = 120\nburst = 1", tables='[workflows.now]\npriority = "urgent"\n')
+    with Desk(tmp_path, valkey, toml) as desk:
+        simulator.configure(latency=0.01)
+
+        async def run() -> list[str]:
+            batch = [desk.loop.create_task(desk.delivery(job(number))) for number in range(1, 7)]
+            while len(simulator.journal()) < 2:  # noqa: ASYNC110 - what is waited for is in another process
+                await asyncio.sleep(0.02)
+            await desk.delivery(job(99), workflow="now")
+            order = [entry["job"] for entry in simulator.journal()]
+            for each in batch:
+                await each
+            return order
+
+        order = desk.wait(run())
+        assert "the number 99" in order[-1]
+        assert len(order) <= 4, f"it waited behind {len(order) - 1} of 6"
+
+
+def test_the_retry_budget_is_shared(
+    tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider that fails every call gets each job once, and of the second attempts only what is saved."""
+    few = CircuitSettings(volume=1_000, most_retries=3.0, retries_per_call=0.01, retries_per_second=0.01)
+    monkeypatch.setattr(attempt, "CIRCUIT", few)
+    monkeypatch.setattr("tasks.retry.BACKOFF", 0.01)
+    simulator.configure(failures=[{"mode": "500"}])
+    with Desk(tmp_path, valkey, acme(simulator)) as desk:
+        deliveries = desk.all(*(job(number) for number in range(1, 11)))
+        assert len(simulator.journal()) == 10 + 3
+        assert all(each.snooze is not None for each in deliveries)
+        assert {each.snooze.reason for each in deliveries if each.snooze} == {"too many retries at acme/small already"}

@@ -1,0 +1,218 @@
+"""What each refusal and each failure does to the job, the bucket, the circuit and the account: a table, on real parts.
+
+Every row is a job that meets one failure of a real HTTP provider, run by the worker's own code over a real server.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from limits.provider import clear_latch
+from tasks import attempt, retry
+from tests.delivery import Desk
+from tests.simulator import Simulator
+from tests.site import job
+
+PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\n"
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with Simulator() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "BACKOFF", 0.05)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setenv("ACME_KEY", "sk-test-aBcDeFgHiJkLmNoP")
+    simulator.configure(failures=[], models={"*": {}}, retry_after="seconds")
+    simulator.clear()
+    with Desk(tmp_path, valkey, provider(simulator)) as made:
+        yield made
+
+
+def provider(simulator: Simulator, name: str = "acme", timeout: float = 0.25) -> str:
+    return (
+        f'[providers.{name}]\napi = "openai"\nbase_url = "{simulator.base_url}"\napi_key = "env:ACME_KEY"\n'
+        f"timeout = {timeout}\n[providers.{name}.models.small]\n{PRICES}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A failure, and what must follow from it.
+
+    `job`: again (another attempt brought the answer), waits (snoozed), or the error code that it failed with.
+    `attempts` is what it spent; `pause` the seconds for which everybody's calls of the model stop; `circuit` (calls,
+    failures) that were counted for its first call; `latch` whether the account is blocked; `presumed` whether money
+    counts as spent though no bill was seen.
+    """
+
+    mode: str
+    job: str
+    attempts: int = 0
+    retry_after: str | None = None
+    pause: float = 0.0
+    circuit: tuple[int, int] = (0, 0)
+    latch: bool = False
+    presumed: bool = False
+
+    def __str__(self) -> str:
+        return self.mode + (f"+{self.retry_after}" if self.retry_after else "")
+
+
+TABLE = [
+    Row("429", "waits", retry_after="60", pause=60),
+    Row("429", "waits", retry_after="7200", pause=7200),
+    Row("insufficient_quota", "waits", latch=True),
+    Row("spend_cap", "waits", latch=True),
+    Row("401", "waits", latch=True),
+    Row("402", "waits", latch=True),
+    Row("403", "waits", latch=True),
+    Row("503", "again", attempts=1, circuit=(1, 1)),
+    Row("503", "waits", attempts=1, retry_after="30", pause=30, circuit=(1, 1)),
+    Row("529", "again", attempts=1, circuit=(1, 1)),
+    Row("529", "waits", attempts=1, retry_after="30", pause=30, circuit=(1, 1)),
+    Row("500", "again", attempts=1, circuit=(1, 1)),
+    Row("502", "again", attempts=1, circuit=(1, 1), presumed=True),
+    Row("504", "again", attempts=1, circuit=(1, 1), presumed=True),
+    Row("hang", "again", attempts=1, circuit=(1, 1), presumed=True),
+    Row("reset", "again", attempts=1, circuit=(1, 1), presumed=True),
+    Row("half", "again", attempts=1, circuit=(1, 1), presumed=True),
+    Row("garbage", "again", attempts=1, circuit=(1, 1), presumed=True),
+    Row("html", "again", attempts=1, circuit=(1, 1), presumed=True),
+    Row("empty", "again", attempts=1, circuit=(1, 1), presumed=True),
+    Row("error_in_200", "again", attempts=1, circuit=(1, 1), presumed=True),
+    Row("408", "again", attempts=1),
+    Row("409", "again", attempts=1),
+    Row("too_large", "rate_limit_exceeded", attempts=1, circuit=(1, 0)),
+    Row("400", "invalid_request_error", attempts=1, circuit=(1, 0)),
+    Row("404", "model_not_found", attempts=1, circuit=(1, 0)),
+    Row("422", "invalid_request_error", attempts=1, circuit=(1, 0)),
+]
+
+
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_a_failure_and_what_follows(desk: Desk, simulator: Simulator, row: Row) -> None:
+    simulator.configure(failures=[{"mode": row.mode, "times": 1, "retry_after": row.retry_after, "seconds": 2.0}])
+    began = desk.now()
+    delivery = desk.deliver(job(1))
+    after = desk.snapshot()
+
+    # The job.
+    if row.job == "again":
+        assert delivery.answered
+        assert delivery.line is not None
+        assert delivery.line["overnight"]["attempts"] == row.attempts + 1
+    elif row.job == "waits":
+        assert delivery.snooze is not None
+        assert delivery.snooze.seconds >= row.pause - 5, "a reservation may wait in its worker for 5 s"
+    else:
+        assert delivery.failure == row.job
+    assert delivery.memory.attempts == row.attempts
+    answers = 1 if row.job == "again" else 0
+    assert len(simulator.journal()) == 1 + answers
+
+    # The bucket.
+    (bucket,) = after.buckets
+    assert bucket.in_flight == 0
+    pause = bucket.paused_until / 1e6 - began if bucket.paused_until else 0.0
+    assert pause == pytest.approx(row.pause, abs=1.0)
+
+    # The circuit, which counted the answer of the second attempt, too.
+    (circuit,) = after.circuits
+    assert (circuit.calls, circuit.failures) == (row.circuit[0] + answers, row.circuit[1])
+
+    # The account.
+    assert bool(after.latches) == row.latch
+    if row.latch:
+        assert "overnight limits --clear acme" in after.latches["acme/0"]
+
+    # The money.
+    spent = desk.spent()
+    assert (spent.presumed, spent.presumed_cost > 0) == (int(row.presumed), row.presumed)
+    assert spent.failed_cost == 0
+    assert after.open_reservations == 0
+
+
+def test_nobody_calls_during_a_pause_and_nobody_pays_for_it(desk: Desk, simulator: Simulator) -> None:
+    simulator.configure(failures=[{"mode": "429", "times": 1, "retry_after": "60"}])
+    desk.deliver(job(1))
+    others = desk.all(*(job(number) for number in range(2, 6)))
+    assert all(
+        each.snooze is not None and each.snooze.reason == "acme/small has answered 429 and is left alone"
+        for each in others
+    )
+    assert all(each.memory.attempts == each.memory.throttles == 0 for each in others)
+    assert len(simulator.journal()) == 1
+
+
+def test_a_blocked_account_takes_no_call_until_it_is_cleared(desk: Desk, simulator: Simulator) -> None:
+    simulator.configure(failures=[{"mode": "401", "times": 1}])
+    desk.deliver(job(1))
+    waiting = desk.deliver(job(2))
+    assert waiting.snooze is not None
+    assert waiting.snooze.reason == "the account acme is blocked until someone clears it"
+    assert 25 < waiting.snooze.seconds < 65
+    assert len(simulator.journal()) == 1
+    assert desk.run(clear_latch(desk.keys, "acme/0"))
+    assert desk.deliver(job(2)).answered
+
+
+@pytest.mark.parametrize("form", ["seconds", "fraction", "date", "ms", "gemini", "text", "azure-text"])
+def test_every_form_of_retry_after(desk: Desk, simulator: Simulator, form: str) -> None:
+    simulator.configure(models={"*": {"rpm": 300, "burst_s": 0.1}}, retry_after=form, headers=False)
+    first, second = desk.deliver(job(1)), desk.deliver(job(2))
+    assert first.answered
+    assert second.answered
+    assert second.memory.throttles == 1
+    assert second.memory.attempts == 0, "waiting for capacity spends no attempt"
+    _, refused, again = simulator.journal()
+    waited = again["at"] - refused["at"]
+    # A date is told in whole seconds, and so is the clock beside it.
+    assert refused["retry_after"] <= waited < refused["retry_after"] + (1.5 if form == "date" else 0.5)
+    assert not again["early"]
+    (circuit,) = desk.snapshot().circuits
+    assert (circuit.calls, circuit.failures) == (2, 0)
+
+
+@pytest.mark.parametrize("told", [None, "0"])
+def test_a_429_that_tells_no_wait_pauses_longer_each_time(
+    desk: Desk, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, told: str | None
+) -> None:
+    monkeypatch.setattr(attempt, "MAX_WAIT", 1.5)
+    simulator.configure(failures=[{"mode": "429", "retry_after": told}])
+    delivery = desk.deliver(job(1))
+    first, second = simulator.journal()
+    assert second["at"] - first["at"] == pytest.approx(1.0, abs=0.4)
+    assert delivery.snooze is not None
+    assert delivery.snooze.reason == "acme/small has answered 429 and is left alone"
+    assert delivery.snooze.seconds > 1.0, "the second pause is 2 s, and comes back half of a longest wait earlier"
+
+
+def test_a_failed_attempt_goes_to_another_target_at_once(
+    tmp_path: Path, valkey: str, simulator: Simulator, desk: Desk
+) -> None:
+    del desk
+    toml = provider(simulator, "acme") + provider(simulator, "spare").replace("small", "tiny")
+    mix = (
+        '[models.mix]\ntargets = [{ provider = "acme", model = "small", weight = 1000 },'
+        ' { provider = "spare", model = "tiny", weight = 0.001 }]\n'
+    )
+    with Desk(tmp_path, valkey, toml + mix) as both:
+        simulator.configure(failures=[{"mode": "500", "model": "small"}])
+        began = time.monotonic()
+        delivery = both.deliver(job(1, model="mix"))
+        assert time.monotonic() - began < 1.0
+    assert delivery.line is not None
+    story: dict[str, Any] = delivery.line["overnight"]
+    assert (story["provider"], story["attempts"]) == ("spare", 2)

@@ -1,0 +1,141 @@
+"""`overnight limits` and `overnight costs`, over what real calls have left behind."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from tasks.cli import app
+from tests.delivery import Desk
+from tests.simulator import Simulator
+from tests.site import job
+
+TOML = """
+budget_usd = 5.0
+[providers.acme]
+api = "openai"
+base_url = "{url}"
+api_key = ["env:ACME_KEY", "env:ACME_KEY_2"]
+[providers.acme.models.small]
+rpm = 600
+tpm = 60_000
+concurrency = 50
+input_usd_per_mtok = 1.0
+output_usd_per_mtok = 2.0
+[workflows.nightly]
+budget_usd = 1.0
+timezone = "Europe/Berlin"
+"""
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with Simulator() as made:
+        yield made
+
+
+@pytest.fixture
+def desk(tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setenv("ACME_KEY", "sk-test-aBcDeFgHiJkLmNoP")
+    monkeypatch.setenv("ACME_KEY_2", "sk-test-qRsTuVwXyZaBcDeF")
+    simulator.configure(failures=[])
+    simulator.clear()
+    with Desk(tmp_path, valkey, TOML.format(url=simulator.base_url)) as made:
+        monkeypatch.setenv("OVERNIGHT_CONFIG", str(made.settings.file))
+        yield made
+
+
+def overnight(*arguments: str, status: int = 0) -> str:
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == status, done.output
+    return done.output
+
+
+def told(*arguments: str) -> Any:
+    return json.loads(overnight(*arguments, "--json"))
+
+
+def test_limits_shows_levels_and_budgets(desk: Desk, simulator: Simulator) -> None:
+    assert desk.deliver(job(1)).answered
+    cost = simulator.journal()[0]["cost_nusd"] / 1e9
+    shown = told("limits")
+    assert [each["quota"] for each in shown["quotas"]] == ["acme/0/small", "acme/1/small"]
+    used = next(each for each in shown["quotas"] if each["dimensions"]["rpm"]["available"] < 10)
+    assert used["dimensions"]["rpm"]["limit"] == 600
+    assert used["dimensions"]["rpm"]["rate_per_second"] == pytest.approx(9.7)
+    assert (used["in_flight"], used["concurrency"], used["paused_until"]) == (0, 50, None)
+    budgets = {each["budget"]: each for each in shown["budgets"]}
+    assert set(budgets) == {"all", "workflow/nightly"}
+    assert budgets["workflow/nightly"]["spent_usd"] == pytest.approx(cost)
+    assert budgets["workflow/nightly"]["left_usd"] == pytest.approx(1 - cost)
+    assert budgets["workflow/nightly"]["resets_at"] % 86_400 == 23 * 3_600, "midnight in Berlin, in winter"
+    table = overnight("limits")
+    for words in ("acme/0/small", "600 rpm", "9.7/s", "0 of 50", "closed", "workflow/nightly", "$5.00", "23:00 UTC"):
+        assert words in table
+
+
+def test_limits_shows_pauses_and_blocked_accounts_until_they_are_cleared(desk: Desk, simulator: Simulator) -> None:
+    simulator.configure(failures=[{"mode": "401", "times": 2}])
+    assert desk.deliver(job(1)).snooze is not None
+    shown = told("limits")
+    assert {each["account"] for each in shown["latches"]} == {"acme/0", "acme/1"}
+    assert "account acme/0 is blocked" in overnight("limits")
+    assert "cleared: acme/0, acme/1" in overnight("limits", "--clear", "acme")
+    assert "acme was not blocked" in overnight("limits", "--clear", "acme")
+    assert told("limits")["latches"] == []
+    simulator.configure(failures=[{"mode": "429", "retry_after": "60"}])
+    assert desk.deliver(job(1)).snooze is not None
+    assert all(each["paused_until"] - desk.now() > 50 for each in told("limits")["quotas"])
+    assert "s more" in overnight("limits")
+
+
+def test_a_circuit_is_held_by_hand_until_it_is_told_otherwise(desk: Desk, simulator: Simulator) -> None:
+    overnight("limits", "--open", "acme/small")
+    waiting = desk.deliver(job(1))
+    assert waiting.snooze is not None
+    assert waiting.snooze.reason == "acme/small is failing: its circuit is open"
+    assert simulator.journal() == []
+    assert told("limits")["circuits"][0] | {"retries_left": None} == {
+        "target": "acme/small",
+        "state": "open",
+        "by_hand": True,
+        "until": None,
+        "calls": 0,
+        "failures": 0,
+        "retries_left": None,
+    }
+    overnight("limits", "--close", "acme/small")
+    assert desk.deliver(job(2)).answered
+    assert "held closed by hand" in overnight("limits")
+    overnight("limits", "--auto", "acme/small")
+    assert not told("limits")["circuits"][0]["by_hand"]
+
+
+def test_names_that_are_not_configured_are_told(desk: Desk) -> None:
+    del desk
+    assert 'no provider "acm" is configured; there are: acme' in overnight("limits", "--clear", "acm", status=2)
+    assert '"acme" is no PROVIDER/MODEL' in overnight("limits", "--open", "acme", status=2)
+    assert "--since must be a day" in overnight("costs", "--since", "soon", status=2)
+
+
+def test_costs_tells_money_by_workflow_model_provider_and_batch(desk: Desk, simulator: Simulator) -> None:
+    assert "nothing was spent" in overnight("costs")
+    simulator.configure(failures=[{"mode": "garbage", "times": 1}])
+    assert desk.deliver(job(1)).answered
+    assert desk.deliver(job(2), workflow="weekly").answered
+    billed = [entry["cost_nusd"] / 1e9 for entry in simulator.journal()]
+    shown = told("costs")
+    assert shown["total"]["cost_usd"] == pytest.approx(sum(billed[1:]))
+    assert shown["total"]["presumed_usd"] >= billed[0]
+    assert shown["total"]["failed_usd"] == 0
+    assert {each["name"]: each["calls"] for each in shown["workflows"]} == {"nightly": 2, "weekly": 1}
+    assert [each["name"] for each in shown["models"]] == ["acme/small"]
+    assert [each["name"] for each in shown["providers"]] == ["acme"]
+    assert [each["name"] for each in shown["batches"]] == ["(single jobs)"]
+    assert [each["name"] for each in told("costs", "-w", "weekly")["workflows"]] == ["weekly"]
+    table = overnight("costs", "--since", "3d")
+    for words in ("nightly", "acme/small", "cost, presumed", "all"):
+        assert words in table

@@ -1,0 +1,169 @@
+"""The embedded server: one for every process of a data_dir, there as long as somebody uses it, whoever is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.site import ROOT, wait_for
+from workers.server import EmbeddedServer, ServerError
+
+USER = """
+import sys
+from pathlib import Path
+from workers.server import EmbeddedServer
+server = EmbeddedServer(Path(sys.argv[1]))
+print(server.url, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def user(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A process that uses the server of a folder until its input is closed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", USER, str(folder)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def url_of(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def state(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "redis" / "state.json").read_bytes())
+    return found
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def leave(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    process.wait(10)
+
+
+def test_many_processes_at_once_share_one_server_that_stops_with_the_last(tmp_path: Path) -> None:
+    with user(tmp_path) as one, user(tmp_path) as two, user(tmp_path) as three:
+        (url,) = {url_of(process) for process in (one, two, three)}
+        server = state(tmp_path)["pid"]
+        leave(one)
+        two.kill()
+        two.wait()
+        assert answers(url)
+        leave(three)
+    wait_for(lambda: not runs(server), 20, what="the end of the server")
+
+
+def test_the_server_stops_when_the_last_user_leaves_and_keeps_its_data(tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path)
+    redis.Redis.from_url(server.url).set("kept", "yes")
+    pids = state(tmp_path)["pid"], state(tmp_path)["keeper"]
+    server.leave()
+    wait_for(lambda: not any(map(runs, pids)), 20, what="the end of the server and its keeper")
+    again = EmbeddedServer(tmp_path)
+    try:
+        assert redis.Redis.from_url(again.url).get("kept") == b"yes"
+    finally:
+        again.leave()
+
+
+def test_a_killed_user_leaves_no_server_behind(tmp_path: Path) -> None:
+    with user(tmp_path) as process:
+        url_of(process)
+        pids = state(tmp_path)["pid"], state(tmp_path)["keeper"]
+        process.kill()
+    wait_for(lambda: not any(map(runs, pids)), 20, what="the end of the server and its keeper")
+
+
+def test_a_killed_server_is_started_again_with_what_it_knew_on_the_same_port(tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path)
+    try:
+        client = redis.Redis.from_url(server.url)
+        client.set("kept", "yes")
+        first = state(tmp_path)["pid"]
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: state(tmp_path)["pid"] != first and answers(server.url), 20, what="a new server")
+        assert client.get("kept") == b"yes"
+    finally:
+        server.leave()
+
+
+def test_a_server_without_its_keeper_is_taken_over_by_the_next_user(tmp_path: Path) -> None:
+    with user(tmp_path) as process:
+        url = url_of(process)
+        redis.Redis.from_url(url).set("kept", "yes")
+        before = state(tmp_path)
+        os.kill(before["keeper"], signal.SIGKILL)
+        process.kill()
+    wait_for(lambda: not runs(before["keeper"]), 5)
+    assert runs(before["pid"]), "the orphaned server still runs"
+    server = EmbeddedServer(tmp_path)
+    try:
+        assert redis.Redis.from_url(server.url).get("kept") == b"yes"
+        assert state(tmp_path)["keeper"] != before["keeper"]
+        wait_for(lambda: not runs(before["pid"]), 10, what="the end of the orphaned server")
+    finally:
+        server.leave()
+
+
+def test_a_stale_state_of_a_machine_that_lost_its_power_is_no_obstacle(tmp_path: Path) -> None:
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    (folder / "state.json").write_text('{"pid": 1, "keeper": 1, "port": 1, "password": "x"}')
+    server = EmbeddedServer(tmp_path)
+    try:
+        assert redis.Redis.from_url(server.url).ping()
+    finally:
+        server.leave()
+
+
+def test_nobody_else_reads_the_password_and_the_server_is_durable(tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path)
+    try:
+        for name in ("state.json", "valkey.conf"):
+            assert (tmp_path / "redis" / name).stat().st_mode & 0o077 == 0
+        client = redis.Redis.from_url(server.url)
+        settings: Any = client.config_get("append*")
+        assert (settings["appendonly"], settings["appendfsync"]) == ("yes", "always")
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        with pytest.raises(redis.AuthenticationError):
+            redis.Redis(port=state(tmp_path)["port"]).ping()
+    finally:
+        server.leave()
+
+
+def test_a_folder_that_cannot_be_written_is_told() -> None:
+    with pytest.raises(ServerError, match="/proc/overnight/redis cannot be written"):
+        EmbeddedServer(Path("/proc/overnight"))
+
+
+def answers(url: str) -> bool:
+    try:
+        return bool(redis.Redis.from_url(url, socket_connect_timeout=1).ping())
+    except redis.RedisError:
+        return False

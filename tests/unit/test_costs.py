@@ -1,0 +1,54 @@
+"""The ledger's sums."""
+
+from datetime import date
+
+import pytest
+
+from tasks import costs
+from tasks.costs import Costs, Entry, Spent
+
+DAY = date(2026, 11, 25)
+
+
+def entry(workflow: str, batch: str, target: str, spent: Spent) -> Entry:
+    provider, _, model = target.partition("/")
+    return Entry(DAY, workflow, batch, provider, model, spent)
+
+
+FOUND = Costs(
+    DAY,
+    DAY,
+    (
+        entry("nightly", "batch_1", "acme/small", Spent(calls=3, cost=30)),
+        entry("nightly", "batch_1", "other/small", Spent(calls=1, cost=100, failed_cost=1)),
+        entry("weekly", "", "acme/small", Spent(calls=1, failed_calls=1, presumed_cost=7, presumed=1)),
+    ),
+)
+
+
+def test_sums_are_by_what_is_asked_the_dearest_first() -> None:
+    assert [(name, spent.total) for name, spent in FOUND.by(costs.workflow)] == [("nightly", 131), ("weekly", 7)]
+    assert [(name, spent.total) for name, spent in FOUND.by(costs.target)] == [("other/small", 101), ("acme/small", 37)]
+    assert [(name, spent.total) for name, spent in FOUND.by(costs.provider)] == [("other", 101), ("acme", 37)]
+    assert [name for name, _ in FOUND.by(costs.batch)] == ["batch_1", "(single jobs)"]
+
+
+def test_failed_and_presumed_money_are_told_apart() -> None:
+    shown = FOUND.shown()["total"]
+    assert (shown["cost_usd"], shown["failed_usd"], shown["presumed_usd"]) == (130e-9, 1e-9, 7e-9)
+    assert (shown["calls"], shown["failed_calls"], shown["presumed_calls"]) == (5, 1, 1)
+    assert shown["total_usd"] == 138e-9
+
+
+@pytest.mark.parametrize(
+    ("text", "begins"),
+    [("2026-11-01", date(2026, 11, 1)), ("7d", date(2026, 11, 18)), ("1w", date(2026, 11, 18)), ("12h", DAY)],
+)
+def test_since_is_a_day_or_how_far_back(text: str, begins: date) -> None:
+    assert costs.since(text, DAY) == begins
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "-3d", "500d", ""])
+def test_what_is_neither_is_told(text: str) -> None:
+    with pytest.raises(ValueError, match="--since must be a day"):
+        costs.since(text, DAY)

@@ -1,0 +1,102 @@
+"""A line of the input: what is a job, and what is told about a line that is none."""
+
+from typing import Any
+
+import pytest
+
+from tasks.job import MAX_CUSTOM_ID, check, decode, received
+from tests.site import job
+
+
+def without(key: str) -> dict[str, Any]:
+    return {name: value for name, value in job(1).items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b"{not json", "not JSON: "),
+        (b"", "not JSON: "),
+        (b'{"a": 1} trailing', "not JSON: "),
+        (b'{"a": NaN}', "not JSON: "),
+        (b'{"a": "\xff"}', "not UTF-8: byte 8 of the line is 0xff"),
+        (b"[" * 100_000, "not JSON: "),
+    ],
+)
+def test_a_line_that_is_no_json(raw: bytes, words: str) -> None:
+    with pytest.raises(ValueError, match="^" + words.replace("(", r"\(")):
+        decode(raw)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([], "must be a JSON object, got a list"),
+        (None, "must be a JSON object, got null"),
+        (without("custom_id"), "custom_id is missing"),
+        (job(1) | {"custom_id": 7}, "custom_id must be a string that is not empty, got a number"),
+        (job(1) | {"custom_id": ""}, "custom_id must be a string that is not empty"),
+        (job(1) | {"custom_id": "x" * (MAX_CUSTOM_ID + 1)}, "custom_id has 513 characters, 512 at most"),
+        (job(1) | {"method": "GET"}, 'method must be "POST", got "GET"'),
+        (without("url"), "url must be one of /v1/chat/completions"),
+        (job(1) | {"url": "/v1/images"}, 'got "/v1/images"'),
+        (without("body"), "body must be an object: it is missing"),
+        (job(1) | {"body": "text"}, "body must be an object: got a string"),
+        (job(1) | {"body": {"messages": [{"role": "user", "content": "x"}]}}, "body.model must name a model"),
+        (job(1) | {"body": {"model": "small"}}, "body: messages is missing"),
+        (job(1) | {"body": {"model": "small", "messages": []}}, "body: messages must be a list with at least one"),
+        (job(1) | {"body": job(1)["body"] | {"stream": True}}, "body: stream must be false or absent"),
+        (job(1) | {"metadata": {}}, 'unknown keys: "metadata"'),
+    ],
+)
+def test_a_line_that_is_no_job(value: Any, words: str) -> None:
+    line, problems = check(value)
+    assert line is None
+    assert any(words in problem for problem in problems), problems
+
+
+def test_every_problem_of_a_line_is_told_at_once() -> None:
+    _, problems = check({"method": "PUT", "url": "x", "body": 1, "more": 2})
+    assert len(problems) == 5
+
+
+def test_a_prompt_is_not_repeated_in_a_problem() -> None:
+    _, problems = check(job(1) | {"url": "a secret prompt of more than sixty characters, pasted into the wrong field"})
+    assert "secret" not in "".join(problems)
+
+
+def test_method_may_be_left_out() -> None:
+    line, problems = check(without("method"))
+    assert problems == []
+    assert line is not None
+    assert line.model == "small"
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "words"),
+    [
+        ((job(1),), {}, "a job is sent as kwargs"),
+        ((), {}, "must be a JSON object"),
+        ((), {"job": job(1), "priority": 1}, "unknown arguments: priority"),
+        ((), {"job": job(1), "batch": 5}, "batch, line and round must be a batch id and two whole numbers"),
+        ((), {"job": job(1), "batch": "b", "line": -1}, "batch, line and round must be"),
+        ((), {"job": job(1), "batch": "b", "line": True}, "batch, line and round must be"),
+        ((), {"job": job(1), "deadline": "tomorrow"}, "deadline must be seconds since the epoch"),
+    ],
+)
+def test_a_message_from_anybody_is_checked_again(args: Any, kwargs: Any, words: str) -> None:
+    found, problem = received(args, kwargs, task_id="t", workflow="w")
+    assert words in problem
+    assert found.workflow == "w"
+
+
+def test_a_job_is_known_by_batch_line_and_round_or_by_its_task() -> None:
+    one, _ = received((), {"job": job(1)}, task_id="task-1", workflow="w")
+    assert one.id == "task-1"
+    of_batch, problem = received(
+        (), {"job": job(1), "batch": "b", "line": 3, "round": 2, "deadline": 9}, task_id="task-1", workflow="w"
+    )
+    assert problem == ""
+    assert of_batch.id == "b:3:2"
+    again, _ = received((), {"job": job(1), "batch": "b", "line": 3, "round": 2}, task_id="task-2", workflow="w")
+    assert again.result_id == of_batch.result_id

@@ -1,0 +1,120 @@
+"""What is refused before anything is queued."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import pytest
+
+from tasks.job import Line
+from tasks.precheck import Precheck
+from tasks.pricing import queries
+from workers.prices import Rates, flat
+from workers.routing import NoPrice, NoRoute
+from workers.settings import load
+
+CONFIG = """
+[providers.one]
+api = "openai"
+api_key = "env:K"
+[providers.one.models.small]
+tpm = 1000
+[providers.one.models.large]
+tpm = 100_000
+[providers.one.models.priced]
+input_usd_per_mtok = 1.0
+output_usd_per_mtok = 1.0
+[providers.here]
+api = "openai"
+base_url = "http://127.0.0.1:8080/v1"
+[providers.here.models.local]
+[models.mix]
+targets = [{ provider = "one", model = "small" }, { provider = "one", model = "large" }]
+[workflows.poor]
+budget_usd = 0.001
+[workflows.thrifty]
+budget_usd = 0.001
+when_exhausted = "fallback"
+fallback = "priced"
+"""
+
+
+class Table:
+    """A price table that notes what it is asked."""
+
+    def __init__(self, **known: Rates) -> None:
+        self.known = {name.replace("_", "/"): rates for name, rates in known.items()}
+        self.asked: list[set[str]] = []
+
+    def __call__(self, targets: Collection[str]) -> Mapping[str, Rates]:
+        self.asked.append(set(targets))
+        return self.known
+
+
+def precheck(folder: Path, workflow: str, table: Table | None = None, *, more: str = "") -> Precheck:
+    file = folder / "overnight.toml"
+    file.write_text(more + CONFIG)
+    return Precheck(load(file), workflow, table or Table())
+
+
+def chat(model: str, *, tokens: int = 10, max_tokens: int = 10) -> Line:
+    text = "word " * (tokens * 4 // 5)
+    body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": max_tokens}
+    return Line("job", "/v1/chat/completions", body)
+
+
+def test_a_request_larger_than_its_limit_is_refused(tmp_path: Path) -> None:
+    check = precheck(tmp_path, "free").check
+    check(chat("small", tokens=900))
+    with pytest.raises(NoRoute, match=r"the request is larger than a limit: about 2,0\d\d tokens, and one/0/small"):
+        check(chat("small", tokens=2_000))
+    with pytest.raises(NoRoute, match="larger than a limit"):
+        check(chat("small", max_tokens=1_001))
+
+
+def test_it_is_enough_that_one_target_takes_it(tmp_path: Path) -> None:
+    check = precheck(tmp_path, "free").check
+    check(chat("mix", tokens=2_000))
+    with pytest.raises(NoRoute, match="larger than a limit"):
+        check(chat("mix", tokens=200_000))
+
+
+def test_a_job_that_can_cost_more_than_the_whole_budget_is_refused(tmp_path: Path) -> None:
+    check = precheck(tmp_path, "poor").check
+    check(chat("priced", max_tokens=500))
+    with pytest.raises(NoRoute, match=r"can cost up to \$0\.0\d+ at one/priced, more than .* workflow/poor, \$0\.001"):
+        check(chat("priced", max_tokens=1_000))
+
+
+def test_the_budget_over_everything_counts_too(tmp_path: Path) -> None:
+    with pytest.raises(NoRoute, match="the whole budget of all"):
+        precheck(tmp_path, "free", more="budget_usd = 0.001\n").check(chat("priced", max_tokens=1_000))
+
+
+def test_no_price_under_a_budget_is_an_error_and_without_one_it_is_none(tmp_path: Path) -> None:
+    precheck(tmp_path, "free").check(chat("large"))
+    with pytest.raises(NoPrice, match="one/large has no price, and a budget applies: write input_usd_per_mtok"):
+        precheck(tmp_path, "poor").check(chat("large"))
+
+
+def test_the_price_table_is_asked_once_a_model_and_its_prices_are_used(tmp_path: Path) -> None:
+    table = Table(one_large=flat(1.0, 1.0))
+    found = precheck(tmp_path, "poor", table)
+    for _ in range(3):
+        found.check(chat("large", max_tokens=500))
+        found.check(chat("priced", max_tokens=500))
+    assert table.asked == [{"one/large"}]
+    with pytest.raises(NoRoute, match="more than the whole budget"):
+        found.check(chat("large", max_tokens=1_000))
+
+
+def test_what_can_fall_back_is_not_refused_for_its_price(tmp_path: Path) -> None:
+    check = precheck(tmp_path, "thrifty", Table(one_large=flat(1_000.0, 1_000.0))).check
+    check(chat("large", max_tokens=500))
+    with pytest.raises(NoRoute, match="at one/priced, more than the whole budget"):
+        check(chat("large", max_tokens=1_000))
+
+
+def test_the_table_is_not_asked_about_models_with_a_price_or_on_this_machine(tmp_path: Path) -> None:
+    settings = precheck(tmp_path, "free").settings
+    asked = queries(settings, ["one/small", "one/priced", "here/local"])
+    assert [each.name for each in asked] == ["one/small"]

@@ -1,0 +1,138 @@
+"""What follows from a failure: a table."""
+
+import math
+
+import pytest
+
+from limits.admission import Denied, Impossible
+from tasks.retry import (
+    BACKOFF,
+    BROKE,
+    MAX_BACKOFF,
+    MAX_THROTTLE,
+    THROTTLE,
+    Decision,
+    Fail,
+    FallBack,
+    Retry,
+    Wait,
+    decide,
+    not_admitted,
+)
+from workers.providers import errors
+
+
+def follows(error: errors.ProviderError, **more: object) -> Decision:
+    given: dict[str, object] = {
+        "attempts": 1,
+        "max_attempts": 5,
+        "throttles": 1,
+        "others": False,
+        "time_left": None,
+        "spread": 0.5,
+    }
+    return decide(error, **(given | more))  # type: ignore[arg-type]
+
+
+def test_a_429_waits_as_long_as_it_says_and_spends_no_attempt() -> None:
+    assert follows(errors.Throttled(retry_after=17.5)) == Wait(17.5, "429: rate limit")
+    assert follows(errors.Throttled(retry_after=7200.0), attempts=4) == Wait(7200.0, "429: rate limit")
+
+
+def test_a_429_that_says_nothing_waits_longer_each_time() -> None:
+    waits = [follows(errors.Throttled(), throttles=count) for count in (1, 2, 3, 50)]
+    assert [each.seconds for each in waits if isinstance(each, Wait)] == [
+        THROTTLE,
+        2 * THROTTLE,
+        4 * THROTTLE,
+        MAX_THROTTLE,
+    ]
+
+
+def test_a_failure_goes_to_another_target_at_once() -> None:
+    assert follows(errors.CallFailed(), others=True) == Retry(0.0, elsewhere=True)
+
+
+@pytest.mark.parametrize(("attempts", "seconds"), [(1, BACKOFF), (2, 2.0), (3, 4.0), (4, 8.0)])
+def test_without_another_target_the_wait_doubles(attempts: int, seconds: float) -> None:
+    assert follows(errors.CallFailed(), attempts=attempts) == Retry(seconds)
+
+
+def test_the_wait_between_attempts_has_an_end_and_a_spread() -> None:
+    assert follows(errors.CallFailed(), attempts=40, max_attempts=99) == Retry(MAX_BACKOFF)
+    assert follows(errors.CallFailed(), spread=0.0) == Retry(BACKOFF / 2)
+    assert follows(errors.CallFailed(), spread=1.0) == Retry(BACKOFF * 1.5)
+
+
+def test_a_wait_that_was_announced_is_a_lower_bound() -> None:
+    assert follows(errors.Unavailable(retry_after=30.0)) == Retry(30.0)
+
+
+def test_the_last_attempt_fails_the_job() -> None:
+    decision = follows(errors.CallFailed("boom", status=500, code="server_error"), attempts=5)
+    assert decision == Fail("server_error", "boom (given up after 5 attempts)", 500)
+
+
+def test_what_the_provider_will_not_do_fails_at_once() -> None:
+    refused = errors.Refused("no such field", status=400, code="invalid_request_error")
+    assert follows(refused, others=True) == Fail("invalid_request_error", "no such field", 400)
+    assert isinstance(follows(errors.TooLarge("too large", status=429, code="too_large")), Fail)
+
+
+def test_a_blocked_account_waits_for_a_person_or_goes_elsewhere() -> None:
+    blocked = follows(errors.AccountBlocked(status=401, code="invalid_api_key"), others=True)
+    assert isinstance(blocked, Wait)
+    assert blocked.elsewhere
+    assert blocked.seconds > 0
+
+
+@pytest.mark.parametrize("error", [errors.Throttled(retry_after=60.0), errors.Unavailable(retry_after=60.0)])
+def test_what_would_come_back_after_the_deadline_fails_now(error: errors.ProviderError) -> None:
+    decision = follows(error, time_left=59.0)
+    assert isinstance(decision, Fail)
+    assert decision.code == "deadline_exceeded"
+    assert "would have to wait 60 s" in decision.message
+    assert not isinstance(follows(error, time_left=61.0), Fail)
+
+
+SPENT = Denied("budget", "workflow/nightly", 3_600.0)
+TOO_DEAR = Impossible("workflow/nightly", "usd", 2_000_000_000, 1_000_000_000)
+
+
+def refused(
+    answer: Denied | Impossible, when: str = "wait", cheaper: str | None = None, left: float | None = None
+) -> object:
+    return not_admitted(answer, when_exhausted=when, cheaper=cheaper, time_left=left)
+
+
+def test_a_spent_budget_waits_fails_or_falls_back() -> None:
+    assert refused(SPENT) == Wait(3_600.0, "the budget of nightly is spent")
+    assert refused(SPENT, "fail") == Fail("budget_exceeded", "the budget of workflow/nightly is spent")
+    assert refused(SPENT, "fallback", "tiny") == FallBack("tiny", 3_600.0)
+    assert refused(SPENT, "fallback") == Wait(3_600.0, "the budget of nightly is spent"), "the fallback itself waits"
+    assert refused(Denied("budget", "all", None)) == Wait(BROKE, "the budget over everything is spent"), (
+        "a person may raise it"
+    )
+
+
+def test_money_that_calls_in_flight_hold_may_come_back() -> None:
+    held = Denied("budget_held", "all", 2.0)
+    for when, cheaper in (("wait", None), ("fail", None), ("fallback", "tiny")):
+        assert refused(held, when, cheaper) == Wait(2.0, "the budget over everything is held by calls in flight")
+
+
+def test_what_costs_more_than_the_whole_budget_falls_back_or_fails() -> None:
+    words = "can cost up to $2.00, and the whole budget of workflow/nightly is $1.00"
+    assert refused(TOO_DEAR) == Fail("budget_too_small", words)
+    assert refused(TOO_DEAR, "fallback", "tiny") == FallBack("tiny", math.inf)
+
+
+def test_what_is_larger_than_a_limit_fails_whatever_else() -> None:
+    large = Impossible("acme/0/small", "tpm", 9_000, 1_000)
+    words = "needs 9,000 tpm, and acme/0/small allows 1,000"
+    assert refused(large, "fallback", "tiny") == Fail("request_too_large", words)
+
+
+def test_a_wait_past_the_deadline_ends_at_it() -> None:
+    assert refused(SPENT, left=100.0) == Wait(101.0, "the budget of nightly is spent")
+    assert refused(SPENT, left=-5.0) == Wait(1.0, "the budget of nightly is spent")

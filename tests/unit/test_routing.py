@@ -1,0 +1,96 @@
+"""Which ways a call may go, and in which order they are tried."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from limits.counting import Estimate
+from workers.routing import NoRoute, Routes
+from workers.settings import load
+
+CONFIG = """
+[providers.one]
+api = "openai"
+api_key = "env:K"
+[providers.one.models.small]
+rpm = 10
+tpm = 1000
+[providers.two]
+api = "anthropic"
+api_key = ["env:K", "env:L"]
+concurrency = 9
+[providers.two.models.clever]
+itpm = 500
+otpm = 100
+[models.mix]
+targets = [{ provider = "one", model = "small", weight = 3 }, { provider = "two", model = "clever", weight = 1 }]
+[models.twice]
+targets = [{ provider = "one", model = "small", weight = 3 }, { provider = "one", model = "other", weight = 1 }]
+"""
+
+CHAT, MESSAGES, EMBEDDINGS = "/v1/chat/completions", "/v1/messages", "/v1/embeddings"
+
+
+@pytest.fixture
+def routes(tmp_path: Path) -> Routes:
+    file = tmp_path / "overnight.toml"
+    file.write_text(CONFIG)
+    return Routes(load(file))
+
+
+def test_a_url_is_served_by_the_targets_that_speak_it(routes: Routes) -> None:
+    assert {way.target for way in routes.ways("mix", CHAT)} == {"one/small"}
+    assert {way.target for way in routes.ways("mix", MESSAGES)} == {"two/clever"}
+    with pytest.raises(NoRoute, match='model "clever" is not served at /v1/embeddings: its targets serve /v1/messages'):
+        routes.ways("clever", EMBEDDINGS)
+
+
+def test_each_key_is_a_way_with_a_quota_of_its_own_and_the_accounts(routes: Routes) -> None:
+    ways = routes.ways("clever", MESSAGES)
+    assert [way.account for way in ways] == ["two/0", "two/1"]
+    assert [[bucket for bucket, _ in way.buckets] for way in ways] == [
+        ["two/0/clever", "two/0"],
+        ["two/1/clever", "two/1"],
+    ]
+    assert {way.circuit for way in ways} == {"two/clever"}
+
+
+def test_keys_may_share_one_quota(tmp_path: Path) -> None:
+    file = tmp_path / "overnight.toml"
+    file.write_text(CONFIG.replace("concurrency = 9", "concurrency = 9\nshared_quota = true"))
+    ways = Routes(load(file)).ways("clever", MESSAGES)
+    assert {bucket for way in ways for bucket, _ in way.buckets} == {"two/0/clever", "two/0"}
+    assert len({way.account for way in ways}) == 2
+
+
+def test_the_first_way_is_chosen_by_weight(routes: Routes) -> None:
+    ways = routes.ways("twice", CHAT)
+    first = Counter(routes.order(ways)[0].target for _ in range(4_000))
+    assert 0.70 < first["one/small"] / 4_000 < 0.80
+
+
+def test_a_target_to_avoid_is_left_out(routes: Routes) -> None:
+    ways = routes.ways("twice", CHAT)
+    assert [way.target for way in routes.order(ways, avoid={"one/small"})] == ["one/other"]
+    assert routes.order(ways, avoid={"one/small", "one/other"}) == []
+
+
+def test_what_is_larger_than_a_limit_can_never_go_this_way(routes: Routes) -> None:
+    (way,) = routes.ways("one/small", CHAT)
+    assert way.too_large(Estimate(input=100, input_ceiling=400, output_ceiling=100, max_tokens=100)) is None
+    large = Estimate(input=2_000, input_ceiling=8_000, output_ceiling=100, max_tokens=100)
+    assert way.too_large(large) == "about 2,000 tokens, and one/0/small allows 1,000 tpm"
+
+
+def test_an_answer_that_a_provider_counts_as_it_comes_is_never_too_large(routes: Routes) -> None:
+    long_answer = Estimate(input=10, input_ceiling=40, output_ceiling=50_000, max_tokens=50_000, output=700)
+    way = routes.ways("two/clever", MESSAGES)[0]
+    assert way.too_large(long_answer) is None
+    costs = [charge.costs for charge in way.candidate(long_answer).charges]
+    assert costs == [{"itpm": 10, "otpm": 100}, {}], "the forecast is reserved up to the limit"
+
+
+def test_an_unknown_model_is_told_with_those_that_there_are(routes: Routes) -> None:
+    with pytest.raises(NoRoute, match=r"body\.model: no model \"mixx\" is configured; did you mean mix\?"):
+        routes.ways("mixx", CHAT)

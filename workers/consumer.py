@@ -1,0 +1,159 @@
+"""Celery's consumer, which sets a message aside that it cannot read instead of failing, logging or losing it.
+
+Celery's own answers to such a message are to print it (a prompt is private), to acknowledge it (it is gone) or to
+raise (the worker reconnects, and meets it again).
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import orjson
+import redis
+from celery import signals
+from celery.worker.consumer import Consumer as CeleryConsumer
+
+from limits.connection import Server
+from limits.keys import Keys
+from workers import inspection  # noqa: F401 - registers what `inspect` answers
+from workers.broker import Broker
+
+log = logging.getLogger(__name__)
+
+#: A message whose delivery failed in the worker's own code is tried again after so many seconds.
+AFTER_CRASH = 15.0
+
+
+def unreadable(message: Any, known: Callable[[str], bool]) -> str | None:
+    """What is wrong with a message of Celery's protocol 2, in words without its contents; None where nothing is."""
+    headers = message.headers
+    task, task_id = headers.get("task"), headers.get("id")
+    if not isinstance(task, str) or not isinstance(task_id, str):
+        return "its headers name no task and id"
+    if not known(task):
+        return f"its task {task[:200]!r} is unknown here"
+    if message.content_type != "application/json":
+        return f"its content type is {str(message.content_type)[:100]!r}, not application/json"
+    for name in ("eta", "expires"):
+        value = headers.get(name)
+        if value is not None and not (isinstance(value, int | float) or _is_time(value)):
+            return f"its header {name} is no time"
+    if not isinstance(headers.get("timelimit") or [], list) or not isinstance(headers.get("retries") or 0, int):
+        return "its header timelimit or retries is of the wrong type"
+    try:
+        body = orjson.loads(message.body)
+    except ValueError:
+        return "its body is no JSON"
+    match body:
+        case [list(), dict(), dict()]:
+            if b"__type__" not in message.body:  # kombu's mark of what JSON has no word for
+                message._decoded_cache = body  # noqa: SLF001 - Celery need not read it a second time
+            return None
+    return "its body is not a task's arguments"
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
+    """The worker's consumer."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        #: Queues that somebody told this worker not to consume (`cancel_consumer`).
+        self.cancelled: set[str] = set()
+        super().__init__(*args, **options)
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
+        """Celery's handler of a delivered message, behind a look at the message."""
+        handle = super().create_task_handler(*args, **options)
+
+        def on_task_received(message: Any) -> None:
+            reason = unreadable(message, self.strategies.__contains__)
+            if reason is not None:
+                self.bury(message, reason)
+                return
+            try:
+                handle(message)
+            except (redis.RedisError, OSError):
+                raise
+            except Exception:
+                log.exception("message %s could not be taken on", message.headers.get("id"))
+                self.put_off(message)
+
+        return on_task_received
+
+    def bury(self, message: Any, reason: str) -> None:
+        """Set a message aside for good: `overnight dead` lists it."""
+        info = message.delivery_info or {}
+        queue = info.get("routing_key") or ""
+        log.error("a message of %s is set aside, see `overnight dead`: %s", queue or "an unknown queue", reason)
+        channel = message.channel
+        if hasattr(channel, "bury"):
+            channel.bury(message.delivery_tag, reason)
+        else:
+            self._entomb(message, queue, reason)
+        signals.task_rejected.send(sender=self, message=message, exc=None)
+
+    def _entomb(self, message: Any, queue: str, reason: str) -> None:
+        """As above, for a broker that keeps no dead list itself; acknowledged only when it is kept."""
+        from workers.celery import current_settings  # noqa: PLC0415 - the app imports what consumes
+        from workers.server import server_url  # noqa: PLC0415 - as above
+
+        settings = current_settings()
+        body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
+        kept = {
+            "body": body.decode("utf-8", "replace"),
+            "content-type": message.content_type,
+            "content-encoding": message.content_encoding,
+            "headers": message.headers,
+            "properties": {"priority": 0, "delivery_info": {"exchange": "", "routing_key": queue}},
+        }
+        with redis.Redis.from_url(server_url(settings), socket_timeout=5) as client:
+            call = Broker(Keys(settings.namespace)).entomb(queue, reason, orjson.dumps(kept, default=str).decode())
+            Server(client).run(call)
+        message.ack()
+
+    def put_off(self, message: Any) -> None:
+        """Deliver a message again later."""
+        channel = message.channel
+        if hasattr(channel, "snooze"):
+            channel.snooze(message.delivery_tag, AFTER_CRASH, {})
+        else:
+            message.requeue()
+
+    # What Celery would log, lose or loop on; reached where our own look has let something pass.
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """It is no task."""
+        del body
+        self.bury(message, "it is no task")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Nobody here knows its task."""
+        del body, exc
+        self.bury(message, "its task is unknown here")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Its task cannot be made of it."""
+        del body
+        self.bury(message, f"it is no valid task: {type(exc).__name__}")
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Its body cannot be read."""
+        self.bury(message, f"it cannot be decoded: {type(exc).__name__}")
+
+    def add_task_queue(self, queue: Any, *args: Any, **options: Any) -> Any:
+        """Consume a queue, from now on also after it was cancelled."""
+        self.cancelled.discard(getattr(queue, "name", queue))
+        return super().add_task_queue(queue, *args, **options)
+
+    def cancel_task_queue(self, queue: str) -> None:
+        """Stop consuming a queue until it is added again: not even our own discovery does."""
+        self.cancelled.add(queue)
+        super().cancel_task_queue(queue)

@@ -1,0 +1,121 @@
+"""What this worker need not try now: workflows whose jobs would only be denied.
+
+A denial that is long shuts the (workflow, model) that met it. A job of a shut model is set aside without asking
+again; once every model that a workflow has lately asked for is shut, its *gate* is: the worker claims nothing from its
+queue until shortly before the first of its jobs could go. Then the gate is ajar: a few jobs are let through, twice
+as many each time that one is admitted, and one denial shuts it again. So a backlog of 20,000 jobs behind a paused
+provider costs a handful of denials, and no other workflow anything.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+#: A denial for less than this, in seconds, shuts nothing: its job just waits.
+LONG: Final = 5.0
+
+#: A gate opens this much before its hint, in seconds, and stays shut for so long at the most: a person may have
+#: raised a budget or cleared a latch.
+EARLY, LONGEST = 0.25, 60.0
+
+#: How many jobs a gate that has just come ajar lets through, and from how many on it counts as open.
+FIRST, OPEN = 2, 256
+
+#: Jobs that were let through and have neither been admitted nor denied for so long, in seconds, have ended otherwise.
+SILENT: Final = 1.0
+
+#: A model that no job has asked for in so many seconds says nothing of its workflow any more.
+FORGET: Final = 120.0
+
+
+@dataclass(slots=True)
+class _Gate:
+    """One workflow. `models`: until when each is shut, 0.0 where it is open, and when it was last asked for."""
+
+    models: dict[str, tuple[float, float]] = field(default_factory=dict)
+    width: int = OPEN
+    let: int = 0
+    let_at: float = 0.0
+
+
+class Gates:
+    """The gates of one process. Times are this process's monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._gates: dict[str, _Gate] = {}
+
+    def close(self, workflow: str, model: str, seconds: float) -> None:
+        """A job was denied for so long. Less than `LONG` shuts nothing."""
+        now = self._clock()
+        with self._lock:
+            gate = self._gates.get(workflow)
+            if seconds < LONG:
+                if gate is None:
+                    return
+                seconds = 0.0
+            if gate is None:
+                gate = self._gates[workflow] = _Gate()
+            until = now + min(seconds, LONGEST) - EARLY if seconds else 0.0
+            before = gate.models.get(model, (0.0, 0.0))[0]
+            # The first hint counts: later ones are of jobs further back in the same line.
+            gate.models[model] = (before if before > now else until, now)
+            gate.width, gate.let = FIRST, 0
+
+    def admitted(self, workflow: str, model: str) -> None:
+        """A job was admitted: the model is open, and more may try."""
+        gate = self._gates.get(workflow)
+        if gate is None:
+            return
+        now = self._clock()
+        with self._lock:
+            gate.models[model] = (0.0, now)
+            gate.width, gate.let = min(OPEN, gate.width * 2), 0
+            if gate.width >= OPEN and not any(until > now for until, _ in gate.models.values()):
+                self._gates.pop(workflow, None)
+
+    def shut(self, workflow: str, model: str) -> float:
+        """Seconds until it is worth asking for this model, spread a little; 0.0 where it is now."""
+        gate = self._gates.get(workflow)
+        if gate is None:
+            return 0.0
+        now = self._clock()
+        with self._lock:
+            until, _ = gate.models.get(model, (0.0, 0.0))
+            gate.models[model] = (until, now)
+        return 0.0 if until <= now else (until - now) * (1.0 + 0.5 * random.random()) + random.random()
+
+    def allowed(self, workflow: str) -> int | None:
+        """How many jobs of a workflow may be claimed now: None for any number, 0 while its gate is shut."""
+        gate = self._gates.get(workflow)
+        if gate is None:
+            return None
+        now = self._clock()
+        with self._lock:
+            for model, (until, asked) in list(gate.models.items()):
+                if now - max(until, asked) > FORGET:
+                    del gate.models[model]
+            if not gate.models:
+                self._gates.pop(workflow, None)
+                return None
+            if all(until > now for until, _ in gate.models.values()):
+                return 0
+            if now - gate.let_at > SILENT:
+                gate.let = 0
+            return None if gate.width >= OPEN else max(0, gate.width - gate.let)
+
+    def claimed(self, workflow: str, count: int) -> None:
+        """So many jobs of a workflow were claimed."""
+        gate = self._gates.get(workflow)
+        if gate is not None:
+            with self._lock:
+                gate.let += count
+                gate.let_at = self._clock()
+
+
+#: This process's gates.
+gates = Gates()

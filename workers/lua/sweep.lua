@@ -1,0 +1,55 @@
+#!lua flags=allow-oom
+-- Brings back what is due, and what dead workers have left: one worker at a time, a batch a call.
+--
+-- Guarantee: a message is restored only after a visibility timeout without a heartbeat, and never before the workers
+-- have had one timeout to send theirs since the server was away (nobody has swept for a third of a timeout).
+-- KEYS  1 sweep (hash)  2 delayed (zset)  3 delayed_messages (hash)  4 delayed_counts (hash)
+--       5 unacked (hash)  6 unacked_index (zset)  7 in_flight (hash)  8 ready (set)  9 wake (list)
+-- ARGV  1 prefix of every key  2 µs between two sweeps  3 visibility timeout (µs)  4 how many of each at the most
+-- Returns {1 if this call has swept, µs until the next sweep, brought back as due, restored}
+--@include workers/lua/lib/message.lua
+local prefix, every, timeout = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local now = clock()
+local state = redis.call('HMGET', KEYS[1], 'seen', 'next', 'grace')
+local seen, following, grace = tonumber(state[1] or 0), tonumber(state[2] or 0), tonumber(state[3] or 0)
+-- A clock that was set back must not stop the sweeps.
+if now < following and following <= now + every then
+  return { 0, following - now, 0, 0 }
+end
+if now - seen > timeout / 3 or now < seen then grace = now + timeout end
+
+local due = redis.call('ZRANGE', KEYS[2], '-inf', us(now), 'BYSCORE', 'LIMIT', 0, ARGV[4])
+-- A list is read from its right end: the one that has waited longest goes there last.
+for i = #due, 1, -1 do
+  local tag = due[i]
+  local list = list_of(tag)
+  local message = redis.call('HGET', KEYS[3], tag)
+  redis.call('HDEL', KEYS[3], tag)
+  redis.call('ZREM', KEYS[2], tag)
+  count(KEYS[4], queue_of(list), -1)
+  if message then
+    redis.call('RPUSH', prefix .. list, message)
+    redis.call('SADD', KEYS[8], list)
+  end
+end
+
+local restored = 0
+if now >= grace then
+  local stale = redis.call('ZRANGE', KEYS[6], '-inf', us(now - timeout), 'BYSCORE', 'LIMIT', 0, ARGV[4])
+  for _, tag in ipairs(stale) do
+    local message = take(KEYS[5], KEYS[6], KEYS[7], tag)
+    if message then
+      local list = list_of(tag)
+      redis.call('RPUSH', prefix .. list, marked(message))
+      redis.call('SADD', KEYS[8], list)
+      restored = restored + 1
+    end
+  end
+end
+
+if #due + restored > 0 then wake_one(KEYS[9]) end
+local full = #due == tonumber(ARGV[4]) or restored == tonumber(ARGV[4])
+following = full and now or now + every
+redis.call('HSET', KEYS[1], 'seen', us(now), 'next', us(following), 'grace', us(grace))
+redis.call('EXPIRE', KEYS[1], 86400)
+return { 1, following - now, #due, restored }
