@@ -99,9 +99,9 @@ class Server:
 
 
 class _Pending:
-    """A command that waits for its reply."""
+    """A command that waits for its reply. `written` tells since when, in the loop's seconds."""
 
-    __slots__ = ("call", "command", "deadline", "future")
+    __slots__ = ("call", "command", "deadline", "future", "written")
 
     def __init__(
         self,
@@ -114,6 +114,7 @@ class _Pending:
         self.call = call
         self.deadline = deadline
         self.future = future
+        self.written = 0.0
 
 
 class AsyncServer:
@@ -252,6 +253,9 @@ class AsyncServer:
                 continue
             batch = [pending for pending in self._waiting if not pending.future.done()]
             self._waiting.clear()
+            now = time.monotonic()
+            for pending in batch:
+                pending.written = now
             self._written.extend(batch)
             pack: Any = hiredis.pack_command  # its types know pairs, and commands of one part only
             packed = [pack(pending.command) for pending in batch]
@@ -269,11 +273,13 @@ class AsyncServer:
         raise RedisConnectionError("the server closed the connection")
 
     async def _watch(self) -> None:
-        """A server that accepts calls and does not answer them is as good as gone."""
+        """A server that accepts calls and does not answer them is as good as gone, however long they may wait."""
         while True:
             await asyncio.sleep(0.25)
             now = time.monotonic()
-            if self._written and self._written[0].deadline <= now:
+            if self._written and now - self._written[0].written > self._timeout:
+                raise RedisTimeoutError(f"no reply in {self._timeout:g} s")
+            if any(pending.deadline <= now for pending in self._written):
                 raise RedisTimeoutError("no reply before the deadline")
 
     def _take(self, reply: Any) -> None:
