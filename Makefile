@@ -34,6 +34,25 @@ run: $(VENV)/local-model  ## Run a real batch: 60 support tickets through a smal
 test: $(VENV)/local-model  ## Run the tests (a few minutes)
 	@$(BIN)/python -m pytest -m "not chaos and not smoke" -n 2 --dist loadfile $(ARGS)
 
+$(VENV)/contenders/installed: bench/contenders/requirements.txt $(VENV)/installed
+	@echo "Setting up what the benchmarks compare with …"
+	@$(PYTHON) -m venv $(VENV)/contenders
+	@$(VENV)/contenders/bin/python -m pip --disable-pip-version-check --quiet install --requirement $<
+	@touch $@
+
+.PHONY: chaos
+chaos: $(VENV)/contenders/installed  ## Kill, cut off and stop everything under load, beside stock Celery (15 minutes)
+	@$(BIN)/python bench/chaos.py --report bench/results/chaos.md
+	@$(BIN)/python -m pytest -m chaos $(ARGS)
+
+.PHONY: bench-idle
+bench-idle: $(VENV)/installed  ## Measure ten idle workers with 200 queues, and how soon they start a job
+	@$(BIN)/python bench/idle.py --report bench/results/idle.md
+
+.PHONY: bench-fairness
+bench-fairness: $(VENV)/installed  ## Measure a workflow beside another's 20,000 jobs for a paused provider
+	@$(BIN)/python bench/fairness.py --report bench/results/fairness.md
+
 .PHONY: lint
 lint: $(VENV)/installed  ## Check style and types
 	@$(BIN)/ruff check .
