@@ -65,6 +65,25 @@ env: .env  ## Write .env for docker compose, with random passwords
 	  lambda line: line[0] + secrets.token_hex(24), open(".env.example").read()), end="")' > $@
 	@echo "Wrote .env: put your provider's key into it."
 
+$(VENV)/contenders/installed: bench/contenders/requirements.txt $(VENV)/installed
+	@echo "Setting up what the benchmarks compare with …"
+	@$(PYTHON) -m venv $(VENV)/contenders
+	@$(VENV)/contenders/bin/python -m pip --disable-pip-version-check --quiet install --requirement $<
+	@touch $@
+
+.PHONY: chaos
+chaos: $(VENV)/contenders/installed  ## Kill, cut off and stop everything under load, beside stock Celery (15 minutes)
+	@$(BIN)/python bench/chaos.py --report bench/results/chaos.md
+	@$(BIN)/python -m pytest -m chaos $(ARGS)
+
+.PHONY: bench-idle
+bench-idle: $(VENV)/installed  ## Measure ten idle workers with 200 queues, and how soon they start a job
+	@$(BIN)/python bench/idle.py --report bench/results/idle.md
+
+.PHONY: bench-fairness
+bench-fairness: $(VENV)/installed  ## Measure a workflow beside another's 20,000 jobs for a paused provider
+	@$(BIN)/python bench/fairness.py --report bench/results/fairness.md
+
 .PHONY: lint
 lint: $(VENV)/installed  ## Check style and types
 	@$(BIN)/ruff check .
