@@ -12,6 +12,7 @@ from limits.connection import Server
 from tasks.store import Store
 from tests.simulator import Simulator
 from tests.site import Site, jobs, wait_for
+from workers.celery import JOB
 
 #: An interpreter with gevent beside everything else; it is no dependency of ours.
 GEVENT = os.environ.get("GEVENT_PYTHON")
@@ -33,14 +34,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_pool_of_celerys_runs_jobs_and_coroutines(site: Site, pool: str) -> None:
-    url = site.redis_url()
+    url, queue = site.redis_url(), f"workflow.{pool}"
     with Celery("producer", broker=url, backend=url, set_as_current=False) as client:
-        found = client.signature("tests.tasks.who").apply_async(queue=f"workflow.{pool}")
-        who = found.get(timeout=20)
+        found = client.signature("tests.tasks.who").apply_async(queue=queue)
+        results = [client.send_task(JOB, kwargs={"job": line}, queue=queue) for line in jobs(4)]
+        who = found.get(timeout=30)
         assert who["request"] == who["current"] == found.id
         assert who["children"] == [found.id, found.id]
-    batch = site.submit(jobs(6), workflow=pool)
-    ended(site, batch, 6)
+        assert [result.get(timeout=30)["error"] for result in results] == [None] * 4
 
 
 @pytest.mark.skipif(GEVENT is None, reason="GEVENT_PYTHON names no interpreter")
@@ -52,12 +53,8 @@ def test_gevent_runs_jobs(tmp_path: Path) -> None:
             command = [GEVENT, "-m", "celery", "-A", "workers", "worker", "-P", "gevent", "-c", "10", "-l", "INFO"]
             worker = subprocess.Popen(command, cwd=tmp_path, env=site.environment, stdout=log, stderr=log)
         try:
-            ended(site, batch, 20)
+            store = Store(site.keys, Server(site.client()))
+            wait_for(lambda: (found := store.batch(batch)) and found.completed == 20, 60, what="the batch")
         finally:
             worker.terminate()
             worker.wait(30)
-
-
-def ended(site: Site, batch: str, count: int) -> None:
-    store = Store(site.keys, Server(site.client()))
-    wait_for(lambda: (found := store.batch(batch)) and found.completed == count, 40, what="the batch")
