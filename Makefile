@@ -65,12 +65,6 @@ env: .env  ## Write .env for docker compose, with random passwords
 	  lambda line: line[0] + secrets.token_hex(24), open(".env.example").read()), end="")' > $@
 	@echo "Wrote .env: put your provider's key into it."
 
-$(VENV)/contenders/installed: bench/contenders/requirements.txt $(VENV)/installed
-	@echo "Setting up what the benchmarks compare with …"
-	@$(PYTHON) -m venv $(VENV)/contenders
-	@$(VENV)/contenders/bin/python -m pip --disable-pip-version-check --quiet install --requirement $<
-	@touch $@
-
 .PHONY: chaos
 chaos: $(VENV)/contenders/installed  ## Kill, cut off and stop everything under load, beside stock Celery (15 minutes)
 	@$(BIN)/python bench/chaos.py --report bench/results/chaos.md
