@@ -33,13 +33,14 @@ class Keys:
 
     @property
     def leases(self) -> str:
-        """Sorted set of reservation ids by the µs at which their lease ends. 8 days. Owner: limits/lua."""
+        """Sorted set of reservation ids by the µs at which their lease ends. 400 days. Owner: limits/lua."""
         return self.prefix + "leases"
 
     def reservation(self, reservation_id: str) -> str:
         """String, MessagePack: an open reservation, or what became of it.
 
-        While open: its lease and a day; then a day if swept, half a minute if settled. Owner: limits/lua.
+        While open: 400 days, as long as the money it holds; then a day if swept, half a minute if settled.
+        Owner: limits/lua.
         """
         return f"{self.prefix}reservation:{reservation_id}"
 
@@ -108,6 +109,21 @@ class Keys:
     def job(self, task_id: str) -> str:
         """Hash: lease and answer of a job without a batch. A day. Owner: tasks/store.py."""
         return f"{self.prefix}job:{task_id}"
+
+    def journal(self, batch_id: str, line: int) -> str:
+        """Hash: what an agent's job has done (tasks/agents/journal.py). As its batch.
+
+        Money in n$, times in µs. Owner: tasks/agents/journal.py.
+        """
+        return f"{self.prefix}batch:{batch_id}:journal:{line}"
+
+    def journals(self, batch_id: str) -> str:
+        """The pattern of the keys of a batch's journals."""
+        return f"{self.prefix}batch:{batch_id}:journal:*"
+
+    def job_journal(self, task_id: str) -> str:
+        """Hash: the same of a job without a batch. A day. Owner: tasks/agents/journal.py."""
+        return f"{self.prefix}job:{task_id}:journal"
 
     @property
     def ticks(self) -> str:

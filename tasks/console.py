@@ -86,11 +86,12 @@ def watched(
     store: Store,
     batch_id: str,
     *,
-    on_poll: Callable[[], None] | None = None,
+    on_poll: Callable[[int], None] | None = None,
     until: Callable[[], bool] = lambda: False,
 ) -> Batch:
     """Wait until the batch has ended or `until` says so, with a progress bar where there is a terminal.
 
+    `on_poll` is called now and then with the number of jobs that have ended.
     A server that is away for a while (it is started again, or fails over) is waited for.
     """
 
@@ -98,10 +99,12 @@ def watched(
         return waits_for(settings, store, batch)
 
     away_since: float | None = None
+    done = 0
     with progress(waits) as bar:
         while True:
             try:
                 batch = existing(store, batch_id)
+                done = batch.done
                 bar.update(batch)
                 if batch.over or until():
                     return batch
@@ -113,7 +116,7 @@ def watched(
                     raise
                 bar.say(f"the Redis server is away: {exc}")
             if on_poll is not None:
-                on_poll()
+                on_poll(done)
             time.sleep(POLL_EVERY)
 
 

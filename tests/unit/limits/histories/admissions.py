@@ -189,7 +189,7 @@ def admissions(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
         assert [ends[i].verdict for i in (0, 2, 3)] == ["settled", "repeated", "repeated"]
         assert ends[1] == ends[4], "repeating a settlement changed something"
 
-    for i in range(35):
+    for i in range(20):
         world.pass_time(pick.expovariate(3.0))
         chance = pick.random()
         if chance < 0.6 or not live:
