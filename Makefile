@@ -34,6 +34,10 @@ run: $(VENV)/local-model  ## Run a real batch: 60 support tickets through a smal
 test: $(VENV)/local-model  ## Run the tests (a few minutes)
 	@$(BIN)/python -m pytest -m "not chaos and not smoke" -n 2 --dist loadfile $(ARGS)
 
+.PHONY: screenshots
+screenshots: $(VENV)/installed  ## Take the pictures of docs/monitoring.md anew (needs chromium)
+	@$(BIN)/python -m tests.screenshots
+
 .PHONY: lint
 lint: $(VENV)/installed  ## Check style and types
 	@$(BIN)/ruff check .
