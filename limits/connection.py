@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import hiredis
 from redis.asyncio.connection import Connection, UnixDomainSocketConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -45,6 +46,9 @@ Argument = str | bytes | int | float
 
 _PASSING: Final = (BusyLoadingError, MasterDownError, ReadOnlyError, TryAgainError)
 """Answers of a server that is starting, failing over or catching up: the same call succeeds later."""
+
+_READ: Final = 1 << 16
+"""Bytes that are read from the server at a time."""
 
 _OLDEST: Final = {"redis": 7, "valkey": 8}
 
@@ -249,16 +253,20 @@ class AsyncServer:
             batch = [pending for pending in self._waiting if not pending.future.done()]
             self._waiting.clear()
             self._written.extend(batch)
-            packed = connection.pack_commands([pending.command for pending in batch])
+            pack: Any = hiredis.pack_command  # its types know pairs, and commands of one part only
+            packed = [pack(pending.command) for pending in batch]
             await connection.send_packed_command(packed, check_health=False)
 
     async def _read(self, connection: Any) -> None:
-        while True:
-            try:
-                reply = await connection.read_response(disable_decoding=True, disconnect_on_error=False)
-            except ResponseError as error:
-                reply = error
-            self._take(reply)
+        # All replies that have come, at once: redis-py reads them one by one, each under a timeout of its own.
+        stream, missing = connection._reader, object()  # noqa: SLF001 - its socket, connected and authenticated
+        parse_error = connection._parser.parse_error  # noqa: SLF001 - an error reply as redis-py's exception
+        replies = hiredis.Reader(replyError=parse_error, notEnoughData=missing)
+        while data := await stream.read(_READ):
+            replies.feed(data)
+            while (reply := replies.gets(False)) is not missing:
+                self._take(reply)
+        raise RedisConnectionError("the server closed the connection")
 
     async def _watch(self) -> None:
         """A server that accepts calls and does not answer them is as good as gone."""

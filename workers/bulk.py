@@ -74,6 +74,7 @@ def _push(producer: Any, queue: str, messages: Sequence[Message], headers: Mappi
             }
             pushed.append(orjson.dumps(copy))
         client.lpush(channel._q_for_pri(queue, 0), *pushed)  # noqa: SLF001 - kombu's name of the list
+    channel.announce(queue)
 
 
 def _template(channel: Any, queue: str) -> dict[str, Any]:

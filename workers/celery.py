@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery
 
 from limits.keys import Keys
-from workers import queues, transport
+from workers import queues, rabbitmq, transport
 from workers.bridge import aside
 from workers.coroutine import CoroutineTask
 from workers.events import EventBatches
@@ -74,15 +74,6 @@ def configuration() -> dict[str, Any]:
         "worker_consumer": "workers.consumer:Consumer",
         # Our own discovery adds the queues; a message to an unknown one still creates it.
         "task_create_missing_queues": True,
-        "broker_transport_options": {
-            # Two namespaces on one server keep what they have claimed apart.
-            "namespace": settings.namespace,
-            # Renewed every third of it for as long as a worker lives.
-            "visibility_timeout": settings.visibility_timeout,
-            # A command on a dead connection fails in time for the heartbeat to reach the server over another one.
-            "socket_connect_timeout": 5.0,
-            "socket_keepalive": True,
-        },
         # Any number of beats; a killed leader is followed within half a minute (RedBeat's default is 25 minutes).
         "beat_scheduler": "tasks.beat:NightScheduler",
         "beat_max_loop_interval": 5,
@@ -91,6 +82,22 @@ def configuration() -> dict[str, Any]:
         "redbeat_redis_options": {"socket_timeout": 5, "socket_connect_timeout": 5},
         "redbeat_key_prefix": keys.redbeat,
         "redbeat_lock_key": keys.redbeat + "lock",
+        **(rabbitmq.configuration() if rabbitmq.is_amqp(settings) else _redis(settings)),
+    }
+
+
+def _redis(settings: Settings) -> dict[str, Any]:
+    """What workers/transport.py is told."""
+    return {
+        "broker_transport_options": {
+            # Two namespaces on one server keep what they have claimed apart.
+            "namespace": settings.namespace,
+            # Renewed every third of it for as long as a worker lives.
+            "visibility_timeout": settings.visibility_timeout,
+            # A command on a dead connection fails in time for the heartbeat to reach the server over another one.
+            "socket_connect_timeout": 5.0,
+            "socket_keepalive": True,
+        }
     }
 
 

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 PREFIX = "workflow."
 _BINDING = "_kombu.binding."
+_DELAY = re.compile(r"^(?:[01]\.){28}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 #: Seconds between two looks at the registry, and between two scans for queues of stock producers; how long one takes.
@@ -42,7 +43,11 @@ def queue_name(workflow: str) -> str:
 
 
 def workflow_of(queue: str) -> str | None:
-    """The workflow of a Celery queue, or None where the queue is none of ours."""
+    """The workflow of a Celery queue, or None where the queue is none of ours.
+
+    A routing key says it too: RabbitMQ leaves the bits of a delay before it.
+    """
+    queue = _DELAY.sub("", queue, count=1)
     name = queue.removeprefix(PREFIX)
     return name if name != queue and _NAME.fullmatch(name) else None
 
@@ -183,7 +188,10 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
     A worker that was started with `-Q` consumes what it was told to, and nothing else.
     """
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
+    requires = (
+        "celery.worker.consumer.tasks:Tasks",
+        "celery.worker.consumer.delayed_delivery:DelayedDelivery",  # on RabbitMQ, what new queues are bound to
+    )
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
@@ -191,23 +199,29 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         self.client: Any = None
         self.broker: Any = None
         self.unreachable = False
-        self.known = 0
+        self.known = -1
+        self.amqp = False
+        self.configured: set[str] = set()
         self.listener: Any = None
 
     def start(self, consumer: Any) -> None:
         """Look now, and again every `LOOK_EVERY` seconds, in the worker's own thread."""
-        from workers.broker import broker_url  # noqa: PLC0415 - what only a worker needs
+        from workers import rabbitmq  # noqa: PLC0415 - what only a worker needs
+        from workers.broker import broker_url  # noqa: PLC0415 - as above
         from workers.celery import current_settings  # noqa: PLC0415 - the app imports this module
 
         if consumer.app.amqp.queues._consume_from is not None:  # noqa: SLF001 - how Celery keeps its -Q
             return
         settings = current_settings()
         self.keys = Keys(settings.namespace)
+        self.amqp = rabbitmq.is_amqp(settings)
+        # Nothing else tells of a workflow that only producers of other applications use there.
+        self.configured = {queue_name(name) for name in settings.workflows} if self.amqp else set()
         urls = (consumer.app.conf.result_backend, broker_url(settings))
         self.client, self.broker = (
             redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) if url else None for url in urls
         )
-        self.known = 0
+        self.known = -1
         self.look(consumer)
         self.timer_entry = consumer.timer.call_repeatedly(LOOK_EVERY, self.look, (consumer,))
         self.listener = partial(self.noticed, consumer)
@@ -237,14 +251,14 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
             if self.client.scard(self.keys.queues) == self.known:
                 return
             queues = registered(self.client, self.keys)
+            self.known = len(queues)
         except redis.RedisError as exc:
             if not self.unreachable:
                 log.warning("queues cannot be followed while the server is unreachable: %s", exc)
             self.unreachable = True
             return
         self.unreachable = False
-        self.follow(consumer, queues)
-        self.known = len(queues)
+        self.follow(consumer, queues | self.configured)
 
     def noticed(self, consumer: Any, queues: Collection[str]) -> None:
         """There are messages in queues that this worker does not follow yet: look at once."""
@@ -258,7 +272,12 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         new = [name for name in sorted(queues) if name not in cancelled and not task_consumer.consuming_from(name)]
         for name in new:
             declared = consumer.app.amqp.queues
-            task_consumer.add_queue(declared.select_add(declared[name]))
+            queue = declared.select_add(declared[name])
+            task_consumer.add_queue(queue)
+            if self.amqp:
+                from workers import rabbitmq  # noqa: PLC0415 - what only a worker needs
+
+                rabbitmq.follow(consumer.connection, queue)
         if new:
             task_consumer.consume()
             log.info("consuming from %s", ", ".join(new) if len(new) <= TOLD else f"{len(new)} more queues")

@@ -164,13 +164,28 @@ local function take(bucket, charge, at, behind, why, held, now)
   return part
 end
 
--- A booked call leaves, or gives its place up.
+-- A booked call gives its place up.
 local function unbook(bucket, part)
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
     if dim then dim[BOOKED] = math.max(0, dim[BOOKED] - mine[5]) end
     mine[5] = 0
   end
+end
+
+-- A booked call leaves. Where it is late (a worker was held up, or another of its buckets paused), the bucket has
+-- been refilled since its time, and what it takes up lies ahead of now.
+local function depart(bucket, part, now)
+  for name, mine in pairs(part.dims) do
+    local dim = bucket.dims[name]
+    local width = mine[5]
+    local late = dim and math.min(width, now + width - (mine[3] - dim[RETURNED])) or 0
+    if late > 0 then
+      dim[TAT] = math.max(dim[TAT], now) + late
+      mine[3] = mine[3] + late
+    end
+  end
+  unbook(bucket, part)
 end
 
 -- When a denied call is to come back, so that those denied before it come first and no two at once: one step
@@ -247,9 +262,11 @@ local function observe(bucket, levels, sent, part, now)
         local mine = part and part.dims[name]
         local since = mine and dim[ADMITTED] - mine[4] or 0
         local each = interval(dim, name)
-        -- In units of the provider: what it says is used, and what it has not seen yet.
-        local used = math.max(0, total - remaining) + since
-        local level = sent + used * PERIOD[name] / (total * dim[HEADROOM]) - (PERIOD[name] - capacity(dim, name))
+        -- What the provider says is used, and what it has not seen yet. Its bucket is full at most when that leaves.
+        local unit = PERIOD[name] / (total * dim[HEADROOM])
+        local empty = math.max(sent + (math.max(0, total - remaining) + since) * unit,
+          math.max(now, bucket.last) + since * unit)
+        local level = empty - (PERIOD[name] - capacity(dim, name))
         if dim[TOLD] > dim[LIMIT] then
           -- The key is allowed more than we may use of it: only what is left can bind us.
           level = now + capacity(dim, name) - math.max(0, remaining - since) * each
@@ -291,7 +308,7 @@ local function throttle(bucket, told, sent, now)
         dim[HOLDS] = dim[HOLDS] + 1
       end
       -- After the wait the provider has room for the rate, not for a burst.
-      dim[TAT] = math.max(dim[TAT], bucket.pause + capacity(dim, name) + dim[BOOKED])
+      dim[TAT] = math.max(dim[TAT], math.max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])
     end
   end
   if fresh then
