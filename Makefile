@@ -78,6 +78,10 @@ bench-idle: $(VENV)/installed  ## Measure ten idle workers with 200 queues, and 
 bench-fairness: $(VENV)/installed  ## Measure a workflow beside another's 20,000 jobs for a paused provider
 	@$(BIN)/python bench/fairness.py --report bench/results/fairness.md
 
+.PHONY: screenshots
+screenshots: $(VENV)/installed  ## Take the pictures of docs/monitoring.md anew (needs chromium)
+	@$(BIN)/python -m tests.screenshots
+
 .PHONY: lint
 lint: $(VENV)/installed  ## Check style and types
 	@$(BIN)/ruff check .
