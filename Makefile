@@ -61,9 +61,22 @@ smoke: $(VENV)/installed  ## Run the Docker image and the compose file (a few mi
 env: .env  ## Write .env for docker compose, with random passwords
 
 .env:
-	@umask 077; $(PYTHON) -c 'import re, secrets; print(re.sub(r"(?m)^(REDIS|FLOWER)_PASSWORD=$$", \
+	@umask 077; $(PYTHON) -c 'import re, secrets; print(re.sub(r"(?m)^(REDIS_PASSWORD|FLOWER_PASSWORD|METRICS_TOKEN)=$$", \
 	  lambda line: line[0] + secrets.token_hex(24), open(".env.example").read()), end="")' > $@
 	@echo "Wrote .env: put your provider's key into it."
+
+.PHONY: chaos
+chaos: $(VENV)/contenders/installed  ## Kill, cut off and stop everything under load, beside stock Celery (15 minutes)
+	@$(BIN)/python bench/chaos.py --report bench/results/chaos.md
+	@$(BIN)/python -m pytest -m chaos $(ARGS)
+
+.PHONY: bench-idle
+bench-idle: $(VENV)/installed  ## Measure ten idle workers with 200 queues, and how soon they start a job
+	@$(BIN)/python bench/idle.py --report bench/results/idle.md
+
+.PHONY: bench-fairness
+bench-fairness: $(VENV)/installed  ## Measure a workflow beside another's 20,000 jobs for a paused provider
+	@$(BIN)/python bench/fairness.py --report bench/results/fairness.md
 
 .PHONY: lint
 lint: $(VENV)/installed  ## Check style and types

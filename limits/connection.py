@@ -102,9 +102,9 @@ class Server:
 
 
 class _Pending:
-    """A command that waits for its reply."""
+    """A command that waits for its reply. `written` tells since when, in the loop's seconds."""
 
-    __slots__ = ("call", "command", "deadline", "future")
+    __slots__ = ("call", "command", "deadline", "future", "written")
 
     def __init__(
         self,
@@ -117,6 +117,7 @@ class _Pending:
         self.call = call
         self.deadline = deadline
         self.future = future
+        self.written = 0.0
 
 
 class AsyncServer:
@@ -255,6 +256,9 @@ class AsyncServer:
                 continue
             batch = [pending for pending in self._waiting if not pending.future.done()]
             self._waiting.clear()
+            now = time.monotonic()
+            for pending in batch:
+                pending.written = now
             self._written.extend(batch)
             pack: Any = hiredis.pack_command  # its types know pairs, and commands of one part only
             packed = [pack(pending.command) for pending in batch]
@@ -279,14 +283,15 @@ class AsyncServer:
         """
         while True:
             await asyncio.sleep(0.25)
-            now = time.monotonic()
-            if not self._written or self._written[0].deadline > now:
+            if not self._written:
                 continue
-            if now - self._heard > _SILENCE:
+            now = time.monotonic()
+            silence = now - max(self._heard, self._written[0].written)
+            overdue = [pending for pending in self._written if pending.deadline <= now and not pending.future.done()]
+            if silence > self._timeout or (overdue and silence > _SILENCE):
                 raise RedisTimeoutError("no reply before the deadline")
-            for pending in self._written:
-                if pending.deadline <= now and not pending.future.done():
-                    pending.future.set_exception(ServerUnavailable("The Redis server answers too slowly."))
+            for pending in overdue:
+                pending.future.set_exception(ServerUnavailable("The Redis server gave no answer in time."))
 
     def _take(self, reply: Any) -> None:
         pending = self._written.popleft()
