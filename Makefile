@@ -49,6 +49,10 @@ chaos-limits: $(VENV)/installed  ## A binding budget, a failing provider, a serv
 bench-quota: $(VENV)/installed $(VENV)/contenders/installed  ## How much of a quota is used, beside Celery with limiters (20 minutes; ARGS=--quick)
 	@$(BIN)/python bench/quota.py --report bench/results/quota.md $(ARGS)
 
+.PHONY: bench-workers
+bench-workers: $(VENV)/installed $(VENV)/contenders/installed  ## What a job costs its worker, beside stock Celery and a bare loop (10 minutes)
+	@$(BIN)/python bench/workers.py --report bench/results/workers.md $(ARGS)
+
 .PHONY: bench-admission
 bench-admission: $(VENV)/installed $(VENV)/contenders/installed  ## Admissions a second on one core of Valkey, beside three limiters
 	@$(BIN)/python bench/admission.py --report bench/results/admission.md $(ARGS)
@@ -64,12 +68,6 @@ env: .env  ## Write .env for docker compose, with random passwords
 	@umask 077; $(PYTHON) -c 'import re, secrets; print(re.sub(r"(?m)^(REDIS|FLOWER)_PASSWORD=$$", \
 	  lambda line: line[0] + secrets.token_hex(24), open(".env.example").read()), end="")' > $@
 	@echo "Wrote .env: put your provider's key into it."
-
-$(VENV)/contenders/installed: bench/contenders/requirements.txt $(VENV)/installed
-	@echo "Setting up what the benchmarks compare with …"
-	@$(PYTHON) -m venv $(VENV)/contenders
-	@$(VENV)/contenders/bin/python -m pip --disable-pip-version-check --quiet install --requirement $<
-	@touch $@
 
 .PHONY: chaos
 chaos: $(VENV)/contenders/installed  ## Kill, cut off and stop everything under load, beside stock Celery (15 minutes)
