@@ -49,6 +49,14 @@ chaos-limits: $(VENV)/installed  ## A binding budget, a failing provider, a serv
 bench-quota: $(VENV)/installed $(VENV)/contenders/installed  ## How much of a quota is used, beside Celery with limiters (20 minutes; ARGS=--quick)
 	@$(BIN)/python bench/quota.py --report bench/results/quota.md $(ARGS)
 
+.PHONY: bench-workers
+bench-workers: $(VENV)/installed $(VENV)/contenders/installed  ## What a job costs its worker, beside stock Celery and a bare loop (10 minutes)
+	@$(BIN)/python bench/workers.py --report bench/results/workers.md $(ARGS)
+
+.PHONY: profile-workers
+profile-workers: $(VENV)/installed $(VENV)/contenders/installed  ## Where a job's CPU goes in a busy worker, by thread and line (py-spy)
+	@$(BIN)/python bench/profile.py $(ARGS)
+
 .PHONY: bench-admission
 bench-admission: $(VENV)/installed $(VENV)/contenders/installed  ## Admissions a second on one core of Valkey, beside three limiters
 	@$(BIN)/python bench/admission.py --report bench/results/admission.md $(ARGS)
