@@ -61,7 +61,7 @@ async def triage(body: dict[str, Any], llm: Llm) -> dict[str, Any]:
         choice = await llm.chat(
             model="small",
             messages=[{"role": "user", "content": question}],
-            max_tokens=20,
+            max_tokens=40,
             temperature=0.0,
             response_format=form(next={"enum": [*(name for name in tools if name not in facts), "answer"]}),
         )
