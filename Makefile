@@ -36,6 +36,11 @@ run: $(VENV)/local-model  ## Run a real batch: 60 support tickets through a smal
 	@$(BIN)/python examples/local_model.py $(BIN)/overnight run examples/tickets.jsonl \
 	  --config examples/overnight.toml --workflow tickets --workers 2 -o tickets-out.jsonl
 
+.PHONY: agents
+agents: $(VENV)/local-model  ## Run two agents on that model: a triage with tools, a digest of a long text
+	@$(BIN)/python examples/local_model.py $(BIN)/overnight run examples/agents/input.jsonl \
+	  --config examples/agents/overnight.toml --workflow agents --workers 2 -o agents-out.jsonl
+
 .PHONY: test
 test: $(VENV)/local-model  ## Run the tests (a few minutes)
 	@$(BIN)/python -m pytest -m "not chaos and not smoke" -n 2 --dist loadfile $(ARGS)
@@ -111,4 +116,5 @@ chaos-batch: $(VENV)/installed  ## Kill workers, server, collector and run under
 
 .PHONY: clean
 clean:  ## Remove .venv and what the examples have left
-	rm -rf $(VENV) .overnight examples/.overnight tickets-out.jsonl tickets-out.errors.jsonl
+	rm -rf $(VENV) .overnight examples/.overnight examples/agents/.overnight tickets-out.jsonl tickets-out.errors.jsonl \
+	  agents-out.jsonl agents-out.errors.jsonl
