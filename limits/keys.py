@@ -33,13 +33,14 @@ class Keys:
 
     @property
     def leases(self) -> str:
-        """Sorted set of reservation ids by the µs at which their lease ends. 8 days. Owner: limits/lua."""
+        """Sorted set of reservation ids by the µs at which their lease ends. 400 days. Owner: limits/lua."""
         return self.prefix + "leases"
 
     def reservation(self, reservation_id: str) -> str:
         """String, MessagePack: an open reservation, or what became of it.
 
-        While open: its lease and a day; then a day if swept, half a minute if settled. Owner: limits/lua.
+        While open: 400 days, as long as the money it holds; then a day if swept, half a minute if settled.
+        Owner: limits/lua.
         """
         return f"{self.prefix}reservation:{reservation_id}"
 

@@ -19,11 +19,12 @@ collect.py   results become the output files, which files.py keeps in a folder o
 ticks.py     what drives feed and collect, whichever worker is alive
 gauges.py    every quota, circuit, latch and budget as of now; waiting.py: what a batch waits for
 costs.py     what calls have cost, by workflow, model, provider and batch
+story.py     one job: where it is, and what it has done
 clean.py     what is old goes
 check.py     what is configured, reachable and missing
 local.py     worker processes of this machine
 cli.py       the command line; its commands are in commands/, what they share in console.py, their looks in show.py,
-             show_batches.py, show_limits.py and progress.py
+             show_batches.py, show_jobs.py, show_limits.py and progress.py
 """
 
 import importlib

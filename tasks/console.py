@@ -5,6 +5,7 @@ input, the configuration or the command is wrong, 3 the server is unreachable.
 """
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -85,11 +86,12 @@ def watched(
     store: Store,
     batch_id: str,
     *,
-    on_poll: Callable[[], None] | None = None,
+    on_poll: Callable[[int], None] | None = None,
     until: Callable[[], bool] = lambda: False,
 ) -> Batch:
     """Wait until the batch has ended or `until` says so, with a progress bar where there is a terminal.
 
+    `on_poll` is called now and then with the number of jobs that have ended.
     A server that is away for a while (it is started again, or fails over) is waited for.
     """
 
@@ -97,10 +99,12 @@ def watched(
         return waits_for(settings, store, batch)
 
     away_since: float | None = None
+    done = 0
     with progress(waits) as bar:
         while True:
             try:
                 batch = existing(store, batch_id)
+                done = batch.done
                 bar.update(batch)
                 if batch.over or until():
                     return batch
@@ -112,14 +116,19 @@ def watched(
                     raise
                 bar.say(f"the Redis server is away: {exc}")
             if on_poll is not None:
-                on_poll()
+                on_poll(done)
             time.sleep(POLL_EVERY)
 
 
 def fetch(batch: Batch, output: Path, errors: Path | None) -> None:
-    """Copy a batch's files out. No error file is left behind where nothing failed."""
+    """Copy a batch's files out, the answers to stdout where `output` is "-". No error file where nothing failed."""
     files = Files(batch.storage, batch.id)
-    files.fetch(output_names(batch), output)
+    if str(output) == "-":
+        for name in output_names(batch):
+            with files.open(name) as reading:
+                shutil.copyfileobj(reading, sys.stdout.buffer)
+    else:
+        files.fetch(output_names(batch), output)
     if errors is not None:
         if batch.failed:
             files.fetch([errors_name(batch)], errors)

@@ -83,11 +83,12 @@ def text_of(raw: bytes) -> bytes:
 
 
 def check_file(
-    source: str, check: Callable[[jobs.Line], None], each: Callable[[jobs.Line, int], None] | None = None
+    source: str, check: Callable[[jobs.Line, int], None], each: Callable[[jobs.Line, int], None] | None = None
 ) -> Checked:
     """Look at every line of a file or URL; InputError where it cannot be read at all.
 
-    `check` raises NoRoute for a line that nothing could take; `each` is called with every other, and its bytes.
+    `check` raises NoRoute for a line that nothing could take; `each` is called with every other. Both get the size of
+    the line in bytes.
     """
     found = Checked()
     ids = _Ids()
@@ -129,7 +130,7 @@ def _check_line(
     number: int,
     text: bytes,
     ids: "_Ids",
-    check: Callable[[jobs.Line], None],
+    check: Callable[[jobs.Line, int], None],
     found: Checked,
     each: Callable[[jobs.Line, int], None] | None,
 ) -> None:
@@ -146,7 +147,7 @@ def _check_line(
         ids.add(custom_id)
     if line is not None:
         try:
-            check(line)
+            check(line, len(text))
         except NoRoute as exc:
             found.add(number, str(exc))
         else:

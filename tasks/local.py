@@ -19,7 +19,7 @@ from workers.settings import Settings
 #: Seconds that a worker has beyond the longest call to put the rest back, and after it was told a second time.
 STOP, STOP_AT_ONCE = 15.0, 3.0
 
-#: A worker that ends this often within a run is not started again.
+#: Workers that end this often while no job ends are not started again.
 RESTARTS = 5
 
 _PR_SET_PDEATHSIG = 1
@@ -35,6 +35,7 @@ class Group:
         self.command = command(concurrency, ["--loglevel", "WARNING"])
         self.processes: list[subprocess.Popen[bytes]] = []
         self.restarts = 0
+        self.progress = -1
         for index in range(number):
             self.processes.append(self._start(index))
 
@@ -53,8 +54,12 @@ class Group:
                 preexec_fn=_end_with_parent,  # noqa: PLW1509 - runs one system call and no Python lock
             )
 
-    def check(self) -> None:
-        """Start a worker again that has ended; InputError where that does not help."""
+    def check(self, progress: int) -> None:
+        """Start a worker again that has ended; InputError where no progress comes of it."""
+        if progress != self.progress:
+            self.progress = progress
+            self.restarts = 0
+        self.progress = -1
         for index, process in enumerate(self.processes):
             status = process.poll()
             if status is None:

@@ -6,15 +6,19 @@ though a budget applies, would only fail in the night. It is told at submit, bes
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from math import inf
+from typing import Final
 
-from limits.counting import Estimate
+from limits.counting import UNKNOWN_OUTPUT, Estimate
 from tasks.agents import registry
-from tasks.attempt import assess
+from tasks.attempt import DEFAULT_OUTPUT, assess
 from tasks.job import Line
 from workers import budgets
-from workers.prices import Rates
-from workers.routing import NoPrice, NoRoute, Routes, Way
+from workers.prices import MILLION, Rates
+from workers.providers.endpoints import CHAT
+from workers.routing import SIZES, NoPrice, NoRoute, Routes, Way
 from workers.settings import Settings
+from workers.tokens import PROMPT_CEILING
 
 Prices = Callable[[Collection[str]], Mapping[str, Rates]]
 """Shared prices, once those of the given targets have been looked up."""
@@ -27,6 +31,15 @@ class _Known:
     own: tuple[Way, ...]
     fallback: tuple[Way, ...]
     bounded: bool
+    most_tokens: float = 0.0
+    dearest: int = 0
+    fee: int = 0
+
+
+#: What a plain chat's body may hold, so that its bytes bound its tokens without a look at them.
+_PLAIN: Final = frozenset(
+    {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed", "user"}
+)
 
 
 class Precheck:
@@ -40,8 +53,11 @@ class Precheck:
         self._routes = Routes(settings)
         self._known: dict[tuple[str, str], _Known | NoRoute] = {}
 
-    def check(self, line: Line) -> None:
-        """NoRoute where no target could ever take the line; it says why, and what would mend it."""
+    def check(self, line: Line, size: int = 0) -> None:
+        """NoRoute where no target could ever take the line; it says why, and what would mend it.
+
+        `size`, the bytes of the line, spares most lines the closer look: what its bytes cannot exceed fits.
+        """
         if line.agent:
             registry.find(self.settings, line.agent)
             return
@@ -50,7 +66,7 @@ class Precheck:
             known = self._known[line.model, line.url] = self._look(line.model, line.url)
         if isinstance(known, NoRoute):
             raise known
-        if not known.bounded:
+        if not known.bounded or (size and self._surely_fits(line, size, known)):
             return
         too_large, too_dear = self._reasons(line, known.own)
         if too_large or too_dear:
@@ -76,7 +92,31 @@ class Precheck:
         except NoRoute as exc:
             return exc
         sized = any(quota.limits for way in own for _, quota in way.buckets)
-        return _Known(own, fallback, bounded=sized or bool(self.budgets))
+        limits = [getattr(quota, name) or inf for way in own for _, quota in way.buckets for name in SIZES]
+        rates = [way.rates for way in own if way.rates is not None]
+        return _Known(
+            own,
+            fallback,
+            bounded=sized or bool(self.budgets),
+            most_tokens=min(limits, default=inf),
+            dearest=max((rate.dearest for rate in rates), default=0),
+            fee=max((rate.request for rate in rates), default=0),
+        )
+
+    def _surely_fits(self, line: Line, size: int, known: _Known) -> bool:
+        """Whether a chat of nothing but text is within every limit, were each of its bytes two tokens."""
+        body = line.body
+        if line.url != CHAT or not _PLAIN.issuperset(body):
+            return False
+        if any(type(turn.get("content")) is not str for turn in body["messages"]):
+            return False
+        stated = max(body.get("max_tokens") or 0, body.get("max_completion_tokens") or 0)
+        output = stated or self.workflow.default_max_tokens or DEFAULT_OUTPUT
+        most = 2 * size + PROMPT_CEILING + max(output, UNKNOWN_OUTPUT)
+        if most > known.most_tokens:
+            return False
+        amount = -(-most * known.dearest // MILLION) + known.fee
+        return all(amount <= limit for _, limit in self.budgets)
 
     def _priced(self, model: str, url: str) -> tuple[Way, ...]:
         ways = self._routes.ways(model, url)

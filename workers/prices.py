@@ -124,6 +124,14 @@ class Rates:
             most = max(most, estimate.input_ceiling * each + estimate.output_ceiling * band.output)
         return -(-most // MILLION) + self.request * estimate.requests
 
+    @property
+    def dearest(self) -> int:
+        """The most that any token of a call can cost, in n$ per million."""
+        return max(
+            max(dearest, media, band.output)
+            for band, (_, dearest, media) in zip(self.bands, self._dearest, strict=True)
+        )
+
     def _band(self, tokens: int) -> Band:
         found = self.bands[0]
         for band in self.bands[1:]:

@@ -99,6 +99,16 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
             fields = {"runtime": fields.get("runtime"), "traceback": ""}
         super().send_event(type, **{"workflow": self.workflow, **told, **fields})
 
+    @property
+    def body(self) -> Any:
+        """The arguments as they were read when the message came; a tracer need not read them again."""
+        return self._payload
+
+    @property
+    def content_type(self) -> None:
+        """None says to the tracer that `body` has been read."""
+        return
+
     def on_retry(self, exc_info: Any) -> None:
         """Put the message back with an ETA, and only then let go of this delivery."""
         exc = exc_info.exception

@@ -18,7 +18,7 @@ from workers.providers import ENDPOINTS_BY_API
 from workers.settings import ProviderSettings, Settings, UnknownModel
 
 #: Dimensions in which a single request can be larger than the whole limit.
-_SIZES = ("tpm", "itpm", "otpm", "tpd")
+SIZES = ("tpm", "itpm", "otpm", "tpd")
 
 
 class NoRoute(ValueError):  # noqa: N818 - names what was found: nothing
@@ -87,7 +87,7 @@ class Way:
         """Why this call can never go this way, in words; None where it can."""
         costs = self.certain(estimate)._asdict()
         for bucket, quota in self.buckets:
-            for dimension in _SIZES:
+            for dimension in SIZES:
                 limit = getattr(quota, dimension)
                 if limit is not None and costs[dimension] > limit:
                     return f"about {costs[dimension]:,} tokens, and {bucket} allows {limit:,} {dimension}"

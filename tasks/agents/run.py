@@ -175,9 +175,7 @@ class Run:
         line = jobs.result_line(
             self.job.result_id, self.job.line.custom_id, response=response, error=error, story=story
         )
-        # The batch has counted the money of every entry; what is left are calls that will not be finished.
-        unwritten = self.cost - self.journal.record.cost
-        return Ending(ok=error is None, line=jobs.encode(line), cost=unwritten)
+        return Ending(ok=error is None, line=jobs.encode(line), cost=self.cost, counted=self.journal.record.cost)
 
     # What every call and step goes through
 

@@ -1,7 +1,7 @@
 """When nights are, over changes of clocks and months."""
 
-import itertools
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -42,7 +42,7 @@ def test_every_hour_is_every_hour_whatever_the_clocks_do(day: str, hours: int) -
     following = (midnight + timedelta(days=1)).astimezone(UTC)
     found = list(zone.between(midnight.astimezone(UTC), following))
     assert len(found) == hours
-    assert {later - sooner for sooner, later in itertools.pairwise(found)} == {timedelta(hours=1)}
+    assert {later - sooner for sooner, later in pairwise(found)} == {timedelta(hours=1)}
 
 
 def test_a_day_of_the_month_or_of_the_week_where_both_are_named() -> None:

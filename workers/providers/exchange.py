@@ -38,7 +38,7 @@ class HttpProvider(ABC):
         self._timeout = timeout
         self._requests_are_daily = requests_are_daily
         self._http = HttpClient(base_url)
-        self._urls: dict[tuple[str, str], httpx.URL] = {}
+        self._urls: dict[tuple[str, str], str] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.name!r})"
@@ -93,7 +93,7 @@ class HttpProvider(ABC):
     async def ping(self, key: str) -> str:
         """Ask for the list of models, which costs nothing. Returns in words what was reached."""
         _check_key(self.name, key)
-        reply = await self._http.send("GET", self._models_url(), self._headers(key), None, _PING_TIMEOUT)
+        reply = await self._http.send("GET", str(self._models_url()), self._headers(key), None, _PING_TIMEOUT)
         decoded = decode(reply.content)
         if reply.status >= HTTPStatus.MULTIPLE_CHOICES or not isinstance(decoded, dict):
             error: ProviderError = classify(
@@ -108,10 +108,10 @@ class HttpProvider(ABC):
         """Close the connections. Calls in flight fail; the next call opens new ones."""
         await self._http.close()
 
-    def _url(self, url: str, model: str) -> httpx.URL:
+    def _url(self, url: str, model: str) -> str:
         known = self._urls.get((url, model))
         if known is None:
-            known = self._urls[url, model] = httpx.URL(self._address(url, model))
+            known = self._urls[url, model] = str(httpx.URL(self._address(url, model)))
         return known
 
     def _request_id(self, reply: Reply) -> str | None:

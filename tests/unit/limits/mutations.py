@@ -125,7 +125,7 @@ def all_mutations() -> Iterator[Mutation]:
         "a burst goes out right after a refusal",
         "levels",
         BUCKET,
-        "dim[TAT] = math.max(dim[TAT], bucket.pause + capacity(dim, name) + dim[BOOKED])",
+        "dim[TAT] = math.max(dim[TAT], math.max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])",
         "",
     )
     yield Mutation(
@@ -133,7 +133,7 @@ def all_mutations() -> Iterator[Mutation]:
         "budgets",
         SETTLE,
         "save(key, { owner = reservation.owner, state = 'settled' }, SETTLED_LIFE)",
-        "save_reservation(id, reservation, now)",
+        "save_reservation(id, reservation)",
     )
     yield Mutation(
         "an ended lease does not charge what was sent",

@@ -9,9 +9,9 @@ from tasks.batch import Batch
 from tasks.flower import rows
 from tasks.flower.watch import View
 from tasks.gauges import Gauges
+from tasks.holdups import Wait, of_batch
 from tasks.overview import Overview
 from tasks.pace import Pace
-from tasks.waiting import Wait, of_batch
 from workers.queues import Depth
 from workers.settings import Settings
 
@@ -82,9 +82,17 @@ def overview(**given: Any) -> Overview:
         ({"circuits": (circuit("open"),)}, "acme/small: it is failing, its circuit is open", True),
         ({"circuits": (circuit("open", by_hand=True),)}, "acme/small: its circuit was opened by hand", True),
         ({"latches": {"acme/0": "invalid_api_key"}}, "the account acme is blocked: invalid_api_key", True),
-        ({"budgets": (budget(1_000_000_000),)}, "the budget of nightly is spent: $1.00 of $1.00", True),
+        (
+            {"budgets": (budget(1_000_000_000),)},
+            "the budget of nightly is spent until 2025-11-24 17:00 UTC: $1.00 of $1.00",
+            True,
+        ),
         # What is left pays for no call, since none holds any of it.
-        ({"budgets": (budget(990_000_000),)}, "the budget of nightly is spent: $0.99 of $1.00", True),
+        (
+            {"budgets": (budget(990_000_000),)},
+            "the budget of nightly is spent until 2025-11-24 17:00 UTC: $0.99 of $1.00",
+            True,
+        ),
         ({"budgets": (budget(990_000_000, held=5_000_000),)}, "", False),
         ({"budgets": (budget(1_000_000_000, subject="workflow/other"),)}, "", False),
     ],
