@@ -94,8 +94,8 @@ def main() -> None:
             "|---|---|---|",
             f"| CPU of a worker | {median(shares):.2f} % | {shares[-1]:.2f} % |",
             f"| CPU of Redis | {(redis_after - redis_before) / arguments.seconds * 100:.2f} % | |",
-            f"| from publishing to the call, our producer | {median(first) * 1000:.0f} ms | {first[-1] * 1000:.0f} ms |",
-            f"| the same, a stock producer | {median(second) * 1000:.0f} ms | {second[-1] * 1000:.0f} ms |",
+            f"| publishing to call, our producer | {median(first) * 1000:.0f} ms | {first[-1] * 1000:.0f} ms |",
+            f"| publishing to call, a stock producer | {median(second) * 1000:.0f} ms | {second[-1] * 1000:.0f} ms |",
             "",
         ]
     )

@@ -3,7 +3,7 @@
 from celery import Celery
 
 from tests.unit.transport.conftest import World
-from workers.queues import adopt_bindings, register, registered, workflow_of
+from workers.queues import adopt_bindings, key_prefix, register, registered, workflow_of
 
 
 def test_a_queue_tells_its_workflow() -> None:
@@ -22,6 +22,8 @@ def test_a_stock_producers_queue_is_found_among_many_keys(world: World) -> None:
     stock = Celery(
         "plain", broker=f"redis://127.0.0.1:{world.port}/0", broker_transport="kombu.transport.redis:Transport"
     )
+    # A second installation on one server has queues of its own, under its namespace.
+    stock.conf.broker_transport_options = {"global_keyprefix": key_prefix(world.keys.namespace)}
     with stock.connection_for_write() as connection:
         stock.send_task("overnight.job", queue="workflow.found-me", connection=connection)
     register(world.client, world.keys, "ours")
@@ -34,4 +36,4 @@ def test_a_stock_producers_queue_is_found_among_many_keys(world: World) -> None:
     assert turns > 1, "a look takes up where the last one ended"
     assert registered(world.client, world.keys) == {"workflow.found-me", "workflow.ours"}
     assert not world.client.set(world.keys.queue_scan, b"1", px=1000, nx=True), "one worker at a time"
-    world.client.delete("workflow.found-me", world.keys.queues)
+    world.client.delete(key_prefix(world.keys.namespace) + "workflow.found-me", world.keys.queues)

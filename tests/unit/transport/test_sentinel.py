@@ -124,14 +124,14 @@ def test_what_is_in_flight_survives_a_failover(servers: Set) -> None:
             connection.collect()
     for message in found:
         message.ack()
-    wait_for(lambda: depths(replica, keys, [QUEUE])[QUEUE] == Depth(0, 0, 0), 15.0)
+    wait_for(lambda: depths(replica, keys, [QUEUE], "")[QUEUE] == Depth(0, 0, 0), 15.0)
     publish(servers, "three")
     found.clear()
     with connected(servers) as connection:
         consume(connection, 1)
         assert [message.payload for message in found] == ["three"]
         found[0].ack()
-        wait_for(lambda: depths(replica, keys, [QUEUE])[QUEUE] == Depth(0, 0, 0), 15.0)
+        wait_for(lambda: depths(replica, keys, [QUEUE], "")[QUEUE] == Depth(0, 0, 0), 15.0)
     for key, one in list(custody._custodies.items()):
         if one.broker.keys == keys:
             one.close()

@@ -100,6 +100,10 @@ def connection(world: World, port: int, certificate: str, password: str = PASSWO
     )
 
 
+def depth(world: World) -> Depth:
+    return depths(world.client, world.keys, [world.queue], world.broker.prefix)[world.queue]
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_message_goes_its_way(proxy: tuple[int, str], world: World) -> None:
     found: list[Any] = []
@@ -110,9 +114,12 @@ def test_a_message_goes_its_way(proxy: tuple[int, str], world: World) -> None:
             with suppress(TimeoutError):
                 opened.drain_events(timeout=1.0)
         assert found[0].payload == "hello"
-        assert depths(world.client, world.keys, [world.queue])[world.queue] == Depth(0, 1, 0)
+        assert depth(world) == Depth(0, 1, 0)
         found[0].ack()
-        wait_for(lambda: depths(world.client, world.keys, [world.queue])[world.queue] == Depth(0, 0, 0), 5.0)
+        wait_for(
+            lambda: depths(world.client, world.keys, [world.queue], world.broker.prefix)[world.queue] == Depth(0, 0, 0),
+            5.0,
+        )
     world.leave()
 
 
