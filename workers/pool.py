@@ -16,7 +16,6 @@ import itertools
 import logging
 import os
 import resource
-import sys
 import threading
 import time
 from collections import deque
@@ -33,11 +32,6 @@ from workers.loop import EventLoop
 from workers.mailbox import Mailbox
 
 log = logging.getLogger(__name__)
-
-#: Seconds after which a thread that waits for the interpreter gets it. With Python's own 5 ms, each time that the event
-#: loop has read from or written to a socket it waits so long for the main thread, which may be taking in thousands
-#: of messages.
-SWITCH = 0.0005
 
 #: Seconds that tasks which were broken off have, when the worker stops, to say what became of them.
 LAST_WORDS = 5.0
@@ -68,7 +62,6 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
     def on_start(self) -> None:
         """Start the loop."""
         allow_sockets(self.limit)
-        sys.setswitchinterval(SWITCH)
         self.mailbox = Mailbox(inline=bool(self.options.get("threads")))
         self.place = EventLoop(self.app)
 
