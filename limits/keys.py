@@ -33,13 +33,14 @@ class Keys:
 
     @property
     def leases(self) -> str:
-        """Sorted set of reservation ids by the µs at which their lease ends. 8 days. Owner: limits/lua."""
+        """Sorted set of reservation ids by the µs at which their lease ends. 400 days. Owner: limits/lua."""
         return self.prefix + "leases"
 
     def reservation(self, reservation_id: str) -> str:
         """String, MessagePack: an open reservation, or what became of it.
 
-        While open: its lease and a day; then a day if swept, half a minute if settled. Owner: limits/lua.
+        While open: 400 days, as long as the money it holds; then a day if swept, half a minute if settled.
+        Owner: limits/lua.
         """
         return f"{self.prefix}reservation:{reservation_id}"
 
@@ -109,6 +110,21 @@ class Keys:
         """Hash: lease and answer of a job without a batch. A day. Owner: tasks/store.py."""
         return f"{self.prefix}job:{task_id}"
 
+    def journal(self, batch_id: str, line: int) -> str:
+        """Hash: what an agent's job has done (tasks/agents/journal.py). As its batch.
+
+        Money in n$, times in µs. Owner: tasks/agents/journal.py.
+        """
+        return f"{self.prefix}batch:{batch_id}:journal:{line}"
+
+    def journals(self, batch_id: str) -> str:
+        """The pattern of the keys of a batch's journals."""
+        return f"{self.prefix}batch:{batch_id}:journal:*"
+
+    def job_journal(self, task_id: str) -> str:
+        """Hash: the same of a job without a batch. A day. Owner: tasks/agents/journal.py."""
+        return f"{self.prefix}job:{task_id}:journal"
+
     @property
     def ticks(self) -> str:
         """Sorted set of the ticks of live batches by the µs at which they are due. As the youngest batch.
@@ -116,6 +132,25 @@ class Keys:
         Owner: tasks/ticks.py.
         """
         return self.prefix + "ticks"
+
+    @property
+    def schedules(self) -> str:
+        """Set of the schedules that a beat has seen. Owner: tasks/schedule.py."""
+        return self.prefix + "schedules"
+
+    def schedule(self, name: str) -> str:
+        """Hash: what a schedule's nights are counted from, and slot -> JSON of its latest nights.
+
+        400 days after the latest of them. Owner: tasks/schedule.py.
+        """
+        return f"{self.prefix}schedule:{name}"
+
+    @property
+    def redbeat(self) -> str:
+        """What RedBeat's keys begin with: `lock` (string, 25 s: which beat leads), `:schedule` (sorted set) and
+        `:statics` (set) and a hash an entry, for entries that an application adds. Owner: celery-redbeat.
+        """
+        return self.prefix + "redbeat:"
 
     @property
     def queues(self) -> str:

@@ -11,6 +11,7 @@ feed.py      keeps a bounded window of the batch in its workflow's queue; close.
 run_job.py   one delivery of a job: lease, admission, call, settlement, result
 attempt.py   one attempt at it: what is asked of the admission, and the way that is given
 endings.py   how a call ends: what it settles, and the job's result line
+agents/      jobs of many calls: the same way, call by call, with a journal to go on from
 retry.py     the decision after a failure: retry, snooze or fail
 store.py     begin and finish: the only way a job starts and the only way it ends
 results.py   results on their way from Redis into files
@@ -18,21 +19,37 @@ collect.py   results become the output files, which files.py keeps in a folder o
 ticks.py     what drives feed and collect, whichever worker is alive
 gauges.py    every quota, circuit, latch and budget as of now; waiting.py: what a batch waits for
 costs.py     what calls have cost, by workflow, model, provider and batch
+story.py     one job: where it is, and what it has done
 clean.py     what is old goes
 check.py     what is configured, reachable and missing
 local.py     worker processes of this machine
 cli.py       the command line; its commands are in commands/, what they share in console.py, their looks in show.py,
-             show_batches.py, show_limits.py and progress.py
+             show_batches.py, show_jobs.py, show_limits.py and progress.py
 """
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["enqueue"]
+if TYPE_CHECKING:
+    from tasks.agents.errors import AgentError, CallFailed, StepFailed
+    from tasks.agents.llm import Llm
+    from tasks.agents.registry import agent
+    from tasks.submit import enqueue
+
+__all__ = ["AgentError", "CallFailed", "Llm", "StepFailed", "agent", "enqueue"]
+
+_PLACES = {
+    "AgentError": "tasks.agents.errors",
+    "CallFailed": "tasks.agents.errors",
+    "Llm": "tasks.agents.llm",
+    "StepFailed": "tasks.agents.errors",
+    "agent": "tasks.agents.registry",
+    "enqueue": "tasks.submit",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "enqueue":
-        from tasks.submit import enqueue  # noqa: PLC0415 - importing `tasks` must not import Celery
-
-        return enqueue
+    # Importing `tasks` must not import Celery.
+    if name in _PLACES:
+        return getattr(importlib.import_module(_PLACES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -123,10 +123,11 @@ def plan(
     ways = routes.order(every, avoid=avoid) or routes.order(every)
     workflow = routes.settings.workflow(job.workflow)
     over = budgets.windows(routes.settings, job.workflow, job.batch, now)
+    budgeted = bool(over) or job.purse is not None
     for way in ways:
-        if over and way.rates is None:
+        if budgeted and way.rates is None:
             raise NoPrice(way.target)
-    sent, estimates = assess(job.line, ways, workflow, budgeted=bool(over), ratios=ratios)
+    sent, estimates = assess(job.line, ways, workflow, budgeted=budgeted, ratios=ratios)
     ask = Ask(
         id=uuid4().hex,
         owner=owner,

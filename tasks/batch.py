@@ -34,7 +34,8 @@ class Batch:
     there, `parts` the number of writes; `plan` is the end of the write that is going on, as `entry id:entries`.
     `stopping` is the status that a cancelled or expired batch will end in. `short_since` is since when fewer messages
     are in the queue than jobs are owed. `pace` holds two earlier (time, jobs ended). `models` names the
-    targets that its jobs may go to. The `expected_…` are what the batch was estimated at, when it was submitted.
+    targets that its jobs may go to. `trace` is its submission's W3C traceparent, where that was traced. The
+    `expected_…` are what the batch was estimated at, when it was submitted.
     `feed_trouble` and `collect_trouble` say what keeps its input from being read, or its results from being written.
     """
 
@@ -64,6 +65,7 @@ class Batch:
     short_since: float = 0.0
     pace: str = ""
     models: str = ""
+    trace: str = ""
     cost: int = 0
     input_tokens: int = 0
     output_tokens: int = 0

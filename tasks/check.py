@@ -13,6 +13,7 @@ import redis
 
 from limits.connection import check_server
 from limits.errors import LimitsError
+from tasks.agents import registry
 from tasks.files import StorageError, probe
 from workers.prices import configured
 from workers.providers import connect
@@ -44,6 +45,8 @@ async def check(settings: Settings) -> list[Finding]:
     if settings.broker_url is not None:
         found.append(await asyncio.to_thread(_broker, settings.broker_url))
     found.append(await asyncio.to_thread(_storage, settings))
+    if settings.agents:
+        found.append(_agents(settings))
     for answers in await asyncio.gather(*(_provider(name, each) for name, each in settings.providers.items())):
         found.extend(answers)
     found.extend(_names(settings))
@@ -102,6 +105,17 @@ def _storage(settings: Settings) -> Finding:
         if free < ROOM:
             return Finding("warn", "storage", f"{settings.storage}: {free >> 20:,} MiB are free", "Make room.")
     return Finding("ok", "storage", settings.storage)
+
+
+def _agents(settings: Settings) -> Finding:
+    try:
+        names = sorted(registry.load(settings))
+    except SettingsError as exc:
+        return Finding("error", "agents", str(exc))
+    if not names:
+        mend = "Mark a coroutine: from tasks import agent, then @agent."
+        return Finding("warn", "agents", f"{', '.join(settings.agents)}: no agent is in there", mend)
+    return Finding("ok", "agents", ", ".join(names))
 
 
 async def _provider(name: str, settings: ProviderSettings) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 import typer
 
-from tasks.commands import batches, limits, monitoring, services
+from tasks.commands import batches, dead, jobs, limits, monitoring, schedules, services
 
 app = typer.Typer(
     name="overnight",
@@ -24,10 +24,13 @@ for command in (
     batches.clean,
 ):
     app.command()(command)
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(services.worker)
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(monitoring.flower)
+for service in (services.worker, schedules.beat, monitoring.flower):
+    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(service)
+app.command()(jobs.jobs)
+app.command()(schedules.schedules)
 app.command()(monitoring.metrics)
 app.command()(services.check)
+app.add_typer(dead.app, name="dead")
 app.command()(limits.costs)
 app.command()(limits.limits)
 

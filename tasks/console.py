@@ -5,6 +5,7 @@ input, the configuration or the command is wrong, 3 the server is unreachable.
 """
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -120,9 +121,14 @@ def watched(
 
 
 def fetch(batch: Batch, output: Path, errors: Path | None) -> None:
-    """Copy a batch's files out. No error file is left behind where nothing failed."""
+    """Copy a batch's files out, the answers to stdout where `output` is "-". No error file where nothing failed."""
     files = Files(batch.storage, batch.id)
-    files.fetch(output_names(batch), output)
+    if str(output) == "-":
+        for name in output_names(batch):
+            with files.open(name) as reading:
+                shutil.copyfileobj(reading, sys.stdout.buffer)
+    else:
+        files.fetch(output_names(batch), output)
     if errors is not None:
         if batch.failed:
             files.fetch([errors_name(batch)], errors)

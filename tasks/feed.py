@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tasks import job as jobs
+from tasks import tracing
 from tasks.batch import Batch
 from tasks.files import INPUT, Files, StorageError
 from tasks.input import numbered_lines, text_of
@@ -170,4 +171,5 @@ def publish(batch: Batch, rows: list[Row]) -> None:
             )
             for row in rows
         ],
+        tracing.of_batch(batch.trace, batch.total),
     )

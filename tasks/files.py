@@ -92,7 +92,7 @@ class Files:
 
     def _put_local(self, chunks: Iterable[bytes], name: str) -> None:
         target = Path(self.path(name))
-        temporary = target.with_name(f".{name}.{uuid4().hex}.tmp")
+        temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("xb") as writing:
@@ -191,6 +191,19 @@ class Files:
             writing.close()
 
         self._patiently("written", name, upload)
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Write a file of its own, whole or not at all; its name may have folders."""
+        if self.local:
+            self._put_local((data,), name)
+        else:
+            self._patiently("written", name, lambda: self.fs.pipe_file(self.path(name), data))
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Remove files; those that are gone already are no problem, and those that cannot be are left."""
+        for name in names:
+            with suppress(Exception):  # object stores have errors of their own types
+                self.fs.rm_file(self.path(name))
 
     def fetch(self, names: Iterable[str], target: Path) -> int:
         """Copy files out, one behind the other, whole or not at all; returns their length in bytes."""
@@ -327,6 +340,14 @@ def open_source(source: str) -> BinaryIO:
         return Path(source).open("rb")
     fs, path = _file_system(source)
     return cast("BinaryIO", io.BufferedReader(fs.open(path, "rb"), CHUNK))
+
+
+def is_there(source: str) -> bool:
+    """Whether an input is there; StorageError or OSError where that cannot be told."""
+    if "://" not in source:
+        return Path(source).exists()
+    fs, path = _file_system(source)
+    return bool(fs.exists(path))
 
 
 def _file_system(url: str) -> tuple[Any, str]:

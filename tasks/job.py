@@ -11,10 +11,12 @@ from typing import Any
 
 import orjson
 
+from tasks.agents.purse import Purse
 from workers.providers import bodies
 
-#: The urls that a line may name. `/agents/<name>` joins them where agents are configured.
+#: The urls that a line may name, beside those of agents: `/agents/<name>`.
 URLS = ("/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/messages")
+AGENTS = "/agents/"
 
 #: Longer ids make no file name, no log line and no table readable. OpenAI's limit is 512, too.
 MAX_CUSTOM_ID = 512
@@ -30,9 +32,14 @@ class Line:
 
     @property
     def model(self) -> str:
-        """The model's name as the producer wrote it."""
-        model: str = self.body["model"]
+        """The model's name as the producer wrote it; an agent's line has its url there."""
+        model: str = self.url if self.agent else self.body["model"]
         return model
+
+    @property
+    def agent(self) -> str:
+        """The agent that the line calls; '' where it calls a model."""
+        return self.url.removeprefix(AGENTS) if self.url.startswith(AGENTS) else ""
 
 
 def decode(raw: bytes) -> Any:
@@ -62,14 +69,15 @@ def check(value: Any) -> tuple[Line | None, list[str]]:
     if value.get("method", "POST") != "POST":
         problems.append(f'method must be "POST", got {_shown(value["method"])}')
     url = value.get("url")
-    if url not in URLS:
+    calls_agent = isinstance(url, str) and url.startswith(AGENTS) and url != AGENTS
+    if url not in URLS and not calls_agent:
         got = "it is missing" if "url" not in value else f"got {_shown(url)}"
-        problems.append(f"url must be one of {', '.join(URLS)}: {got}")
+        problems.append(f"url must be one of {', '.join(URLS)}, or {AGENTS}NAME: {got}")
     body = value.get("body")
     if not isinstance(body, dict):
         got = "it is missing" if "body" not in value else f"got {_kind(body)}"
         problems.append(f"body must be an object: {got}")
-    else:
+    elif not calls_agent:
         model = body.get("model")
         if not isinstance(model, str) or not model:
             problems.append("body.model must name a model")
@@ -103,7 +111,8 @@ def _shown(value: Any) -> str:
 class Job:
     """A job on its way: a line, and which batch, line number and round it is, or a task id of its own.
 
-    `deadline` is in seconds since the epoch; 0 means none.
+    `deadline` is in seconds since the epoch; 0 means none. A call that an agent makes is a job, too, with the `call`
+    that it is in its agent, and the agent's `purse`.
     """
 
     line: Line
@@ -113,6 +122,8 @@ class Job:
     number: int = 0
     round: int = 0
     deadline: float = 0.0
+    call: str = ""
+    purse: Purse | None = None
 
     @property
     def id(self) -> str:

@@ -10,6 +10,7 @@ from math import inf
 from typing import Final
 
 from limits.counting import UNKNOWN_OUTPUT, Estimate
+from tasks.agents import registry
 from tasks.attempt import DEFAULT_OUTPUT, assess
 from tasks.job import Line
 from workers import budgets
@@ -57,6 +58,9 @@ class Precheck:
 
         `size`, the bytes of the line, spares most lines the closer look: what its bytes cannot exceed fits.
         """
+        if line.agent:
+            registry.find(self.settings, line.agent)
+            return
         known = self._known.get((line.model, line.url))
         if known is None:
             known = self._known[line.model, line.url] = self._look(line.model, line.url)
@@ -73,7 +77,9 @@ class Precheck:
                 raise NoRoute(large or dear)
 
     def ways(self, line: Line) -> tuple[Way, ...]:
-        """The ways of a line that has passed, with their prices."""
+        """The ways of a line that has passed, with their prices; none of an agent's, which chooses as it runs."""
+        if line.agent:
+            return ()
         known = self._known[line.model, line.url]
         assert isinstance(known, _Known)
         return known.own

@@ -26,6 +26,8 @@ def denial(denied: Denied) -> str:
             return f"the account {place} is blocked until someone clears it"
         case "retry_budget":
             return f"too many retries at {place} already"
+        case "pace":
+            return f"the pace that {place} keeps up with, as its 429s have shown"
         case "budget":
             return f"{budget(denied.subject)} is spent"
         case "budget_held":

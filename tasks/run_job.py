@@ -5,7 +5,8 @@
                │  ├─► snooze                              denied for long: back into the queue, no attempt spent
                └──┘                                       the budget is spent: the cheaper model at once
 
-Nothing is acknowledged before it is finished, and nothing is finished twice.
+Nothing is acknowledged before it is finished, and nothing is finished twice. An agent's job makes many calls, each
+of which takes the same way (tasks/agents/run.py).
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from limits.admission import Admitted, Denied
 from limits.errors import ServerUnavailable
 from tasks import job as jobs
 from tasks import retry, telemetry
+from tasks.agents.run import run as run_agent
 from tasks.attempt import Attempt
 from tasks.job import Job
 from tasks.memory import Memory
@@ -97,7 +99,8 @@ async def deliver(runtime: Runtime, job: Job, problem: str, memory: Memory) -> d
 
 async def run(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | None:
     """Run the job unless it has ended or runs elsewhere; its result line, None where there is none to return."""
-    if shut := gates.shut(job.workflow, job.line.model):
+    # Which models an agent is going to ask for, only it knows.
+    if not job.line.agent and (shut := gates.shut(job.workflow, job.line.model)):
         raise Snooze(shut, f"jobs for {job.line.model} were denied just now", memory.to_header())
     begun = await runtime.begin(job, memory)
     match begun.verdict:
@@ -108,6 +111,8 @@ async def run(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | No
         case "stopped" | "stale" | "gone":
             return None
     async with runtime.leased(job, memory):
+        if job.line.agent:
+            return await run_agent(runtime, job, memory, attempts)
         ending = await attempts(runtime, job, memory)
         return await runtime.finish(job, ending, memory)
 

@@ -75,6 +75,7 @@ class Runtime:
         self.leases: dict[str, tuple[Job, str]] = {}
         self.reservations: set[str] = set()
         self.priced = False
+        self.pricing = asyncio.Lock()
         self.asked: dict[str, tuple[float, asyncio.Future[dict[str, Rates]]]] = {}
         self.background: list[asyncio.Task[None]] = []
 
@@ -126,9 +127,14 @@ class Runtime:
             self.leases.pop(job.id, None)
 
     async def prepare(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
-        """What to ask of the admission for the next attempt; NoRoute where nothing can take the job."""
+        """What to ask of the admission for the next attempt; NoRoute where nothing can take the job.
+
+        TooDear where it could cost more than is left in the purse of its agent.
+        """
         if not self.priced:
-            await self._prices()
+            async with self.pricing:
+                if not self.priced:
+                    await self._prices()
         try:
             return self._plan(job, memory, avoid)
         except NoPrice as missing:
@@ -136,9 +142,12 @@ class Runtime:
             return self._plan(job, memory, avoid)
 
     def _plan(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
-        return plan(
+        attempt = plan(
             self.routes, self.ratios, job, memory, owner=self.owner, avoid=avoid, now=time.time(), lease=self.lease
         )
+        if job.purse is not None:
+            job.purse.hold(job.call, memory.cost + max(each.amount for each in attempt.ask.candidates))
+        return attempt
 
     async def admit(self, attempt: Attempt) -> Admission:
         """Ask for a reservation; where it is given, the attempt knows its way."""

@@ -48,7 +48,7 @@ class Ending:
     """How a job ended, and what it has cost in n$ and tokens.
 
     `settlement` closes the reservation of its last call (`limits.admission.settlement_json`); empty where none is
-    open.
+    open. `counted` is the part of the cost that its batch has counted before: that of an agent's finished calls.
     """
 
     ok: bool
@@ -57,6 +57,7 @@ class Ending:
     input_tokens: int = 0
     output_tokens: int = 0
     settlement: bytes = b""
+    counted: int = 0
 
     @classmethod
     def error(cls, job: Job, code: str, message: str, *, cost: int = 0, attempts: int = 0) -> "Ending":
@@ -100,7 +101,7 @@ def _begun(reply: Any) -> Begun:
 
 def finish(keys: Keys, job: Job, ending: Ending, *, calls: int = 0, throttles: int = 0) -> Call[Finished]:
     """End the job. Repeating it, here or by another delivery, changes nothing."""
-    counts = (ending.cost, ending.input_tokens, ending.output_tokens, calls, throttles)
+    counts = (ending.cost - ending.counted, ending.input_tokens, ending.output_tokens, calls, throttles)
     args: tuple[str | bytes | int, ...] = (0, ending.settlement, int(ending.ok), ending.line, *counts, KEEP_JOB)
     script = load("tasks/lua/finish.lua")
     if job.batch is None:
@@ -254,6 +255,8 @@ class Store:
     def forget(self, batch_id: str) -> None:
         """Remove everything that is known of a batch."""
         self.client.delete(*_batch_keys(self.keys, batch_id), self.keys.settled(batch_id))
+        for journal in self.client.scan_iter(self.keys.journals(batch_id), count=1_000):
+            self.client.unlink(journal)
         self.client.zrem(self.keys.batches, batch_id)
         self.client.zrem(self.keys.ticks, f"feed:{batch_id}", f"collect:{batch_id}")
 

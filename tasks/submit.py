@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tasks import job as jobs
+from tasks import tracing
 from tasks.batch import Batch
 from tasks.estimate import Tally, fields_of
 from tasks.files import INPUT, Files, source_chunks
@@ -44,28 +45,30 @@ def submit(
     With `new` it is a batch of its own; with a `slot` (a schedule and its time) it is the slot's only batch, whatever
     the file holds. Raises InputError with every problem of the file; then nothing was stored and nothing queued.
     """
-    checked, tally = tallied(source, settings, store, workflow=workflow)
-    identity = f"{workflow}\n{slot or checked.sha256}\n{uuid.uuid4().hex if new else ''}"
-    batch_id = "batch_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
-    existing = store.batch(batch_id)
-    if existing is not None:
-        return existing, False
-    Files(settings.storage, batch_id).put(lambda: source_chunks(source), INPUT, checked.sha256)
-    forecast = tally.forecast()
-    now = time.time()
-    batch = Batch(
-        id=batch_id,
-        workflow=workflow,
-        name=source.rstrip("/").rpartition("/")[2],
-        status="in_progress",
-        total=checked.lines,
-        bytes=checked.bytes,
-        storage=settings.storage,
-        created=now,
-        began=now,
-        deadline=now + settings.workflow(workflow).deadline,
-    )
-    return store.create(replace(batch, **fields_of(forecast)))
+    with tracing.submission(workflow) as trace:
+        checked, tally = tallied(source, settings, store, workflow=workflow)
+        identity = f"{workflow}\n{slot or checked.sha256}\n{uuid.uuid4().hex if new else ''}"
+        batch_id = "batch_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
+        existing = store.batch(batch_id)
+        if existing is not None:
+            return existing, False
+        Files(settings.storage, batch_id).put(lambda: source_chunks(source), INPUT, checked.sha256)
+        forecast = tally.forecast()
+        now = time.time()
+        batch = Batch(
+            id=batch_id,
+            workflow=workflow,
+            name=source.rstrip("/").rpartition("/")[2],
+            status="in_progress",
+            total=checked.lines,
+            bytes=checked.bytes,
+            storage=settings.storage,
+            trace=trace,
+            created=now,
+            began=now,
+            deadline=now + settings.workflow(workflow).deadline,
+        )
+        return store.create(replace(batch, **fields_of(forecast)))
 
 
 def tallied(source: str, settings: Settings, store: Store, *, workflow: str) -> tuple[Checked, Tally]:
@@ -120,4 +123,6 @@ def enqueue(
     options: dict[str, Any] = {"argsrepr": "()", "kwargsrepr": "{}"}
     if priority is not None:
         options["priority"] = priority
+    if trace := tracing.headers():
+        options["headers"] = trace
     return app.send_task(JOB, kwargs={"job": line}, queue=queue_name(workflow), **options)

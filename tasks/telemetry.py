@@ -29,6 +29,7 @@ class Delivery:
     """One delivery of a job, and what is known of it so far. Times are seconds since the epoch.
 
     `provider` and `model` are those of the last call; tokens and calls are summed over all of this delivery's.
+    `span` and `trace` (its id in hex) are its trace's, where it is traced.
     """
 
     job: Job
@@ -42,6 +43,7 @@ class Delivery:
     input_tokens: int = 0
     output_tokens: int = 0
     span: Any = None
+    trace: str = ""
 
 
 class Listener:
@@ -50,7 +52,7 @@ class Listener:
     def begun(self, delivery: Delivery) -> None:
         """A delivery has reached its worker."""
 
-    def admitted(self, attempt: Attempt, answer: Admission) -> None:
+    def admitted(self, delivery: Delivery, attempt: Attempt, answer: Admission) -> None:
         """The admission has answered: admitted, denied or impossible."""
 
     def called(self, delivery: Delivery, attempt: Attempt, seconds: float, end: Answer | ProviderError) -> None:
@@ -96,8 +98,10 @@ def delivery(job: Job, task_id: str, headers: Mapping[str, Any]) -> Iterator[Del
 
 def admitted(attempt: Attempt, answer: Admission) -> None:
     """Tell of an admission's answer."""
-    for listener in listeners:
-        listener.admitted(attempt, answer)
+    here = _current.get()
+    if here is not None:
+        for listener in listeners:
+            listener.admitted(here, attempt, answer)
 
 
 def called(attempt: Attempt, end: Answer | ProviderError) -> None:

@@ -6,7 +6,8 @@
         assert desk.snapshot().buckets[0].paused_until == 0
 
 Each desk has a namespace of its own. `desk.all(...)` delivers several jobs at once. Nothing runs in the background:
-no lease is renewed and no ratio shared unless a test does it.
+no lease is renewed and no ratio shared unless a test does it. Each delivery finds all gates open, as in a worker that
+has just started.
 """
 
 import asyncio
@@ -24,11 +25,13 @@ from limits.keys import Keys
 from limits.overview import Snapshot, snapshot
 from limits.scripts import Call
 from tasks import costs, gauges, run_job
+from tasks.agents.journal import Record, key_of, read
 from tasks.costs import Spent
 from tasks.job import Job, check
 from tasks.memory import Memory
 from tasks.runtime import Runtime
 from workers import budgets
+from workers.gates import Gates, gates
 from workers.request import Snooze
 from workers.settings import load
 
@@ -78,6 +81,7 @@ class Desk:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        run_job.gates = gates
         self.wait(self.runtime.close())
         self.loop.close()
         self.client.close()
@@ -87,28 +91,47 @@ class Desk:
 
     def deliver(self, line: dict[str, Any], **more: Any) -> Delivery:
         """One delivery of a job."""
+        self.open_gates()
         return self.wait(self.delivery(line, **more))
 
     def all(self, *lines: dict[str, Any], **more: Any) -> list[Delivery]:
         """Deliveries of several jobs at once."""
+        self.open_gates()
 
         async def everything() -> list[Delivery]:
             return list(await asyncio.gather(*(self.delivery(line, **more) for line in lines)))
 
         return self.wait(everything())
 
+    def open_gates(self) -> None:
+        run_job.gates = Gates()
+
     async def delivery(
         self, line: dict[str, Any], *, memory: Memory | None = None, deadline: float = 0.0, workflow: str = ""
     ) -> Delivery:
+        return await self.deliver_job(self.job(line, deadline=deadline, workflow=workflow), memory)
+
+    def job(self, line: dict[str, Any], *, deadline: float = 0.0, workflow: str = "") -> Job:
+        """A single job, which may be delivered again and again."""
         checked, problems = check(line)
         assert checked is not None, problems
-        memory = memory or Memory.from_header(None)
-        task = f"{line['custom_id']}-{next(_numbers)}"
-        job = Job(checked, task, workflow or self.workflow, deadline=deadline)
+        return Job(checked, f"{line['custom_id']}-{next(_numbers)}", workflow or self.workflow, deadline=deadline)
+
+    async def deliver_job(self, job: Job, memory: Memory | None = None) -> Delivery:
+        """One delivery; `memory` is what the one before remembers."""
+        memory = Memory.from_header(memory.to_header() if memory else None)
         try:
             return Delivery(await run_job.run(self.runtime, job, memory), None, memory)
         except Snooze as snooze:
             return Delivery(None, snooze, memory)
+
+    async def end_pause(self, model: str = "acme/0/small") -> None:
+        """As if the wait that a 429 asked for had passed."""
+        await self.runtime.client.delete(self.keys.bucket(model))
+
+    async def journal(self, job: Job) -> Record:
+        """What the journal of an agent's job holds."""
+        return read(await self.runtime.client.hgetall(key_of(self.keys, job)))
 
     # What is left behind
 

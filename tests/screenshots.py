@@ -3,7 +3,6 @@
 Three workflows on two providers: one at its quota, one out of budget, one whose model is failing.
 """
 
-import os
 import sys
 import tempfile
 import time
@@ -14,10 +13,9 @@ from pathlib import Path
 from tests.browser import Browser
 from tests.simulator import Simulator
 from tests.site import Site, job, wait_for
+from tests.watching import USER, flower
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
-USER = "operator:let-me-in"
-
 TOML = """
 budget_usd = 200.0
 
@@ -71,27 +69,12 @@ def stage(folder: Path) -> Iterator[tuple[Site, str]]:
         Site(
             folder,
             toml=TOML.format(url=simulator.base_url),
-            environment={"OTHER_KEY": "sk-other-key", "FLOWER_BASIC_AUTH": USER},
+            environment={"OTHER_KEY": "sk-other-key"},
         ) as site,
     ):
         site.start_workers(2)
-        flower = site.popen("flower", "--port=0", "--address=127.0.0.1", "--inspect-timeout=3000")
-        try:
-            yield site, address(flower)
-        finally:
-            flower.terminate()
-            flower.communicate(timeout=20)
-
-
-def address(flower: object) -> str:
-    """Where Flower serves, as it says when it starts."""
-    stream = flower.stderr  # type: ignore[attr-defined]
-    for line in stream:
-        if "Visit me at" in line:
-            # Its stream must not fill up: what it says further is let go.
-            os.set_blocking(stream.fileno(), False)
-            return str(line.split("Visit me at")[1].strip())
-    raise AssertionError("Flower did not start")
+        with flower(site) as url:
+            yield site, url
 
 
 def load(site: Site) -> None:

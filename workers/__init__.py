@@ -4,6 +4,7 @@
     settings.py    overnight.toml, validated once, with errors that name the line to mend
     server.py      the embedded Valkey, for one machine
     queues.py      one queue a workflow, followed as it appears
+    heartbeat.py   the file that health checks look at
     request.py     a delivery of a job: private in logs and events, put back without loss
     routing.py     which provider, model and key may take a call, and what it would cost
     tokens.py      how many tokens a body has, before anyone has counted them

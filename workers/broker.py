@@ -17,6 +17,8 @@ from typing import Any, Final, Literal, cast
 
 from limits.keys import Keys
 from limits.scripts import Call, load
+from workers.server import server_url
+from workers.settings import Settings
 
 MICRO: Final = 1_000_000
 
@@ -170,6 +172,13 @@ class Broker:
     def replay(self, ids: Sequence[str]) -> Call[int]:
         """Put dead messages back into their queues; how many there were."""
         return Call(_script("replay"), (self._key(self.keys.dead), *self._woken), (self.prefix, *ids), int)
+
+
+def broker_url(settings: Settings) -> str | None:
+    """Where the Redis server is that messages are in; None where the broker is not on Redis."""
+    if settings.broker_url is None:
+        return server_url(settings)
+    return settings.broker_url if settings.broker_url.startswith("redis") else None
 
 
 def _script(name: str) -> Any:

@@ -7,7 +7,7 @@ same on the wire. A broker that is not Redis gets its messages from Celery one b
 
 import base64
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,21 +27,24 @@ class Message:
     shown: str
 
 
-def publish_jobs(queue: str, messages: Sequence[Message]) -> None:
-    """Put one message a job into the queue; kombu's errors where the broker cannot be reached."""
+def publish_jobs(queue: str, messages: Sequence[Message], headers: Mapping[str, str] | None = None) -> None:
+    """Put one message a job into the queue, each with `headers` besides Celery's own.
+
+    Raises kombu's errors where the broker cannot be reached.
+    """
     if not messages:
         return
     with app.producer_or_acquire() as producer:
         connection = producer.connection
         if connection.transport.driver_type != "redis":
             for message in messages:
-                _send(message, queue, producer)
+                _send(message, queue, producer, headers)
             return
         policy = {"max_retries": 3, "interval_start": 0.0, "interval_step": 0.2}
-        connection.ensure(producer, _push, **policy)(producer, queue, messages)
+        connection.ensure(producer, _push, **policy)(producer, queue, messages, headers)
 
 
-def _send(message: Message, queue: str, producer: Any) -> None:
+def _send(message: Message, queue: str, producer: Any, headers: Mapping[str, str] | None) -> None:
     app.send_task(
         JOB,
         kwargs=orjson.loads(message.kwargs),
@@ -50,13 +53,14 @@ def _send(message: Message, queue: str, producer: Any) -> None:
         ignore_result=True,
         argsrepr="()",
         kwargsrepr=message.shown,
+        headers=headers,
     )
 
 
-def _push(producer: Any, queue: str, messages: Sequence[Message]) -> None:
+def _push(producer: Any, queue: str, messages: Sequence[Message], headers: Mapping[str, str] | None) -> None:
     channel = producer.channel  # another one after a reconnection
     template = _template(channel, queue)
-    head, properties = template["headers"], template["properties"]
+    head, properties = {**template["headers"], **(headers or {})}, template["properties"]
     with channel.conn_or_acquire() as client:
         pushed = []
         for message in messages:
@@ -70,6 +74,7 @@ def _push(producer: Any, queue: str, messages: Sequence[Message]) -> None:
             }
             pushed.append(orjson.dumps(copy))
         client.lpush(channel._q_for_pri(queue, 0), *pushed)  # noqa: SLF001 - kombu's name of the list
+    channel.announce(queue)
 
 
 def _template(channel: Any, queue: str) -> dict[str, Any]:

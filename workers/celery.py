@@ -9,10 +9,12 @@ from typing import Any
 
 from celery import Celery
 
-from workers import queues, transport
+from limits.keys import Keys
+from workers import queues, rabbitmq, transport
 from workers.bridge import aside
 from workers.coroutine import CoroutineTask
 from workers.events import EventBatches
+from workers.heartbeat import Heartbeat
 from workers.pool import SoftShutdown
 from workers.server import server_url
 from workers.settings import Settings, load
@@ -35,11 +37,12 @@ def configuration() -> dict[str, Any]:
     """Celery's settings, each with its reason."""
     settings = current_settings()
     url = server_url(settings)
+    keys = Keys(settings.namespace)
     return {
         "broker_url": settings.broker_url or url,
         "result_backend": url,
         "broker_connection_retry_on_startup": True,
-        "imports": ("tasks.run_job", "tasks.ticks"),
+        "imports": ("tasks.run_job", "tasks.ticks", "tasks.listening", "tasks.agents.startup"),
         # A message is acknowledged when its job has ended, and goes back when its process was killed.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
@@ -71,6 +74,21 @@ def configuration() -> dict[str, Any]:
         "worker_consumer": "workers.consumer:Consumer",
         # Our own discovery adds the queues; a message to an unknown one still creates it.
         "task_create_missing_queues": True,
+        # Any number of beats; a killed leader is followed within half a minute (RedBeat's default is 25 minutes).
+        "beat_scheduler": "tasks.beat:NightScheduler",
+        "beat_max_loop_interval": 5,
+        "redbeat_lock_timeout": 25,
+        "redbeat_redis_url": url,
+        "redbeat_redis_options": {"socket_timeout": 5, "socket_connect_timeout": 5},
+        "redbeat_key_prefix": keys.redbeat,
+        "redbeat_lock_key": keys.redbeat + "lock",
+        **(rabbitmq.configuration() if rabbitmq.is_amqp(settings) else _redis(settings)),
+    }
+
+
+def _redis(settings: Settings) -> dict[str, Any]:
+    """What workers/transport.py is told."""
+    return {
         "broker_transport_options": {
             # Two namespaces on one server keep what they have claimed apart.
             "namespace": settings.namespace,
@@ -79,7 +97,7 @@ def configuration() -> dict[str, Any]:
             # A command on a dead connection fails in time for the heartbeat to reach the server over another one.
             "socket_connect_timeout": 5.0,
             "socket_keepalive": True,
-        },
+        }
     }
 
 
@@ -100,5 +118,5 @@ class Application(Celery):  # type: ignore[misc]  # Celery has no types
 transport.register()
 app = Application("overnight", task_cls=CoroutineTask)
 app.add_defaults(configuration)
-app.steps["consumer"].update((queues.FollowQueues, EventBatches))
+app.steps["consumer"].update((queues.FollowQueues, EventBatches, Heartbeat))
 app.steps["worker"].add(SoftShutdown)

@@ -16,6 +16,7 @@ from celery.worker.consumer import Consumer as CeleryConsumer
 
 from limits.connection import Server
 from limits.keys import Keys
+from workers import inspection  # noqa: F401 - registers what `inspect` answers
 from workers.broker import Broker
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ def unreadable(message: Any, known: Callable[[str], bool]) -> str | None:
         return "its body is no JSON"
     match body:
         case [list(), dict(), dict()]:
+            if b"__type__" not in message.body:  # kombu's mark of what JSON has no word for
+                message._decoded_cache = body  # noqa: SLF001 - Celery need not read it a second time
             return None
     return "its body is not a task's arguments"
 

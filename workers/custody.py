@@ -167,10 +167,11 @@ class Custody:
         sweep = time.monotonic()
         while not self._stopping:
             self._wake.wait(max(0.0, min(beat, sweep) - time.monotonic()))
+            # Lowered before looking: left up over a nudge that has been served, it would never let the thread sleep.
+            self._wake.clear()
             try:
                 if self._pending():
                     time.sleep(GATHER)
-                    self._wake.clear()
                     self.flush()
                 now = time.monotonic()
                 if now >= beat:

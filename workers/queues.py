@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 PREFIX = "workflow."
 _BINDING = "_kombu.binding."
+_DELAY = re.compile(r"^(?:[01]\.){28}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 #: Seconds between two looks at the registry, and between two scans for queues of stock producers; how long one takes.
@@ -42,7 +43,11 @@ def queue_name(workflow: str) -> str:
 
 
 def workflow_of(queue: str) -> str | None:
-    """The workflow of a Celery queue, or None where the queue is none of ours."""
+    """The workflow of a Celery queue, or None where the queue is none of ours.
+
+    A routing key says it too: RabbitMQ leaves the bits of a delay before it.
+    """
+    queue = _DELAY.sub("", queue, count=1)
     name = queue.removeprefix(PREFIX)
     return name if name != queue and _NAME.fullmatch(name) else None
 
@@ -103,11 +108,13 @@ def depths(client: "redis.Redis", keys: Keys, queues: Iterable[str] | None = Non
     }
 
 
-def adopt_bindings(client: "redis.Redis", keys: Keys, seconds: float = SCAN_FOR) -> None:
+def adopt_bindings(
+    client: "redis.Redis", keys: Keys, broker: "redis.Redis | None" = None, seconds: float = SCAN_FOR
+) -> None:
     """Register the queues that stock producers made; one process does it for all, `SCAN_EVERY` seconds apart.
 
-    It looks for so many seconds and goes on from there next time: a server with millions of keys is looked through
-    in minutes, and nobody is held up.
+    `broker` is where their messages are, if not on the same server. It looks for so many seconds and goes on from
+    there next time: a server with millions of keys is looked through in minutes, and nobody is held up.
     """
     if not client.set(keys.queue_scan, b"1", px=int(SCAN_EVERY * 1000), nx=True):
         return
@@ -116,7 +123,8 @@ def adopt_bindings(client: "redis.Redis", keys: Keys, seconds: float = SCAN_FOR)
     found: list[str] = []
     while True:
         cursor, page = cast(
-            "tuple[int, list[bytes]]", client.scan(cursor, match=f"{_BINDING}{PREFIX}*", count=1000, _type="SET")
+            "tuple[int, list[bytes]]",
+            (broker or client).scan(cursor, match=f"{_BINDING}{PREFIX}*", count=1000, _type="SET"),
         )
         names = [key.decode(errors="replace").removeprefix(_BINDING) for key in page]
         found += [queue for queue in names if workflow_of(queue)]
@@ -180,25 +188,40 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
     A worker that was started with `-Q` consumes what it was told to, and nothing else.
     """
 
-    requires = ("celery.worker.consumer.tasks:Tasks",)
+    requires = (
+        "celery.worker.consumer.tasks:Tasks",
+        "celery.worker.consumer.delayed_delivery:DelayedDelivery",  # on RabbitMQ, what new queues are bound to
+    )
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
         self.timer_entry: Any = None
+        self.client: Any = None
+        self.broker: Any = None
         self.unreachable = False
-        self.known = 0
+        self.known = -1
+        self.amqp = False
+        self.configured: set[str] = set()
         self.listener: Any = None
 
     def start(self, consumer: Any) -> None:
         """Look now, and again every `LOOK_EVERY` seconds, in the worker's own thread."""
+        from workers import rabbitmq  # noqa: PLC0415 - what only a worker needs
+        from workers.broker import broker_url  # noqa: PLC0415 - as above
         from workers.celery import current_settings  # noqa: PLC0415 - the app imports this module
 
         if consumer.app.amqp.queues._consume_from is not None:  # noqa: SLF001 - how Celery keeps its -Q
             return
         settings = current_settings()
         self.keys = Keys(settings.namespace)
-        self.client = redis.Redis.from_url(consumer.app.conf.result_backend, socket_timeout=5, socket_connect_timeout=5)
-        self.known = 0
+        self.amqp = rabbitmq.is_amqp(settings)
+        # Nothing else tells of a workflow that only producers of other applications use there.
+        self.configured = {queue_name(name) for name in settings.workflows} if self.amqp else set()
+        urls = (consumer.app.conf.result_backend, broker_url(settings))
+        self.client, self.broker = (
+            redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) if url else None for url in urls
+        )
+        self.known = -1
         self.look(consumer)
         self.timer_entry = consumer.timer.call_repeatedly(LOOK_EVERY, self.look, (consumer,))
         self.listener = partial(self.noticed, consumer)
@@ -213,26 +236,29 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         if self.timer_entry is not None:
             self.timer_entry.cancel()
             self.timer_entry = None
-            self.client.close()
+            for client in (self.client, self.broker):
+                if client is not None:
+                    client.close()
 
     shutdown = stop
 
     def look(self, consumer: Any) -> None:
         """Add what is registered and not yet consumed."""
         try:
-            adopt_bindings(self.client, self.keys)
+            if self.broker is not None:
+                adopt_bindings(self.client, self.keys, self.broker)
             # Queues are only ever added: as many as before are the same as before.
             if self.client.scard(self.keys.queues) == self.known:
                 return
             queues = registered(self.client, self.keys)
+            self.known = len(queues)
         except redis.RedisError as exc:
             if not self.unreachable:
                 log.warning("queues cannot be followed while the server is unreachable: %s", exc)
             self.unreachable = True
             return
         self.unreachable = False
-        self.follow(consumer, queues)
-        self.known = len(queues)
+        self.follow(consumer, queues | self.configured)
 
     def noticed(self, consumer: Any, queues: Collection[str]) -> None:
         """There are messages in queues that this worker does not follow yet: look at once."""
@@ -246,7 +272,12 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         new = [name for name in sorted(queues) if name not in cancelled and not task_consumer.consuming_from(name)]
         for name in new:
             declared = consumer.app.amqp.queues
-            task_consumer.add_queue(declared.select_add(declared[name]))
+            queue = declared.select_add(declared[name])
+            task_consumer.add_queue(queue)
+            if self.amqp:
+                from workers import rabbitmq  # noqa: PLC0415 - what only a worker needs
+
+                rabbitmq.follow(consumer.connection, queue)
         if new:
             task_consumer.consume()
             log.info("consuming from %s", ", ".join(new) if len(new) <= TOLD else f"{len(new)} more queues")

@@ -14,7 +14,8 @@ from celery.exceptions import Retry
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
-from workers.queues import workflow_of
+from workers import rabbitmq
+from workers.queues import queue_name, workflow_of
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,16 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
             fields = {"runtime": fields.get("runtime"), "traceback": ""}
         super().send_event(type, **{"workflow": self.workflow, **told, **fields})
 
+    @property
+    def body(self) -> Any:
+        """The arguments as they were read when the message came; a tracer need not read them again."""
+        return self._payload
+
+    @property
+    def content_type(self) -> None:
+        """None says to the tracer that `body` has been read."""
+        return
+
     def on_retry(self, exc_info: Any) -> None:
         """Put the message back with an ETA, and only then let go of this delivery."""
         exc = exc_info.exception
@@ -141,25 +152,26 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
         self.acknowledged = True
 
     def _publish_copy(self, snooze: Snooze) -> None:
-        """For brokers that cannot move a message: publish its copy, which the caller then acknowledges."""
+        """For brokers that cannot move a message: publish its copy, which the caller then acknowledges.
+
+        Raises where the broker does not confirm it; then this delivery stays the only one.
+        """
         message = self.message
-        eta = (datetime.now(UTC) + timedelta(seconds=snooze.seconds)).isoformat()
-        headers = {**message.headers, HEADER: snooze.memory, "eta": eta}
-        info = message.delivery_info or {}
+        queue = queue_name(workflow_of((message.delivery_info or {}).get("routing_key") or "") or "default")
         properties = {
             key: value
             for key, value in (message.properties or {}).items()
-            if key in {"priority", "correlation_id", "reply_to"} and value is not None
+            if key in {"priority", "correlation_id", "reply_to", "delivery_mode"} and value is not None
         }
         with self._app.producer_or_acquire() as producer:
             producer.publish(
                 message.body,
                 content_type=message.content_type,
                 content_encoding=message.content_encoding,
-                headers=headers,
-                exchange=info.get("exchange") or "",
-                routing_key=info.get("routing_key"),
+                headers={**message.headers, HEADER: snooze.memory},
+                mandatory=True,
                 retry=True,
                 retry_policy={"max_retries": 3, "interval_start": 0, "interval_step": 0.2},
+                **rabbitmq.delayed(queue, snooze.seconds),
                 **properties,
             )

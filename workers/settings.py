@@ -6,7 +6,8 @@ nano-dollars (`..._nano`) where it is counted. docs/configuration.md is the same
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +62,17 @@ FILE_NAME: Final = "overnight.toml"
 
 #: Where each API is; Azure's is different for everyone.
 BASE_URLS: Final = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
+
+#: What may stand in braces in the input of a schedule, as a night writes it.
+INPUT_PARTS: Final[Mapping[str, Callable[[datetime], str]]] = {
+    "date": lambda night: night.strftime("%Y-%m-%d"),
+    "yesterday": lambda night: (night.date() - timedelta(days=1)).isoformat(),
+    "year": lambda night: night.strftime("%Y"),
+    "month": lambda night: night.strftime("%m"),
+    "day": lambda night: night.strftime("%d"),
+    "hour": lambda night: night.strftime("%H"),
+    "minute": lambda night: night.strftime("%M"),
+}
 
 
 class UnknownModel(LookupError):  # noqa: N818 - named for what happened
@@ -244,13 +256,26 @@ class ScheduleSettings(_Table):
     timezone: TimeZone = "UTC"
     workflow: Name
     input: str = Field(min_length=1)
+    input_wait: Seconds = 6 * 3600.0
 
     @field_validator("input", mode="after")
     @classmethod
     def _path(cls, value: str, info: ValidationInfo) -> str:
-        if re.search(r"[{}]", value.replace("{date}", "")):
-            raise ValueError("may hold {date} and no other braces")
+        if re.search(r"[{}]", re.sub(r"\{(" + "|".join(INPUT_PARTS) + r")\}", "", value)):
+            raise ValueError(f"may hold {', '.join(f'{{{part}}}' for part in INPUT_PARTS)} and no other braces")
         return value if "://" in value else str(fields.folder(info) / Path(value).expanduser())
+
+    @property
+    def dated(self) -> bool:
+        """Whether each night has an input of its own."""
+        return "{" in self.input
+
+    def source(self, night: datetime) -> str:
+        """The input of a night, which is in the schedule's zone."""
+        source = self.input
+        for part, written in INPUT_PARTS.items():
+            source = source.replace(f"{{{part}}}", written(night))
+        return source
 
 
 _DEFAULT_WORKFLOW: Final = WorkflowSettings()

@@ -219,6 +219,10 @@ class Channel(stock.Channel):  # type: ignore[misc]  # kombu has no types
             batch.announced.add(name)
             super()._put(queue, message, **options)
 
+    def announce(self, queue: str) -> None:
+        """Wake an idle worker: messages were pushed to this queue's list by hand."""
+        self.run(self.broker.publish(queue))
+
     # Consuming
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **options: Any) -> Any:

@@ -83,13 +83,16 @@ local function unpaid(candidate, at)
         return 'budget_held', budget.subject, now + (1 + 4 * ask.jitter) * SECOND
       elseif budget['until'] > at then
         return 'budget', budget.subject, budget['until'] + 30 * ask.jitter * SECOND
+      elseif budget['until'] > 0 then
+        -- The asker's clock is behind the window's turn: it will name later windows soon.
+        return 'budget', budget.subject, math.max(at, now) + 30 * (1 + ask.jitter) * SECOND
       end
       return 'budget', budget.subject, -1
     end
   end
 end
 
--- When a candidate can go: { at, whys, behind, probe } or a denial { reason, subject, back, charge, at }.
+-- When a candidate can go: { at, whys, behind, probe }, or nil and a denial { reason, subject, back, charge, at }.
 local function weigh(candidate)
   if blobs[places[latch_key(candidate.account)]] then
     return nil, { reason = 'latch', subject = candidate.account, back = now + LATCH_RETRY * (1 + ask.jitter) }
@@ -198,6 +201,6 @@ if ask.retry then spend_retry(circuit, ask.circuit, now) end
 if plan.probe or ask.retry then save_circuit(candidate.circuit, circuit) end
 reservation.generation = circuit.generation
 
-save_reservation(id, reservation, now)
+save_reservation(id, reservation)
 lease(id, reservation.till)
 return admitted(reservation, false)

@@ -11,7 +11,7 @@ for _, id in ipairs(ask.ids) do
   local reservation = unpacked(redis.call('GET', reservation_key(id)))
   if is_open(reservation) and reservation.owner == ask.owner then
     reservation.till = math.max(reservation.till, now + ask.lease)
-    save_reservation(id, reservation, now)
+    save_reservation(id, reservation)
     lease(id, reservation.till)
   else
     lost[#lost + 1] = id

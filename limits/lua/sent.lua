@@ -40,15 +40,15 @@ if at > now then
   local later = at - reservation.at
   if later > 0 then
     reservation.at, reservation.till = at, reservation.till + later
-    save_reservation(id, reservation, now)
+    save_reservation(id, reservation)
     lease(id, reservation.till)
   end
   return { 'wait', math.ceil(at - now), pause > now and 'pause' or '' }
 end
 reservation.state, reservation.sent = 'sent', now
 for i, part in ipairs(reservation.parts) do
-  unbook(buckets[i], part)
+  depart(buckets[i], part, now)
   save_bucket(part.bucket, buckets[i])
 end
-save_reservation(id, reservation, now)
+save_reservation(id, reservation)
 return { 'go', 0, '' }

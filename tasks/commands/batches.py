@@ -144,7 +144,7 @@ def wait(batch: BatchId, config: Config = None) -> None:
 
 def results(
     batch: BatchId,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the answers go.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the answers go; - for stdout.")],
     errors: Annotated[Path | None, typer.Option(help="Where the failures go.")] = None,
     config: Config = None,
 ) -> None:

@@ -75,7 +75,7 @@ def test_an_answer_larger_than_its_estimate_becomes_debt(tmp_path: Path, valkey:
         assert -3_000 < tpm.available < -1_500
         late = desk.deliver(job(2))
         assert late.snooze is not None
-        assert late.snooze.reason == "tpm: acme/0/small"
+        assert late.snooze.reason == "tokens a minute at acme/small"
 
 
 def test_an_answer_without_usage_costs_its_upper_bound(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
@@ -93,7 +93,7 @@ def test_a_spent_budget_is_waited_for(tmp_path: Path, valkey: str, simulator: Si
         assert desk.deliver(job(1)).answered
         waiting = desk.deliver(job(2))
         assert waiting.snooze is not None
-        assert waiting.snooze.reason == "budget: workflow/nightly"
+        assert waiting.snooze.reason == "the budget of nightly is spent"
         midnight = next(iter(desk.windows())).until / MICRO
         assert 0 <= waiting.snooze.seconds - (midnight - desk.now()) < 31
         assert waiting.memory.attempts == 0
@@ -132,7 +132,7 @@ def test_a_fallback_that_cannot_be_paid_either_waits(tmp_path: Path, valkey: str
         assert desk.deliver(job(1)).answered
         waiting = desk.deliver(job(2))
         assert waiting.snooze is not None
-        assert waiting.snooze.reason == "budget: workflow/nightly"
+        assert waiting.snooze.reason == "the budget of nightly is spent"
 
 
 def test_a_job_dearer_than_the_whole_budget_fails(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
@@ -231,4 +231,4 @@ def test_the_retry_budget_is_shared(
         deliveries = desk.all(*(job(number) for number in range(1, 11)))
         assert len(simulator.journal()) == 10 + 3
         assert all(each.snooze is not None for each in deliveries)
-        assert {each.snooze.reason for each in deliveries if each.snooze} == {"retry_budget: acme/small"}
+        assert {each.snooze.reason for each in deliveries if each.snooze} == {"too many retries at acme/small already"}

@@ -40,10 +40,10 @@ def desk(tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.
         yield made
 
 
-def provider(simulator: Simulator, name: str = "acme") -> str:
+def provider(simulator: Simulator, name: str = "acme", timeout: float = 0.25) -> str:
     return (
         f'[providers.{name}]\napi = "openai"\nbase_url = "{simulator.base_url}"\napi_key = "env:ACME_KEY"\n'
-        f"timeout = 0.25\n[providers.{name}.models.small]\n{PRICES}"
+        f"timeout = {timeout}\n[providers.{name}.models.small]\n{PRICES}"
     )
 
 
@@ -148,7 +148,10 @@ def test_nobody_calls_during_a_pause_and_nobody_pays_for_it(desk: Desk, simulato
     simulator.configure(failures=[{"mode": "429", "times": 1, "retry_after": "60"}])
     desk.deliver(job(1))
     others = desk.all(*(job(number) for number in range(2, 6)))
-    assert all(each.snooze is not None and "pause" in each.snooze.reason for each in others)
+    assert all(
+        each.snooze is not None and each.snooze.reason == "acme/small has answered 429 and is left alone"
+        for each in others
+    )
     assert all(each.memory.attempts == each.memory.throttles == 0 for each in others)
     assert len(simulator.journal()) == 1
 
@@ -158,7 +161,7 @@ def test_a_blocked_account_takes_no_call_until_it_is_cleared(desk: Desk, simulat
     desk.deliver(job(1))
     waiting = desk.deliver(job(2))
     assert waiting.snooze is not None
-    assert waiting.snooze.reason == "latch: acme/0"
+    assert waiting.snooze.reason == "the account acme is blocked until someone clears it"
     assert 25 < waiting.snooze.seconds < 65
     assert len(simulator.journal()) == 1
     assert desk.run(clear_latch(desk.keys, "acme/0"))
@@ -192,7 +195,7 @@ def test_a_429_that_tells_no_wait_pauses_longer_each_time(
     first, second = simulator.journal()
     assert second["at"] - first["at"] == pytest.approx(1.0, abs=0.4)
     assert delivery.snooze is not None
-    assert delivery.snooze.reason == "pause: acme/0/small"
+    assert delivery.snooze.reason == "acme/small has answered 429 and is left alone"
     assert delivery.snooze.seconds > 1.0, "the second pause is 2 s, and comes back half of a longest wait earlier"
 
 

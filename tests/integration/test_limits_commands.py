@@ -96,7 +96,7 @@ def test_a_circuit_is_held_by_hand_until_it_is_told_otherwise(desk: Desk, simula
     overnight("limits", "--open", "acme/small")
     waiting = desk.deliver(job(1))
     assert waiting.snooze is not None
-    assert waiting.snooze.reason == "circuit: acme/small"
+    assert waiting.snooze.reason == "acme/small is failing: its circuit is open"
     assert simulator.journal() == []
     assert told("limits")["circuits"][0] | {"retries_left": None} == {
         "target": "acme/small",

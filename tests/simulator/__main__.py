@@ -12,8 +12,8 @@ from tests.simulator.config import Config, configure
 from tests.simulator.server import Server
 
 
-async def serve(config: Config, port: int) -> None:
-    listening = await Server(config).start(port)
+async def serve(config: Config, port: int, host: str) -> None:
+    listening = await Server(config).start(port, host)
     print(listening.sockets[0].getsockname()[1], flush=True)  # noqa: T201  # the first line is its interface
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -30,13 +30,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.simulator", description=__doc__)
     parser.add_argument("--config", default="{}", help="settings as JSON, or @FILE")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--host", default="127.0.0.1")
     arguments = parser.parse_args()
     text = arguments.config
     if text.startswith("@"):
         text = Path(text[1:]).read_text(encoding="utf-8")
     config = Config()
     configure(config, json.loads(text))
-    asyncio.run(serve(config, arguments.port))
+    asyncio.run(serve(config, arguments.port, arguments.host))
 
 
 if __name__ == "__main__":

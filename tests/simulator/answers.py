@@ -83,6 +83,30 @@ def chat(body: dict[str, Any], model: str, job: str, asked: int, made: int, cach
     }
 
 
+def wants_tool(body: dict[str, Any]) -> bool:
+    """Whether a chat offers tools and holds no tool's answer yet."""
+    return bool(body.get("tools")) and not any(turn.get("role") == "tool" for turn in body["messages"])
+
+
+def call_tool(answer: dict[str, Any], body: dict[str, Any], job: str) -> None:
+    """Have the answer call the chat's first tool, with a value for each argument that the tool needs."""
+    function = body["tools"][0]["function"]
+    schema = function.get("parameters") or {}
+    values = {"integer": 7, "number": 7.5, "boolean": True, "array": [], "object": {}}
+    arguments = {
+        name: values.get(schema["properties"][name].get("type"), f"{name} of {job}")
+        for name in schema.get("required", [])
+    }
+    call = {
+        "id": f"call_{zlib.crc32(job.encode()):08x}",
+        "type": "function",
+        "function": {"name": function["name"], "arguments": orjson.dumps(arguments).decode()},
+    }
+    choice = answer["choices"][0]
+    choice["message"] |= {"content": None, "tool_calls": [call]}
+    choice["finish_reason"] = "tool_calls"
+
+
 def response(model: str, job: str, asked: int, made: int, cached: int) -> dict[str, Any]:
     return {
         "id": f"resp_{zlib.crc32(job.encode()):08x}",
@@ -93,6 +117,7 @@ def response(model: str, job: str, asked: int, made: int, cached: int) -> dict[s
         "model": model,
         "output": [
             {
+                "id": f"msg_{zlib.crc32(job.encode()):08x}",
                 "type": "message",
                 "role": "assistant",
                 "status": "completed",

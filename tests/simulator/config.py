@@ -71,7 +71,8 @@ class Config:
 
     `models` maps names to quotas; `*` is for every other. `keys` are those that are accepted (none: every
     key), each with a quota of its own unless `shared_quota`. `latency` and `answer_tokens` are a number, or
-    a pair from which the request's own hash picks. `headers` sends rate headers. `retry_after` is the form
+    a pair from which the request's own hash picks. With `call_tools`, a chat's first tool is called
+    before anything is said. `headers` sends rate headers. `retry_after` is the form
     in which a 429 tells the wait. A request is `early` if it comes before a wait that was told for its key
     and model has passed, and not within `grace` seconds of the telling, when it may have crossed it on the
     way.
@@ -83,6 +84,7 @@ class Config:
     latency: float | list[float] = 0.0
     answer_tokens: int | list[int] = 8
     cached_tokens: int = 0
+    call_tools: bool = False
     headers: bool = True
     retry_after: str = "seconds"
     failures: list[Failure] = field(default_factory=list)

@@ -165,9 +165,9 @@ class Server:
         self.requests = 0
         self.loop: asyncio.AbstractEventLoop
 
-    async def start(self, port: int = 0) -> asyncio.Server:
+    async def start(self, port: int = 0, host: str = "127.0.0.1") -> asyncio.Server:
         self.loop = asyncio.get_running_loop()
-        return await self.loop.create_server(lambda: Connection(self), "127.0.0.1", port, backlog=4096)
+        return await self.loop.create_server(lambda: Connection(self), host, port, backlog=4096)
 
     def next_id(self) -> int:
         self.requests += 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from tests.simulator import answers
+from tests.simulator import answers, streams
 from tests.simulator.config import Config, Model
 from tests.simulator.faults import BILLED, Plan, Rules, error, failed
 from tests.simulator.journal import Entry, Journal
@@ -125,6 +125,8 @@ class Service:
         plan.body = self._answer(request, asked, made, drop_usage=rule is not None and rule.mode == "no_usage")
         if self.config.headers:
             plan.headers = rate_headers(request.api, quota, request.now, request.wall)
+        if request.body.get("stream") and request.task != "embeddings":
+            plan.headers = {**plan.headers, **streams.HEADERS}
         if rule is not None and rule.mode != "no_usage":
             plan = failed(rule, request.api, "", plan)
         elif rule is not None:
@@ -137,6 +139,8 @@ class Service:
         match request.task:
             case "chat":
                 answer = answers.chat(request.body, request.model, request.job, asked, made // n, cached)
+                if self.config.call_tools and answers.wants_tool(request.body):
+                    answers.call_tool(answer, request.body, request.job)
             case "responses":
                 answer = answers.response(request.model, request.job, asked, made, cached)
             case "embeddings":
@@ -145,6 +149,8 @@ class Service:
                 answer = answers.message(request.body, request.model, request.job, asked, made, cached)
         if drop_usage:
             del answer["usage"]
+        if request.body.get("stream") and request.task != "embeddings":
+            return streams.stream(request.task, request.body, answer)
         return answers.encoded(answer)
 
     def _throttle(

@@ -106,17 +106,19 @@ def refused(
 
 
 def test_a_spent_budget_waits_fails_or_falls_back() -> None:
-    assert refused(SPENT) == Wait(3_600.0, "budget: workflow/nightly")
+    assert refused(SPENT) == Wait(3_600.0, "the budget of nightly is spent")
     assert refused(SPENT, "fail") == Fail("budget_exceeded", "the budget of workflow/nightly is spent")
     assert refused(SPENT, "fallback", "tiny") == FallBack("tiny", 3_600.0)
-    assert refused(SPENT, "fallback") == Wait(3_600.0, "budget: workflow/nightly"), "the fallback itself waits"
-    assert refused(Denied("budget", "all", None)) == Wait(BROKE, "budget: all"), "a person may raise it"
+    assert refused(SPENT, "fallback") == Wait(3_600.0, "the budget of nightly is spent"), "the fallback itself waits"
+    assert refused(Denied("budget", "all", None)) == Wait(BROKE, "the budget over everything is spent"), (
+        "a person may raise it"
+    )
 
 
 def test_money_that_calls_in_flight_hold_may_come_back() -> None:
     held = Denied("budget_held", "all", 2.0)
     for when, cheaper in (("wait", None), ("fail", None), ("fallback", "tiny")):
-        assert refused(held, when, cheaper) == Wait(2.0, "budget_held: all")
+        assert refused(held, when, cheaper) == Wait(2.0, "the budget over everything is held by calls in flight")
 
 
 def test_what_costs_more_than_the_whole_budget_falls_back_or_fails() -> None:
@@ -132,5 +134,5 @@ def test_what_is_larger_than_a_limit_fails_whatever_else() -> None:
 
 
 def test_a_wait_past_the_deadline_ends_at_it() -> None:
-    assert refused(SPENT, left=100.0) == Wait(101.0, "budget: workflow/nightly")
-    assert refused(SPENT, left=-5.0) == Wait(1.0, "budget: workflow/nightly")
+    assert refused(SPENT, left=100.0) == Wait(101.0, "the budget of nightly is spent")
+    assert refused(SPENT, left=-5.0) == Wait(1.0, "the budget of nightly is spent")

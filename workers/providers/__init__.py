@@ -6,6 +6,7 @@ exchange.py     one exchange, from body to answer: what the wire formats share
 openai.py       OpenAI and everything compatible: chat completions, responses, embeddings
 azure.py        Azure OpenAI: deployments, `api-key`
 anthropic.py    Anthropic: messages
+events.py       streamed answers, put together again
 client.py       the HTTP client: httpx over aiohttp, bounded, without redirects or retries
 headers.py      rate-limit headers, in a dozen spellings
 retry_after.py  how long a provider asks to be left alone

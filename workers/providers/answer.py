@@ -11,8 +11,9 @@ from workers.providers.headers import RateLimits
 class Answer:
     """A provider's whole, valid answer.
 
-    `body` is the decoded JSON as it came. `usage` is None where the body told none: what was reserved is then
-    the best figure there is. `seconds` is the time from sending to the last byte.
+    `body` is the decoded JSON as it came; of a streamed answer, {"stream": its events as text}. `usage` is None where
+    the body told none: what was reserved is then the best figure there is. `seconds` is the time from sending to
+    the last byte.
     """
 
     status: int

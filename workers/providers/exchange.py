@@ -11,6 +11,7 @@ import httpx
 import orjson
 
 from limits.counting import Usage
+from workers.providers import events
 from workers.providers.answer import Answer
 from workers.providers.client import HttpClient, Reply
 from workers.providers.complaint import decode
@@ -37,7 +38,7 @@ class HttpProvider(ABC):
         self._timeout = timeout
         self._requests_are_daily = requests_are_daily
         self._http = HttpClient(base_url)
-        self._urls: dict[tuple[str, str], httpx.URL] = {}
+        self._urls: dict[tuple[str, str], str] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.name!r})"
@@ -71,9 +72,13 @@ class HttpProvider(ABC):
         limits = parse_limits(reply.headers, now=now, requests_are_daily=self._requests_are_daily)
         decoded = decode(reply.content)
         request_id = self._request_id(reply)
-        if reply.status < HTTPStatus.MULTIPLE_CHOICES and isinstance(decoded, dict) and self._is_answer(url, decoded):
-            usage = self._usage(url, decoded)
-            return Answer(reply.status, request_id, decoded, usage, limits, reply.seconds)
+        whole, brought = decoded, decoded
+        if events.asks_for_stream(body):
+            stream = reply.content.decode("utf-8", "replace")
+            told = reply.headers.get("content-type", "").startswith(events.EVENT_STREAM)
+            whole, brought = events.assembled(url, stream) if told else None, {"stream": stream}
+        if reply.status < HTTPStatus.MULTIPLE_CHOICES and isinstance(whole, dict) and self._is_answer(url, whole):
+            return Answer(reply.status, request_id, brought, self._usage(url, whole), limits, reply.seconds)
         raise classify(
             reply.status,
             reply.headers,
@@ -88,7 +93,7 @@ class HttpProvider(ABC):
     async def ping(self, key: str) -> str:
         """Ask for the list of models, which costs nothing. Returns in words what was reached."""
         _check_key(self.name, key)
-        reply = await self._http.send("GET", self._models_url(), self._headers(key), None, _PING_TIMEOUT)
+        reply = await self._http.send("GET", str(self._models_url()), self._headers(key), None, _PING_TIMEOUT)
         decoded = decode(reply.content)
         if reply.status >= HTTPStatus.MULTIPLE_CHOICES or not isinstance(decoded, dict):
             error: ProviderError = classify(
@@ -103,10 +108,10 @@ class HttpProvider(ABC):
         """Close the connections. Calls in flight fail; the next call opens new ones."""
         await self._http.close()
 
-    def _url(self, url: str, model: str) -> httpx.URL:
+    def _url(self, url: str, model: str) -> str:
         known = self._urls.get((url, model))
         if known is None:
-            known = self._urls[url, model] = httpx.URL(self._address(url, model))
+            known = self._urls[url, model] = str(httpx.URL(self._address(url, model)))
         return known
 
     def _request_id(self, reply: Reply) -> str | None:

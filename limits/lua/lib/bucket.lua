@@ -164,7 +164,7 @@ local function take(bucket, charge, at, behind, why, held, now)
   return part
 end
 
--- A booked call leaves, or gives its place up.
+-- A booked call gives its place up.
 local function unbook(bucket, part)
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
@@ -173,13 +173,29 @@ local function unbook(bucket, part)
   end
 end
 
+-- A booked call leaves. Where it is late (a worker was held up, or another of its buckets paused), the bucket has
+-- been refilled since its time, and what it takes up lies ahead of now.
+local function depart(bucket, part, now)
+  for name, mine in pairs(part.dims) do
+    local dim = bucket.dims[name]
+    local width = mine[5]
+    local late = dim and math.min(width, now + width - (mine[3] - dim[RETURNED])) or 0
+    if late > 0 then
+      dim[TAT] = math.max(dim[TAT], now) + late
+      mine[3] = now + width + dim[RETURNED]
+    end
+  end
+  unbook(bucket, part)
+end
+
 -- When a denied call is to come back, so that those denied before it come first and no two at once: one step
--- after the one before, where a step is what the call takes up in the dimension that it waits for.
+-- after the one before, where a step is what the call takes up in the dimension that it waits for. They come early
+-- enough to be admitted ahead; a slot cannot be had ahead.
 local function come_back(bucket, charge, at, why, ask, now)
-  local step = 0
+  local step, early = 0, ask.max_wait / 2
   if paced(bucket, charge.quota.limits) then step = bucket.pace end
   if why == 'concurrency' then
-    step, at = bucket.gap, now + bucket.gap
+    step, early, at = bucket.gap, 0, now + bucket.gap
   end
   for name, limit in pairs(charge.quota.limits) do
     if name == why or (why == 'pause' and PERIOD[name] == MINUTE) then
@@ -188,7 +204,7 @@ local function come_back(bucket, charge, at, why, ask, now)
       if name == why then dim[PRESSED] = now end
     end
   end
-  local first = math.max(at - ask.max_wait / 2, now)
+  local first = math.max(at - early, now)
   local back = math.max(first, bucket.hint)
   if back > first + HINT_SPAN then return first + ask.jitter * HINT_SPAN end
   bucket.hint = back + step
@@ -247,9 +263,11 @@ local function observe(bucket, levels, sent, part, now)
         local mine = part and part.dims[name]
         local since = mine and dim[ADMITTED] - mine[4] or 0
         local each = interval(dim, name)
-        -- In units of the provider: what it says is used, and what it has not seen yet.
-        local used = math.max(0, total - remaining) + since
-        local level = sent + used * PERIOD[name] / (total * dim[HEADROOM]) - (PERIOD[name] - capacity(dim, name))
+        -- What the provider says is used, and what it has not seen yet. Its bucket is full at most when that leaves.
+        local unit = PERIOD[name] / (total * dim[HEADROOM])
+        local empty = math.max(sent + (math.max(0, total - remaining) + since) * unit,
+          math.max(now, bucket.last) + since * unit)
+        local level = empty - (PERIOD[name] - capacity(dim, name))
         if dim[TOLD] > dim[LIMIT] then
           -- The key is allowed more than we may use of it: only what is left can bind us.
           level = now + capacity(dim, name) - math.max(0, remaining - since) * each
@@ -272,8 +290,8 @@ local function throttle(bucket, told, sent, now)
   local fresh = sent > bucket.throttled
   local wait = told.retry_after
   if wait < 0 then
-    wait = math.min(MINUTE, SECOND * 2 ^ math.min(bucket.strikes, 6))
     if fresh then bucket.strikes = bucket.strikes + 1 end
+    wait = math.min(MINUTE, SECOND * 2 ^ math.max(0, math.min(bucket.strikes - 1, 6)))
   end
   local ends = now + wait
   local moved = ends - math.max(bucket.pause, now)
@@ -291,7 +309,7 @@ local function throttle(bucket, told, sent, now)
         dim[HOLDS] = dim[HOLDS] + 1
       end
       -- After the wait the provider has room for the rate, not for a burst.
-      dim[TAT] = math.max(dim[TAT], bucket.pause + capacity(dim, name) + dim[BOOKED])
+      dim[TAT] = math.max(dim[TAT], math.max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])
     end
   end
   if fresh then

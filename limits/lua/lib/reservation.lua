@@ -13,14 +13,15 @@ local function is_open(reservation)
   return reservation ~= nil and (reservation.state == 'held' or reservation.state == 'sent')
 end
 
-local function save_reservation(id, reservation, now)
-  save(reservation_key(id), reservation, reservation.till - now + DAY)
+-- Until it is swept, however long nobody works: a budget must not outlive what holds its money.
+local function save_reservation(id, reservation)
+  save(reservation_key(id), reservation, BUDGET_LIFE)
 end
 
 -- (Re)starts the lease.
 local function lease(id, till)
   redis.call('ZADD', LEASES, integer(till), id)
-  redis.call('PEXPIRE', LEASES, integer(BUCKET_LIFE / 1000))
+  redis.call('PEXPIRE', LEASES, integer(BUDGET_LIFE / 1000))
 end
 
 local function read_buckets(parts)

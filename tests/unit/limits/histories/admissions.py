@@ -70,6 +70,7 @@ class Fleet:
                     for bucket in (*ways[name], "workflow/w")
                 ),
                 amount,
+                "r",
             )
             for name in names
         )
@@ -102,7 +103,6 @@ def admissions(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
             max_wait=wait,
             lease=lease,
             urgent=urgent,
-            row="r",
             retry=pick.random() < 0.1,
             send_at_once=pick.random() < 0.5,
             circuit=settings,
@@ -189,7 +189,7 @@ def admissions(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
         assert [ends[i].verdict for i in (0, 2, 3)] == ["settled", "repeated", "repeated"]
         assert ends[1] == ends[4], "repeating a settlement changed something"
 
-    for i in range(35):
+    for i in range(20):
         world.pass_time(pick.expovariate(3.0))
         chance = pick.random()
         if chance < 0.6 or not live:

@@ -75,7 +75,7 @@ def circuits(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | 
     mirror = Mirror(settings)
     flying: list[tuple[int, str, int]] = []
     bad = False
-    for i in range(70):
+    for i in range(50):
         world.pass_time(pick.expovariate(4.0))
         if pick.random() < 0.06:
             bad = not bad

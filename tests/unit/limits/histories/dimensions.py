@@ -26,7 +26,7 @@ def arithmetic(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
     quota = some_quota(world)
     arrival: dict[str, float] = dict.fromkeys(quota.limits, 0.0)
     latest = 0
-    for i in range(40):
+    for i in range(30):
         world.pass_time(pick.expovariate(4.0) if pick.random() < 0.9 else -0.2)
         now = latest = max(latest, world.now)
         costs = some_costs(world, quota)
@@ -73,9 +73,13 @@ def dimensions(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
     world = World(client, seed, scripts, "dimensions")
     timeline = Timeline(world)
     pick = world.random
-    quota = some_quota(world)
-    refusals = pick.random() < 0.4
+    # Large calls on a small burst are booked far ahead, which is where refunds and urgent work can go wrong.
+    large = pick.random() < 0.3
+    quota = Quota(tpm=600_000, burst=pick.choice([1.0, 3.0])) if large else some_quota(world)
+    refusals = not large and pick.random() < 0.4
     urgency = pick.random() < 0.4
+    refunds = pick.random() < 0.6
+    longest = 1.0 if large else 0.5
     departures: dict[str, Departure] = {}
     paused = 0
 
@@ -91,12 +95,12 @@ def dimensions(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
     def depart(name: str, costs: dict[str, int]) -> None:
         assert world.now >= paused, "left during a pause"
         departures[name] = Departure(world.now, costs)
-        ends = world.now + round(pick.expovariate(0.5) * SECOND)
+        ends = world.now + round(pick.expovariate(longest) * SECOND)
         timeline.at(ends, lambda: end(name, costs))
 
     def end(name: str, costs: dict[str, int]) -> None:
         nonlocal paused
-        actual = {dimension: pick.randint(0, cost) for dimension, cost in costs.items()}
+        actual = {dimension: pick.randint(0, cost) for dimension, cost in costs.items()} if refunds else costs
         throttles: tuple[Throttle, ...] = ()
         if refusals and pick.random() < 0.1:
             wait = pick.choice([0.5, 2.0, None])
@@ -109,15 +113,15 @@ def dimensions(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
         departures[name].used = actual
 
     largest = dict.fromkeys(quota.limits, 0)
-    for i in range(60):
+    for i in range(40):
         timeline.until(world.now + round(pick.expovariate(6.0) * SECOND))
-        costs = some_costs(world, quota)
+        costs = {"tpm": pick.choice([500, 5_000, 20_000])} if large else some_costs(world, quota)
         largest = {name: max(largest[name], costs[name]) for name in largest}
         answer = world.ask(
             f"r{i}",
             quota,
             costs=costs,
-            max_wait=pick.choice([0.0, 2.0, 20.0]),
+            max_wait=20.0 if large else pick.choice([0.0, 2.0, 20.0]),
             urgent=urgency and pick.random() < 0.2,
             send_at_once=pick.random() < 0.5,
         )
@@ -155,12 +159,12 @@ def conserving(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
     timeline = Timeline(world)
     rpm = world.random.choice([120, 600, 1200])
     quota = Quota(rpm=rpm, burst=world.random.choice([1.0, 5.0]), headroom=1.0)
-    calls, asks, finished, in_vain = world.random.randint(20, 60), 0, 0, 0
+    calls, asks, finished, in_vain = world.random.randint(15, 40), 0, 0, 0
 
     def attempt(name: str) -> None:
         nonlocal asks, finished, in_vain
         asks += 1
-        answer = world.ask(name, quota, max_wait=3.0, send_at_once=True)
+        answer = world.ask(name, quota, max_wait=0.5, send_at_once=True)
         if isinstance(answer, Admitted):
             if in_vain < calls / 4 and world.random.random() < 0.3:
                 assert world.run(release, name, "o").verdict == "settled"
@@ -179,5 +183,5 @@ def conserving(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
     assert finished > 0
     ideal = max(0.0, (calls - capacity(quota, "rpm")) / rate(quota, "rpm"))
     assert finished - START <= ideal + 2 * SECOND, (finished - START, ideal)
-    assert asks - in_vain <= 4 * calls
+    assert asks - in_vain <= 2.5 * calls, "denied calls come back in vain"
     assert world.run(snapshot).open_reservations == calls

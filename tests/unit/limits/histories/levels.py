@@ -60,7 +60,7 @@ def levels(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | No
             free = remaining * quota.headroom - (admitted - before) + speed * (world.now - left) / SECOND
             assert has.available <= max(0.0, free) + 1e-3, (has, free)
 
-    for i in range(60):
+    for i in range(40):
         world.pass_time(pick.expovariate(5.0))
         name = f"r{i}"
         ask = world.asking(name, quota, send_at_once=True, max_wait=0.0)

@@ -1,0 +1,278 @@
+"""How much of a quota is used, and how many 429s it costs: Overnight beside Celery with the usual limiters.
+
+A strict provider allows 1,200 requests and 600,000 tokens a minute, counted in one of three ways: a bucket that refills
+continuously and holds a minute, a sixtieth each second, or the last sixty seconds. Four worker processes send it 3,000
+jobs. The ideal is the shortest wall time that this way of counting allows, with a quota that is full at the start.
+
+    python bench/quota.py [--quick] [--only NAME …] [--report bench/results/quota.md]
+
+Runs that wait for a quota use little CPU, so several go side by side, each with a server and a provider of its own.
+"""
+
+import argparse
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.simulator import Simulator  # noqa: E402 - the repository is not on the path of a script
+from tests.site import Line, Site, job, wait_for  # noqa: E402
+
+CONTENDERS = ROOT / "bench" / "contenders"
+PYTHON = Path(os.environ.get("CONTENDERS_PYTHON", ROOT / ".venv" / "contenders" / "bin" / "python"))
+
+RPM, TPM, WORKERS = 1_200, 600_000, 4
+LATENCY = (0.2, 0.8)
+OVERNIGHT = "Overnight"
+CONTENDER = {
+    "nothing": "Celery, retry(countdown=Retry-After)",
+    "limits": "Celery + limits",
+    "throttled": "Celery + throttled-py",
+}
+COUNTING = {"linear": "linear bucket", "per-second": "per-second quantum", "sliding": "sliding minute"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: who, against which way of counting, with or without rate-limit headers."""
+
+    who: str
+    counting: str
+    headers: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.who} {self.counting} {'with' if self.headers else 'without'} headers"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What came of a run. `wall` and `ideal` in seconds; CPU in ms a job: the clients' processes, and Redis."""
+
+    run: Run
+    jobs: int
+    answered: int
+    wall: float
+    ideal: float
+    refused: int
+    early: int
+    cpu: float
+    redis: float
+    commands: float
+
+    @property
+    def utilisation(self) -> float:
+        return self.ideal / self.wall
+
+
+def lines_of(count: int) -> list[Line]:
+    """Jobs of some 400 tokens each, as the provider counts them: the requests are what runs out first."""
+    pick = random.Random(7)
+    text = "Tell what this ticket is about: the printer on floor three is out of order again. "
+    return [job(number, text=f"{number}: {text}", max_tokens=pick.randint(200, 600)) for number in range(count)]
+
+
+def ideal(counting: str, count: int) -> float:
+    """The shortest time from the first request to the last, in seconds."""
+    if counting == "linear":
+        return max(0.0, (count - RPM) / (RPM / 60))
+    if counting == "per-second":
+        return count / (RPM / 60) - 1
+    return 60.0 * ((count - 1) // RPM)
+
+
+def provider(run: Run) -> Simulator:
+    model = {"rpm": RPM, "tpm": TPM, "counting": run.counting, "burst_s": 60.0, "tokens": "max"}
+    return Simulator(models={"*": model}, latency=list(LATENCY), answer_tokens=[20, 200], headers=run.headers)
+
+
+def measured(run: Run, folder: Path, count: int) -> Figures:
+    with provider(run) as simulator:
+        config = f"rpm = {RPM}\ntpm = {TPM}"
+        with Site(folder, simulator, model=config, tables="[workflows.bench]\n") as site:
+            site.run("check", status=None)  # starts the server
+            client = site.client()
+            with (overnight if run.who == OVERNIGHT else celery)(run, site, simulator) as (pids, publish):
+                redis = psutil.Process(site.redis_pid())
+                cpu, redis_cpu, commands = cpu_of(pids), sum(redis.cpu_times()[:2]), commands_of(client)
+                began = time.monotonic()
+                publish(lines_of(count))
+                finish(simulator, count, began + limit(run, count))
+                cpu, redis_cpu = cpu_of(pids) - cpu, sum(redis.cpu_times()[:2]) - redis_cpu
+                commands = commands_of(client) - commands
+        entries = simulator.journal()
+        stats = simulator.stats()
+    answers = [entry for entry in entries if entry["status"] == 200]
+    wall = max(entry["at"] + entry["seconds"] for entry in answers) - min(entry["at"] for entry in entries)
+    return Figures(
+        run=run,
+        jobs=count,
+        answered=int(stats["jobs_answered"]),
+        wall=wall,
+        ideal=ideal(run.counting, count) + sum(LATENCY) / 2,
+        refused=int(stats["statuses"].get("429", 0)),
+        early=int(stats["early_jobs"]),
+        cpu=cpu / count * 1e3,
+        redis=redis_cpu / count * 1e3,
+        commands=commands / count,
+    )
+
+
+def limit(run: Run, count: int) -> float:
+    """A run that takes three times the ideal has lost jobs, or is as good as stalled."""
+    return 3 * ideal(run.counting, count) + 60
+
+
+def finish(simulator: Simulator, count: int, ends: float) -> None:
+    while time.monotonic() < ends and simulator.stats()["jobs_answered"] < count:
+        time.sleep(0.5)
+
+
+@contextmanager
+def overnight(run: Run, site: Site, simulator: Simulator) -> Iterator[Any]:
+    """Four worker processes, warm: another model, with a quota of its own, was theirs to warm up with."""
+    del run
+    workers = [site.start_worker("-l", "WARNING", concurrency=400, ready=False) for _ in range(WORKERS)]
+    time.sleep(5.0)
+    site.submit([job(number, model="acme/warm") for number in range(200)], workflow="warm")
+    wait_for(lambda: simulator.stats()["jobs_answered"] >= 200, 120, 0.5, what="warm workers")
+    simulator.clear()
+    yield [worker.pid for worker in workers], lambda lines: site.submit(lines, workflow="bench")
+
+
+@contextmanager
+def celery(run: Run, site: Site, simulator: Simulator) -> Iterator[Any]:
+    """Four worker processes on gevent with a hundred greenlets each."""
+    environment = os.environ | {
+        "BENCH_REDIS": site.redis_url(),
+        "BENCH_PROVIDER": simulator.base_url,
+        "BENCH_RPM": str(RPM),
+        "BENCH_TPM": str(TPM),
+        "PACED_BY": run.who,
+    }
+    command = [str(PYTHON), "-m", "celery", "-A", "paced", "worker", "-P", "gevent", "-c", "100", "-l", "WARNING"]
+    workers = [
+        subprocess.Popen(
+            [*command, "--without-mingle", "--without-gossip", "-n", f"w{number}@%h"],
+            cwd=CONTENDERS,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        for number in range(WORKERS)
+    ]
+    time.sleep(8.0)
+
+    def publish(lines: list[Line]) -> None:
+        path = site.input(lines)
+        subprocess.run([str(PYTHON), "paced.py", str(path)], cwd=CONTENDERS, env=environment, check=True)
+
+    try:
+        yield [worker.pid for worker in workers], publish
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+def cpu_of(pids: list[int]) -> float:
+    """CPU seconds of these processes and their children."""
+    found = [each for pid in pids for each in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))]
+    return sum(sum(each.cpu_times()[:2]) for each in found)
+
+
+def commands_of(client: Any) -> int:
+    return int(client.info("stats")["total_commands_processed"])
+
+
+def report(found: list[Figures]) -> str:
+    lines = [
+        "# How much of a quota is used",
+        "",
+        f"`make bench-quota`, {os.cpu_count()} cores, Python {platform.python_version()}; provider, Redis and workers",
+        f"on one machine. {RPM:,} requests and {TPM:,} tokens a minute, {found[0].jobs:,} jobs, {WORKERS} processes.",
+        "`used`: the ideal wall time, with a quota that is full at the start, by the measured one, from the first",
+        "request to the last answer. `early`: requests of a job that was told to wait, before that wait was over.",
+        "CPU of all client processes, and of Redis, in ms a job; Redis commands a job, those inside scripts included.",
+    ]
+    for counting, words in COUNTING.items():
+        rows = [each for each in found if each.run.counting == counting]
+        if not rows:
+            continue
+        lines += [
+            "",
+            f"## {words}, ideal {rows[0].ideal:.0f} s",
+            "",
+            "| | headers | used | wall | 429s per 1,000 | early | lost | CPU | Redis CPU | commands |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+        ]
+        for each in sorted(rows, key=lambda row: (row.run.who != OVERNIGHT, row.run.who, not row.run.headers)):
+            who = CONTENDER.get(each.run.who, OVERNIGHT)
+            lines.append(
+                f"| {who} | {'yes' if each.run.headers else 'no'} | {each.utilisation:.1%} | {each.wall:.1f} s | "
+                f"{each.refused / each.jobs * 1000:,.1f} | {each.early:,} | {each.jobs - each.answered:,} | "
+                f"{each.cpu:.1f} ms | {each.redis:.2f} ms | {each.commands:,.0f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def plan(*, quick: bool) -> tuple[list[Run], list[Run]]:
+    """Overnight's runs, and its contenders', which know nothing of headers."""
+    ways = ["linear", "per-second"] if quick else list(COUNTING)
+    ours = [Run(OVERNIGHT, counting, headers) for counting in ways for headers in (True, False)]
+    theirs = [Run(who, counting, headers=True) for counting in ways for who in CONTENDER]
+    return ours, theirs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="half the jobs, two ways of counting")
+    parser.add_argument("--jobs", type=int)
+    parser.add_argument("--only", nargs="*", default=[], help="words that the names of the runs must hold")
+    parser.add_argument("--report", type=Path)
+    arguments = parser.parse_args()
+    count = arguments.jobs or (1_500 if arguments.quick else 3_000)
+    found: list[Figures] = []
+    lock = threading.Lock()
+    with tempfile.TemporaryDirectory() as folder:
+
+        def go(run: Run) -> None:
+            figures = measured(run, Path(folder) / run.name.replace(" ", "-"), count)
+            with lock:
+                found.append(figures)
+                print(
+                    f"{run.name}: {figures.utilisation:.1%} used, {figures.refused} 429s, {figures.early} early, "
+                    f"{count - figures.answered} lost, {figures.cpu:.1f} ms, {figures.commands:.0f} commands",
+                    flush=True,
+                )
+
+        # Ours wait more than they work; a contender takes most of a core.
+        for runs, beside in zip(plan(quick=arguments.quick), (3, 2), strict=True):
+            chosen = [run for run in runs if all(word in run.name for word in arguments.only)]
+            with ThreadPoolExecutor(beside) as pool:
+                list(pool.map(go, chosen))
+    text = report(found)
+    print(text)
+    if arguments.report:
+        arguments.report.parent.mkdir(parents=True, exist_ok=True)
+        arguments.report.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

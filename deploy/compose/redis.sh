@@ -1,0 +1,21 @@
+#!/bin/sh
+# Start Redis as Overnight needs it: durable before it answers, never forgetting, with one user of narrow rights.
+set -eu
+
+case ${REDIS_PASSWORD:-} in
+  '') echo "REDIS_PASSWORD is empty" >&2; exit 1 ;;
+  *[!A-Za-z0-9._~-]*) echo "REDIS_PASSWORD: letters, digits and . _ ~ - only, since it stands in a URL" >&2; exit 1 ;;
+esac
+
+umask 077
+cat > /run/redis/redis.conf <<CONF
+dir /data
+appendonly yes
+appendfsync always
+save ""
+maxmemory-policy noeviction
+CONF
+sed "s/PASSWORD/$REDIS_PASSWORD/" /etc/overnight/users.acl >> /run/redis/redis.conf
+chown redis /run/redis /run/redis/redis.conf
+unset REDIS_PASSWORD
+exec docker-entrypoint.sh redis-server /run/redis/redis.conf

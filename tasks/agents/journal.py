@@ -1,0 +1,258 @@
+"""What an agent's job has done: a hash in Redis, an entry a finished call or step.
+
+    round, born, began      the job's round; when its first round began, and when this one did (µs)
+    cost, calls, …          sums of this round: n$, requests sent, tokens, 429s
+    e:<position>            an entry's head, JSON: what was asked (as a digest), what it took, how it ended
+    b:<position>            its body: the result line of a call, the JSON that a step returned; large ones are files
+    o:<position>            what a call that is not finished has behind it, as a job's message would remember it
+    wait, waits             why the job is in its queue and until when, JSON; how often it was
+
+Whoever writes holds the job's lease. A journal lives as long as its batch, and a day without one. When a job has
+succeeded, its answers go, and the story stays. A failed job keeps all: a new round takes over what still fits.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Final, cast
+
+import orjson
+
+from limits.connection import AsyncServer
+from limits.keys import Keys
+from limits.scripts import Call, load
+from tasks.agents.branch import order
+from tasks.agents.errors import Halted, Superseded
+from tasks.files import Files
+from tasks.job import Job
+from tasks.store import KEEP_BATCH, KEEP_JOB
+
+#: Bytes of a body above which it goes into a file.
+LARGE: Final = 64 << 10
+
+#: Seconds for which the end of a call is tried to be written: it is paid for, and is in no other place.
+PATIENCE: Final = 3_600.0
+
+_MICRO = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One finished call or step.
+
+    `kind` is call or step; `name` the model that was asked for, or the step's. `digest` stands for all that was
+    asked. `at` is when it ended, in seconds since the epoch. `cost` in n$. `code` is the error's, where it failed.
+    `file` is the name of the file that holds its body, where that is large.
+    """
+
+    kind: str
+    name: str
+    digest: str
+    round: int
+    ok: bool
+    at: float
+    seconds: float
+    cost: int = 0
+    target: str = ""
+    attempts: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    code: str = ""
+    file: str = ""
+    position: str = ""
+
+    def head(self) -> bytes:
+        """As it stands in the journal."""
+        said = {name: value for name, value in asdict(self).items() if name != "position" and value != ""}
+        return orjson.dumps(said)
+
+
+_FIELDS: Final = frozenset(each.name for each in fields(Entry))
+
+
+@dataclass(slots=True)
+class Record:
+    """A journal as it was read, its entries in the order of the agent's code.
+
+    Times in seconds since the epoch, money in n$.
+    """
+
+    round: int = 0
+    born: float = 0.0
+    began: float = 0.0
+    cost: int = 0
+    calls: int = 0
+    throttled: int = 0
+    waits: int = 0
+    wait: dict[str, Any] | None = None
+    entries: dict[str, Entry] = field(default_factory=dict)
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    open: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def read(found: Mapping[bytes, bytes]) -> Record:
+    """The journal that a hash holds."""
+    record = Record()
+    for key, value in found.items():
+        name, _, position = key.decode().partition(":")
+        match name:
+            case "round" | "cost" | "calls" | "throttled" | "waits":
+                setattr(record, name, int(value))
+            case "born" | "began":
+                setattr(record, name, int(value) / _MICRO)
+            case "wait":
+                record.wait = orjson.loads(value)
+            case "e":
+                known = {key: value for key, value in orjson.loads(value).items() if key in _FIELDS}
+                record.entries[position] = Entry(**{**known, "position": position})
+            case "b":
+                record.bodies[position] = value
+            case "o":
+                record.open[position] = orjson.loads(value)
+    record.entries = dict(sorted(record.entries.items(), key=lambda item: order(item[0])))
+    return record
+
+
+def digest(kind: str, name: str, request: Any) -> str:
+    """What stands for a request in the journal: equal for equal requests, and nothing can be read from it.
+
+    What JSON cannot hold counts by its type alone: an address in memory is another in each process.
+    """
+    text = orjson.dumps(
+        [kind, name, request], default=lambda value: type(value).__qualname__, option=orjson.OPT_SORT_KEYS | _LENIENT
+    )
+    return hashlib.blake2b(text, digest_size=12).hexdigest()
+
+
+_LENIENT = orjson.OPT_NON_STR_KEYS
+
+
+def key_of(keys: Keys, job: Job) -> str:
+    """The key of a job's journal."""
+    return keys.journal(job.batch, job.number) if job.batch else keys.job_journal(job.task_id)
+
+
+class Journal:
+    """The journal of one job, in the hands of one delivery."""
+
+    def __init__(self, server: AsyncServer, keys: Keys, job: Job, owner: str, storage: str, record: Record) -> None:
+        self.server = server
+        self.keys = keys
+        self.key = key_of(keys, job)
+        self.job = job
+        self.owner = owner
+        self.storage = storage
+        self.record = record
+
+    @classmethod
+    async def open(cls, server: AsyncServer, keys: Keys, job: Job, owner: str, storage: str) -> "Journal":
+        """Begin the job's journal, or read what is in it."""
+        lifetime = KEEP_JOB
+        if job.batch:
+            lifetime = KEEP_BATCH + max(0, round(job.deadline - time.time()))
+        script = load("tasks/lua/open_journal.lua")
+        record = await server.run(Call(script, (key_of(keys, job),), (job.round, lifetime, ""), _record))
+        return cls(server, keys, job, owner, storage, record)
+
+    def find(self, position: str, kind: str, name: str, asked: str) -> Entry | None:
+        """The entry at a position, None where there is none; Halted where something else was asked there.
+
+        What an earlier round has left is taken over where it fits and was a success.
+        """
+        entry = self.record.entries.get(position)
+        if entry is None:
+            return None
+        if entry.round != self.job.round:
+            return entry if entry.ok and entry.digest == asked and self._has_body(position, entry) else None
+        if entry.digest == asked:
+            return entry
+        other = " with another request" if (entry.kind, entry.name) == (kind, name) else ""
+        raise Halted(
+            "agent_changed",
+            f"at position {position} of its journal this job has {_shown(entry.kind, entry.name)}, and the agent now "
+            f"asks for {_shown(kind, name)}{other}: its code changed while the job waited, or does not repeat itself "
+            "(llm.now(), llm.random(), llm.gather() and llm.step() do); `overnight retry` runs the job again, and "
+            "takes over what still fits",
+        )
+
+    def _has_body(self, position: str, entry: Entry) -> bool:
+        return bool(entry.file) or position in self.record.bodies
+
+    async def body(self, entry: Entry) -> bytes:
+        """The body of an entry."""
+        known = self.record.bodies.get(entry.position)
+        return await asyncio.to_thread(self._read_file, entry.file) if known is None else known
+
+    async def write(
+        self, position: str, entry: Entry, body: bytes, *, settlement: bytes = b"", calls: int = 0, throttles: int = 0
+    ) -> tuple[Entry, str]:
+        """Write an entry, and settle its money in the same step; the entry, and the batch's status, '' without one.
+
+        Superseded where another delivery has taken the job over: the money is settled, and the entry is not ours.
+        """
+        if len(body) > LARGE:
+            name = f"{_file_prefix(self.job)}{position}.{self.owner[:12]}"
+            await asyncio.to_thread(self._files().keep, name, body)
+            entry = replace(entry, file=name)
+        keys = (self.keys.clock, self.key, *self._lease_keys())
+        args: tuple[str | bytes | int, ...] = (
+            *(0, settlement, self.owner, position, entry.head(), b"" if entry.file else body),
+            *(entry.cost, entry.input_tokens, entry.output_tokens, calls, throttles, self.job.round),
+            *([self.job.number] if self.job.batch else []),
+        )
+        verdict, status = await self.server.run(Call(load("tasks/lua/journal.lua"), keys, args, _texts), PATIENCE)
+        if verdict == "lost":
+            raise Superseded
+        entry = self.record.entries[position] = replace(entry, position=position)
+        self.record.bodies[position] = body
+        self.record.open.pop(position, None)
+        self.record.cost += entry.cost
+        self.record.calls += calls
+        return entry, status
+
+    async def put_off(self, seconds: float, reason: str, memories: Mapping[str, Mapping[str, int]]) -> None:
+        """Note why the job goes back into its queue, and what its open calls have behind them."""
+        wait = orjson.dumps({"reason": reason, "until": time.time() + seconds, "seconds": round(seconds, 3)})
+        pairs = [part for position, memory in memories.items() for part in (position, orjson.dumps(memory))]
+        line = self.job.number if self.job.batch else ""
+        args: tuple[str | bytes | int, ...] = (self.owner, line, wait, *pairs)
+        keys = (self.key, *self._lease_keys())
+        await self.server.run(Call(load("tasks/lua/journal_wait.lua"), keys, args, bool))
+
+    async def close(self) -> None:
+        """The job has succeeded: let its answers go."""
+        names = [entry.file for entry in self.record.entries.values() if entry.file]
+        script = load("tasks/lua/close_journal.lua")
+        await self.server.run(Call(script, (self.key,), (self.job.round, *self.record.entries), bool))
+        if names:
+            await asyncio.to_thread(self._files().drop, names)
+
+    def _lease_keys(self) -> tuple[str, ...]:
+        if self.job.batch:
+            return self.keys.batch(self.job.batch), self.keys.job_owners(self.job.batch)
+        return (self.keys.job(self.job.task_id),)
+
+    def _files(self) -> Files:
+        return Files(self.storage, self.job.batch or "jobs")
+
+    def _read_file(self, name: str) -> bytes:
+        with self._files().open(name) as source:
+            return source.read()
+
+
+def _file_prefix(job: Job) -> str:
+    return f"journal/{job.number}/" if job.batch else f"{job.task_id}/"
+
+
+def _shown(kind: str, name: str) -> str:
+    return f"a call of {name}" if kind == "call" else f"step {name!r}"
+
+
+def _record(reply: Any) -> Record:
+    pairs = cast("list[bytes]", reply)
+    return read(dict(zip(pairs[::2], pairs[1::2], strict=True)))
+
+
+_texts: Callable[[Any], tuple[str, str]] = lambda reply: (reply[0].decode(), reply[1].decode())  # noqa: E731

@@ -1,0 +1,125 @@
+"""Which agents there are: coroutines marked with `@agent`, in the modules that `agents = [...]` names.
+
+A module is looked for beside overnight.toml, then in the working folder, then where Python looks anyway.
+"""
+
+import importlib
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+
+from workers.routing import NoRoute
+from workers.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from tasks.agents.llm import Llm
+
+Coroutine = Callable[[Any, "Llm"], Awaitable[Any]]
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One agent. `place` is where its function stands, for people."""
+
+    name: str
+    function: Coroutine
+    place: str
+
+
+_agents: dict[str, Agent] = {}
+_loaded: set[str] = set()
+
+
+@overload
+def agent(function: F, /) -> F: ...
+
+
+@overload
+def agent(*, name: str | None = None) -> Callable[[F], F]: ...
+
+
+def agent(function: Any = None, /, *, name: str | None = None) -> Any:
+    """Mark a coroutine as an agent: `async def NAME(body, llm)`, which batch lines call at `/agents/NAME`.
+
+    `body` is the line's body, `llm` the client (tasks.agents.llm.Llm). What it returns, as JSON, is the line's
+    answer. TypeError and ValueError, in words, for what cannot be an agent.
+    """
+    return partial(_register, name) if function is None else _register(name, function)
+
+
+def _register(name: str | None, function: F) -> F:
+    place = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
+    is_coroutine: bool = inspect.iscoroutinefunction(function)
+    if not is_coroutine:
+        raise TypeError(f"@agent: {place} must be a coroutine: async def …(body, llm)")
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError:
+        raise TypeError(f"@agent: {place} must take two arguments: the line's body, and llm") from None
+    name = function.__name__ if name is None else name
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"@agent: {place}: {name!r} is no name: letters, digits, - _ . only, 128 at most")
+    before = _agents.get(name)
+    if before is not None and before.place != place:
+        raise ValueError(f"@agent: two agents are called {name!r}: {before.place} and {place}")
+    _agents[name] = Agent(name, function, place)
+    return function
+
+
+def load(settings: Settings) -> Mapping[str, Agent]:
+    """Every agent of the configured modules, by name; SettingsError where a module cannot be imported."""
+    wrong = []
+    for module in settings.agents:
+        if module not in _loaded:
+            try:
+                _import(module, settings)
+            except Exception as exc:  # noqa: BLE001 - a module of the user's can raise anything
+                wrong.append(f'{settings.file}: agents: "{module}" cannot be imported: {_told(exc)}')
+            else:
+                _loaded.add(module)
+    if wrong:
+        raise SettingsError(wrong)
+    return _agents
+
+
+def _import(module: str, settings: Settings) -> None:
+    for folder in (Path.cwd(), *([settings.file.parent] if settings.file else [])):
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+    importlib.import_module(module)
+
+
+def _told(exc: Exception) -> str:
+    """What went wrong, and in which line of whose file."""
+    frames = [frame for frame in traceback.extract_tb(exc.__traceback__) if "importlib" not in frame.filename]
+    if isinstance(exc, SyntaxError):
+        return f"{type(exc).__name__}: {exc}"
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 2 else ""  # noqa: PLR2004 - ours are two
+    mend = "" if where else "; the module must lie beside the configuration, in the working folder, or be installed"
+    return f"{type(exc).__name__}: {exc}{where}{mend}"
+
+
+def find(settings: Settings, name: str) -> Agent:
+    """The agent of this name; NoRoute, with what there is, where there is none."""
+    found = load(settings).get(name)
+    if found is not None:
+        return found
+    shown = f'"{name}"' if _NAME.fullmatch(name) else "of that name"
+    if not settings.agents:
+        mend = 'name the module that holds it in agents = ["…"] of the configuration'
+        raise NoRoute(f"there is no agent {shown}: {mend}")
+    near = get_close_matches(name, _agents, 3, 0.6)
+    if near:
+        raise NoRoute(f"there is no agent {shown}; did you mean {' or '.join(near)}?")
+    known = ", ".join(sorted(_agents)) or "none"
+    raise NoRoute(f"there is no agent {shown} in {', '.join(settings.agents)}; there are: {known}")

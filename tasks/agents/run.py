@@ -1,0 +1,276 @@
+"""One delivery of an agent's job: replayed from its journal, run on, and ended or put back into its queue.
+
+    open the journal ─► run the coroutine ─► it returns or raises ─► result line
+                             │  each call and step: found in the journal, else made and written there
+                             └► Suspended: what is in flight finishes and is written ─► back into the queue
+
+Calls and steps run in tasks of their own, which the agent's timeouts and cancellations do not reach: what is being
+paid for is finished and written, whatever the coroutine does meanwhile.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.worker import state
+
+from tasks import job as jobs
+from tasks.agents import registry, work
+from tasks.agents.branch import Branch, current
+from tasks.agents.errors import Halted, Stop, Superseded, Suspended
+from tasks.agents.journal import Entry, Journal, digest
+from tasks.agents.llm import Llm
+from tasks.agents.purse import Purse
+from tasks.agents.values import Unwritable, encode, told
+from tasks.job import Job
+from tasks.memory import Memory
+from tasks.runtime import Runtime
+from tasks.store import Ending
+from workers import budgets
+from workers.request import Snooze
+from workers.routing import NoRoute
+
+log = logging.getLogger(__name__)
+
+Attempts = Callable[[Runtime, Job, Memory], Awaitable[Ending]]
+"""How a call is made, retries included: the way of a plain job (tasks.run_job.attempts)."""
+
+#: What a batch that runs no more jobs says to an agent in the middle of its calls.
+_STOPPED = {
+    "cancelling": ("batch_cancelled", "the batch was cancelled while this job ran"),
+    "expiring": ("batch_expired", "the batch's deadline passed while this job ran"),
+}
+
+
+class Crash(Stop):
+    """Our own code failed, or the server is away: this delivery ends as a plain job's would."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+_GRAVITY: dict[type[Stop], int] = {Suspended: 0, Halted: 1, Crash: 2, Superseded: 3}
+
+
+async def run(runtime: Runtime, job: Job, memory: Memory, attempts: Attempts) -> dict[str, Any] | None:
+    """Run the agent's job and end it; Snooze where it must wait in its queue. Returns what `Runtime.finish` does."""
+    try:
+        agent = registry.find(runtime.settings, job.line.agent)
+    except NoRoute as exc:
+        return await runtime.finish(job, Ending.error(job, "invalid_request", str(exc)), memory)
+    journal = await Journal.open(runtime.server, runtime.keys, job, memory.owner, runtime.settings.storage)
+    ending = await Run(runtime, job, journal, attempts).to_end(agent.function, memory)
+    line = await runtime.finish(job, ending, memory)
+    if ending.ok or job.batch is None:  # the failed job of a batch may get another round, which goes on from here
+        await journal.close()
+    return line
+
+
+class Run:
+    """The run of one agent's coroutine in one delivery."""
+
+    def __init__(self, runtime: Runtime, job: Job, journal: Journal, attempts: Attempts) -> None:
+        self.runtime = runtime
+        self.job = job
+        self.journal = journal
+        self.attempts = attempts
+        self.calls = 0
+        self.memories = {place: Memory.from_header(header) for place, header in journal.record.open.items()}
+        self.stop: Stop | None = None
+        self._workflow = runtime.settings.workflow(job.workflow)
+        self._root = Branch("", f"{job.batch}:{job.number}" if job.batch else job.task_id, journal.record.born)
+        self._closing: Halted | None = None
+        self._flights: set[asyncio.Task[Entry]] = set()
+        self._over = False
+        self.purse: Purse | None = None
+        if self._workflow.max_nano is not None:
+            held = {place: memory.cost for place, memory in self.memories.items()}
+            self.purse = Purse(self._workflow.max_nano, journal.record.cost, held)
+
+    @property
+    def cost(self) -> int:
+        """What the job has cost in this round so far, in n$."""
+        return self.journal.record.cost + sum(memory.cost for memory in self.memories.values())
+
+    # From its beginning to its end
+
+    async def to_end(self, function: registry.Coroutine, memory: Memory) -> Ending:
+        """Run the coroutine; how the job ends, or Snooze."""
+        loop = asyncio.get_running_loop()
+        main = loop.create_task(self._main(function))
+        timer = None
+        if self._workflow.max_seconds is not None:
+            timer = loop.call_later(self._seconds_left(), self._time_is_up, main)
+        try:
+            try:
+                await asyncio.wait((main,))
+            except SoftTimeLimitExceeded:
+                # What it has done is kept, so that the next delivery comes further.
+                self._halt(Suspended(0.0, "its soft time limit passed"))
+                main.cancel()
+            while self._flights or not main.done():
+                await asyncio.wait((main, *self._flights))
+        except BaseException:
+            # The worker stops, or the job was revoked: nothing goes on without it.
+            tasks = (main, *self._flights)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+        finally:
+            self._over = True
+            if timer is not None:
+                timer.cancel()
+        return await self._ending(main, memory)
+
+    async def _main(self, function: registry.Coroutine) -> bytes:
+        self._root.enter()
+        try:
+            result = await function(self.job.line.body, Llm(self))
+        except (SystemExit, KeyboardInterrupt) as exc:
+            # In a task these would end the worker's loop.
+            raise RuntimeError(f"the agent raised {type(exc).__name__}") from exc
+        return encode(result)
+
+    async def _ending(self, main: "asyncio.Task[bytes]", memory: Memory) -> Ending:
+        error = None if main.cancelled() else main.exception()
+        match self.stop:
+            case Superseded():
+                raise Snooze(self.runtime.lease, "another delivery of this job is running", memory.to_header())
+            case Crash() as crash:
+                raise crash.error
+            case Suspended() as wait:
+                headers = {place: each.to_header() for place, each in self.memories.items()}
+                await self.journal.put_off(wait.seconds, wait.reason, headers)
+                raise Snooze(wait.seconds, wait.reason, memory.to_header())
+            case Halted() as halted:
+                return self._failed(halted.code, halted.message)
+        if main.cancelled():
+            return self._failed("agent_error", "the agent was cancelled by its own code")
+        if isinstance(error, Unwritable):
+            return self._failed("agent_error", f"the agent returned what JSON cannot hold: {error}")
+        if error is not None:
+            log.warning("job %s: its agent raised %s", self.job.id, type(error).__name__)
+            return self._failed("agent_error", told(error))
+        return self._line({"status_code": 200, "request_id": None, "body": orjson.Fragment(main.result())}, None)
+
+    def _failed(self, code: str, message: str) -> Ending:
+        calls = f"{self.calls} call{'' if self.calls == 1 else 's'}"
+        return self._line(None, jobs.error_object(code, f"{message} (after {calls}, {budgets.dollars(self.cost)})"))
+
+    def _line(self, response: dict[str, Any] | None, error: dict[str, Any] | None) -> Ending:
+        story = {
+            "provider": None,
+            "model": None,
+            "attempts": 1,
+            "cost_usd": self.cost / budgets.NANO,
+            "seconds": round(time.time() - self.journal.record.began, 3),
+            "calls": self.calls,
+        }
+        line = jobs.result_line(
+            self.job.result_id, self.job.line.custom_id, response=response, error=error, story=story
+        )
+        return Ending(ok=error is None, line=jobs.encode(line), cost=self.cost, counted=self.journal.record.cost)
+
+    # What every call and step goes through
+
+    async def once(self, kind: str, name: str, request: Any, act: Callable[[str, str], Awaitable[Entry]]) -> Entry:
+        """The entry of what is asked for here: from the journal, else from `act(position, digest)`, run to its end."""
+        if work.in_step.get():
+            raise RuntimeError("a step makes no calls: it is not run again in a replay; call before or after it")
+        branch = current()
+        if self.stop is not None:
+            raise self.stop
+        if self._over:
+            raise RuntimeError("the agent has ended: its llm makes no more calls")
+        position, asked = branch.next(), digest(kind, name, request)
+        try:
+            entry = self.journal.find(position, kind, name, asked)
+        except Halted as halted:
+            raise self._halt(halted) from None
+        if entry is not None:
+            await asyncio.sleep(0)  # a long journal must not hold up the worker's other jobs
+        else:
+            self._go_on()
+            flight = asyncio.create_task(self._flight(act(position, asked)))
+            self._flights.add(flight)
+            flight.add_done_callback(self._landed)
+            entry = await asyncio.shield(flight)
+        branch.now = max(branch.now, entry.at)
+        return entry
+
+    def _go_on(self) -> None:
+        """Whether something new may begin."""
+        if self._closing is not None:
+            raise self._halt(self._closing)
+        if state.should_stop is not None and state.should_stop is not False:
+            raise self._halt(Suspended(0.0, "the worker stops"))
+
+    async def _flight(self, act: Awaitable[Entry]) -> Entry:
+        try:
+            return await act
+        except Stop as stop:
+            raise self._halt(stop) from None
+        except Exception as exc:  # noqa: BLE001 - whatever it is, run_job decides about it and not the agent
+            raise self._halt(Crash(exc)) from None
+
+    def _landed(self, flight: "asyncio.Task[Entry]") -> None:
+        self._flights.discard(flight)
+        if not flight.cancelled():
+            flight.exception()  # it has been dealt with; asyncio need not tell it again
+
+    def _halt(self, stop: Stop) -> Stop:
+        """End this run. Of several reasons the gravest counts, and of several waits the shortest."""
+        if isinstance(stop, Suspended) and stop.seconds >= self._seconds_left():
+            stop = self._too_long()
+        now = self.stop
+        shorter = isinstance(now, Suspended) and isinstance(stop, Suspended) and stop.seconds < now.seconds
+        if now is None or _GRAVITY[type(stop)] > _GRAVITY[type(now)] or shorter:
+            self.stop = stop
+        return stop
+
+    async def write(
+        self, position: str, entry: Entry, body: bytes, *, settlement: bytes = b"", memory: Memory | None = None
+    ) -> Entry:
+        """Write an entry, and take note of what the batch says."""
+        calls, throttles = (memory.calls, memory.throttles) if memory else (0, 0)
+        written, status = await self.journal.write(
+            position, entry, body, settlement=settlement, calls=calls, throttles=throttles
+        )
+        self.memories.pop(position, None)
+        if self.purse is not None:
+            self.purse.pay(position, entry.cost)
+        if status in _STOPPED:
+            self._closing = Halted(*_STOPPED[status])
+        return written
+
+    # Caps
+
+    def count_call(self) -> None:
+        """One more call; Halted where the workflow allows no more."""
+        most = self._workflow.max_calls
+        if most is not None and self.calls >= most:
+            raise self._halt(Halted("max_calls", f"stopped at the max_calls of its workflow, {most}"))
+        self.calls += 1
+
+    def _seconds_left(self) -> float:
+        most = self._workflow.max_seconds
+        return float("inf") if most is None else max(0.0, self.journal.record.began + most - time.time())
+
+    def _too_long(self) -> Halted:
+        most = self._workflow.max_seconds or 0.0
+        return Halted("max_seconds", f"stopped at the max_seconds of its workflow, {most:g}")
+
+    def _time_is_up(self, main: "asyncio.Task[bytes]") -> None:
+        self._halt(self._too_long())
+        main.cancel()
+
+    def fork(self) -> tuple[Branch, str]:
+        """The branch that runs here, and a position in it for what is to run beside it."""
+        branch = current()
+        return branch, branch.next()

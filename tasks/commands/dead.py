@@ -1,0 +1,74 @@
+"""`overnight dead list`, `replay`, `drop`: messages that no worker could read."""
+
+from collections.abc import Iterable
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Annotated
+
+import redis
+import typer
+
+from limits.keys import Keys
+from tasks import show, show_dead
+from tasks.console import Config, Json, configured, fail, print_json, told
+from workers import dead
+from workers.broker import Broker, broker_url
+from workers.server import server_url
+from workers.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Messages that no worker could read: list, put back, drop.")
+
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As `overnight dead list` prints them.")]
+Every = Annotated[bool, typer.Option("--all", help="All of them.")]
+
+
+@app.command("list")
+def list_dead(as_json: Json = False, config: Config = None) -> None:
+    """What was set aside, when, from which queue and why. The messages themselves are private and not shown."""
+    with told():
+        client, broker = _opened(configured(config))
+        with closing(client):
+            rows = [
+                {"id": one.id, "queue": one.queue, "at": _time(one.at), "bytes": len(one.message), "reason": one.reason}
+                for one in dead.listed(client, broker)
+            ]
+    print_json(rows) if as_json else show_dead.dead(rows)
+
+
+@app.command()
+def replay(ids: Ids = None, every: Every = False, config: Config = None) -> None:
+    """Put messages back into their queues, once what was wrong is mended."""
+    with told():
+        client, broker = _opened(configured(config))
+        with closing(client):
+            count = dead.replay(client, broker, _chosen(ids, every, client, broker))
+    show.say(f"{count} message{'s' if count != 1 else ''} put back into the queue")
+
+
+@app.command()
+def drop(ids: Ids = None, every: Every = False, config: Config = None) -> None:
+    """Forget messages for good."""
+    with told():
+        client, broker = _opened(configured(config))
+        with closing(client):
+            count = dead.drop(client, broker, _chosen(ids, every, client, broker))
+    show.say(f"{count} message{'s' if count != 1 else ''} dropped")
+
+
+def _opened(settings: Settings) -> tuple["redis.Redis", Broker]:
+    """Where dead messages are kept: beside the live ones, or with RabbitMQ as the broker beside the state."""
+    url = broker_url(settings) or server_url(settings)
+    return redis.Redis.from_url(url), Broker(Keys(settings.namespace))
+
+
+def _chosen(ids: Iterable[str] | None, every: bool, client: "redis.Redis", broker: Broker) -> list[str]:
+    if every:
+        return [one.id for one in dead.listed(client, broker)]
+    chosen = list(ids or ())
+    if not chosen:
+        fail("which? Give ids, as `overnight dead list` prints them, or --all")
+    return chosen
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

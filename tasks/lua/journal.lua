@@ -1,0 +1,59 @@
+-- A call or a step of an agent has ended: its entry is written, its money settled, in one step.
+--
+-- Guarantee: an entry is written by the delivery that holds the job's lease, and once; its money is counted in the
+-- job and in the batch when it is written. What a delivery has spent that lost its lease is settled and counted in
+-- the batch, and its answer is dropped.
+-- KEYS  1 clock  2 journal (hash)  3 record: the batch's hash, or the job's own  4 owners, of a batch's job
+-- ARGV  1 now (µs; 0 = the server's)  2 settlement (JSON, as lib/settle.lua takes it; '' = nothing is open)
+--       3 owner of the lease  4 position  5 head (JSON)  6 body ('' = none)
+--       7 cost (n$)  8 input tokens  9 output tokens  10 calls  11 429s  12 round
+--       13 line, of a batch's job
+-- Returns {verdict, the batch's status ('' without one)}: verdict is kept, repeated (it was written before), or lost
+--         (another delivery holds the lease, or another round has begun).
+--@include limits/lua/lib/settle.lua
+local now = clock(ARGV[1])
+local settled = 'settled'
+if ARGV[2] ~= '' then
+  settled = settle(now, cjson.decode(ARGV[2]))
+end
+
+local line = ARGV[13]
+local status, owner = '', nil
+if line then
+  status = redis.call('HGET', KEYS[3], 'status') or ''
+  owner = redis.call('HGET', KEYS[4], line)
+else
+  owner = redis.call('HGET', KEYS[3], 'owner')
+end
+
+local function count(key)
+  redis.call('HINCRBY', key, 'cost', ARGV[7])
+  redis.call('HINCRBY', key, 'input_tokens', ARGV[8])
+  redis.call('HINCRBY', key, 'output_tokens', ARGV[9])
+  redis.call('HINCRBY', key, 'calls', ARGV[10])
+  redis.call('HINCRBY', key, 'throttled', ARGV[11])
+end
+
+local entry = redis.call('HGET', KEYS[2], 'e:' .. ARGV[4])
+if entry and cjson.decode(entry).round == tonumber(ARGV[12]) then
+  return { 'repeated', status }
+end
+if owner ~= ARGV[3] or redis.call('HGET', KEYS[2], 'round') ~= ARGV[12] then
+  -- A settlement that was sent twice says so the second time; only the first one's money is new.
+  if status ~= '' and (settled == 'settled' or settled == 'corrected') and ARGV[2] ~= '' then
+    count(KEYS[3])
+  end
+  return { 'lost', status }
+end
+redis.call('HSET', KEYS[2], 'e:' .. ARGV[4], ARGV[5])
+if ARGV[6] ~= '' then
+  redis.call('HSET', KEYS[2], 'b:' .. ARGV[4], ARGV[6])
+else
+  redis.call('HDEL', KEYS[2], 'b:' .. ARGV[4])
+end
+redis.call('HDEL', KEYS[2], 'o:' .. ARGV[4], 'wait')
+count(KEYS[2])
+if status ~= '' then
+  count(KEYS[3])
+end
+return { 'kept', status }

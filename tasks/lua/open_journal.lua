@@ -1,0 +1,25 @@
+-- A delivery of an agent's job opens the job's journal, and reads what earlier ones have left in it.
+--
+-- Guarantee: a journal begins once, has a lifetime from the first, and counts money and calls anew in a new round.
+-- KEYS  1 journal (hash)
+-- ARGV  1 round  2 lifetime (s)  3 now (µs; '' = the server's)
+-- Returns the hash's fields and values.
+local now = tonumber(ARGV[3])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+local round = redis.call('HGET', KEYS[1], 'round')
+if round ~= ARGV[1] then
+  redis.call('HSET', KEYS[1], 'round', ARGV[1], 'began', string.format('%d', now), 'cost', 0, 'calls', 0,
+    'input_tokens', 0, 'output_tokens', 0, 'throttled', 0)
+  redis.call('HSETNX', KEYS[1], 'born', string.format('%d', now))
+  -- The calls that the last round left open begin anew, with all their attempts.
+  for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if name == 'wait' or string.sub(name, 1, 2) == 'o:' then
+      redis.call('HDEL', KEYS[1], name)
+    end
+  end
+end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return redis.call('HGETALL', KEYS[1])

@@ -1,0 +1,21 @@
+"""What a person sees of messages that no worker could read."""
+
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from tasks.show import console, say
+
+
+def dead(rows: list[dict[str, Any]]) -> None:
+    """Messages that no worker could read, oldest first."""
+    if not rows:
+        say("no message was set aside")
+        return
+    found = Table(box=None, pad_edge=False)
+    for name in ("id", "queue", "set aside", "bytes", "reason"):
+        found.add_column(name, overflow="fold")
+    for row in rows:
+        found.add_row(row["id"], escape(row["queue"]), row["at"], f"{row['bytes']:,}", escape(row["reason"]))
+    console.print(found)

@@ -1,0 +1,80 @@
+"""Two providers, one of which fails for a while: traffic moves, one probe at a time asks after it, and comes back."""
+
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from limits.circuit import CircuitSettings
+from tests.simulator import Simulator
+from tests.site import Site, jobs, wait_for
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+
+TIMEOUT = 1.0
+CIRCUIT = CircuitSettings()
+COOLDOWN = CIRCUIT.cooldown * 1.2  # with its jitter
+
+TOML = """
+[providers.shaky]
+api = "openai"
+base_url = "{shaky}"
+api_key = "env:ACME_KEY"
+timeout = {timeout}
+models.small = {{ rpm = 1_500, burst = 1 }}
+[providers.steady]
+api = "openai"
+base_url = "{steady}"
+api_key = "env:ACME_KEY"
+models.small = {{ rpm = 1_500, burst = 1 }}
+[models.mix]
+targets = [{{ provider = "shaky", model = "small" }}, {{ provider = "steady", model = "small" }}]
+"""
+
+
+@pytest.mark.parametrize("mode", ["500", "drip", "hang", "garbage"])
+def test_traffic_moves_and_comes_back(tmp_path: Path, mode: str) -> None:
+    """`drip` is an answer that comes too slowly, so that the call's time runs out; `hang` is one that never begins."""
+    with Simulator(latency=0.1) as shaky, Simulator(latency=0.1) as steady:
+        toml = TOML.format(shaky=shaky.base_url, steady=steady.base_url, timeout=TIMEOUT)
+        with Site(tmp_path, toml=toml) as site:
+            site.start_workers(2)
+            batch = site.submit(jobs(900, model="mix"))
+            wait_for(lambda: len(shaky.journal()) > 40, 30, what="traffic at both")
+            shaky.configure(failures=[{"mode": mode, "seconds": 60.0}])
+            failing = time.monotonic()
+            time.sleep(3.0)
+            shaky.configure(failures=[])
+            mended = time.monotonic()
+            status = site.wait(batch, 120)
+            lines, errors = site.results(batch)
+
+        assert status["request_counts"] == {"total": 900, "completed": 900, "failed": 0}
+        assert errors == []
+        journal = shaky.journal()
+        # Calls that were on their way when it began to fail, or was mended, may have met either.
+        failed = sorted(end(entry) for entry in journal if entry["mode"] == mode and entry["at"] >= failing)
+        threshold = failed[CIRCUIT.volume - 1]
+        back = min(end(entry) for entry in journal if entry["at"] > threshold and not entry["mode"])
+        after = [entry for entry in journal if threshold + 1.0 < entry["at"] < back]
+        assert len(after) <= 3, "a second past the threshold only probes are sent"
+        for earlier, later in pairwise(after):
+            assert later["at"] >= end(earlier) - 0.01, "one probe at a time"
+        assert back <= mended + COOLDOWN + 1.5, "it is asked within one cooldown"
+        assert sum(back < entry["at"] < back + 3 for entry in journal) > 20, "and its traffic comes back"
+
+        # No attempt is lost to waiting: each that was spent met a failure.
+        met: dict[str, int] = {}
+        for entry in journal:
+            if entry["mode"]:
+                met[entry["job"]] = met.get(entry["job"], 0) + 1
+        texts = {line["custom_id"]: f"Say something about the number {line['custom_id'][4:]}." for line in lines}
+        for line in lines:
+            assert line["overnight"]["attempts"] == 1 + met.get(texts[line["custom_id"]], 0)
+
+
+def end(entry: dict[str, Any]) -> float:
+    """When the answer was out, or the client had gone."""
+    return float(entry["at"] + entry["seconds"])

@@ -1,0 +1,269 @@
+"""What an agent's journal is for: between two deliveries of a job, anything may have happened."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.agents.errors import Suspended
+from tasks.job import Job
+from tests import agents
+from tests.agents import line
+from tests.delivery import Desk
+from tests.integration.test_failures_at_work import provider
+from tests.simulator import Simulator
+from tests.site import KEY, Line, wait_for
+
+#: A 429 that is too long to be waited for in a worker.
+LONG = {"mode": "429", "retry_after": "60", "times": 1}
+
+#: What the configuration of these tests begins with, ends with, and has beside its model.
+AGENTS = 'agents = ["tests.agents"]\n'
+WORKFLOWS = """
+[workflows.nightly]
+[workflows.few]
+max_calls = 4
+[workflows.poor]
+max_usd = 0.001
+[workflows.quick]
+max_seconds = 1.0
+"""
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with Simulator() as made:
+        yield made
+
+
+@pytest.fixture
+def desk(tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setenv("ACME_KEY", KEY)
+    simulator.configure(failures=[], latency=0.0)
+    simulator.clear()
+    with Desk(tmp_path, valkey, AGENTS + provider(simulator, timeout=10.0) + WORKFLOWS) as made:
+        yield made
+
+
+async def after_the_wait(desk: Desk, job: Job) -> Line:
+    """The result of a job that had to wait once, when the wait is over."""
+    first = await desk.deliver_job(job)
+    assert first.snooze is not None
+    assert first.snooze.seconds > 30
+    await desk.end_pause()
+    second = await desk.deliver_job(job, first.memory)
+    assert second.line is not None
+    return second.line
+
+
+def answered(simulator: Simulator) -> list[str]:
+    """The calls that the provider has answered, in order."""
+    return [entry["job"] for entry in simulator.journal() if entry["status"] == 200]
+
+
+def test_a_job_goes_on_where_it_was_and_pays_nothing_twice(desk: Desk, simulator: Simulator) -> None:
+    simulator.configure(failures=[{**LONG, "job": "/answer"}])
+
+    async def test() -> None:
+        job = desk.job(line("lookup", 11, key="k"))
+        result = await after_the_wait(desk, job)
+        assert result["response"]["body"]["facts"] == {"key": "k", "pair": [1, 2]}
+        record = await desk.journal(job)
+        assert record.waits == 1
+        assert not record.bodies, "the answers of a job that has ended stay in Redis"
+        assert [entry.kind for entry in record.entries.values()] == ["call", "step", "call"]
+        billed = sum(entry["cost_nusd"] for entry in simulator.journal())
+        assert record.cost == billed
+        assert result["overnight"]["cost_usd"] == pytest.approx(billed / 1e9)
+
+    desk.wait(test())
+    assert agents.RUNS["job-11"] == 1
+    assert answered(simulator) == ["job-11/plan", "job-11/answer"]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("waits", ["/0/1", "/2/0", "/1/1", "/last"])
+def test_branches_replay_whichever_was_faster(desk: Desk, simulator: Simulator, waits: str, plain: bool) -> None:
+    simulator.configure(failures=[{**LONG, "job": waits}], latency=[0.0, 0.05])
+
+    async def test() -> Line:
+        return await after_the_wait(desk, desk.job(line("branches", 12, plain=plain)))
+
+    result = desk.wait(test())
+    simulator.configure(latency=0.0)
+    assert result["error"] is None
+    calls = answered(simulator)
+    assert len(calls) == len(set(calls)) == 7
+
+
+def test_time_and_chance_are_the_same_in_a_replay(desk: Desk, simulator: Simulator) -> None:
+    simulator.configure(failures=[{**LONG, "job": "/last"}])
+
+    async def test() -> None:
+        job = desk.job(line("branches", 13))
+        first = await desk.deliver_job(job)
+        assert first.snooze is not None
+        before = await desk.journal(job)
+        await desk.end_pause()
+        result = (await desk.deliver_job(job, first.memory)).line
+        assert result is not None
+        times = [found[2] for found in result["response"]["body"]["found"]]
+        ended = [before.entries[f"0.{branch}.1"].at for branch in range(3)]
+        assert [time[:19] for time in times] == [agents.at(second)[:19] for second in ended]
+
+    desk.wait(test())
+
+
+def test_an_agent_that_catches_everything_waits_all_the_same(desk: Desk, simulator: Simulator) -> None:
+    simulator.configure(failures=[{**LONG, "job": "/1"}])
+
+    async def test() -> None:
+        result = await after_the_wait(desk, desk.job(line("stubborn", 14)))
+        assert result["response"]["body"] == {"caught": []}
+
+    desk.wait(test())
+    assert answered(simulator) == ["job-14/0", "job-14/1", "job-14/2"]
+
+
+def test_what_a_task_group_cancels_is_finished_and_written(desk: Desk, simulator: Simulator) -> None:
+    simulator.configure(failures=[{**LONG, "job": "/0"}], latency=0.3)
+
+    async def test() -> None:
+        job = desk.job(line("group", 15))
+        result = await after_the_wait(desk, job)
+        assert len(result["response"]["body"]["replies"]) == 3
+
+    desk.wait(test())
+    simulator.configure(latency=0.0)
+    assert sorted(answered(simulator)) == ["job-15/0", "job-15/1", "job-15/2"]
+
+
+def test_failures_are_replayed_as_they_were(desk: Desk, simulator: Simulator) -> None:
+    simulator.configure(failures=[{"mode": "400", "job": "/refused"}, {**LONG, "job": "/last"}])
+
+    async def test() -> None:
+        result = await after_the_wait(desk, desk.job(line("fallback", 16)))
+        assert result["response"]["body"]["told"][1:2] == ["KeyError"]
+        assert result["error"] is None
+
+    desk.wait(test())
+    assert [entry["job"] for entry in simulator.journal()].count("job-16/refused") == 1
+
+
+def test_a_large_entry_is_a_file_until_the_job_ends(desk: Desk, simulator: Simulator, tmp_path: Path) -> None:
+    simulator.configure(failures=[{**LONG, "job": "/last"}])
+    folder = tmp_path / ".overnight" / "files" / "jobs"
+
+    async def test() -> None:
+        job = desk.job(line("large", 17))
+        first = await desk.deliver_job(job)
+        assert first.snooze is not None
+        record = await desk.journal(job)
+        assert record.entries["0"].file
+        assert not record.bodies
+        assert [path.stat().st_size for path in folder.rglob("0.*")] == [200_002]
+        await desk.end_pause()
+        result = (await desk.deliver_job(job, first.memory)).line
+        assert result is not None
+        assert result["response"]["body"]["length"] == 200_000
+
+    desk.wait(test())
+    assert not list(folder.rglob("0.*"))
+
+
+def test_an_agent_that_asks_for_something_else_fails_clearly(desk: Desk, simulator: Simulator) -> None:
+    simulator.configure(failures=[{**LONG, "job": "/1"}])
+
+    async def test() -> Line:
+        job = desk.job(line("wandering", 18))
+        agents.WORDS[0] = "one"
+        first = await desk.deliver_job(job)
+        assert first.snooze is not None
+        agents.WORDS[0] = "another"
+        return (await desk.deliver_job(job, first.memory)).line
+
+    result = desk.wait(test())
+    assert result["error"]["code"] == "agent_changed"
+    assert "at position 0" in result["error"]["message"]
+    assert "its code changed" in result["error"]["message"]
+    assert result["overnight"]["cost_usd"] > 0
+    assert answered(simulator) == ["job-18/0"]
+
+
+@pytest.mark.parametrize(
+    ("workflow", "name", "code", "calls"),
+    [("few", "endless", "max_calls", 4), ("poor", "endless", "max_usd", None), ("quick", "sleeper", "max_seconds", 1)],
+)
+def test_a_runaway_agent_is_stopped_and_its_cost_told(
+    desk: Desk, simulator: Simulator, workflow: str, name: str, code: str, calls: int | None
+) -> None:
+    simulator.configure(latency=0.01)
+
+    result = desk.deliver(line(name, 19), workflow=workflow).line
+    assert result is not None
+    simulator.configure(latency=0.0)
+    assert result["error"]["code"] == code
+    billed = sum(entry["cost_nusd"] for entry in simulator.journal())
+    assert result["overnight"]["cost_usd"] == pytest.approx(billed / 1e9)
+    assert 0 < billed < 1_000_000
+    assert f"(after {result['overnight']['calls']} call" in result["error"]["message"]
+    if calls is not None:
+        assert len(answered(simulator)) == result["overnight"]["calls"] == calls
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("raising", "ValueError: no good: my-secret"),
+        ("unwritable", "returned what JSON cannot hold: the value['when'][0] is a set"),
+        ("leaving", "the agent raised SystemExit"),
+    ],
+)
+def test_an_agent_that_fails_says_how_in_its_line_and_nowhere_else(
+    desk: Desk, caplog: pytest.LogCaptureFixture, name: str, words: str
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    result = desk.deliver(line(name, 20, secret="my-secret")).line
+    assert result is not None
+    assert result["error"]["code"] == "agent_error"
+    assert words in result["error"]["message"]
+    assert "my-secret" not in caplog.text
+    assert "Simulated" not in caplog.text
+
+
+def test_whoever_has_lost_the_lease_writes_nothing(desk: Desk, simulator: Simulator) -> None:
+    simulator.configure(latency=0.5)
+
+    async def test() -> None:
+        job = desk.job(line("chain", 21, calls=2))
+        slow = asyncio.create_task(desk.deliver_job(job))
+        await asyncio.to_thread(wait_for, lambda: simulator.stats()["in_flight"])
+        # As if the first worker had been away for longer than its lease.
+        await desk.runtime.client.hset(desk.keys.job(job.id), mapping={"owner": "another"})  # type: ignore[misc]
+        found = (await slow).snooze
+        assert found is not None
+        assert "another delivery" in str(found)
+        assert not (await desk.journal(job)).entries
+
+    desk.wait(test())
+    simulator.configure(latency=0.0)
+
+
+def test_every_key_of_an_agents_job_has_a_lifetime(desk: Desk, simulator: Simulator) -> None:
+    simulator.configure(failures=[{**LONG, "job": "/1"}])
+
+    async def test() -> None:
+        job = desk.job(line("chain", 22, calls=2))
+        await after_the_wait(desk, job)
+        client = desk.runtime.client
+        for key in await client.keys(f"{desk.keys.prefix}*"):
+            assert await client.ttl(key) > 0, key
+
+    desk.wait(test())
+
+
+def test_a_suspension_passes_what_catches_exceptions() -> None:
+    assert not issubclass(Suspended, Exception)

@@ -1,0 +1,209 @@
+"""Schedules, kept by real beats. Time is moved by what the server remembers: nobody waits for two o'clock."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+
+from limits.connection import Server
+from limits.keys import Keys
+from tasks import night
+from tasks.schedule import Night, Schedules
+from tasks.slots import name_of
+from tasks.store import Store
+from tests.site import Site, Worker, jobs, wait_for
+from workers.settings import Settings, load
+
+#: A night that has just come: the minute that runs.
+SLOT = datetime.now(UTC).replace(second=0, microsecond=0)
+CRON = f"{SLOT.minute} {SLOT.hour} * * *"
+
+
+class Nights:
+    """A site with schedules, and what the server remembers of them."""
+
+    def __init__(self, site: Site, url: str, namespace: str) -> None:
+        self.site = site
+        self.store = Store(Keys(namespace), Server(redis.Redis.from_url(url)))
+        self.schedules = Schedules(self.store)
+        self.settings: Settings = load(site.file)
+
+    def begin(self, name: str, since: datetime) -> None:
+        """Make a schedule one that has been watched since then."""
+        self.schedules.move(name, self.settings.schedules[name], since.timestamp(), [])
+
+    def night(self, name: str, slot: datetime = SLOT) -> Night | None:
+        return self.schedules.record(name, self.settings.schedules[name]).nights.get(name_of(slot))
+
+    def over(self, name: str, slot: datetime = SLOT, seconds: float = 45.0) -> Night:
+        """The night, as soon as nothing more will be done about it."""
+        night: Night = wait_for(
+            lambda: (found := self.night(name, slot)) and found.final and found, seconds, what=f"night of {name}"
+        )
+        return night
+
+    def shown(self, status: int = 0) -> dict[str, dict[str, Any]]:
+        found = json.loads(self.site.run("schedules", "--json", status=status).stdout)
+        return {each["schedule"]: each for each in found["schedules"]}
+
+    def leads(self, beat: Worker) -> bool:
+        return "this beat leads" in beat.said()
+
+
+@pytest.fixture
+def nights(tmp_path: Path, valkey: str) -> Iterator[Callable[..., Nights]]:
+    made: list[Site] = []
+
+    def make(**inputs: str) -> Nights:
+        namespace = f"nights-{uuid4().hex[:8]}"
+        tables = "".join(
+            f'[schedules.{name}]\ncron = "{CRON}"\nworkflow = "nightly"\ninput = "{source}"\n'
+            for name, source in inputs.items()
+        )
+        toml = (
+            f'redis_url = "{valkey}"\nnamespace = "{namespace}"\n'
+            '[providers.acme]\napi = "openai"\nbase_url = "http://127.0.0.1:9"\n'
+            f"[providers.acme.models.small]\n[workflows.nightly]\n{tables}"
+        )
+        site = Site(tmp_path, toml=toml)
+        made.append(site)
+        site.input(jobs(3)).rename(tmp_path / "all.jsonl")
+        return Nights(site, valkey, namespace)
+
+    yield make
+    for site in made:
+        site.__exit__(None, None, None)
+
+
+def test_two_beats_and_the_leader_is_killed_at_the_minute(nights: Callable[..., Nights]) -> None:
+    """One batch: not two, not none."""
+    site = nights(summaries="all.jsonl")
+    leader = site.site.start_beat()
+    wait_for(lambda: site.leads(leader), what="lead")
+    follower = site.site.start_beat()
+    site.begin("summaries", SLOT - timedelta(minutes=1))
+    wait_for(lambda: children(leader.pid), 15.0, 0.01, what="the night's process")
+    os.killpg(leader.pid, signal.SIGKILL)
+    assert not site.leads(follower)
+    # A killed leader's lock ends by itself, 25 s after its last round; here it does so now.
+    site.store.client.pexpire(site.store.keys.redbeat + "lock", 1)
+    night = site.over("summaries")
+    wait_for(lambda: site.leads(follower), 10.0, what="lead of the follower")
+    assert (night.state, night.missed) == ("ran", False)
+    assert [batch.id for batch in site.store.batches()] == [night.batch]
+    assert site.shown()["summaries"]["last"]["request_counts"]["total"] == 3
+
+
+def test_an_unchanged_input_runs_again_the_next_night_and_a_night_once(nights: Callable[..., Nights]) -> None:
+    site = nights(summaries="all.jsonl")
+    yesterday = SLOT - timedelta(days=1)
+    run_night(site, "summaries", yesterday)
+    run_night(site, "summaries", SLOT)
+    run_night(site, "summaries", SLOT)
+    batches = {batch.id for batch in site.store.batches()}
+    assert len(batches) == 2
+    assert batches == {site.over("summaries", yesterday).batch, site.over("summaries").batch}
+
+
+def test_missed_nights_are_made_up_and_told(nights: Callable[..., Nights]) -> None:
+    """Nobody ran for three days: each night has its own input, one of which never came."""
+    site = nights(dated="{date}.jsonl", same="all.jsonl")
+    days = [SLOT - timedelta(days=back) for back in (2, 1)]
+    for day in days:
+        site.site.input(jobs(2, text=str(day))).rename(site.site.folder / f"{day:%Y-%m-%d}.jsonl")
+    for name in ("dated", "same"):
+        site.begin(name, SLOT - timedelta(days=2, minutes=1))
+    beat = site.site.start_beat()
+    made_up = [site.over("dated", day) for day in days]
+    assert all(night.state == "ran" and night.missed for night in made_up)
+    assert site.over("same").state == "ran"
+    assert {site.over("same", day).state for day in days} == {"skipped"}
+    assert len(site.store.batches()) == 3
+    assert wait_for(lambda: "h late, since nothing ran when it was due" in beat.said())
+    waits = wait_for(lambda: site.night("dated"), what="tonight's night")
+    assert waits.state == "waiting"
+    assert waits.words.endswith(f"{SLOT:%Y-%m-%d}.jsonl is not there yet")
+    assert beat.stop() == 0
+
+
+def test_an_input_that_comes_late_or_never_or_is_wrong(nights: Callable[..., Nights]) -> None:
+    site = nights(late="late.jsonl", never="never.jsonl", wrong="wrong.jsonl")
+    (site.site.folder / "wrong.jsonl").write_text("{}\n")
+    yesterday = SLOT - timedelta(days=1)
+    for name in ("late", "never", "wrong"):
+        site.begin(name, yesterday - timedelta(minutes=1))
+        run_night(site, name, yesterday)
+    for name in ("late", "never"):
+        found = site.night(name, yesterday)
+        assert found is not None
+        assert found.again > time.time() + 30
+    wrong = site.over("wrong", yesterday)
+    assert wrong.state == "failed"
+    assert "line 1: custom_id is missing" in wrong.words
+    assert site.shown(status=1)["wrong"]["last"]["state"] == "failed"
+
+    (site.site.folder / "late.jsonl").write_bytes((site.site.folder / "all.jsonl").read_bytes())
+    for name in ("late", "never"):
+        hours_pass(site, name, yesterday, 7)
+        run_night(site, name, yesterday)
+    assert site.over("late", yesterday).state == "ran"
+    assert site.over("never", yesterday).words.endswith("never.jsonl is not there yet: given up after 6 h")
+
+    (site.site.folder / "wrong.jsonl").write_bytes((site.site.folder / "all.jsonl").read_bytes())
+    site.site.run("schedules", "--again", "wrong")
+    site.site.start_beat()
+    assert site.over("wrong", yesterday).state == "ran"
+    wait_for(lambda: site.night("wrong") is not None, what="tonight")
+    site.over("wrong")
+    refused = site.site.run("schedules", "--again", "wrong", status=2)
+    assert "is no failed one: it ran" in refused.stderr
+
+
+def test_a_url_is_an_input(nights: Callable[..., Nights], tmp_path: Path) -> None:
+    site = nights(remote=f"file://{tmp_path}/{{year}}/{{month}}-{{day}}.jsonl")
+    folder = tmp_path / f"{SLOT:%Y}"
+    folder.mkdir()
+    (tmp_path / "all.jsonl").rename(folder / f"{SLOT:%m-%d}.jsonl")
+    run_night(site, "remote", SLOT)
+    assert site.over("remote").state == "ran"
+
+
+def test_a_beat_outlives_its_server_and_loses_its_lead_to_another(nights: Callable[..., Nights]) -> None:
+    site = nights(summaries="all.jsonl")
+    beat = site.site.start_beat()
+    wait_for(lambda: site.leads(beat), what="lead")
+    lock = site.store.keys.redbeat + "lock"
+    site.store.client.client_kill_filter(_type="normal", skipme=True)
+    site.store.client.set(lock, "another", px=3000)
+    wait_for(lambda: "another beat leads now" in beat.said(), what="the loss of the lead")
+    wait_for(lambda: beat.said().count("this beat leads") == 2, what="the lead again")
+    site.begin("summaries", SLOT - timedelta(minutes=1))
+    assert site.over("summaries").state == "ran"
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+def hours_pass(site: Nights, name: str, slot: datetime, hours: float) -> None:
+    """As if the night had begun to wait so long ago."""
+    found = site.night(name, slot)
+    assert found is not None
+    moved = {"since": found.since - hours * 3600, "again": 1.0, "words": found.words}
+    key = site.store.keys.schedule(name)
+    site.store.client.hset(key, found.slot, json.dumps({**moved, "state": "waiting"}))
+
+
+def run_night(site: Nights, name: str, slot: datetime) -> None:
+    """What a beat starts as a process of its own when a night is due."""
+    night.run(site.settings, name, name_of(slot))

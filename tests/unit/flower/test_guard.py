@@ -1,0 +1,51 @@
+"""Nobody sees anything without a password, unless somebody has said that only this machine may look."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tasks.flower.guard import Open, check
+
+
+def options(**given: Any) -> SimpleNamespace:
+    return SimpleNamespace(
+        **{"basic_auth": [], "auth": "", "auth_provider": None, "address": "", "unix_socket": "", **given}
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"address": "0.0.0.0"},
+        {"address": "10.1.2.3"},
+        {"address": "example.com"},
+        {"basic_auth": [""]},
+        {"basic_auth": ["operator"]},
+        {"basic_auth": ["operator:"]},
+        {"basic_auth": [":secret"]},
+        {"basic_auth": ["operator:secret", "other:"]},
+        {"basic_auth": ["operator:"], "address": "127.0.0.1"},
+        {"auth": ".*@example.com"},
+    ],
+)
+def test_an_open_door_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(Open):
+        check(options(**given))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"basic_auth": ["operator:secret"]},
+        {"basic_auth": ["operator:se:cret", "other:word"]},
+        {"auth": ".*@example.com", "auth_provider": "flower.views.auth.GithubLoginHandler"},
+        {"address": "127.0.0.1"},
+        {"address": "::1"},
+        {"address": "localhost"},
+        {"unix_socket": "/run/flower.sock"},
+    ],
+)
+def test_a_closed_one_is_not(given: dict[str, Any]) -> None:
+    check(options(**given))

@@ -1,0 +1,147 @@
+"""What a batch is said to wait for, and what a page makes of an overview."""
+
+from typing import Any
+
+import pytest
+
+from limits.overview import BucketState, BudgetState, CircuitState, DimensionState
+from tasks.batch import Batch
+from tasks.flower import rows
+from tasks.flower.watch import View
+from tasks.gauges import Gauges
+from tasks.holdups import Wait, of_batch
+from tasks.overview import Overview
+from tasks.pace import Pace
+from workers.queues import Depth
+from workers.settings import Settings
+
+NOW = 1_764_000_000
+MICRO = 1_000_000
+
+
+def batch(**given: Any) -> Batch:
+    fields = {"id": "batch_1", "workflow": "nightly", "name": "in.jsonl", "status": "in_progress", "total": 100}
+    return Batch(**{**fields, "bytes": 1, "storage": "", "created": NOW - 60.0, **given})  # type: ignore[arg-type]
+
+
+def bucket(name: str = "acme/0/small", **given: Any) -> BucketState:
+    fields: dict[str, Any] = {"dimensions": (), "in_flight": 0, "concurrency": 0, "paused_until": 0, "urgent": False}
+    return BucketState(bucket=name, **{**fields, **given})
+
+
+def dimension(available: float) -> DimensionState:
+    return DimensionState("tpm", 60_000, 1_000.0, available, 10.0)
+
+
+def circuit(state: str = "closed", **given: Any) -> CircuitState:
+    fields: dict[str, Any] = {"until": 0, "by_hand": False, "calls": 0, "failures": 0, "retries_left": 1.0}
+    return CircuitState("acme/small", state, **{**fields, **given})
+
+
+def budget(spent: int, held: int = 0, subject: str = "workflow/nightly") -> BudgetState:
+    return BudgetState(subject, "2025-11-24", 1_000_000_000, spent, held, (NOW + 3_600) * MICRO)
+
+
+def overview(**given: Any) -> Overview:
+    state: dict[str, Any] = {
+        "now": NOW * MICRO,
+        "buckets": (bucket(),),
+        "circuits": (circuit(),),
+        "latches": {},
+        "budgets": (),
+        "open_reservations": 0,
+    }
+    limits = Gauges(**{key: given.pop(key, value) for key, value in state.items()})
+    fields: dict[str, Any] = {"batches": (batch(),), "queues": {}, "today": ()}
+    return Overview(at=float(NOW), limits=limits, **{**fields, **given})
+
+
+@pytest.mark.parametrize(
+    ("given", "words", "held_up"),
+    [
+        ({}, "", False),
+        ({"buckets": (bucket(dimensions=(dimension(5_000.0),)),)}, "", False),
+        (
+            {"buckets": (bucket(dimensions=(dimension(10.0),)),)},
+            "60,000 tokens a minute at acme/small",
+            False,
+        ),
+        # A second key has room, so nothing waits.
+        ({"buckets": (bucket(dimensions=(dimension(10.0),)), bucket("acme/1/small"))}, "", False),
+        ({"buckets": (bucket(in_flight=8, concurrency=8),)}, "8 calls in flight at acme/small", False),
+        (
+            {"buckets": (bucket(paused_until=(NOW + 30) * MICRO),)},
+            "acme/small has answered 429: it is left alone for 30 s",
+            False,
+        ),
+        (
+            {"buckets": (bucket(paused_until=(NOW + 600) * MICRO),)},
+            "acme/small has answered 429: it is left alone for 600 s",
+            True,
+        ),
+        ({"circuits": (circuit("open"),)}, "acme/small: it is failing, its circuit is open", True),
+        ({"circuits": (circuit("open", by_hand=True),)}, "acme/small: its circuit was opened by hand", True),
+        ({"latches": {"acme/0": "invalid_api_key"}}, "the account acme is blocked: invalid_api_key", True),
+        (
+            {"budgets": (budget(1_000_000_000),)},
+            "the budget of nightly is spent until 2025-11-24 17:00 UTC: $1.00 of $1.00",
+            True,
+        ),
+        # What is left pays for no call, since none holds any of it.
+        (
+            {"budgets": (budget(990_000_000),)},
+            "the budget of nightly is spent until 2025-11-24 17:00 UTC: $0.99 of $1.00",
+            True,
+        ),
+        ({"budgets": (budget(990_000_000, held=5_000_000),)}, "", False),
+        ({"budgets": (budget(1_000_000_000, subject="workflow/other"),)}, "", False),
+    ],
+)
+def test_what_a_batch_waits_for(given: dict[str, Any], words: str, held_up: bool) -> None:
+    assert of_batch(overview(**given), batch(), workers=2) == Wait(words, held_up)
+
+
+def test_nothing_runs_without_a_worker() -> None:
+    assert of_batch(overview(), batch(), workers=0) == Wait("a worker: none is running", held_up=True)
+    assert of_batch(overview(), batch(), workers=None) == Wait()
+
+
+def test_a_batch_that_is_over_waits_for_nothing() -> None:
+    done = batch(status="completed", completed=100, ended=float(NOW))
+    view = View(overview(batches=(done,)), {}, {"nightly": "requests a minute at acme/small"})
+    (row,) = rows.batch_rows(view, workers=0)
+    assert (row.waits, row.eta, row.rate) == (Wait(), "took 1 min 00 s", "100")
+
+
+def test_a_workflow_sums_its_batches() -> None:
+    found = overview(batches=(batch(completed=40), batch(id="batch_2", failed=10)), queues={"nightly": Depth(5, 3, 2)})
+    view = View(found, {"batch_1": 2.0, "batch_2": 1.0}, {})
+    row = rows.workflow_rows(view, Settings(), workers=1)[0]
+    assert (row.name, row.depth.total, row.batches, row.rate, row.eta) == ("nightly", 10, 2, "180", "50 s")
+
+
+def test_a_pace_is_that_of_the_last_minute() -> None:
+    pace = Pace()
+    pace.read("a", 0, 1_000.0)
+    assert pace.a_second("a") is None
+    for second in range(1, 121):
+        pace.read("a", second * 10 if second <= 60 else 600, 1_000.0 + second)
+    assert pace.a_second("a") == 0
+    pace.read("a", 3, 1_200.0)  # it began anew
+    assert pace.a_second("a") is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (59.6, "1 min 00 s"), (3_599, "59 min 59 s"), (7_260, "2 h 01 min"), (200_000, "2 d 7 h")],
+)
+def test_times_in_two_units(seconds: float, words: str) -> None:
+    assert rows.duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("nano", "words"),
+    [(0, "$0.00"), (1_234_567_890_123, "$1,234.57"), (21_840_000, "$0.0218"), (41_000, "$0.000041")],
+)
+def test_money_is_told_from_nothing(nano: int, words: str) -> None:
+    assert rows.dollars(nano) == words

@@ -1,0 +1,248 @@
+"""Ways to break the Lua, each a text that occurs once in a file and what replaces it.
+
+Each stands for a mistake that would cost someone money, quota or a job; a history in histories/ must notice it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from limits.scripts import Script, compose, read
+
+BUCKET: Final = "limits/lua/lib/bucket.lua"
+BUDGET: Final = "limits/lua/lib/budget.lua"
+CIRCUIT: Final = "limits/lua/lib/circuit.lua"
+PRELUDE: Final = "limits/lua/lib/prelude.lua"
+RESERVATION: Final = "limits/lua/lib/reservation.lua"
+SETTLE: Final = "limits/lua/lib/settle.lua"
+ADMIT: Final = "limits/lua/admit.lua"
+SENT: Final = "limits/lua/sent.lua"
+SCRIPTS: Final = tuple(f"limits/lua/{name}.lua" for name in ("admit", "sent", "settle", "release", "renew", "sweep"))
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """`old` becomes `new` in `file`; `history` notices."""
+
+    name: str
+    history: str
+    file: str
+    old: str
+    new: str
+
+    def scripts(self) -> dict[str, Script]:
+        """Every script, composed from the changed file."""
+        text = read(self.file)
+        assert text.count(self.old) == 1, f"{self.name}: the text occurs {text.count(self.old)} times in {self.file}"
+
+        def changed(path: str) -> str:
+            return text.replace(self.old, self.new) if path == self.file else read(path)
+
+        return {path: Script(path, compose(changed(path), changed)) for path in (*SCRIPTS, "limits/lua/observe.lua")}
+
+
+def all_mutations() -> Iterator[Mutation]:
+    """Every way to break the Lua that a history must notice."""
+    yield Mutation(
+        "charged at now instead of the admission's time",
+        "arithmetic",
+        BUCKET,
+        "and dim[BOOKED] or 0), at) + width",
+        "and dim[BOOKED] or 0), now) + width",
+    )
+    yield Mutation(
+        "an overrun is forgiven",
+        "arithmetic",
+        BUCKET,
+        "dim[TAT] = math.max(dim[TAT], now) + over * mine[2]",
+        "dim[TAT] = dim[TAT]",
+    )
+    yield Mutation(
+        "a day's quota bursts like a minute's",
+        "arithmetic",
+        BUCKET,
+        "if PERIOD[name] == DAY then return DAY end",
+        "",
+    )
+    yield Mutation("time runs backwards", "arithmetic", PRELUDE, "if latest > now then", "if false then")
+    yield Mutation(
+        "a refund reaches into the past",
+        "dimensions",
+        BUCKET,
+        "math.min(-over * mine[2], ahead)",
+        "-over * mine[2]",
+    )
+    yield Mutation(
+        "a refund reaches behind booked calls",
+        "dimensions",
+        BUCKET,
+        "mine[3] - dim[RETURNED] - math.max(now, bucket.last)",
+        "mine[3] - dim[RETURNED] - now",
+    )
+    yield Mutation(
+        "a pause is ignored at sent",
+        "dimensions",
+        SENT,
+        "math.max(reservation.at + moved, pause)",
+        "reservation.at",
+    )
+    yield Mutation(
+        "booked calls make no way for urgent work",
+        "dimensions",
+        BUCKET,
+        "    bucket.shift = bucket.shift + jump\n",
+        "",
+    )
+    yield Mutation(
+        "a call in flight is landed twice",
+        "dimensions",
+        SETTLE,
+        "if in_time then land(bucket, now) end",
+        "land(bucket, now) land(bucket, now) bucket.flight = bucket.flight - 1",
+    )
+    yield Mutation(
+        "what is released stays taken",
+        "conserving",
+        SETTLE,
+        "if report.costs then correct",
+        "if report.outcome ~= 'neutral' then correct",
+    )
+    yield Mutation(
+        "denied calls come back all at once", "conserving", BUCKET, "bucket.hint = back + step", "bucket.hint = back"
+    )
+    yield Mutation("stale headers are believed", "levels", BUCKET, "sent >= dim[SEEN] and (limit", "(limit")
+    yield Mutation(
+        "calls admitted since a header are forgotten",
+        "levels",
+        BUCKET,
+        "mine and dim[ADMITTED] - mine[4] or 0",
+        "0",
+    )
+    yield Mutation(
+        "a header raises a fixed burst", "levels", BUCKET, "elseif dim[FIXED] == 0 and dim[TOLD]", "elseif dim[TOLD]"
+    )
+    yield Mutation(
+        "a burst goes out right after a refusal",
+        "levels",
+        BUCKET,
+        "dim[TAT] = math.max(dim[TAT], math.max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])",
+        "",
+    )
+    yield Mutation(
+        "a settle that is not idempotent",
+        "budgets",
+        SETTLE,
+        "save(key, { owner = reservation.owner, state = 'settled' }, SETTLED_LIFE)",
+        "save_reservation(id, reservation)",
+    )
+    yield Mutation(
+        "an ended lease does not charge what was sent",
+        "budgets",
+        RESERVATION,
+        "was_sent and amount or 0)",
+        "0)",
+    )
+    yield Mutation("an ended lease keeps its money held", "budgets", RESERVATION, "-amount, was_sent", "0, was_sent")
+    yield Mutation(
+        "a budget ignores held money",
+        "budgets",
+        ADMIT,
+        "money[SPENT] + money[HELD] + candidate",
+        "money[SPENT] + candidate",
+    )
+    yield Mutation(
+        "money is held in the window of now", "budgets", ADMIT, "window_key(budget, plan.at)", "window_key(budget, now)"
+    )
+    yield Mutation(
+        "a late settlement is paid twice",
+        "budgets",
+        SETTLE,
+        "0, report.amount - reservation.amount",
+        "0, report.amount",
+    )
+    yield Mutation(
+        "what was presumed stays in the ledger",
+        "budgets",
+        SETTLE,
+        "{ presumed_cost = -reservation.amount, presumed = -1 }",
+        "{ presumed = -1 }",
+    )
+    yield Mutation(
+        "leases end early", "budgets", RESERVATION, "'-inf', integer(now),", "'-inf', integer(now + SECOND),"
+    )
+    yield Mutation(
+        "a probe has no lease",
+        "circuits",
+        CIRCUIT,
+        "circuit.probe ~= '' and now < circuit.probe_till",
+        "circuit.probe ~= ''",
+    )
+    yield Mutation(
+        "two probes at once", "circuits", CIRCUIT, "circuit.probe ~= '' and now < circuit.probe_till", "false"
+    )
+    yield Mutation(
+        "generations are ignored",
+        "circuits",
+        CIRCUIT,
+        "reservation.generation ~= circuit.generation or circuit.by_hand",
+        "circuit.by_hand",
+    )
+    yield Mutation(
+        "retries are not spent",
+        "circuits",
+        ADMIT,
+        "if ask.retry then spend_retry(circuit",
+        "if false then spend_retry(circuit",
+    )
+    yield Mutation(
+        "old failures never leave the window", "circuits", CIRCUIT, "if each[1] > slot - SLOTS then", "if true then"
+    )
+    yield Mutation(
+        "admitting again takes again",
+        "admissions",
+        ADMIT,
+        "if is_open(before) then",
+        "if is_open(before) and before.owner ~= ask.owner then",
+    )
+    yield Mutation(
+        "a denial takes a slot",
+        "admissions",
+        ADMIT,
+        "asked[refused.charge.bucket] = true",
+        "asked[refused.charge.bucket] = true bucket.flight = bucket.flight + 1",
+    )
+    yield Mutation(
+        "a slot is not given back when its lease ends",
+        "admissions",
+        RESERVATION,
+        "    land(bucket, now)\n    save_bucket(part.bucket, bucket)\n  end\n  withdraw",
+        "    save_bucket(part.bucket, bucket)\n  end\n  withdraw",
+    )
+    yield Mutation(
+        "a latch is ignored",
+        "admissions",
+        ADMIT,
+        "if blobs[places[latch_key(candidate.account)]] then",
+        "if false then",
+    )
+    yield Mutation(
+        "only the first of a call's buckets is charged",
+        "admissions",
+        ADMIT,
+        "reservation.parts[i] = take(",
+        "if i > 1 then charge.costs = {} end reservation.parts[i] = take(",
+    )
+    yield Mutation(
+        "a circuit opened by hand lets probes out",
+        "admissions",
+        CIRCUIT,
+        "if circuit.by_hand then return false, false, 30 * SECOND end",
+        "",
+    )
+    yield Mutation(
+        "a cap on calls in flight is off by one",
+        "admissions",
+        BUCKET,
+        "return bucket.flight >= limit",
+        "return bucket.flight > limit",
+    )

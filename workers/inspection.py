@@ -1,0 +1,61 @@
+"""`inspect scheduled`, with what waits in the server: Celery's own answer knows one worker's memory only."""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import redis
+from celery.worker import control
+
+from workers.broker import MICRO
+from workers.message import opened, queue_of
+
+#: The most delayed messages that one answer tells of, soonest first.
+MOST = 100
+
+_scheduled = control.scheduled
+
+
+def delayed(client: "redis.Redis", zset: str, messages: str) -> list[dict[str, Any]]:
+    """What is delayed, as Celery tells of a scheduled request; nothing of what is in it."""
+    found = cast("list[tuple[bytes, float]]", client.zrange(zset, 0, MOST - 1, withscores=True))
+    if not found:
+        return []
+    raws = cast("list[bytes | None]", client.hmget(messages, [tag for tag, _ in found]))
+    told = []
+    for (name, due), raw in zip(found, raws, strict=True):
+        tag = name.decode()
+        with suppress(Exception):  # a poisoned message waits like any other, and is set aside when its time comes
+            message = opened(raw or b"", tag, queue_of(tag))
+            told.append(
+                {
+                    "eta": datetime.fromtimestamp(due / MICRO, UTC).isoformat(),
+                    "priority": 6,
+                    "request": {
+                        "id": message["headers"].get("id"),
+                        "name": message["headers"].get("task"),
+                        "args": [],
+                        "kwargs": {},
+                        "type": message["headers"].get("task"),
+                        "hostname": None,
+                        "time_start": None,
+                        "acknowledged": False,
+                        "delivery_info": {**message["properties"]["delivery_info"], "routing_key": queue_of(tag)},
+                        "worker_pid": None,
+                    },
+                }
+            )
+    return told
+
+
+@control.inspect_command(alias="dump_schedule")  # type: ignore[untyped-decorator]  # Celery has no types
+def scheduled(state: Any, **options: Any) -> list[dict[str, Any]]:
+    """Requests with an ETA: this worker's, and those that wait in the server for any of them."""
+    told = list(_scheduled(state, **options))
+    channel: Any = getattr(state.consumer.task_consumer, "channel", None)
+    if hasattr(channel, "broker"):
+        prefix, keys = channel.broker.prefix, channel.broker.keys
+        with channel.conn_or_acquire() as client, suppress(redis.RedisError):
+            plain = redis.Redis(connection_pool=client.connection_pool)
+            told += delayed(plain, prefix + keys.delayed, prefix + keys.delayed_messages)
+    return told
