@@ -265,7 +265,8 @@ def probe(storage: str) -> None:
     name = f".probe-{uuid4().hex}"
     try:
         files = Files(storage, "")
-        files.fs.makedirs(files.folder, exist_ok=True)
+        if files.local:  # in an object store it would make a bucket
+            files.fs.makedirs(files.folder, exist_ok=True)
         files.fs.pipe_file(files.path(name), b"probe")
         read = files.fs.cat_file(files.path(name))
         files.fs.rm_file(files.path(name))

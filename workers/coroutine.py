@@ -77,7 +77,8 @@ class CoroutineTask(Task):  # type: ignore[misc]  # Celery has no types
                 return where.body(run, args, kwargs)
             finally:
                 current_request.reset(request)
-        if not inspect.iscoroutinefunction(self.run) or _is_on_loop():
+        # Not whether a loop runs here: under gevent the thread of the loop is a greenlet of this very thread.
+        if not inspect.iscoroutinefunction(self.run) or _owner.get() is not None:
             return run(*args, **kwargs)
         owner, request = _owner.set(_whose()), current_request.set(self.request)
         try:
@@ -85,14 +86,6 @@ class CoroutineTask(Task):  # type: ignore[misc]  # Celery has no types
         finally:
             current_request.reset(request)
             _owner.reset(owner)
-
-
-def _is_on_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 class _Loop:

@@ -182,19 +182,20 @@ local function depart(bucket, part, now)
     local late = dim and math.min(width, now + width - (mine[3] - dim[RETURNED])) or 0
     if late > 0 then
       dim[TAT] = math.max(dim[TAT], now) + late
-      mine[3] = mine[3] + late
+      mine[3] = now + width + dim[RETURNED]
     end
   end
   unbook(bucket, part)
 end
 
 -- When a denied call is to come back, so that those denied before it come first and no two at once: one step
--- after the one before, where a step is what the call takes up in the dimension that it waits for.
+-- after the one before, where a step is what the call takes up in the dimension that it waits for. They come early
+-- enough to be admitted ahead; a slot cannot be had ahead.
 local function come_back(bucket, charge, at, why, ask, now)
-  local step = 0
+  local step, early = 0, ask.max_wait / 2
   if paced(bucket, charge.quota.limits) then step = bucket.pace end
   if why == 'concurrency' then
-    step, at = bucket.gap, now + bucket.gap
+    step, early, at = bucket.gap, 0, now + bucket.gap
   end
   for name, limit in pairs(charge.quota.limits) do
     if name == why or (why == 'pause' and PERIOD[name] == MINUTE) then
@@ -203,7 +204,7 @@ local function come_back(bucket, charge, at, why, ask, now)
       if name == why then dim[PRESSED] = now end
     end
   end
-  local first = math.max(at - ask.max_wait / 2, now)
+  local first = math.max(at - early, now)
   local back = math.max(first, bucket.hint)
   if back > first + HINT_SPAN then return first + ask.jitter * HINT_SPAN end
   bucket.hint = back + step
@@ -289,8 +290,8 @@ local function throttle(bucket, told, sent, now)
   local fresh = sent > bucket.throttled
   local wait = told.retry_after
   if wait < 0 then
-    wait = math.min(MINUTE, SECOND * 2 ^ math.min(bucket.strikes, 6))
     if fresh then bucket.strikes = bucket.strikes + 1 end
+    wait = math.min(MINUTE, SECOND * 2 ^ math.max(0, math.min(bucket.strikes - 1, 6)))
   end
   local ends = now + wait
   local moved = ends - math.max(bucket.pause, now)

@@ -95,5 +95,5 @@ def world(client: "redis.Redis", port: int) -> Iterator[World]:
     found.leave()
     if client.exists(*lists(found.queue)):
         return  # the test has left messages
-    left = [key for key in client.scan_iter(count=1000) if client.ttl(key) < 0 and b"_kombu.binding" not in key]
+    left = [key for key in client.scan_iter(count=1000) if client.ttl(key) == -1 and b"_kombu.binding" not in key]
     assert not left, f"keys without a lifetime: {left}"

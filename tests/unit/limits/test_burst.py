@@ -1,0 +1,207 @@
+"""How `burst = "auto"` learns: from headers, from demand, and from 429s."""
+
+import pytest
+
+from limits.admission import Admitted, Denied, Impossible, Level, Throttle
+from limits.bucket import Quota
+from limits.provider import observe, throttled
+from tests.unit.limits.world import World
+
+RPM = 600  # ten a second
+AUTO = Quota(rpm=RPM, headroom=1.0)
+FIXED = Quota(rpm=RPM, headroom=1.0, burst=5.0)
+
+
+def call(world: World, name: str, quota: Quota = AUTO) -> None:
+    assert world.admitted(name, quota, send_at_once=True, max_wait=0.0).sent
+
+
+def press(world: World, seconds: int, quota: Quota = AUTO) -> None:
+    """Let a call go out and another be denied every second."""
+    for _ in range(seconds):
+        world.pass_time(1)
+        world.ask(f"p{world.now}", quota, max_wait=0.0)
+        world.denied(f"q{world.now}", quota, costs={"rpm": RPM}, max_wait=0.0)
+
+
+def drain(world: World, quota: Quota) -> int:
+    """Calls that may go out now, one after the other."""
+    for number in range(10_000):
+        answer = world.ask(f"d{world.now}-{number}", quota, max_wait=0.0, send_at_once=True)
+        if isinstance(answer, Denied):
+            return number
+    raise AssertionError("nothing is denied")
+
+
+def test_begins_with_one_second(world: World) -> None:
+    assert drain(world, AUTO) == 10
+
+
+@pytest.mark.parametrize(
+    ("quota", "told", "available"),
+    [
+        pytest.param(AUTO, Level(RPM, 11), 9.0, id="higher, less what has gone out since"),
+        pytest.param(AUTO, Level(RPM, 500), 10.0, id="no higher than the burst"),
+        pytest.param(AUTO, Level(RPM, 4), 2.0, id="lower than ours"),
+        pytest.param(AUTO, Level(RPM, 0), -2.0, id="someone else has used the key: debt"),
+        pytest.param(AUTO, Level(None, 4), 2.0, id="the limit is not told"),
+        pytest.param(AUTO, Level(RPM, None), 7.0, id="only the limit is told"),
+        pytest.param(AUTO, Level(None, None), 7.0, id="nothing is told"),
+        pytest.param(AUTO, Level(10 * RPM, 10 * RPM), 7.0, id="a limit above ours cannot raise us"),
+        pytest.param(AUTO, Level(10 * RPM, 6), 4.0, id="what is left of it binds"),
+        pytest.param(FIXED, Level(RPM, RPM), 47.0, id="a fixed burst is never raised"),
+        pytest.param(FIXED, Level(RPM, 19), 17.0, id="and is lowered like any other"),
+    ],
+)
+def test_levels(world: World, quota: Quota, told: Level, available: float) -> None:
+    """The provider has seen the first of three calls."""
+    for name in ("first", "second", "third"):
+        call(world, name, quota)
+    assert world.level("first", rpm=told) == "settled"
+    assert world.available(quota) == pytest.approx(available, abs=1e-3)
+
+
+def test_a_higher_level_is_believed(world: World) -> None:
+    drain(world, AUTO)
+    assert world.available(AUTO) == pytest.approx(0.0, abs=1e-3)
+    world.pass_time(0.1)
+    call(world, "last")
+    world.level("last", rpm=Level(RPM, 5))
+    assert world.available(AUTO) == pytest.approx(5.0, abs=1e-3)
+
+
+def test_a_higher_level_never_counts_calls_that_are_still_to_leave(world: World) -> None:
+    call(world, "first")
+    drain(world, AUTO)
+    booked = world.admitted("booked", AUTO, max_wait=1.0)
+    assert booked.wait > 0
+    world.level("first", rpm=Level(RPM, 15))
+    # Nine have gone out since, and a tenth is booked.
+    assert world.available(AUTO) == pytest.approx(5.0, abs=1e-3)
+
+
+def test_an_older_header_is_ignored(world: World) -> None:
+    call(world, "old")
+    world.pass_time(0.1)
+    call(world, "new")
+    world.level("new", rpm=Level(RPM, 5))
+    before = world.bucket(AUTO)
+    world.level("old", rpm=Level(RPM, 100))
+    assert world.bucket(AUTO).dimensions == before.dimensions
+
+
+def test_a_lower_limit_slows_down_and_a_higher_one_ends_that(world: World) -> None:
+    call(world, "slow")
+    world.level("slow", rpm=Level(RPM // 2, None))
+    assert world.bucket(AUTO).dimensions[0].limit == RPM // 2
+    assert world.bucket(AUTO).dimensions[0].rate == pytest.approx(5.0)
+    world.pass_time(1)
+    call(world, "fast")
+    world.level("fast", rpm=Level(2 * RPM, None))
+    assert world.bucket(AUTO).dimensions[0].limit == RPM
+
+
+def test_observed_levels_only_lower(world: World) -> None:
+    for name in ("a", "b"):
+        call(world, name)
+    world.run(observe, "b", {"rpm": Level(RPM, RPM)}, world.now)
+    assert world.available(AUTO) == pytest.approx(8.0, abs=1e-3)
+    world.run(observe, "b", {"rpm": Level(RPM, 5)}, world.now)
+    assert world.available(AUTO) == pytest.approx(5.0, abs=1e-3)
+    world.run(observe, "b", {"rpm": Level(RPM, 1)}, world.now - 1)
+    assert world.available(AUTO) == pytest.approx(5.0, abs=1e-3)
+    world.run(observe, "unknown", {"rpm": Level(RPM, 1)}, world.now)
+    world.run(observe, "b", {"tpm": Level(RPM, 1)}, world.now)
+    assert world.available(AUTO) == pytest.approx(5.0, abs=1e-3)
+
+
+def test_grows_while_there_is_demand(world: World) -> None:
+    press(world, 5)
+    slow = world.burst(AUTO)
+    assert 2.0 < slow < 4.0
+    press(world, 60)
+    assert world.burst(AUTO) == 60.0
+
+
+def test_grows_faster_where_headers_tell_the_level(world: World) -> None:
+    call(world, "told")
+    world.level("told", rpm=Level(RPM, 599))
+    press(world, 8)
+    assert world.burst(AUTO) > 15.0
+
+
+def test_does_not_grow_without_demand(world: World) -> None:
+    for number in range(50):
+        world.pass_time(1)
+        call(world, f"r{number}")
+    assert world.burst(AUTO) == 1.0
+
+
+def test_a_fixed_burst_stays(world: World) -> None:
+    press(world, 20, FIXED)
+    assert world.burst(FIXED) == 5.0
+    world.run(throttled, Throttle("b", 0.5))
+    assert world.burst(FIXED) == 5.0
+
+
+def test_falls_back_by_half_and_holds_longer_each_time(world: World) -> None:
+    press(world, 70)
+    burst = world.burst(AUTO)
+    for hold in (60, 120, 240):
+        world.run(throttled, Throttle("b", 0.5))
+        burst /= 2
+        assert world.burst(AUTO) == pytest.approx(burst)
+        press(world, hold - 1)
+        assert world.burst(AUTO) == pytest.approx(burst), "held"
+        press(world, 3)
+        assert world.burst(AUTO) > burst, "grows again"
+        burst = world.burst(AUTO)
+
+
+def test_one_event_is_answered_once(world: World) -> None:
+    """The refusals of calls that left before the first refusal was known halve nothing more."""
+    for name in ("a", "b", "c"):
+        call(world, name)
+    press(world, 40)
+    before = world.burst(AUTO)
+    for name in ("a", "b", "c"):
+        world.settle(name, throttles=(Throttle("b", 1.0),), outcome="neutral")
+    assert world.burst(AUTO) == pytest.approx(before / 2)
+
+
+def test_only_the_dimension_that_was_named(world: World) -> None:
+    quota = Quota(rpm=RPM, tpm=60_000)
+    for _ in range(100):
+        world.pass_time(0.1)
+        number = world.random.getrandbits(60)
+        world.ask(f"p{number}", quota, costs={"rpm": 4, "tpm": 4_000}, max_wait=0.0)
+    bursts = {state.name: state.burst for state in world.bucket(quota).dimensions}
+    world.run(throttled, Throttle("b", 1.0, "tpm"))
+    after = {state.name: state.burst for state in world.bucket(quota).dimensions}
+    assert after["tpm"] == pytest.approx(max(1.0, bursts["tpm"] / 2))
+    assert after["rpm"] == bursts["rpm"]
+
+
+def test_what_is_learned_is_shared_and_survives(world: World) -> None:
+    press(world, 60)
+    successor = World(world.client, seed=1)
+    successor.now = world.now + 3_600_000_000
+    assert successor.burst(AUTO) == 60.0
+    assert drain(successor, AUTO) == 600
+
+
+def test_impossible_is_judged_by_the_configured_limit_only(world: World) -> None:
+    call(world, "told")
+    world.level("told", rpm=Level(5, None))
+    world.pass_time(100)
+    answer = world.ask("large", AUTO, costs={"rpm": 6}, max_wait=0.0)
+    assert isinstance(answer, Admitted)
+    assert world.ask("larger", AUTO, costs={"rpm": RPM + 1}) == Impossible("b", "rpm", RPM + 1, RPM)
+
+
+def test_a_request_larger_than_the_burst_goes_out_of_a_full_bucket(world: World) -> None:
+    quota = Quota(tpm=6_000, headroom=1.0, burst=1.0)
+    assert world.admitted("large", quota, costs={"tpm": 3_000}).wait == 0
+    denied = world.denied("next", quota, costs={"tpm": 3_000}, max_wait=0.0)
+    assert denied.reason == "tpm"
+    assert denied.retry_in == pytest.approx(30.0, abs=1e-3)

@@ -1,0 +1,89 @@
+"""A job's end settles its reservation in the same step: the fragments of limits/ inside a script of tasks/."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from limits.admission import Settlement, Throttle, admit, settlement_json
+from limits.bucket import Quota
+from limits.budget import BudgetWindow
+from limits.circuit import CircuitSettings
+from limits.overview import Snapshot, ledger, snapshot
+from tasks.batch import Batch
+from tasks.job import Job, Line
+from tasks.store import Ending, Store, finish
+from tests.unit.limits.world import World
+
+QUOTA = Quota(rpm=600, tpm=60_000, headroom=1.0, burst=10.0)
+BUDGET = BudgetWindow("w", 1_000, "total")
+LINE = Line("one", "/v1/chat/completions", {"model": "m", "messages": []})
+
+
+@pytest.fixture
+def batch(world: World) -> Iterator[str]:
+    """A batch of two lines, with a reservation "r" for a call of one."""
+    now = time.time()
+    record = Batch("b1", "w", "in.jsonl", "in_progress", 2, 100, "file:///nowhere", now, deadline=now + 600, began=now)
+    store = Store(world.keys, world.server)
+    store.create(record)
+    asking = world.asking("r", QUOTA, costs={"rpm": 1, "tpm": 8_000}, amount=100, budgets=(BUDGET,), row="row")
+    world.server.run(admit(world.keys, asking))
+    yield record.id
+    # Made here without a lifetime, as a batch that is never ended has none for these.
+    world.client.delete(world.keys.batches, world.keys.queues, world.keys.ticks)
+
+
+def ending(*, ok: bool = True, **settlement: object) -> Ending:
+    closing = Settlement(**{"amount": 40, "costs": ({"rpm": 1, "tpm": 3_000},), "columns": {"calls": 1}} | settlement)
+    return Ending(ok=ok, line=b"{}", cost=40, settlement=settlement_json("r", "o", closing))
+
+
+def look(world: World) -> Snapshot:
+    return world.server.run(snapshot(world.keys, [("b", QUOTA)], ["c"], (), [BUDGET]))
+
+
+@pytest.mark.parametrize("of_batch", [True, False])
+def test_settles_and_records_in_one_step(world: World, batch: str, of_batch: bool) -> None:
+    job = Job(LINE, "task", "w", batch, 1) if of_batch else Job(LINE, "task", "w")
+    assert world.server.run(finish(world.keys, job, ending())).counts
+    after = look(world)
+    assert (after.budgets[0].spent, after.budgets[0].held) == (40, 0)
+    assert after.buckets[0].in_flight == 0
+    assert after.circuits[0].calls == 1
+    assert after.open_reservations == 0
+    tokens = next(state for state in after.buckets[0].dimensions if state.name == "tpm")
+    assert tokens.available >= 7_000
+    days = [int(time.time() // 86_400) - 1, int(time.time() // 86_400)]
+    assert list(world.server.run(ledger(world.keys, days)).values()) == [{"calls": 1, "cost": 40}]
+    # The same again changes nothing.
+    assert not world.server.run(finish(world.keys, job, ending())).counts
+    again = look(world)
+    assert (again.budgets, again.circuits[0].calls) == (after.budgets, 1)
+    assert list(world.server.run(ledger(world.keys, days)).values()) == [{"calls": 1, "cost": 40}]
+
+
+def test_another_delivery_settles_what_it_has_spent_and_counts_for_nothing(world: World, batch: str) -> None:
+    job = Job(LINE, "task", "w", batch, 1)
+    assert world.server.run(finish(world.keys, job, Ending(ok=True, line=b"{}"))).counts
+    assert not world.server.run(finish(world.keys, job, ending())).counts
+    assert (look(world).budgets[0].spent, look(world).budgets[0].held) == (40, 0)
+
+
+def test_headers_failures_and_refusals_come_along(world: World, batch: str) -> None:
+    settings = CircuitSettings(volume=1)
+    job = Job(LINE, "task", "w", batch, 2)
+    closing = ending(ok=False, failed=True, outcome="failure", circuit=settings, throttles=(Throttle("b", 30.0),))
+    assert world.server.run(finish(world.keys, job, closing)).counts
+    after = look(world)
+    assert after.circuits[0].state == "open"
+    assert after.buckets[0].paused_until > after.now
+    days = [int(time.time() // 86_400) - 1, int(time.time() // 86_400)]
+    assert list(world.server.run(ledger(world.keys, days)).values()) == [{"calls": 1, "failed_cost": 40}]
+
+
+def test_nothing_is_open(world: World, batch: str) -> None:
+    before = look(world).budgets
+    job = Job(LINE, "task", "w", batch, 1)
+    assert world.server.run(finish(world.keys, job, Ending(ok=False, line=b"{}"))).counts
+    assert look(world).budgets == before
