@@ -92,7 +92,7 @@ def watched(night: Night, client: "redis.Redis") -> Iterator[None]:
     stop = threading.Event()
 
     def look() -> None:
-        while not stop.wait(0.1):
+        while not stop.wait(0.25):
             night.read_redis(client)
 
     thread = threading.Thread(target=look)
