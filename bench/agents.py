@@ -113,8 +113,8 @@ def report(found: dict[str, list[Figures]], calls: int) -> str:
         "",
         f"A call in an agent takes {agent.worker / plain.worker:.2f} times the worker's CPU of a plain job, "
         f"{agent.redis / plain.redis:.2f} times Redis's, and {agent.scripts / plain.scripts:.2f} times the scripts: "
-        "its journal entry is written in the step that settles it, and one lease and one result serve all calls of a job. "
-        "Scripts count those of the transport, the feeder and the collector, too; round trips are shared among the "
+        "its journal entry is written in the step that settles it, and one lease and one result serve all calls of a "
+        "job. Scripts count those of transport, feeder and collector, too; round trips are shared among the "
         "jobs in flight, and are fewer.",
         "",
     ]
