@@ -94,8 +94,8 @@ def report(found: dict[str, list[Figures]], calls: int) -> str:
         "# What a call costs in an agent",
         "",
         f"`python bench/agents.py --calls {calls} --times {times}`, {platform.python_implementation()} "
-        f"{platform.python_version()}, {psutil.cpu_count()} CPUs, {time.strftime('%Y-%m-%d', time.gmtime())}. One worker "
-        f"process, a provider of 50 ms; medians of {times} runs of {calls:,} calls, the kinds in turns.",
+        f"{platform.python_version()}, {psutil.cpu_count()} CPUs, {time.strftime('%Y-%m-%d', time.gmtime())}. One "
+        f"worker process, a provider of 50 ms; medians of {times} runs of {calls:,} calls, the kinds in turns.",
         "",
         "| | worker CPU a call | Redis CPU a call | scripts a call | calls/s |",
         "|---|--:|--:|--:|--:|",
@@ -112,10 +112,10 @@ def report(found: dict[str, list[Figures]], calls: int) -> str:
     rows += [
         "",
         f"A call in an agent takes {agent.worker / plain.worker:.2f} times the worker's CPU of a plain job, "
-        f"{agent.redis / plain.redis:.2f} times Redis's, and {agent.scripts / plain.scripts:.2f} times the scripts: its "
-        "journal entry is written in the step that settles it, and one lease and one result serve all calls of a job. "
-        "Scripts count those of the transport, the feeder and the collector, too; round trips are shared among the jobs "
-        "in flight, and are fewer.",
+        f"{agent.redis / plain.redis:.2f} times Redis's, and {agent.scripts / plain.scripts:.2f} times the scripts: "
+        "its journal entry is written in the step that settles it, and one lease and one result serve all calls of a "
+        "job. Scripts count those of transport, feeder and collector, too; round trips are shared among the "
+        "jobs in flight, and are fewer.",
         "",
     ]
     return "\n".join(rows)
