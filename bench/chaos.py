@@ -37,6 +37,7 @@ from tasks.store import Store  # noqa: E402
 from tests.simulator import Simulator  # noqa: E402
 from tests.simulator.answers import job_of  # noqa: E402
 from tests.site import Site, job, jobs, wait_for  # noqa: E402
+from workers.server import EmbeddedServer  # noqa: E402
 
 CONTENDERS = ROOT / "bench" / "contenders"
 PYTHON = Path(os.environ.get("CONTENDERS_PYTHON", ROOT / ".venv" / "contenders" / "bin" / "python"))
@@ -150,8 +151,8 @@ class Stock:
         self.results: list[Any] = []
 
     def start(self) -> None:
-        self.site.run("check", status=None)  # starts the server
-        self.keeper = self.site.client()
+        self.server = EmbeddedServer(self.site.folder / ".overnight")  # runs for as long as this process uses it
+        self.keeper = redis.Redis.from_url(self.server.url)
         self.keeper.ping()
         self.environment = {
             **os.environ,

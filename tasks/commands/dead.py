@@ -5,6 +5,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import Annotated
 
+import orjson
 import redis
 import typer
 
@@ -40,9 +41,14 @@ def list_dead(as_json: Json = False, config: Config = None) -> None:
 def replay(ids: Ids = None, every: Every = False, config: Config = None) -> None:
     """Put messages back into their queues, once what was wrong is mended."""
     with told():
-        client, broker = _opened(configured(config))
+        settings = configured(config)
+        client, broker = _opened(settings)
         with closing(client):
-            count = dead.replay(client, broker, _chosen(ids, every, client, broker))
+            chosen = _chosen(ids, every, client, broker)
+            if broker_url(settings) is None:
+                count = _publish(client, broker, chosen)
+            else:
+                count = dead.replay(client, broker, chosen)
     show.say(f"{count} message{'s' if count != 1 else ''} put back into the queue")
 
 
@@ -60,6 +66,28 @@ def _opened(settings: Settings) -> tuple["redis.Redis", Broker]:
     """Where dead messages are kept: beside the live ones, or with RabbitMQ as the broker beside the state."""
     url = broker_url(settings) or server_url(settings)
     return redis.Redis.from_url(url), Broker(Keys(settings.namespace), key_prefix(settings.namespace))
+
+
+def _publish(client: "redis.Redis", broker: Broker, ids: Iterable[str]) -> int:
+    """Put messages back into RabbitMQ; each leaves the dead list when the broker has confirmed it."""
+    from workers.celery import app as celery  # noqa: PLC0415 - what only this needs
+
+    wanted, count = set(ids), 0
+    with celery.producer_or_acquire() as producer:
+        for one in dead.listed(client, broker):
+            if one.id not in wanted:
+                continue
+            kept = orjson.loads(one.message)
+            producer.publish(
+                kept["body"].encode(),
+                exchange="",
+                routing_key=one.queue,
+                headers=kept["headers"],
+                content_type=kept["content-type"] or "application/json",
+                content_encoding=kept["content-encoding"] or "utf-8",
+            )
+            count += dead.drop(client, broker, [one.id])
+    return count
 
 
 def _chosen(ids: Iterable[str] | None, every: bool, client: "redis.Redis", broker: Broker) -> list[str]:

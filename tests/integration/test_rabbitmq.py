@@ -1,5 +1,6 @@
 """The same way on RabbitMQ: batches, 429s, killed workers, a broker that restarts."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -96,3 +97,7 @@ def test_poison_is_set_aside(site: Site, broker: rabbitmq.RabbitMQ) -> None:
     with Connection(broker.url) as connection, connection.Producer() as producer:
         producer.publish(b"no JSON", exchange="", routing_key="workflow.single", content_type="application/json")
     wait_for(lambda: "workflow.single" in site.run("dead", "list", "--json").stdout, 30.0, 0.5)
+    (row,) = json.loads(site.run("dead", "list", "--json").stdout)
+    site.run("dead", "replay", row["id"])
+    wait_for(lambda: row["id"] not in (rows := site.run("dead", "list", "--json").stdout) and "id" in rows, 30.0, 0.5)
+    site.run("dead", "drop", "--all")
