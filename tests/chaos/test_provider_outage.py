@@ -1,6 +1,7 @@
 """Two providers, one of which fails for a while: traffic moves, one probe at a time asks after it, and comes back."""
 
 import time
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,10 @@ def test_traffic_moves_and_comes_back(tmp_path: Path, mode: str) -> None:
             mended = time.monotonic()
             status = site.wait(batch, 120)
             lines, errors = site.results(batch)
+        journal, calm = shaky.journal(), steady.journal()
 
         assert status["request_counts"] == {"total": 900, "completed": 900, "failed": 0}
         assert errors == []
-        journal = shaky.journal()
         # Calls that were on their way when it began to fail, or was mended, may have met either.
         failed = sorted(end(entry) for entry in journal if entry["mode"] == mode and entry["at"] >= failing)
         threshold = failed[CIRCUIT.volume - 1]
@@ -65,14 +66,11 @@ def test_traffic_moves_and_comes_back(tmp_path: Path, mode: str) -> None:
         assert back <= mended + COOLDOWN + 1.5, "it is asked within one cooldown"
         assert sum(back < entry["at"] < back + 3 for entry in journal) > 20, "and its traffic comes back"
 
-        # No attempt is lost to waiting: each that was spent met a failure.
-        met: dict[str, int] = {}
-        for entry in journal:
-            if entry["mode"]:
-                met[entry["job"]] = met.get(entry["job"], 0) + 1
-        texts = {line["custom_id"]: f"Say something about the number {line['custom_id'][4:]}." for line in lines}
+        # No attempt is lost to waiting: each was a request that went out.
+        requests = Counter(entry["job"] for entry in [*journal, *calm])
         for line in lines:
-            assert line["overnight"]["attempts"] == 1 + met.get(texts[line["custom_id"]], 0)
+            text = f"Say something about the number {line['custom_id'].removeprefix('job-')}."
+            assert line["overnight"]["attempts"] == requests[text]
 
 
 def end(entry: dict[str, Any]) -> float:
