@@ -36,6 +36,11 @@ run: $(VENV)/local-model  ## Run a real batch: 60 support tickets through a smal
 	@$(BIN)/python examples/local_model.py $(BIN)/overnight run examples/tickets.jsonl \
 	  --config examples/overnight.toml --workflow tickets --workers 2 -o tickets-out.jsonl
 
+.PHONY: agents
+agents: $(VENV)/local-model  ## Run two agents on that model: a triage with tools, a digest of a long text
+	@$(BIN)/python examples/local_model.py $(BIN)/overnight run examples/agents/input.jsonl \
+	  --config examples/agents/overnight.toml --workflow agents --workers 2 -o agents-out.jsonl
+
 .PHONY: test
 test: $(VENV)/local-model  ## Run the tests (a few minutes)
 	@$(BIN)/python -m pytest -m "not chaos and not smoke" -n 2 --dist loadfile $(ARGS)
@@ -69,7 +74,7 @@ smoke: $(VENV)/installed  ## Run the Docker image and the compose file (a few mi
 env: .env  ## Write .env for docker compose, with random passwords
 
 .env:
-	@umask 077; $(PYTHON) -c 'import re, secrets; print(re.sub(r"(?m)^(REDIS|FLOWER)_PASSWORD=$$", \
+	@umask 077; $(PYTHON) -c 'import re, secrets; print(re.sub(r"(?m)^(REDIS_PASSWORD|FLOWER_PASSWORD|METRICS_TOKEN)=$$", \
 	  lambda line: line[0] + secrets.token_hex(24), open(".env.example").read()), end="")' > $@
 	@echo "Wrote .env: put your provider's key into it."
 
@@ -85,6 +90,10 @@ bench-idle: $(VENV)/installed  ## Measure ten idle workers with 200 queues, and 
 .PHONY: bench-fairness
 bench-fairness: $(VENV)/installed  ## Measure a workflow beside another's 20,000 jobs for a paused provider
 	@$(BIN)/python bench/fairness.py --report bench/results/fairness.md
+
+.PHONY: screenshots
+screenshots: $(VENV)/installed  ## Take the pictures of docs/monitoring.md anew (needs chromium)
+	@$(BIN)/python -m tests.screenshots
 
 .PHONY: lint
 lint: $(VENV)/installed  ## Check style and types
@@ -107,4 +116,5 @@ chaos-batch: $(VENV)/installed  ## Kill workers, server, collector and run under
 
 .PHONY: clean
 clean:  ## Remove .venv and what the examples have left
-	rm -rf $(VENV) .overnight examples/.overnight tickets-out.jsonl tickets-out.errors.jsonl
+	rm -rf $(VENV) .overnight examples/.overnight examples/agents/.overnight tickets-out.jsonl tickets-out.errors.jsonl \
+	  agents-out.jsonl agents-out.errors.jsonl

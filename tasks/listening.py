@@ -12,6 +12,7 @@ import tempfile
 from typing import Any, Final
 
 from celery import signals
+from celery.concurrency import get_implementation
 
 from tasks import telemetry, tracing
 from workers.celery import current_settings
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 PORT, ADDRESS = "OVERNIGHT_METRICS_PORT", "OVERNIGHT_METRICS_ADDRESS"
 
-#: Where prometheus_client keeps the counts of several processes; it is read when that is first imported.
+#: Where prometheus_client keeps the counts of several processes; it is read when that is imported.
 _SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 _made: list[str] = []
@@ -37,15 +38,19 @@ def port() -> int | None:
     return int(named)
 
 
-def before_the_pool(sender: Any = None, **_: Any) -> None:
+def before_the_pool(sender: Any, **_: Any) -> None:
     """Begin to listen, so that forked children do, too."""
     if port() is not None:
-        forks = "prefork" in getattr(getattr(sender, "pool_cls", None), "__module__", "")
-        if forks and _SHARED not in os.environ:
+        pool = get_implementation(sender.pool_cls)
+        if pool.__module__ == "celery.concurrency.prefork" and _SHARED not in os.environ:
             folder = current_settings().data_dir
             folder.mkdir(parents=True, exist_ok=True)
             os.environ[_SHARED] = tempfile.mkdtemp(prefix="metrics-", dir=folder)
             _made.append(os.environ[_SHARED])
+            # Celery's command line has imported it already, with Flower, whose commands it lists.
+            from prometheus_client import values  # noqa: PLC0415 - as below
+
+            values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
         from tasks.worker_metrics import Meter  # noqa: PLC0415 - what only a worker with a port needs
 
         telemetry.listen(Meter())

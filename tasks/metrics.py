@@ -102,7 +102,7 @@ class Month:
 def queues(overview: Overview) -> Iterator[Metric]:
     """How many jobs each workflow's queue holds."""
     jobs = GaugeMetricFamily("overnight_queue_jobs", "Jobs in a workflow's queue", labels=("workflow", "state"))
-    for workflow, depth in overview.queues.items():
+    for workflow, depth in (overview.queues or {}).items():
         jobs.add_metric([workflow, "ready"], depth.ready)
         jobs.add_metric([workflow, "in_flight"], depth.in_flight)
         jobs.add_metric([workflow, "delayed"], depth.delayed)

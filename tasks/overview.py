@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+import redis
+
 from limits.overview import BucketState, CircuitState
 from tasks import gauges
 from tasks.batch import Batch, from_hash
@@ -15,6 +17,7 @@ from tasks.costs import Entry, entries
 from tasks.gauges import Gauges
 from tasks.store import Store
 from workers.queues import Depth, depths, queue_name, workflow_of
+from workers.rabbitmq import is_amqp
 from workers.settings import Settings
 
 #: Seconds of a day; the ledger counts its days from 1970-01-01, UTC.
@@ -28,11 +31,15 @@ _MICRO = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Everything as of `at`, seconds since the epoch. Queues are by workflow; `today` is today's ledger (UTC)."""
+    """Everything as of `at`, seconds since the epoch.
+
+    `queues` are by workflow, and None where the broker is RabbitMQ, whose own exporter tells of them. `today` is
+    today's ledger (UTC).
+    """
 
     at: float
     batches: tuple[Batch, ...]
-    queues: Mapping[str, Depth]
+    queues: Mapping[str, Depth] | None
     limits: Gauges
     today: tuple[Entry, ...]
 
@@ -41,9 +48,9 @@ class Overview:
         """The batches that are not over."""
         return [batch for batch in self.batches if not batch.over]
 
-    def depth(self, workflow: str) -> Depth:
-        """A workflow's queue; an empty one where there is none."""
-        return self.queues.get(workflow, Depth(0, 0, 0))
+    def depth(self, workflow: str) -> Depth | None:
+        """A workflow's queue; an empty one where there is none, None where it cannot be told."""
+        return None if self.queues is None else self.queues.get(workflow, Depth(0, 0, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +80,27 @@ def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Overv
     ids = list(dict.fromkeys([*(name.decode() for name in newest), *sorted(live)]))
     batches = read_batches(store, ids)
     names = {name.decode() for name in queues} | {queue_name(batch.workflow) for batch in batches if not batch.over}
-    found = depths(client, keys, sorted(names))
     limits = gauges.read(settings, store, time.time())
     return Overview(
         at=limits.now / _MICRO,
         batches=tuple(sorted(batches, key=lambda batch: (batch.over, -batch.created))),
-        queues={workflow: depth for name, depth in found.items() if (workflow := workflow_of(name))},
+        queues=None if is_amqp(settings) else read_queues(store, settings, names),
         limits=limits,
         today=tuple(entries(store.server, keys, [limits.now // _MICRO // DAY])),
     )
+
+
+def read_queues(store: Store, settings: Settings, names: Iterable[str]) -> dict[str, Depth]:
+    """What each of these queues holds, by workflow."""
+    client = store.client
+    if settings.broker_url is not None:
+        client = redis.Redis.from_url(settings.broker_url)
+    try:
+        found = depths(client, store.keys, sorted(names))
+    finally:
+        if client is not store.client:
+            client.close()
+    return {workflow: depth for name, depth in found.items() if (workflow := workflow_of(name))}
 
 
 def read_batches(store: Store, ids: Iterable[str]) -> list[Batch]:

@@ -12,6 +12,7 @@ Spans hold names, counts, codes and times. They never hold a prompt, an answer, 
 """
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -36,6 +37,9 @@ from workers.providers.errors import ProviderError
 from workers.request import Snooze
 from workers.settings import Settings
 
+#: Seconds that spans are tried to be sent, unless OTEL_EXPORTER_OTLP_TIMEOUT says otherwise.
+PATIENCE: Final = 3.0
+
 _NANO: Final = 1_000_000_000
 
 #: What an API is called in `gen_ai.provider.name`, and what a url does in `gen_ai.operation.name`.
@@ -53,7 +57,8 @@ def start(service: str, exporter: SpanExporter | None = None) -> None:
     if exporter is None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
-        exporter = OTLPSpanExporter()
+        # A command must not hang for long at its end because nobody takes its spans.
+        exporter = OTLPSpanExporter(timeout=float(os.environ.get("OTEL_EXPORTER_OTLP_TIMEOUT") or PATIENCE))
     # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win, as everywhere.
     provider = TracerProvider(resource=Resource({SERVICE_NAME: service}).merge(Resource.create()))
     if "unknown_service" in str(provider.resource.attributes.get(SERVICE_NAME)):

@@ -3,10 +3,15 @@
 OpenTelemetry (the extra `otel`) is imported only where the environment asks for traces; all else costs a look at it.
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
 from typing import Final
+
+log = logging.getLogger(__name__)
 
 #: Any of these, set, asks for traces.
 _ASKING: Final = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -22,7 +27,19 @@ def traced() -> bool:
     """Whether the environment asks for traces, as OpenTelemetry's own SDKs take it."""
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none":
         return False
-    return any(os.environ.get(name) for name in _ASKING)
+    return any(os.environ.get(name) for name in _ASKING) and _installed()
+
+
+@cache
+def _installed() -> bool:
+    """Whether OpenTelemetry is there; tells once where it is not."""
+    try:
+        found = find_spec("opentelemetry.sdk") and find_spec("opentelemetry.exporter.otlp.proto.http")
+    except ModuleNotFoundError:  # a package above it is not there
+        found = None
+    if found is None:
+        log.warning("OTEL_… asks for traces, and OpenTelemetry is not installed: pip install 'overnight[otel]'")
+    return found is not None
 
 
 def headers() -> dict[str, str]:

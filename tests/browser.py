@@ -92,13 +92,13 @@ class Browser:
         self.send("Page.navigate", url=url)
         self.wait(f"document.readyState === 'complete' && location.href.startsWith('http') && ({wait})", seconds)
 
-    def wait(self, condition: str, seconds: float = 20.0) -> Any:
-        """Wait until JavaScript is true; its value."""
+    def wait(self, condition: str, seconds: float = 20.0) -> None:
+        """Wait until JavaScript is true."""
         ends = time.monotonic() + seconds
         while True:
             try:
-                if value := self.evaluate(condition):
-                    return value
+                if self.evaluate(f"Boolean({condition})"):
+                    return
             except RuntimeError:  # the page is changing
                 pass
             assert time.monotonic() < ends, f"{condition} did not come true within {seconds:g} s"

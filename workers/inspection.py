@@ -1,4 +1,7 @@
-"""`inspect scheduled`, with what waits in the server: Celery's own answer knows one worker's memory only."""
+"""`inspect scheduled`, with what waits in the server: Celery's own answer knows one worker's memory only.
+
+`inspect conf`, without passwords. Flower shows both.
+"""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -6,6 +9,7 @@ from typing import Any, cast
 
 import redis
 from celery.worker import control
+from kombu.utils.url import maybe_sanitize_url
 
 from workers.broker import MICRO
 from workers.message import opened, queue_of
@@ -59,3 +63,15 @@ def scheduled(state: Any, **options: Any) -> list[dict[str, Any]]:
             plain = redis.Redis(connection_pool=client.connection_pool)
             told += delayed(plain, prefix + keys.delayed, prefix + keys.delayed_messages)
     return told
+
+
+_conf = control.conf
+
+
+@control.inspect_command(  # type: ignore[untyped-decorator]  # Celery has no types
+    alias="dump_conf", signature="[include_defaults=False]", args=[("with_defaults", control.strtobool)]
+)
+def conf(state: Any, with_defaults: bool = False, **options: Any) -> dict[str, Any]:
+    """The configuration, without the password of any URL in it: Celery hides those of the settings that it knows."""
+    told: dict[str, Any] = _conf(state, with_defaults=with_defaults, **options)
+    return {key: maybe_sanitize_url(value) if isinstance(value, str) else value for key, value in told.items()}

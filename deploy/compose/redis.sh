@@ -14,9 +14,8 @@ appendonly yes
 appendfsync always
 save ""
 maxmemory-policy noeviction
-user default off
-user overnight on >$REDIS_PASSWORD ~* &* +@all -@dangerous +info
 CONF
+sed "s/PASSWORD/$REDIS_PASSWORD/" /etc/overnight/users.acl >> /run/redis/redis.conf
 chown redis /run/redis /run/redis/redis.conf
 unset REDIS_PASSWORD
 exec docker-entrypoint.sh redis-server /run/redis/redis.conf

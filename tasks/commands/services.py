@@ -1,12 +1,16 @@
 """`overnight worker` and `overnight check`: the long-running parts, and whether they could run."""
 
 import asyncio
+import os
 from typing import Annotated
 
 import typer
 
 from tasks import show
 from tasks.console import SUCCEEDED, WRONG, Config, configured, told
+
+#: Where a worker process finds the port of its metrics (tasks/listening.py).
+METRICS_PORT = "OVERNIGHT_METRICS_PORT"
 
 
 def worker(
@@ -15,6 +19,12 @@ def worker(
     concurrency: Annotated[
         int, typer.Option("--concurrency", "-c", min=1, help="Calls in flight in each process, at most.")
     ] = 100,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65_535, envvar=METRICS_PORT, help="Serve each process's metrics here, or at the next free port."
+        ),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Run workers until they are stopped. Further options go to Celery's worker."""
@@ -22,6 +32,8 @@ def worker(
 
     with told():
         configured(config, keys=True)
+        if metrics_port is not None:
+            os.environ[METRICS_PORT] = str(metrics_port)
         raise typer.Exit(local.run_workers(number, concurrency, context.args))
 
 

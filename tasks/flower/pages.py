@@ -95,6 +95,9 @@ class Queues(BrokerView):  # type: ignore[misc]  # Flower has no types
         queues, trouble = [], ""
         try:
             view = await asyncio.get_running_loop().run_in_executor(None, self.watch.look)
+            if view.overview.queues is None:
+                await super().get()  # Flower asks RabbitMQ, where --broker-api says how
+                return
             queues = sorted(view.overview.queues.items())
         except (redis.RedisError, LimitsError) as exc:
             log.warning("no reading: %s", exc)

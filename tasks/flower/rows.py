@@ -68,7 +68,7 @@ class WorkflowRow:
 
     name: str
     urgent: bool
-    depth: Depth
+    depth: Depth | None
     batches: int
     rate: str
     eta: str
@@ -154,10 +154,10 @@ def workflow_rows(view: View, settings: Settings, workers: int | None) -> list[W
     for batch in overview.live:
         live.setdefault(batch.workflow, []).append(batch)
     money_today = spent_by_workflow(overview.today)
-    names = {*live, *overview.queues, *settings.workflows, *money_today}
+    names = {*live, *(overview.queues or ()), *settings.workflows, *money_today}
     limits = {state.subject: state for state in overview.limits.budgets}
     rows = []
-    for name in sorted(names, key=lambda name: (name not in live, -overview.depth(name).total, name)):
+    for name in sorted(names, key=lambda name: (name not in live, -total(overview.depth(name)), name)):
         batches = live.get(name, [])
         paces = [pace for batch in batches if (pace := view.paces.get(batch.id)) is not None]
         left = sum(batch.total - batch.done for batch in batches)
@@ -176,6 +176,11 @@ def workflow_rows(view: View, settings: Settings, workers: int | None) -> list[W
             )
         )
     return rows
+
+
+def total(depth: Depth | None) -> int:
+    """Everything in a queue; 0 where that cannot be told."""
+    return depth.total if depth else 0
 
 
 def workflow_cards(view: View, workers: int | None) -> Cards:

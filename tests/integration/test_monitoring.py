@@ -70,6 +70,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             wait_for(ended, 60.0, every=0.3, what="the batch")
             site.wait(found.batch)
             yield found
+            for worker in site.workers:
+                worker.kill()  # the last jobs are slow ones
 
 
 def test_metrics_agree_with_the_providers_journal(watched: Watched) -> None:

@@ -2,12 +2,13 @@
 
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.collector import Collector
 from tests.simulator import Simulator
-from tests.site import KEY, Site, job, wait_for
+from tests.site import KEY, Site, job, jobs, wait_for
 from tests.watching import Scrape, ask
 
 SECRET = "the-marked-prompt-of-a-customer"
@@ -127,3 +128,17 @@ def test_no_prompt_and_no_key_is_told(told: Told) -> None:
     assert b"gen_ai.request.model" in everything
     assert SECRET.encode() not in everything
     assert KEY.encode() not in everything
+
+
+def test_children_of_the_prefork_pool_count_together(tmp_path: Path) -> None:
+    environment = {"OVERNIGHT_METRICS_PORT": "0"}
+    with Simulator() as simulator, Site(tmp_path, simulator, environment=environment) as site:
+        worker = site.start_worker("-P", "processes", concurrency=2)
+        url = wait_for(lambda: address(worker.said()), what="the port")
+        batch = site.submit(jobs(10))
+        site.wait(batch)
+        scrape = Scrape(ask(url)[1])
+        assert scrape.sum("overnight_jobs_total", outcome="completed") == 10
+        assert scrape.sum("overnight_call_seconds_count") == simulator.stats()["requests"]
+        assert worker.stop() == 0
+        assert list((tmp_path / ".overnight").glob("metrics-*")) == []

@@ -1,6 +1,6 @@
 """A Docker engine, our image, and the compose file's services.
 
-Without an engine these tests are skipped; with REQUIRE_DOCKER=1 that is an error: nobody takes a skip for a pass.
+Without an engine these tests are skipped; with REQUIRE_DOCKER=1 that is an error, so that no skip is taken for a pass.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pytest_docker_tools.wrappers import container
 
-from tests.smoke.stack import IMAGE, ROOT, Stack, docker
+from tests.smoke.stack import IMAGE, Stack, docker
 
 # Where /.dockerenv exists, pytest-docker-tools looks for its containers in a network that it takes itself to be in.
 container.tests_inside_container = lambda: False
@@ -36,7 +36,7 @@ def engine() -> None:
 
 
 @pytest.fixture(scope="session")
-def image(engine: None) -> str:
+def image() -> str:
     """Our image, built from these files."""
     docker("compose", "build", "--quiet", "worker", env={"REDIS_PASSWORD": "x", "FLOWER_PASSWORD": "x"}, seconds=900)
     return IMAGE
@@ -52,11 +52,8 @@ def exchange() -> Iterator[Path]:
 
 
 @pytest.fixture
-def stack(image: str, exchange: Path) -> Iterator[Stack]:
+def stack(exchange: Path) -> Iterator[Stack]:
     """The compose file's services beside a provider; gone with all their data when the test ends."""
     made = Stack(exchange)
     yield made
     made.down()
-
-
-__all__ = ["ROOT"]

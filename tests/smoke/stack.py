@@ -55,6 +55,13 @@ class Stack:
             "compose", "-p", self.project, *files, *arguments, env=self.environment, seconds=seconds, text=text
         )
 
+    def up(self, *options: str) -> None:
+        """Everything up and healthy; AssertionError with what the services said where that is not so."""
+        try:
+            self.compose("up", "--wait", *options, seconds=900)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.logs()[-8000:]}") from None
+
     def down(self) -> None:
         self.compose("down", "--volumes", "--timeout", "3", "--remove-orphans")
 

@@ -2,6 +2,7 @@
 
 import base64
 import os
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -12,14 +13,14 @@ import pytest
 from tests.site import jobs, wait_for
 from tests.smoke.stack import FLOWER_PASSWORD, ROOT, Stack, docker
 
-pytestmark = [pytest.mark.smoke, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.smoke, pytest.mark.timeout(600), pytest.mark.usefixtures("image")]
 
 
 def test_a_night_of_three_workers_with_a_worker_and_redis_killed(stack: Stack) -> None:
     """Nothing is lost, every line is there once, and what is paid twice was in flight at the kill."""
     started = time.monotonic()
-    stack.compose("up", "--build", "--wait", "--scale", "worker=3", seconds=600)
-    print(f"\nup in {time.monotonic() - started:.1f} s")
+    stack.up("--build", "--scale", "worker=3")
+    tell(f"up in {time.monotonic() - started:.1f} s")
     count = 1500
     source = stack.input("in.jsonl", jobs(count))
     batch = stack.overnight("submit", source, "-w", "nightly").strip()
@@ -33,7 +34,7 @@ def test_a_night_of_three_workers_with_a_worker_and_redis_killed(stack: Stack) -
     stack.compose("start", "redis")
     status = stack.wait_until_done(batch, 1.0, 150.0)
     wait_for(lambda: stack.status(batch)["status"] == "completed", 60.0, 0.5, what="the end")
-    print(f"done in {time.monotonic() - started:.1f} s")
+    tell(f"done in {time.monotonic() - started:.1f} s")
 
     assert status["request_counts"] == {"total": count, "completed": count, "failed": 0}
     lines = stack.results(batch)
@@ -44,13 +45,13 @@ def test_a_night_of_three_workers_with_a_worker_and_redis_killed(stack: Stack) -
 
 def test_a_deploy_in_a_night_loses_and_repeats_nothing(stack: Stack) -> None:
     """All workers are stopped and started anew, one configuration for another, with calls in flight."""
-    stack.compose("up", "--wait", "--scale", "worker=2", seconds=300)
+    stack.up("--scale", "worker=2")
     count = 400
     batch = stack.overnight("submit", stack.input("in.jsonl", jobs(count)), "-w", "nightly").strip()
     stack.wait_until_done(batch, 0.1)
     before = set(stack.containers("worker"))
     stack.environment["WORKER_CONCURRENCY"] = "30"
-    stack.compose("up", "--wait", "--detach", "--no-deps", "--scale", "worker=2", "worker")
+    stack.up("--no-deps", "--scale", "worker=2", "worker")
     assert not before & set(stack.containers("worker"))
     status = stack.wait_until_done(batch, 1.0)
     assert status["request_counts"]["completed"] == count
@@ -59,7 +60,7 @@ def test_a_deploy_in_a_night_loses_and_repeats_nothing(stack: Stack) -> None:
 
 def test_two_beats_and_a_night_that_was_missed(stack: Stack) -> None:
     """A schedule's night, due while nothing ran: one batch, and `overnight schedules` says how it went."""
-    stack.compose("up", "--wait", "--scale", "beat=2", "--scale", "flower=0", seconds=300)
+    stack.up("--scale", "beat=2", "--scale", "flower=0")
     night = datetime.now(UTC) - timedelta(hours=2, minutes=5)
     slot = night.replace(hour=2, minute=0) if night.hour >= 2 else night.replace(hour=2, minute=0) - timedelta(days=1)
     stack.input(f"{slot:%Y-%m-%d}.jsonl", jobs(5))
@@ -77,7 +78,7 @@ def test_two_beats_and_a_night_that_was_missed(stack: Stack) -> None:
 
 def test_who_may_look(stack: Stack) -> None:
     """Flower asks for a password, and Redis is in no network but its own."""
-    stack.compose("up", "--wait", seconds=300)
+    stack.up()
     address = stack.address("flower", 5555)
     with pytest.raises(urllib.error.HTTPError, match="401"):
         get(address)
@@ -92,7 +93,7 @@ def test_who_may_look(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("password", ["REDIS_PASSWORD", "FLOWER_PASSWORD"])
-def test_nothing_starts_without_a_password(engine: None, password: str) -> None:
+def test_nothing_starts_without_a_password(password: str) -> None:
     environment = {"REDIS_PASSWORD": "x", "FLOWER_PASSWORD": "x", password: ""}
     with pytest.raises(AssertionError, match=f"{password}.*make env"):
         docker("compose", "--env-file", os.devnull, "config", "--quiet", env=environment)
@@ -107,6 +108,11 @@ def test_the_image_has_no_root_and_no_secrets(image: str) -> None:
         "/var/lib/overnight:",
     ]
     assert (ROOT / "Dockerfile").read_text().startswith("# One image")
+
+
+def tell(words: str) -> None:
+    """What `make smoke` shows beside the tests' names."""
+    sys.stderr.write(f"\n    {words}\n")
 
 
 def get(address: str, credentials: str = "") -> str:

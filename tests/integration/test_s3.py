@@ -1,0 +1,148 @@
+"""Batches in an object store: moto's S3, over HTTP, with refusals when a test wants them."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+from tasks.files import ERRORS, INPUT, OUTPUT, Files, StorageError, probe
+from tests.simulator import Simulator
+from tests.site import Site, job, jobs
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of botocore and werkzeug
+
+BUCKET = "nights"
+
+
+class Store:
+    """The server; `refuse` says how many of the next requests to a path that holds `on` get a 503."""
+
+    def __init__(self) -> None:
+        self.application = DomainDispatcherApplication(create_backend_app)
+        self.refuse = 0
+        self.on = ""
+        self.refused = 0
+        self.server = make_server("127.0.0.1", 0, self.answer, threaded=True)
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        if self.refuse and self.on in environ["PATH_INFO"]:
+            self.refuse -= 1
+            self.refused += 1
+            start("503 Slow Down", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"]
+        answer: Iterable[bytes] = self.application(environ, start)
+        return answer
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_MAX_ATTEMPTS": "1",
+        }
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Store]:
+    store = Store()
+    patch = pytest.MonkeyPatch()
+    for name, value in store.environment().items():
+        patch.setenv(name, value)
+    make = "import s3fs; s3fs.S3FileSystem().mkdir('nights')"
+    subprocess.run([sys.executable, "-c", make], check=True)
+    yield store
+    patch.undo()
+    store.server.shutdown()
+    store.thread.join()
+    store.server.server_close()
+
+
+@pytest.fixture
+def files(s3: Store, request: pytest.FixtureRequest) -> Files:
+    s3.refuse = 0
+    return Files(f"s3://{BUCKET}/files", request.node.name)
+
+
+def test_a_probe_says_what_does_not_work(s3: Store) -> None:
+    probe(f"s3://{BUCKET}/files")
+    with pytest.raises(StorageError, match="cannot be used"):
+        probe("s3://no-such-bucket/files")
+    del s3
+
+
+def test_parts_are_joined_in_order_and_can_be_joined_again(files: Files) -> None:
+    pieces = [f"line {number}\n".encode() * 3 for number in range(70)]
+    for number, piece in enumerate(pieces):
+        if number % 10:  # a write may have no line for this file
+            files.write_at(OUTPUT, 0, number, piece)
+    whole = b"".join(piece for number, piece in enumerate(pieces) if number % 10)
+    for _ in range(2):
+        files.finish(OUTPUT, len(whole), 70)
+        with files.open(OUTPUT) as source:
+            assert source.read() == whole
+
+
+def test_a_part_that_is_missing_is_told_and_nothing_is_published(files: Files) -> None:
+    files.write_at(OUTPUT, 0, 0, b"first\n")
+    with pytest.raises(StorageError, match="has parts of 6 bytes, and 12 were written"):
+        files.finish(OUTPUT, 12, 2)
+    assert not files.exists(OUTPUT)
+
+
+def test_a_write_repeated_is_one_part(files: Files) -> None:
+    for _ in range(2):
+        files.write_at(OUTPUT, 0, 0, b"same\n")
+    files.finish(OUTPUT, 5, 1)
+    with files.open(OUTPUT) as source:
+        assert source.read() == b"same\n"
+
+
+def test_an_upload_that_is_refused_for_a_while_begins_anew(
+    s3: Store, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.files.PATIENCE", (0.01,) * 12)
+    content = [b"x" * (1 << 20)] * 20  # in two pieces
+    s3.on, s3.refuse = INPUT, 3
+    files.put(lambda: content, INPUT, hashlib.sha256(b"".join(content)).hexdigest())
+    assert s3.refuse == 0
+    with files.open(INPUT) as source:
+        assert source.read() == b"".join(content)
+
+
+def test_an_input_that_changed_meanwhile_is_not_published(files: Files) -> None:
+    with pytest.raises(StorageError, match="changed while"):
+        files.put(lambda: [b"other"], INPUT, "0" * 64)
+    assert not files.exists(INPUT)
+
+
+@pytest.mark.timeout(240)
+def test_a_batch_through_s3_that_is_refused_for_a_while(s3: Store, tmp_path: Path) -> None:
+    """Submitted from a folder, its files in the bucket; while it answers 503 that is told, and then all goes on."""
+    more = f'storage = "s3://{BUCKET}/batches"'
+    with Simulator() as simulator, Site(tmp_path, simulator, more=more, environment=s3.environment()) as site:
+        worker = site.start_worker()
+        simulator.configure(failures=[{"mode": "400", "job": "refuse me"}])
+        s3.on, s3.refuse, s3.refused = "output.jsonl.parts", 7, 0
+        source = site.input([*jobs(60), job(999, text="refuse me")])
+        done = site.run("submit", str(source), "-w", "nightly", "--wait", status=1, seconds=200)
+        assert s3.refused == 7
+        assert "cannot be written just now" in worker.said()
+        files = Files(f"s3://{BUCKET}/batches", done.stdout.strip())
+        with files.open(OUTPUT) as output:
+            assert {json.loads(line)["custom_id"] for line in output} == {f"job-{number}" for number in range(1, 61)}
+        with files.open(ERRORS) as errors:
+            assert [json.loads(line)["custom_id"] for line in errors] == ["job-999"]
+        site.run("clean", "--older-than", "0", seconds=100)
+        assert not files.exists(OUTPUT)
