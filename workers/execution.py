@@ -105,8 +105,10 @@ class Execution:
         raise NotImplementedError
 
     def _interrupt(self, fate: Fate) -> None:
-        self.fate = self.fate or fate
-        self._break_off()
+        # Once only: a second cancellation would hit what the first one has begun, such as settling the call's money.
+        if self.fate is None:
+            self.fate = fate
+            self._break_off()
 
     def _break_off(self) -> None:
         raise NotImplementedError
@@ -137,7 +139,7 @@ class Execution:
             if isinstance(exc, asyncio.CancelledError | BrokenOff):
                 # Nobody here has asked for it: the task cancelled itself.
                 exc = WorkerLostError(f"the task was cancelled from within: {exc!r}")
-            order.on_failure(ExceptionInfo((type(exc), exc, exc.__traceback__)))
+            order.on_failure(_told(exc))
 
     def tell_fate(self, fate: Fate) -> None:
         """Tell Celery that the task did not end by itself."""
@@ -151,7 +153,15 @@ class Execution:
                 exc = Terminated("SIGTERM")
             case "stopping":
                 exc = Reject("the worker is stopping", requeue=True)
-        self.order.on_failure(ExceptionInfo((type(exc), exc, None)))
+        self.order.on_failure(_told(exc))
+
+
+def _told(exc: BaseException) -> ExceptionInfo:
+    """The exception as Celery takes it, which needs a traceback: one that was never raised has none."""
+    try:
+        raise exc  # noqa: TRY301 - to be caught right below
+    except BaseException:  # noqa: BLE001 - as above
+        return ExceptionInfo()
 
 
 class CoroutineExecution(Execution):
