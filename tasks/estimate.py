@@ -15,6 +15,7 @@ from tasks.attempt import assess
 from tasks.batch import Batch
 from tasks.job import Line
 from tasks.precheck import Precheck
+from tasks.reasons import DIMENSIONS, subject
 from workers.ratios import Ratios
 from workers.routing import Way
 
@@ -169,7 +170,8 @@ class Tally:
         for (bucket, dimension), load in loads.items():
             rate = _rate(quotas[bucket], dimension)
             if rate and (seconds := load / rate - _at_once(quotas[bucket], dimension)) > slowest:
-                slowest, limit = seconds, f"{dimension} of {bucket}"
+                most = getattr(quotas[bucket], dimension)
+                slowest, limit = seconds, f"{most:,} {DIMENSIONS[dimension]} at {subject(bucket)}"
         return slowest, limit
 
 

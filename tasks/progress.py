@@ -56,7 +56,7 @@ class _Rich:
     def update(self, batch: Batch) -> None:
         """Show where the batch is now."""
         if self.task is None:
-            self.task = self.bar.add_task("", total=batch.total)
+            self.task = self.bar.add_task("", total=batch.total, story="")
         if time.monotonic() - self.looked > LOOK_EVERY:
             self.waits = self.waits_for(batch)
             self.looked = time.monotonic()
