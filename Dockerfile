@@ -20,7 +20,9 @@ RUN pip install --quiet --no-deps --no-build-isolation . && pip uninstall --quie
 
 FROM python:3.12-slim
 RUN groupadd --gid 10001 overnight \
- && useradd --system --uid 10001 --gid overnight --home-dir /var/lib/overnight --create-home --shell /usr/sbin/nologin overnight \
+ && useradd --system --uid 10001 --gid overnight --home-dir /var/lib/overnight --no-create-home \
+      --shell /usr/sbin/nologin overnight \
+ && install --directory --owner overnight --group overnight /var/lib/overnight \
  && mkdir /etc/overnight
 COPY --from=build /opt/overnight /opt/overnight
 COPY deploy/healthy.sh /usr/local/bin/healthy

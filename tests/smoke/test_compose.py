@@ -1,12 +1,14 @@
 """The compose file, as its users run it: up, submit, scale, and what goes wrong in a night."""
 
 import base64
+import json
 import os
 import sys
 import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -61,19 +63,24 @@ def test_a_deploy_in_a_night_loses_and_repeats_nothing(stack: Stack) -> None:
 def test_two_beats_and_a_night_that_was_missed(stack: Stack) -> None:
     """A schedule's night, due while nothing ran: one batch, and `overnight schedules` says how it went."""
     stack.up("--scale", "beat=2", "--scale", "flower=0")
-    night = datetime.now(UTC) - timedelta(hours=2, minutes=5)
-    slot = night.replace(hour=2, minute=0) if night.hour >= 2 else night.replace(hour=2, minute=0) - timedelta(days=1)
+    now = datetime.now(UTC)
+    slot = now.replace(hour=2, minute=0, second=0, microsecond=0)
+    slot -= timedelta(days=slot > now)
     stack.input(f"{slot:%Y-%m-%d}.jsonl", jobs(5))
     since = (slot - timedelta(minutes=1)).timestamp()
     stack.redis("HSET", "{overnight}:schedule:nightly", "times", "0 2 * * * UTC", "since", str(since))
-    found = wait_for(
-        lambda: [line for line in stack.overnight("status").splitlines() if "nightly" in line],
-        90.0,
-        1.0,
-        what="a batch",
-    )
-    del found
-    wait_for(lambda: "5/5" in stack.overnight("schedules"), 60.0, 1.0, what="the night's end")
+
+    def last() -> dict[str, Any] | None:
+        found = json.loads(stack.compose("exec", "-T", "worker", "overnight", "schedules", "--json"))
+        night: dict[str, Any] | None = found["schedules"][0]["last"]
+        return night if night and night["status"] == "completed" else None
+
+    night = wait_for(last, 90.0, 1.0, what="the night's end")
+    assert night["state"] == "ran"
+    assert night["missed"] or now - slot < timedelta(minutes=15)
+    assert night["request_counts"] == {"total": 5, "completed": 5, "failed": 0}
+    batches = json.loads(stack.compose("exec", "-T", "worker", "overnight", "status", "--json"))
+    assert [batch["id"] for batch in batches] == [night["batch"]]
 
 
 def test_who_may_look(stack: Stack) -> None:
