@@ -19,7 +19,8 @@ COPY tasks tasks
 RUN pip install --quiet --no-deps --no-build-isolation . && pip uninstall --quiet --yes setuptools pip
 
 FROM python:3.12-slim
-RUN useradd --system --uid 10001 --home-dir /var/lib/overnight --create-home --shell /usr/sbin/nologin overnight \
+RUN groupadd --gid 10001 overnight \
+ && useradd --system --uid 10001 --gid overnight --home-dir /var/lib/overnight --create-home --shell /usr/sbin/nologin overnight \
  && mkdir /etc/overnight
 COPY --from=build /opt/overnight /opt/overnight
 COPY deploy/healthy.sh /usr/local/bin/healthy

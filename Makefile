@@ -36,6 +36,11 @@ run: $(VENV)/local-model  ## Run a real batch: 60 support tickets through a smal
 	@$(BIN)/python examples/local_model.py $(BIN)/overnight run examples/tickets.jsonl \
 	  --config examples/overnight.toml --workflow tickets --workers 2 -o tickets-out.jsonl
 
+.PHONY: agents
+agents: $(VENV)/local-model  ## Run two agents on that model: a triage with tools, a digest of a long text
+	@$(BIN)/python examples/local_model.py $(BIN)/overnight run examples/agents/input.jsonl \
+	  --config examples/agents/overnight.toml --workflow agents --workers 2 -o agents-out.jsonl
+
 .PHONY: test
 test: $(VENV)/local-model  ## Run the tests (a few minutes)
 	@$(BIN)/python -m pytest -m "not chaos and not smoke" -n 2 --dist loadfile $(ARGS)
@@ -48,6 +53,14 @@ chaos-limits: $(VENV)/installed  ## A binding budget, a failing provider, a serv
 .PHONY: bench-quota
 bench-quota: $(VENV)/installed $(VENV)/contenders/installed  ## How much of a quota is used, beside Celery with limiters (20 minutes; ARGS=--quick)
 	@$(BIN)/python bench/quota.py --report bench/results/quota.md $(ARGS)
+
+.PHONY: bench-workers
+bench-workers: $(VENV)/installed $(VENV)/contenders/installed  ## What a job costs its worker, beside stock Celery and a bare loop (10 minutes)
+	@$(BIN)/python bench/workers.py --report bench/results/workers.md $(ARGS)
+
+.PHONY: profile-workers
+profile-workers: $(VENV)/installed $(VENV)/contenders/installed  ## Where a job's CPU goes in a busy worker, by thread and line (py-spy)
+	@$(BIN)/python bench/profile.py $(ARGS)
 
 .PHONY: bench-admission
 bench-admission: $(VENV)/installed $(VENV)/contenders/installed  ## Admissions a second on one core of Valkey, beside three limiters
@@ -103,4 +116,5 @@ chaos-batch: $(VENV)/installed  ## Kill workers, server, collector and run under
 
 .PHONY: clean
 clean:  ## Remove .venv and what the examples have left
-	rm -rf $(VENV) .overnight examples/.overnight tickets-out.jsonl tickets-out.errors.jsonl
+	rm -rf $(VENV) .overnight examples/.overnight examples/agents/.overnight tickets-out.jsonl tickets-out.errors.jsonl \
+	  agents-out.jsonl agents-out.errors.jsonl

@@ -21,6 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -374,6 +375,13 @@ def report(stories: list[Story], away: float) -> str:
     return "\n".join(lines) + "\n"
 
 
+def told_by(name: str, folder: Path, arguments: argparse.Namespace) -> Story:
+    """One side's run, with a provider of its own."""
+    with Simulator(latency=LATENCY) as simulator:
+        side = SIDES[name](folder / name, simulator)
+        return run(side, simulator, arguments.jobs, arguments.kills, arguments.away, arguments.seed)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sides", nargs="*", default=list(SIDES))
@@ -386,12 +394,12 @@ def main() -> None:
     arguments = parser.parse_args()
     told = arguments.stories.read_text().splitlines() if arguments.stories and arguments.stories.exists() else []
     stories = [Story(**json.loads(line)) for line in told]
-    with tempfile.TemporaryDirectory() as folder:
-        for name in arguments.sides:
-            with Simulator(latency=LATENCY) as simulator:
-                side = SIDES[name](Path(folder) / name, simulator)
-                stories.append(run(side, simulator, arguments.jobs, arguments.kills, arguments.away, arguments.seed))
-                print(stories[-1], flush=True)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as together:
+        # At the same time, so that all meet the same machine.
+        running = [together.submit(told_by, name, Path(folder), arguments) for name in arguments.sides]
+        for one in running:
+            stories.append(one.result())
+            print(stories[-1], flush=True)
     if arguments.stories:
         arguments.stories.write_text("".join(json.dumps(asdict(story)) + "\n" for story in stories))
     text = report(stories, arguments.away)

@@ -23,7 +23,8 @@ from statistics import median
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+if __name__ == "__main__":
+    sys.path[0] = str(ROOT)  # instead of this folder, whose `workers` is this file
 
 from limits.connection import Server  # noqa: E402 - the repository is not on the path of a script
 from tasks.store import Store  # noqa: E402

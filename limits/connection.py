@@ -50,6 +50,9 @@ _PASSING: Final = (BusyLoadingError, MasterDownError, ReadOnlyError, TryAgainErr
 _READ: Final = 1 << 16
 """Bytes that are read from the server at a time."""
 
+_SILENCE: Final = 5.0
+"""Seconds without any reply, while one is due, after which a connection counts as broken."""
+
 _OLDEST: Final = {"redis": 7, "valkey": 8}
 
 
@@ -143,6 +146,7 @@ class AsyncServer:
         self._room = asyncio.Event()
         self._room.set()
         self._task: asyncio.Task[None] | None = None
+        self._heard = 0.0  # when the server last said anything
         self._closed = False
 
     async def run(self, call: Call[T], deadline: float | None = None) -> T:
@@ -208,8 +212,9 @@ class AsyncServer:
             finally:
                 with contextlib.suppress(Exception):
                     await connection.disconnect(nowait=True)
-            self._waiting.extendleft(reversed(self._written))
-            self._written.clear()
+                # Also where this task ends: the next one's replies must not be taken for these calls'.
+                self._waiting.extendleft(reversed(self._written))
+                self._written.clear()
             await self._back_off(attempt, reason)
 
     async def _connect(self, connection: Any) -> None:
@@ -241,9 +246,7 @@ class AsyncServer:
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end(tasks)
 
     async def _write(self, connection: Any) -> None:
         while True:
@@ -267,20 +270,28 @@ class AsyncServer:
         parse_error = connection._parser.parse_error  # noqa: SLF001 - an error reply as redis-py's exception
         replies = hiredis.Reader(replyError=parse_error, notEnoughData=missing)
         while data := await stream.read(_READ):
+            self._heard = time.monotonic()
             replies.feed(data)
             while (reply := replies.gets(False)) is not missing:
                 self._take(reply)
         raise RedisConnectionError("the server closed the connection")
 
     async def _watch(self) -> None:
-        """A server that accepts calls and does not answer them is as good as gone, however long they may wait."""
+        """A server that accepts calls and does not answer any is as good as gone; one that is slow is not.
+
+        To connect again and send everything again would only make a slow one slower.
+        """
         while True:
             await asyncio.sleep(0.25)
+            if not self._written:
+                continue
             now = time.monotonic()
-            if self._written and now - self._written[0].written > self._timeout:
-                raise RedisTimeoutError(f"no reply in {self._timeout:g} s")
-            if any(pending.deadline <= now for pending in self._written):
+            silence = now - max(self._heard, self._written[0].written)
+            overdue = [pending for pending in self._written if pending.deadline <= now and not pending.future.done()]
+            if silence > self._timeout or (overdue and silence > _SILENCE):
                 raise RedisTimeoutError("no reply before the deadline")
+            for pending in overdue:
+                pending.future.set_exception(ServerUnavailable("The Redis server gave no answer in time."))
 
     def _take(self, reply: Any) -> None:
         pending = self._written.popleft()
@@ -327,6 +338,16 @@ class AsyncServer:
         self._written.clear()
         self._waiting.clear()
         self._room.set()
+
+
+async def _end(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    """Cancel tasks until they have ended: redis-py's own timeouts can swallow a cancellation."""
+    left: set[asyncio.Task[None]] = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=0.5)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _told(error: Exception, name: str) -> Exception:

@@ -16,6 +16,7 @@ round ends.
 """
 
 import hashlib
+import io
 import logging
 import os
 import shutil
@@ -109,7 +110,10 @@ class Files:
 
     def open(self, name: str) -> BinaryIO:
         """Open a file for reading; StorageError where it is not there."""
-        return self._patiently("read", name, lambda: cast("BinaryIO", self.fs.open(self.path(name), "rb")))
+        if self.local:
+            return self._patiently("read", name, lambda: Path(self.path(name)).open("rb"))
+        raw = self._patiently("read", name, lambda: self.fs.open(self.path(name), "rb"))
+        return io.BufferedReader(_Remote(raw, partial(self._patiently, "read", name)), CHUNK)
 
     def write_at(self, name: str, offset: int, part: int, data: bytes) -> None:
         """Write `data` where it belongs and make it last; the same call twice leaves the same file."""
@@ -260,6 +264,33 @@ class Files:
         raise AssertionError("unreachable")
 
 
+class _Remote(io.RawIOBase):
+    """An object that is read patiently, in the shape that a buffered reader wants."""
+
+    def __init__(self, raw: Any, patiently: Callable[[Callable[[], int]], int]) -> None:
+        self.raw = raw
+        self.patiently = patiently
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self.raw.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self.raw.tell())
+
+    def readinto(self, buffer: Any) -> int:
+        return self.patiently(lambda: int(self.raw.readinto(buffer)))
+
+    def close(self) -> None:
+        self.raw.close()
+        super().close()
+
+
 def probe(storage: str) -> None:
     """Write, read and remove a small file; StorageError says what does not work."""
     name = f".probe-{uuid4().hex}"
@@ -308,7 +339,7 @@ def open_source(source: str) -> BinaryIO:
     if "://" not in source:
         return Path(source).open("rb")
     fs, path = _file_system(source)
-    return cast("BinaryIO", fs.open(path, "rb"))
+    return cast("BinaryIO", io.BufferedReader(fs.open(path, "rb"), CHUNK))
 
 
 def is_there(source: str) -> bool:

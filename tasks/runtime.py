@@ -75,6 +75,7 @@ class Runtime:
         self.leases: dict[str, tuple[Job, str]] = {}
         self.reservations: set[str] = set()
         self.priced = False
+        self.pricing = asyncio.Lock()
         self.asked: dict[str, tuple[float, asyncio.Future[dict[str, Rates]]]] = {}
         self.background: list[asyncio.Task[None]] = []
 
@@ -131,7 +132,9 @@ class Runtime:
         TooDear where it could cost more than is left in the purse of its agent.
         """
         if not self.priced:
-            await self._prices()
+            async with self.pricing:
+                if not self.priced:
+                    await self._prices()
         try:
             return self._plan(job, memory, avoid)
         except NoPrice as missing:

@@ -53,6 +53,12 @@ def run_tick(store: Store, tick: str) -> float | None:
             log.error("batch %s waits: %s", batch_id, exc)  # noqa: TRY400 - the words say it all
             store.note(batch, **{f"{kind}_trouble": str(exc)})
         return AFTER_TROUBLE
+    except (ServerUnavailable, redis.RedisError):
+        raise
+    except Exception as exc:
+        log.exception("tick %s failed", tick)
+        store.note(batch, **{f"{kind}_trouble": f"internal error, see the workers' log: {exc!r}"})
+        return AFTER_TROUBLE
     if not batch.over and getattr(batch, f"{kind}_trouble"):
         store.note(batch, **{f"{kind}_trouble": ""})
     return None if batch.over else NEXT
@@ -98,14 +104,7 @@ class Ticker(threading.Thread):
 
     def tick(self, tick: str) -> None:
         """Run one tick and say when it is due again."""
-        try:
-            again = run_tick(self.store, tick)
-        except (ServerUnavailable, redis.RedisError):
-            raise
-        except Exception:
-            log.exception("tick %s failed", tick)
-            again = AFTER_TROUBLE
-        self.store.tick_again(tick, again)
+        self.store.tick_again(tick, run_tick(self.store, tick))
 
 
 class TickerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types

@@ -172,3 +172,13 @@ async def group(body: dict[str, Any], llm: Llm) -> dict[str, Any]:
         for number in range(3):
             tasks.create_task(one(number))
     return {"replies": sorted(replies)}
+
+
+@agent
+async def nested(body: dict[str, Any], llm: Llm) -> None:
+    """Calls from within a step."""
+
+    async def inner() -> str:
+        return (await llm.chat(**said("inner", f"{llm.custom_id}/inner"))).text
+
+    await llm.step("outer", inner)

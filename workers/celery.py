@@ -92,6 +92,7 @@ def _redis(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": {
             # Two namespaces on one server keep what they have claimed apart.
             "namespace": settings.namespace,
+            "global_keyprefix": queues.key_prefix(settings.namespace),
             # Renewed every third of it for as long as a worker lives.
             "visibility_timeout": settings.visibility_timeout,
             # A command on a dead connection fails in time for the heartbeat to reach the server over another one.

@@ -18,6 +18,7 @@ from limits.connection import Server
 from limits.keys import Keys
 from workers import inspection  # noqa: F401 - registers what `inspect` answers
 from workers.broker import Broker
+from workers.queues import key_prefix
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,8 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
             "properties": {"priority": 0, "delivery_info": {"exchange": "", "routing_key": queue}},
         }
         with redis.Redis.from_url(server_url(settings), socket_timeout=5) as client:
-            call = Broker(Keys(settings.namespace)).entomb(queue, reason, orjson.dumps(kept, default=str).decode())
+            broker = Broker(Keys(settings.namespace), key_prefix(settings.namespace))
+            call = broker.entomb(queue, reason, orjson.dumps(kept, default=str).decode())
             Server(client).run(call)
         message.ack()
 

@@ -21,6 +21,7 @@ from workers.gates import gates
 log = logging.getLogger(__name__)
 
 PREFIX = "workflow."
+DEFAULT_NAMESPACE = "overnight"
 _BINDING = "_kombu.binding."
 _DELAY = re.compile(r"^(?:[01]\.){28}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -57,6 +58,13 @@ def is_workflow_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def key_prefix(namespace: str) -> str:
+    """What the broker's keys begin with: nothing, so that stock producers need nothing, but for a second installation
+    on the same server, which has queues of its own.
+    """
+    return "" if namespace == DEFAULT_NAMESPACE else namespace + "."
+
+
 def register(client: "redis.Redis", keys: Keys, workflow: str) -> None:
     """Make every running worker consume this workflow's queue, within `LOOK_EVERY` seconds."""
     client.sadd(keys.queues, queue_name(workflow))
@@ -86,20 +94,24 @@ def lists(queue: str) -> tuple[str, ...]:
     return tuple(f"{queue}{SEPARATOR}{step}" if step else queue for step in PRIORITIES)
 
 
-def depths(client: "redis.Redis", keys: Keys, queues: Iterable[str] | None = None) -> dict[str, Depth]:
+def depths(
+    client: "redis.Redis", keys: Keys, queues: Iterable[str] | None = None, prefix: str | None = None
+) -> dict[str, Depth]:
     """What each workflow queue holds now, by the queue's name; of `queues`, else of all that are registered.
 
-    One round trip, for brokers on Redis. The parts are counted at slightly different moments.
+    One round trip, for brokers on Redis. The parts are counted at slightly different moments. `prefix` is what the
+    broker's keys begin with, if not what the namespace says.
     """
+    before = key_prefix(keys.namespace) if prefix is None else prefix
     names = sorted(registered(client, keys) if queues is None else set(queues))
     if not names:
         return {}
     pipeline = client.pipeline(transaction=False)
-    pipeline.hmget(keys.in_flight, names)
-    pipeline.hmget(keys.delayed_counts, names)
+    pipeline.hmget(before + keys.in_flight, names)
+    pipeline.hmget(before + keys.delayed_counts, names)
     for name in names:
         for key in lists(name):
-            pipeline.llen(key)
+            pipeline.llen(before + key)
     in_flight, delayed, *lengths = pipeline.execute()
     width = len(PRIORITIES)
     return {
@@ -118,15 +130,16 @@ def adopt_bindings(
     """
     if not client.set(keys.queue_scan, b"1", px=int(SCAN_EVERY * 1000), nx=True):
         return
+    before = key_prefix(keys.namespace) + _BINDING
     ends = time.monotonic() + seconds
     cursor = int(cast("bytes | None", client.get(keys.queue_cursor)) or 0)
     found: list[str] = []
     while True:
         cursor, page = cast(
             "tuple[int, list[bytes]]",
-            (broker or client).scan(cursor, match=f"{_BINDING}{PREFIX}*", count=1000, _type="SET"),
+            (broker or client).scan(cursor, match=f"{before}{PREFIX}*", count=1000, _type="SET"),
         )
-        names = [key.decode(errors="replace").removeprefix(_BINDING) for key in page]
+        names = [key.decode(errors="replace").removeprefix(before) for key in page]
         found += [queue for queue in names if workflow_of(queue)]
         if cursor == 0 or time.monotonic() > ends:
             break

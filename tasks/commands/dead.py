@@ -13,6 +13,7 @@ from tasks import show, show_dead
 from tasks.console import Config, Json, configured, fail, print_json, told
 from workers import dead
 from workers.broker import Broker, broker_url
+from workers.queues import key_prefix
 from workers.server import server_url
 from workers.settings import Settings
 
@@ -58,7 +59,7 @@ def drop(ids: Ids = None, every: Every = False, config: Config = None) -> None:
 def _opened(settings: Settings) -> tuple["redis.Redis", Broker]:
     """Where dead messages are kept: beside the live ones, or with RabbitMQ as the broker beside the state."""
     url = broker_url(settings) or server_url(settings)
-    return redis.Redis.from_url(url), Broker(Keys(settings.namespace))
+    return redis.Redis.from_url(url), Broker(Keys(settings.namespace), key_prefix(settings.namespace))
 
 
 def _chosen(ids: Iterable[str] | None, every: bool, client: "redis.Redis", broker: Broker) -> list[str]:

@@ -1,12 +1,17 @@
 """What an agent's journal is for: between two deliveries of a job, anything may have happened."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from celery.worker import state
 
+from tasks import retry
 from tasks.agents.errors import Suspended
 from tasks.job import Job
 from tests import agents
@@ -250,6 +255,139 @@ def test_whoever_has_lost_the_lease_writes_nothing(desk: Desk, simulator: Simula
 
     desk.wait(test())
     simulator.configure(latency=0.0)
+
+
+def in_batch(desk: Desk, job: Job, **fields: str) -> Job:
+    """The job as line 1 of a batch that has these fields."""
+    record = {"status": "in_progress", "round": "0", **fields}
+    desk.client.hset(desk.keys.batch("batch_a"), mapping=record)
+    return replace(job, batch="batch_a", number=1, round=int(record["round"]))
+
+
+def results(desk: Desk) -> list[Line]:
+    """The result lines of that batch, in order."""
+    entries: Any = desk.client.xrange(desk.keys.results("batch_a"))
+    return [json.loads(fields[b"d"]) for _, fields in entries]
+
+
+def test_a_call_has_its_attempts_over_all_deliveries(
+    desk: Desk, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "BACKOFF", 10.0)
+    simulator.configure(failures=[{"mode": "500", "job": "/1"}])
+
+    async def test() -> Line:
+        job, memory = desk.job(line("chain", 23, calls=2)), None
+        while True:
+            found = await desk.deliver_job(job, memory)
+            if found.line is not None:
+                return found.line
+            memory = found.memory
+
+    result = desk.wait(test())
+    assert result["error"]["code"] == "agent_error"
+    assert "CallFailed" in result["error"]["message"]
+    asked = [entry["job"] for entry in simulator.journal()]
+    assert asked.count("job-23/0") == 1
+    assert asked.count("job-23/1") == 5
+
+
+def test_a_new_round_takes_over_what_still_fits(desk: Desk, simulator: Simulator) -> None:
+    simulator.configure(failures=[{"mode": "400", "job": "/2", "times": 1}])
+    first = in_batch(desk, desk.job(line("chain", 24, calls=4)))
+
+    async def test() -> None:
+        await desk.deliver_job(first)
+        assert results(desk)[0]["error"]["code"] == "agent_error"
+        desk.client.delete(desk.keys.failed("batch_a"))
+        await desk.deliver_job(in_batch(desk, first, round="1"))
+
+    desk.wait(test())
+    again = results(desk)[1]
+    assert len(again["response"]["body"]["texts"]) == 4
+    assert answered(simulator) == [f"job-24/{number}" for number in range(4)]
+    in_second_round = sum(entry["cost_nusd"] for entry in simulator.journal()[3:])
+    assert again["overnight"]["cost_usd"] == pytest.approx(in_second_round / 1e9)
+    total = sum(entry["cost_nusd"] for entry in simulator.journal())
+    assert int(desk.client.hget(desk.keys.batch("batch_a"), "cost") or 0) == total
+
+
+def test_a_new_round_of_changed_code_pays_only_for_what_differs(desk: Desk, simulator: Simulator) -> None:
+    simulator.configure(failures=[{"mode": "400", "job": "/1", "times": 1}])
+    first = in_batch(desk, desk.job(line("wandering", 25)))
+
+    async def test() -> None:
+        agents.WORDS[0] = "one"
+        await desk.deliver_job(first)
+        agents.WORDS[0] = "another"
+        desk.client.delete(desk.keys.failed("batch_a"))
+        await desk.deliver_job(in_batch(desk, first, round="1"))
+
+    desk.wait(test())
+    assert results(desk)[1]["error"] is None
+    assert answered(simulator) == ["job-25/0", "job-25/0", "job-25/1"]
+
+
+def test_a_cancelled_batch_stops_its_agents_at_their_next_call(desk: Desk, simulator: Simulator) -> None:
+    simulator.configure(latency=0.3)
+    job = in_batch(desk, desk.job(line("chain", 26, calls=50)))
+
+    async def test() -> None:
+        running = asyncio.create_task(desk.deliver_job(job))
+        await asyncio.to_thread(wait_for, lambda: simulator.stats()["in_flight"])
+        desk.client.hset(desk.keys.batch("batch_a"), "status", "cancelling")
+        await running
+
+    desk.wait(test())
+    (result,) = results(desk)
+    assert result["error"]["code"] == "batch_cancelled"
+    assert result["overnight"]["cost_usd"] > 0
+    assert 1 <= len(answered(simulator)) <= 2
+
+
+def test_a_worker_that_stops_puts_its_agents_back_between_two_calls(
+    desk: Desk, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator.configure(latency=0.3)
+
+    async def test() -> None:
+        job = desk.job(line("chain", 27, calls=3))
+        running = asyncio.create_task(desk.deliver_job(job))
+        await asyncio.to_thread(wait_for, lambda: simulator.stats()["in_flight"])
+        monkeypatch.setattr(state, "should_stop", 0)
+        first = await running
+        assert first.snooze is not None
+        assert first.snooze.seconds == 0
+        assert "the worker stops" in str(first.snooze)
+        monkeypatch.setattr(state, "should_stop", None)
+        assert (await desk.deliver_job(job, first.memory)).answered
+
+    desk.wait(test())
+    assert answered(simulator) == [f"job-27/{number}" for number in range(3)]
+
+
+def test_a_delivery_that_is_broken_off_loses_what_is_in_flight_alone(desk: Desk, simulator: Simulator) -> None:
+    simulator.configure(latency=0.3)
+
+    async def test() -> None:
+        job = desk.job(line("chain", 28, calls=3))
+        running = asyncio.create_task(desk.deliver_job(job))
+        await asyncio.to_thread(wait_for, lambda: simulator.stats()["requests"] == 2)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert len((await desk.journal(job)).entries) == 1
+        assert (await desk.deliver_job(job)).answered
+
+    desk.wait(test())
+    asked = [entry["job"] for entry in simulator.journal()]
+    assert asked == ["job-28/0", "job-28/1", "job-28/1", "job-28/2"]
+
+
+def test_a_step_makes_no_calls(desk: Desk) -> None:
+    result = desk.deliver(line("nested", 29)).line
+    assert result is not None
+    assert "a step makes no calls" in result["error"]["message"]
 
 
 def test_every_key_of_an_agents_job_has_a_lifetime(desk: Desk, simulator: Simulator) -> None:

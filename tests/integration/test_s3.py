@@ -13,8 +13,7 @@ import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from tasks.collect import errors_name
-from tasks.files import INPUT, OUTPUT, Files, StorageError, probe
+from tasks.files import ERRORS, INPUT, OUTPUT, Files, StorageError, probe
 from tests.simulator import Simulator
 from tests.site import Site, job, jobs
 
@@ -128,29 +127,22 @@ def test_an_input_that_changed_meanwhile_is_not_published(files: Files) -> None:
     assert not files.exists(INPUT)
 
 
+@pytest.mark.timeout(240)
 def test_a_batch_through_s3_that_is_refused_for_a_while(s3: Store, tmp_path: Path) -> None:
     """Submitted from a folder, its files in the bucket; while it answers 503 that is told, and then all goes on."""
     more = f'storage = "s3://{BUCKET}/batches"'
     with Simulator() as simulator, Site(tmp_path, simulator, more=more, environment=s3.environment()) as site:
         worker = site.start_worker()
         simulator.configure(failures=[{"mode": "400", "job": "refuse me"}])
-        s3.on, s3.refuse = "output.jsonl.parts", 7
-        batch = site.submit([*jobs(60), job(999, text="refuse me")])
-        status = site.wait(batch, 100)
-        assert status["request_counts"] == {"total": 61, "completed": 60, "failed": 1}
-        assert s3.refused >= 7
+        s3.on, s3.refuse, s3.refused = "output.jsonl.parts", 7, 0
+        source = site.input([*jobs(60), job(999, text="refuse me")])
+        done = site.run("submit", str(source), "-w", "nightly", "--wait", status=1, seconds=200)
+        assert s3.refused == 7
         assert "cannot be written just now" in worker.said()
-        lines, errors = site.results(batch)
-        assert {line["custom_id"] for line in lines} == {f"job-{number}" for number in range(1, 61)}
-        assert [line["custom_id"] for line in errors] == ["job-999"]
-        files = Files(f"s3://{BUCKET}/batches", batch)
-        with files.open(errors_name(_record(site, batch))) as source:
-            assert json.loads(source.read())["custom_id"] == "job-999"
-        site.run("clean", "--older-than", "0")
+        files = Files(f"s3://{BUCKET}/batches", done.stdout.strip())
+        with files.open(OUTPUT) as output:
+            assert {json.loads(line)["custom_id"] for line in output} == {f"job-{number}" for number in range(1, 61)}
+        with files.open(ERRORS) as errors:
+            assert [json.loads(line)["custom_id"] for line in errors] == ["job-999"]
+        site.run("clean", "--older-than", "0", seconds=100)
         assert not files.exists(OUTPUT)
-
-
-def _record(site: Site, batch: str) -> Any:
-    from tasks.batch import from_hash  # noqa: PLC0415 - here only
-
-    return from_hash(site.client().hgetall(site.keys.batch(batch)))

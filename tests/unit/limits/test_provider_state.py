@@ -2,7 +2,7 @@
 
 import pytest
 
-from limits.admission import Admitted, Candidate, Charge, Denied, Impossible, Settlement, admit, release, sent, settle
+from limits.admission import Admitted, Candidate, Charge, Denied, Impossible, Settlement, release, sent, settle, sweep
 from limits.bucket import LARGEST, Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
@@ -141,6 +141,34 @@ def test_retries_are_rationed(world: World) -> None:
     assert isinstance(retry("e"), Denied)
 
 
+def test_a_late_result_of_a_probe_that_was_swept_changes_nothing(world: World) -> None:
+    fail(world)
+    world.pass_time(1.2)
+    world.admitted("probe", ANY, circuit=SETTINGS, lease=1.0, send_at_once=True)
+    world.pass_time(1)
+    world.run(sweep)
+    before = world.circuit()
+    assert not end(world, "probe", "failure")
+    assert world.circuit().state == before.state
+    assert world.admitted("next", ANY, circuit=SETTINGS).probe
+
+
+def test_a_circuit_that_was_forgotten(world: World) -> None:
+    """Nobody called for a day: what was out then has a generation that means nothing any more."""
+    world.run(set_circuit, "c", "auto")
+    world.admitted("old", ANY)
+    world.client.delete(world.keys.circuit("c"))
+    fail(world)
+    before = world.circuit()
+    end(world, "old", "ok")
+    assert world.circuit().state == before.state == "open"
+    world.pass_time(1.2)
+    world.admitted("probe", ANY, circuit=SETTINGS)
+    world.client.delete(world.keys.circuit("c"))
+    world.run(release, "probe", "o")
+    assert world.circuit().state == "closed"
+
+
 # Latches
 
 
@@ -208,6 +236,18 @@ def test_when_a_budget_says_to_come_back(world: World) -> None:
     assert 30 <= behind.retry_in <= 60
 
 
+def test_a_budget_that_turns_too_late_for_the_admission(world: World) -> None:
+    """Tomorrow could pay, and within max_wait; but the call would leave today."""
+    quota = Quota(rpm=60, headroom=1.0, burst=1.0)
+    budget = BudgetWindow("w", 100, "today", START + 3 * SECOND, "tomorrow")
+    world.admitted("a", quota, amount=100, budgets=(budget,), send_at_once=True)
+    world.settle("a", amount=100)
+    denied = world.denied("b", quota, amount=10, budgets=(budget,), max_wait=5.0)
+    assert (denied.reason, denied.subject) == ("budget", "w")
+    assert denied.retry_in is not None
+    assert denied.retry_in >= 3
+
+
 def test_a_budget_smaller_than_the_call_makes_it_impossible(world: World) -> None:
     budget = BudgetWindow("w", 100, "total")
     assert world.ask("a", ANY, amount=101, budgets=(budget,)) == Impossible("w", "usd", 101, 100)
@@ -221,6 +261,13 @@ def test_a_failed_call_costs_in_a_column_of_its_own(world: World) -> None:
         world.settle(name, amount=40, failed=failed, columns={"calls": 1, "input_tokens": 7})
     row = world.run(ledger, [day, day + 1])[day, '["w","b"]']
     assert row == {"cost": 40, "failed_cost": 40, "calls": 2, "input_tokens": 14}
+
+
+def test_what_the_provider_may_have_billed_is_presumed(world: World) -> None:
+    day = world.now // SECOND // 86_400
+    world.admitted("a", ANY, amount=50, row="r")
+    world.settle("a", amount=50, failed=True, presumed=True)
+    assert world.run(ledger, [day])[day, "r"] == {"presumed_cost": 50, "presumed": 1}
 
 
 def test_money_is_exact_up_to_the_largest_number(world: World) -> None:
@@ -269,6 +316,6 @@ def test_time_never_runs_backwards(world: World) -> None:
 
 def test_the_servers_own_clock(world: World) -> None:
     seconds, micros = world.client.time()
-    answer = world.server.run(admit(world.keys, world.asking("a")))
-    assert isinstance(answer, Admitted)
+    world.now = 0  # where a test injects nothing
+    answer = world.admitted("a")
     assert 0 <= answer.at - (seconds * SECOND + micros) < 60 * SECOND

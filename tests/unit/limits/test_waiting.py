@@ -100,8 +100,8 @@ def test_the_first_candidate_that_can_go_now_is_taken(world: World) -> None:
     assert third.candidate == 1
     assert third.wait == pytest.approx(1.0)
     # Nor within max_wait: back when the first of them can.
-    denied = world.denied("d", candidates=ways[::-1], max_wait=0.5)
-    assert denied.subject == "fast"
+    for order in (ways, ways[::-1]):
+        assert world.denied("d", candidates=order, max_wait=0.5).subject == "fast"
 
 
 def test_impossible_only_if_every_candidate_is(world: World) -> None:
@@ -140,6 +140,13 @@ def test_a_refusal_that_told_no_wait_still_empties_the_bucket(world: World) -> N
     world.admitted("a", QUOTA, send_at_once=True)
     world.settle("a", throttles=(Throttle("b", 0.0),), outcome="neutral")
     assert world.available(QUOTA) <= 1e-6
+
+
+def test_refusals_of_one_event_lengthen_the_wait_once(world: World) -> None:
+    for number in range(4):
+        assert world.run(throttled, Throttle("b", None), world.now - number) == pytest.approx(1.0)
+    world.pass_time(10)
+    assert world.run(throttled, Throttle("b", None)) == pytest.approx(2.0)
 
 
 def test_success_ends_the_series_of_refusals(world: World) -> None:
@@ -221,3 +228,44 @@ def test_nothing_but_a_cap_on_calls(world: World) -> None:
     assert world.denied("b", Quota(concurrency=1), costs={}).reason == "concurrency"
     assert world.settle("a", costs=({},)) == "settled"
     world.admitted("b", Quota(concurrency=1), costs={})
+
+
+def test_a_dimension_that_a_call_does_not_draw_on(world: World) -> None:
+    quota = Quota(rpm=60, tpm=6_000, headroom=1.0, burst=1.0)
+    world.admitted("all", quota, costs={"rpm": 1, "tpm": 100})
+    assert world.denied("both", quota, costs={"rpm": 1, "tpm": 1}, max_wait=0.0).reason in {"rpm", "tpm"}
+    assert world.admitted("neither", quota, costs={"rpm": 0}, max_wait=0.0).wait == 0
+
+
+def test_a_call_that_draws_on_nothing(world: World) -> None:
+    free = (Candidate("c", "a", ()),)
+    world.admitted("a", candidates=free)
+    assert world.run(sent, "a", "o").verdict == "go"
+    assert world.settle("a") == "settled"
+
+
+def test_a_bucket_that_was_forgotten(world: World) -> None:
+    """Nobody called for eight days: what is given back then finds nothing to go to."""
+    world.admitted("a", QUOTA)
+    world.admitted("b", QUOTA, send_at_once=True)
+    world.client.delete(world.keys.bucket("b"))
+    assert world.run(sent, "a", "o").verdict == "go"
+    for name in "ab":
+        assert world.settle(name, costs=({"rpm": 0},)) == "settled"
+    assert world.available(QUOTA) == pytest.approx(10.0)
+    assert world.bucket(QUOTA).in_flight == 0
+
+
+def test_an_unknown_limit_is_forgotten_after_enough_answers(world: World) -> None:
+    unknown = Quota()
+    world.admitted("a", unknown, send_at_once=True)
+    world.settle("a", throttles=(Throttle("b", 0.5),), outcome="neutral")
+    world.pass_time(1)
+    assert world.ask("x", unknown, max_wait=5.0) != world.ask("y", unknown, max_wait=5.0)
+    for number in range(100):
+        world.pass_time(1)
+        name = f"r{number}"
+        if isinstance(world.ask(name, unknown, max_wait=0.0, send_at_once=True), Admitted):
+            world.settle(name)
+    waits = {world.admitted(f"z{number}", unknown, max_wait=0.0).wait for number in range(5)}
+    assert waits == {0.0}

@@ -13,7 +13,7 @@ M = '{"body": "x"}'
 
 
 def depth(world: World) -> Depth:
-    return depths(world.client, world.keys, [world.queue])[world.queue]
+    return depths(world.client, world.keys, [world.queue], world.broker.prefix)[world.queue]
 
 
 def end(world: World, tags: list[str]) -> None:

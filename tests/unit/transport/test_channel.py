@@ -72,7 +72,7 @@ def publish(
 
 
 def depth(world: World) -> Depth:
-    return depths(world.client, world.keys, [world.queue])[world.queue]
+    return depths(world.client, world.keys, [world.queue], world.broker.prefix)[world.queue]
 
 
 def settled(world: World, expected: Depth) -> None:

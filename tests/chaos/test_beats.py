@@ -1,0 +1,47 @@
+"""Two beats and a real clock: the leader is killed at the minute, and the follower waits for the real lock."""
+
+import os
+import signal
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tasks.schedule import Schedules
+from tasks.slots import name_of
+from tasks.store import open_store
+from tests.site import Site, jobs, wait_for
+from workers.settings import load
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
+
+
+def test_a_night_is_one_batch_whose_leader_dies_at_the_minute(tmp_path: Path) -> None:
+    """Not two, not none; and it is there within half a minute of the kill."""
+    slot = (datetime.now(UTC) + timedelta(seconds=75)).replace(second=0, microsecond=0)
+    toml = (
+        '[providers.acme]\napi = "openai"\nbase_url = "http://127.0.0.1:9"\n[providers.acme.models.small]\n'
+        "[workflows.nightly]\n"
+        f'[schedules.nightly]\ncron = "{slot.minute} {slot.hour} * * *"\nworkflow = "nightly"\ninput = "in.jsonl"\n'
+    )
+    with Site(tmp_path, toml=toml) as site:
+        site.input(jobs(3)).rename(tmp_path / "in.jsonl")
+        leader = site.start_beat()
+        wait_for(lambda: "this beat leads" in leader.said(), what="lead")
+        follower = site.start_beat()
+        store = open_store(load(site.file))
+        while datetime.now(UTC) < slot:
+            time.sleep(0.02)
+        killed = time.monotonic()
+        os.killpg(leader.pid, signal.SIGKILL)
+        wait_for(lambda: "this beat leads" in follower.said(), 35.0, what="the follower's lead")
+        failover = time.monotonic() - killed
+        [batch] = wait_for(store.batches, 30.0, what="the batch")
+        assert failover <= 30.0
+        record = Schedules(store).record("nightly", load(site.file).schedules["nightly"])
+        assert record.nights[name_of(slot)].batch == batch.id
+        # Rounds enough for a second one to come, if it could.
+        time.sleep(12)
+        assert [one.id for one in store.batches()] == [batch.id]
+        store.client.close()

@@ -1,0 +1,149 @@
+"""Batches as their owner handles them: submitted twice, interrupted, on a disk that is full, retried, cleaned away."""
+
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from tasks.batch import from_hash
+from tests.simulator import Simulator
+from tests.site import Site, job, jobs, read_lines, wait_for
+
+if TYPE_CHECKING:
+    import subprocess
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    with Simulator() as made:
+        yield made
+
+
+@pytest.fixture
+def site(tmp_path: Path, simulator: Simulator) -> Iterator[Site]:
+    with Site(tmp_path, simulator) as made:
+        yield made
+
+
+def _record(site: Site, batch: str) -> Any:
+    return from_hash(site.client().hgetall(site.keys.batch(batch)))
+
+
+def test_the_same_file_submitted_three_times_at_once_is_one_batch(site: Site, simulator: Simulator) -> None:
+    site.start_worker()
+    source = str(site.input(jobs(40)))
+    processes = [site.popen("submit", source, "-w", "nightly", "--wait") for _ in range(3)]
+    ids = {process.communicate(timeout=120)[0].strip() for process in processes}
+    assert len(ids) == 1
+    assert simulator.stats()["requests"] == 40
+    again = site.run("submit", source, "-w", "nightly", "--new", "--wait", seconds=120).stdout.strip()
+    assert again not in ids
+    assert simulator.stats()["requests"] == 80
+
+
+def test_a_full_disk_is_told_feeds_nothing_more_and_loses_nothing(site: Site, simulator: Simulator) -> None:
+    """The worker may write files of a few KB only, as on a disk that is full; then it may write again."""
+    worker = site.start_worker()
+    size = worker.log.stat().st_size
+    resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (size + 6_000, resource.RLIM_INFINITY))
+    batch = site.submit(jobs(300))
+    trouble = wait_for(lambda: _record(site, batch).trouble, 60.0, what="trouble")
+    assert "output.jsonl cannot be written" in trouble
+    assert site.status(batch)["trouble"] == trouble
+    resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    status = site.wait(batch, 100)
+    assert (status["request_counts"]["completed"], status["trouble"]) == (300, None)
+    assert len({line["custom_id"] for line in site.results(batch)[0]}) == 300
+    assert simulator.stats()["requests"] == 300
+
+
+def test_a_vanished_input_is_told_and_when_it_is_back_the_batch_goes_on(site: Site, simulator: Simulator) -> None:
+    site.run("status")  # the server
+    holder = site.start_worker("-Q", "none")  # keeps the server, and runs the ticks only
+    os.kill(holder.pid, signal.SIGSTOP)
+    batch = site.submit(jobs(20))
+    path = site.folder / ".overnight" / "files" / batch / "input.jsonl"
+    away = path.rename(site.folder / "away.jsonl")
+    os.kill(holder.pid, signal.SIGCONT)
+    assert "is not there" in wait_for(lambda: _record(site, batch).trouble, 60.0, what="trouble")
+    away.rename(path)
+    site.start_worker()
+    assert site.wait(batch)["request_counts"]["completed"] == 20
+    assert simulator.stats()["requests"] == 20
+
+
+def test_retry_runs_what_failed_and_the_results_are_whole(site: Site, simulator: Simulator) -> None:
+    simulator.configure(failures=[{"mode": "400", "job": "odd"}])
+    site.start_worker()
+    lines = [job(number, text=f"{'odd' if number % 2 else 'even'} {number}") for number in range(20)]
+    batch = site.submit(lines)
+    assert site.wait(batch)["request_counts"] == {"total": 20, "completed": 10, "failed": 10}
+    simulator.configure(failures=[])
+    assert "10 jobs run again" in site.run("retry", batch).stderr
+    assert site.wait(batch)["request_counts"] == {"total": 20, "completed": 20, "failed": 0}
+    output, errors = site.results(batch)
+    assert (len({line["custom_id"] for line in output}), len(output), errors) == (20, 20, [])
+    assert simulator.stats()["statuses"] == {"200": 20, "400": 10}
+    site.run("clean", "--older-than", "0")
+    assert not list((site.folder / ".overnight" / "files").glob("batch_*"))
+
+
+def _run(site: Site, source: Path) -> "subprocess.Popen[str]":
+    return site.popen("run", str(source), "-o", "out.jsonl", "--workers", "1", "-c", "10", start_new_session=True)
+
+
+def _workers(pid: int) -> list[psutil.Process]:
+    return [child for child in psutil.Process(pid).children() if "celery" in " ".join(child.cmdline())]
+
+
+def test_run_is_interrupted_finishes_what_is_paid_for_and_goes_on(site: Site, simulator: Simulator) -> None:
+    simulator.configure(latency=1.0)
+    source = site.input(jobs(40))
+    process = _run(site, source)
+    wait_for(lambda: simulator.stats()["requests"] >= 15, 60.0, what="calls")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "will finish, since they are paid for" in err
+    assert "the same command goes on from here" in err
+    first = simulator.stats()
+    assert first["in_flight"] == first["hung_up"] == 0
+    simulator.configure(latency=0.0)
+    done = site.run("run", str(source), "-o", "out.jsonl", "--workers", "1", seconds=120)
+    assert "it goes on at" in done.stderr
+    assert len({line["custom_id"] for line in read_lines(site.folder / "out.jsonl")}) == 40
+    assert simulator.stats()["requests"] == 40  # nothing was paid twice
+
+
+def test_a_second_interrupt_stops_at_once(site: Site, simulator: Simulator) -> None:
+    simulator.configure(failures=[{"mode": "hang"}])
+    process = _run(site, site.input(jobs(10)))
+    wait_for(lambda: simulator.stats()["in_flight"] >= 5, 60.0, what="calls")
+    workers = _workers(process.pid)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    wait_for(lambda: "Stopping" in (process.stderr.readline() if process.stderr else ""), 30.0)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "may have been billed" in err
+    assert not psutil.wait_procs(workers, timeout=5)[1]
+
+
+def test_a_closed_terminal_stops_nothing(site: Site, simulator: Simulator) -> None:
+    simulator.configure(latency=0.3)
+    process = _run(site, site.input(jobs(60)))
+    wait_for(lambda: simulator.stats()["requests"] >= 10, 60.0, what="calls")
+    process.send_signal(signal.SIGHUP)
+    for pipe in (process.stdout, process.stderr):
+        assert pipe is not None
+        pipe.close()  # the terminal is gone
+    assert process.wait(60) == 0
+    assert len(read_lines(site.folder / "out.jsonl")) == 60

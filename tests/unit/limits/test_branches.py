@@ -1,0 +1,25 @@
+"""Every branch of the Lua is reached by the direct tests beside this one."""
+
+import pytest
+
+from tests.unit.limits.branches import NAMES
+from tests.unit.limits.conftest import MODULES, REACHED
+
+DIRECT = {
+    "test_burst.py",
+    "test_keys.py",
+    "test_leases.py",
+    "test_pace.py",
+    "test_provider_state.py",
+    "test_urgent.py",
+    "test_waiting.py",
+}
+
+
+def test_every_branch_is_reached(pytestconfig: pytest.Config) -> None:
+    missing = DIRECT - pytestconfig.stash.get(MODULES, set())
+    if missing:
+        pytest.skip(f"it needs the whole room's tests: {', '.join(sorted(missing))} did not run")
+    reached = {NAMES[number] for number in pytestconfig.stash[REACHED]}
+    unreached = sorted(set(NAMES.values()) - reached)
+    assert not unreached, "\n".join(unreached)

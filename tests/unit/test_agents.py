@@ -1,0 +1,228 @@
+"""Agents without a server: names, positions, values, money, and what a stream is."""
+
+import asyncio
+import itertools
+import random
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tasks.agents import registry
+from tasks.agents.branch import Branch, current, order
+from tasks.agents.journal import digest
+from tasks.agents.purse import Purse, TooDear
+from tasks.agents.reply import Embeddings, Reply
+from tasks.agents.values import Unwritable, decode, encode, told
+from workers.providers import events
+from workers.routing import NoRoute
+from workers.settings import Settings, SettingsError, load
+
+_names = itertools.count()
+
+
+def configured(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A configuration whose one module of agents holds this text."""
+    name = f"agents_of_test_{next(_names)}"
+    (folder / f"{name}.py").write_text(text)
+    (folder / "overnight.toml").write_text(f'agents = ["{name}"]')
+    monkeypatch.setattr(registry, "_agents", {})
+    monkeypatch.setattr("sys.path", [str(folder)])
+    return load(folder / "overnight.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("@agent\ndef plain(body, llm): ...", "must be a coroutine: async def"),
+        ("@agent\nasync def lonely(body): ...", "must take two arguments"),
+        ("@agent(name='a b')\nasync def x(body, llm): ...", "'a b' is no name"),
+        ("@agent(name='x')\nasync def a(body, llm): ...\n@agent(name='x')\nasync def b(body, llm): ...", "two agents"),
+        ("raise OSError('no disk')", "OSError: no disk"),
+        ("def x(:", "SyntaxError"),
+    ],
+)
+def test_what_is_no_agent_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    settings = configured(tmp_path, f"from tasks import agent\n{text}\n", monkeypatch)
+    with pytest.raises(SettingsError, match="cannot be imported") as caught:
+        registry.load(settings)
+    assert words in str(caught.value)
+
+
+def test_an_agent_is_found_by_name_and_a_mistyped_one_is_helped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = "@agent\nasync def triage(body, llm): ...\n", "@agent(name='Two.1')\nasync def b(x, y): ...\n"
+    settings = configured(tmp_path, f"from tasks import agent\n{first}{second}", monkeypatch)
+    assert registry.find(settings, "Two.1").place.endswith(".b")
+    with pytest.raises(NoRoute, match="did you mean triage"):
+        registry.find(settings, "triages")
+    with pytest.raises(NoRoute, match="name the module that holds it"):
+        registry.find(Settings(), "nothing")
+
+
+def test_positions_do_not_depend_on_who_is_faster() -> None:
+    async def calls(found: list[str], waits: list[float]) -> None:
+        for wait in waits:
+            found.append(current().next())
+            await asyncio.sleep(wait)
+
+    async def run(chance: random.Random) -> list[list[str]]:
+        root = Branch("", "seed", 0.0)
+        root.enter()
+        current().next()
+        found: list[list[str]] = [[], [], []]
+        await asyncio.gather(*(calls(each, [chance.random() / 500 for _ in range(3)]) for each in found))
+        found.append([current().next()])
+        return found
+
+    runs = [asyncio.run(run(random.Random(seed))) for seed in range(5)]
+    assert runs[0] == [["1.0", "1.1", "1.2"], ["2.0", "2.1", "2.2"], ["3.0", "3.1", "3.2"], ["4"]]
+    assert all(each == runs[0] for each in runs)
+    assert sorted(["10", "2.1", "2.0.3", "2.0.10"], key=order) == ["2.0.3", "2.0.10", "2.1", "10"]
+
+
+def test_chance_belongs_to_the_job_and_the_branch() -> None:
+    def numbers(prefix: str, seed: str) -> list[float]:
+        return [Branch(prefix, seed, 0.0).random.random() for _ in range(2)]
+
+    assert numbers("", "a") == numbers("", "a")
+    assert len({*numbers("", "a"), *numbers("", "b"), *numbers("1.0.", "a")}) == 3
+
+
+def test_a_digest_stands_for_the_request_and_not_for_an_address() -> None:
+    assert digest("call", "m", {"a": 1, "b": 2}) == digest("call", "m", {"b": 2, "a": 1})
+    assert digest("call", "m", {"a": 1}) != digest("call", "m", {"a": 2})
+    assert digest("step", "s", [object()]) == digest("step", "s", [object()])
+
+
+@pytest.mark.parametrize("value", [None, 1 << 80, 0.1, "é\u2028", [1, {"a": []}], {"1": "x"}])
+def test_what_json_can_hold_comes_back(value: Any) -> None:
+    assert decode(encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({1, 2}, "the value is a set"),
+        ({"a": [0, b""]}, "the value['a'][1] is a bytes"),
+        ([float("nan")], "the value[0] is nan"),
+        ({(1, 2): 3}, "has a key that is a tuple"),
+        ("\ud800", "half of a surrogate pair"),
+    ],
+)
+def test_what_json_cannot_hold_is_named_with_its_place(value: Any, words: str) -> None:
+    with pytest.raises(Unwritable) as caught:
+        encode(value)
+    assert words in str(caught.value)
+
+
+def test_a_value_that_holds_itself_is_refused() -> None:
+    value: list[Any] = []
+    value.append(value)
+    with pytest.raises(Unwritable, match="holds itself"):
+        encode(value)
+
+
+def test_an_exception_whose_words_fail_is_told_all_the_same() -> None:
+    class OddError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    assert told(OddError()) == "OddError: its message cannot be read"
+    assert told(ValueError()) == "ValueError"
+    assert len(told(ValueError("x" * 10_000))) < 3_000
+
+
+def test_a_purse_never_holds_more_than_its_limit() -> None:
+    chance = random.Random(3)
+    purse = Purse(1_000)
+    spent = 0
+    for number in range(500):
+        call = str(chance.randrange(6))
+        if call in purse.held and chance.random() < 0.6:
+            cost = chance.randrange(purse.held[call] + 1)
+            purse.pay(call, cost)
+            spent += cost
+        else:
+            try:
+                purse.hold(call, chance.randrange(60))
+            except TooDear:
+                assert purse.spent + sum(purse.held.values()) > 1_000 - 60
+        assert purse.spent == spent
+        assert purse.spent + sum(purse.held.values()) <= 1_000, number
+
+
+def test_replies_of_every_wire_format() -> None:
+    tool = {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"a": 1}'}}
+    chat = Reply({"choices": [{"message": {"role": "assistant", "content": "hi", "tool_calls": [tool]}}]})
+    claude = Reply(
+        {
+            "content": [
+                {"type": "text", "text": "hi"},
+                {"type": "tool_use", "id": "c1", "name": "find", "input": {"a": 1}},
+            ]
+        }
+    )
+    item = {"type": "function_call", "call_id": "c1", "name": "find", "arguments": '{"a": 1}'}
+    response = Reply({"output": [{"type": "message", "content": [{"type": "output_text", "text": "hi"}]}, item]})
+    for reply in (chat, claude, response):
+        assert reply.text == "hi"
+        assert [(call.id, call.name, call.arguments) for call in reply.tool_calls] == [("c1", "find", {"a": 1})]
+    assert chat.message["tool_calls"] == [tool]
+    assert Reply({"choices": [{"message": {"content": '{"a": [1]}'}}]}).json() == {"a": [1]}
+    assert Reply({}).text == ""
+    rows = [{"index": 1, "embedding": [2.0]}, {"index": 0, "embedding": [1.0]}]
+    assert Embeddings({"data": rows}).vectors == [[1.0], [2.0]]
+
+
+def chunks(*found: Any) -> str:
+    return "".join(f"data: {each if isinstance(each, str) else orjson.dumps(each).decode()}\n\n" for each in found)
+
+
+DELTA = {"choices": [{"index": 0, "delta": {"content": "a\u2028b"}, "finish_reason": None}]}
+END = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+USAGE = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
+
+
+def test_a_chat_stream_is_whole_when_each_choice_has_ended() -> None:
+    whole = events.assembled("/v1/chat/completions", chunks(DELTA, END, USAGE, "[DONE]"))
+    assert whole is not None
+    assert whole["usage"]["prompt_tokens"] == 3
+    assert events.assembled("/v1/chat/completions", chunks(DELTA)) is None
+    assert events.assembled("/v1/chat/completions", "") is None
+    failed = events.assembled("/v1/chat/completions", chunks(DELTA, {"error": {"message": "no"}}))
+    assert failed == {"error": {"message": "no"}}
+
+
+def test_usage_that_nobody_asked_for_is_not_shown() -> None:
+    stream = chunks(DELTA, END, USAGE, "[DONE]")
+    assert events.without_usage(stream) == chunks(DELTA, END, "[DONE]")
+    body = events.with_usage("/v1/chat/completions", {"stream": True})
+    assert events.tells_usage(body)
+    assert events.with_usage("/v1/responses", {"stream": True}) == {"stream": True}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_ends_of_every_kind(end: str) -> None:
+    stream = chunks(DELTA, END, USAGE).replace("\n", end)
+    whole = events.assembled("/v1/chat/completions", stream)
+    assert whole is not None
+    assert whole["usage"] == USAGE["usage"]
+
+
+def test_streams_of_responses_and_messages() -> None:
+    body = {"output": [], "status": "completed", "usage": {"input_tokens": 1, "output_tokens": 2}}
+    stream = chunks({"type": "response.created", "response": {}}, {"type": "response.completed", "response": body})
+    assert events.assembled("/v1/responses", stream) == body
+    assert events.assembled("/v1/responses", chunks({"type": "response.created", "response": {}})) is None
+    start = {"type": "message_start", "message": {"usage": {"input_tokens": 5, "output_tokens": 1}}}
+    delta = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 9}}
+    whole = events.assembled("/v1/messages", chunks(start, delta, {"type": "message_stop"}))
+    assert whole == {"type": "message", "content": [], "usage": {"input_tokens": 5, "output_tokens": 9}}
+    assert events.assembled("/v1/messages", chunks(start, delta)) is None
+    overloaded = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+    assert events.assembled("/v1/messages", chunks(start, overloaded)) == {"error": overloaded["error"]}

@@ -1,0 +1,91 @@
+"""Gates: a workflow that cannot run now is not claimed from, and costs a handful of denials."""
+
+from workers.gates import EARLY, FIRST, LONG, LONGEST, SILENT, Gates
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def made() -> tuple[Gates, Clock]:
+    clock = Clock()
+    return Gates(clock), clock
+
+
+def test_a_short_denial_shuts_nothing() -> None:
+    gates, _ = made()
+    gates.close("w", "m", LONG - 0.1)
+    assert gates.allowed("w") is None
+    assert gates.shut("w", "m") == 0.0
+
+
+def test_a_long_denial_shuts_the_workflow_until_shortly_before_its_hint() -> None:
+    gates, clock = made()
+    gates.close("w", "m", 30.0)
+    assert gates.allowed("w") == 0
+    assert 30.0 - EARLY <= gates.shut("w", "m") <= 47.0, "a job of it waits till then, spread"
+    gates.close("w", "m", 50.0)
+    clock.now += 30.0 - EARLY - 0.01
+    assert gates.allowed("w") == 0
+    clock.now += 0.02
+    assert gates.allowed("w") == FIRST, "the first hint counts, not those of jobs further back"
+    assert gates.shut("w", "m") == 0.0
+
+
+def test_other_models_go_on_until_all_are_shut() -> None:
+    gates, clock = made()
+    gates.close("w", "slow", 30.0)
+    gates.admitted("w", "fast")
+    assert gates.allowed("w"), "fast can run"
+    assert gates.shut("w", "fast") == 0.0
+    assert gates.shut("w", "slow") > 29.0
+    gates.close("w", "fast", 20.0)
+    assert gates.allowed("w") == 0
+    clock.now += 20.0
+    assert gates.allowed("w") == FIRST
+
+
+def test_another_workflow_is_not_touched() -> None:
+    gates, _ = made()
+    gates.close("w", "m", 30.0)
+    assert gates.allowed("other") is None
+    assert gates.shut("other", "m") == 0.0
+
+
+def test_a_gate_that_opens_lets_a_few_through_and_more_with_each_admission() -> None:
+    gates, clock = made()
+    gates.close("w", "m", 10.0)
+    clock.now += 10.0
+    assert gates.allowed("w") == FIRST
+    gates.claimed("w", FIRST)
+    assert gates.allowed("w") == 0, "until one of them has been admitted"
+    gates.admitted("w", "m")
+    assert gates.allowed("w") == 2 * FIRST
+    gates.claimed("w", 2)
+    gates.close("w", "m", 12.0)
+    assert gates.allowed("w") == 0
+    clock.now += 12.0
+    assert gates.allowed("w") == FIRST, "one denial, and it begins anew"
+    for _ in range(10):
+        gates.admitted("w", "m")
+    assert gates.allowed("w") is None
+
+
+def test_jobs_that_end_without_asking_do_not_keep_a_gate_shut() -> None:
+    gates, clock = made()
+    gates.close("w", "m", 10.0)
+    clock.now += 10.0
+    gates.claimed("w", FIRST)
+    assert gates.allowed("w") == 0
+    clock.now += SILENT + 0.1
+    assert gates.allowed("w") == FIRST
+
+
+def test_a_gate_is_tried_now_and_then_however_long_the_hint() -> None:
+    gates, clock = made()
+    gates.close("w", "m", 86_400.0)
+    clock.now += LONGEST
+    assert gates.allowed("w") == FIRST, "a person may have raised the budget"

@@ -1,0 +1,77 @@
+"""In which order a worker takes from its queues."""
+
+from collections import Counter
+
+import pytest
+
+from tests.unit.transport.conftest import World
+from workers.queues import SEPARATOR, Policy
+from workers.shares import Shares
+
+
+@pytest.fixture(autouse=True)
+def policies(monkeypatch: pytest.MonkeyPatch) -> dict[str, Policy]:
+    found: dict[str, Policy] = {}
+    monkeypatch.setattr(Shares, "policy", staticmethod(lambda queue: found.get(queue, Policy())))
+    return found
+
+
+def served(shares: Shares, ready: list[str], rounds: int) -> Counter[str]:
+    """Whom claims of one message go to."""
+    found: Counter[str] = Counter()
+    for _ in range(rounds):
+        first = shares.plan(ready, 1)[0].name
+        shares.took(first.partition(SEPARATOR)[0], 1)
+        found[first] += 1
+    return found
+
+
+def test_every_queue_gets_its_turn(policies: dict[str, Policy]) -> None:
+    del policies
+    shares = Shares(["a", "b", "c"])
+    shares.update(["a", "b", "c"])
+    assert served(shares, ["a", "b", "c"], 30) == {"a": 10, "b": 10, "c": 10}
+
+
+def test_weights_are_shares(policies: dict[str, Policy]) -> None:
+    policies["a"] = Policy(weight=3.0)
+    shares = Shares()
+    shares.update(["a", "b"])
+    assert served(shares, ["a", "b"], 40) == {"a": 30, "b": 10}
+    assert [place.share for place in sorted(shares.plan(["a", "b"], 10), key=lambda place: place.name)] == [3, 1]
+
+
+def test_a_queue_that_was_empty_saves_no_turns_up(policies: dict[str, Policy]) -> None:
+    del policies
+    shares = Shares()
+    shares.update(["busy", "idle"])
+    served(shares, ["busy"], 1000)
+    assert served(shares, ["busy", "idle"], 20) == {"busy": 10, "idle": 10}
+
+
+def test_a_gated_queue_is_passed_by_and_one_ajar_is_limited(policies: dict[str, Policy]) -> None:
+    policies["shut"], policies["ajar"], policies["capped"] = Policy(allowed=0), Policy(allowed=2), Policy(cap=7)
+    shares = Shares()
+    shares.update(["shut", "ajar", "capped"])
+    plan = {place.name: place for place in shares.plan(["shut", "ajar", "capped", "strange"], 10)}
+    assert set(plan) == {"ajar", "capped"}
+    assert (plan["ajar"].limit, plan["capped"].limit) == (2, 0)
+    assert (plan["ajar"].cap, plan["capped"].cap) == (0, 7)
+
+
+def test_priorities_and_urgency(policies: dict[str, Policy]) -> None:
+    policies["now"] = Policy(urgent=True)
+    shares = Shares()
+    shares.update(["a", "now"])
+    plan = shares.plan(["a" + SEPARATOR + "9", "a", "now"], 10)
+    assert [place.priority for place in plan] == [0, 0, 9]
+    assert shares.urgent == {"now"}
+    assert {place.name for place in plan if place.urgent} == {"now"}
+
+
+def test_of_a_thousand_queues_a_claim_looks_into_few(policies: dict[str, Policy], world: World) -> None:
+    del policies, world
+    names = [f"q{number}" for number in range(1_000)]
+    shares = Shares()
+    shares.update(names)
+    assert len(shares.plan(names, 50)) <= 70
