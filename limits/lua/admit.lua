@@ -121,7 +121,7 @@ local function weigh(candidate)
     plan.whys[i], plan.behind[i] = why, behind
     if at > plan.at then plan.at, binding, reason = at, charge, why end
     if crowded(bucket, charge.quota, now, ask.urgent) then
-      return nil, { reason = 'concurrency', subject = charge.bucket, back = now + bucket.gap, charge = charge }
+      return nil, { reason = 'concurrency', subject = charge.bucket, back = now, charge = charge }
     end
   end
   if plan.at - now > ask.max_wait then

@@ -39,7 +39,7 @@ local function settle(now, report)
       unbook(bucket, part)
     end
     if report.costs then correct(bucket, part, report.costs[i] or NOTHING, now) end
-    if in_time then land(bucket, now) end
+    if in_time then land(bucket, now, reservation.sent > 0 and now - reservation.sent or nil) end
     local levels = report.levels[part.bucket]
     if levels then observe(bucket, levels, sent, part, now) end
     local told = throttles[part.bucket]
