@@ -7,6 +7,10 @@ from uuid import uuid4
 
 from workers.providers.errors import ProviderError, Throttled
 
+#: A queue gives a job back to within half a second, and a place that came free would be empty for as long: a job comes
+#: back this much earlier, in seconds, and waits for its moment in its worker.
+EARLY = 1.0
+
 
 @dataclass(slots=True)
 class Memory:
@@ -14,7 +18,8 @@ class Memory:
 
     `attempts` are failures that counted, `throttles` 429s, `snoozes` waits in the queue, `crashes` failures of the
     worker's own code, `calls` requests sent. `cost` is what its failed attempts may have cost, in n$. `since` is
-    when it was first delivered, in seconds since the epoch. `owner` names this delivery and is not remembered.
+    when it was first delivered, in seconds since the epoch, `until` when it is to go on, in ms. `owner` names this
+    delivery and is not remembered.
     """
 
     attempts: int = 0
@@ -24,6 +29,7 @@ class Memory:
     calls: int = 0
     cost: int = 0
     since: int = 0
+    until: int = 0
     owner: str = field(default_factory=lambda: uuid4().hex)
 
     @classmethod
@@ -43,6 +49,17 @@ class Memory:
         """What the next delivery is to know: one more snooze, and nothing that is zero."""
         self.snoozes += 1
         return {name: value for name, value in asdict(self).items() if name != "owner" and value}
+
+    def waits(self, seconds: float) -> float:
+        """Note when the job is to go on; for how many seconds to put it back, a little less than it has to wait."""
+        self.until = round((time.time() + seconds) * 1000)
+        return max(0.0, seconds - EARLY)
+
+    def left(self) -> float:
+        """Seconds that it came back too early."""
+        until, self.until = self.until, 0
+        left = until / 1000 - time.time()
+        return left if 0 < left <= 2 * EARLY else 0.0
 
     def failed(self, error: ProviderError) -> None:
         """Count a call that brought no answer."""

@@ -40,7 +40,7 @@ from workers.routing import NoRoute
 log = logging.getLogger(__name__)
 
 #: A backoff up to so many seconds is spent in the worker, a longer one in the queue; so is a denial's wait.
-MAX_WAIT, SHORT_WAIT = 2.0, 0.5
+MAX_WAIT, SHORT_WAIT = 2.0, 1.5
 
 #: A job whose worker code failed unexpectedly is tried this often before it is given up.
 MAX_CRASHES = 3
@@ -102,6 +102,8 @@ async def run(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | No
     # Which models an agent is going to ask for, only it knows.
     if not job.line.agent and (shut := gates.shut(job.workflow, job.line.model)):
         raise Snooze(shut, f"jobs for {job.line.model} were denied just now", memory.to_header())
+    if early := memory.left():
+        await asyncio.sleep(early)
     begun = await runtime.begin(job, memory)
     match begun.verdict:
         case "held":
@@ -140,7 +142,7 @@ async def admission(runtime: Runtime, job: Job, memory: Memory, avoid: Collectio
                 if min(wait.seconds, own) > SHORT_WAIT:
                     if isinstance(answer, Denied) and answer.reason not in PACED:
                         gates.close(job.workflow, job.line.model, min(wait.seconds, own))
-                    raise Snooze(min(wait.seconds, own), wait.reason, memory.to_header())
+                    raise Snooze(memory.waits(min(wait.seconds, own)), wait.reason, memory.to_header())
                 await asyncio.sleep(min(wait.seconds, own))
                 asked, own = job, math.inf
 

@@ -5,7 +5,7 @@
 --   strikes    429s in a row that told no wait         shift      by how much all booked calls were postponed, ever (us)
 --   last       latest time given to a call (us)        hint       when the next denied call is to come back (us)
 --   flight     reservations open                       gap, done  mean time between ends, and the last end (us)
---   took       mean time of a call (us)
+--   took       mean time of a call (us), 0 while none has ended
 --   urgent     when urgent work last asked (us)        lane       when the urgent lane is free again (us)
 --   pace, slot, eased      see pace.lua
 --   dims       a table of the fields below for each dimension
@@ -37,7 +37,7 @@ local HEADERS_FRESH = 300 * SECOND -- headers older than this say nothing about 
 
 local function read_bucket(blob)
   return unpacked(blob) or { pause = 0, throttled = 0, strikes = 0, shift = 0, last = 0, hint = 0, flight = 0,
-    gap = SECOND / 4, done = 0, took = SECOND, urgent = 0, lane = 0, pace = 0, slot = 0, eased = 0, dims = {} }
+    gap = SECOND / 4, done = 0, took = 0, urgent = 0, lane = 0, pace = 0, slot = 0, eased = 0, dims = {} }
 end
 
 local function save_bucket(id, bucket) save(bucket_key(id), bucket, BUCKET_LIFE) end
@@ -198,7 +198,9 @@ local function come_back(bucket, charge, at, why, ask, now)
   if why == 'concurrency' then
     -- Places come free at this interval while all of them are taken. The time between ends says less: it grows where
     -- calls come back late, and they would come later and later. A little sooner, so that no place waits for a call.
-    step, early = 0.8 * bucket.took / charge.quota.concurrency, 0
+    -- Where none has ended yet, they take at least as long as nothing has happened.
+    local took = math.max(bucket.took > 0 and bucket.took or SECOND / 10, now - math.max(bucket.done, bucket.last))
+    step, early = 0.8 * took / charge.quota.concurrency, 0
     at = now + step
   end
   for name, limit in pairs(charge.quota.limits) do
@@ -246,7 +248,7 @@ end
 -- A call is no longer in flight; `took` is how long it was, nil where it never was or is not known.
 local function land(bucket, now, took)
   bucket.flight = math.max(0, bucket.flight - 1)
-  if took then bucket.took = bucket.took * 0.9 + took * 0.1 end
+  if took then bucket.took = bucket.took > 0 and bucket.took * 0.9 + took * 0.1 or took end
   local gap = math.min(now - bucket.done, MINUTE)
   if bucket.done > 0 then bucket.gap = bucket.gap * 0.9 + gap * 0.1 end
   bucket.done = now
