@@ -1,0 +1,114 @@
+"""A file of jobs is read line by line: what is wrong is told by its line, and what its bytes prove is spared a look."""
+
+import json
+import random
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import job as jobs
+from tasks.estimate import Tally
+from tasks.input import InputError, check_file
+from tasks.precheck import Precheck
+from workers.ratios import Ratios
+from workers.routing import NoRoute
+from workers.settings import load
+
+TOML = """
+[providers.acme]
+api = "openai"
+base_url = "http://127.0.0.1:1"
+[providers.acme.models.small]
+rpm = 600
+tpm = 3_000
+input_usd_per_mtok = 10
+output_usd_per_mtok = 20
+[workflows.tight]
+budget_usd = 0.05
+"""
+
+
+@pytest.fixture
+def precheck(tmp_path: Path) -> Precheck:
+    (tmp_path / "overnight.toml").write_text(TOML)
+    return Precheck(load(tmp_path / "overnight.toml"), "tight", lambda _: {})
+
+
+def _line(number: int, text: str = "hello", **body: Any) -> dict[str, Any]:
+    message = {"role": "user", "content": text}
+    content = {"model": "small", "messages": [message], "max_tokens": 10, **body}
+    return {"custom_id": f"job-{number}", "method": "POST", "url": "/v1/chat/completions", "body": content}
+
+
+def _file(folder: Path, *lines: dict[str, Any]) -> str:
+    path = folder / "in.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
+
+
+def test_an_id_that_stands_twice_is_told_with_both_lines(tmp_path: Path, precheck: Precheck) -> None:
+    lines = [_line(number) for number in range(300)]
+    lines[123]["custom_id"] = "job-7"
+    lines[299]["custom_id"] = "job-7"
+    found = check_file(_file(tmp_path, *lines), precheck.check)
+    assert found.told() == [
+        'line 124: custom_id "job-7" stands already in line 8',
+        'line 300: custom_id "job-7" stands already in line 8',
+    ]
+    assert found.lines == 300
+
+
+def test_an_input_that_is_not_there_is_told() -> None:
+    with pytest.raises(InputError, match="no such file"):
+        check_file("/nowhere/in.jsonl", lambda _line, _size: None)
+
+
+def test_what_passes_by_its_bytes_alone_passes_the_closer_look(precheck: Precheck) -> None:
+    chance = random.Random(1)
+    spared = refused = 0
+    for number in range(2_000):
+        body: dict[str, Any] = {"max_tokens": chance.choice([1, 100, 900, 3_500])}
+        if chance.random() < 0.2:
+            body |= chance.choice([{"n": 3}, {"tools": []}, {"max_completion_tokens": 4_000}])
+        text = chance.choice(["a", "é", "漢", '"']) * chance.randrange(1, 1_500)
+        value = _line(number, text, **body)
+        line, problems = jobs.check(value)
+        assert line is not None, problems
+        size = len(json.dumps(value, ensure_ascii=False).encode())
+        with suppress(NoRoute):
+            precheck.check(line)
+            continue
+        refused += 1
+        with pytest.raises(NoRoute):
+            precheck.check(line, size)
+    for number in range(50):
+        line, _ = jobs.check(_line(number))
+        assert line is not None
+        precheck.check(line)
+        known = precheck._known[line.model, line.url]
+        spared += precheck._surely_fits(line, 200, known)  # type: ignore[arg-type]  # it has passed
+    assert refused > 100
+    assert spared == 50
+
+
+def test_an_estimate_of_every_tenth_line_is_near_the_whole(tmp_path: Path, precheck: Precheck) -> None:
+    lines = [_line(number, "word " * (20 + number % 50)) for number in range(6_000)]
+    tally = Tally(precheck, Ratios("none"))
+    check_file(_file(tmp_path, *lines), precheck.check, tally.add)
+    forecast = tally.forecast()
+    every = [precheck_input(line) for line in lines]
+    assert forecast.lines == 6_000
+    assert forecast.output == pytest.approx(60_000, rel=0.02)
+    assert forecast.input == pytest.approx(sum(every), rel=0.05)
+    assert forecast.cost == pytest.approx(forecast.input * 10_000 + forecast.output * 20_000, rel=0.01)
+    # Of 3,000 tokens a minute 97 % are used; the larger of input and output counts.
+    assert forecast.seconds == pytest.approx(forecast.input / (3_000 * 0.97 / 60), rel=0.02)
+    assert forecast.limit == "3,000 tokens a minute at acme/small"
+
+
+def precheck_input(line: dict[str, Any]) -> int:
+    from workers import tokens  # noqa: PLC0415 - here only
+
+    return tokens.count(line["url"], line["body"])
