@@ -61,6 +61,7 @@ class Server:
 
     def __init__(self, client: "redis.Redis") -> None:
         self.client = client
+        self._loaded: set[str] = set()
 
     def run(self, call: Call[T]) -> T:
         """The call's result. ServerUnavailable if the server does not answer, ScriptError if it refuses."""
@@ -71,16 +72,21 @@ class Server:
         return call.parse(reply)
 
     def run_many(self, calls: Sequence[Call[T]]) -> list[T]:
-        """The results of several calls, sent in one pipeline; they are not one step."""
+        """The results of several calls, sent in one pipeline in their order; they are not one step."""
         pipeline: Any = self.client.pipeline(transaction=False)
+        new = {call.script.sha: call.script.source for call in calls if call.script.sha not in self._loaded}
+        for source in new.values():
+            # A script that the server did not know would be run after those behind it.
+            pipeline.execute_command("SCRIPT", "LOAD", source)
         for call in calls:
             pipeline.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
         try:
             replies: list[Any] = pipeline.execute(raise_on_error=False)
         except (RedisConnectionError, RedisTimeoutError, *_PASSING) as error:
             raise ServerUnavailable(f"The Redis server gave no answer: {error}.") from error
+        self._loaded.update(new)
         results: list[T] = []
-        for reply, call in zip(replies, calls, strict=True):
+        for reply, call in zip(replies[len(new) :], calls, strict=True):
             if isinstance(reply, NoScriptError):
                 results.append(self.run(call))
             elif isinstance(reply, Exception):

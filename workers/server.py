@@ -250,7 +250,7 @@ class _Keeper:
 
         for _ in range(3):
             # It may have died after its first users came: they know it by this port.
-            self.port = self.port if self.port and _is_free(self.port) else _free_port()
+            self.port = self.port if self.port and _is_free(self.port) else free_port()
             config = self.folder / "valkey.conf"
             config.touch(mode=0o600)
             config.write_text(
@@ -313,7 +313,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A free port that no outgoing connection takes while the server is being started again.
 
     Those get theirs from 32768 upwards (net.ipv4.ip_local_port_range).

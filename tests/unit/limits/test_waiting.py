@@ -60,18 +60,22 @@ def test_hints_are_strung_out_over_five_minutes_at_most(world: World) -> None:
 
 
 def test_calls_wait_for_a_slot_as_long_as_calls_take(world: World) -> None:
-    """Without a history it is a quarter of a second; then the mean time between the ends of calls."""
-    one = Quota(concurrency=1)
-    world.admitted("r0", one)
-    assert world.denied("x", one).retry_in == pytest.approx(0.25)
+    """Where none has ended yet, they take at least as long as nothing has happened; then it is the mean of their times,
+    a little less, divided among the places.
+    """
+    two = Quota(concurrency=2)
+    for name in ("a0", "b0"):
+        world.admitted(name, two, send_at_once=True)
+    assert world.denied("x", two).retry_in == pytest.approx(0.8 * 0.1 / 2)
+    world.pass_time(3)
+    assert world.denied("x", two).retry_in == pytest.approx(0.8 * 3 / 2)
     for number in range(60):
         world.pass_time(10)
-        world.settle(f"r{number}")
-        world.admitted(f"r{number + 1}", one)
+        for name in ("a", "b"):
+            world.settle(f"{name}{number}")
+            world.admitted(f"{name}{number + 1}", two, send_at_once=True)
     world.pass_time(100)
-    wait = world.denied("y", one).retry_in
-    assert wait is not None
-    assert 9 < wait <= 21
+    assert world.denied("y", two).retry_in == pytest.approx(0.8 * 10 / 2, rel=0.02)
 
 
 @pytest.mark.parametrize("max_wait", [0.0, 0.05, 0.1, 5.0])

