@@ -43,7 +43,7 @@ agents: $(VENV)/local-model  ## Run two agents on that model: a triage with tool
 
 .PHONY: test
 test: $(VENV)/local-model  ## Run the tests (a few minutes)
-	@$(BIN)/python -m pytest -m "not chaos and not smoke" -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -m "not chaos and not smoke" -n 4 --dist loadfile $(ARGS)
 
 .PHONY: chaos-limits
 chaos-limits: $(VENV)/installed  ## A binding budget, a failing provider, a server that stands still; the books must balance

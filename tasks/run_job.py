@@ -40,7 +40,7 @@ from workers.routing import NoRoute
 log = logging.getLogger(__name__)
 
 #: A backoff up to so many seconds is spent in the worker, a longer one in the queue; so is a denial's wait.
-MAX_WAIT, SHORT_WAIT = 2.0, 1.5
+MAX_WAIT, SHORT_WAIT = 2.0, 1.0
 
 #: A job whose worker code failed unexpectedly is tried this often before it is given up.
 MAX_CRASHES = 3
