@@ -42,8 +42,18 @@ agents: $(VENV)/local-model  ## Run two agents on that model: a triage with tool
 	  --config examples/agents/overnight.toml --workflow agents --workers 2 -o agents-out.jsonl
 
 .PHONY: test
-test: $(VENV)/local-model  ## Run the tests (a few minutes)
-	@$(BIN)/python -m pytest -m "not chaos and not smoke" -n 4 --dist loadfile $(ARGS)
+test: $(VENV)/local-model  ## Run the tests (two minutes)
+	@$(BIN)/python -m pytest -m "not long and not chaos and not smoke" -n 2 --dist loadfile $(ARGS)
+
+.PHONY: test-long
+test-long: $(VENV)/local-model  ## Run the tests that start many real processes (a few minutes more)
+	@$(BIN)/python -m pytest -m long -n 3 --dist loadfile $(ARGS)
+
+# In one process, since each test says what it has reached.
+.PHONY: branches
+branches: $(VENV)/installed  ## Check that every branch of the limits' Lua is reached by a test
+	@$(BIN)/python -m pytest --quiet tests/unit/limits --deselect tests/unit/limits/test_histories.py \
+	  --deselect tests/unit/limits/test_mutations.py $(ARGS)
 
 .PHONY: chaos-limits
 chaos-limits: $(VENV)/installed  ## A binding budget, a failing provider, a server that stands still; the books must balance

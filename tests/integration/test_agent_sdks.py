@@ -12,6 +12,8 @@ from tests.integration.test_failures_at_work import provider
 from tests.simulator import Simulator
 from tests.site import KEY
 
+pytestmark = pytest.mark.long
+
 LONG = {"mode": "429", "retry_after": "60", "times": 1}
 
 

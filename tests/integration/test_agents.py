@@ -10,6 +10,8 @@ from tests.agents import line
 from tests.simulator import Simulator
 from tests.site import Site, job
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[Simulator]:

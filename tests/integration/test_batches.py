@@ -17,7 +17,7 @@ from tests.site import Site, job, jobs, read_lines, wait_for
 if TYPE_CHECKING:
     import subprocess
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from tests.simulator import Simulator
 from tests.site import Site, Worker, jobs, wait_for
 from workers.celery import JOB
 
+pytestmark = pytest.mark.long
+
 QUEUE = "workflow.default"
 
 

@@ -11,7 +11,10 @@ from tests.simulator import Simulator
 from tests.site import Site, jobs, wait_for
 from tests.watching import USER, ask, flower
 
-pytestmark = pytest.mark.skipif(available() is None, reason="there is no chromium (apt-get install chromium)")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(available() is None, reason="there is no chromium (apt-get install chromium)"),
+]
 
 PAGES = ("workflows", "limits", "broker")
 

@@ -10,6 +10,8 @@ from tests.simulator import Simulator
 from tests.site import KEY, Site, job, wait_for
 from tests.watching import USER, Scrape, ask, exporter, flower
 
+pytestmark = pytest.mark.long
+
 TOKEN = "scrape-me"
 SECRET = "the-marked-prompt-of-a-customer"
 PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"  # the simulator's own

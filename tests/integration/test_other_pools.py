@@ -14,6 +14,8 @@ from tests.simulator import Simulator
 from tests.site import Site, jobs, wait_for
 from workers.celery import JOB
 
+pytestmark = pytest.mark.long
+
 #: An interpreter with gevent beside everything else; it is no dependency of ours.
 GEVENT = os.environ.get("GEVENT_PYTHON")
 

@@ -11,6 +11,8 @@ from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError, TimeLimit
 from tests.simulator import Simulator
 from tests.site import Site, wait_for
 
+pytestmark = pytest.mark.long
+
 QUEUE = "workflow.default"
 
 

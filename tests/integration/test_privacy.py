@@ -35,7 +35,7 @@ MESSAGES: Final = re.compile(
 )
 
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
 
 class Night:

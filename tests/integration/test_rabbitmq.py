@@ -14,6 +14,7 @@ from tests.simulator import Simulator
 from tests.site import KEY, Site, job, jobs, wait_for
 
 pytestmark = [
+    pytest.mark.chaos,
     pytest.mark.skipif(rabbitmq.missing() is not None, reason=str(rabbitmq.missing())),
     pytest.mark.timeout(240),
 ]

@@ -17,6 +17,8 @@ from tests.simulator import Simulator
 from tests.site import ROOT, Site, jobs, wait_for
 from tests.valkey import own_valkey
 
+pytestmark = pytest.mark.long
+
 PASSWORD = "a-password-of-32-letters-or-more"
 
 

@@ -17,7 +17,7 @@ from tasks.files import ERRORS, INPUT, OUTPUT, Files, StorageError, probe
 from tests.simulator import Simulator
 from tests.site import Site, job, jobs
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of botocore and werkzeug
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore")]  # warnings of botocore and werkzeug
 
 BUCKET = "nights"
 

@@ -22,6 +22,8 @@ from tasks.store import Store
 from tests.site import Site, Worker, jobs, wait_for
 from workers.settings import Settings, load
 
+pytestmark = pytest.mark.long
+
 #: A night that has just come: the minute that runs.
 SLOT = datetime.now(UTC).replace(second=0, microsecond=0)
 CRON = f"{SLOT.minute} {SLOT.hour} * * *"

@@ -22,6 +22,8 @@ from tests.simulator import Simulator
 from tests.site import Site, Worker, jobs, wait_for
 from workers.celery import JOB
 
+pytestmark = pytest.mark.long
+
 PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
 
 #: Scenario -> its worker's options.

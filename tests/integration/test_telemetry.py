@@ -11,6 +11,8 @@ from tests.simulator import Simulator
 from tests.site import KEY, Site, job, jobs, wait_for
 from tests.watching import Scrape, ask
 
+pytestmark = pytest.mark.long
+
 SECRET = "the-marked-prompt-of-a-customer"
 
 FAILURES = [{"mode": "429", "times": 2, "retry_after": "1"}, {"mode": "400", "job": "refuse", "times": 1}]

@@ -18,6 +18,8 @@ from tests.simulator import Simulator
 from tests.site import KEY, Site, Worker, job, jobs, wait_for
 from workers.queues import Depth, depths
 
+pytestmark = pytest.mark.long
+
 VISIBILITY = 4.0
 EMPTY = Depth(0, 0, 0)
 
