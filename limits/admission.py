@@ -67,7 +67,8 @@ class Ask:
     `max_wait` is how far ahead an admission may lie, `lease` how long after it the reservation lives unless
     renewed. `retry` draws on the shared retry budget. `urgent` work goes
     before batch work. `send_at_once`: an admission without a wait is marked as sent in the same step, which
-    saves calling `sent`.
+    saves calling `sent`. `in_line`: who asks waits where it hears of a call that ends; a denial for concurrency then
+    keeps nobody else waiting.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Ask:
     retry: bool = False
     urgent: bool = False
     send_at_once: bool = False
+    in_line: bool = False
     circuit: CircuitSettings = DEFAULT_CIRCUIT
 
 
@@ -274,6 +276,7 @@ def admit(keys: Keys, ask: Ask, now: int | None = None) -> Call[Answer]:
         "retry": ask.retry,
         "urgent": ask.urgent,
         "send_at_once": ask.send_at_once,
+        "in_line": ask.in_line,
         "circuit": _circuit_json(ask.circuit),
         "jitter": random.random(),
     }

@@ -94,6 +94,7 @@ def answered(attempt: Attempt, answer: Answer, memory: Memory, owner: str) -> En
         input_tokens=usage.input,
         output_tokens=usage.output,
         settlement=settlement_json(attempt.ask.id, owner, closing),
+        reservation=attempt.ask.id,
     )
 
 
@@ -112,7 +113,7 @@ def failed(attempt: Attempt, error: ProviderError, fail: retry.Fail, memory: Mem
         story=_story(attempt, cost, time.monotonic() - attempt.sent_at),
     )
     settled = settlement_json(attempt.ask.id, owner, closing)
-    return Ending(ok=False, line=jobs.encode(line), cost=cost, settlement=settled)
+    return Ending(ok=False, line=jobs.encode(line), cost=cost, settlement=settled, reservation=attempt.ask.id)
 
 
 def _story(attempt: Attempt, cost: int, seconds: float) -> dict[str, object]:

@@ -50,9 +50,12 @@ class Memory:
         self.snoozes += 1
         return {name: value for name, value in asdict(self).items() if name != "owner" and value}
 
-    def waits(self, seconds: float) -> float:
-        """Note when the job is to go on; for how many seconds to put it back, a little less than it has to wait."""
-        self.until = round((time.time() + seconds) * 1000)
+    def waits(self, seconds: float, *, exact: bool = True) -> float:
+        """Note when the job is to go on; for how many seconds to put it back, a little less than it has to wait.
+
+        Where the time is not `exact`, it is worth asking before.
+        """
+        self.until = round((time.time() + seconds) * 1000) if exact else 0
         return max(0.0, seconds - EARLY)
 
     def left(self) -> float:

@@ -14,12 +14,14 @@ import logging
 import math
 import time
 from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
 
-from limits.admission import Admitted, Denied
+from limits.admission import Admitted, Denied, Impossible
 from limits.errors import ServerUnavailable
 from tasks import job as jobs
 from tasks import retry, telemetry
@@ -27,6 +29,7 @@ from tasks.agents.run import run as run_agent
 from tasks.attempt import Attempt
 from tasks.job import Job
 from tasks.memory import Memory
+from tasks.places import Standing
 from tasks.runtime import Revoked, Runtime
 from tasks.store import Ending, open_store
 from workers.celery import JOB, app, current_settings
@@ -122,29 +125,43 @@ async def run(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | No
 async def admission(runtime: Runtime, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt | Ending:
     """An attempt that is admitted; an Ending where there can be none; Snooze where the job must wait in its queue."""
     asked, own = job, math.inf  # `own`: seconds until the job's own model may go, once a cheaper one is asked for
-    while True:
-        if job.deadline and time.time() > job.deadline:
-            return ended(job, memory, "batch_expired", "the batch's deadline passed before this job ran")
-        try:
-            attempt = await runtime.prepare(asked, memory, avoid)
-        except NoRoute as exc:
-            return ended(job, memory, exc.code, str(exc))
-        answer = await runtime.admit(attempt)
-        if isinstance(answer, Admitted):
-            gates.admitted(job.workflow, asked.line.model)
-            return attempt
-        match runtime.not_admitted(asked, answer):
-            case retry.FallBack() as fallback:
-                asked, own = job.of_model(fallback.model), fallback.seconds
-            case retry.Fail() as fail:
-                return ended(job, memory, fail.code, fail.message)
-            case retry.Wait() as wait:
-                if min(wait.seconds, own) > SHORT_WAIT:
-                    if isinstance(answer, Denied) and answer.reason not in PACED:
-                        gates.close(job.workflow, job.line.model, min(wait.seconds, own))
-                    raise Snooze(memory.waits(min(wait.seconds, own)), wait.reason, memory.to_header())
-                await asyncio.sleep(min(wait.seconds, own))
-                asked, own = job, math.inf
+    with runtime.places.line() as line:
+        while True:
+            if job.deadline and time.time() > job.deadline:
+                return ended(job, memory, "batch_expired", "the batch's deadline passed before this job ran")
+            try:
+                attempt = await runtime.prepare(asked, memory, avoid)
+            except NoRoute as exc:
+                return ended(job, memory, exc.code, str(exc))
+            answer = await runtime.admit(attempt, in_line=bool(line.bucket))
+            if isinstance(answer, Admitted):
+                gates.admitted(job.workflow, asked.line.model, stood=bool(line.bucket))
+                return attempt
+            match runtime.not_admitted(asked, answer):
+                case retry.FallBack() as fallback:
+                    asked, own = job.of_model(fallback.model), fallback.seconds
+                case retry.Fail() as fail:
+                    return ended(job, memory, fail.code, fail.message)
+                case retry.Wait() as wait:
+                    await stand_by(runtime, line, job, memory, answer, replace(wait, seconds=min(wait.seconds, own)))
+                    asked, own = job, math.inf
+
+
+async def stand_by(
+    runtime: Runtime, line: Standing, job: Job, memory: Memory, answer: Denied | Impossible, wait: retry.Wait
+) -> None:
+    """Wait here where it is short; Snooze where the job must wait in its queue."""
+    reason, subject = (answer.reason, answer.subject) if isinstance(answer, Denied) else ("", answer.subject)
+    crowded = reason == "concurrency"
+    if crowded and line.stand(subject, wait.seconds):
+        return await line.turn()
+    if wait.seconds <= SHORT_WAIT:
+        return await asyncio.sleep(wait.seconds)
+    if crowded:
+        gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, subject))
+    elif reason and reason not in PACED:
+        gates.close(job.workflow, job.line.model, wait.seconds)
+    raise Snooze(memory.waits(wait.seconds, exact=not crowded), wait.reason, memory.to_header())
 
 
 async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 from uuid import uuid4
 from weakref import WeakKeyDictionary
@@ -27,10 +28,12 @@ from tasks import endings, pricing, retry, store, telemetry
 from tasks.attempt import MAX_WAIT, Attempt, plan
 from tasks.job import Job
 from tasks.memory import Memory
+from tasks.places import Places
 from tasks.store import Begun, Ending
 from workers import prices
 from workers.celery import current_settings
 from workers.coroutine import at_loop_end
+from workers.pool import slots
 from workers.prices import Rates
 from workers.providers import connect
 from workers.providers.answer import Answer, Provider
@@ -74,6 +77,7 @@ class Runtime:
         self.providers: dict[str, Provider] = {}
         self.leases: dict[str, tuple[Job, str]] = {}
         self.reservations: set[str] = set()
+        self.places = Places(slots)
         self.priced = False
         self.pricing = asyncio.Lock()
         self.asked: dict[str, tuple[float, asyncio.Future[dict[str, Rates]]]] = {}
@@ -149,8 +153,10 @@ class Runtime:
             job.purse.hold(job.call, memory.cost + max(each.amount for each in attempt.ask.candidates))
         return attempt
 
-    async def admit(self, attempt: Attempt) -> Admission:
-        """Ask for a reservation; where it is given, the attempt knows its way."""
+    async def admit(self, attempt: Attempt, *, in_line: bool = False) -> Admission:
+        """Ask for a reservation; where it is given, the attempt knows its way. `in_line`: see tasks/places.py."""
+        if in_line:
+            attempt.ask = replace(attempt.ask, in_line=True)
         try:
             answer = await self.server.run(admit(self.keys, attempt.ask))
         except BaseException:
@@ -160,6 +166,7 @@ class Runtime:
         if isinstance(answer, Admitted):
             attempt.admitted(answer)
             self.reservations.add(attempt.ask.id)
+            self.places.taken(attempt)
         telemetry.admitted(attempt, answer)
         return answer
 
@@ -192,7 +199,11 @@ class Runtime:
     async def release(self, attempt: Attempt) -> None:
         """Give a reservation back that was not used; by itself it ends with its lease."""
         self.reservations.discard(attempt.ask.id)
-        await asyncio.gather(self.server.run(release(self.keys, attempt.ask.id, self.owner)), return_exceptions=True)
+        try:
+            told = self.server.run(release(self.keys, attempt.ask.id, self.owner))
+            await asyncio.gather(told, return_exceptions=True)
+        finally:
+            self.places.free(attempt.ask.id)
 
     async def call(self, attempt: Attempt) -> Answer:
         """Make the call. Broken off, its money is presumed spent: a provider bills a client that hung up."""
@@ -238,7 +249,10 @@ class Runtime:
 
     async def _settle(self, attempt: Attempt, closing: Settlement) -> None:
         self.reservations.discard(attempt.ask.id)
-        await self.server.run(settle(self.keys, attempt.ask.id, self.owner, closing), FINISH)
+        try:
+            await self.server.run(settle(self.keys, attempt.ask.id, self.owner, closing), FINISH)
+        finally:
+            self.places.free(attempt.ask.id)
 
     async def _latch(self, account: str, error: AccountBlocked) -> None:
         words = f"{error.code}: {error.advice}"
@@ -247,9 +261,12 @@ class Runtime:
 
     async def finish(self, job: Job, ending: Ending, memory: Memory) -> dict[str, Any] | None:
         """Record how the job ended; its result line where the job has no batch to write it."""
-        await self.server.run(
-            store.finish(self.keys, job, ending, calls=memory.calls, throttles=memory.throttles), FINISH
-        )
+        try:
+            await self.server.run(
+                store.finish(self.keys, job, ending, calls=memory.calls, throttles=memory.throttles), FINISH
+            )
+        finally:
+            self.places.free(ending.reservation)
         telemetry.ended(ending)
         if job.batch is not None:
             return None

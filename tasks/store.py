@@ -47,8 +47,8 @@ class Begun:
 class Ending:
     """How a job ended, and what it has cost in n$ and tokens.
 
-    `settlement` closes the reservation of its last call (`limits.admission.settlement_json`); empty where none is
-    open. `counted` is the part of the cost that its batch has counted before: that of an agent's finished calls.
+    `settlement` closes the `reservation` of its last call (`limits.admission.settlement_json`); both empty where none
+    is open. `counted` is the part of the cost that its batch has counted before: that of an agent's finished calls.
     """
 
     ok: bool
@@ -57,6 +57,7 @@ class Ending:
     input_tokens: int = 0
     output_tokens: int = 0
     settlement: bytes = b""
+    reservation: str = ""
     counted: int = 0
 
     @classmethod

@@ -5,6 +5,9 @@ again; once every model that a workflow has lately asked for is shut, its *gate*
 queue until shortly before the first of its jobs could go. Then the gate is ajar: a few jobs are let through, twice
 as many each time that one is admitted, and one denial shuts it again. So a backlog of 20,000 jobs behind a paused
 provider costs a handful of denials, and no other workflow anything.
+
+A model whose calls in flight are limited is not shut but crowded: its jobs stand in line (tasks/places.py), and as many
+more are claimed as are wanted there.
 """
 
 import random
@@ -33,9 +36,13 @@ FORGET: Final = 120.0
 
 @dataclass(slots=True)
 class _Gate:
-    """One workflow. `models`: until when each is shut, 0.0 where it is open, and when it was last asked for."""
+    """One workflow. `models`: until when each is shut, 0.0 where it is open, and when it was last asked for.
+
+    `crowded`: models whose jobs stand in line, with how many more are wanted there.
+    """
 
     models: dict[str, tuple[float, float]] = field(default_factory=dict)
+    crowded: dict[str, Callable[[], int]] = field(default_factory=dict)
     width: int = OPEN
     let: int = 0
     let_at: float = 0.0
@@ -66,16 +73,25 @@ class Gates:
             gate.models[model] = (before if before > now else until, now)
             gate.width, gate.let = FIRST, 0
 
-    def admitted(self, workflow: str, model: str) -> None:
-        """A job was admitted: the model is open, and more may try."""
+    def crowd(self, workflow: str, model: str, wanted: Callable[[], int]) -> None:
+        """More jobs of a model wait for places than are of use: no more are claimed than `wanted` says."""
+        with self._lock:
+            gate = self._gates.setdefault(workflow, _Gate())
+            gate.crowded[model] = wanted
+            gate.models[model] = (gate.models.get(model, (0.0, 0.0))[0], self._clock())
+
+    def admitted(self, workflow: str, model: str, *, stood: bool = False) -> None:
+        """A job was admitted: the model is open, and more may try. `stood`: it had to stand in line for it."""
         gate = self._gates.get(workflow)
         if gate is None:
             return
         now = self._clock()
         with self._lock:
             gate.models[model] = (0.0, now)
+            if not stood:
+                gate.crowded.pop(model, None)
             gate.width, gate.let = min(OPEN, gate.width * 2), 0
-            if gate.width >= OPEN and not any(until > now for until, _ in gate.models.values()):
+            if gate.width >= OPEN and not gate.crowded and not any(until > now for until, _ in gate.models.values()):
                 self._gates.pop(workflow, None)
 
     def shut(self, workflow: str, model: str) -> float:
@@ -99,6 +115,7 @@ class Gates:
             for model, (until, asked) in list(gate.models.items()):
                 if now - max(until, asked) > FORGET:
                     del gate.models[model]
+                    gate.crowded.pop(model, None)
             if not gate.models:
                 self._gates.pop(workflow, None)
                 return None
@@ -106,7 +123,14 @@ class Gates:
                 return 0
             if now - gate.let_at > SILENT:
                 gate.let = 0
-            return None if gate.width >= OPEN else max(0, gate.width - gate.let)
+            allowed = None if gate.width >= OPEN else max(0, gate.width - gate.let)
+            going = [model for model, (until, _) in gate.models.items() if until <= now]
+            if all(model in gate.crowded for model in going):
+                wanted = sum(max(0, gate.crowded[model]()) for model in going)
+                # The next one may be of a model that nobody has asked for yet.
+                wanted = max(wanted, int(now - gate.let_at > SILENT))
+                allowed = wanted if allowed is None else min(allowed, wanted)
+            return allowed
 
     def claimed(self, workflow: str, count: int) -> None:
         """So many jobs of a workflow were claimed."""

@@ -21,6 +21,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from typing import Any
+from weakref import WeakSet
 
 from celery import bootsteps
 from celery.concurrency.base import BasePool
@@ -35,6 +36,17 @@ log = logging.getLogger(__name__)
 
 #: Seconds that tasks which were broken off have, when the worker stops, to say what became of them.
 LAST_WORDS = 5.0
+
+
+#: What is taken for the number of slots where the pool is not ours.
+USUAL_SLOTS = 100
+
+_running: "WeakSet[TaskPool]" = WeakSet()
+
+
+def slots() -> int:
+    """How many tasks this process runs at a time."""
+    return sum(pool.limit for pool in _running) or USUAL_SLOTS
 
 
 class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
@@ -62,6 +74,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
     def on_start(self) -> None:
         """Start the loop."""
         allow_sockets(self.limit)
+        _running.add(self)
         self.mailbox = Mailbox(inline=bool(self.options.get("threads")))
         self.place = EventLoop(self.app)
 

@@ -75,6 +75,7 @@ async def _call(run: "Run", name: str, url: str, body: dict[str, Any], position:
         code=error.get("code") or "",
     )
     entry = await run.write(position, entry, ending.line, settlement=ending.settlement, memory=memory)
+    run.runtime.places.free(ending.reservation)
     if entry.code in _FINAL:
         raise Halted(entry.code, error["message"])
     return entry

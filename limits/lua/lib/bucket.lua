@@ -31,6 +31,7 @@ local PERIOD = { rpm = MINUTE, tpm = MINUTE, itpm = MINUTE, otpm = MINUTE, rpd =
 local BUCKET_LIFE = 8 * DAY
 local URGENT_MEMORY = 60 * SECOND  -- how long urgent work keeps its share after it last asked
 local HINT_SPAN = 300 * SECOND     -- denied calls are strung out over at most this
+local PLACE_SPAN = 30 * SECOND     -- those for whom there is no place, over this: when one comes free is a guess
 local FIRST_HOLD = 60 * SECOND     -- a burst that fell back stays for this, then twice, four times ... as long
 local LONGEST_HOLD = 3600 * SECOND
 local HEADERS_FRESH = 300 * SECOND -- headers older than this say nothing about how to grow
@@ -193,15 +194,16 @@ end
 -- after the one before, where a step is what the call takes up in the dimension that it waits for. They come early
 -- enough to be admitted ahead; a slot cannot be had ahead.
 local function come_back(bucket, charge, at, why, ask, now)
-  local step, early = 0, ask.max_wait / 2
+  local step, early, span = 0, ask.max_wait / 2, HINT_SPAN
   if paced(bucket, charge.quota.limits) then step = bucket.pace end
   if why == 'concurrency' then
     -- Places come free at this interval while all of them are taken. The time between ends says less: it grows where
     -- calls come back late, and they would come later and later. A little sooner, so that no place waits for a call.
     -- Where none has ended yet, they take at least as long as nothing has happened.
     local took = bucket.took > 0 and bucket.took or math.max(SECOND / 10, now - bucket.last)
-    step, early = 0.8 * took / charge.quota.concurrency, 0
+    step, early, span = 0.8 * took / charge.quota.concurrency, 0, PLACE_SPAN
     at = now + step
+    if ask.in_line then return at end
   end
   for name, limit in pairs(charge.quota.limits) do
     if name == why or (why == 'pause' and PERIOD[name] == MINUTE) then
@@ -212,7 +214,7 @@ local function come_back(bucket, charge, at, why, ask, now)
   end
   local first = math.max(at - early, now)
   local back = math.max(first, bucket.hint)
-  if back > first + HINT_SPAN then return first + ask.jitter * HINT_SPAN end
+  if back > first + span then return first + ask.jitter * span end
   bucket.hint = back + step
   return back
 end
@@ -248,7 +250,7 @@ end
 -- A call is no longer in flight; `took` is how long it was, nil where it never was or is not known.
 local function land(bucket, now, took)
   bucket.flight = math.max(0, bucket.flight - 1)
-  if took then bucket.took = bucket.took > 0 and bucket.took * 0.9 + took * 0.1 or took end
+  if took then bucket.took = bucket.took > 0 and bucket.took * 0.8 + took * 0.2 or took end
   local gap = math.min(now - bucket.done, MINUTE)
   if bucket.done > 0 then bucket.gap = bucket.gap * 0.9 + gap * 0.1 end
   bucket.done = now

@@ -78,6 +78,27 @@ def test_calls_wait_for_a_slot_as_long_as_calls_take(world: World) -> None:
     assert world.denied("y", two).retry_in == pytest.approx(0.8 * 10 / 2, rel=0.02)
 
 
+def test_who_hears_of_ends_keeps_nobody_else_waiting(world: World) -> None:
+    """Those who wait where they hear of a call that ends ask often, and push back nobody's time to come back."""
+    one = Quota(concurrency=1)
+    world.admitted("a", one, send_at_once=True)
+    world.pass_time(1)
+    step = 0.8
+    waits = [world.denied(f"l{number}", one, in_line=True).retry_in for number in range(50)]
+    assert waits == [pytest.approx(step)] * 50
+    assert [world.denied(name, one).retry_in for name in "xyz"] == [pytest.approx(k * step) for k in (1, 2, 3)]
+
+
+def test_without_a_place_the_times_to_come_back_are_strung_out_over_half_a_minute(world: World) -> None:
+    one = Quota(concurrency=1)
+    world.admitted("a", one, send_at_once=True)
+    world.pass_time(5)
+    waits = [world.denied(f"r{number}", one).retry_in or 0.0 for number in range(40)]
+    assert waits[:8] == [pytest.approx(4.0 * (k + 1)) for k in range(8)]
+    assert all(0 <= wait <= 34 + 0.1 for wait in waits[8:])
+    assert len(set(waits)) == 40
+
+
 @pytest.mark.parametrize("max_wait", [0.0, 0.05, 0.1, 5.0])
 def test_admitted_ahead_within_max_wait(world: World, max_wait: float) -> None:
     for number in range(10):

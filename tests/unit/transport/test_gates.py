@@ -89,3 +89,31 @@ def test_a_gate_is_tried_now_and_then_however_long_the_hint() -> None:
     gates.close("w", "m", 86_400.0)
     clock.now += LONGEST
     assert gates.allowed("w") == FIRST, "a person may have raised the budget"
+
+
+def test_of_a_crowded_model_as_many_are_claimed_as_are_wanted() -> None:
+    gates, _ = made()
+    wanted = 3
+    gates.crowd("w", "m", lambda: wanted)
+    gates.claimed("w", 1)
+    assert gates.allowed("w") == 3
+    wanted = -2
+    assert gates.allowed("w") == 0
+    gates.admitted("w", "m", stood=True)
+    assert gates.allowed("w") == 0, "it stood in line, and others do"
+    gates.admitted("w", "m")
+    assert gates.allowed("w") is None, "it got a place at once"
+
+
+def test_a_crowd_holds_up_no_other_model() -> None:
+    gates, clock = made()
+    gates.crowd("w", "slow", lambda: 0)
+    gates.claimed("w", 1)
+    assert gates.allowed("w") == 0
+    clock.now += SILENT + 0.1
+    assert gates.allowed("w") == 1, "one now and then: it may be of another model"
+    gates.shut("w", "fast")
+    assert gates.allowed("w") is None
+    gates.close("w", "fast", 30.0)
+    gates.claimed("w", 1)
+    assert gates.allowed("w") == 0
