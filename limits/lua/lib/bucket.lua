@@ -276,7 +276,9 @@ local function observe(bucket, levels, sent, part, now)
         local unit = PERIOD[name] / (total * dim[HEADROOM])
         local empty = math.max(sent + (math.max(0, total - remaining) + since) * unit,
           math.max(now, bucket.last) + since * unit)
-        local level = empty - (PERIOD[name] - capacity(dim, name))
+        -- Of that the headroom of our burst stays unused, and not that of the whole period: a provider that counts
+        -- by the second never has as much left.
+        local level = empty - (PERIOD[name] - capacity(dim, name)) / dim[HEADROOM]
         if dim[TOLD] > dim[LIMIT] then
           -- The key is allowed more than we may use of it: only what is left can bind us.
           level = now + capacity(dim, name) - math.max(0, remaining - since) * each
