@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import orjson
 from rich.markup import escape
 from rich.table import Table
 
@@ -167,7 +168,7 @@ def answer_text(line: dict[str, object]) -> str:
 
 
 def _text(body: dict[str, object]) -> str:
-    """The text of a chat completion, a response or a message; of embeddings, what they are."""
+    """The text of a chat completion, a response or a message; of embeddings, what they are; else what is there."""
     match body:
         case {"choices": [{"message": {"content": str(text)}}, *_]}:
             return text
@@ -180,4 +181,4 @@ def _text(body: dict[str, object]) -> str:
                         return text
         case {"data": [{"embedding": [*numbers]}, *_]}:
             return f"an embedding of {len(numbers)} numbers"
-    return ""
+    return orjson.dumps(body).decode()
