@@ -7,16 +7,27 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
 
 if TYPE_CHECKING:
     from tasks.check import Finding
 
 console = Console(stderr=True, highlight=False)
 
+#: The widest that a table may become, in characters.
+WIDEST = 1000
+
 
 def say(words: str) -> None:
     """A line for a person."""
     console.print(escape(words), soft_wrap=True)
+
+
+def listing(rows: Table, out: Console = console) -> None:
+    """A table as wide as what it holds: wrapped by the terminal an id can still be read, cut off it is lost."""
+    needed = Measurement.get(out, out.options.update(max_width=WIDEST), rows).maximum
+    Console(file=out.file, highlight=False, width=max(out.width, needed)).print(rows, soft_wrap=True)
 
 
 def error(words: str) -> None:

@@ -11,7 +11,7 @@ from tasks.batch import Batch
 from tasks.clean import Cleaned
 from tasks.collect import sample
 from tasks.estimate import Forecast, error_of
-from tasks.show import console, duration, jobs, say, when
+from tasks.show import console, duration, jobs, listing, say, when
 from workers.budgets import dollars
 
 #: How much of an answer a sample shows, in characters.
@@ -69,9 +69,7 @@ def table(batches: list[Batch]) -> None:
     if not batches:
         say("no batches yet: overnight submit IN.jsonl -w WORKFLOW")
         return
-    rows = Table(box=None, pad_edge=False)
-    for name in ("batch", "workflow", "status", "done", "failed", "cost", "submitted"):
-        rows.add_column(name, no_wrap=name in {"batch", "status", "submitted"})
+    rows = Table("batch", "workflow", "status", "done", "failed", "cost", "submitted", box=None, pad_edge=False)
     for batch in batches:
         rows.add_row(
             batch.id,
@@ -82,7 +80,7 @@ def table(batches: list[Batch]) -> None:
             dollars(batch.cost),
             when(batch.created),
         )
-    console.print(rows)
+    listing(rows)
 
 
 def one(batch: Batch, waits: str, in_flight: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from tasks.show import console, say
+from tasks.show import listing, say
 
 
 def dead(rows: list[dict[str, Any]]) -> None:
@@ -13,9 +13,7 @@ def dead(rows: list[dict[str, Any]]) -> None:
     if not rows:
         say("no message was set aside")
         return
-    found = Table(box=None, pad_edge=False)
-    for name in ("id", "queue", "set aside", "bytes", "reason"):
-        found.add_column(name, overflow="fold")
+    found = Table("id", "queue", "set aside", "bytes", "reason", box=None, pad_edge=False)
     for row in rows:
         found.add_row(row["id"], escape(row["queue"]), row["at"], f"{row['bytes']:,}", escape(row["reason"]))
-    console.print(found)
+    listing(found)

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from tasks.agents.journal import Entry
 from tasks.batch import Batch
+from tasks.show import listing
 from tasks.story import Story
 from workers.budgets import dollars
 
@@ -35,7 +36,7 @@ def story(batch: Batch, told: Story) -> None:
         grid.add_row("error", escape(f"{error['code']}: {json.dumps(error['message'], ensure_ascii=False)[1:-1]}"))
     console.print(grid)
     if told.journal is not None and told.journal.entries:
-        console.print(_journal(list(told.journal.entries.values())))
+        listing(_journal(list(told.journal.entries.values())), console)
 
 
 def _journal(entries: list[Entry]) -> Table:

@@ -6,7 +6,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from tasks.show import console
+from tasks.show import console, listing
 
 _STATES = {
     "ran": "[green]ran[/]",
@@ -36,7 +36,7 @@ def table(found: Sequence[dict[str, Any]], *, beat: bool) -> None:
             f"{counts['completed'] + counts['failed']:,}/{counts['total']:,} {last['status']}" if counts else "",
             _when(each["next"]["local"]),
         )
-    console.print(rows, soft_wrap=True)
+    listing(rows)
     for each in found:
         if each["last"] and each["last"]["words"]:
             console.print(f"{escape(each['schedule'])}: {escape(each['last']['words'])}", soft_wrap=True)
