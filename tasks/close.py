@@ -6,16 +6,19 @@ many at a time as the collector can take.
 """
 
 from tasks import job as jobs
+from tasks.agents import journal
 from tasks.batch import Batch
 from tasks.collect import end
 from tasks.feed import MOST_WAITING, STEP, lines_from
 from tasks.files import Files, StorageError
+from tasks.job import Job
 from tasks.store import Ending, Store
+from workers.budgets import dollars
 
-#: The error that a line gets which its batch no longer runs: code and message.
+#: The error that a line gets which its batch no longer runs: code, and what happened.
 STOPPED = {
-    "cancelled": ("batch_cancelled", "the batch was cancelled before this job ran"),
-    "expired": ("batch_expired", "the batch's deadline passed before this job ran"),
+    "cancelled": ("batch_cancelled", "the batch was cancelled"),
+    "expired": ("batch_expired", "the batch's deadline passed"),
 }
 
 
@@ -25,19 +28,18 @@ def close(store: Store, batch: Batch) -> None:
     leased = store.leased(batch.id)
     if room <= 0 or batch.left <= len(leased):
         return
-    code, message = STOPPED[batch.stopping]
     ended = store.ended_lines(batch.id)
-    steps: list[tuple[jobs.Job, Ending]] = []
+    found: list[Job] = []
     try:
         for number, offset, text in lines_from(batch, batch.fed_offset, batch.fed_line):
             if text and number not in leased and number not in ended:
-                line = jobs.Line(jobs.decode(text)["custom_id"], "", {})
-                job = jobs.Job(line, "", batch.workflow, batch.id, number, batch.round)
-                steps.append((job, Ending.error(job, code, message)))
-            if len(steps) == STEP:
-                store.finish_many(steps)
+                line = jobs.decode(text)
+                line = jobs.Line(line["custom_id"], line["url"], {})
+                found.append(Job(line, "", batch.workflow, batch.id, number, batch.round))
+            if len(found) == STEP:
+                _end(store, batch.stopping, found)
                 room -= STEP
-                steps = []
+                found = []
                 if not store.fed(batch, offset, number, 0) or room <= 0:
                     return
                 batch = store.batch(batch.id) or batch
@@ -46,9 +48,24 @@ def close(store: Store, batch: Batch) -> None:
             raise
         give_up(store, batch, f"{exc}: {batch.left:,} jobs have no line in the results")
         return
-    store.finish_many(steps)
+    _end(store, batch.stopping, found)
     # From the beginning again, for what was in flight just now and may have been given up meanwhile.
     store.fed(batch, 0, 0, 0)
+
+
+def _end(store: Store, stopping: str, found: list[Job]) -> None:
+    """End these jobs; an agent's tells what its calls have cost before it stopped to wait."""
+    code, happened = STOPPED[stopping]
+    spent = journal.spent(store.client, store.keys, [job for job in found if job.line.agent])
+    steps: list[tuple[Job, Ending]] = []
+    for job in found:
+        cost, calls = spent.get(job.number, (0, 0))
+        words = f"{happened} before this job ran"
+        if calls:
+            many = "s" if calls > 1 else ""
+            words = f"{happened} while this job waited (after {calls} call{many}, {dollars(cost)})"
+        steps.append((job, Ending.error(job, code, words, cost=cost, counted=cost)))
+    store.finish_many(steps)
 
 
 def give_up(store: Store, batch: Batch, words: str) -> None:

@@ -71,7 +71,8 @@ class Forecast:
     """What the jobs of a file are expected to take; money in n$, None where a model has no price.
 
     `ceiling` is what they cost at the most. `seconds` is what the limits allow, 0 where there are none; `limit` names
-    the one that takes longest. `targets` are the models, as `provider/model`, that the jobs may go to.
+    the one that takes longest. `targets` are the models, as `provider/model`, that the jobs may go to. `agents` is how
+    many of the lines call agents: which calls those make shows only as they run, and no figure here counts them.
     """
 
     lines: int
@@ -83,11 +84,13 @@ class Forecast:
     limit: str
     targets: tuple[str, ...]
     unpriced: tuple[str, ...] = ()
+    agents: int = 0
 
     def shown(self) -> dict[str, Any]:
         """As `overnight estimate --json` prints it."""
         return {
             "lines": self.lines,
+            "agent_lines": self.agents,
             "input_tokens": self.input,
             "output_tokens": self.output,
             "cost_usd": None if self.cost is None else self.cost / 1e9,
@@ -105,9 +108,13 @@ class Tally:
         self.precheck = precheck
         self.ratios = ratios
         self.groups: dict[tuple[str, str], _Group] = {}
+        self.agents = 0
 
     def add(self, line: Line, size: int) -> None:
         """Count a line."""
+        if line.agent:
+            self.agents += 1
+            return
         name = (line.model, line.url)
         group = self.groups.get(name)
         if group is None:
@@ -145,7 +152,8 @@ class Tally:
         seconds, limit = self._slowest()
         targets = sorted({way.target for group in groups for way in group.ways})
         return Forecast(
-            lines=sum(group.lines for group in groups),
+            lines=self.agents + sum(group.lines for group in groups),
+            agents=self.agents,
             input=round(sum(group.input * group.scale for group in groups)),
             output=round(sum(group.output * group.scale for group in groups)),
             cost=None if unpriced else round(sum(group.cost * group.scale for group in groups)),
@@ -182,7 +190,9 @@ def expected_usage(estimate: Estimate) -> Usage:
 
 
 def fields_of(forecast: Forecast) -> dict[str, Any]:
-    """What of a forecast a batch's record keeps."""
+    """What of a forecast a batch's record keeps: nothing where agents add to it what nobody knows."""
+    if forecast.agents:
+        return {}
     return {
         "models": " ".join(forecast.targets),
         "expected_cost": forecast.cost or 0,

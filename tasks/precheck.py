@@ -77,9 +77,7 @@ class Precheck:
                 raise NoRoute(large or dear)
 
     def ways(self, line: Line) -> tuple[Way, ...]:
-        """The ways of a line that has passed, with their prices; none of an agent's, which chooses as it runs."""
-        if line.agent:
-            return ()
+        """The ways of a line that has passed and calls a model, with their prices."""
         known = self._known[line.model, line.url]
         assert isinstance(known, _Known)
         return known.own

@@ -129,6 +129,14 @@ def forecast(source: str, found: Forecast, notes: list[str]) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_row("input", escape(source))
     grid.add_row("jobs", f"{found.lines:,}")
+    if found.agents < found.lines:
+        _expected(grid, found)
+    for words in notes:
+        grid.add_row("note", f"[yellow]{escape(words)}[/]")
+    console.print(grid)
+
+
+def _expected(grid: Table, found: Forecast) -> None:
     grid.add_row("tokens", f"about {found.input:,} in, {found.output:,} out")
     if found.cost is None or found.ceiling is None:
         grid.add_row("cost", f"unknown: no price for {escape(', '.join(found.unpriced))}")
@@ -139,9 +147,6 @@ def forecast(source: str, found: Forecast, notes: list[str]) -> None:
         grid.add_row("time", f"{duration(found.seconds)} within {escape(found.limit)}: done at {ends} if it began now")
     else:
         grid.add_row("time", "no limit slows it down: as fast as the provider answers")
-    for words in notes:
-        grid.add_row("note", f"[yellow]{escape(words)}[/]")
-    console.print(grid)
 
 
 def cleaned(found: Cleaned, *, dry_run: bool, left_over: bool) -> None:

@@ -61,7 +61,9 @@ class Ending:
     counted: int = 0
 
     @classmethod
-    def error(cls, job: Job, code: str, message: str, *, cost: int = 0, attempts: int = 0) -> "Ending":
+    def error(
+        cls, job: Job, code: str, message: str, *, cost: int = 0, attempts: int = 0, counted: int = 0
+    ) -> "Ending":
         """An end without an answer. `cost`: what its attempts may have cost, in n$."""
         line = jobs.result_line(
             job.result_id,
@@ -76,7 +78,7 @@ class Ending:
                 "seconds": 0.0,
             },
         )
-        return cls(ok=False, line=jobs.encode(line), cost=cost)
+        return cls(ok=False, line=jobs.encode(line), cost=cost, counted=counted)
 
 
 @dataclass(frozen=True, slots=True)

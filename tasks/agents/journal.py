@@ -14,11 +14,12 @@ succeeded, its answers go, and the story stays. A failed job keeps all: a new ro
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final, cast
 
 import orjson
+import redis
 
 from limits.connection import AsyncServer
 from limits.keys import Keys
@@ -132,6 +133,18 @@ _LENIENT = orjson.OPT_NON_STR_KEYS
 def key_of(keys: Keys, job: Job) -> str:
     """The key of a job's journal."""
     return keys.journal(job.batch, job.number) if job.batch else keys.job_journal(job.task_id)
+
+
+def spent(client: redis.Redis, keys: Keys, found: Sequence[Job]) -> dict[int, tuple[int, int]]:
+    """What the jobs of a batch have behind them in this round, by their line: n$ and calls. None that never ran."""
+    pipeline: Any = client.pipeline(transaction=False)
+    for job in found:
+        pipeline.hmget(key_of(keys, job), "round", "cost", "calls")
+    sums = {}
+    for job, (round_, cost, calls) in zip(found, pipeline.execute(), strict=True):
+        if round_ is not None and int(round_) == job.round:
+            sums[job.number] = (int(cost), int(calls))
+    return sums
 
 
 class Journal:

@@ -98,6 +98,8 @@ def estimate(source: Source, workflow: Workflow = "default", as_json: Json = Fal
         _, tally = tallied(source, settings, store, workflow=workflow)
         found = tally.forecast()
         notes = outlook(settings, store, workflow, found)
+        if found.agents:
+            notes.append(f"{show.jobs(found.agents)} of agents: what these will call is not known before, so not here")
         print_json({**found.shown(), "notes": notes}) if as_json else show_batches.forecast(source, found, notes)
 
 

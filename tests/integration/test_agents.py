@@ -8,9 +8,12 @@ import pytest
 
 from tests.agents import line
 from tests.simulator import Simulator
-from tests.site import Site, job
+from tests.site import Site, job, wait_for
 
 pytestmark = pytest.mark.long
+
+AGENTS = 'agents = ["tests.agents"]'
+PRICE = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +24,7 @@ def simulator() -> Iterator[Simulator]:
 
 @pytest.fixture(scope="module")
 def site(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    price = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
-    with Site(tmp_path_factory.mktemp("site"), simulator, more='agents = ["tests.agents"]', model=price) as made:
+    with Site(tmp_path_factory.mktemp("site"), simulator, more=AGENTS, model=PRICE) as made:
         made.start_worker()
         yield made
 
@@ -64,6 +66,34 @@ def test_agents_and_plain_jobs_share_a_batch(site: Site, simulator: Simulator) -
     log = site.workers[0].said()
     assert "sesame" not in log
     assert "its agent raised ValueError" in log
+
+
+def test_a_cancelled_agent_tells_what_its_calls_have_cost(simulator: Simulator, tmp_path: Path) -> None:
+    """It waits in its queue, two of its calls behind it, when its batch is cancelled."""
+    simulator.configure(failures=[{"mode": "429", "retry_after": "600", "times": 1, "job": "job-31/2"}])
+    with Site(tmp_path, simulator, more=AGENTS, model=PRICE) as site:
+        site.start_worker()
+        batch = site.submit([line("chain", 31, calls=3)])
+        wait_for(lambda: json.loads(site.run("jobs", batch, "job-31", "--json").stdout)["journal"]["waits"])
+        site.run("cancel", batch)
+        status = site.wait(batch)
+        (entry,) = site.results(batch)[1]
+    assert entry["error"]["code"] == "batch_cancelled"
+    assert "while this job waited (after 2 calls, $0.000" in entry["error"]["message"]
+    billed = sum(call["cost_nusd"] for call in simulator.journal() if call["job"].startswith("job-31/")) / 1e9
+    assert billed > 0
+    assert entry["overnight"]["cost_usd"] == pytest.approx(billed)
+    assert status["cost_usd"] == pytest.approx(billed)
+
+
+def test_an_estimate_says_that_it_knows_nothing_of_agents(site: Site) -> None:
+    plain = json.loads(site.run("estimate", str(site.input([job(41)])), "--json").stdout)
+    mixed = json.loads(site.run("estimate", str(site.input([job(41), line("chain", 42, calls=3)])), "--json").stdout)
+    assert mixed["agent_lines"] == 1
+    assert mixed["lines"] == 2
+    assert mixed["input_tokens"] == plain["input_tokens"]
+    assert "what these will call is not known before" in mixed["notes"][0]
+    assert "tokens" not in site.run("estimate", str(site.input([line("chain", 42, calls=3)]))).stdout
 
 
 def test_an_unknown_agent_is_told_with_its_line(site: Site) -> None:
