@@ -67,8 +67,8 @@ class Ask:
     `max_wait` is how far ahead an admission may lie, `lease` how long after it the reservation lives unless
     renewed. `retry` draws on the shared retry budget. `urgent` work goes
     before batch work. `send_at_once`: an admission without a wait is marked as sent in the same step, which
-    saves calling `sent`. `in_line`: who asks waits where it hears of a call that ends; a denial for concurrency then
-    keeps nobody else waiting.
+    saves calling `sent`. `in_line`: who asks stands in a line of its worker's (tasks/places.py), and asks for all who
+    stand behind it; a denial then takes no turn among those who come back.
     """
 
     id: str
@@ -112,12 +112,13 @@ class Denied:
     "retry_budget", "budget" (spent: wait for the window), "budget_held" (money held by calls in flight may
     come back), or "held" (another owner has this reservation). `subject` names the bucket, circuit, account
     or budget. `retry_in` is None where only a person can help: a budget that never turns. A latch is asked
-    about again.
+    about again. `opens_in` is when the first of all who wait for the same could go, in seconds; None as `retry_in`.
     """
 
     reason: str
     subject: str
     retry_in: float | None
+    opens_in: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,8 +299,9 @@ def _answer(reply: Sequence[Any]) -> Answer:
                 repeated=bool(repeated),
             )
         case b"denied":
-            _, reason, subject, retry_in = reply
-            return Denied(reason.decode(), subject.decode(), None if retry_in < 0 else retry_in / SECOND)
+            _, reason, subject, *times = reply
+            retry_in, opens_in = (None if each < 0 else each / SECOND for each in times)
+            return Denied(reason.decode(), subject.decode(), retry_in, opens_in)
         case _:
             _, subject, dimension, requested, limit = reply
             return Impossible(subject.decode(), dimension.decode(), requested, limit)

@@ -6,6 +6,7 @@ when TAT + c/rate - capacity <= t; it then moves TAT to max(TAT, t) + c/rate. Re
 is ever counted twice or forgotten at a window's edge, and the answer "when" costs nothing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Final, Literal
 
@@ -13,6 +14,8 @@ from limits.errors import InvalidQuota
 
 PERIODS: Final = {"rpm": 60, "tpm": 60, "itpm": 60, "otpm": 60, "rpd": 86_400, "tpd": 86_400}
 """Seconds over which each dimension's limit is counted: requests, tokens, input and output tokens."""
+
+_MINUTE: Final = 60
 
 LARGEST: Final = 2**53
 """Lua's numbers are doubles: integers are exact below this."""
@@ -58,3 +61,8 @@ class Quota:
     def limits(self) -> dict[str, int]:
         """The limit of each dimension that has one, concurrency aside."""
         return {name: limit for name in PERIODS if (limit := getattr(self, name)) is not None}
+
+    def seconds(self, costs: Mapping[str, int]) -> float:
+        """For how long a call of such costs takes up the whole rate of the minutes' limits."""
+        rates = {name: limit * self.headroom / PERIODS[name] for name, limit in self.limits.items()}
+        return max((costs.get(name, 0) / rate for name, rate in rates.items() if PERIODS[name] == _MINUTE), default=0.0)

@@ -30,6 +30,9 @@ DEFAULT_OUTPUT: Final = 4_096
 MAX_WAIT: Final = 5.0
 
 
+#: For how many seconds an attempt that has to ask again may stay as it was planned.
+FRESH: Final = 20.0
+
 #: When a target's circuit opens and comes back, and how retries of its calls are rationed.
 CIRCUIT = CircuitSettings()
 
@@ -50,7 +53,13 @@ class Attempt:
     number: int
     wait: float = 0.0
     is_sent: bool = False
+    planned_at: float = field(default_factory=time.monotonic)
     sent_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def stale(self) -> bool:
+        """Whether it is to be planned anew before it asks again: prices, ratios and windows move on."""
+        return time.monotonic() - self.planned_at > FRESH
 
     def admitted(self, admitted: Admitted) -> None:
         """Note which way the admission has chosen."""

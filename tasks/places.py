@@ -1,10 +1,11 @@
-"""Who waits in this worker for a place at a target whose calls in flight are limited.
+"""Who waits in this worker for room at a target: for a place among its calls in flight, or for its rate.
 
-Nobody can tell when a call will end, so a time to come back is a guess: too late, and a place stays empty; too early,
-and a job has asked for nothing. But a worker knows when its own calls end. So a few jobs stand by, whatever the guess:
-one for each of its calls in flight, or as many as have lately ended in two seconds. They go as soon as places come
-free, and while enough of them stand here, no more are claimed from the queue. The first of a line looks now and then,
-too: calls of other workers end unheard. Half of the worker's slots stay free of those who stand by.
+Nobody can tell when a call will end, or how soon a rate that is still being learned will let the next one out, so a
+time to come back is a guess: too late, and quota stays unused; too early, and a job has asked for nothing. So a few
+jobs stand by, whatever the guess: one for each of this worker's calls in flight, or as many as have lately gone in two
+seconds. The first of a line asks for all: when a call of this worker ends, when the admission said that the next one
+could go, and now and then, since calls of other workers end unheard. Whoever goes calls the next. While enough of them
+stand here, no more are claimed from the queue. Half of the worker's slots stay free of those who stand by.
 """
 
 import asyncio
@@ -14,9 +15,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from limits.admission import Denied
 from tasks.attempt import Attempt
 
-#: A job stands in line where a place is expected within so many seconds, however many do.
+#: Denials for which jobs stand in line: the first of them can tell for all.
+LINED: Final = frozenset({"concurrency", "rpm", "tpm", "itpm", "otpm", "pace", "pause"})
+
+#: Nobody stands for a rate where the first could only go after so many seconds: all go back into their queue.
+LONG: Final = 5.0
+
+#: A job stands in line where its turn is expected within so many seconds, however many do.
 SOON: Final = 3.0
 
 #: How often the first in line asks, and everybody else, in seconds, while no call of this worker ends.
@@ -26,16 +34,46 @@ LOOK, LOOK_BEHIND = 0.25, 10.0
 SUPPLY: Final = 2.0
 
 
+#: The shortest time after which the first of a line asks again, in seconds.
+LEAST: Final = 0.02
+
+
+def _each(attempt: Attempt, bucket: str) -> float:
+    """For how many seconds such a call takes up a bucket's rate."""
+    charges = (charge for candidate in attempt.ask.candidates for charge in candidate.charges)
+    return next((charge.quota.seconds(charge.costs) for charge in charges if charge.bucket == bucket), 0.0)
+
+
 class Standing:
     """One job's way through a line: it keeps its place there until it leaves, however often it asks in vain."""
 
     def __init__(self, places: "Places") -> None:
         self.bucket = ""  # whose line it stands in
         self.called = asyncio.Event()
+        self._look = LOOK
         self._places = places
 
-    def stand(self, bucket: str, seconds: float) -> bool:
-        """Whether to wait in the bucket's line, where a place is expected in so many seconds."""
+    def behind(self, attempt: Attempt) -> bool:
+        """Whether to wait behind those who stand there already, unasked: where each of its ways has a line."""
+        if not (bucket := self._places.line_before(attempt)):
+            return False
+        return self._stand(bucket, self._places.length(bucket) * _each(attempt, bucket))
+
+    def stand(self, attempt: Attempt, denied: Denied) -> bool:
+        """Whether to wait in the line of what the attempt was denied for."""
+        bucket, seconds, opens = denied.subject, denied.retry_in, denied.opens_in
+        if denied.reason not in LINED or seconds is None or opens is None:
+            return False
+        if denied.reason == "concurrency":
+            self._look = LOOK
+        elif opens > LONG:
+            return False
+        else:
+            self._look = max(opens, LEAST)
+            seconds = opens + self._places.length(bucket) * _each(attempt, bucket)
+        return self._stand(bucket, seconds)
+
+    def _stand(self, bucket: str, seconds: float) -> bool:
         if self.bucket != bucket:
             self.leave()
             if not self._places.room(bucket, seconds):
@@ -47,7 +85,7 @@ class Standing:
     async def turn(self) -> None:
         """Wait until it is worth asking."""
         self.called.clear()
-        look = LOOK if self._places.first(self.bucket) is self else LOOK_BEHIND
+        look = self._look if self._places.first(self.bucket) is self else LOOK_BEHIND
         try:
             async with asyncio.timeout(look):
                 await self.called.wait()
@@ -67,7 +105,7 @@ class Places:
     def __init__(self, slots: Callable[[], int]) -> None:
         self._slots = slots
         self._standing = 0
-        self._ends: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=1000))
+        self._went: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=1000))
         self._lines: dict[str, deque[Standing]] = {}
         self._flying: Counter[str] = Counter()
         self._taken: dict[str, tuple[str, ...]] = {}
@@ -84,6 +122,9 @@ class Places:
     def taken(self, attempt: Attempt) -> None:
         """An attempt was admitted."""
         charges = attempt.ask.candidates[attempt.ways.index(attempt.way)].charges
+        for charge in charges:
+            if not charge.quota.concurrency:
+                self._went[charge.bucket].append(time.monotonic())
         if limited := tuple(charge.bucket for charge in charges if charge.quota.concurrency):
             self._taken[attempt.ask.id] = limited
             self._flying.update(limited)
@@ -94,20 +135,34 @@ class Places:
             self._flying[bucket] -= 1
             if self._flying[bucket] <= 0:
                 del self._flying[bucket]
-            self._ends[bucket].append(time.monotonic())
+            self._went[bucket].append(time.monotonic())
             self._call(bucket)
 
     def room(self, bucket: str, seconds: float) -> bool:
-        """Whether one more may stand in line, who expects a place in so many seconds."""
+        """Whether one more may stand in line, whose turn is expected in so many seconds."""
         return self._standing < self._slots() // 2 and (seconds <= SOON or self.wanted(bucket) > 0)
 
     def wanted(self, bucket: str) -> int:
         """How many more are to stand by."""
-        ends, since = self._ends[bucket], time.monotonic() - SUPPLY
-        while ends and ends[0] < since:
-            ends.popleft()
-        supply = min(self._slots() // 2, max(1, self._flying[bucket], len(ends)))
-        return supply - len(self._lines.get(bucket, ()))
+        went, since = self._went[bucket], time.monotonic() - SUPPLY
+        while went and went[0] < since:
+            went.popleft()
+        supply = min(self._slots() // 2, max(1, self._flying[bucket], len(went)))
+        return supply - self.length(bucket)
+
+    def length(self, bucket: str) -> int:
+        """How many stand in line."""
+        return len(self._lines.get(bucket, ()))
+
+    def line_before(self, attempt: Attempt) -> str:
+        """A line that the attempt would have to wait behind whichever way it went, '' where there is a way without."""
+        found = ""
+        for candidate in attempt.ask.candidates:
+            lines = [charge.bucket for charge in candidate.charges if charge.bucket in self._lines]
+            if not lines:
+                return ""
+            found = found or lines[0]
+        return found
 
     def first(self, bucket: str) -> Standing | None:
         """Who is the first in line."""

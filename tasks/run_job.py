@@ -20,6 +20,7 @@ from typing import Any
 
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
+from celery.worker import state
 
 from limits.admission import Admitted, Denied, Impossible
 from limits.errors import ServerUnavailable
@@ -29,7 +30,7 @@ from tasks.agents.run import run as run_agent
 from tasks.attempt import Attempt
 from tasks.job import Job
 from tasks.memory import Memory
-from tasks.places import Standing
+from tasks.places import LINED, LONG, Standing
 from tasks.runtime import Revoked, Runtime
 from tasks.store import Ending, open_store
 from workers.celery import JOB, app, current_settings
@@ -48,8 +49,8 @@ MAX_WAIT, SHORT_WAIT = 2.0, 1.0
 #: A job whose worker code failed unexpectedly is tried this often before it is given up.
 MAX_CRASHES = 3
 
-#: Denials that say when their own job is to come back, one after the other: they say nothing of the next job.
-PACED = frozenset({"rpm", "tpm", "itpm", "otpm", "pace", "concurrency", "retry_budget", "budget_held", "held"})
+#: Denials that say when their own job is to come back: they say nothing of the next job.
+PACED = frozenset({"retry_budget", "budget_held", "held"})
 
 #: Seconds until a job comes back that found the server away, or the code failing.
 SERVER_AWAY, AFTER_CRASH = 2.0, 15.0
@@ -125,42 +126,58 @@ async def run(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | No
 async def admission(runtime: Runtime, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt | Ending:
     """An attempt that is admitted; an Ending where there can be none; Snooze where the job must wait in its queue."""
     asked, own = job, math.inf  # `own`: seconds until the job's own model may go, once a cheaper one is asked for
+    attempt: Attempt | None = None
     with runtime.places.line() as line:
         while True:
             if job.deadline and time.time() > job.deadline:
                 return ended(job, memory, "batch_expired", "the batch's deadline passed before this job ran")
-            try:
-                attempt = await runtime.prepare(asked, memory, avoid)
-            except NoRoute as exc:
-                return ended(job, memory, exc.code, str(exc))
+            if attempt is None or attempt.stale:
+                try:
+                    attempt = await runtime.prepare(asked, memory, avoid)
+                except NoRoute as exc:
+                    return ended(job, memory, exc.code, str(exc))
+            if not line.bucket and line.behind(attempt):
+                await stand(runtime, line, job, memory)
+                continue
             answer = await runtime.admit(attempt, in_line=bool(line.bucket))
             if isinstance(answer, Admitted):
                 gates.admitted(job.workflow, asked.line.model, stood=bool(line.bucket))
                 return attempt
             match runtime.not_admitted(asked, answer):
                 case retry.FallBack() as fallback:
-                    asked, own = job.of_model(fallback.model), fallback.seconds
+                    asked, own, attempt = job.of_model(fallback.model), fallback.seconds, None
                 case retry.Fail() as fail:
                     return ended(job, memory, fail.code, fail.message)
                 case retry.Wait() as wait:
-                    await stand_by(runtime, line, job, memory, answer, replace(wait, seconds=min(wait.seconds, own)))
-                    asked, own = job, math.inf
+                    if isinstance(answer, Denied) and line.stand(attempt, answer):
+                        await stand(runtime, line, job, memory)
+                    else:
+                        await stand_back(runtime, job, memory, answer, replace(wait, seconds=min(wait.seconds, own)))
+                    if asked is not job:
+                        asked, own, attempt = job, math.inf, None
 
 
-async def stand_by(
-    runtime: Runtime, line: Standing, job: Job, memory: Memory, answer: Denied | Impossible, wait: retry.Wait
-) -> None:
+async def stand(runtime: Runtime, line: Standing, job: Job, memory: Memory) -> None:
+    """Wait in line for a turn to ask; Snooze where there is none to wait for."""
+    gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, line.bucket))
+    await line.turn()
+    if state.should_stop is not None and state.should_stop is not False:
+        raise Snooze(0.0, "the worker stops", memory.to_header())
+    if shut := gates.shut(job.workflow, job.line.model):
+        raise Snooze(shut, f"jobs for {job.line.model} were denied just now", memory.to_header())
+
+
+async def stand_back(runtime: Runtime, job: Job, memory: Memory, answer: Denied | Impossible, wait: retry.Wait) -> None:
     """Wait here where it is short; Snooze where the job must wait in its queue."""
-    reason, subject = (answer.reason, answer.subject) if isinstance(answer, Denied) else ("", answer.subject)
-    crowded = reason == "concurrency"
-    if crowded and line.stand(subject, wait.seconds):
-        return await line.turn()
     if wait.seconds <= SHORT_WAIT:
         return await asyncio.sleep(wait.seconds)
-    if crowded:
-        gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, subject))
-    elif reason and reason not in PACED:
-        gates.close(job.workflow, job.line.model, wait.seconds)
+    crowded = isinstance(answer, Denied) and answer.reason == "concurrency"
+    if isinstance(answer, Denied) and answer.reason not in PACED:
+        opens = wait.seconds if answer.opens_in is None else min(wait.seconds, answer.opens_in)
+        if crowded or (answer.reason in LINED and opens <= LONG):
+            gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, answer.subject))
+        else:
+            gates.close(job.workflow, job.line.model, opens)
     raise Snooze(memory.waits(wait.seconds, exact=not crowded), wait.reason, memory.to_header())
 
 

@@ -155,8 +155,8 @@ class Runtime:
 
     async def admit(self, attempt: Attempt, *, in_line: bool = False) -> Admission:
         """Ask for a reservation; where it is given, the attempt knows its way. `in_line`: see tasks/places.py."""
-        if in_line:
-            attempt.ask = replace(attempt.ask, in_line=True)
+        if in_line != attempt.ask.in_line:
+            attempt.ask = replace(attempt.ask, in_line=in_line)
         try:
             answer = await self.server.run(admit(self.keys, attempt.ask))
         except BaseException:

@@ -6,8 +6,9 @@ queue until shortly before the first of its jobs could go. Then the gate is ajar
 as many each time that one is admitted, and one denial shuts it again. So a backlog of 20,000 jobs behind a paused
 provider costs a handful of denials, and no other workflow anything.
 
-A model whose calls in flight are limited is not shut but crowded: its jobs stand in line (tasks/places.py), and as many
-more are claimed as are wanted there.
+A model whose calls go as fast as a limit allows is not shut but crowded: its jobs stand in line (tasks/places.py), and
+as many more are claimed as are wanted there. Of a workflow that nothing is known of, a few jobs are claimed first: they
+show what limits it.
 """
 
 import random
@@ -27,6 +28,12 @@ EARLY, LONGEST = 0.25, 60.0
 #: How many jobs a gate that has just come ajar lets through, and from how many on it counts as open.
 FIRST, OPEN = 2, 256
 
+#: How many jobs of an unknown workflow are claimed first, and for how many seconds no more than these.
+TRIED, TRIAL = 32, 0.25
+
+#: A crowded model is one no more when its jobs have gone without standing in line for so many seconds.
+ROOMY: Final = 1.0
+
 #: Jobs that were let through and have neither been admitted nor denied for so long, in seconds, have ended otherwise.
 SILENT: Final = 1.0
 
@@ -38,14 +45,23 @@ FORGET: Final = 120.0
 class _Gate:
     """One workflow. `models`: until when each is shut, 0.0 where it is open, and when it was last asked for.
 
-    `crowded`: models whose jobs stand in line, with how many more are wanted there.
+    `crowded`: models whose jobs stand in line, with how many more are wanted there, and when one last went there.
     """
 
     models: dict[str, tuple[float, float]] = field(default_factory=dict)
-    crowded: dict[str, Callable[[], int]] = field(default_factory=dict)
+    crowded: dict[str, tuple[Callable[[], int], float]] = field(default_factory=dict)
     width: int = OPEN
     let: int = 0
     let_at: float = 0.0
+
+
+@dataclass(slots=True)
+class _Trial:
+    """The first jobs of a workflow: when they were claimed, how many, and when the last one of all was."""
+
+    began: float
+    count: int = 0
+    last: float = 0.0
 
 
 class Gates:
@@ -55,6 +71,7 @@ class Gates:
         self._clock = clock
         self._lock = threading.Lock()
         self._gates: dict[str, _Gate] = {}
+        self._trials: dict[str, _Trial] = {}
 
     def close(self, workflow: str, model: str, seconds: float) -> None:
         """A job was denied for so long. Less than `LONG` shuts nothing."""
@@ -75,10 +92,11 @@ class Gates:
 
     def crowd(self, workflow: str, model: str, wanted: Callable[[], int]) -> None:
         """More jobs of a model wait for places than are of use: no more are claimed than `wanted` says."""
+        now = self._clock()
         with self._lock:
             gate = self._gates.setdefault(workflow, _Gate())
-            gate.crowded[model] = wanted
-            gate.models[model] = (gate.models.get(model, (0.0, 0.0))[0], self._clock())
+            gate.crowded[model] = wanted, now
+            gate.models[model] = (gate.models.get(model, (0.0, 0.0))[0], now)
 
     def admitted(self, workflow: str, model: str, *, stood: bool = False) -> None:
         """A job was admitted: the model is open, and more may try. `stood`: it had to stand in line for it."""
@@ -88,8 +106,8 @@ class Gates:
         now = self._clock()
         with self._lock:
             gate.models[model] = (0.0, now)
-            if not stood:
-                gate.crowded.pop(model, None)
+            if not stood and model in gate.crowded and now - gate.crowded[model][1] > ROOMY:
+                del gate.crowded[model]
             gate.width, gate.let = min(OPEN, gate.width * 2), 0
             if gate.width >= OPEN and not gate.crowded and not any(until > now for until, _ in gate.models.values()):
                 self._gates.pop(workflow, None)
@@ -107,10 +125,13 @@ class Gates:
 
     def allowed(self, workflow: str) -> int | None:
         """How many jobs of a workflow may be claimed now: None for any number, 0 while its gate is shut."""
+        now = self._clock()
         gate = self._gates.get(workflow)
         if gate is None:
-            return None
-        now = self._clock()
+            trial = self._trials.get(workflow)
+            if trial is None or now - trial.last > FORGET:
+                return TRIED
+            return max(0, TRIED - trial.count) if now - trial.began < TRIAL else None
         with self._lock:
             for model, (until, asked) in list(gate.models.items()):
                 if now - max(until, asked) > FORGET:
@@ -126,7 +147,7 @@ class Gates:
             allowed = None if gate.width >= OPEN else max(0, gate.width - gate.let)
             going = [model for model, (until, _) in gate.models.items() if until <= now]
             if all(model in gate.crowded for model in going):
-                wanted = sum(max(0, gate.crowded[model]()) for model in going)
+                wanted = sum(max(0, gate.crowded[model][0]()) for model in going)
                 # The next one may be of a model that nobody has asked for yet.
                 wanted = max(wanted, int(now - gate.let_at > SILENT))
                 allowed = wanted if allowed is None else min(allowed, wanted)
@@ -134,11 +155,17 @@ class Gates:
 
     def claimed(self, workflow: str, count: int) -> None:
         """So many jobs of a workflow were claimed."""
+        now = self._clock()
+        trial = self._trials.get(workflow)
+        if trial is None or now - trial.last > FORGET:
+            trial = self._trials[workflow] = _Trial(now)
+        trial.count += count
+        trial.last = now
         gate = self._gates.get(workflow)
         if gate is not None:
             with self._lock:
                 gate.let += count
-                gate.let_at = self._clock()
+                gate.let_at = now
 
 
 #: This process's gates.

@@ -4,7 +4,7 @@
 -- KEYS  1 the clock
 -- ARGV  1 the time in us, 0: the server's   2 JSON: limits.admission.Ask, times in us, amounts in n$
 -- Returns { 'admitted', candidate (from 0), at (us), wait (us), lease's end (us), generation, probe, sent, repeated }
---      or { 'denied', reason, subject, come back in (us), -1: never by itself }
+--      or { 'denied', reason, subject, come back in (us), -1: never by itself, the first of all could go in (us) }
 --      or { 'impossible', subject, dimension, requested, limit }
 --@include limits/lua/lib/settle.lua
 
@@ -30,7 +30,8 @@ if is_open(before) then
   elseif before.owner == ask.owner then
     return admitted(before, true)
   else
-    return { 'denied', 'held', id, math.ceil(before.till - now) }
+    local left = math.ceil(before.till - now)
+    return { 'denied', 'held', id, left, left }
   end
 end
 
@@ -162,13 +163,14 @@ end
 if not plan then
   local answer = hopeless
   if refused then
-    local back = refused.back
+    local back, first = refused.back, refused.back
     if refused.charge then
       local bucket = bucket_of(refused.charge)
-      back = come_back(bucket, refused.charge, refused.at or now, refused.reason, ask, now)
+      back, first = come_back(bucket, refused.charge, refused.at or now, refused.reason, ask, now)
       asked[refused.charge.bucket] = true
     end
-    answer = { 'denied', refused.reason, refused.subject, back < 0 and -1 or math.ceil(math.max(0, back - now)) }
+    local function left(till) return till < 0 and -1 or math.ceil(math.max(0, till - now)) end
+    answer = { 'denied', refused.reason, refused.subject, left(back), left(first) }
   end
   for bucket in pairs(asked) do save_bucket(bucket, parsed[bucket_key(bucket)]) end
   return answer

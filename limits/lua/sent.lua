@@ -4,6 +4,7 @@
 -- ARGV  1 the time in us, 0: the server's   2 JSON: id, owner
 -- Returns { verdict, wait (us), reason }
 --@include limits/lua/lib/settle.lua
+local LATE = SECOND / 20           -- a call that comes later than this has to wait for its turn
 local now = clock(ARGV[1])
 local ask = cjson.decode(ARGV[2])
 local id = ask.id
@@ -34,6 +35,13 @@ for i, part in ipairs(reservation.parts) do
     at = math.max(at, next_slot(buckets[i], now))
     part.pace = buckets[i].pace
     save_bucket(part.bucket, buckets[i])
+  end
+end
+if now - at > LATE then
+  for i, part in ipairs(reservation.parts) do
+    local turns = turn(buckets[i], part, now)
+    if turns > 0 then save_bucket(part.bucket, buckets[i]) end
+    at = math.max(at, turns)
   end
 end
 if at > now then

@@ -6,16 +6,23 @@ from typing import Any
 
 import pytest
 
+from limits.admission import Denied
+from limits.bucket import Quota
 from tasks import places as module
-from tasks.places import SOON, Places, Standing
+from tasks.places import LONG, SOON, Places, Standing
 
-LONG = SOON + 100.0
+FAR = SOON + 100.0
 
 
-def attempt(name: str, bucket: str = "b", concurrency: int | None = 4) -> Any:
-    charge = SimpleNamespace(bucket=bucket, quota=SimpleNamespace(concurrency=concurrency))
+def attempt(name: str = "r", bucket: str = "b", **limits: int) -> Any:
+    """An attempt at one target, of four calls in flight where no other limit is named."""
+    charge = SimpleNamespace(bucket=bucket, quota=Quota(**(limits or {"concurrency": 4})), costs={"rpm": 1})
     ask = SimpleNamespace(id=name, candidates=[SimpleNamespace(charges=(charge,))])
     return SimpleNamespace(ask=ask, way="way", ways=["way"])
+
+
+def crowded(seconds: float) -> Denied:
+    return Denied("concurrency", "b", seconds, seconds)
 
 
 def flying(count: int, slots: int = 100) -> Places:
@@ -26,12 +33,12 @@ def flying(count: int, slots: int = 100) -> Places:
 
 
 def stands(places: Places, seconds: float) -> bool:
-    return Standing(places).stand("b", seconds)
+    return Standing(places).stand(attempt(), crowded(seconds))
 
 
 def test_one_stands_by_for_each_call_in_flight_and_anybody_whose_place_is_near() -> None:
     places = flying(2)
-    assert [stands(places, LONG) for _ in range(3)] == [True, True, False]
+    assert [stands(places, FAR) for _ in range(3)] == [True, True, False]
     assert [stands(places, SOON) for _ in range(5)] == [True] * 5
 
 
@@ -43,7 +50,7 @@ def test_half_of_the_slots_stay_free() -> None:
 
 def test_a_target_without_a_limit_has_no_line() -> None:
     places = Places(lambda: 100)
-    places.taken(attempt("r", concurrency=None))
+    places.taken(attempt("r", rpd=1000))
     places.free("r")
     assert places.wanted("b") == 1
 
@@ -65,7 +72,7 @@ def test_more_are_wanted_where_calls_are_short(monkeypatch: pytest.MonkeyPatch) 
 
 async def in_line(places: Places, name: str, went: list[str]) -> None:
     with places.line() as line:
-        assert line.stand("b", 0.1)
+        assert line.stand(attempt(), crowded(0.1))
         await line.turn()
         went.append(name)
 
@@ -103,9 +110,9 @@ def test_who_asks_in_vain_keeps_its_place() -> None:
 
         async def twice() -> None:
             with places.line() as line:
-                line.stand("b", 0.1)
+                line.stand(attempt(), crowded(0.1))
                 await line.turn()
-                assert line.stand("b", LONG), "the wait may have become longer"
+                assert line.stand(attempt(), crowded(FAR)), "the wait may have become longer"
                 await line.turn()
                 went.append("first")
 
@@ -156,4 +163,54 @@ def test_one_end_is_heard_once() -> None:
     places.free("r0")
     places.free("never")
     places.taken(attempt("again"))
-    assert [stands(places, LONG) for _ in range(2)] == [True, False]
+    assert [stands(places, FAR) for _ in range(2)] == [True, False]
+
+
+# Lines for a rate
+
+
+def paced(opens: float, reason: str = "rpm") -> Denied:
+    return Denied(reason, "b", 200.0, opens)
+
+
+def test_for_a_rate_stand_as_many_as_it_lets_out_soon() -> None:
+    places, slow = Places(lambda: 100), attempt(rpm=60, tpm=1_000_000)
+    assert [Standing(places).stand(slow, paced(0.5)) for _ in range(5)] == [True, True, True, False, False]
+
+
+def test_nobody_stands_for_what_opens_late_or_for_what_no_line_helps() -> None:
+    places, quick = Places(lambda: 100), attempt(rpm=6_000)
+    assert Standing(places).stand(quick, paced(LONG - 0.1, "pause"))
+    assert not Standing(places).stand(quick, paced(LONG + 0.1, "pause"))
+    assert not Standing(places).stand(quick, Denied("budget", "all", None))
+    assert not Standing(places).stand(quick, paced(0.1, "circuit"))
+
+
+def test_who_comes_later_stands_behind_unasked_where_every_way_has_a_line() -> None:
+    places, quick = Places(lambda: 100), attempt(rpm=6_000)
+    other = attempt(rpm=6_000)
+    other.ask.candidates.append(SimpleNamespace(charges=attempt(bucket="free", rpm=60).ask.candidates[0].charges))
+    assert not Standing(places).behind(quick)
+    assert Standing(places).stand(quick, paced(0.1))
+    assert Standing(places).behind(quick)
+    assert not Standing(places).behind(other), "it has a way without a line"
+    assert places.length("b") == 2
+
+
+def test_the_first_asks_when_the_admission_said_and_calls_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK", 3600.0)
+
+    async def scene() -> list[str]:
+        places, went = Places(lambda: 100), []
+
+        async def go(name: str) -> None:
+            with places.line() as line:
+                assert line.stand(attempt(rpm=6_000), paced(0.05))
+                await line.turn()
+                went.append(name)
+
+        async with asyncio.timeout(module.LOOK_BEHIND / 2):
+            await asyncio.gather(*(go(name) for name in "abc"))
+        return went
+
+    assert asyncio.run(scene()) == ["a", "b", "c"]

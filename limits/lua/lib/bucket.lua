@@ -13,7 +13,7 @@
 
 local TAT = 1        -- theoretical arrival time: how far the admitted calls have run (us)
 local RETURNED = 2   -- us of the rate given back by settlements, ever
-local ADMITTED = 3   -- units admitted, ever
+local LEFT = 3       -- units of calls that have left, ever
 local BURST = 4      -- learned burst (s)
 local GROWN = 5      -- when growth was last looked at (us)
 local PRESSED = 6    -- when a call was last denied for this dimension (us)
@@ -25,6 +25,7 @@ local LIMIT = 11     -- the limit configured
 local HEADROOM = 12  -- the part of it that is used
 local FIXED = 13     -- the burst configured (s), 0 for "auto"
 local BOOKED = 14    -- what admitted calls that have not left yet take up of TAT (us)
+local OUT = 15       -- how far the calls that have left have run, as TAT counts those admitted (us)
 
 local MINUTE = 60 * SECOND
 local PERIOD = { rpm = MINUTE, tpm = MINUTE, itpm = MINUTE, otpm = MINUTE, rpd = DAY, tpd = DAY }
@@ -32,8 +33,10 @@ local BUCKET_LIFE = 8 * DAY
 local URGENT_MEMORY = 60 * SECOND  -- how long urgent work keeps its share after it last asked
 local HINT_SPAN = 300 * SECOND     -- denied calls are strung out over at most this
 local PLACE_SPAN = 30 * SECOND     -- those for whom there is no place, over this: when one comes free is a guess
+local LOOK = 4 * SECOND / 5        -- who stands in line asks again after so long: a burst may have grown
 local FIRST_HOLD = 60 * SECOND     -- a burst that fell back stays for this, then twice, four times ... as long
 local LONGEST_HOLD = 3600 * SECOND
+local WINDOW = SECOND              -- so much of what headers told is left for a provider that counts by the second
 local HEADERS_FRESH = 300 * SECOND -- headers older than this say nothing about how to grow
 
 local function read_bucket(blob)
@@ -47,7 +50,7 @@ local function save_bucket(id, bucket) save(bucket_key(id), bucket, BUCKET_LIFE)
 local function dimension(bucket, quota, name, limit)
   local dim = bucket.dims[name]
   if not dim then
-    dim = { 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, limit, quota.headroom, quota.burst, 0 }
+    dim = { 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, limit, quota.headroom, quota.burst, 0, 0 }
     bucket.dims[name] = dim
   end
   dim[LIMIT], dim[HEADROOM], dim[FIXED] = limit, quota.headroom, quota.burst
@@ -65,6 +68,15 @@ end
 local function capacity(dim, name)
   if PERIOD[name] == DAY then return DAY end
   return (dim[FIXED] > 0 and dim[FIXED] or dim[BURST]) * SECOND
+end
+
+-- How much of that may leave at once of calls that are late: so little that it fits into what a provider that counts
+-- by the second has left of one.
+local function catching_up(dim, name) return math.max(capacity(dim, name) - 3 * SECOND / 4, SECOND / 4) end
+
+-- A call leaves, or is given the time at which it will: `width` us of the rate.
+local function runs_out(dim, name, width, now)
+  dim[OUT] = math.max(dim[OUT], now - catching_up(dim, name)) + width
 end
 
 -- Whether batch work has to leave urgent work its share.
@@ -129,10 +141,10 @@ end
 
 -- Takes a charge at time `at`, `behind` which other calls may be booked; `held`: it does not leave at once.
 -- Returns what the reservation keeps of it:
--- { bucket, shift, ordered, dims = { name = { cost, us a unit, end of its stretch of the rate, units admitted,
---   us booked } } }. The end is kept as if nothing had ever been given back, so later returns move it by their sum.
+-- { bucket, shift, dims = { name = { cost, us a unit, end of its stretch of the rate, units that had left with it (-1
+--   before), us booked } } }. The end is kept as if nothing had ever been given back, so later returns move it by their sum.
 local function take(bucket, charge, at, behind, why, held, now)
-  local part = { bucket = charge.bucket, ordered = at >= bucket.last, dims = {} }
+  local part = { bucket = charge.bucket, dims = {} }
   local jump, ahead = 0, 0
   if at < behind then
     ahead = at - math.max(now, bucket.pause)
@@ -148,7 +160,10 @@ local function take(bucket, charge, at, behind, why, held, now)
     local width = cost * each
     if cost > 0 then
       grow(dim, name, now, why == name)
-      dim[ADMITTED] = dim[ADMITTED] + cost
+      if not held then
+        dim[LEFT] = dim[LEFT] + cost
+        runs_out(dim, name, width, now)
+      end
     end
     local ends = math.max(dim[TAT] - (jump > 0 and dim[BOOKED] or 0), at) + width
     if jump > 0 and dim[BOOKED] > 0 then
@@ -157,7 +172,7 @@ local function take(bucket, charge, at, behind, why, held, now)
       dim[TAT] = ends
     end
     if held then dim[BOOKED] = dim[BOOKED] + width end
-    part.dims[name] = { cost, each, ends + dim[RETURNED], dim[ADMITTED], held and width or 0 }
+    part.dims[name] = { cost, each, ends + dim[RETURNED], held and -1 or dim[LEFT], held and width or 0 }
   end
   if paced(bucket, charge.quota.limits) then part.pace = bucket.pace; next_slot(bucket, at) end
   part.shift = bucket.shift
@@ -175,6 +190,23 @@ local function unbook(bucket, part)
   end
 end
 
+-- When a late call may leave, 0 for now: where a worker was held up, its calls would all leave at once. It gets one
+-- turn, and is counted with it.
+local function turn(bucket, part, now)
+  local at, takes = now, {}
+  for name, mine in pairs(part.dims) do
+    local dim = bucket.dims[name]
+    if dim and mine[5] > 0 then
+      at = math.max(at, math.ceil(dim[OUT]))
+      takes[name] = mine[5]
+    end
+  end
+  if part.turn or at == now then return 0 end
+  for name, width in pairs(takes) do runs_out(bucket.dims[name], name, width, now) end
+  part.turn = true
+  return at
+end
+
 -- A booked call leaves. Where it is late (a worker was held up, or another of its buckets paused), the bucket has
 -- been refilled since its time, and what it takes up lies ahead of now.
 local function depart(bucket, part, now)
@@ -186,13 +218,19 @@ local function depart(bucket, part, now)
       dim[TAT] = math.max(dim[TAT], now) + late
       mine[3] = now + width + dim[RETURNED]
     end
+    if dim then
+      dim[LEFT] = dim[LEFT] + mine[1]
+      mine[4] = dim[LEFT]
+      if not part.turn then runs_out(dim, name, width, now) end
+    end
   end
   unbook(bucket, part)
 end
 
 -- When a denied call is to come back, so that those denied before it come first and no two at once: one step
 -- after the one before, where a step is what the call takes up in the dimension that it waits for. They come early
--- enough to be admitted ahead; a slot cannot be had ahead.
+-- enough to be admitted ahead; a slot cannot be had ahead. Who stands in a worker's line comes for all who stand
+-- behind it, and takes no turn. Returns that time, and when the first of all could go.
 local function come_back(bucket, charge, at, why, ask, now)
   local step, early, span = 0, ask.max_wait / 2, HINT_SPAN
   if paced(bucket, charge.quota.limits) then step = bucket.pace end
@@ -203,7 +241,6 @@ local function come_back(bucket, charge, at, why, ask, now)
     local took = bucket.took > 0 and bucket.took or math.max(SECOND / 10, now - bucket.last)
     step, early, span = 0.8 * took / charge.quota.concurrency, 0, PLACE_SPAN
     at = now + step
-    if ask.in_line then return at end
   end
   for name, limit in pairs(charge.quota.limits) do
     if name == why or (why == 'pause' and PERIOD[name] == MINUTE) then
@@ -212,11 +249,13 @@ local function come_back(bucket, charge, at, why, ask, now)
       if name == why then dim[PRESSED] = now end
     end
   end
+  if ask.in_line and early > 0 then early = math.max(early, ask.max_wait - LOOK) end
   local first = math.max(at - early, now)
+  if ask.in_line then return first, first end
   local back = math.max(first, bucket.hint)
-  if back > first + span then return first + ask.jitter * span end
+  if back > first + span then return first + ask.jitter * span, first end
   bucket.hint = back + step
-  return back
+  return back, first
 end
 
 -- A booked call was postponed with all others; moves its stretch along. Returns by how much (us).
@@ -236,9 +275,10 @@ local function correct(bucket, part, used, now)
     local over = (used[name] or mine[1]) - mine[1]
     if dim and over > 0 then
       dim[TAT] = math.max(dim[TAT], now) + over * mine[2]
-      dim[ADMITTED] = dim[ADMITTED] + over
+      dim[LEFT] = dim[LEFT] + over
     elseif dim and over < 0 then
-      local ahead = math.max(0, mine[3] - dim[RETURNED] - math.max(now, bucket.last))
+      local ends = math.min(mine[3] - dim[RETURNED], dim[TAT])  -- headers may have moved all
+      local ahead = math.max(0, ends - math.max(now, bucket.last))
       local back = math.min(-over * mine[2], ahead)
       dim[TAT] = dim[TAT] - back
       dim[RETURNED] = dim[RETURNED] + back
@@ -259,7 +299,8 @@ end
 -- Takes over what headers told: { name = { limit, remaining } }, -1 for what they did not.
 -- `sent`: when that request left; `part`: its reservation's share of this bucket, nil if not known.
 -- A level below ours is always believed: someone else uses the key. One above ours only where the burst is
--- learned, the limit told is no higher than the one configured, and all that was admitted since is known.
+-- learned, the limit told is no higher than the one configured, and all that was admitted since is known; and all but
+-- a second of it, which may be the share of a second that calls booked in it are going to use; behind the last of them.
 local function observe(bucket, levels, sent, part, now)
   for name, told in pairs(levels) do
     local dim = bucket.dims[name]
@@ -269,9 +310,11 @@ local function observe(bucket, levels, sent, part, now)
       if limit > 0 then dim[TOLD] = limit end
       if remaining >= 0 then
         local total = limit > 0 and limit or dim[LIMIT]
-        local mine = part and part.dims[name]
-        local since = mine and dim[ADMITTED] - mine[4] or 0
         local each = interval(dim, name)
+        local mine = part and part.dims[name]
+        mine = mine and mine[4] >= 0 and mine
+        -- What left after that request, and what is booked.
+        local since = mine and dim[LEFT] - mine[4] + dim[BOOKED] / each or 0
         -- What the provider says is used, and what it has not seen yet. Its bucket is full at most when that leaves.
         local unit = PERIOD[name] / (total * dim[HEADROOM])
         local empty = math.max(sent + (math.max(0, total - remaining) + since) * unit,
@@ -283,11 +326,12 @@ local function observe(bucket, levels, sent, part, now)
           -- The key is allowed more than we may use of it: only what is left can bind us.
           level = now + capacity(dim, name) - math.max(0, remaining - since) * each
         end
+        local spare = math.max(level, bucket.last) + WINDOW
         if level > dim[TAT] then
           dim[TAT] = level
-        elseif dim[FIXED] == 0 and dim[TOLD] <= dim[LIMIT] and mine and part.ordered and sent > bucket.throttled then
-          dim[RETURNED] = dim[RETURNED] + dim[TAT] - level
-          dim[TAT] = level
+        elseif spare < dim[TAT] and dim[FIXED] == 0 and dim[TOLD] <= dim[LIMIT] and mine
+          and sent > bucket.throttled then
+          dim[TAT] = spare
         end
       end
     end

@@ -76,8 +76,8 @@ def all_mutations() -> Iterator[Mutation]:
         "a refund reaches behind booked calls",
         "dimensions",
         BUCKET,
-        "mine[3] - dim[RETURNED] - math.max(now, bucket.last)",
-        "mine[3] - dim[RETURNED] - now",
+        "ends - math.max(now, bucket.last)",
+        "ends - now",
     )
     yield Mutation(
         "a pause is ignored at sent",
@@ -112,14 +112,19 @@ def all_mutations() -> Iterator[Mutation]:
     )
     yield Mutation("stale headers are believed", "levels", BUCKET, "sent >= dim[SEEN] and (limit", "(limit")
     yield Mutation(
-        "calls admitted since a header are forgotten",
+        "calls that left since a header are forgotten",
         "levels",
         BUCKET,
-        "mine and dim[ADMITTED] - mine[4] or 0",
-        "0",
+        "dim[LEFT] - mine[4] + dim[BOOKED]",
+        "dim[BOOKED]",
     )
+    yield Mutation("booked calls are forgotten by a header", "levels", BUCKET, " + dim[BOOKED] / each", "")
     yield Mutation(
-        "a header raises a fixed burst", "levels", BUCKET, "elseif dim[FIXED] == 0 and dim[TOLD]", "elseif dim[TOLD]"
+        "a header raises a fixed burst",
+        "levels",
+        BUCKET,
+        "dim[TAT] and dim[FIXED] == 0 and dim[TOLD]",
+        "dim[TAT] and dim[TOLD]",
     )
     yield Mutation(
         "a burst goes out right after a refusal",

@@ -20,7 +20,7 @@ def press(world: World, seconds: int, quota: Quota = AUTO) -> None:
     """Let a call go out and another be denied every second."""
     for _ in range(seconds):
         world.pass_time(1)
-        world.ask(f"p{world.now}", quota, max_wait=0.0)
+        world.ask(f"p{world.now}", quota, max_wait=0.0, send_at_once=True)
         world.denied(f"q{world.now}", quota, costs={"rpm": RPM}, max_wait=0.0)
 
 
@@ -40,8 +40,8 @@ def test_begins_with_one_second(world: World) -> None:
 @pytest.mark.parametrize(
     ("quota", "told", "available"),
     [
-        pytest.param(AUTO, Level(RPM, 11), 9.0, id="higher, less what has gone out since"),
-        pytest.param(AUTO, Level(RPM, 500), 10.0, id="no higher than the burst"),
+        pytest.param(AUTO, Level(RPM, 11), 7.0, id="higher, but not by a second's share"),
+        pytest.param(AUTO, Level(RPM, 500), 7.0, id="not behind the last call"),
         pytest.param(AUTO, Level(RPM, 4), 2.0, id="lower than ours"),
         pytest.param(AUTO, Level(RPM, 0), -2.0, id="someone else has used the key: debt"),
         pytest.param(AUTO, Level(None, 4), 2.0, id="the limit is not told"),
@@ -61,23 +61,29 @@ def test_levels(world: World, quota: Quota, told: Level, available: float) -> No
     assert world.available(quota) == pytest.approx(available, abs=1e-3)
 
 
-def test_a_higher_level_is_believed(world: World) -> None:
+def test_a_higher_level_is_believed_but_for_a_second_of_the_rate(world: World) -> None:
+    """That may be the share of this second, which calls that are booked are going to use."""
+    press(world, 6)
     drain(world, AUTO)
-    assert world.available(AUTO) == pytest.approx(0.0, abs=1e-3)
+    burst = world.burst(AUTO)
     world.pass_time(0.1)
     call(world, "last")
-    world.level("last", rpm=Level(RPM, 5))
-    assert world.available(AUTO) == pytest.approx(5.0, abs=1e-3)
+    world.level("last", rpm=Level(RPM, 17))
+    assert world.burst(AUTO) == pytest.approx(burst, abs=0.1)
+    assert world.available(AUTO) == pytest.approx(7.0, abs=1e-3)
 
 
 def test_a_higher_level_never_counts_calls_that_are_still_to_leave(world: World) -> None:
-    call(world, "first")
+    press(world, 10)
     drain(world, AUTO)
-    booked = world.admitted("booked", AUTO, max_wait=1.0)
-    assert booked.wait > 0
-    world.level("first", rpm=Level(RPM, 15))
-    # Nine have gone out since, and a tenth is booked.
-    assert world.available(AUTO) == pytest.approx(5.0, abs=1e-3)
+    world.pass_time(1.0)
+    call(world, "first")
+    since = drain(world, AUTO)
+    assert since > 8
+    assert world.admitted("booked", AUTO, max_wait=1.0).wait > 0
+    world.level("first", rpm=Level(RPM, 30))
+    # One more is booked, and a second's ten stay.
+    assert world.available(AUTO) == pytest.approx(30.0 - since - 1 - 10, abs=0.5)
 
 
 def test_an_older_header_is_ignored(world: World) -> None:

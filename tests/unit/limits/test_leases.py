@@ -48,7 +48,7 @@ def test_the_same_owner_gets_the_same_reservation_again(world: World) -> None:
 def test_another_owner_is_told_how_long_it_is_held(world: World) -> None:
     take(world, "a")
     world.pass_time(20)
-    assert world.ask("a", QUOTA, owner="other") == Denied("held", "a", 40.0)
+    assert world.ask("a", QUOTA, owner="other") == Denied("held", "a", 40.0, 40.0)
 
 
 @pytest.mark.parametrize("operation", ["sent", "settle", "release", "renew"])

@@ -89,6 +89,17 @@ def test_who_hears_of_ends_keeps_nobody_else_waiting(world: World) -> None:
     assert [world.denied(name, one).retry_in for name in "xyz"] == [pytest.approx(k * step) for k in (1, 2, 3)]
 
 
+def test_who_stands_in_line_for_a_rate_looks_again_soon_and_takes_no_turn(world: World) -> None:
+    """A burst that is learned may have grown meanwhile."""
+    for number in range(60):
+        world.admitted(f"f{number}", QUOTA, max_wait=5.0)
+    waits = [world.denied(f"l{number}", QUOTA, in_line=True, max_wait=5.0) for number in range(20)]
+    assert [wait.retry_in for wait in waits] == [pytest.approx(0.1 + 0.8)] * 20
+    (first, second) = (world.denied(name, QUOTA, max_wait=5.0) for name in "xy")
+    assert (first.retry_in, first.opens_in) == (pytest.approx(0.1 + 2.5), pytest.approx(0.1 + 2.5))
+    assert (second.retry_in, second.opens_in) == (pytest.approx(0.2 + 2.5), pytest.approx(0.1 + 2.5))
+
+
 def test_without_a_place_the_times_to_come_back_are_strung_out_over_half_a_minute(world: World) -> None:
     one = Quota(concurrency=1)
     world.admitted("a", one, send_at_once=True)
@@ -208,12 +219,46 @@ def test_a_late_departure_is_charged_when_it_leaves(world: World) -> None:
         world.admitted(name, QUOTA)
     world.pass_time(60)  # the worker was held up
     assert world.available(QUOTA) == pytest.approx(10.0)
-    for name in names:
+    for name in names[:3]:
         assert world.run(sent, name, "o").verdict == "go"
-    assert world.available(QUOTA) == pytest.approx(6.0)
-    # What it does not use comes back.
+    # All at once they would be more than a provider that counts by the second may have left of one.
+    last = world.run(sent, names[3], "o")
+    assert (last.verdict, last.wait) == ("wait", pytest.approx(0.05))
+    assert world.run(sent, names[3], "o").verdict == "wait"
+    world.pass_time(0.05)
+    assert world.run(sent, names[3], "o").verdict == "go"
+    assert world.available(QUOTA) == pytest.approx(6.5)
+    # Of what it does not use, that comes back which lies ahead: it left half of it ago.
     assert world.settle(names[0], costs=({"rpm": 0},)) == "settled"
     assert world.available(QUOTA) == pytest.approx(7.0)
+
+
+def test_a_late_call_has_one_turn(world: World) -> None:
+    """Late again, it goes: it has been counted at the time of its turn."""
+    for number in range(10):
+        world.admitted(f"f{number}", QUOTA, send_at_once=True)
+    names = [f"b{number}" for number in range(8)]
+    for name in names:
+        world.admitted(name, QUOTA)
+    world.pass_time(60)
+    assert [world.run(sent, name, "o").verdict for name in names] == ["go"] * 3 + ["wait"] * 5
+    world.pass_time(5)
+    assert [world.run(sent, name, "o").verdict for name in names[3:]] == ["go"] * 5
+
+
+def test_a_late_call_of_two_limits_waits_for_what_has_run_out(world: World) -> None:
+    """A limit that it takes nothing of, or that has been forgotten, keeps nobody."""
+    two = Quota(rpm=600, tpm=60_000, headroom=1.0, burst=1.0)
+    for name in ("a", "b", "c", "d", "e"):
+        world.admitted(f"f{name}", two, costs={"rpm": 2}, send_at_once=True)
+    for name in ("a", "b", "c"):
+        world.admitted(name, two, costs={"rpm": 2})
+    world.pass_time(60)
+    assert [world.run(sent, name, "o").verdict for name in ("a", "b", "c")] == ["go", "go", "wait"]
+    world.admitted("d", two, costs={"rpm": 2})
+    world.pass_time(60)
+    world.client.delete(world.keys.bucket("b"))
+    assert world.run(sent, "d", "o").verdict == "go"
 
 
 def test_unused_units_come_back_once(world: World) -> None:

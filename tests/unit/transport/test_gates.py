@@ -1,6 +1,6 @@
 """Gates: a workflow that cannot run now is not claimed from, and costs a handful of denials."""
 
-from workers.gates import EARLY, FIRST, LONG, LONGEST, SILENT, Gates
+from workers.gates import EARLY, FIRST, FORGET, LONG, LONGEST, ROOMY, SILENT, TRIAL, TRIED, Gates
 
 
 class Clock:
@@ -18,7 +18,7 @@ def made() -> tuple[Gates, Clock]:
 def test_a_short_denial_shuts_nothing() -> None:
     gates, _ = made()
     gates.close("w", "m", LONG - 0.1)
-    assert gates.allowed("w") is None
+    assert gates.allowed("w") == TRIED
     assert gates.shut("w", "m") == 0.0
 
 
@@ -51,7 +51,7 @@ def test_other_models_go_on_until_all_are_shut() -> None:
 def test_another_workflow_is_not_touched() -> None:
     gates, _ = made()
     gates.close("w", "m", 30.0)
-    assert gates.allowed("other") is None
+    assert gates.allowed("other") == TRIED
     assert gates.shut("other", "m") == 0.0
 
 
@@ -92,7 +92,7 @@ def test_a_gate_is_tried_now_and_then_however_long_the_hint() -> None:
 
 
 def test_of_a_crowded_model_as_many_are_claimed_as_are_wanted() -> None:
-    gates, _ = made()
+    gates, clock = made()
     wanted = 3
     gates.crowd("w", "m", lambda: wanted)
     gates.claimed("w", 1)
@@ -102,7 +102,25 @@ def test_of_a_crowded_model_as_many_are_claimed_as_are_wanted() -> None:
     gates.admitted("w", "m", stood=True)
     assert gates.allowed("w") == 0, "it stood in line, and others do"
     gates.admitted("w", "m")
+    assert gates.allowed("w") == 0, "somebody stood there just now"
+    clock.now += ROOMY + 0.1
+    gates.admitted("w", "m")
     assert gates.allowed("w") is None, "it got a place at once"
+
+
+def test_of_an_unknown_workflow_a_few_jobs_show_first_what_limits_it() -> None:
+    gates, clock = made()
+    assert gates.allowed("w") == TRIED
+    gates.claimed("w", TRIED - 2)
+    assert gates.allowed("w") == 2
+    clock.now += TRIAL
+    assert gates.allowed("w") is None
+    clock.now += FORGET - 1
+    gates.claimed("w", 1)
+    clock.now += FORGET - 1
+    assert gates.allowed("w") is None
+    clock.now += 2
+    assert gates.allowed("w") == TRIED, "nobody knows any more"
 
 
 def test_a_crowd_holds_up_no_other_model() -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from limits.admission import Admitted, Denied, renew, sent, sweep
+from limits.admission import Admitted, Denied, Departure, renew, sent, sweep
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
 from limits.overview import Snapshot, ledger, snapshot
@@ -24,6 +24,7 @@ class Money:
 
     state: str
     amount: int
+    at: int
     till: int
     windows: tuple[str, ...]
 
@@ -80,7 +81,7 @@ def budgets(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
             return
         assert isinstance(answer, Admitted)
         windows = tuple(window_of(budget, answer.at) for budget in subjects)
-        entries[name] = Money("held", amount, answer.at + round(lease * SECOND), windows)
+        entries[name] = Money("held", amount, answer.at, answer.at + round(lease * SECOND), windows)
         assert answer.lease_until == entries[name].till
 
     def refused(answer: Denied, amount: int) -> None:
@@ -91,6 +92,14 @@ def budgets(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
         if answer.reason == "budget":
             assert any(spent.get(w, 0) + amount > budget.limit for w in windows)
             assert (answer.retry_in is None) == (not budget.until), answer
+
+    def depart(money: Money, departure: Departure) -> None:
+        if departure.verdict == "go" and money.state == "held":
+            money.state = "sent"
+        elif departure.verdict == "wait":
+            # It came too early, or so late that it has to wait for its turn.
+            later = world.now + round(departure.wait * SECOND) - money.at
+            money.at, money.till = money.at + later, money.till + later
 
     def finish(name: str) -> None:
         money = entries[name]
@@ -121,8 +130,7 @@ def budgets(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
                 world.run(sweep, 100)
                 expire()
             if chance < 0.75:
-                if world.run(sent, name, "o").verdict == "go" and entries[name].state == "held":
-                    entries[name].state = "sent"
+                depart(entries[name], world.run(sent, name, "o"))
             elif chance < 0.8:
                 lost = world.run(renew, [name], "o", 5.0).lost
                 assert (name in lost) == (entries[name].state not in {"held", "sent"})

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from limits.admission import Admitted, Level, Settlement, Throttle, admit, settle
+from limits.admission import Admitted, Level, Settlement, Throttle, admit, sent, settle
 from limits.bucket import Quota
 from limits.overview import snapshot
 from limits.provider import observe
@@ -25,8 +25,9 @@ def levels(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | No
     limit, newest = quota.limits["rpm"], 0
     speed = limit * quota.headroom / 60
     look = [("b", quota)]
-    flying: list[tuple[str, int, int]] = []  # name, when it left, calls admitted until then
-    admitted = 0
+    flying: list[tuple[str, int, int]] = []  # name, when it left, calls that had left with it
+    booked: list[tuple[int, str]] = []
+    admitted = departed = 0
 
     def end(name: str, left: int, before: int) -> None:
         nonlocal newest
@@ -56,18 +57,28 @@ def levels(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | No
         elif not auto:
             assert has.available <= had.available + 1e-3, "a header raised a fixed burst"
         if remaining is not None and fresh:
-            # What the provider has left now, by what it told and what went out since.
+            # What the provider has left now, by what it told, what went out since, and what is booked.
             free = remaining * quota.headroom - (admitted - before) + speed * (world.now - left) / SECOND
             assert has.available <= max(0.0, free) + 1e-3, (has, free)
 
     for i in range(40):
         world.pass_time(pick.expovariate(5.0))
         name = f"r{i}"
-        ask = world.asking(name, quota, send_at_once=True, max_wait=0.0)
+        ask = world.asking(name, quota, send_at_once=True, max_wait=pick.choice([0.0, 1.0]))
         (answer,) = world.run_many(world.call(admit, ask))
         if isinstance(answer, Admitted):
             admitted += 1
-            flying.append((name, world.now, admitted))
+            booked.append((answer.at, name))
+            if answer.sent:
+                booked.pop()
+                departed += 1
+                flying.append((name, world.now, departed))
+        for place in [each for each in booked if each[0] <= world.now and pick.random() < 0.7]:
+            (departure,) = world.run_many(world.call(sent, place[1], "o"))
+            if departure.verdict == "go":
+                booked.remove(place)
+                departed += 1
+                flying.append((place[1], world.now, departed))
         if flying and pick.random() < 0.5:
             end(*flying.pop(pick.randrange(len(flying))))
         if newest and pick.random() < 0.05:
