@@ -24,6 +24,9 @@ LINED: Final = frozenset({"concurrency", "rpm", "tpm", "itpm", "otpm", "pace", "
 #: Nobody stands for a rate where the first could only go after so many seconds: all go back into their queue.
 LONG: Final = 5.0
 
+#: Nor for a pause that lasts longer than an admission may lie ahead, and so many seconds.
+BRIEF: Final = 1.0
+
 #: A job stands in line where its turn is expected within so many seconds, however many do.
 SOON: Final = 3.0
 
@@ -66,7 +69,7 @@ class Standing:
             return False
         if denied.reason == "concurrency":
             self._look = LOOK
-        elif opens > LONG:
+        elif opens > (BRIEF if denied.reason == "pause" else LONG):
             return False
         else:
             self._look = max(opens, LEAST)

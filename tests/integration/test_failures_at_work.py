@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from limits.provider import clear_latch
-from tasks import attempt, places, retry
+from tasks import attempt, retry
 from tasks.memory import EARLY
 from tests.delivery import Desk
 from tests.simulator import Simulator
@@ -191,7 +191,6 @@ def test_a_429_that_tells_no_wait_pauses_longer_each_time(
     desk: Desk, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, told: str | None
 ) -> None:
     monkeypatch.setattr(attempt, "MAX_WAIT", 1.5)
-    monkeypatch.setattr(places, "LONG", 0.5)  # nobody stands by for longer
     simulator.configure(failures=[{"mode": "429", "retry_after": told}])
     delivery = desk.deliver(job(1))
     first, second = simulator.journal()

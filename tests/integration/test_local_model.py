@@ -42,6 +42,7 @@ except KeyboardInterrupt:
 )
 
 
+@pytest.mark.long
 def test_the_command_gets_a_model_that_answers_and_keeps_its_exit_status() -> None:
     ticket = tickets()[0]["body"]
     with beside_model(ASK_ONCE, json.dumps(ticket)) as command:
@@ -64,6 +65,7 @@ def test_the_model_does_not_outlive_a_killed_command() -> None:
     assert ends(url)
 
 
+@pytest.mark.long
 def test_ctrl_c_leaves_the_model_up_until_the_command_has_finished() -> None:
     with beside_model(ASK_WHEN_INTERRUPTED, json.dumps(tickets()[0]["body"])) as command:
         url = first_line(command)

@@ -9,7 +9,7 @@ import pytest
 from limits.admission import Denied
 from limits.bucket import Quota
 from tasks import places as module
-from tasks.places import LONG, SOON, Places, Standing
+from tasks.places import BRIEF, LONG, SOON, Places, Standing
 
 FAR = SOON + 100.0
 
@@ -180,8 +180,10 @@ def test_for_a_rate_stand_as_many_as_it_lets_out_soon() -> None:
 
 def test_nobody_stands_for_what_opens_late_or_for_what_no_line_helps() -> None:
     places, quick = Places(lambda: 100), attempt(rpm=6_000)
-    assert Standing(places).stand(quick, paced(LONG - 0.1, "pause"))
-    assert not Standing(places).stand(quick, paced(LONG + 0.1, "pause"))
+    assert Standing(places).stand(quick, paced(LONG - 0.1))
+    assert not Standing(places).stand(quick, paced(LONG + 0.1))
+    assert Standing(places).stand(quick, paced(BRIEF - 0.1, "pause"))
+    assert not Standing(places).stand(quick, paced(BRIEF + 0.1, "pause"))
     assert not Standing(places).stand(quick, Denied("budget", "all", None))
     assert not Standing(places).stand(quick, paced(0.1, "circuit"))
 
