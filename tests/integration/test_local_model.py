@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LOCAL_MODEL = EXAMPLES / "local_model.py"
 LOG = EXAMPLES / ".overnight" / "local_model.log"
