@@ -11,7 +11,7 @@ process counts (admissions, latencies) is in worker_metrics.py.
 import logging
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, get_args
 
 import redis
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -23,6 +23,7 @@ from tasks.batch import LIVE, NANO, Batch
 from tasks.costs import Entry, Spent, entries
 from tasks.gauges import Gauges, accounts
 from tasks.overview import DAY, Overview, read
+from tasks.schedule import Record, Schedules, State, calendar
 from tasks.store import Store
 from workers.settings import Settings
 
@@ -61,6 +62,9 @@ class Exporter(Collector):
         try:
             overview = read(self.store, self.settings, ended=ENDED)
             month = self.month.read(overview)
+            kept = Schedules(self.store)
+            nights = {name: kept.record(name, schedule) for name, schedule in self.settings.schedules.items()}
+            led = kept.beat_leads()
         except (redis.RedisError, LimitsError) as exc:
             log.warning("no metrics: %s", exc)
             up.add_metric([], 0)
@@ -74,6 +78,8 @@ class Exporter(Collector):
         yield from circuits(overview.limits, self.settings)
         yield from money(overview.limits)
         yield from counters(month)
+        if nights:
+            yield from schedules(nights, self.settings, overview.at, led=led)
 
 
 class Month:
@@ -218,3 +224,28 @@ def counters(month: Ledger) -> Iterator[Metric]:
         spent.add_metric([*row, "failure"], sums.failed_cost / NANO)
         presumed.add_metric(row, sums.presumed_cost / NANO)
     yield from (calls, throttled, failed, tokens, spent, presumed)
+
+
+def schedules(records: Mapping[str, Record], settings: Settings, at: float, *, led: bool) -> Iterator[Metric]:
+    """How each schedule's last night went, when the next is due, and whether a beat is there to start it."""
+    names = ("schedule", "workflow")
+    state = GaugeMetricFamily(
+        "overnight_schedule_night_state", "1 for the state that the last night is in", labels=(*names, "state")
+    )
+    ran = GaugeMetricFamily(
+        "overnight_schedule_ran_timestamp_seconds", "The last night that became a batch", labels=names
+    )
+    due = GaugeMetricFamily("overnight_schedule_next_timestamp_seconds", "When the next night is due", labels=names)
+    for name, record in records.items():
+        schedule = settings.schedules[name]
+        labels = [name, schedule.workflow]
+        if record.latest:
+            for each in get_args(State):
+                state.add_metric([*labels, each], int(record.latest.state == each))
+        nights = [night.due for night in record.nights.values() if night.state == "ran"]
+        if nights:
+            ran.add_metric(labels, max(nights))
+        due.add_metric(labels, calendar(schedule).next(datetime.fromtimestamp(at, UTC)).timestamp())
+    beat = GaugeMetricFamily("overnight_beat_leads", "1 where a beat is running that starts the nights")
+    beat.add_metric([], int(led))
+    yield from (state, ran, due, beat)

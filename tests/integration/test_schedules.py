@@ -12,14 +12,17 @@ from uuid import uuid4
 
 import pytest
 import redis
+from prometheus_client import CollectorRegistry, generate_latest
 
 from limits.connection import Server
 from limits.keys import Keys
 from tasks import night
+from tasks.metrics import Exporter
 from tasks.schedule import Night, Schedules
 from tasks.slots import name_of
 from tasks.store import Store
 from tests.site import Site, Worker, jobs, wait_for
+from tests.watching import Scrape
 from workers.settings import Settings, load
 
 pytestmark = pytest.mark.long
@@ -55,6 +58,12 @@ class Nights:
     def shown(self, status: int = 0) -> dict[str, dict[str, Any]]:
         found = json.loads(self.site.run("schedules", "--json", status=status).stdout)
         return {each["schedule"]: each for each in found["schedules"]}
+
+    def scraped(self) -> Scrape:
+        """What Prometheus sees."""
+        registry = CollectorRegistry()
+        registry.register(Exporter(self.store, self.settings))
+        return Scrape(generate_latest(registry).decode())
 
     def leads(self, beat: Worker) -> bool:
         return "this beat leads" in beat.said()
@@ -151,6 +160,14 @@ def test_an_input_that_comes_late_or_never_or_is_wrong(nights: Callable[..., Nig
     assert wrong.state == "failed"
     assert "line 1: custom_id is missing" in wrong.words
     assert site.shown(status=1)["wrong"]["last"]["state"] == "failed"
+    scraped = site.scraped()
+    assert {name: scraped.sum("overnight_schedule_night_state", schedule=name, state="failed") for name in site.settings.schedules} == {
+        "late": 0,
+        "never": 0,
+        "wrong": 1,
+    }
+    assert scraped.sum("overnight_schedule_night_state", schedule="late", state="waiting") == 1
+    assert scraped.sum("overnight_beat_leads") == 0
 
     (site.site.folder / "late.jsonl").write_bytes((site.site.folder / "all.jsonl").read_bytes())
     for name in ("late", "never"):
@@ -163,6 +180,10 @@ def test_an_input_that_comes_late_or_never_or_is_wrong(nights: Callable[..., Nig
     site.site.run("schedules", "--again", "wrong")
     site.site.start_beat()
     assert site.over("wrong", yesterday).state == "ran"
+    scraped = site.scraped()
+    assert scraped.sum("overnight_schedule_ran_timestamp_seconds", schedule="wrong") >= yesterday.timestamp()
+    assert scraped.sum("overnight_schedule_next_timestamp_seconds", schedule="wrong") > time.time()
+    assert scraped.sum("overnight_beat_leads") == 1
     wait_for(lambda: site.night("wrong") is not None, what="tonight")
     site.over("wrong")
     refused = site.site.run("schedules", "--again", "wrong", status=2)

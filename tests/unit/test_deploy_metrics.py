@@ -14,6 +14,7 @@ from tasks.batch import Batch
 from tasks.costs import Spent
 from tasks.gauges import Gauges
 from tasks.overview import Overview
+from tasks.schedule import Night, Record
 from tasks.worker_metrics import Meter
 from tests.watching import Scrape
 from workers.queues import Depth
@@ -37,7 +38,14 @@ def offered() -> dict[str, set[str]]:
     )
     batch = Batch("batch_1", "nightly", "in.jsonl", "in_progress", 1, 1, "", 1.0, deadline=9.0)
     overview = Overview(1.0, (batch,), {"nightly": Depth(0, 0, 0)}, limits, ())
-    settings = Settings.model_validate({"providers": {"acme": {"api": "openai", "base_url": "http://127.0.0.1"}}})
+    settings = Settings.model_validate(
+        {
+            "providers": {"acme": {"api": "openai", "base_url": "http://127.0.0.1"}},
+            "workflows": {"nightly": {}},
+            "schedules": {"night": {"workflow": "nightly", "cron": "0 2 * * *", "input": "in.jsonl"}},
+        }
+    )
+    record = Record(1.0, {"2026-11-24T02:00Z": Night("2026-11-24T02:00Z", "ran")})
     families = [
         *metrics.queues(overview),
         *metrics.batches(overview),
@@ -45,6 +53,7 @@ def offered() -> dict[str, set[str]]:
         *metrics.circuits(limits, settings),
         *metrics.money(limits),
         *metrics.counters({("nightly", "acme", "small"): Spent()}),
+        *metrics.schedules({"night": record}, settings, 1.0, led=True),
     ]
     found = {sample.name: set(sample.labels) for family in families for sample in family.samples}
     registry = CollectorRegistry()
@@ -96,5 +105,6 @@ def test_every_metric_is_on_the_dashboard_or_an_alert() -> None:
     kept = {
         *("overnight_batches", "overnight_quota_limit", "overnight_calls_in_flight_limit"),
         *("overnight_snoozes_total", "overnight_call_seconds_sum"),
+        *("overnight_schedule_ran_timestamp_seconds", "overnight_schedule_next_timestamp_seconds"),
     }
     assert {name for name in unseen if not name.endswith("_created")} == kept
