@@ -135,8 +135,8 @@ def measured(run: Run, folder: Path, count: int) -> Figures:
 
 
 def limit(run: Run, count: int) -> float:
-    """A run that takes three times the ideal has lost jobs, or is as good as stalled."""
-    return 3 * ideal(run.counting, count) + 60
+    """A run that takes twice the ideal and a minute has lost jobs, or is as good as stalled."""
+    return 2 * ideal(run.counting, count) + 60
 
 
 def finish(simulator: Simulator, count: int, ends: float) -> None:
@@ -263,8 +263,8 @@ def main() -> None:
                     flush=True,
                 )
 
-        # Ours wait more than they work; a contender takes most of a core.
-        for runs, beside in zip(plan(quick=arguments.quick), (3, 2), strict=True):
+        # Ours wait more than they work; two contenders take most of a core each.
+        for runs, beside in zip(plan(quick=arguments.quick), (2, 2), strict=True):
             chosen = [run for run in runs if all(word in run.name for word in arguments.only)]
             with ThreadPoolExecutor(beside) as pool:
                 list(pool.map(go, chosen))

@@ -45,6 +45,9 @@ log = logging.getLogger(__name__)
 #: A backoff up to so many seconds is spent in the worker, a longer one in the queue; so is a denial's wait.
 MAX_WAIT, SHORT_WAIT = 2.0, 1.0
 
+#: Where jobs are admitted so many seconds before they may go, a limit binds: more of them are of no use yet.
+AHEAD = 1.0
+
 #: A job whose worker code failed unexpectedly is tried this often before it is given up.
 MAX_CRASHES = 3
 
@@ -126,6 +129,7 @@ async def admission(runtime: Runtime, job: Job, memory: Memory, avoid: Collectio
     """An attempt that is admitted; an Ending where there can be none; Snooze where the job must wait in its queue."""
     asked, own = job, math.inf  # `own`: seconds until the job's own model may go, once a cheaper one is asked for
     attempt: Attempt | None = None
+    heard = False
     with runtime.places.line() as line:
         while True:
             if job.deadline and time.time() > job.deadline:
@@ -136,11 +140,16 @@ async def admission(runtime: Runtime, job: Job, memory: Memory, avoid: Collectio
                 except NoRoute as exc:
                     return ended(job, memory, exc.code, str(exc))
             if not line.bucket and line.behind(attempt):
+                heard = heard or gates.heard(job.workflow)
                 await stand(runtime, line, job, memory)
                 continue
             answer = await runtime.admit(attempt, in_line=bool(line.bucket))
+            heard = heard or gates.heard(job.workflow)
             if isinstance(answer, Admitted):
-                gates.admitted(job.workflow, asked.line.model, stood=bool(line.bucket))
+                if ahead := answer.wait > AHEAD:
+                    wanted = partial(runtime.places.wanted, attempt.way.buckets[0][0])
+                    gates.crowd(job.workflow, asked.line.model, wanted)
+                gates.admitted(job.workflow, asked.line.model, stood=ahead or bool(line.bucket))
                 return attempt
             match runtime.not_admitted(asked, answer):
                 case retry.FallBack() as fallback:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds: an idle worker looks by itself so often; a worker whose queues are held back so often; the lists that may
 #: hold messages are asked for so often while there is enough to do.
-IDLE, HELD_BACK, REFRESH = 1.0, 0.05, 0.25
+IDLE, HELD_BACK, REFRESH = 1.0, 0.1, 0.25
 
 #: The most messages that one claim takes.
 MOST: Final = 100

@@ -6,8 +6,8 @@ queue until shortly before the first of its jobs could go. Then the gate is ajar
 as many each time that one is admitted, and one denial shuts it again. So a backlog of 20,000 jobs behind a paused
 provider costs a handful of denials, and no other workflow anything.
 
-A model whose calls go as fast as a limit allows is not shut but crowded: its jobs stand in line (tasks/places.py), and
-as many more are claimed as are wanted there. Of a workflow that nothing is known of, a few jobs are claimed first: they
+A model whose calls go as fast as a limit allows is not shut but crowded: its jobs stand in line (tasks/places.py), or
+are admitted well ahead of their time, and as many more are claimed as are wanted there. Of a workflow that nothing is known of, a few jobs are claimed first: they
 show what limits it.
 """
 
@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 #: A denial for less than this, in seconds, shuts nothing: its job just waits.
 LONG: Final = 5.0
@@ -28,8 +28,9 @@ EARLY, LONGEST = 0.25, 60.0
 #: How many jobs a gate that has just come ajar lets through, and from how many on it counts as open.
 FIRST, OPEN = 2, 256
 
-#: How many jobs of an unknown workflow are claimed first, and for how many seconds no more than these.
-TRIED, TRIAL = 32, 0.25
+#: How many jobs of an unknown workflow are claimed first, and two more for each one that is admitted at once; and how
+#: many seconds later any number, where nothing was heard of them.
+TRIED, TRIAL = 32, 1.0
 
 #: A crowded model is one no more when its jobs have gone without standing in line for so many seconds.
 ROOMY: Final = 1.0
@@ -46,6 +47,7 @@ class _Gate:
     """One workflow. `models`: until when each is shut, 0.0 where it is open, and when it was last asked for.
 
     `crowded`: models whose jobs stand in line, with how many more are wanted there, and when one last went there.
+    `let`: jobs that were let through since one was admitted or denied; `coming`: those of whom nothing was heard yet.
     """
 
     models: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -53,14 +55,16 @@ class _Gate:
     width: int = OPEN
     let: int = 0
     let_at: float = 0.0
+    coming: int = 0
 
 
 @dataclass(slots=True)
 class _Trial:
-    """The first jobs of a workflow: when they were claimed, how many, and when the last one of all was."""
+    """The first jobs of a workflow: when they were claimed, how many, how many were admitted, when the last one was."""
 
     began: float
     count: int = 0
+    admitted: int = 0
     last: float = 0.0
 
 
@@ -102,6 +106,8 @@ class Gates:
         """A job was admitted: the model is open, and more may try. `stood`: it had to stand in line for it."""
         gate = self._gates.get(workflow)
         if gate is None:
+            if (trial := self._trials.get(workflow)) is not None:
+                trial.admitted += 1
             return
         now = self._clock()
         with self._lock:
@@ -111,6 +117,14 @@ class Gates:
             gate.width, gate.let = min(OPEN, gate.width * 2), 0
             if gate.width >= OPEN and not gate.crowded and not any(until > now for until, _ in gate.models.values()):
                 self._gates.pop(workflow, None)
+
+    def heard(self, workflow: str) -> Literal[True]:
+        """A job that was claimed stands in line now, or has been admitted, or goes back. Said once of each."""
+        gate = self._gates.get(workflow)
+        if gate is not None:
+            with self._lock:
+                gate.coming = max(0, gate.coming - 1)
+        return True
 
     def shut(self, workflow: str, model: str) -> float:
         """Seconds until it is worth asking for this model, spread a little; 0.0 where it is now."""
@@ -131,7 +145,7 @@ class Gates:
             trial = self._trials.get(workflow)
             if trial is None or now - trial.last > FORGET:
                 return TRIED
-            return max(0, TRIED - trial.count) if now - trial.began < TRIAL else None
+            return max(0, TRIED + 2 * trial.admitted - trial.count) if now - trial.began < TRIAL else None
         with self._lock:
             for model, (until, asked) in list(gate.models.items()):
                 if now - max(until, asked) > FORGET:
@@ -143,11 +157,11 @@ class Gates:
             if all(until > now for until, _ in gate.models.values()):
                 return 0
             if now - gate.let_at > SILENT:
-                gate.let = 0
+                gate.let = gate.coming = 0
             allowed = None if gate.width >= OPEN else max(0, gate.width - gate.let)
             going = [model for model, (until, _) in gate.models.items() if until <= now]
             if all(model in gate.crowded for model in going):
-                wanted = sum(max(0, gate.crowded[model][0]()) for model in going)
+                wanted = sum(max(0, gate.crowded[model][0]()) for model in going) - gate.coming
                 # The next one may be of a model that nobody has asked for yet.
                 wanted = max(wanted, int(now - gate.let_at > SILENT))
                 allowed = wanted if allowed is None else min(allowed, wanted)
@@ -165,6 +179,7 @@ class Gates:
         if gate is not None:
             with self._lock:
                 gate.let += count
+                gate.coming += count
                 gate.let_at = now
 
 

@@ -7,7 +7,7 @@
 --   flight     reservations open                       gap, done  mean time between ends, and the last end (us)
 --   took       mean time of a call (us), 0 while none has ended
 --   urgent     when urgent work last asked (us)        lane       when the urgent lane is free again (us)
---   pace, slot, eased      see pace.lua
+--   pace, slot, eased, told       see pace.lua
 --   dims       a table of the fields below for each dimension
 -- }
 
@@ -26,6 +26,7 @@ local HEADROOM = 12  -- the part of it that is used
 local FIXED = 13     -- the burst configured (s), 0 for "auto"
 local BOOKED = 14    -- what admitted calls that have not left yet take up of TAT (us)
 local OUT = 15       -- how far the calls that have left have run, as TAT counts those admitted (us)
+local MOST = 16      -- the most that headers ever told to be left, as seconds of the rate
 
 local MINUTE = 60 * SECOND
 local PERIOD = { rpm = MINUTE, tpm = MINUTE, itpm = MINUTE, otpm = MINUTE, rpd = DAY, tpd = DAY }
@@ -33,6 +34,7 @@ local BUCKET_LIFE = 8 * DAY
 local URGENT_MEMORY = 60 * SECOND  -- how long urgent work keeps its share after it last asked
 local HINT_SPAN = 300 * SECOND     -- denied calls are strung out over at most this
 local PLACE_SPAN = 30 * SECOND     -- those for whom there is no place, over this: when one comes free is a guess
+local PACE_SPAN = 10 * SECOND      -- those who wait for a learned pace, over this: it grows quicker meanwhile
 local LOOK = 4 * SECOND / 5        -- who stands in line asks again after so long: a burst may have grown
 local FIRST_HOLD = 60 * SECOND     -- a burst that fell back stays for this, then twice, four times ... as long
 local LONGEST_HOLD = 3600 * SECOND
@@ -41,7 +43,7 @@ local HEADERS_FRESH = 300 * SECOND -- headers older than this say nothing about 
 
 local function read_bucket(blob)
   return unpacked(blob) or { pause = 0, throttled = 0, strikes = 0, shift = 0, last = 0, hint = 0, flight = 0,
-    gap = SECOND / 4, done = 0, took = 0, urgent = 0, lane = 0, pace = 0, slot = 0, eased = 0, dims = {} }
+    gap = SECOND / 4, done = 0, took = 0, urgent = 0, lane = 0, pace = 0, slot = 0, eased = 0, told = 0, dims = {} }
 end
 
 local function save_bucket(id, bucket) save(bucket_key(id), bucket, BUCKET_LIFE) end
@@ -50,7 +52,7 @@ local function save_bucket(id, bucket) save(bucket_key(id), bucket, BUCKET_LIFE)
 local function dimension(bucket, quota, name, limit)
   local dim = bucket.dims[name]
   if not dim then
-    dim = { 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, limit, quota.headroom, quota.burst, 0, 0 }
+    dim = { 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, limit, quota.headroom, quota.burst, 0, 0, 0 }
     bucket.dims[name] = dim
   end
   dim[LIMIT], dim[HEADROOM], dim[FIXED] = limit, quota.headroom, quota.burst
@@ -127,8 +129,8 @@ local function way(bucket, charge, at, ahead)
   return ahead + room
 end
 
--- A learned burst grows while calls have to wait for it: fast where headers tell what is left, else slowly
--- enough that the first 429 is noticed a few calls after the provider's burst is passed.
+-- A learned burst grows while calls have to wait for it: fast where headers tell what is left, and no further than
+-- that has ever been, else slowly enough that the first 429 is noticed a few calls after the provider's burst is passed.
 local function grow(dim, name, now, wanted)
   local elapsed = math.min(now - dim[GROWN], SECOND) / SECOND
   dim[GROWN] = now
@@ -136,7 +138,8 @@ local function grow(dim, name, now, wanted)
   if not wanted and now - dim[PRESSED] > SECOND then return end
   local told = dim[SEEN] > 0 and now - dim[SEEN] < HEADERS_FRESH and dim[TOLD] <= dim[LIMIT]
   local speed = told and math.max(1, 0.7 * dim[BURST]) or math.max(0.3, 0.087 * dim[BURST])
-  dim[BURST] = math.min(60, dim[BURST] + elapsed * speed)
+  local most = told and math.max(1, dim[MOST] or 0) or 60
+  if dim[BURST] < most then dim[BURST] = math.min(60, most, dim[BURST] + elapsed * speed) end
 end
 
 -- Takes a charge at time `at`, `behind` which other calls may be booked; `held`: it does not leave at once.
@@ -233,7 +236,7 @@ end
 -- behind it, and takes no turn. Returns that time, and when the first of all could go.
 local function come_back(bucket, charge, at, why, ask, now)
   local step, early, span = 0, ask.max_wait / 2, HINT_SPAN
-  if paced(bucket, charge.quota.limits) then step = bucket.pace end
+  if paced(bucket, charge.quota.limits) then step, span = bucket.pace, PACE_SPAN end
   if why == 'concurrency' then
     -- Places come free at this interval while all of them are taken. The time between ends says less: it grows where
     -- calls come back late, and they would come later and later. A little sooner, so that no place waits for a call.
@@ -305,11 +308,13 @@ local function observe(bucket, levels, sent, part, now)
   for name, told in pairs(levels) do
     local dim = bucket.dims[name]
     local limit, remaining = told[1], told[2]
+    if not dim and name == 'rpm' and limit > 0 then bucket.told = MINUTE / limit end
     if dim and sent >= dim[SEEN] and (limit > 0 or remaining >= 0) then
       dim[SEEN] = sent
       if limit > 0 then dim[TOLD] = limit end
       if remaining >= 0 then
         local total = limit > 0 and limit or dim[LIMIT]
+        dim[MOST] = math.max(dim[MOST] or 0, remaining * PERIOD[name] / total / SECOND)
         local each = interval(dim, name)
         local mine = part and part.dims[name]
         mine = mine and mine[4] >= 0 and mine

@@ -23,7 +23,8 @@ end
 -- A 429 that nobody foresaw. What is booked is void: it is booked anew when it wants to leave.
 local function slow_down(bucket, now)
   if bucket.pace == 0 then
-    bucket.pace = math.max(FIRST, 2 * bucket.gap)
+    local told = bucket.told or 0
+    bucket.pace = told > 0 and told or math.max(FIRST, 2 * bucket.gap)
   else
     bucket.pace = math.min(SLOWEST, bucket.pace * (now - bucket.eased < ROW and 2 or 1.25))
   end

@@ -1,10 +1,11 @@
 """A limit that nobody has configured is learned from its 429s: few of them, and the provider is kept busy."""
 
 import math
+from itertools import pairwise
 
 import pytest
 
-from limits.admission import Admitted, Denied, Settlement, Throttle, sent, settle
+from limits.admission import Admitted, Denied, Level, Settlement, Throttle, sent, settle
 from limits.bucket import Quota
 from tests.unit.limits.histories.timeline import Timeline
 from tests.unit.limits.world import SECOND, START, World
@@ -61,3 +62,23 @@ def test_an_unknown_limit_is_found_and_used(world: World, rpm: int, burst: int, 
     took = (latest - START) / SECOND
     assert refusals <= 0.2 * jobs
     assert took <= 1.5 * ideal
+
+
+def test_a_learned_pace_begins_with_the_limit_that_headers_told(world: World) -> None:
+    world.admitted("a", UNKNOWN, costs={"rpm": 1})
+    world.run(sent, "a", "o")
+    told = Settlement(costs=({},), outcome="neutral", levels={"b": {"rpm": Level(600, 0)}}, throttles=(Throttle("b", 1.0),))
+    world.run(settle, "a", "o", told)
+    world.now += 2 * SECOND
+    times = [world.admitted(str(number), UNKNOWN, costs={"rpm": 1}, max_wait=5.0).at for number in range(4)]
+    assert {round((later - earlier) / SECOND, 3) for earlier, later in pairwise(times)} == {0.1}
+
+
+def test_who_waits_for_a_learned_pace_looks_again_soon_however_many_wait(world: World) -> None:
+    """The pace grows quicker meanwhile: a time to come back that counts with the present one is minutes too late."""
+    world.admitted("a", UNKNOWN, costs={"rpm": 1})
+    world.run(sent, "a", "o")
+    world.run(settle, "a", "o", Settlement(costs=({},), outcome="neutral", throttles=(Throttle("b", 1.0),)))
+    waits = [world.denied(str(number), UNKNOWN, costs={"rpm": 1}, max_wait=0.0).retry_in or 0.0 for number in range(500)]
+    assert max(waits) <= 12.0
+    assert waits[:3] == sorted(waits[:3])

@@ -96,6 +96,8 @@ def test_of_a_crowded_model_as_many_are_claimed_as_are_wanted() -> None:
     wanted = 3
     gates.crowd("w", "m", lambda: wanted)
     gates.claimed("w", 1)
+    assert gates.allowed("w") == 2, "one is on its way"
+    gates.heard("w")
     assert gates.allowed("w") == 3
     wanted = -2
     assert gates.allowed("w") == 0
@@ -121,6 +123,18 @@ def test_of_an_unknown_workflow_a_few_jobs_show_first_what_limits_it() -> None:
     assert gates.allowed("w") is None
     clock.now += 2
     assert gates.allowed("w") == TRIED, "nobody knows any more"
+
+
+def test_more_and_more_jobs_are_claimed_of_a_workflow_whose_first_ones_are_admitted_at_once() -> None:
+    gates, _ = made()
+    gates.claimed("w", TRIED)
+    claimed = []
+    for _ in range(4):
+        for _ in range(claimed[-1] if claimed else TRIED):
+            gates.admitted("w", "m")
+        claimed.append(gates.allowed("w"))
+        gates.claimed("w", claimed[-1])
+    assert claimed == [2 * TRIED, 4 * TRIED, 8 * TRIED, 16 * TRIED]
 
 
 def test_a_crowd_holds_up_no_other_model() -> None:
