@@ -56,8 +56,9 @@ def test_traffic_moves_and_comes_back(tmp_path: Path, mode: str) -> None:
         assert status["request_counts"] == {"total": 900, "completed": 900, "failed": 0}
         assert errors == []
         # Calls that were on their way when it began to fail, or was mended, may have met either.
-        failed = sorted(end(entry) for entry in journal if entry["mode"] == mode and entry["at"] >= failing)
-        threshold = failed[CIRCUIT.volume - 1]
+        threshold = opened(
+            sorted((end(entry), entry["mode"] == mode) for entry in journal if end(entry) >= failing - CIRCUIT.window)
+        )
         back = min(end(entry) for entry in journal if entry["at"] > threshold and not entry["mode"])
         after = [entry for entry in journal if threshold + 1.0 < entry["at"] < back]
         assert len(after) <= 3, "a second past the threshold only probes are sent"
@@ -71,6 +72,16 @@ def test_traffic_moves_and_comes_back(tmp_path: Path, mode: str) -> None:
         for line in lines:
             text = f"Say something about the number {line['custom_id'].removeprefix('job-')}."
             assert line["overnight"]["attempts"] == requests[text]
+
+
+def opened(ends: list[tuple[float, bool]]) -> float:
+    """When a circuit's threshold was reached, by the ends of its calls and whether they failed."""
+    failures = 0
+    for calls, (at, failed) in enumerate(ends, 1):
+        failures += failed
+        if calls >= CIRCUIT.volume and failures >= CIRCUIT.ratio * calls:
+            return at
+    raise AssertionError("the threshold was never reached")
 
 
 def end(entry: dict[str, Any]) -> float:
