@@ -7,8 +7,8 @@ as many each time that one is admitted, and one denial shuts it again. So a back
 provider costs a handful of denials, and no other workflow anything.
 
 A model whose calls go as fast as a limit allows is not shut but crowded: its jobs stand in line (tasks/places.py), or
-are admitted well ahead of their time, and as many more are claimed as are wanted there. Of a workflow that nothing is known of, a few jobs are claimed first: they
-show what limits it.
+are admitted well ahead of their time, and as many more are claimed as are wanted there. Of a workflow that nothing is
+known of, a few jobs are claimed first: they show what limits it.
 """
 
 import random

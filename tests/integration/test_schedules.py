@@ -161,11 +161,8 @@ def test_an_input_that_comes_late_or_never_or_is_wrong(nights: Callable[..., Nig
     assert "line 1: custom_id is missing" in wrong.words
     assert site.shown(status=1)["wrong"]["last"]["state"] == "failed"
     scraped = site.scraped()
-    assert {name: scraped.sum("overnight_schedule_night_state", schedule=name, state="failed") for name in site.settings.schedules} == {
-        "late": 0,
-        "never": 0,
-        "wrong": 1,
-    }
+    for name, failed in (("late", 0), ("never", 0), ("wrong", 1)):
+        assert scraped.sum("overnight_schedule_night_state", schedule=name, state="failed") == failed
     assert scraped.sum("overnight_schedule_night_state", schedule="late", state="waiting") == 1
     assert scraped.sum("overnight_beat_leads") == 0
 

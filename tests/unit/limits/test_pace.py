@@ -67,8 +67,8 @@ def test_an_unknown_limit_is_found_and_used(world: World, rpm: int, burst: int, 
 def test_a_learned_pace_begins_with_the_limit_that_headers_told(world: World) -> None:
     world.admitted("a", UNKNOWN, costs={"rpm": 1})
     world.run(sent, "a", "o")
-    told = Settlement(costs=({},), outcome="neutral", levels={"b": {"rpm": Level(600, 0)}}, throttles=(Throttle("b", 1.0),))
-    world.run(settle, "a", "o", told)
+    told, levels = (Throttle("b", 1.0),), {"b": {"rpm": Level(600, 0)}}
+    world.run(settle, "a", "o", Settlement(costs=({},), outcome="neutral", levels=levels, throttles=told))
     world.now += 2 * SECOND
     times = [world.admitted(str(number), UNKNOWN, costs={"rpm": 1}, max_wait=5.0).at for number in range(4)]
     assert {round((later - earlier) / SECOND, 3) for earlier, later in pairwise(times)} == {0.1}
@@ -79,6 +79,7 @@ def test_who_waits_for_a_learned_pace_looks_again_soon_however_many_wait(world: 
     world.admitted("a", UNKNOWN, costs={"rpm": 1})
     world.run(sent, "a", "o")
     world.run(settle, "a", "o", Settlement(costs=({},), outcome="neutral", throttles=(Throttle("b", 1.0),)))
-    waits = [world.denied(str(number), UNKNOWN, costs={"rpm": 1}, max_wait=0.0).retry_in or 0.0 for number in range(500)]
+    denials = [world.denied(str(number), UNKNOWN, max_wait=0.0) for number in range(500)]
+    waits = [denial.retry_in or 0.0 for denial in denials]
     assert max(waits) <= 12.0
     assert waits[:3] == sorted(waits[:3])
