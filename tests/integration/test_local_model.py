@@ -33,7 +33,8 @@ WAIT = "import os, time; print(os.environ['LOCAL_MODEL_URL'], flush=True); time.
 ASK_WHEN_INTERRUPTED = (
     ASK
     + """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who started the tests may ignore it
 try:
     print(os.environ["LOCAL_MODEL_URL"], flush=True)
     time.sleep(60)
