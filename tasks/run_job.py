@@ -107,10 +107,13 @@ async def run(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | No
     """Run the job unless it has ended or runs elsewhere; its result line, None where there is none to return."""
     # Which models an agent is going to ask for, only it knows.
     if not job.line.agent and (shut := gates.shut(job.workflow, job.line.model)):
+        gates.heard(job.workflow)
         raise Snooze(shut, f"jobs for {job.line.model} were denied just now", memory.to_header())
     if early := memory.left():
         await asyncio.sleep(early)
     begun = await runtime.begin(job, memory)
+    if job.line.agent or begun.verdict != "run":  # it may never ask for admission
+        gates.heard(job.workflow)
     match begun.verdict:
         case "held":
             raise Snooze(begun.wait, "another delivery of this job is running", memory.to_header())

@@ -26,7 +26,7 @@ local HEADROOM = 12  -- the part of it that is used
 local FIXED = 13     -- the burst configured (s), 0 for "auto"
 local BOOKED = 14    -- what admitted calls that have not left yet take up of TAT (us)
 local OUT = 15       -- how far the calls that have left have run, as TAT counts those admitted (us)
-local MOST = 16      -- the most that headers ever told to be left, as seconds of the rate
+local MOST = 16      -- the most that headers ever told to be left, as seconds of the rate; -1: they never told
 
 local MINUTE = 60 * SECOND
 local PERIOD = { rpm = MINUTE, tpm = MINUTE, itpm = MINUTE, otpm = MINUTE, rpd = DAY, tpd = DAY }
@@ -52,7 +52,7 @@ local function save_bucket(id, bucket) save(bucket_key(id), bucket, BUCKET_LIFE)
 local function dimension(bucket, quota, name, limit)
   local dim = bucket.dims[name]
   if not dim then
-    dim = { 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, limit, quota.headroom, quota.burst, 0, 0, 0 }
+    dim = { 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, limit, quota.headroom, quota.burst, 0, 0, -1 }
     bucket.dims[name] = dim
   end
   dim[LIMIT], dim[HEADROOM], dim[FIXED] = limit, quota.headroom, quota.burst
@@ -136,9 +136,10 @@ local function grow(dim, name, now, wanted)
   dim[GROWN] = now
   if dim[FIXED] > 0 or PERIOD[name] == DAY or now < dim[HOLD] then return end
   if not wanted and now - dim[PRESSED] > SECOND then return end
-  local told = dim[SEEN] > 0 and now - dim[SEEN] < HEADERS_FRESH and dim[TOLD] <= dim[LIMIT]
+  local left = dim[MOST] or -1
+  local told = left >= 0 and now - dim[SEEN] < HEADERS_FRESH and dim[TOLD] <= dim[LIMIT]
   local speed = told and math.max(1, 0.7 * dim[BURST]) or math.max(0.3, 0.087 * dim[BURST])
-  local most = told and math.max(1, dim[MOST] or 0) or 60
+  local most = told and math.max(1, left) or 60
   if dim[BURST] < most then dim[BURST] = math.min(60, most, dim[BURST] + elapsed * speed) end
 end
 
@@ -314,7 +315,7 @@ local function observe(bucket, levels, sent, part, now)
       if limit > 0 then dim[TOLD] = limit end
       if remaining >= 0 then
         local total = limit > 0 and limit or dim[LIMIT]
-        dim[MOST] = math.max(dim[MOST] or 0, remaining * PERIOD[name] / total / SECOND)
+        dim[MOST] = math.max(dim[MOST] or -1, remaining * PERIOD[name] / total / SECOND)
         local each = interval(dim, name)
         local mine = part and part.dims[name]
         mine = mine and mine[4] >= 0 and mine

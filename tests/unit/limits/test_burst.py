@@ -136,6 +136,21 @@ def test_grows_faster_where_headers_tell_the_level(world: World) -> None:
     assert world.burst(AUTO) > 15.0
 
 
+def test_grows_no_further_than_headers_ever_told_to_be_left(world: World) -> None:
+    """A provider that counts by the second never has more left than a second's share."""
+    call(world, "told")
+    world.level("told", rpm=Level(RPM, 30))
+    press(world, 30)
+    assert world.burst(AUTO) == 3.0
+
+
+def test_grows_by_itself_where_headers_tell_the_limit_alone(world: World) -> None:
+    call(world, "told")
+    world.level("told", rpm=Level(RPM, None))
+    press(world, 5)
+    assert 2.0 < world.burst(AUTO) < 4.0
+
+
 def test_does_not_grow_without_demand(world: World) -> None:
     for number in range(50):
         world.pass_time(1)
