@@ -22,6 +22,7 @@ costs.py     what calls have cost, by workflow, model, provider and batch
 story.py     one job: where it is, and what it has done
 clean.py     what is old goes
 check.py     what is configured, reachable and missing
+startup.py   what a worker loads before its first job
 local.py     worker processes of this machine
 cli.py       the command line; its commands are in commands/, what they share in console.py, their looks in show.py,
              show_batches.py, show_jobs.py, show_limits.py and progress.py

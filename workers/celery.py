@@ -42,7 +42,7 @@ def configuration() -> dict[str, Any]:
         "broker_url": settings.broker_url or url,
         "result_backend": url,
         "broker_connection_retry_on_startup": True,
-        "imports": ("tasks.run_job", "tasks.ticks", "tasks.listening", "tasks.agents.startup"),
+        "imports": ("tasks.run_job", "tasks.ticks", "tasks.listening", "tasks.startup"),
         # A message is acknowledged when its job has ended, and goes back when its process was killed.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,

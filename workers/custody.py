@@ -18,12 +18,13 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from limits.connection import Server
 from limits.errors import ScriptError, ServerUnavailable
 from limits.scripts import Call
-from workers.broker import Broker, Delay
+from workers.broker import Broker, Delay, Swept
 from workers.message import queue_of
 from workers.queues import lists
 
@@ -38,14 +39,22 @@ T = TypeVar("T")
 #: when the server was away.
 SWEEP_EVERY, GATHER, AFTER_TROUBLE = 0.25, 0.01, 0.5
 
+#: Seconds that a worker whose turn it was not waits longer, at the most: who has swept goes on for a while, the others
+#: stand by.
+STAND_BY: Final = 1.5
+
+#: Seconds between two looks for messages of stock producers, by whoever has swept last. What they publish starts so
+#: much later on an idle worker, at the most.
+LOOK_EVERY: Final = SWEEP_EVERY / 4
+
 #: Seconds that a count of what is in custody is good for.
 COUNTED: Final = 0.05
 
 #: Messages a script call, so that none holds the server up.
 STEP: Final = 200
 
-#: Every so many looks for messages of stock producers include the lists of lower priorities.
-FULL_SCOUT: Final = 4
+#: Every so many looks include the lists of lower priorities.
+FULL_LOOK: Final = 8
 
 #: Seconds that the end of the process waits for its last words to reach the server.
 LAST_WORDS: Final = 5.0
@@ -73,7 +82,7 @@ class Custody:
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self._scouts = 0
+        self._looks = 0
         self._counted, self._counted_at = 0, 0.0
         self._away = False
 
@@ -165,8 +174,9 @@ class Custody:
     def _run(self) -> None:
         beat = time.monotonic() + self.timeout / 3
         sweep = time.monotonic()
+        look = inf
         while not self._stopping:
-            self._wake.wait(max(0.0, min(beat, sweep) - time.monotonic()))
+            self._wake.wait(max(0.0, min(beat, sweep, look) - time.monotonic()))
             # Lowered before looking: left up over a nudge that has been served, it would never let the thread sleep.
             self._wake.clear()
             try:
@@ -178,7 +188,12 @@ class Custody:
                     self.heartbeat()
                     beat = now + self.timeout / 3
                 if now >= sweep:
-                    sweep = time.monotonic() + self.sweep() + random.random() * 0.02
+                    swept = self.sweep()
+                    sweep = time.monotonic() + swept.next_in + random.random() * (0.02 if swept.mine else STAND_BY)
+                    look = now if swept.mine else inf
+                if now >= look:
+                    self.look()
+                    look = now + LOOK_EVERY
                 self._told_back()
             except (ServerUnavailable, ScriptError) as exc:
                 self._told_away(exc)
@@ -226,18 +241,20 @@ class Custody:
             if gone:
                 log.warning("%d messages were given to other workers: this one was away for too long", len(gone))
 
-    def sweep(self) -> float:
-        """Bring back what is due and what the dead have left, if it is our turn; seconds until the next one."""
+    def sweep(self) -> Swept:
+        """Bring back what is due and what the dead have left, if it is our turn."""
         swept = self._call(self.broker.sweep(SWEEP_EVERY, self.timeout, STEP))
         if swept.restored:
             log.warning("%d messages of workers that ended or went silent are back in their queues", swept.restored)
-        if swept.mine and self.watched:
-            full = self._scouts % FULL_SCOUT == 0
-            self._scouts += 1
-            names = [name for queue in tuple(self.watched) for name in (lists(queue) if full else (queue,))]
-            for start in range(0, len(names), 1_000):
-                self._call(self.broker.scout(names[start : start + 1_000]))
-        return swept.next_in
+        return swept
+
+    def look(self) -> None:
+        """Look for messages that nobody has announced, and wake a worker for them."""
+        full = self._looks % FULL_LOOK == 0
+        self._looks += 1
+        names = [name for queue in tuple(self.watched) for name in (lists(queue) if full else (queue,))]
+        for start in range(0, len(names), 1_000):
+            self._call(self.broker.scout(names[start : start + 1_000]))
 
     def _call(self, call: Call[T]) -> T:
         if self._server is None:

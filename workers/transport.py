@@ -8,7 +8,7 @@
 - An idle worker blocks on a token that publishing into an empty queue leaves for it.
 
 Producers need nothing of this: the wire format is kombu's, and whatever a stock producer pushes is found by a look at
-all queues, four times a second for all workers together.
+all queues, sixteen times a second for all workers together.
 """
 
 from collections.abc import Iterator

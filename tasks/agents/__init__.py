@@ -8,7 +8,6 @@ work.py        one call and one step, made once and journaled
 journal.py     what a job has done, in Redis, entry by entry
 branch.py      where in the agent's code a call stands: its position in the journal
 purse.py       what a job may spend
-startup.py     a worker imports its agents when it starts
 door.py        the same for SDKs: an HTTP client whose requests are an agent's calls
 errors.py      what an agent may catch, and what ends its run whatever it catches
 

@@ -1,0 +1,31 @@
+"""What a worker has loaded before its first job."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONFIG = """
+[providers.acme]
+api = "{api}"
+base_url = "https://127.0.0.1:1/v1"
+api_key = "env:ACME_KEY"
+"""
+
+
+@pytest.mark.parametrize("api", ["openai", "anthropic"])
+def test_the_wire_formats_that_are_configured_are_there_before_the_first_job(tmp_path: Path, api: str) -> None:
+    (tmp_path / "overnight.toml").write_text(CONFIG.format(api=api))
+    script = (
+        "import sys; import tasks.startup; from celery.signals import worker_init;"
+        "before = 'aiohttp' in sys.modules; worker_init.send(sender=None);"
+        "print(before, sorted(n for n in sys.modules if n in ('aiohttp', 'workers.providers.openai',"
+        " 'workers.providers.anthropic')))"
+    )
+    environment = {**os.environ, "OVERNIGHT_CONFIG": str(tmp_path / "overnight.toml")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment, cwd=tmp_path
+    )
+    assert done.stdout.strip() == f"False ['aiohttp', 'workers.providers.{api}']"
