@@ -96,7 +96,8 @@ def done(site: Site, batch: str, count: int, seconds: float = 300.0) -> None:
 def overnight(folder: Path, simulator: Simulator, concurrency: int) -> Iterator[tuple[Site, int]]:
     """A site with one worker process, as `overnight run` starts it, with events on."""
     with Site(folder, simulator, model=QUOTA, tables=BUDGET) as site:
-        worker = site.start_worker("-E", "-l", "WARNING", concurrency=concurrency, ready=False)
+        program = "workers.celery_worker"
+        worker = site.start_worker("-E", "-l", "WARNING", concurrency=concurrency, ready=False, program=program)
         time.sleep(1.0)
         batch = site.submit(jobs(WARM_UP), workflow="bench")
         done(site, batch, WARM_UP)

@@ -20,6 +20,7 @@ import orjson
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
+from limits.compact import dumps
 from limits.keys import Keys
 from limits.scripts import Call, load
 
@@ -250,7 +251,7 @@ def budget_json(budget: BudgetWindow) -> dict[str, object]:
 
 def call(keys: Keys, name: str, body: object, parse: Any, now: int | None = None) -> Call[Any]:
     """A call of `limits/lua/<name>.lua`, with its one JSON argument and the clock (0: the server's)."""
-    return Call(load(f"limits/lua/{name}.lua"), (keys.clock,), (now or 0, orjson.dumps(body)), parse)
+    return Call(load(f"limits/lua/{name}.lua"), (keys.clock,), (now or 0, dumps(body)), parse)
 
 
 def admit(keys: Keys, ask: Ask, now: int | None = None) -> Call[Answer]:
@@ -320,7 +321,7 @@ def _departure(reply: Sequence[Any]) -> Departure:
 
 def settlement_json(reservation_id: str, owner: str, settlement: Settlement) -> bytes:
     """The settlement as the Lua fragment `lib/settle.lua` takes it; other packages' scripts pass it on."""
-    return orjson.dumps(
+    return dumps(
         {
             "id": reservation_id,
             "owner": owner,

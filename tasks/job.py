@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from limits.compact import dumps
 from tasks.agents.purse import Purse
 from workers.providers import bodies
 
@@ -195,7 +196,7 @@ def error_object(code: str, message: str) -> dict[str, Any]:
 
 def encode(line: dict[str, Any]) -> bytes:
     """A result line as it stands in a file, without its newline."""
-    return orjson.dumps(line)
+    return dumps(line)
 
 
 def join(lines: Iterable[bytes]) -> bytes:

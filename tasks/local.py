@@ -143,7 +143,7 @@ def command(concurrency: int, options: Sequence[str]) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "celery",
+        "workers.celery_worker",
         "--app",
         "workers",
         "worker",

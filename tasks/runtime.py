@@ -51,6 +51,9 @@ SYNC_EVERY, PRICES_EVERY = 5.0, 60.0
 #: Seconds until the price table is asked again about a model that it did not know.
 ASK_AGAIN = 600.0
 
+#: Leases that are renewed at a time, of jobs or of reservations.
+AT_A_TIME = 250
+
 #: How long the end of a call is tried to be recorded, in seconds: its answer is paid for, and is in no other place.
 FINISH = 3600.0
 
@@ -332,14 +335,15 @@ class Runtime:
             await asyncio.sleep(seconds)
 
     async def _renew(self) -> None:
-        """Renew the leases of all jobs in flight, and of what is reserved for them."""
-        held = list(self.reservations)
-        waits: list[Any] = [
-            self.server.run(store.renew(self.keys, job, owner, self.lease)) for job, owner in list(self.leases.values())
-        ]
-        if held:
-            waits.append(self._renew_reservations(held))
-        await asyncio.gather(*waits)
+        """Renew the leases of all jobs in flight, and of what is reserved for them; so many at a time."""
+        held, leases = list(self.reservations), list(self.leases.values())
+        for start in range(0, len(held), AT_A_TIME):
+            await self._renew_reservations(held[start : start + AT_A_TIME])
+        for start in range(0, len(leases), AT_A_TIME):
+            some = leases[start : start + AT_A_TIME]
+            await asyncio.gather(
+                *(self.server.run(store.renew(self.keys, job, owner, self.lease)) for job, owner in some)
+            )
 
     async def _renew_reservations(self, held: list[str]) -> None:
         renewal = await self.server.run(renew(self.keys, held, self.owner, self.lease))

@@ -232,13 +232,18 @@ class Site:
     # Workers
 
     def start_worker(
-        self, *options: str, concurrency: int = 100, ready: bool = True, environment: dict[str, str] | None = None
+        self,
+        *options: str,
+        concurrency: int = 100,
+        ready: bool = True,
+        environment: dict[str, str] | None = None,
+        program: str = "celery",
     ) -> Worker:
-        """`celery -A workers worker`, in a process group of its own."""
+        """`celery -A workers worker`, in a process group of its own; `workers.celery_worker` is `overnight`'s way."""
         number = len(self.workers) + 1
         worker = self._start(
             f"worker-{number}.log",
-            *("celery", "-A", "workers", "worker", "-n", f"w{number}-{os.getpid()}@%h"),
+            *(program, "-A", "workers", "worker", "-n", f"w{number}-{os.getpid()}@%h"),
             *("--concurrency", str(concurrency), "--without-mingle", "--without-gossip", "-l", "INFO", *options),
             environment=environment,
         )

@@ -1,6 +1,7 @@
 """Who does the work, in the order in which a job meets it.
 
     celery.py      the Celery application; every setting with its reason
+    celery_worker.py   its command line without other packages' commands, for workers and beat
     settings.py    overnight.toml, validated once, with errors that name the line to mend
     server.py      the embedded Valkey, for one machine
     queues.py      one queue a workflow, followed as it appears

@@ -21,7 +21,7 @@ def beat(context: typer.Context, config: Config = None) -> None:
     with told():
         configured(config)
         # Celery's beat would keep a schedule and a process id in files here; ours are in Redis.
-        argv = [sys.executable, "-m", "celery", "--app", "workers", "beat", "--pidfile=", *context.args]
+        argv = [sys.executable, "-m", "workers.celery_worker", "--app", "workers", "beat", "--pidfile=", *context.args]
         os.execv(argv[0], argv)  # noqa: S606 - becomes the beat: signals reach it directly
 
 

@@ -29,3 +29,14 @@ def test_the_wire_formats_that_are_configured_are_there_before_the_first_job(tmp
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment, cwd=tmp_path
     )
     assert done.stdout.strip() == f"False ['aiohttp', 'workers.providers.{api}']"
+
+
+def test_a_worker_of_ours_does_not_load_flower() -> None:
+    script = (
+        "import sys; sys.argv = ['x', '--app', 'workers', 'worker', '--help']; from workers import celery_worker\n"
+        "try: celery_worker.main()\n"
+        "except SystemExit as end: print(end.code, [name for name in ('flower', 'tornado') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "--concurrency" in done.stdout
+    assert done.stdout.splitlines()[-1] == "0 []"

@@ -8,8 +8,8 @@ from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
 import httpx
-import orjson
 
+from limits.compact import dumps
 from limits.counting import Usage
 from workers.providers import events
 from workers.providers.answer import Answer
@@ -164,7 +164,7 @@ def _check_key(provider: str, key: str) -> None:
 
 def _encode(body: dict[str, Any]) -> bytes:
     try:
-        return orjson.dumps(body)
+        return dumps(body)
     except TypeError:
         problem = Refused(
             "the body cannot be written as JSON: half a surrogate pair, or a whole number beyond 64 bits",
