@@ -48,7 +48,8 @@ def unreadable(message: Any, known: Callable[[str], bool]) -> str | None:
         return "its body is no JSON"
     match body:
         case [list(), dict(), dict()]:
-            if b"__type__" not in message.body:  # kombu's mark of what JSON has no word for
+            mark = b"__type__" if isinstance(message.body, bytes) else "__type__"  # py-amqp has decoded the text
+            if mark not in message.body:  # kombu's mark of what JSON has no word for
                 message._decoded_cache = body  # noqa: SLF001 - Celery need not read it a second time
             return None
     return "its body is not a task's arguments"
