@@ -292,5 +292,7 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
 
                 rabbitmq.follow(consumer.connection, queue)
         if new:
-            task_consumer.consume()
+            # Before the worker's loop has begun nobody takes messages: it consumes from all queues when it does.
+            if task_consumer.on_message is not None:
+                task_consumer.consume()
             log.info("consuming from %s", ", ".join(new) if len(new) <= TOLD else f"{len(new)} more queues")
