@@ -17,8 +17,9 @@ import redis
 from limits.admission import sweep
 from limits.connection import Server
 from tasks.batch import Batch, from_hash
+from tasks.store import Store
 from tests.simulator import Simulator
-from tests.site import Site, jobs, read_lines, wait_for
+from tests.site import Site, Worker, jobs, read_lines, wait_for
 
 if TYPE_CHECKING:
     import subprocess
@@ -137,6 +138,74 @@ def test_everything_is_killed_in_turn(tmp_path: Path, simulator: Simulator) -> N
         costs = json.loads(site.run("costs", "--json").stdout)
     _assert_one_line_a_job(lines)
     _assert_books_balance(lines, batch, costs["total"], simulator, fire.in_flight_at_kills)
+
+
+STOPPED = 90.0
+PLACES, MANY = 50, 6_000
+
+
+@pytest.mark.timeout(590)
+def test_a_collector_and_a_feeder_are_stopped_for_90_seconds_in_the_middle(tmp_path: Path) -> None:
+    """The third worker goes on alone; then both wake up, and the output is that of an undisturbed run."""
+    order = tmp_path / "stop-in-the-middle-of-the-next-write"
+    fed = order.with_name(order.name + ".feed")
+    with (
+        Simulator(latency=[0.4, 1.2]) as simulator,
+        Site(
+            tmp_path / "site",
+            simulator,
+            more="visibility_timeout = 5",
+            environment={
+                "OVERNIGHT_FAULT": str(order),
+                "PYTHONPATH": f"{FAULTS}{os.pathsep}{Path(__file__).resolve().parents[2]}",
+            },
+        ) as site,
+    ):
+        site.start_workers(3, "-I", "stops_feeding", concurrency=PLACES)
+        store = Store(site.keys, Server(site.client()))
+
+        def record() -> Batch:
+            found = store.batch(batch)
+            assert found is not None
+            return found
+
+        fed.touch()
+        batch = site.submit(jobs(MANY))
+        wait_for(lambda: not fed.exists(), 30.0, what="a feeder that stops")
+        began = time.monotonic()
+        wait_for(lambda: record().done > MANY // 20, 60.0, what="the first jobs, by the others")
+        order.write_text("stop")
+        wait_for(lambda: not order.exists(), 30.0, what="a collector that stops")
+        stopped = wait_for(lambda: _stopped(site), 10.0, what="two workers that are stopped")
+        wait_for(lambda: record().fed > MANY // 2, 120.0, what="the window, moved by the third")
+        wait_for(lambda: time.monotonic() - began > STOPPED, STOPPED, every=1.0)
+        assert _stopped(site) == stopped
+        for worker in stopped:
+            worker.process.send_signal(signal.SIGCONT)
+        assert site.wait(batch, 200)["request_counts"] == {"total": MANY, "completed": MANY, "failed": 0}
+        lines, errors = site.results(batch)
+        assert len(simulator.journal()) <= MANY + 2 * PLACES, "more was paid again than was in flight when they stopped"
+
+        simulator.configure(latency=0.0)
+        undisturbed = site.submit(jobs(MANY), "--new")
+        site.wait(undisturbed, 200)
+        others, _ = site.results(undisturbed)
+    assert errors == []
+    assert _but_for_time(lines) == _but_for_time(others)
+
+
+def _stopped(site: Site) -> list[Worker]:
+    found = [worker for worker in site.workers if psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED]
+    return found if len(found) == 2 else []
+
+
+def _but_for_time(lines: list[dict[str, Any]]) -> list[str]:
+    """The lines in the order of their names, without what no two runs have in common."""
+    for line in lines:
+        del line["id"], line["response"]["request_id"], line["overnight"]["seconds"], line["overnight"]["attempts"]
+        for name in ("id", "created"):
+            line["response"]["body"].pop(name, None)
+    return sorted(json.dumps(line, sort_keys=True) for line in lines)
 
 
 def _batch_without_open_reservations(site: Site) -> Batch:

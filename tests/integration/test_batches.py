@@ -12,7 +12,7 @@ import pytest
 
 from tasks.batch import from_hash
 from tests.simulator import Simulator
-from tests.site import Site, job, jobs, read_lines, wait_for
+from tests.site import ROOT, Site, job, jobs, read_lines, wait_for
 
 if TYPE_CHECKING:
     import subprocess
@@ -62,6 +62,32 @@ def test_a_full_disk_is_told_feeds_nothing_more_and_loses_nothing(site: Site, si
     assert (status["request_counts"]["completed"], status["trouble"]) == (300, None)
     assert len({line["custom_id"] for line in site.results(batch)[0]}) == 300
     assert simulator.stats()["requests"] == 300
+
+
+def test_a_read_only_folder_is_told_and_when_it_is_mended_the_batch_goes_on(
+    tmp_path: Path, simulator: Simulator
+) -> None:
+    path = f"{Path(__file__).parent / 'powerless'}{os.pathsep}{ROOT}"
+    with Site(tmp_path, simulator, environment={"PYTHONPATH": path}) as site:
+        worker = site.start_worker()
+        os.kill(worker.pid, signal.SIGSTOP)
+        batch = site.submit(jobs(200))
+        folder = site.folder / ".overnight" / "files" / batch
+        folder.chmod(0o500)
+        os.kill(worker.pid, signal.SIGCONT)
+        trouble = wait_for(lambda: _record(site, batch).trouble, 60.0, what="trouble")
+        assert "output.jsonl cannot be written: Permission denied" in trouble
+        folder.chmod(0o700)
+        status = site.wait(batch, 100)
+        assert (status["request_counts"]["completed"], status["trouble"]) == (200, None)
+
+        closed = tmp_path / "closed"
+        closed.mkdir(0o500)
+        told = site.run("results", batch, "-o", str(closed / "out.jsonl"), status=2).stderr
+        assert f"{closed / 'out.jsonl'} cannot be written: Permission denied" in told
+        assert list(closed.iterdir()) == []
+        assert len(site.results(batch)[0]) == 200
+    assert simulator.stats()["requests"] == 200
 
 
 def test_a_vanished_input_is_told_and_when_it_is_back_the_batch_goes_on(site: Site, simulator: Simulator) -> None:
