@@ -72,8 +72,12 @@ class Fire:
         self.process = self.start()
 
     def kill_collector(self) -> None:
+        """Whoever writes next; the other faults go on meanwhile."""
         self.in_flight_at_kills += CONCURRENCY
+        self.collector_was_killed()
         self.order.touch()
+
+    def collector_was_killed(self) -> None:
         wait_for(lambda: not self.order.exists(), 60.0, what="a write")
 
     def batch(self) -> Batch | None:
@@ -131,6 +135,7 @@ def test_everything_is_killed_in_turn(tmp_path: Path, simulator: Simulator) -> N
                     fire.kill_run()
                 case _:
                     fire.kill_collector()
+        fire.collector_was_killed()
         out, err = fire.process.communicate(timeout=300)
         assert fire.process.returncode == 0, (told, out[-2000:], err[-2000:])
         batch = _batch_without_open_reservations(site)
