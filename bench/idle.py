@@ -41,7 +41,6 @@ def started(simulator: Simulator, send: Callable[[int], object]) -> list[float]:
         send(number)
         wait_for(simulator.journal, 10.0, every=0.02)
         waits.append(simulator.journal()[0]["wall"] - sent)
-    print(sorted(f"{wait * 1000:.0f}" for wait in waits), flush=True)
     return sorted(waits)
 
 

@@ -53,7 +53,7 @@ COUNTED: Final = 0.05
 #: Messages a script call, so that none holds the server up.
 STEP: Final = 200
 
-#: Every so many looks include the lists of lower priorities.
+#: Every so many looks include the lists of lower priorities: their messages start half a second later, at the most.
 FULL_LOOK: Final = 8
 
 #: Seconds that the end of the process waits for its last words to reach the server.
