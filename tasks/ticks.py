@@ -1,9 +1,9 @@
 """What drives feed and collect: ticks, taken from a due-set in Redis by whichever worker is alive.
 
-The due-set is the truth. A tick that is taken is due again a minute later unless its worker says otherwise, so
-that a killed worker's tick is another's soon; a tick that runs twice changes nothing, since feed and collect move
-their batch by compare-and-set. Ticks run in a thread of their own in every worker's main process: neither a full
-pool nor a long queue can hold them up.
+The due-set is the truth. A tick that is taken is due again some seconds later unless its worker, while it works on
+it, says otherwise, so that a killed worker's tick is another's soon; a tick that runs twice changes nothing, since
+feed and collect move their batch by compare-and-set. Ticks run in a thread of their own in every worker's main
+process: neither a full pool nor a long queue can hold them up.
 """
 
 import logging
@@ -29,9 +29,10 @@ log = logging.getLogger(__name__)
 
 FEED, COLLECT = "feed", "collect"
 
-#: Seconds: how often a worker looks for due ticks, how long a taken one is left alone, and when the next is due
-#: (while there is something to do; when there was trouble).
-LOOK_EVERY, LEASE, NEXT, AFTER_TROUBLE = 0.2, 60.0, 0.3, 5.0
+#: Seconds: how often a worker looks for due ticks, how long others leave a taken one alone (its worker says so again
+#: four times in that time, as long as it works on it), and when the next is due (while there is something to do;
+#: when there was trouble).
+LOOK_EVERY, LEASE, NEXT, AFTER_TROUBLE = 0.2, 10.0, 0.3, 5.0
 
 
 def run_tick(store: Store, tick: str) -> float | None:
@@ -84,6 +85,46 @@ def depth(store: Store, workflow: str) -> int | None:
     return depths(store.client, store.keys, [queue])[queue].total
 
 
+class Hold(threading.Thread):
+    """The thread that keeps the tick at hand from the other workers for as long as it takes, a big write to S3 say."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(name="ticker-hold", daemon=True)
+        self.store = store
+        self.over = threading.Event()
+        self._at_hand: str | None = None
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """Renew what has been at hand for a while."""
+        seen = None
+        while not self.over.wait(LEASE / 4):
+            with self._lock:
+                if self._at_hand is not None and self._at_hand is seen:
+                    try:
+                        self.store.tick_again(seen, LEASE)
+                    except (ServerUnavailable, redis.RedisError) as exc:
+                        log.debug("the tick %s is not renewed: %s", seen, exc)
+                seen = self._at_hand
+
+    def take(self, tick: str) -> None:
+        """This tick is at hand from now on."""
+        with self._lock:
+            self._at_hand = tick
+
+    def give(self, seconds: float | None) -> None:
+        """The tick at hand is done, and due again in so many seconds; None: never."""
+        with self._lock:
+            tick, self._at_hand = self._at_hand, None
+            if tick is not None:
+                self.store.tick_again(tick, seconds)
+
+    def drop(self) -> None:
+        """The tick at hand came to nothing: whoever looks when its lease has ended, takes it."""
+        with self._lock:
+            self._at_hand = None
+
+
 class Ticker(threading.Thread):
     """The thread that takes due ticks and runs them, until it is told to stop."""
 
@@ -91,20 +132,31 @@ class Ticker(threading.Thread):
         super().__init__(name="ticker", daemon=True)
         self.store = store
         self.stopping = threading.Event()
+        self.hold = Hold(store)
 
     def run(self) -> None:
         """Look, work, and never die of one batch's trouble."""
-        while not self.stopping.wait(LOOK_EVERY):
-            try:
-                while not self.stopping.is_set() and (taken := self.store.take_ticks(LEASE, count=1)):
-                    self.tick(taken[0])
-            except (ServerUnavailable, redis.RedisError) as exc:
-                log.warning("no ticks while the server is unreachable: %s", exc)
-                self.stopping.wait(1.0)
+        self.hold.start()
+        try:
+            while not self.stopping.wait(LOOK_EVERY):
+                self.look()
+        finally:
+            self.hold.over.set()
+
+    def look(self) -> None:
+        """Take what is due, one after the other."""
+        try:
+            while not self.stopping.is_set() and (taken := self.store.take_ticks(LEASE, count=1)):
+                self.tick(taken[0])
+        except (ServerUnavailable, redis.RedisError) as exc:
+            self.hold.drop()
+            log.warning("no ticks while the server is unreachable: %s", exc)
+            self.stopping.wait(1.0)
 
     def tick(self, tick: str) -> None:
         """Run one tick and say when it is due again."""
-        self.store.tick_again(tick, run_tick(self.store, tick))
+        self.hold.take(tick)
+        self.hold.give(run_tick(self.store, tick))
 
 
 class TickerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types

@@ -35,6 +35,7 @@ local URGENT_MEMORY = 60 * SECOND  -- how long urgent work keeps its share after
 local HINT_SPAN = 300 * SECOND     -- denied calls are strung out over at most this
 local PLACE_SPAN = 30 * SECOND     -- those for whom there is no place, over this: when one comes free is a guess
 local PACE_SPAN = 10 * SECOND      -- those who wait for a learned pace, over this: it grows quicker meanwhile
+local GROWTH_SPAN = 5 * SECOND     -- those who wait for a burst that still grows, over this: there is room much sooner
 local LOOK = 4 * SECOND / 5        -- who stands in line asks again after so long: a burst may have grown
 local FIRST_HOLD = 60 * SECOND     -- a burst that fell back stays for this, then twice, four times ... as long
 local LONGEST_HOLD = 3600 * SECOND
@@ -129,18 +130,24 @@ local function way(bucket, charge, at, ahead)
   return ahead + room
 end
 
+-- How far a burst may grow (s), and how fast (s a second); nothing where it is fixed or has fallen back lately.
+local function growth(dim, name, now)
+  if dim[FIXED] > 0 or PERIOD[name] == DAY or now < dim[HOLD] then return end
+  local left = dim[MOST] or -1
+  local told = left >= 0 and now - dim[SEEN] < HEADERS_FRESH and dim[TOLD] <= dim[LIMIT]
+  local most = told and math.min(60, math.max(1, left)) or 60
+  if dim[BURST] >= most then return end
+  return most, told and math.max(1, 0.7 * dim[BURST]) or math.max(0.3, 0.087 * dim[BURST])
+end
+
 -- A learned burst grows while calls have to wait for it: fast where headers tell what is left, and no further than
 -- that has ever been, else slowly enough that the first 429 is noticed a few calls after the provider's burst is passed.
 local function grow(dim, name, now, wanted)
   local elapsed = math.min(now - dim[GROWN], SECOND) / SECOND
   dim[GROWN] = now
-  if dim[FIXED] > 0 or PERIOD[name] == DAY or now < dim[HOLD] then return end
-  if not wanted and now - dim[PRESSED] > SECOND then return end
-  local left = dim[MOST] or -1
-  local told = left >= 0 and now - dim[SEEN] < HEADERS_FRESH and dim[TOLD] <= dim[LIMIT]
-  local speed = told and math.max(1, 0.7 * dim[BURST]) or math.max(0.3, 0.087 * dim[BURST])
-  local most = told and math.max(1, left) or 60
-  if dim[BURST] < most then dim[BURST] = math.min(60, most, dim[BURST] + elapsed * speed) end
+  local most, speed = growth(dim, name, now)
+  if not most or not wanted and now - dim[PRESSED] > SECOND then return end
+  dim[BURST] = math.min(most, dim[BURST] + elapsed * speed)
 end
 
 -- Takes a charge at time `at`, `behind` which other calls may be booked; `held`: it does not leave at once.
@@ -250,7 +257,10 @@ local function come_back(bucket, charge, at, why, ask, now)
     if name == why or (why == 'pause' and PERIOD[name] == MINUTE) then
       local dim = dimension(bucket, charge.quota, name, limit)
       step = math.max(step, (charge.costs[name] or 0) * interval(dim, name))
-      if name == why then dim[PRESSED] = now end
+      if name == why then
+        dim[PRESSED] = now
+        if growth(dim, name, now) then span = math.min(span, GROWTH_SPAN) end
+      end
     end
   end
   if ask.in_line and early > 0 then early = math.max(early, ask.max_wait - LOOK) end
@@ -365,7 +375,9 @@ local function throttle(bucket, told, sent, now)
     if moved > 0 then dim[TAT] = dim[TAT] + moved end
     if PERIOD[name] == MINUTE and (told.dimension == '' or told.dimension == name) then
       if fresh and dim[FIXED] == 0 then
-        dim[BURST] = math.max(1, dim[BURST] / 2)
+        -- What is left of it stays the same: calls that left under the larger one are no debt.
+        local less = math.min(dim[BURST] / 2, dim[BURST] - 1)
+        dim[BURST], dim[TAT] = dim[BURST] - less, dim[TAT] - less * SECOND
         dim[HOLD] = now + math.min(LONGEST_HOLD, FIRST_HOLD * 2 ^ math.min(dim[HOLDS], 10))
         dim[HOLDS] = dim[HOLDS] + 1
       end
