@@ -179,6 +179,31 @@ def test_falls_back_by_half_and_holds_longer_each_time(world: World) -> None:
         burst = world.burst(AUTO)
 
 
+@pytest.mark.parametrize("throttles", [1, 3])
+def test_the_rate_goes_on_when_the_wait_is_over(world: World, throttles: int) -> None:
+    """What had left under the larger burst is no debt under the halved one."""
+    press(world, 70)
+    assert drain(world, AUTO) > 50
+    for _ in range(throttles):
+        world.run(throttled, Throttle("b", 0.5))
+        world.pass_time(0.01)
+    world.pass_time(0.5)
+    sent = 0
+    for number in range(200):
+        world.pass_time(0.05)
+        sent += isinstance(world.ask(f"n{number}", AUTO, max_wait=0.0, send_at_once=True), Admitted)
+    assert 98 <= sent <= 101, "ten a second"
+
+
+def test_those_who_wait_for_a_burst_that_grows_are_back_within_seconds(world: World) -> None:
+    drain(world, AUTO)
+    told = [world.denied(f"w{number}", AUTO, max_wait=0.0).retry_in for number in range(300)]
+    assert max(wait for wait in told if wait is not None) <= 5.5
+    world.run(throttled, Throttle("b", 0.5))
+    told = [world.denied(f"v{number}", AUTO, max_wait=0.0).retry_in for number in range(300)]
+    assert max(wait for wait in told if wait is not None) > 25.0, "it does not grow now: each has a place in line"
+
+
 def test_one_event_is_answered_once(world: World) -> None:
     """The refusals of calls that left before the first refusal was known halve nothing more."""
     for name in ("a", "b", "c"):

@@ -1,0 +1,79 @@
+"""Who runs a batch's ticks: one worker at a time, for as long as it works on them, and another soon after its death."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tasks import ticks
+from tasks.store import Store
+from tasks.ticks import Ticker
+from tests.site import wait_for
+from tests.unit.batches.conftest import World
+
+LEASE = 0.4
+TICK = "collect:batch_1"
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ticks, "LEASE", LEASE)
+    monkeypatch.setattr(ticks, "LOOK_EVERY", 0.02)
+
+
+@pytest.fixture
+def at_work(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Ticker, threading.Event]]:
+    """A worker in the middle of a tick, until the event is set."""
+    begun, done = threading.Event(), threading.Event()
+
+    def run_tick(store: Store, tick: str) -> float | None:
+        del store
+        if tick == TICK:
+            begun.set()
+            done.wait(20)
+        return 30.0
+
+    monkeypatch.setattr(ticks, "run_tick", run_tick)
+    world.batch(1)
+    ticker = Ticker(world.connect())
+    ticker.start()
+    try:
+        assert begun.wait(10)
+        yield ticker, done
+    finally:
+        done.set()
+        ticker.stopping.set()
+        ticker.join(10)
+        ticker.store.client.close()
+
+
+def _taken_within(world: World, seconds: float) -> bool:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        if TICK in world.store.take_ticks(LEASE, count=2):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_tick_is_its_workers_for_as_long_as_it_takes(world: World, at_work: tuple[Ticker, threading.Event]) -> None:
+    ticker, done = at_work
+    assert not _taken_within(world, 4 * LEASE)
+    done.set()
+    wait_for(lambda: _due(world) > LEASE, 10.0, what="the worker's word of when it is due again")
+    assert _due(world) == pytest.approx(30.0, abs=3.0)
+    assert ticker.is_alive()
+
+
+def test_a_dead_workers_tick_is_anothers_after_its_lease(world: World, at_work: tuple[Ticker, threading.Event]) -> None:
+    ticker, _ = at_work
+    ticker.hold.over.set()  # as a kill ends it
+    ticker.hold.join(10)
+    assert _taken_within(world, 10 * LEASE)
+
+
+def _due(world: World) -> float:
+    due = world.store.client.zscore(world.store.keys.ticks, TICK)
+    assert isinstance(due, float)
+    return due / 1_000_000 - time.time()
