@@ -27,6 +27,7 @@ local FIXED = 13     -- the burst configured (s), 0 for "auto"
 local BOOKED = 14    -- what admitted calls that have not left yet take up of TAT (us)
 local OUT = 15       -- how far the calls that have left have run, as TAT counts those admitted (us)
 local MOST = 16      -- the most that headers ever told to be left, as seconds of the rate; -1: they never told
+local EMPTY = 17     -- the units of LEFT at which nothing is left, by the headers of the newest answer; nil: not told
 
 local MINUTE = 60 * SECOND
 local PERIOD = { rpm = MINUTE, tpm = MINUTE, itpm = MINUTE, otpm = MINUTE, rpd = DAY, tpd = DAY }
@@ -315,7 +316,8 @@ end
 -- A level below ours is always believed: someone else uses the key. One above ours only where the burst is
 -- learned, the limit told is no higher than the one configured, and all that was admitted since is known; and all but
 -- a second of it, which may be the share of a second that calls booked in it are going to use; behind the last of them.
-local function observe(bucket, levels, sent, part, now)
+-- `refused`: they came with a 429.
+local function observe(bucket, levels, sent, part, now, refused)
   for name, told in pairs(levels) do
     local dim = bucket.dims[name]
     local limit, remaining = told[1], told[2]
@@ -331,6 +333,7 @@ local function observe(bucket, levels, sent, part, now)
         mine = mine and mine[4] >= 0 and mine
         -- What left after that request, and what is booked.
         local since = mine and dim[LEFT] - mine[4] + dim[BOOKED] / each or 0
+        if mine and not refused then dim[EMPTY] = mine[4] + remaining end
         -- What the provider says is used, and what it has not seen yet. Its bucket is full at most when that leaves.
         local unit = PERIOD[name] / (total * dim[HEADROOM])
         local empty = math.max(sent + (math.max(0, total - remaining) + since) * unit,
@@ -354,12 +357,25 @@ local function observe(bucket, levels, sent, part, now)
   end
 end
 
+-- Whether headers had told that nothing would be left for a refused call, within a twentieth of the limit: it left
+-- since the provider gives back later than by the rate, as who counts by the minute does, and not since it holds less.
+local function foreseen(bucket, told, part)
+  if not part then return false end
+  for name, mine in pairs(part.dims) do
+    local dim = bucket.dims[name]
+    if dim and dim[EMPTY] and mine[4] >= dim[EMPTY] - 0.05 * dim[LIMIT]
+      and (told.dimension == '' or told.dimension == name) then return true end
+  end
+  return false
+end
+
 -- A 429: nobody's call leaves before the wait is over; those booked are postponed with their order and spacing.
--- `sent`: when the refused request left. What left before the last 429 was learnt of belongs to the same event;
--- a new one means that the bucket was fuller than we believed.
-local function throttle(bucket, told, sent, now)
+-- `sent`: when the refused request left; `part`: its reservation's share of this bucket, nil if not known. What left
+-- before the last 429 was learnt of belongs to the same event; a new one means that the bucket was fuller than we
+-- believed.
+local function throttle(bucket, told, sent, part, now)
   local fresh = sent > bucket.throttled
-  local wait = told.retry_after
+  local wait, known = told.retry_after, foreseen(bucket, told, part)
   if wait < 0 then
     if fresh then bucket.strikes = bucket.strikes + 1 end
     wait = math.min(MINUTE, SECOND * 2 ^ math.max(0, math.min(bucket.strikes - 1, 6)))
@@ -374,7 +390,7 @@ local function throttle(bucket, told, sent, now)
   for name, dim in pairs(bucket.dims) do
     if moved > 0 then dim[TAT] = dim[TAT] + moved end
     if PERIOD[name] == MINUTE and (told.dimension == '' or told.dimension == name) then
-      if fresh and dim[FIXED] == 0 then
+      if fresh and dim[FIXED] == 0 and not known then
         -- What is left of it stays the same: calls that left under the larger one are no debt.
         local less = math.min(dim[BURST] / 2, dim[BURST] - 1)
         dim[BURST], dim[TAT] = dim[BURST] - less, dim[TAT] - less * SECOND

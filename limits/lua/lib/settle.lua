@@ -41,10 +41,10 @@ local function settle(now, report)
     if report.costs then correct(bucket, part, report.costs[i] or NOTHING, now) end
     if in_time then land(bucket, now, reservation.sent > 0 and now - reservation.sent or nil) end
     local levels = report.levels[part.bucket]
-    if levels then observe(bucket, levels, sent, part, now) end
     local told = throttles[part.bucket]
+    if levels then observe(bucket, levels, sent, part, now, told) end
     if told then
-      throttle(bucket, told, sent, now)
+      throttle(bucket, told, sent, part, now)
     elseif report.outcome == 'ok' and sent > bucket.throttled then
       bucket.strikes = 0
       speed_up(bucket, now)

@@ -204,6 +204,21 @@ def test_those_who_wait_for_a_burst_that_grows_are_back_within_seconds(world: Wo
     assert max(wait for wait in told if wait is not None) > 25.0, "it does not grow now: each has a place in line"
 
 
+@pytest.mark.parametrize(("left", "halved"), [(4, False), (400, True)])
+def test_a_429_that_headers_foresaw_says_nothing_of_the_burst(world: World, left: int, halved: bool) -> None:
+    """Who counts by the minute gives nothing back when the rate would, and holds no less than it did."""
+    press(world, 70)
+    drain(world, AUTO)
+    before = world.burst(AUTO)
+    world.pass_time(1)
+    call(world, "told")
+    world.level("told", rpm=Level(RPM, left))
+    call(world, "refused")
+    world.settle("refused", levels={"b": {"rpm": Level(RPM, 0)}}, throttles=(Throttle("b", 1.0),), outcome="neutral")
+    assert world.burst(AUTO) == pytest.approx(before / 2 if halved else before)
+    assert world.available(AUTO) <= 0.0
+
+
 def test_one_event_is_answered_once(world: World) -> None:
     """The refusals of calls that left before the first refusal was known halve nothing more."""
     for name in ("a", "b", "c"):
