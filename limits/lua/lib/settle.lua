@@ -10,6 +10,7 @@
 --@include limits/lua/lib/prelude.lua
 --@include limits/lua/lib/pace.lua
 --@include limits/lua/lib/bucket.lua
+--@include limits/lua/lib/provider.lua
 --@include limits/lua/lib/circuit.lua
 --@include limits/lua/lib/budget.lua
 --@include limits/lua/lib/reservation.lua

@@ -12,6 +12,7 @@ from limits.scripts import Script, compose, read
 BUCKET: Final = "limits/lua/lib/bucket.lua"
 BUDGET: Final = "limits/lua/lib/budget.lua"
 CIRCUIT: Final = "limits/lua/lib/circuit.lua"
+PROVIDER: Final = "limits/lua/lib/provider.lua"
 PRELUDE: Final = "limits/lua/lib/prelude.lua"
 RESERVATION: Final = "limits/lua/lib/reservation.lua"
 SETTLE: Final = "limits/lua/lib/settle.lua"
@@ -110,26 +111,26 @@ def all_mutations() -> Iterator[Mutation]:
     yield Mutation(
         "denied calls come back all at once", "conserving", BUCKET, "bucket.hint = back + step", "bucket.hint = back"
     )
-    yield Mutation("stale headers are believed", "levels", BUCKET, "sent >= dim[SEEN] and (limit", "(limit")
+    yield Mutation("stale headers are believed", "levels", PROVIDER, "sent >= dim[SEEN] and (limit", "(limit")
     yield Mutation(
         "calls that left since a header are forgotten",
         "levels",
-        BUCKET,
+        PROVIDER,
         "dim[LEFT] - mine[4] + dim[BOOKED]",
         "dim[BOOKED]",
     )
-    yield Mutation("booked calls are forgotten by a header", "levels", BUCKET, " + dim[BOOKED] / each", "")
+    yield Mutation("booked calls are forgotten by a header", "levels", PROVIDER, " + dim[BOOKED] / each", "")
     yield Mutation(
         "a header raises a fixed burst",
         "levels",
-        BUCKET,
+        PROVIDER,
         "dim[TAT] and dim[FIXED] == 0 and dim[TOLD]",
         "dim[TAT] and dim[TOLD]",
     )
     yield Mutation(
         "a burst goes out right after a refusal",
         "levels",
-        BUCKET,
+        PROVIDER,
         "dim[TAT] = math.max(dim[TAT], math.max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])",
         "",
     )

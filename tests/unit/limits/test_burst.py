@@ -219,6 +219,18 @@ def test_a_429_that_headers_foresaw_says_nothing_of_the_burst(world: World, left
     assert world.available(AUTO) <= 0.0
 
 
+def test_headers_of_long_ago_foresaw_nothing(world: World) -> None:
+    press(world, 70)
+    call(world, "told")
+    world.level("told", rpm=Level(RPM, 4))
+    for number in range(60):
+        world.pass_time(0.2)
+        call(world, f"c{number}")
+    before = world.burst(AUTO)
+    world.settle("c59", throttles=(Throttle("b", 1.0),), outcome="neutral")
+    assert world.burst(AUTO) == pytest.approx(before / 2)
+
+
 def test_one_event_is_answered_once(world: World) -> None:
     """The refusals of calls that left before the first refusal was known halve nothing more."""
     for name in ("a", "b", "c"):

@@ -1,0 +1,98 @@
+-- What a provider tells of a bucket: by the headers of its answers, and by its 429s. It needs bucket.lua.
+
+-- Takes over what headers told: { name = { limit, remaining } }, -1 for what they did not.
+-- `sent`: when that request left; `part`: its reservation's share of this bucket, nil if not known.
+-- A level below ours is always believed: someone else uses the key. One above ours only where the burst is
+-- learned, the limit told is no higher than the one configured, and all that was admitted since is known; and all but
+-- a second of it, which may be the share of a second that calls booked in it are going to use; behind the last of them.
+-- `refused`: they came with a 429.
+local function observe(bucket, levels, sent, part, now, refused)
+  for name, told in pairs(levels) do
+    local dim = bucket.dims[name]
+    local limit, remaining = told[1], told[2]
+    if not dim and name == 'rpm' and limit > 0 then bucket.told = MINUTE / limit end
+    if dim and sent >= dim[SEEN] and (limit > 0 or remaining >= 0) then
+      dim[SEEN] = sent
+      if limit > 0 then dim[TOLD] = limit end
+      if remaining >= 0 then
+        local total = limit > 0 and limit or dim[LIMIT]
+        dim[MOST] = math.max(dim[MOST] or -1, remaining * PERIOD[name] / total / SECOND)
+        local each = interval(dim, name)
+        local mine = part and part.dims[name]
+        mine = mine and mine[4] >= 0 and mine
+        -- What left after that request, and what is booked.
+        local since = mine and dim[LEFT] - mine[4] + dim[BOOKED] / each or 0
+        if mine and not refused then dim[EMPTY] = mine[4] + remaining end
+        -- What the provider says is used, and what it has not seen yet. Its bucket is full at most when that leaves.
+        local unit = PERIOD[name] / (total * dim[HEADROOM])
+        local empty = math.max(sent + (math.max(0, total - remaining) + since) * unit,
+          math.max(now, bucket.last) + since * unit)
+        -- Of that the headroom of our burst stays unused, and not that of the whole period: a provider that counts
+        -- by the second never has as much left.
+        local level = empty - (PERIOD[name] - capacity(dim, name)) / dim[HEADROOM]
+        if dim[TOLD] > dim[LIMIT] then
+          -- The key is allowed more than we may use of it: only what is left can bind us.
+          level = now + capacity(dim, name) - math.max(0, remaining - since) * each
+        end
+        local spare = math.max(level, bucket.last) + WINDOW
+        if level > dim[TAT] then
+          dim[TAT] = level
+        elseif spare < dim[TAT] and dim[FIXED] == 0 and dim[TOLD] <= dim[LIMIT] and mine
+          and sent > bucket.throttled then
+          dim[TAT] = spare
+        end
+      end
+    end
+  end
+end
+
+-- Whether headers had told that nothing would be left for a refused call, within a twentieth of the limit (past that
+-- they are out of date): it left since the provider gives back later than by the rate, as who counts by the minute
+-- does, and not since it holds less.
+local function foreseen(bucket, told, part)
+  if not part then return false end
+  for name, mine in pairs(part.dims) do
+    local dim = bucket.dims[name]
+    if dim and dim[EMPTY] and math.abs(mine[4] - dim[EMPTY]) <= 0.05 * dim[LIMIT]
+      and (told.dimension == '' or told.dimension == name) then return true end
+  end
+  return false
+end
+
+-- A 429: nobody's call leaves before the wait is over; those booked are postponed with their order and spacing.
+-- `sent`: when the refused request left; `part`: its reservation's share of this bucket, nil if not known. What left
+-- before the last 429 was learnt of belongs to the same event; a new one means that the bucket was fuller than we
+-- believed.
+local function throttle(bucket, told, sent, part, now)
+  local fresh = sent > bucket.throttled
+  local wait, known = told.retry_after, foreseen(bucket, told, part)
+  if wait < 0 then
+    if fresh then bucket.strikes = bucket.strikes + 1 end
+    wait = math.min(MINUTE, SECOND * 2 ^ math.max(0, math.min(bucket.strikes - 1, 6)))
+  end
+  local ends = now + wait
+  local moved = ends - math.max(bucket.pause, now)
+  if moved > 0 then
+    bucket.pause = ends
+    bucket.shift = bucket.shift + moved
+    bucket.last = bucket.last + moved
+  end
+  for name, dim in pairs(bucket.dims) do
+    if moved > 0 then dim[TAT] = dim[TAT] + moved end
+    if PERIOD[name] == MINUTE and (told.dimension == '' or told.dimension == name) then
+      if fresh and dim[FIXED] == 0 and not known then
+        -- What is left of it stays the same: calls that left under the larger one are no debt.
+        local less = math.min(dim[BURST] / 2, dim[BURST] - 1)
+        dim[BURST], dim[TAT] = dim[BURST] - less, dim[TAT] - less * SECOND
+        dim[HOLD] = now + math.min(LONGEST_HOLD, FIRST_HOLD * 2 ^ math.min(dim[HOLDS], 10))
+        dim[HOLDS] = dim[HOLDS] + 1
+      end
+      -- After the wait the provider has room for the rate, not for a burst.
+      dim[TAT] = math.max(dim[TAT], math.max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])
+    end
+  end
+  if fresh then
+    bucket.throttled = now
+    if not bucket.dims.rpm then slow_down(bucket, now) end
+  end
+end
