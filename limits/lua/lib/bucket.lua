@@ -36,12 +36,13 @@ local URGENT_MEMORY = 60 * SECOND  -- how long urgent work keeps its share after
 local HINT_SPAN = 300 * SECOND     -- denied calls are strung out over at most this
 local PLACE_SPAN = 30 * SECOND     -- those for whom there is no place, over this: when one comes free is a guess
 local PACE_SPAN = 10 * SECOND      -- those who wait for a learned pace, over this: it grows quicker meanwhile
-local GROWTH_SPAN = 5 * SECOND     -- those who wait for a burst that still grows, over this: there is room much sooner
+local GROWTH_SPAN = 5 * SECOND     -- those who wait for a burst that grows or comes back, over this: there is room sooner
 local LOOK = 4 * SECOND / 5        -- who stands in line asks again after so long: a burst may have grown
 local FIRST_HOLD = 60 * SECOND     -- a burst that fell back stays for this, then twice, four times ... as long
 local LONGEST_HOLD = 3600 * SECOND
 local WINDOW = SECOND              -- so much of what headers told is left for a provider that counts by the second
 local HEADERS_FRESH = 300 * SECOND -- headers older than this say nothing about how to grow
+local FEW = 3                      -- whose headers never told of more seconds of the rate counts by the second
 
 local function read_bucket(blob)
   return unpacked(blob) or { pause = 0, throttled = 0, strikes = 0, shift = 0, last = 0, hint = 0, flight = 0,
@@ -139,6 +140,11 @@ local function growth(dim, name, now)
   local most = told and math.min(60, math.max(1, left)) or 60
   if dim[BURST] >= most then return end
   return most, told and math.max(1, 0.7 * dim[BURST]) or math.max(0.3, 0.087 * dim[BURST])
+end
+
+-- Whether a pause may end with room for many: headers tell what is left, and have told of many at once.
+local function opens_wide(dim, name, now)
+  return PERIOD[name] == MINUTE and dim[FIXED] == 0 and dim[MOST] > FEW and now - dim[SEEN] < HEADERS_FRESH
 end
 
 -- A learned burst grows while calls have to wait for it: fast where headers tell what is left, and no further than
@@ -258,10 +264,10 @@ local function come_back(bucket, charge, at, why, ask, now)
     if name == why or (why == 'pause' and PERIOD[name] == MINUTE) then
       local dim = dimension(bucket, charge.quota, name, limit)
       step = math.max(step, (charge.costs[name] or 0) * interval(dim, name))
-      if name == why then
-        dim[PRESSED] = now
-        if growth(dim, name, now) then span = math.min(span, GROWTH_SPAN) end
-      end
+      if name == why then dim[PRESSED] = now end
+      local soon
+      if why == 'pause' then soon = opens_wide(dim, name, now) else soon = growth(dim, name, now) end
+      if soon then span = math.min(span, GROWTH_SPAN) end
     end
   end
   if ask.in_line and early > 0 then early = math.max(early, ask.max_wait - LOOK) end

@@ -48,12 +48,13 @@ end
 
 -- Whether headers had told that nothing would be left for a refused call, within a twentieth of the limit (past that
 -- they are out of date): it left since the provider gives back later than by the rate, as who counts by the minute
--- does, and not since it holds less.
+-- does, and not since it holds less. Who never told of more than a few seconds' worth counts by the second: there,
+-- whoever comes next is always close to the last that is left, and what is left is soon given back.
 local function foreseen(bucket, told, part)
   if not part then return false end
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
-    if dim and dim[EMPTY] and math.abs(mine[4] - dim[EMPTY]) <= 0.05 * dim[LIMIT]
+    if dim and dim[EMPTY] and dim[MOST] > FEW and math.abs(mine[4] - dim[EMPTY]) <= 0.05 * dim[LIMIT]
       and (told.dimension == '' or told.dimension == name) then return true end
   end
   return false

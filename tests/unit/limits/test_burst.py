@@ -204,10 +204,26 @@ def test_those_who_wait_for_a_burst_that_grows_are_back_within_seconds(world: Wo
     assert max(wait for wait in told if wait is not None) > 25.0, "it does not grow now: each has a place in line"
 
 
+@pytest.mark.parametrize(("told", "longest"), [(None, 35.0), (9, 35.0), (300, 12.0)])
+def test_those_who_wait_for_a_pause_are_back_soon_where_it_may_end_with_a_burst(
+    world: World, told: int | None, longest: float
+) -> None:
+    call(world, "told")
+    if told is not None:
+        world.level("told", rpm=Level(RPM, told))
+    world.run(throttled, Throttle("b", 6.0))
+    hints = [world.denied(f"w{number}", AUTO).retry_in for number in range(300)]
+    waits = [hint for hint in hints if hint is not None]
+    assert longest - 7.0 < max(waits) <= longest
+    assert min(waits) >= 3.4, "the first come ahead by half of max_wait"
+
+
 @pytest.mark.parametrize(("left", "halved"), [(4, False), (400, True)])
 def test_a_429_that_headers_foresaw_says_nothing_of_the_burst(world: World, left: int, halved: bool) -> None:
     """Who counts by the minute gives nothing back when the rate would, and holds no less than it did."""
     press(world, 70)
+    call(world, "first")
+    world.level("first", rpm=Level(RPM, 300))
     drain(world, AUTO)
     before = world.burst(AUTO)
     world.pass_time(1)
@@ -219,8 +235,21 @@ def test_a_429_that_headers_foresaw_says_nothing_of_the_burst(world: World, left
     assert world.available(AUTO) <= 0.0
 
 
+def test_headers_that_count_by_the_second_foresee_nothing(world: World) -> None:
+    """The last that is left of a second is always near: a refusal there means that too many left at once."""
+    press(world, 70)
+    call(world, "told")
+    world.level("told", rpm=Level(RPM, 9))
+    before = world.burst(AUTO)
+    call(world, "refused")
+    world.settle("refused", levels={"b": {"rpm": Level(RPM, 0)}}, throttles=(Throttle("b", 0.5),), outcome="neutral")
+    assert world.burst(AUTO) == pytest.approx(before / 2)
+
+
 def test_headers_of_long_ago_foresaw_nothing(world: World) -> None:
     press(world, 70)
+    call(world, "first")
+    world.level("first", rpm=Level(RPM, 300))
     call(world, "told")
     world.level("told", rpm=Level(RPM, 4))
     for number in range(60):
