@@ -40,8 +40,11 @@ def test_a_night_is_one_batch_whose_leader_dies_at_the_minute(tmp_path: Path) ->
         failover = time.monotonic() - killed
         [batch] = wait_for(store.batches, 30.0, what="the batch")
         assert failover <= 30.0
-        record = Schedules(store).record("nightly", load(site.file).schedules["nightly"])
-        assert record.nights[name_of(slot)].batch == batch.id
+        schedule = load(site.file).schedules["nightly"]
+        night = wait_for(
+            lambda: Schedules(store).record("nightly", schedule).nights.get(name_of(slot)), what="the night's record"
+        )
+        assert night.batch == batch.id
         rounds: set[int] = set()
 
         def went_round() -> bool:
