@@ -81,11 +81,7 @@ def measured(
     work()
     after, after_redis = cpu_of(pids), cpu_of(servers)
     entries = [entry for entry in simulator.journal() if entry["status"] == 200]
-    if len(entries) != count:
-        # Stock Celery repeats calls where a machine is slow: a cost of its own, and counted in what a job costs.
-        repeats = name.startswith("Celery") and len(entries) > count
-        assert repeats, f"{name}: {len(entries)} answers instead of {count}"
-        print(f"{name}: {len(entries) - count} answers more than jobs", flush=True)
+    assert len(entries) == count, f"{name}: {len(entries)} answers instead of {count}"
     seconds = max(e["at"] + e["seconds"] for e in entries) - min(e["at"] for e in entries)
     cpu, redis_cpu = (after - before) / count * 1e3, (after_redis - before_redis) / count * 1e3
     return Figures(name, count, seconds, cpu, redis_cpu, memory_of(pids))

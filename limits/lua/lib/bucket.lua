@@ -36,7 +36,7 @@ local URGENT_MEMORY = 60 * SECOND  -- how long urgent work keeps its share after
 local HINT_SPAN = 300 * SECOND     -- denied calls are strung out over at most this
 local PLACE_SPAN = 30 * SECOND     -- those for whom there is no place, over this: when one comes free is a guess
 local PACE_SPAN = 10 * SECOND      -- those who wait for a learned pace, over this: it grows quicker meanwhile
-local GROWTH_SPAN = 5 * SECOND     -- those who wait for a burst that grows or comes back, over this: there is room sooner
+local GROWTH_SPAN = 5 * SECOND     -- those who wait for a burst that grows or comes back, over this: room comes sooner
 local LOOK = 4 * SECOND / 5        -- who stands in line asks again after so long: a burst may have grown
 local FIRST_HOLD = 60 * SECOND     -- a burst that fell back stays for this, then twice, four times ... as long
 local LONGEST_HOLD = 3600 * SECOND
@@ -144,7 +144,8 @@ end
 
 -- Whether a pause may end with room for many: headers tell what is left, and have told of many at once.
 local function opens_wide(dim, name, now)
-  return PERIOD[name] == MINUTE and dim[FIXED] == 0 and dim[MOST] > FEW and now - dim[SEEN] < HEADERS_FRESH
+  if PERIOD[name] ~= MINUTE or dim[FIXED] > 0 then return false end
+  return (dim[MOST] or -1) > FEW and now - dim[SEEN] < HEADERS_FRESH
 end
 
 -- A learned burst grows while calls have to wait for it: fast where headers tell what is left, and no further than

@@ -307,3 +307,12 @@ def test_a_request_larger_than_the_burst_goes_out_of_a_full_bucket(world: World)
     denied = world.denied("next", quota, costs={"tpm": 3_000}, max_wait=0.0)
     assert denied.reason == "tpm"
     assert denied.retry_in == pytest.approx(30.0, abs=1e-3)
+
+
+def test_a_bucket_of_a_version_that_kept_less_of_headers_is_read(world: World) -> None:
+    call(world, "told")
+    world.run(throttled, Throttle("b", 6.0))
+    key = world.keys.bucket("b")
+    shorten = "local b = cmsgpack.unpack(redis.call('GET', KEYS[1])); for _, d in pairs(b.dims) do d[16] = nil end; "
+    world.client.eval(f"{shorten} redis.call('SET', KEYS[1], cmsgpack.pack(b)); return 1", 1, key)
+    assert world.denied("after", AUTO, max_wait=0.0).reason == "pause"
