@@ -7,7 +7,6 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from uuid import uuid4
 
 import orjson
 
@@ -21,6 +20,7 @@ from workers.providers import bodies
 from workers.ratios import Ratios
 from workers.routing import NoPrice, Routes, Way
 from workers.settings import WorkflowSettings
+from workers.unique import unique_id
 
 #: The ceiling of an answer where neither job nor workflow says one. Where a budget applies it is sent with the
 #: job, so that what is held is a bound; else it only paces the quota.
@@ -138,7 +138,7 @@ def plan(
             raise NoPrice(way.target)
     sent, estimates = assess(job.line, ways, workflow, budgeted=budgeted, ratios=ratios)
     ask = Ask(
-        id=uuid4().hex,
+        id=unique_id(),
         owner=owner,
         candidates=tuple(
             way.candidate(estimates[way.target], row(job.workflow, job.batch, way.target)) for way in ways

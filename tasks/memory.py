@@ -3,9 +3,9 @@
 import time
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
-from uuid import uuid4
 
 from workers.providers.errors import ProviderError, Throttled
+from workers.unique import unique_id
 
 #: A queue gives a job back to within half a second, and a place that came free would be empty for as long: a job comes
 #: back this much earlier, in seconds, and waits for its moment in its worker.
@@ -30,7 +30,7 @@ class Memory:
     cost: int = 0
     since: int = 0
     until: int = 0
-    owner: str = field(default_factory=lambda: uuid4().hex)
+    owner: str = field(default_factory=unique_id)
 
     @classmethod
     def from_header(cls, header: Any) -> "Memory":

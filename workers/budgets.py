@@ -4,6 +4,7 @@ The admission picks between the two by the server's clock, so midnight belongs t
 """
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from limits.budget import BudgetWindow
@@ -43,8 +44,14 @@ def window(subject: str, limit: int, kind: str, timezone: str, batch: str | None
         return BudgetWindow(f"{subject}/{batch or 'single'}", limit, "batch")
     if kind == "total":
         return BudgetWindow(subject, limit, "total")
+    return _of_calendar(subject, limit, kind, timezone, int(now))
+
+
+@lru_cache(1024)
+def _of_calendar(subject: str, limit: int, kind: str, timezone: str, second: int) -> BudgetWindow:
+    """The day or month in which a second since the epoch lies, and the next: one answer for all jobs of that second."""
     zone = ZoneInfo(timezone)
-    today = datetime.fromtimestamp(now, zone).date()
+    today = datetime.fromtimestamp(second, zone).date()
     begins = today if kind == "day" else today.replace(day=1)
     turns = begins + timedelta(days=1) if kind == "day" else (begins + timedelta(days=32)).replace(day=1)
     boundary = datetime(turns.year, turns.month, turns.day, tzinfo=zone).astimezone(UTC)

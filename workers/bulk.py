@@ -6,7 +6,6 @@ same on the wire. A broker that is not Redis gets its messages from Celery one b
 """
 
 import base64
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import orjson
 
 from workers.celery import JOB, app
+from workers.unique import unique_id, unique_uuid
 
 #: What follows the arguments in the body of a message, as Celery writes it for a task without callbacks.
 _EMBED = b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
@@ -64,13 +64,13 @@ def _push(producer: Any, queue: str, messages: Sequence[Message], headers: Mappi
     with channel.conn_or_acquire() as client:
         pushed = []
         for message in messages:
-            task_id = str(uuid.uuid4())
+            task_id = unique_uuid()
             body = b"[[]," + message.kwargs + b"," + _EMBED + b"]"
             copy = {
                 **template,
                 "body": base64.b64encode(body).decode(),
                 "headers": {**head, "id": task_id, "root_id": task_id, "kwargsrepr": message.shown},
-                "properties": {**properties, "correlation_id": task_id, "delivery_tag": str(uuid.uuid4())},
+                "properties": {**properties, "correlation_id": task_id, "delivery_tag": unique_id()},
             }
             pushed.append(orjson.dumps(copy))
         client.lpush(channel._q_for_pri(queue, 0), *pushed)  # noqa: SLF001 - kombu's name of the list
@@ -80,7 +80,7 @@ def _push(producer: Any, queue: str, messages: Sequence[Message], headers: Mappi
 def _template(channel: Any, queue: str) -> dict[str, Any]:
     """A message as kombu would put it into the queue, with everything that all of them have in common."""
     task = app.amqp.as_task_v2(
-        str(uuid.uuid4()), JOB, args=(), kwargs={}, argsrepr="()", kwargsrepr="{}", ignore_result=True
+        unique_uuid(), JOB, args=(), kwargs={}, argsrepr="()", kwargsrepr="{}", ignore_result=True
     )
     message: dict[str, Any] = channel.prepare_message(
         "",

@@ -29,6 +29,7 @@ from celery.concurrency.prefork import _run_ready_callbacks
 from celery.worker import state
 
 from workers.execution import CoroutineExecution, Execution, Order, ThreadExecution
+from workers.garbage import collect_seldom
 from workers.loop import EventLoop
 from workers.mailbox import Mailbox
 
@@ -74,6 +75,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
     def on_start(self) -> None:
         """Start the loop."""
         allow_sockets(self.limit)
+        collect_seldom()
         _running.add(self)
         self.mailbox = Mailbox(inline=bool(self.options.get("threads")))
         self.place = EventLoop(self.app)

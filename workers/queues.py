@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, cast
 
 import redis
@@ -43,6 +43,7 @@ def queue_name(workflow: str) -> str:
     return PREFIX + workflow
 
 
+@lru_cache(4096)
 def workflow_of(queue: str) -> str | None:
     """The workflow of a Celery queue, or None where the queue is none of ours.
 

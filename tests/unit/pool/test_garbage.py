@@ -1,0 +1,32 @@
+"""The collector of a worker: seldom, but still there; and as the application wants it where it says so."""
+
+import subprocess
+import sys
+
+PROGRAM = """
+import gc, weakref
+from workers.garbage import SELDOM, collect_seldom
+{setting}
+collect_seldom()
+class Ring:
+    def __init__(self): self.itself = self
+first = weakref.ref(Ring())
+kept = []
+for _ in range(2 * SELDOM[0]): kept.append([Ring()])
+for each in kept: each.clear()
+for _ in range(2 * SELDOM[0]): Ring()
+print(gc.get_threshold(), gc.get_freeze_count() > 1000, first() is None)
+"""
+
+
+def told(setting: str = "") -> str:
+    done = subprocess.run([sys.executable, "-c", PROGRAM.format(setting=setting)], capture_output=True, check=True)
+    return done.stdout.decode().strip()
+
+
+def test_what_is_loaded_is_left_out_and_rings_are_still_collected() -> None:
+    assert told() == "(20000, 20, 50) True True"
+
+
+def test_thresholds_of_the_application_stay() -> None:
+    assert told("gc.set_threshold(5000, 5, 5)") == "(5000, 5, 5) False True"
