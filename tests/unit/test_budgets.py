@@ -1,4 +1,4 @@
-"""The windows of a budget: each second belongs to the day or month of its time zone, and the next begins at midnight."""
+"""The windows of a budget: a second belongs to one day or month of its time zone, and the next begins at midnight."""
 
 from datetime import datetime
 from zoneinfo import ZoneInfo
