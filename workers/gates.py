@@ -25,6 +25,10 @@ LONG: Final = 5.0
 #: raised a budget or cleared a latch.
 EARLY, LONGEST = 0.25, 60.0
 
+#: Jobs that are set aside come back within so many seconds after their model is open again: into their queue, out of
+#: which the gate lets few at first.
+SPREAD: Final = 4.0
+
 #: How many jobs a gate that has just come ajar lets through, and from how many on it counts as open.
 FIRST, OPEN = 2, 256
 
@@ -135,7 +139,7 @@ class Gates:
         with self._lock:
             until, _ = gate.models.get(model, (0.0, 0.0))
             gate.models[model] = (until, now)
-        return 0.0 if until <= now else (until - now) * (1.0 + 0.5 * random.random()) + random.random()
+        return 0.0 if until <= now else until - now + random.random() * min(SPREAD, 1.0 + 0.5 * (until - now))
 
     def allowed(self, workflow: str) -> int | None:
         """How many jobs of a workflow may be claimed now: None for any number, 0 while its gate is shut."""

@@ -115,17 +115,18 @@ local function weigh(candidate)
   local broke, budget, turns = unpaid(candidate, now)
   if broke and unpaid(candidate, now + ask.max_wait) then return nil, { reason = broke, subject = budget, back = turns } end
   local plan = { at = now, whys = {}, behind = {}, probe = is_probe }
-  local binding, reason
+  local ahead, binding, reason = ask.max_wait, nil, nil
   for i, charge in ipairs(candidate.charges) do
     local bucket = bucket_of(charge)
     local at, why, behind = earliest(bucket, charge, now, ask.urgent)
     plan.whys[i], plan.behind[i] = why, behind
+    ahead = outlook(bucket, charge, ahead, now)
     if at > plan.at then plan.at, binding, reason = at, charge, why end
     if crowded(bucket, charge.quota, now, ask.urgent) then
       return nil, { reason = 'concurrency', subject = charge.bucket, back = now, charge = charge }
     end
   end
-  if plan.at - now > ask.max_wait then
+  if plan.at - now > ahead then
     return nil, { reason = reason, subject = binding.bucket, back = plan.at, charge = binding, at = plan.at }
   end
   broke, budget, turns = unpaid(candidate, plan.at)

@@ -27,7 +27,9 @@ local FIXED = 13     -- the burst configured (s), 0 for "auto"
 local BOOKED = 14    -- what admitted calls that have not left yet take up of TAT (us)
 local OUT = 15       -- how far the calls that have left have run, as TAT counts those admitted (us)
 local MOST = 16      -- the most that headers ever told to be left, as seconds of the rate; -1: they never told
-local EMPTY = 17     -- the units of LEFT at which nothing is left, by the headers of the newest answer; nil: not told
+local EMPTY = 17     -- the units of LEFT at which nothing is left, by the headers of the newest answer; -1: not told
+local SHOWN = 18     -- as that and when its request left, of the answer that showed least in this second, and in the one
+                     -- before, and when this one began; false: none has
 
 local MINUTE = 60 * SECOND
 local PERIOD = { rpm = MINUTE, tpm = MINUTE, itpm = MINUTE, otpm = MINUTE, rpd = DAY, tpd = DAY }
@@ -37,6 +39,7 @@ local HINT_SPAN = 300 * SECOND     -- denied calls are strung out over at most t
 local PLACE_SPAN = 30 * SECOND     -- those for whom there is no place, over this: when one comes free is a guess
 local PACE_SPAN = 10 * SECOND      -- those who wait for a learned pace, over this: it grows quicker meanwhile
 local GROWTH_SPAN = 5 * SECOND     -- those who wait for a burst that grows or comes back, over this: room comes sooner
+local OUTLOOK = SECOND             -- while a burst grows fast, nobody is booked further ahead: all may go sooner
 local LOOK = 4 * SECOND / 5        -- who stands in line asks again after so long: a burst may have grown
 local FIRST_HOLD = 60 * SECOND     -- a burst that fell back stays for this, then twice, four times ... as long
 local LONGEST_HOLD = 3600 * SECOND
@@ -55,7 +58,7 @@ local function save_bucket(id, bucket) save(bucket_key(id), bucket, BUCKET_LIFE)
 local function dimension(bucket, quota, name, limit)
   local dim = bucket.dims[name]
   if not dim then
-    dim = { 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, limit, quota.headroom, quota.burst, 0, 0, -1 }
+    dim = { 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, limit, quota.headroom, quota.burst, 0, 0, -1, -1, false }
     bucket.dims[name] = dim
   end
   dim[LIMIT], dim[HEADROOM], dim[FIXED] = limit, quota.headroom, quota.burst
@@ -68,6 +71,9 @@ local function interval(dim, name)
   if dim[TOLD] > 0 and dim[TOLD] < limit then limit = dim[TOLD] end
   return PERIOD[name] / (limit * dim[HEADROOM])
 end
+
+-- Microseconds in which the provider gives one unit back, by the limit that headers told.
+local function refill(dim, name) return PERIOD[name] / ((dim[TOLD] > 0 and dim[TOLD] or dim[LIMIT]) * dim[HEADROOM]) end
 
 -- How much may go out at once, as time of the rate (us). A day's quota may be used at any pace.
 local function capacity(dim, name)
@@ -132,14 +138,15 @@ local function way(bucket, charge, at, ahead)
   return ahead + room
 end
 
--- How far a burst may grow (s), and how fast (s a second); nothing where it is fixed or has fallen back lately.
+-- How far a burst may grow (s), how fast (s a second), and whether headers say that there is room; nothing where it is
+-- fixed or has fallen back lately.
 local function growth(dim, name, now)
   if dim[FIXED] > 0 or PERIOD[name] == DAY or now < dim[HOLD] then return end
   local left = dim[MOST] or -1
   local told = left >= 0 and now - dim[SEEN] < HEADERS_FRESH and dim[TOLD] <= dim[LIMIT]
   local most = told and math.min(60, math.max(1, left)) or 60
   if dim[BURST] >= most then return end
-  return most, told and math.max(1, 0.7 * dim[BURST]) or math.max(0.3, 0.087 * dim[BURST])
+  return most, told and math.max(1, 0.7 * dim[BURST]) or math.max(0.3, 0.087 * dim[BURST]), told
 end
 
 -- Whether a pause may end with room for many: headers tell what is left, and have told of many at once.
@@ -148,20 +155,44 @@ local function opens_wide(dim, name, now)
   return (dim[MOST] or -1) > FEW and now - dim[SEEN] < HEADERS_FRESH
 end
 
--- A learned burst grows while calls have to wait for it: fast where headers tell what is left, and no further than
--- that has ever been, else slowly enough that the first 429 is noticed a few calls after the provider's burst is passed.
+-- How far TAT would have run by what the latest answers have shown to be left, 0 where none has.
+local function shown_level(dim, name, now)
+  local shown, unit = dim[SHOWN], refill(dim, name)
+  if not shown then return 0 end
+  local empty = math.min(shown[1] + (now - shown[2]) / unit, shown[3] + (now - shown[4]) / unit)
+  local used = PERIOD[name] / dim[HEADROOM] - (empty - dim[LEFT] - dim[BOOKED] / interval(dim, name)) * unit
+  return now + math.max(0, used) - (PERIOD[name] - capacity(dim, name)) / dim[HEADROOM]
+end
+
+-- How far ahead a call may be booked of the `most` that the asker allows (us).
+local function outlook(bucket, charge, most, now)
+  for name, limit in pairs(charge.quota.limits) do
+    if PERIOD[name] == MINUTE and (charge.costs[name] or 0) > 0 then
+      local dim = dimension(bucket, charge.quota, name, limit)
+      local _, _, fast = growth(dim, name, now)
+      if fast or bucket.done == 0 and dim[FIXED] == 0 then most = math.min(most, OUTLOOK) end
+    end
+  end
+  return most
+end
+
+-- A learned burst grows while calls have to wait for it: fast where headers tell what is left, no further than that has
+-- ever been, and without making room that it has not; else slowly enough that the first 429 is noticed a few calls
+-- after the provider's burst is passed.
 local function grow(dim, name, now, wanted)
   local elapsed = math.min(now - dim[GROWN], SECOND) / SECOND
   dim[GROWN] = now
-  local most, speed = growth(dim, name, now)
+  local most, speed, told = growth(dim, name, now)
   if not most or not wanted and now - dim[PRESSED] > SECOND then return end
   dim[BURST] = math.min(most, dim[BURST] + elapsed * speed)
+  if told then dim[TAT] = math.max(dim[TAT], shown_level(dim, name, now)) end
 end
 
 -- Takes a charge at time `at`, `behind` which other calls may be booked; `held`: it does not leave at once.
 -- Returns what the reservation keeps of it:
 -- { bucket, shift, dims = { name = { cost, us a unit, end of its stretch of the rate, units that had left with it (-1
---   before), us booked } } }. The end is kept as if nothing had ever been given back, so later returns move it by their sum.
+--   before), us booked } } }. The end is kept as if nothing had ever been given back: later returns move it by their
+--   sum.
 local function take(bucket, charge, at, behind, why, held, now)
   local part = { bucket = charge.bucket, dims = {} }
   local jump, ahead = 0, 0
@@ -251,7 +282,8 @@ end
 -- enough to be admitted ahead; a slot cannot be had ahead. Who stands in a worker's line comes for all who stand
 -- behind it, and takes no turn. Returns that time, and when the first of all could go.
 local function come_back(bucket, charge, at, why, ask, now)
-  local step, early, span = 0, ask.max_wait / 2, HINT_SPAN
+  local ahead = outlook(bucket, charge, ask.max_wait, now)
+  local step, early, span = 0, ahead / 2, HINT_SPAN
   if paced(bucket, charge.quota.limits) then step, span = bucket.pace, PACE_SPAN end
   if why == 'concurrency' then
     -- Places come free at this interval while all of them are taken. The time between ends says less: it grows where
@@ -271,7 +303,7 @@ local function come_back(bucket, charge, at, why, ask, now)
       if soon then span = math.min(span, GROWTH_SPAN) end
     end
   end
-  if ask.in_line and early > 0 then early = math.max(early, ask.max_wait - LOOK) end
+  if ask.in_line and early > 0 then early = math.max(early, ahead - LOOK) end
   local first = math.max(at - early, now)
   if ask.in_line then return first, first end
   local back = math.max(first, bucket.hint)

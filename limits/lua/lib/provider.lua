@@ -1,10 +1,26 @@
 -- What a provider tells of a bucket: by the headers of its answers, and by its 429s. It needs bucket.lua.
 
+-- Keeps what an answer shows, of the latest ones that which shows least. Calls that left before a request may reach the
+-- provider after it, from a worker that was held up: such an answer shows more than is left.
+-- `empty`: the units of LEFT at which nothing would have been left when its request left, at `sent`.
+local function show(dim, name, empty, sent, now)
+  local shown, unit = dim[SHOWN], refill(dim, name)
+  if not shown or now - shown[5] > 2 * SECOND then
+    shown = { empty, sent, empty, sent, now }
+  elseif now - shown[5] > SECOND then
+    shown = { empty, sent, shown[1], shown[2], now }
+  elseif empty - sent / unit < shown[1] - shown[2] / unit then
+    shown[1], shown[2] = empty, sent
+  end
+  dim[SHOWN] = shown
+end
+
 -- Takes over what headers told: { name = { limit, remaining } }, -1 for what they did not.
 -- `sent`: when that request left; `part`: its reservation's share of this bucket, nil if not known.
 -- A level below ours is always believed: someone else uses the key. One above ours only where the burst is
--- learned, the limit told is no higher than the one configured, and all that was admitted since is known; and all but
--- a second of it, which may be the share of a second that calls booked in it are going to use; behind the last of them.
+-- learned, the limit told is no higher than the one configured, and all that was admitted since is known; behind the
+-- last booked call, and no further than what the other answers of this second have shown. All but a second of it, which
+-- may be the share of a second that booked calls are going to use, or a quarter where many were ever told to be left.
 -- `refused`: they came with a 429.
 local function observe(bucket, levels, sent, part, now, refused)
   for name, told in pairs(levels) do
@@ -15,7 +31,7 @@ local function observe(bucket, levels, sent, part, now, refused)
       dim[SEEN] = sent
       if limit > 0 then dim[TOLD] = limit end
       if remaining >= 0 then
-        local total = limit > 0 and limit or dim[LIMIT]
+        local total = dim[TOLD] > 0 and dim[TOLD] or dim[LIMIT]
         dim[MOST] = math.max(dim[MOST] or -1, remaining * PERIOD[name] / total / SECOND)
         local each = interval(dim, name)
         local mine = part and part.dims[name]
@@ -24,17 +40,23 @@ local function observe(bucket, levels, sent, part, now, refused)
         local since = mine and dim[LEFT] - mine[4] + dim[BOOKED] / each or 0
         if mine and not refused then dim[EMPTY] = mine[4] + remaining end
         -- What the provider says is used, and what it has not seen yet. Its bucket is full at most when that leaves.
-        local unit = PERIOD[name] / (total * dim[HEADROOM])
+        local unit = refill(dim, name)
         local empty = math.max(sent + (math.max(0, total - remaining) + since) * unit,
           math.max(now, bucket.last) + since * unit)
         -- Of that the headroom of our burst stays unused, and not that of the whole period: a provider that counts
         -- by the second never has as much left.
-        local level = empty - (PERIOD[name] - capacity(dim, name)) / dim[HEADROOM]
+        local level = math.max(empty - (PERIOD[name] - capacity(dim, name)) / dim[HEADROOM],
+          now + capacity(dim, name) - math.max(0, (remaining * dim[HEADROOM] - since) * each + now - sent))
         if dim[TOLD] > dim[LIMIT] then
           -- The key is allowed more than we may use of it: only what is left can bind us.
           level = now + capacity(dim, name) - math.max(0, remaining - since) * each
         end
-        local spare = math.max(level, bucket.last) + WINDOW
+        local slack = dim[MOST] > FEW and WINDOW / 4 or WINDOW
+        local spare = math.max(level, bucket.last) + slack
+        if mine and not refused then
+          show(dim, name, mine[4] + remaining, sent, now)
+          spare = math.max(spare, shown_level(dim, name, now) + slack)
+        end
         if level > dim[TAT] then
           dim[TAT] = level
         elseif spare < dim[TAT] and dim[FIXED] == 0 and dim[TOLD] <= dim[LIMIT] and mine
@@ -54,7 +76,7 @@ local function foreseen(bucket, told, part)
   if not part then return false end
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
-    if dim and dim[EMPTY] and dim[MOST] > FEW and math.abs(mine[4] - dim[EMPTY]) <= 0.05 * dim[LIMIT]
+    if dim and (dim[EMPTY] or -1) >= 0 and dim[MOST] > FEW and math.abs(mine[4] - dim[EMPTY]) <= 0.05 * dim[LIMIT]
       and (told.dimension == '' or told.dimension == name) then return true end
   end
   return false

@@ -65,6 +65,20 @@ def all_mutations() -> Iterator[Mutation]:
         "if PERIOD[name] == DAY then return DAY end",
         "",
     )
+    yield Mutation(
+        "a header above ours is believed whatever else was shown",
+        "levels",
+        PROVIDER,
+        "spare = math.max(spare, shown_level(dim, name, now) + slack)",
+        "spare = spare",
+    )
+    yield Mutation(
+        "a burst that grows makes room",
+        "levels",
+        BUCKET,
+        "if told then dim[TAT] = math.max(dim[TAT], shown_level(dim, name, now)) end",
+        "",
+    )
     yield Mutation("time runs backwards", "arithmetic", PRELUDE, "if latest > now then", "if false then")
     yield Mutation(
         "a refund reaches into the past",

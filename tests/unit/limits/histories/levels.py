@@ -27,7 +27,13 @@ def levels(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | No
     look = [("b", quota)]
     flying: list[tuple[str, int, int]] = []  # name, when it left, calls that had left with it
     booked: list[tuple[int, str]] = []
+    shown: list[tuple[int, int, int, int]] = []  # when it was learnt of, what was left, as of when, calls until then
     admitted = departed = 0
+
+    def least(since: int) -> float:
+        """What is left by that answer since then which showed least; the newest counts in any case."""
+        told = [each for each in shown[:-1] if each[0] >= since] + shown[-1:]
+        return min(left + speed * (world.now - at) / SECOND - (admitted - before) for _, left, at, before in told)
 
     def end(name: str, left: int, before: int) -> None:
         nonlocal newest
@@ -60,12 +66,16 @@ def levels(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | No
             # What the provider has left now, by what it told, what went out since, and what is booked.
             free = remaining * quota.headroom - (admitted - before) + speed * (world.now - left) / SECOND
             assert has.available <= max(0.0, free) + 1e-3, (has, free)
+            shown.append((world.now, remaining, left, before))
+            if has.available > had.available + 1e-6:
+                assert has.available <= max(0.0, least(world.now - SECOND)) + 1e-3, "an answer showed that less is left"
 
     for i in range(40):
         world.pass_time(pick.expovariate(5.0))
         name = f"r{i}"
         ask = world.asking(name, quota, send_at_once=True, max_wait=pick.choice([0.0, 1.0]))
-        (answer,) = world.run_many(world.call(admit, ask))
+        state = world.call(snapshot, look)
+        old, answer, new = world.run_many(state, world.call(admit, ask), state)
         if isinstance(answer, Admitted):
             admitted += 1
             booked.append((answer.at, name))
@@ -73,6 +83,10 @@ def levels(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | No
                 booked.pop()
                 departed += 1
                 flying.append((name, world.now, departed))
+        if old.buckets and shown:
+            (had,), (has,) = old.buckets[0].dimensions, new.buckets[0].dimensions
+            if has.burst > had.burst + 1e-9:
+                assert has.available <= max(had.available, least(world.now), 0.0) + 1e-3, "growth made room"
         for place in [each for each in booked if each[0] <= world.now and pick.random() < 0.7]:
             (departure,) = world.run_many(world.call(sent, place[1], "o"))
             if departure.verdict == "go":
