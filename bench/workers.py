@@ -36,6 +36,8 @@ PYTHON = Path(os.environ.get("CONTENDERS_PYTHON", ROOT / ".venv" / "contenders" 
 
 LATENCY = 0.05
 WARM_UP = 300
+#: Seconds without a request after which a contender is taken to have left the rest of its jobs lying.
+STALLED = 30.0
 
 QUOTA = "rpm = 10_000_000\ntpm = 10_000_000_000\ninput_usd_per_mtok = 0.15\noutput_usd_per_mtok = 0.60"
 BUDGET = "[workflows.bench]\nbudget_usd = 1_000_000"
@@ -43,7 +45,9 @@ BUDGET = "[workflows.bench]\nbudget_usd = 1_000_000"
 
 @dataclass(frozen=True)
 class Figures:
-    """One run. CPU in ms a job: the client's processes, and Redis. Memory in MB, of the largest process."""
+    """One run. CPU in ms a job: the client's processes, and Redis. Memory in MB, of the largest process. `again`: calls
+    of jobs that had been answered; `missing`: jobs that were not.
+    """
 
     name: str
     jobs: int
@@ -51,6 +55,8 @@ class Figures:
     cpu: float
     redis: float
     memory: float
+    again: int = 0
+    missing: int = 0
 
     @property
     def rate(self) -> float:
@@ -81,10 +87,11 @@ def measured(
     work()
     after, after_redis = cpu_of(pids), cpu_of(servers)
     entries = [entry for entry in simulator.journal() if entry["status"] == 200]
-    assert len(entries) == count, f"{name}: {len(entries)} answers instead of {count}"
+    answered = len({entry["job"] for entry in entries})
     seconds = max(e["at"] + e["seconds"] for e in entries) - min(e["at"] for e in entries)
-    cpu, redis_cpu = (after - before) / count * 1e3, (after_redis - before_redis) / count * 1e3
-    return Figures(name, count, seconds, cpu, redis_cpu, memory_of(pids))
+    cpu, redis_cpu = (after - before) / answered * 1e3, (after_redis - before_redis) / answered * 1e3
+    again, missing = len(entries) - answered, count - answered
+    return Figures(name, answered, seconds, cpu, redis_cpu, memory_of(pids), again, missing)
 
 
 def done(site: Site, batch: str, count: int, seconds: float = 300.0) -> None:
@@ -110,7 +117,10 @@ def run_overnight(folder: Path, simulator: Simulator, count: int) -> Figures:
         def work() -> None:
             done(site, site.submit(jobs(count), workflow="bench"), count)
 
-        return measured("Overnight", simulator, [pid], site.redis_pid(), count, work)
+        figures = measured("Overnight", simulator, [pid], site.redis_pid(), count, work)
+        assert not figures.missing, f"{figures.missing} jobs were not answered"
+        assert not figures.again, f"{figures.again} calls were made twice"
+        return figures
 
 
 def stock(pool: str, concurrency: int) -> Callable[[Path, Simulator, int], Figures]:
@@ -137,7 +147,7 @@ def stock(pool: str, concurrency: int) -> Callable[[Path, Simulator, int], Figur
             def publish(first: int, tasks: int) -> None:
                 command = [str(PYTHON), "publish.py", str(first), str(tasks)]
                 subprocess.run(command, cwd=CONTENDERS, env=environment, check=True)
-                wait_for(lambda: answered(simulator) >= tasks, 600, every=0.2, what=f"stock Celery, {pool}")
+                wait_for_answers(simulator, tasks)
                 time.sleep(0.5)  # the last results are stored
 
             try:
@@ -157,9 +167,13 @@ def stock(pool: str, concurrency: int) -> Callable[[Path, Simulator, int], Figur
     return run
 
 
-def answered(simulator: Simulator) -> int:
-    stats = simulator.stats()
-    return int(stats["requests"]) - int(stats["in_flight"])
+def wait_for_answers(simulator: Simulator, tasks: int) -> None:
+    """Until all are answered, or none has been asked for in a while: stock Celery finds some again after an hour."""
+    requests, since = 0, time.monotonic()
+    while (stats := simulator.stats())["jobs_answered"] < tasks and time.monotonic() - since < STALLED:
+        if stats["requests"] != requests:
+            requests, since = int(stats["requests"]), time.monotonic()
+        time.sleep(0.2)
 
 
 def run_bare(folder: Path, simulator: Simulator, count: int) -> Figures:
@@ -236,6 +250,11 @@ def report(found: dict[str, list[Figures]], flight: InFlight | None) -> str:
             f"{median(cpus):.2f} ms ({cpus[0]:.2f} to {cpus[-1]:.2f}) | "
             f"{f'{redis:.2f} ms' if redis else '-'} | {f'{memory:.0f} MB' if memory else '-'} |"
         )
+    lines += [
+        f"\n{runs[0].name}, run by run: {', '.join(f'{run.again} calls made twice, {run.missing} jobs left' for run in runs)}."
+        for runs in found.values()
+        if any(run.again or run.missing for run in runs)
+    ]
     if flight is not None:
         lines += [
             "",
