@@ -28,5 +28,21 @@ def test_what_is_loaded_is_left_out_and_rings_are_still_collected() -> None:
     assert told() == "(20000, 20, 50) True True"
 
 
+def test_an_idle_worker_collects_now_and_then() -> None:
+    program = """
+import time, weakref
+from workers.garbage import collect_seldom
+collect_seldom(every=0.05)
+class Ring:
+    def __init__(self): self.itself = self
+ring = weakref.ref(Ring())
+ends = time.monotonic() + 30
+while ring() is not None and time.monotonic() < ends: time.sleep(0.01)
+print(ring() is None)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.decode().strip() == "True"
+
+
 def test_thresholds_of_the_application_stay() -> None:
     assert told("gc.set_threshold(5000, 5, 5)") == "(5000, 5, 5) False True"
