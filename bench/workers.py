@@ -266,7 +266,7 @@ def report(found: dict[str, list[Figures]], flight: InFlight | None) -> str:
             f"{f'{redis:.2f} ms' if redis else '-'} | {f'{memory:.0f} MB' if memory else '-'} |"
         )
     lines += [
-        f"\n{runs[0].name}, run by run: {', '.join(f'{run.again} calls made twice, {run.missing} jobs left' for run in runs)}."
+        f"\n{runs[0].name}, run by run: {'; '.join(f'{run.again} calls made twice, {run.missing} jobs left' for run in runs)}."
         for runs in found.values()
         if any(run.again or run.missing for run in runs)
     ]
