@@ -26,7 +26,7 @@ from limits.errors import ScriptError, ServerUnavailable
 from limits.scripts import Call
 from workers.broker import Broker, Delay, Swept
 from workers.message import queue_of
-from workers.queues import lists
+from workers.queues import lists, workflow_of
 
 if TYPE_CHECKING:
     import redis
@@ -46,6 +46,11 @@ STAND_BY: Final = 1.5
 #: Seconds between two looks for messages of stock producers, by whoever has swept last. What they publish starts so
 #: much later on an idle worker, at the most.
 LOOK_EVERY: Final = SWEEP_EVERY / 4
+
+#: Seconds between two looks of a worker that is not on duty, at queues that the one on duty may not follow; and up to
+#: how many queues count as chosen for this worker.
+LOOK_APART: Final = 0.5
+CHOSEN: Final = 32
 
 #: Seconds that a count of what is in custody is good for.
 COUNTED: Final = 0.05
@@ -174,7 +179,7 @@ class Custody:
     def _run(self) -> None:
         beat = time.monotonic() + self.timeout / 3
         sweep = time.monotonic()
-        look = inf
+        duty, look = False, inf
         while not self._stopping:
             self._wake.wait(max(0.0, min(beat, sweep, look) - time.monotonic()))
             # Lowered before looking: left up over a nudge that has been served, it would never let the thread sleep.
@@ -190,10 +195,11 @@ class Custody:
                 if now >= sweep:
                     swept = self.sweep()
                     sweep = time.monotonic() + swept.next_in + random.random() * (0.02 if swept.mine else STAND_BY)
-                    look = now if swept.mine else inf
+                    duty = swept.mine
+                    look = min(look, now) if duty or self._apart() else inf
                 if now >= look:
-                    self.look()
-                    look = now + LOOK_EVERY
+                    self.look(self.watched if duty else self._apart())
+                    look = now + (LOOK_EVERY if duty else LOOK_APART)
                 self._told_back()
             except (ServerUnavailable, ScriptError) as exc:
                 self._told_away(exc)
@@ -248,11 +254,16 @@ class Custody:
             log.warning("%d messages of workers that ended or went silent are back in their queues", swept.restored)
         return swept
 
-    def look(self) -> None:
+    def _apart(self) -> set[str]:
+        """The queues that the worker on duty may not know of: none of a workflow, or chosen for this worker."""
+        queues = set(self.watched)
+        return queues if len(queues) <= CHOSEN else {queue for queue in queues if workflow_of(queue) is None}
+
+    def look(self, queues: Collection[str]) -> None:
         """Look for messages that nobody has announced, and wake a worker for them."""
         full = self._looks % FULL_LOOK == 0
         self._looks += 1
-        names = [name for queue in tuple(self.watched) for name in (lists(queue) if full else (queue,))]
+        names = [name for queue in tuple(queues) for name in (lists(queue) if full else (queue,))]
         for start in range(0, len(names), 1_000):
             self._call(self.broker.scout(names[start : start + 1_000]))
 
