@@ -164,13 +164,15 @@ local function shown_level(dim, name, now)
   return now + math.max(0, used) - (PERIOD[name] - capacity(dim, name)) / dim[HEADROOM]
 end
 
--- How far ahead a call may be booked of the `most` that the asker allows (us).
+-- How far ahead a call may be booked of the `most` that the asker allows (us): not far where a burst may grow, or where
+-- nothing is known yet.
 local function outlook(bucket, charge, most, now)
   for name, limit in pairs(charge.quota.limits) do
     if PERIOD[name] == MINUTE and (charge.costs[name] or 0) > 0 then
       local dim = dimension(bucket, charge.quota, name, limit)
       local _, _, fast = growth(dim, name, now)
-      if fast or bucket.done == 0 and dim[FIXED] == 0 then most = math.min(most, OUTLOOK) end
+      local unknown = bucket.done == 0 and bucket.throttled == 0 and dim[FIXED] == 0
+      if fast or unknown then most = math.min(most, OUTLOOK) end
     end
   end
   return most

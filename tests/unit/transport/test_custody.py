@@ -1,12 +1,15 @@
 """The thread that keeps what a process has claimed: it also finds what stock producers have pushed."""
 
+from collections.abc import Collection
+
 import pytest
 
 from tests.site import wait_for
 from tests.unit.transport.conftest import World
 from workers import custody
-from workers.broker import Swept
+from workers.broker import Place, Swept
 from workers.custody import Custody
+from workers.queues import lists
 
 
 def test_messages_of_stock_producers_are_found_between_two_sweeps(
@@ -38,8 +41,8 @@ def test_a_worker_whose_turn_it_is_not_leaves_the_looks_to_the_other(
     looked, asked = [], []
     sweep = Custody.sweep
 
-    def look(kept: Custody) -> None:
-        looked.append(kept)
+    def look(kept: Custody, queues: Collection[str]) -> None:
+        looked.append((kept, queues))
 
     def swept(kept: Custody) -> Swept:
         asked.append(sweep(kept))
@@ -48,7 +51,7 @@ def test_a_worker_whose_turn_it_is_not_leaves_the_looks_to_the_other(
     monkeypatch.setattr(Custody, "look", look)
     monkeypatch.setattr(Custody, "sweep", swept)
     kept = Custody(world.broker, lambda: world.client, 60.0)
-    kept.watched.add(world.queue)
+    kept.watched.update(f"workflow.many-{number}" for number in range(custody.CHOSEN + 1))
     kept.start()
     try:
         wait_for(lambda: asked, 5.0, what="its question whether it may sweep")
@@ -56,3 +59,25 @@ def test_a_worker_whose_turn_it_is_not_leaves_the_looks_to_the_other(
         kept.close()
     assert [each.mine for each in asked] == [False]
     assert looked == []
+
+
+@pytest.mark.parametrize("beside", [0, 40])
+def test_a_queue_that_the_other_may_not_follow_is_looked_at_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch, beside: int
+) -> None:
+    """One that this worker alone was told to consume from, whatever workflows it follows beside."""
+    monkeypatch.setattr(custody, "SWEEP_EVERY", 60.0)
+    world.run(world.broker.sweep(60.0, 60.0, 100))  # another worker's
+    queue = f"elsewhere-{world.keys.namespace}"
+    kept = Custody(world.broker, lambda: world.client, 60.0)
+    kept.watched.update({queue, *(f"workflow.many-{number}" for number in range(beside))})
+    kept.start()
+    try:
+        world.client.lpush(queue, "message")
+        wait_for(lambda: world.client.llen(world.keys.wake), 5.0, what="a token")
+        assert world.client.smembers(world.keys.ready) == {queue.encode()}
+        claimed = world.claim(*map(Place, lists(queue)), tell=True)
+        assert [raw for _, raw in claimed.messages] == [b"message"]
+        world.run(world.broker.acknowledge([tag for tag, _ in claimed.messages]))
+    finally:
+        kept.close()
