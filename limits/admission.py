@@ -231,12 +231,22 @@ def quota_json(quota: Quota) -> orjson.Fragment:
     burst = 0 if quota.burst == "auto" else quota.burst
     body: dict[str, Any] = {"limits": quota.limits, "burst": burst, "headroom": quota.headroom}
     body |= {"concurrency": quota.concurrency or 0, "urgent_share": quota.urgent_share}
-    return orjson.Fragment(orjson.dumps(body))
+    return _text(body)
+
+
+def _text(body: object) -> orjson.Fragment:
+    """JSON as a string within JSON: what many calls say alike, a script reads once."""
+    return orjson.Fragment(orjson.dumps(orjson.dumps(body).decode()))
 
 
 @lru_cache(maxsize=64)
 def _circuit_json(settings: CircuitSettings) -> orjson.Fragment:
-    return orjson.Fragment(orjson.dumps({name: getattr(settings, name) for name in settings.__dataclass_fields__}))
+    return _text({name: getattr(settings, name) for name in settings.__dataclass_fields__})
+
+
+@lru_cache(maxsize=1024)
+def _budgets_json(budgets: tuple[BudgetWindow, ...]) -> orjson.Fragment:
+    return _text([budget_json(budget) for budget in budgets])
 
 
 def budget_json(budget: BudgetWindow) -> dict[str, object]:
@@ -249,9 +259,9 @@ def budget_json(budget: BudgetWindow) -> dict[str, object]:
     }
 
 
-def call(keys: Keys, name: str, body: object, parse: Any, now: int | None = None) -> Call[Any]:
+def call(keys: Keys, name: str, body: object, parse: Any, now: int | None = None, *, joins: bool = False) -> Call[Any]:
     """A call of `limits/lua/<name>.lua`, with its one JSON argument and the clock (0: the server's)."""
-    return Call(load(f"limits/lua/{name}.lua"), (keys.clock,), (now or 0, dumps(body)), parse)
+    return Call(load(f"limits/lua/{name}.lua"), (keys.clock,), (now or 0, dumps(body)), parse, joins)
 
 
 def admit(keys: Keys, ask: Ask, now: int | None = None) -> Call[Answer]:
@@ -272,7 +282,7 @@ def admit(keys: Keys, ask: Ask, now: int | None = None) -> Call[Answer]:
             }
             for candidate in ask.candidates
         ],
-        "budgets": [budget_json(budget) for budget in ask.budgets],
+        "budgets": _budgets_json(ask.budgets),
         "max_wait": micros(ask.max_wait),
         "lease": micros(ask.lease),
         "retry": ask.retry,
@@ -282,7 +292,7 @@ def admit(keys: Keys, ask: Ask, now: int | None = None) -> Call[Answer]:
         "circuit": _circuit_json(ask.circuit),
         "jitter": random.random(),
     }
-    return cast("Call[Answer]", call(keys, "admit", body, _answer, now))
+    return cast("Call[Answer]", call(keys, "admit", body, _answer, now, joins=True))
 
 
 def _answer(reply: Sequence[Any]) -> Answer:
@@ -359,7 +369,7 @@ def settle(
     """End a reservation with the truth: quota, money, ledger, circuit, headers and 429s in one step."""
     script = load("limits/lua/settle.lua")
     args = (now or 0, settlement_json(reservation_id, owner, settlement))
-    return Call(script, (keys.clock,), args, _settled)
+    return Call(script, (keys.clock,), args, _settled, joins=True)
 
 
 def _settled(reply: Sequence[Any]) -> Settled:

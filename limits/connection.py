@@ -1,7 +1,8 @@
 """Sending calls to the server: `Server` one at a time, `AsyncServer` a whole event loop's in one write.
 
 `AsyncServer` gathers every call made within one turn of the loop, writes them together on one connection, and
-matches the replies in order: with a hundred jobs in flight a call costs a hundredth of a round trip.
+matches the replies in order: with a hundred jobs in flight a call costs a hundredth of a round trip. Those of one
+script go as one (limits/pending.py).
 Scripts may be repeated, so when the connection breaks, whatever has no answer is sent again until its
 deadline passes.
 """
@@ -36,13 +37,13 @@ from redis.exceptions import (
 )
 
 from limits.errors import ScriptError, ServerUnavailable, ServerUnsuitable
+from limits.pending import Argument, Pending, command_of, groups
 from limits.scripts import Call
 
 if TYPE_CHECKING:
     import redis
 
 T = TypeVar("T")
-Argument = str | bytes | int | float
 
 _PASSING: Final = (BusyLoadingError, MasterDownError, ReadOnlyError, TryAgainError)
 """Answers of a server that is starting, failing over or catching up: the same call succeeds later."""
@@ -107,25 +108,6 @@ class Server:
             raise _told(error, call.script.name) from error
 
 
-class _Pending:
-    """A command that waits for its reply. `written` tells since when, in the loop's seconds."""
-
-    __slots__ = ("call", "command", "deadline", "future", "written")
-
-    def __init__(
-        self,
-        command: tuple[Argument, ...],
-        call: Call[Any] | None,
-        deadline: float,
-        future: "asyncio.Future[Any]",
-    ) -> None:
-        self.command = command
-        self.call = call
-        self.deadline = deadline
-        self.future = future
-        self.written = 0.0
-
-
 class AsyncServer:
     """Calls from one event loop over one connection, gathered into as few writes as possible.
 
@@ -146,8 +128,9 @@ class AsyncServer:
         self._make_connection: Callable[[], Any] = lambda: kind(**options)
         self._timeout = timeout
         self._most_pending = most_pending
-        self._waiting: deque[_Pending] = deque()  # not written yet
-        self._written: deque[_Pending] = deque()  # written, in the order of their replies
+        self._waiting: deque[Pending] = deque()  # not written yet
+        self._written: deque[list[Pending]] = deque()  # written as one each, in the order of their replies
+        self._out = 0  # how many these are
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -182,11 +165,11 @@ class AsyncServer:
 
     async def _submit(self, command: tuple[Argument, ...], call: Call[Any] | None, deadline: float | None) -> Any:
         ends = time.monotonic() + (self._timeout if deadline is None else deadline)
-        if len(self._waiting) + len(self._written) >= self._most_pending:
+        if len(self._waiting) + self._out >= self._most_pending:
             await self._hold_back(ends)
         if self._closed:
             raise ServerUnavailable("The connection to Redis was closed.")
-        pending = _Pending(command, call, ends, asyncio.get_running_loop().create_future())
+        pending = Pending(command, call, ends, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
         self._wake.set()
         if self._task is None or self._task.done():
@@ -194,7 +177,7 @@ class AsyncServer:
         return await pending.future
 
     async def _hold_back(self, ends: float) -> None:
-        while len(self._waiting) + len(self._written) >= self._most_pending:
+        while len(self._waiting) + self._out >= self._most_pending:
             self._room.clear()
             try:
                 await asyncio.wait_for(self._room.wait(), max(0.0, ends - time.monotonic()))
@@ -219,8 +202,9 @@ class AsyncServer:
                 with contextlib.suppress(Exception):
                     await connection.disconnect(nowait=True)
                 # Also where this task ends: the next one's replies must not be taken for these calls'.
-                self._waiting.extendleft(reversed(self._written))
+                self._waiting.extendleft(reversed([pending for group in self._written for pending in group]))
                 self._written.clear()
+                self._out = 0
             await self._back_off(attempt, reason)
 
     async def _connect(self, connection: Any) -> None:
@@ -265,9 +249,11 @@ class AsyncServer:
             now = time.monotonic()
             for pending in batch:
                 pending.written = now
-            self._written.extend(batch)
+            sent = list(groups(batch))
+            self._written.extend(sent)
+            self._out += len(batch)
             pack: Any = hiredis.pack_command  # its types know pairs, and commands of one part only
-            packed = [pack(pending.command) for pending in batch]
+            packed = [pack(command_of(group)) for group in sent]
             await connection.send_packed_command(packed, check_health=False)
 
     async def _read(self, connection: Any) -> None:
@@ -292,40 +278,52 @@ class AsyncServer:
             if not self._written:
                 continue
             now = time.monotonic()
-            silence = now - max(self._heard, self._written[0].written)
-            overdue = [pending for pending in self._written if pending.deadline <= now and not pending.future.done()]
+            silence = now - max(self._heard, self._written[0][0].written)
+            written = (pending for group in self._written for pending in group)
+            overdue = [pending for pending in written if pending.deadline <= now and not pending.future.done()]
             if silence > self._timeout or (overdue and silence > _SILENCE):
                 raise RedisTimeoutError("no reply before the deadline")
             for pending in overdue:
                 pending.future.set_exception(ServerUnavailable("The Redis server gave no answer in time."))
 
     def _take(self, reply: Any) -> None:
-        pending = self._written.popleft()
+        group = self._written.popleft()
+        self._out -= len(group)
         if not self._room.is_set():
             self._room.set()
         if isinstance(reply, Exception):
-            if isinstance(reply, NoScriptError) and pending.call is not None:
-                source = pending.call.script.source
-                self._again(pending, ("EVAL", source, *pending.command[2:]))
-                return
-            if isinstance(reply, _PASSING):
-                self._written.appendleft(pending)
-                raise reply
-        if pending.future.done():
-            return
-        if isinstance(reply, Exception):
-            name = pending.call.script.name if pending.call else str(pending.command[0])
-            pending.future.set_exception(_told(reply, name))
+            self._refused(group, reply)
+        elif len(group) == 1:
+            _answer(group[0], reply)
         else:
-            pending.future.set_result(reply)
+            for pending, answer in zip(group, reply, strict=True):
+                _answer(pending, answer)
 
-    def _again(self, pending: _Pending, command: tuple[Argument, ...]) -> None:
-        pending.command = command
-        self._waiting.append(pending)
+    def _refused(self, group: list[Pending], error: Exception) -> None:
+        [first, *others] = group
+        if isinstance(error, _PASSING):
+            self._written.appendleft(group)
+            self._out += len(group)
+            raise error
+        if isinstance(error, NoScriptError) and first.call is not None:
+            # One of them tells the server the script; the others come behind it.
+            first.command = ("EVAL", first.call.script.source, *first.command[2:])
+            first.alone = True
+            self._again(group)
+        elif others:
+            # One ask may be at fault, and has changed nothing: each goes by itself.
+            for pending in group:
+                pending.alone = True
+            self._again(group)
+        elif not first.future.done():
+            first.future.set_exception(_told(error, first.call.script.name if first.call else str(first.command[0])))
+
+    def _again(self, group: list[Pending]) -> None:
+        self._waiting.extend(group)
         self._wake.set()
 
     def _fail_overdue(self, now: float, reason: str) -> None:
-        kept: deque[_Pending] = deque()
+        kept: deque[Pending] = deque()
         for pending in self._waiting:
             if pending.future.done():
                 continue
@@ -338,11 +336,12 @@ class AsyncServer:
         self._room.set()
 
     def _fail(self, error: ServerUnavailable) -> None:
-        for pending in (*self._written, *self._waiting):
+        for pending in (*(pending for group in self._written for pending in group), *self._waiting):
             if not pending.future.done():
                 pending.future.set_exception(error)
         self._written.clear()
         self._waiting.clear()
+        self._out = 0
         self._room.set()
 
 
@@ -354,6 +353,11 @@ async def _end(tasks: Sequence["asyncio.Task[None]"]) -> None:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=0.5)
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _answer(pending: Pending, reply: Any) -> None:
+    if not pending.future.done():
+        pending.future.set_result(reply)
 
 
 def _told(error: Exception, name: str) -> Exception:

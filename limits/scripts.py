@@ -36,12 +36,15 @@ class Call(Generic[T]):
     """One call of a script: what is sent, and how the reply is read.
 
     Every script of Overnight may be repeated: the same call again changes nothing and gives the same answer.
+    `joins`: the script takes any number of last arguments, each of them a call of its own, and returns a list of their
+    answers where there are several. One that fails has changed nothing.
     """
 
     script: Script
     keys: tuple[str, ...]
     args: tuple[str | bytes | int, ...] = field(repr=False)
     parse: Callable[[Any], T] = field(repr=False)
+    joins: bool = False
 
 
 @cache

@@ -5,7 +5,7 @@
 -- Returns [{ day, row, columns as a JSON object }]; n$ are written in full, which cjson would round to 14 digits
 --@include limits/lua/lib/settle.lua
 clock(ARGV[1])
-local rows = {}
+local found = {}
 for _, day in ipairs(cjson.decode(ARGV[2]).days) do
   local entries = redis.call('HGETALL', ledger_key(day))
   for i = 1, #entries, 2 do
@@ -13,7 +13,7 @@ for _, day in ipairs(cjson.decode(ARGV[2]).days) do
     for name, n in pairs(cmsgpack.unpack(entries[i + 1])) do
       columns[#columns + 1] = cjson.encode(name) .. ':' .. integer(n)
     end
-    rows[#rows + 1] = { day, entries[i], '{' .. table.concat(columns, ',') .. '}' }
+    found[#found + 1] = { day, entries[i], '{' .. table.concat(columns, ',') .. '}' }
   end
 end
-return rows
+return found

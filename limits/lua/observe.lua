@@ -7,9 +7,9 @@
 --@include limits/lua/lib/settle.lua
 local now = clock(ARGV[1])
 local told = cjson.decode(ARGV[2])
-local blob = redis.call('GET', bucket_key(told.bucket))
-if not blob then return false end
-local bucket = read_bucket(blob)
+if not stored(bucket_key(told.bucket)) then return false end
+local bucket = read_bucket(told.bucket)
 observe(bucket, told.levels, told.sent_at, nil, now)
 save_bucket(told.bucket, bucket)
+commit()
 return false

@@ -8,4 +8,5 @@ local report = cjson.decode(ARGV[2])
 report.amount, report.costs, report.columns, report.levels, report.throttles = 0, {}, {}, {}, {}
 report.outcome = 'neutral'
 local verdict, opened = settle(clock(ARGV[1]), report)
+commit()
 return { verdict, opened }

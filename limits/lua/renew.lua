@@ -6,15 +6,17 @@
 --@include limits/lua/lib/settle.lua
 local now = clock(ARGV[1])
 local ask = cjson.decode(ARGV[2])
+fetch_reservations(ask.ids)
 local lost = {}
 for _, id in ipairs(ask.ids) do
-  local reservation = unpacked(redis.call('GET', reservation_key(id)))
+  local reservation = read_reservation(id)
   if is_open(reservation) and reservation.owner == ask.owner then
-    reservation.till = math.max(reservation.till, now + ask.lease)
+    reservation.till = max(reservation.till, now + ask.lease)
     save_reservation(id, reservation)
     lease(id, reservation.till)
   else
     lost[#lost + 1] = id
   end
 end
+commit()
 return lost

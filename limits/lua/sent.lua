@@ -8,31 +8,34 @@ local LATE = SECOND / 20           -- a call that comes later than this has to w
 local now = clock(ARGV[1])
 local ask = cjson.decode(ARGV[2])
 local id = ask.id
-local reservation = unpacked(redis.call('GET', reservation_key(id)))
+fetch_all_of({ id })
+local reservation = read_reservation(id)
 if not reservation or reservation.owner ~= ask.owner or reservation.state == 'settled' then
   return { 'unknown', 0, '' }
 end
 if reservation.state == 'sent' then return { 'go', 0, '' } end
-if reservation.state == 'held' and reservation.till <= now then expire(id, reservation, now) end
+if reservation.state == 'held' and reservation.till <= now then
+  expire(id, reservation, now)
+  commit()
+end
 if reservation.state ~= 'held' then return { 'swept', 0, '' } end
 
-local told = redis.call('MGET', latch_key(reservation.account), circuit_key(reservation.circuit))
-if told[1] then return { 'revoked', 0, 'latch' } end
-local circuit = read_circuit(told[2])
+if stored(latch_key(reservation.account)) then return { 'revoked', 0, 'latch' } end
+local circuit = read_circuit(reservation.circuit)
 if circuit.state ~= 'closed' and circuit.probe ~= id then return { 'revoked', 0, 'circuit' } end
 
 local moved, pause = 0, 0
 local buckets = {}
-for i, blob in ipairs(read_buckets(reservation.parts)) do
-  buckets[i] = read_bucket(blob)
-  moved = math.max(moved, follow(buckets[i], reservation.parts[i]))
-  pause = math.max(pause, buckets[i].pause)
+for i, part in ipairs(reservation.parts) do
+  buckets[i] = read_bucket(part.bucket)
+  moved = max(moved, follow(buckets[i], part))
+  pause = max(pause, buckets[i].pause)
 end
-local at = math.max(reservation.at + moved, pause)
+local at = max(reservation.at + moved, pause)
 for i, part in ipairs(reservation.parts) do
   if (part.pace or 0) < buckets[i].pace then
     -- Booked when calls left quicker than they may now.
-    at = math.max(at, next_slot(buckets[i], now))
+    at = max(at, next_slot(buckets[i], now))
     part.pace = buckets[i].pace
     save_bucket(part.bucket, buckets[i])
   end
@@ -41,7 +44,7 @@ if now - at > LATE then
   for i, part in ipairs(reservation.parts) do
     local turns = turn(buckets[i], part, now)
     if turns > 0 then save_bucket(part.bucket, buckets[i]) end
-    at = math.max(at, turns)
+    at = max(at, turns)
   end
 end
 if at > now then
@@ -51,7 +54,8 @@ if at > now then
     save_reservation(id, reservation)
     lease(id, reservation.till)
   end
-  return { 'wait', math.ceil(at - now), pause > now and 'pause' or '' }
+  commit()
+  return { 'wait', ceil(at - now), pause > now and 'pause' or '' }
 end
 reservation.state, reservation.sent = 'sent', now
 for i, part in ipairs(reservation.parts) do
@@ -59,4 +63,5 @@ for i, part in ipairs(reservation.parts) do
   save_bucket(part.bucket, buckets[i])
 end
 save_reservation(id, reservation)
+commit()
 return { 'go', 0, '' }

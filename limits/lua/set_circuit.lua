@@ -6,11 +6,12 @@
 --@include limits/lua/lib/settle.lua
 clock(ARGV[1])
 local ask = cjson.decode(ARGV[2])
-local circuit = read_circuit(redis.call('GET', circuit_key(ask.circuit)))
+local circuit = read_circuit(ask.circuit)
 circuit.by_hand = ask.state ~= 'auto'
 circuit.state = ask.state == 'open' and 'open' or 'closed'
 circuit.generation = circuit.generation + 1
 circuit.till, circuit.streak, circuit.probe, circuit.probe_till, circuit.proved = 0, 0, '', 0, 0
 circuit.slots = {}
 save_circuit(ask.circuit, circuit)
+commit()
 return false

@@ -13,23 +13,23 @@ local function fraction(number) return string.format('%.6f', number) end
 
 local buckets = {}
 for _, each in ipairs(ask.buckets) do
-  local bucket = read_bucket(redis.call('GET', bucket_key(each.bucket)))
-  local dims = {}
-  for name, limit in pairs(each.quota.limits) do
-    local dim = dimension(bucket, each.quota, name, limit)
+  local bucket = read_bucket(each.bucket)
+  local quota, dims = alike(each.quota), {}
+  for name, limit in pairs(quota.limits) do
+    local dim = dimension(bucket, quota, name, limit)
     local unit = interval(dim, name)
     local room = capacity(dim, name)
-    local free = math.min(room, room - (math.max(dim[TAT], now) - now)) / unit
-    local in_force = dim[TOLD] > 0 and math.min(dim[TOLD], limit) or limit
+    local free = min(room, room - (max(dim[TAT], now) - now)) / unit
+    local in_force = dim[TOLD] > 0 and min(dim[TOLD], limit) or limit
     dims[#dims + 1] = { name, in_force, fraction(SECOND / unit), fraction(free), fraction(room / SECOND) }
   end
-  buckets[#buckets + 1] = { each.bucket, bucket.flight, each.quota.concurrency,
+  buckets[#buckets + 1] = { each.bucket, bucket.flight, quota.concurrency,
     bucket.pause > now and bucket.pause or 0, reserved(bucket, now) and 1 or 0, dims }
 end
 
 local circuits = {}
 for _, name in ipairs(ask.circuits) do
-  local circuit = read_circuit(redis.call('GET', circuit_key(name)))
+  local circuit = read_circuit(name)
   local calls, failures = 0, 0
   for _, slot in ipairs(circuit.slots) do calls, failures = calls + slot[2], failures + slot[3] end
   circuits[#circuits + 1] = { name, circuit.state, circuit.till > now and circuit.till or 0,
@@ -45,7 +45,7 @@ end
 local budgets = {}
 for _, budget in ipairs(ask.budgets) do
   local turned = budget['until'] > 0 and now >= budget['until']
-  local money = read_budget(redis.call('GET', window_key(budget, now)))
+  local money = read_budget(window_key(budget, now))
   budgets[#budgets + 1] = { budget.subject, turned and budget.next_window or budget.window, budget.limit,
     money[SPENT], money[HELD], turned and 0 or budget['until'] }
 end

@@ -7,4 +7,5 @@
 local now = clock(ARGV[1])
 local most = cjson.decode(ARGV[2]).most
 local ended = sweep(most, now)
+commit()
 return { ended, ended == most and 1 or 0 }

@@ -7,7 +7,8 @@
 --@include limits/lua/lib/settle.lua
 local now = clock(ARGV[1])
 local told = cjson.decode(ARGV[2])
-local bucket = read_bucket(redis.call('GET', bucket_key(told.bucket)))
+local bucket = read_bucket(told.bucket)
 throttle(bucket, told, told.sent_at > 0 and told.sent_at or now, nil, now)
 save_bucket(told.bucket, bucket)
-return math.ceil(math.max(0, bucket.pause - now))
+commit()
+return ceil(max(0, bucket.pause - now))

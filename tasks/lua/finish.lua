@@ -14,6 +14,7 @@ local now = clock(ARGV[1])
 local opened, verdict = 0, ''
 if ARGV[2] ~= '' then
   verdict, opened = settle(now, cjson.decode(ARGV[2]))
+  commit()
 end
 
 if not KEYS[3] then

@@ -15,6 +15,7 @@ local now = clock(ARGV[1])
 local settled = 'settled'
 if ARGV[2] ~= '' then
   settled = settle(now, cjson.decode(ARGV[2]))
+  commit()
 end
 
 local line = ARGV[13]

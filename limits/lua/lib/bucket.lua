@@ -47,10 +47,12 @@ local WINDOW = SECOND              -- so much of what headers told is left for a
 local HEADERS_FRESH = 300 * SECOND -- headers older than this say nothing about how to grow
 local FEW = 3                      -- whose headers never told of more seconds of the rate counts by the second
 
-local function read_bucket(blob)
-  return unpacked(blob) or { pause = 0, throttled = 0, strikes = 0, shift = 0, last = 0, hint = 0, flight = 0,
-    gap = SECOND / 4, done = 0, took = 0, urgent = 0, lane = 0, pace = 0, slot = 0, eased = 0, told = 0, dims = {} }
+local function new_bucket()
+  return { pause = 0, throttled = 0, strikes = 0, shift = 0, last = 0, hint = 0, flight = 0, gap = SECOND / 4, done = 0,
+    took = 0, urgent = 0, lane = 0, pace = 0, slot = 0, eased = 0, told = 0, dims = {} }
 end
+
+local function read_bucket(id) return value_or(bucket_key(id), new_bucket) end
 
 local function save_bucket(id, bucket) save(bucket_key(id), bucket, BUCKET_LIFE) end
 
@@ -83,11 +85,11 @@ end
 
 -- How much of that may leave at once of calls that are late: so little that it fits into what a provider that counts
 -- by the second has left of one.
-local function catching_up(dim, name) return math.max(capacity(dim, name) - 3 * SECOND / 4, SECOND / 4) end
+local function catching_up(dim, name) return max(capacity(dim, name) - 3 * SECOND / 4, SECOND / 4) end
 
 -- A call leaves, or is given the time at which it will: `width` us of the rate.
 local function runs_out(dim, name, width, now)
-  dim[OUT] = math.max(dim[OUT], now - catching_up(dim, name)) + width
+  dim[OUT] = max(dim[OUT], now - catching_up(dim, name)) + width
 end
 
 -- Whether batch work has to leave urgent work its share.
@@ -96,7 +98,7 @@ local function reserved(bucket, now) return bucket.urgent > 0 and now - bucket.u
 -- The earliest time at which a charge fits, what it waits for, and when it would fit behind all booked calls.
 -- Urgent work goes before all that have not left yet, while its lane is free. Changes nothing.
 local function earliest(bucket, charge, now, urgent)
-  local from, why = math.max(now, bucket.pause), ''
+  local from, why = max(now, bucket.pause), ''
   if paced(bucket, charge.quota.limits) and bucket.slot > from then from, why = bucket.slot, 'pace' end
   local behind, ahead = from, from
   local quota = charge.quota
@@ -106,9 +108,9 @@ local function earliest(bucket, charge, now, urgent)
     if cost > 0 then
       local dim = dimension(bucket, quota, name, limit)
       local width = cost * interval(dim, name)
-      local fits = math.ceil(dim[TAT] + width - math.max(capacity(dim, name) * part, width))
+      local fits = ceil(dim[TAT] + width - max(capacity(dim, name) * part, width))
       if fits > behind then behind, why = fits, name end
-      ahead = math.max(ahead, math.ceil(fits - dim[BOOKED]))
+      ahead = max(ahead, ceil(fits - dim[BOOKED]))
     end
   end
   if bucket.pause > now then why = 'pause' end
@@ -120,7 +122,7 @@ local function crowded(bucket, quota, now, urgent)
   local limit = quota.concurrency
   if limit == 0 then return false end
   if not urgent and limit > 1 and reserved(bucket, now) then
-    limit = limit - math.max(1, math.floor(limit * quota.urgent_share))
+    limit = limit - max(1, floor(limit * quota.urgent_share))
   end
   return bucket.flight >= limit
 end
@@ -132,8 +134,8 @@ local function way(bucket, charge, at, ahead)
   for name, limit in pairs(charge.quota.limits) do
     local dim = dimension(bucket, charge.quota, name, limit)
     local width = (charge.costs[name] or 0) * interval(dim, name)
-    local fits = dim[TAT] + width - math.max(capacity(dim, name), width) <= at
-    room = math.max(room, fits and math.min(width, ahead) or width)
+    local fits = dim[TAT] + width - max(capacity(dim, name), width) <= at
+    room = max(room, fits and min(width, ahead) or width)
   end
   return ahead + room
 end
@@ -144,9 +146,9 @@ local function growth(dim, name, now)
   if dim[FIXED] > 0 or PERIOD[name] == DAY or now < dim[HOLD] then return end
   local left = dim[MOST] or -1
   local told = left >= 0 and now - dim[SEEN] < HEADERS_FRESH and dim[TOLD] <= dim[LIMIT]
-  local most = told and math.min(60, math.max(1, left)) or 60
+  local most = told and min(60, max(1, left)) or 60
   if dim[BURST] >= most then return end
-  return most, told and math.max(1, 0.7 * dim[BURST]) or math.max(0.3, 0.087 * dim[BURST]), told
+  return most, told and max(1, 0.7 * dim[BURST]) or max(0.3, 0.087 * dim[BURST]), told
 end
 
 -- Whether a pause may end with room for many: headers tell what is left, and have told of many at once.
@@ -159,9 +161,9 @@ end
 local function shown_level(dim, name, now)
   local shown, unit = dim[SHOWN], refill(dim, name)
   if not shown then return 0 end
-  local empty = math.min(shown[1] + (now - shown[2]) / unit, shown[3] + (now - shown[4]) / unit)
+  local empty = min(shown[1] + (now - shown[2]) / unit, shown[3] + (now - shown[4]) / unit)
   local used = PERIOD[name] / dim[HEADROOM] - (empty - dim[LEFT] - dim[BOOKED] / interval(dim, name)) * unit
-  return now + math.max(0, used) - (PERIOD[name] - capacity(dim, name)) / dim[HEADROOM]
+  return now + max(0, used) - (PERIOD[name] - capacity(dim, name)) / dim[HEADROOM]
 end
 
 -- How far ahead a call may be booked of the `most` that the asker allows (us): not far where a burst may grow, or where
@@ -172,7 +174,7 @@ local function outlook(bucket, charge, most, now)
       local dim = dimension(bucket, charge.quota, name, limit)
       local _, _, fast = growth(dim, name, now)
       local unknown = bucket.done == 0 and bucket.throttled == 0 and dim[FIXED] == 0
-      if fast or unknown then most = math.min(most, OUTLOOK) end
+      if fast or unknown then most = min(most, OUTLOOK) end
     end
   end
   return most
@@ -182,12 +184,12 @@ end
 -- ever been, and without making room that it has not; else slowly enough that the first 429 is noticed a few calls
 -- after the provider's burst is passed.
 local function grow(dim, name, now, wanted)
-  local elapsed = math.min(now - dim[GROWN], SECOND) / SECOND
+  local elapsed = min(now - dim[GROWN], SECOND) / SECOND
   dim[GROWN] = now
   local most, speed, told = growth(dim, name, now)
   if not most or not wanted and now - dim[PRESSED] > SECOND then return end
-  dim[BURST] = math.min(most, dim[BURST] + elapsed * speed)
-  if told then dim[TAT] = math.max(dim[TAT], shown_level(dim, name, now)) end
+  dim[BURST] = min(most, dim[BURST] + elapsed * speed)
+  if told then dim[TAT] = max(dim[TAT], shown_level(dim, name, now)) end
 end
 
 -- Takes a charge at time `at`, `behind` which other calls may be booked; `held`: it does not leave at once.
@@ -199,11 +201,11 @@ local function take(bucket, charge, at, behind, why, held, now)
   local part = { bucket = charge.bucket, dims = {} }
   local jump, ahead = 0, 0
   if at < behind then
-    ahead = at - math.max(now, bucket.pause)
+    ahead = at - max(now, bucket.pause)
     jump = way(bucket, charge, at, ahead)
     bucket.shift = bucket.shift + jump
     bucket.last = bucket.last + jump
-    bucket.lane = at + jump / math.max(charge.quota.urgent_share, 0.01)
+    bucket.lane = at + jump / max(charge.quota.urgent_share, 0.01)
   end
   for name, limit in pairs(charge.quota.limits) do
     local cost = charge.costs[name] or 0
@@ -217,9 +219,9 @@ local function take(bucket, charge, at, behind, why, held, now)
         runs_out(dim, name, width, now)
       end
     end
-    local ends = math.max(dim[TAT] - (jump > 0 and dim[BOOKED] or 0), at) + width
+    local ends = max(dim[TAT] - (jump > 0 and dim[BOOKED] or 0), at) + width
     if jump > 0 and dim[BOOKED] > 0 then
-      dim[TAT] = math.max(dim[TAT] + math.max(jump, ahead + width), ends)
+      dim[TAT] = max(dim[TAT] + max(jump, ahead + width), ends)
     elseif cost > 0 then
       dim[TAT] = ends
     end
@@ -228,7 +230,7 @@ local function take(bucket, charge, at, behind, why, held, now)
   end
   if paced(bucket, charge.quota.limits) then part.pace = bucket.pace; next_slot(bucket, at) end
   part.shift = bucket.shift
-  bucket.last = math.max(bucket.last, at)
+  bucket.last = max(bucket.last, at)
   bucket.flight = bucket.flight + 1
   return part
 end
@@ -237,7 +239,7 @@ end
 local function unbook(bucket, part)
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
-    if dim then dim[BOOKED] = math.max(0, dim[BOOKED] - mine[5]) end
+    if dim then dim[BOOKED] = max(0, dim[BOOKED] - mine[5]) end
     mine[5] = 0
   end
 end
@@ -249,7 +251,7 @@ local function turn(bucket, part, now)
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
     if dim and mine[5] > 0 then
-      at = math.max(at, math.ceil(dim[OUT]))
+      at = max(at, ceil(dim[OUT]))
       takes[name] = mine[5]
     end
   end
@@ -265,9 +267,9 @@ local function depart(bucket, part, now)
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
     local width = mine[5]
-    local late = dim and math.min(width, now + width - (mine[3] - dim[RETURNED])) or 0
+    local late = dim and min(width, now + width - (mine[3] - dim[RETURNED])) or 0
     if late > 0 then
-      dim[TAT] = math.max(dim[TAT], now) + late
+      dim[TAT] = max(dim[TAT], now) + late
       mine[3] = now + width + dim[RETURNED]
     end
     if dim then
@@ -291,24 +293,24 @@ local function come_back(bucket, charge, at, why, ask, now)
     -- Places come free at this interval while all of them are taken. The time between ends says less: it grows where
     -- calls come back late, and they would come later and later. A little sooner, so that no place waits for a call.
     -- Where none has ended yet, they take at least as long as nothing has happened.
-    local took = bucket.took > 0 and bucket.took or math.max(SECOND / 10, now - bucket.last)
+    local took = bucket.took > 0 and bucket.took or max(SECOND / 10, now - bucket.last)
     step, early, span = 0.8 * took / charge.quota.concurrency, 0, PLACE_SPAN
     at = now + step
   end
   for name, limit in pairs(charge.quota.limits) do
     if name == why or (why == 'pause' and PERIOD[name] == MINUTE) then
       local dim = dimension(bucket, charge.quota, name, limit)
-      step = math.max(step, (charge.costs[name] or 0) * interval(dim, name))
+      step = max(step, (charge.costs[name] or 0) * interval(dim, name))
       if name == why then dim[PRESSED] = now end
       local soon
       if why == 'pause' then soon = opens_wide(dim, name, now) else soon = growth(dim, name, now) end
-      if soon then span = math.min(span, GROWTH_SPAN) end
+      if soon then span = min(span, GROWTH_SPAN) end
     end
   end
-  if ask.in_line and early > 0 then early = math.max(early, ahead - LOOK) end
-  local first = math.max(at - early, now)
+  if ask.in_line and early > 0 then early = max(early, ahead - LOOK) end
+  local first = max(at - early, now)
   if ask.in_line then return first, first end
-  local back = math.max(first, bucket.hint)
+  local back = max(first, bucket.hint)
   if back > first + span then return first + ask.jitter * span, first end
   bucket.hint = back + step
   return back, first
@@ -330,12 +332,12 @@ local function correct(bucket, part, used, now)
     local dim = bucket.dims[name]
     local over = (used[name] or mine[1]) - mine[1]
     if dim and over > 0 then
-      dim[TAT] = math.max(dim[TAT], now) + over * mine[2]
+      dim[TAT] = max(dim[TAT], now) + over * mine[2]
       dim[LEFT] = dim[LEFT] + over
     elseif dim and over < 0 then
-      local ends = math.min(mine[3] - dim[RETURNED], dim[TAT])  -- headers may have moved all
-      local ahead = math.max(0, ends - math.max(now, bucket.last))
-      local back = math.min(-over * mine[2], ahead)
+      local ends = min(mine[3] - dim[RETURNED], dim[TAT])  -- headers may have moved all
+      local ahead = max(0, ends - max(now, bucket.last))
+      local back = min(-over * mine[2], ahead)
       dim[TAT] = dim[TAT] - back
       dim[RETURNED] = dim[RETURNED] + back
     end
@@ -345,9 +347,9 @@ end
 
 -- A call is no longer in flight; `took` is how long it was, nil where it never was or is not known.
 local function land(bucket, now, took)
-  bucket.flight = math.max(0, bucket.flight - 1)
+  bucket.flight = max(0, bucket.flight - 1)
   if took then bucket.took = bucket.took > 0 and bucket.took * 0.8 + took * 0.2 or took end
-  local gap = math.min(now - bucket.done, MINUTE)
+  local gap = min(now - bucket.done, MINUTE)
   if bucket.done > 0 then bucket.gap = bucket.gap * 0.9 + gap * 0.1 end
   bucket.done = now
 end

@@ -7,10 +7,12 @@ local SLOTS = 10
 local CIRCUIT_LIFE = DAY
 local BY_HAND_LIFE = 90 * DAY
 
-local function read_circuit(blob)
-  return unpacked(blob) or { state = 'closed', till = 0, streak = 0, generation = 0, probe = '', probe_till = 0,
-    proved = 0, by_hand = false, slots = {}, earned = 0 }
+local function new_circuit()
+  return { state = 'closed', till = 0, streak = 0, generation = 0, probe = '', probe_till = 0, proved = 0,
+    by_hand = false, slots = {}, earned = 0 }
 end
+
+local function read_circuit(id) return value_or(circuit_key(id), new_circuit) end
 
 local function save_circuit(id, circuit)
   save(circuit_key(id), circuit, circuit.by_hand and BY_HAND_LIFE or CIRCUIT_LIFE)
@@ -22,7 +24,7 @@ local function passes(circuit, now)
   if circuit.by_hand then return false, false, 30 * SECOND end
   if circuit.state == 'open' and now < circuit.till then return false, false, circuit.till - now end
   if circuit.probe ~= '' and now < circuit.probe_till then
-    return false, false, math.min(circuit.probe_till - now, 2 * SECOND)
+    return false, false, min(circuit.probe_till - now, 2 * SECOND)
   end
   return true, true, 0
 end
@@ -36,9 +38,9 @@ local function probe(circuit, id, till)
 end
 
 local function open(circuit, settings, jitter, now)
-  local cooldown = math.min(settings.longest_cooldown, settings.cooldown * 2 ^ math.min(circuit.streak, 30))
+  local cooldown = min(settings.longest_cooldown, settings.cooldown * 2 ^ min(circuit.streak, 30))
   circuit.state = 'open'
-  circuit.till = now + math.ceil(cooldown * (0.8 + 0.4 * jitter) * SECOND)
+  circuit.till = now + ceil(cooldown * (0.8 + 0.4 * jitter) * SECOND)
   circuit.streak = circuit.streak + 1
   circuit.generation = circuit.generation + 1
   circuit.probe, circuit.probe_till, circuit.proved, circuit.slots = '', 0, 0, {}
@@ -48,7 +50,7 @@ end
 local function retries(circuit, settings, now)
   local saved = circuit.retries or settings.most_retries
   local since = (now - circuit.earned) / SECOND
-  return math.min(settings.most_retries, saved + since * settings.retries_per_second)
+  return min(settings.most_retries, saved + since * settings.retries_per_second)
 end
 
 local function spend_retry(circuit, settings, now)
@@ -58,7 +60,7 @@ end
 
 -- Counts a call's end, 'ok' or 'failure'. Returns 1 if that opened the circuit.
 local function record(circuit, settings, reservation, id, outcome, jitter, now)
-  circuit.retries = math.min(settings.most_retries, retries(circuit, settings, now) + settings.retries_per_call)
+  circuit.retries = min(settings.most_retries, retries(circuit, settings, now) + settings.retries_per_call)
   circuit.earned = now
   if reservation.generation ~= circuit.generation or circuit.by_hand then return 0 end
   if circuit.state == 'half-open' then
@@ -72,28 +74,28 @@ local function record(circuit, settings, reservation, id, outcome, jitter, now)
     if circuit.proved >= settings.probes then
       circuit.state, circuit.proved, circuit.slots = 'closed', 0, {}
       circuit.generation = circuit.generation + 1
-      circuit.streak = math.max(0, circuit.streak - 1)
+      circuit.streak = max(0, circuit.streak - 1)
     end
     return 0
   end
   if circuit.state ~= 'closed' then return 0 end
-  local slot = math.floor(now / (settings.window * SECOND / SLOTS))
-  local kept, calls, failures, current = {}, 0, 0, nil
-  for _, each in ipairs(circuit.slots) do
-    if each[1] > slot - SLOTS then
-      kept[#kept + 1] = each
-      calls, failures = calls + each[2], failures + each[3]
-      if each[1] == slot then current = each end
+  local slot = floor(now / (settings.window * SECOND / SLOTS))
+  local current = circuit.slots[#circuit.slots]
+  if not current or current[1] ~= slot then
+    local kept = {}
+    for _, each in ipairs(circuit.slots) do
+      if each[1] > slot - SLOTS then kept[#kept + 1] = each end
     end
-  end
-  if not current then
     current = { slot, 0, 0 }
     kept[#kept + 1] = current
+    circuit.slots = kept
   end
-  local failed = outcome == 'failure' and 1 or 0
-  current[2], current[3] = current[2] + 1, current[3] + failed
-  circuit.slots = kept
-  if failed == 1 and calls + 1 >= settings.volume and failures + 1 >= settings.ratio * (calls + 1) then
+  current[2] = current[2] + 1
+  if outcome ~= 'failure' then return 0 end
+  current[3] = current[3] + 1
+  local calls, failures = 0, 0
+  for _, each in ipairs(circuit.slots) do calls, failures = calls + each[2], failures + each[3] end
+  if calls >= settings.volume and failures >= settings.ratio * calls then
     open(circuit, settings, jitter, now)
     return 1
   end

@@ -15,7 +15,7 @@ local function paced(bucket, limits) return bucket.pace > 0 and not limits.rpm e
 
 -- Books the next slot not before `at`; returns it.
 local function next_slot(bucket, at)
-  local slot = math.max(bucket.slot, at)
+  local slot = max(bucket.slot, at)
   bucket.slot = slot + bucket.pace
   return slot
 end
@@ -24,18 +24,18 @@ end
 local function slow_down(bucket, now)
   if bucket.pace == 0 then
     local told = bucket.told or 0
-    bucket.pace = told > 0 and told or math.max(FIRST, 2 * bucket.gap)
+    bucket.pace = told > 0 and told or max(FIRST, 2 * bucket.gap)
   else
-    bucket.pace = math.min(SLOWEST, bucket.pace * (now - bucket.eased < ROW and 2 or 1.25))
+    bucket.pace = min(SLOWEST, bucket.pace * (now - bucket.eased < ROW and 2 or 1.25))
   end
-  bucket.slot = math.max(bucket.pause, now) + bucket.pace / 2
+  bucket.slot = max(bucket.pause, now) + bucket.pace / 2
   bucket.eased = now
 end
 
 -- An answer.
 local function speed_up(bucket, now)
   if bucket.pace == 0 then return end
-  bucket.pace = bucket.pace / (1 + EASE * math.min(1, math.max(0, now - bucket.eased) / SECOND))
+  bucket.pace = bucket.pace / (1 + EASE * min(1, max(0, now - bucket.eased) / SECOND))
   if bucket.pace < QUICKEST then bucket.pace, bucket.slot = 0, 0 end
   bucket.eased = now
 end

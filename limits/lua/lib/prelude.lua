@@ -1,17 +1,31 @@
--- What every script begins with: the namespace's keys, the clock, and packed values.
+-- What every script begins with: the namespace's keys, and the clock.
 --
 -- KEYS[1] is the clock's key, "{namespace}:clock". Every other key of the namespace begins with the same hash tag
 -- and so lies in the same slot; its name is built here and nowhere else in Lua (limits/keys.py lists them).
 
 local PREFIX = string.sub(KEYS[1], 1, -6)
+local max, min, ceil, floor, abs = math.max, math.min, math.ceil, math.floor, math.abs
 local SECOND = 1000000            -- scripts count time in integer microseconds
 local DAY = 86400 * SECOND
 
 local LEASES = PREFIX .. 'leases'
-local function reservation_key(id) return PREFIX .. 'reservation:' .. id end
-local function bucket_key(id) return PREFIX .. 'bucket:' .. id end
-local function circuit_key(id) return PREFIX .. 'circuit:' .. id end
-local function latch_key(account) return PREFIX .. 'latch:' .. account end
+
+-- The keys of a kind, each put together once.
+local function keys_of(kind)
+  local names = {}
+  return function(id)
+    local name = names[id]
+    if not name then
+      name = PREFIX .. kind .. id
+      names[id] = name
+    end
+    return name
+  end
+end
+local reservation_key = keys_of('reservation:')
+local bucket_key = keys_of('bucket:')
+local circuit_key = keys_of('circuit:')
+local latch_key = keys_of('latch:')
 local function budget_key(subject, window) return PREFIX .. 'budget:' .. subject .. ':' .. window end
 local function ledger_key(day) return PREFIX .. 'ledger:' .. string.format('%d', day) end
 
@@ -34,9 +48,13 @@ local function clock(injected)
   return now
 end
 
-local function unpacked(blob) return blob and cmsgpack.unpack(blob) or nil end
-
--- Stores a table for `lifetime` microseconds.
-local function save(key, value, lifetime)
-  redis.call('SET', key, cmsgpack.pack(value), 'PX', integer(lifetime / 1000 + 1))
+-- What many calls of a script say alike, such as their quota, comes as a text, and is read once.
+local read_texts = {}
+local function alike(text)
+  local found = read_texts[text]
+  if not found then
+    found = cjson.decode(text)
+    read_texts[text] = found
+  end
+  return found
 end

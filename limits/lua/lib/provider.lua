@@ -32,7 +32,7 @@ local function observe(bucket, levels, sent, part, now, refused)
       if limit > 0 then dim[TOLD] = limit end
       if remaining >= 0 then
         local total = dim[TOLD] > 0 and dim[TOLD] or dim[LIMIT]
-        dim[MOST] = math.max(dim[MOST] or -1, remaining * PERIOD[name] / total / SECOND)
+        dim[MOST] = max(dim[MOST] or -1, remaining * PERIOD[name] / total / SECOND)
         local each = interval(dim, name)
         local mine = part and part.dims[name]
         mine = mine and mine[4] >= 0 and mine
@@ -41,21 +41,21 @@ local function observe(bucket, levels, sent, part, now, refused)
         if mine and not refused then dim[EMPTY] = mine[4] + remaining end
         -- What the provider says is used, and what it has not seen yet. Its bucket is full at most when that leaves.
         local unit = refill(dim, name)
-        local empty = math.max(sent + (math.max(0, total - remaining) + since) * unit,
-          math.max(now, bucket.last) + since * unit)
+        local empty = max(sent + (max(0, total - remaining) + since) * unit,
+          max(now, bucket.last) + since * unit)
         -- Of that the headroom of our burst stays unused, and not that of the whole period: a provider that counts
         -- by the second never has as much left.
-        local level = math.max(empty - (PERIOD[name] - capacity(dim, name)) / dim[HEADROOM],
-          now + capacity(dim, name) - math.max(0, (remaining * dim[HEADROOM] - since) * each + now - sent))
+        local level = max(empty - (PERIOD[name] - capacity(dim, name)) / dim[HEADROOM],
+          now + capacity(dim, name) - max(0, (remaining * dim[HEADROOM] - since) * each + now - sent))
         if dim[TOLD] > dim[LIMIT] then
           -- The key is allowed more than we may use of it: only what is left can bind us.
-          level = now + capacity(dim, name) - math.max(0, remaining - since) * each
+          level = now + capacity(dim, name) - max(0, remaining - since) * each
         end
         local slack = dim[MOST] > FEW and WINDOW / 4 or WINDOW
-        local spare = math.max(level, bucket.last) + slack
+        local spare = max(level, bucket.last) + slack
         if mine and not refused then
           show(dim, name, mine[4] + remaining, sent, now)
-          spare = math.max(spare, shown_level(dim, name, now) + slack)
+          spare = max(spare, shown_level(dim, name, now) + slack)
         end
         if level > dim[TAT] then
           dim[TAT] = level
@@ -76,7 +76,7 @@ local function foreseen(bucket, told, part)
   if not part then return false end
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
-    if dim and (dim[EMPTY] or -1) >= 0 and dim[MOST] > FEW and math.abs(mine[4] - dim[EMPTY]) <= 0.05 * dim[LIMIT]
+    if dim and (dim[EMPTY] or -1) >= 0 and dim[MOST] > FEW and abs(mine[4] - dim[EMPTY]) <= 0.05 * dim[LIMIT]
       and (told.dimension == '' or told.dimension == name) then return true end
   end
   return false
@@ -91,10 +91,10 @@ local function throttle(bucket, told, sent, part, now)
   local wait, known = told.retry_after, foreseen(bucket, told, part)
   if wait < 0 then
     if fresh then bucket.strikes = bucket.strikes + 1 end
-    wait = math.min(MINUTE, SECOND * 2 ^ math.max(0, math.min(bucket.strikes - 1, 6)))
+    wait = min(MINUTE, SECOND * 2 ^ max(0, min(bucket.strikes - 1, 6)))
   end
   local ends = now + wait
-  local moved = ends - math.max(bucket.pause, now)
+  local moved = ends - max(bucket.pause, now)
   if moved > 0 then
     bucket.pause = ends
     bucket.shift = bucket.shift + moved
@@ -105,13 +105,13 @@ local function throttle(bucket, told, sent, part, now)
     if PERIOD[name] == MINUTE and (told.dimension == '' or told.dimension == name) then
       if fresh and dim[FIXED] == 0 and not known then
         -- What is left of it stays the same: calls that left under the larger one are no debt.
-        local less = math.min(dim[BURST] / 2, dim[BURST] - 1)
+        local less = min(dim[BURST] / 2, dim[BURST] - 1)
         dim[BURST], dim[TAT] = dim[BURST] - less, dim[TAT] - less * SECOND
-        dim[HOLD] = now + math.min(LONGEST_HOLD, FIRST_HOLD * 2 ^ math.min(dim[HOLDS], 10))
+        dim[HOLD] = now + min(LONGEST_HOLD, FIRST_HOLD * 2 ^ min(dim[HOLDS], 10))
         dim[HOLDS] = dim[HOLDS] + 1
       end
       -- After the wait the provider has room for the rate, not for a burst.
-      dim[TAT] = math.max(dim[TAT], math.max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])
+      dim[TAT] = max(dim[TAT], max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])
     end
   end
   if fresh then

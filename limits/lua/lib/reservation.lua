@@ -15,28 +15,41 @@ end
 
 -- Until it is swept, however long nobody works: a budget must not outlive what holds its money.
 local function save_reservation(id, reservation)
-  save(reservation_key(id), reservation, BUDGET_LIFE)
+  save(reservation_key(id), reservation, LONGEST_LIFE)
 end
 
 -- (Re)starts the lease.
-local function lease(id, till)
-  redis.call('ZADD', LEASES, integer(till), id)
-  redis.call('PEXPIRE', LEASES, integer(BUDGET_LIFE / 1000))
+local function lease(id, till) leases[id] = till end
+
+local function read_reservation(id) return value(reservation_key(id)) end
+
+local function fetch_reservations(ids)
+  local names = {}
+  for i, id in ipairs(ids) do names[i] = reservation_key(id) end
+  fetch(names)
 end
 
-local function read_buckets(parts)
-  if #parts == 0 then return {} end
+-- Reads at once some reservations and all that their ends may change.
+local function fetch_all_of(ids)
+  fetch_reservations(ids)
   local names = {}
-  for i, part in ipairs(parts) do names[i] = bucket_key(part.bucket) end
-  return redis.call('MGET', unpack(names))
+  for _, id in ipairs(ids) do
+    local reservation = read_reservation(id)
+    if reservation and reservation.state ~= 'settled' then
+      for _, part in ipairs(reservation.parts) do names[#names + 1] = bucket_key(part.bucket) end
+      for _, key in ipairs(reservation.budgets) do names[#names + 1] = key end
+      names[#names + 1] = circuit_key(reservation.circuit)
+      names[#names + 1] = latch_key(reservation.account)
+    end
+  end
+  fetch(names)
 end
 
 -- A probe that ended without a verdict makes way for the next one.
 local function withdraw_probe(id, reservation)
   if not reservation.probe then return end
-  local blob = redis.call('GET', circuit_key(reservation.circuit))
-  local circuit = read_circuit(blob)
-  if blob and circuit.probe == id then
+  local circuit = read_circuit(reservation.circuit)
+  if circuit.probe == id then
     circuit.probe, circuit.probe_till = '', 0
     save_circuit(reservation.circuit, circuit)
   end
@@ -45,9 +58,8 @@ end
 -- Ends a reservation whose lease is over.
 local function expire(id, reservation, now)
   local was_sent = reservation.state == 'sent'
-  local blobs = read_buckets(reservation.parts)
-  for i, part in ipairs(reservation.parts) do
-    local bucket = read_bucket(blobs[i])
+  for _, part in ipairs(reservation.parts) do
+    local bucket = read_bucket(part.bucket)
     if not was_sent then
       follow(bucket, part)
       unbook(bucket, part)
@@ -60,25 +72,26 @@ local function expire(id, reservation, now)
   local amount = reservation.amount
   move_money(reservation.budgets, -amount, was_sent and amount or 0)
   if was_sent then
-    reservation.day = math.floor(now / DAY)
+    reservation.day = floor(now / DAY)
     enter(reservation.day, reservation.row, { presumed_cost = amount, presumed = 1 })
   else
     reservation.amount = 0
   end
   reservation.state = was_sent and 'presumed' or 'expired'
   save(reservation_key(id), reservation, SWEPT_LIFE)
-  redis.call('ZREM', LEASES, id)
+  leases[id] = false
 end
 
 -- Ends at most `most` reservations whose lease is over; returns how many.
 local function sweep(most, now)
   local due = redis.call('ZRANGE', LEASES, '-inf', integer(now), 'BYSCORE', 'LIMIT', 0, most)
+  fetch_all_of(due)
   for _, id in ipairs(due) do
-    local reservation = unpacked(redis.call('GET', reservation_key(id)))
+    local reservation = read_reservation(id)
     if is_open(reservation) then
       expire(id, reservation, now)
     else
-      redis.call('ZREM', LEASES, id)
+      leases[id] = false
     end
   end
   return #due

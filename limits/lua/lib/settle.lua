@@ -3,11 +3,14 @@
 --     --@include limits/lua/lib/settle.lua
 --     local now = clock(ARGV[1])                                -- '0', or a test's time in us
 --     local verdict, opened = settle(now, cjson.decode(ARGV[2]))  -- ARGV[2]: limits.admission.settlement_json(...)
+--     ...
+--     commit()                                                  -- writes it, and has to be called
 --
 -- KEYS[1] must be the namespace's clock key (limits.keys.Keys.clock); all other keys follow from it.
 -- Returns the verdict of limits.admission.Settled, and 1 if the settlement opened the circuit.
 
 --@include limits/lua/lib/prelude.lua
+--@include limits/lua/lib/state.lua
 --@include limits/lua/lib/pace.lua
 --@include limits/lua/lib/bucket.lua
 --@include limits/lua/lib/provider.lua
@@ -24,17 +27,16 @@ end
 
 local function settle(now, report)
   local id = report.id
-  local key = reservation_key(id)
-  local reservation = unpacked(redis.call('GET', key))
+  fetch_all_of({ id })
+  local reservation = read_reservation(id)
   if not reservation or reservation.owner ~= report.owner then return 'unknown', 0 end
   if reservation.state == 'settled' then return 'repeated', 0 end
 
   local in_time = is_open(reservation)
   local sent = reservation.sent > 0 and reservation.sent or reservation.at
   local throttles = by_bucket(report.throttles)
-  local blobs = read_buckets(reservation.parts)
   for i, part in ipairs(reservation.parts) do
-    local bucket = read_bucket(blobs[i])
+    local bucket = read_bucket(part.bucket)
     if reservation.state == 'held' then
       follow(bucket, part)
       unbook(bucket, part)
@@ -57,8 +59,8 @@ local function settle(now, report)
   if report.outcome == 'neutral' then
     withdraw_probe(id, reservation)
   else
-    local circuit = read_circuit(redis.call('GET', circuit_key(reservation.circuit)))
-    opened = record(circuit, report.circuit, reservation, id, report.outcome, report.jitter, now)
+    local circuit = read_circuit(reservation.circuit)
+    opened = record(circuit, alike(report.circuit), reservation, id, report.outcome, report.jitter, now)
     save_circuit(reservation.circuit, circuit)
   end
 
@@ -76,9 +78,9 @@ local function settle(now, report)
       enter(reservation.day, reservation.row, { presumed_cost = -reservation.amount, presumed = -1 })
     end
   end
-  enter(math.floor(now / DAY), reservation.row, columns)
+  enter(floor(now / DAY), reservation.row, columns)
 
-  save(key, { owner = reservation.owner, state = 'settled' }, SETTLED_LIFE)
-  redis.call('ZREM', LEASES, id)
+  save(reservation_key(id), { owner = reservation.owner, state = 'settled' }, SETTLED_LIFE)
+  leases[id] = false
   return in_time and 'settled' or 'corrected', opened
 end

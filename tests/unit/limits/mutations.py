@@ -55,7 +55,7 @@ def all_mutations() -> Iterator[Mutation]:
         "an overrun is forgiven",
         "arithmetic",
         BUCKET,
-        "dim[TAT] = math.max(dim[TAT], now) + over * mine[2]",
+        "dim[TAT] = max(dim[TAT], now) + over * mine[2]",
         "dim[TAT] = dim[TAT]",
     )
     yield Mutation(
@@ -69,14 +69,14 @@ def all_mutations() -> Iterator[Mutation]:
         "a header above ours is believed whatever else was shown",
         "levels",
         PROVIDER,
-        "spare = math.max(spare, shown_level(dim, name, now) + slack)",
+        "spare = max(spare, shown_level(dim, name, now) + slack)",
         "spare = spare",
     )
     yield Mutation(
         "a burst that grows makes room",
         "levels",
         BUCKET,
-        "if told then dim[TAT] = math.max(dim[TAT], shown_level(dim, name, now)) end",
+        "if told then dim[TAT] = max(dim[TAT], shown_level(dim, name, now)) end",
         "",
     )
     yield Mutation("time runs backwards", "arithmetic", PRELUDE, "if latest > now then", "if false then")
@@ -84,21 +84,21 @@ def all_mutations() -> Iterator[Mutation]:
         "a refund reaches into the past",
         "dimensions",
         BUCKET,
-        "math.min(-over * mine[2], ahead)",
+        "min(-over * mine[2], ahead)",
         "-over * mine[2]",
     )
     yield Mutation(
         "a refund reaches behind booked calls",
         "dimensions",
         BUCKET,
-        "ends - math.max(now, bucket.last)",
+        "ends - max(now, bucket.last)",
         "ends - now",
     )
     yield Mutation(
         "a pause is ignored at sent",
         "dimensions",
         SENT,
-        "math.max(reservation.at + moved, pause)",
+        "max(reservation.at + moved, pause)",
         "reservation.at",
     )
     yield Mutation(
@@ -145,14 +145,14 @@ def all_mutations() -> Iterator[Mutation]:
         "a burst goes out right after a refusal",
         "levels",
         PROVIDER,
-        "dim[TAT] = math.max(dim[TAT], math.max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])",
+        "dim[TAT] = max(dim[TAT], max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])",
         "",
     )
     yield Mutation(
         "a settle that is not idempotent",
         "budgets",
         SETTLE,
-        "save(key, { owner = reservation.owner, state = 'settled' }, SETTLED_LIFE)",
+        "save(reservation_key(id), { owner = reservation.owner, state = 'settled' }, SETTLED_LIFE)",
         "save_reservation(id, reservation)",
     )
     yield Mutation(
@@ -225,11 +225,25 @@ def all_mutations() -> Iterator[Mutation]:
         "if is_open(before) and before.owner ~= ask.owner then",
     )
     yield Mutation(
+        "of calls that go as one each sees the state before all",
+        "joined",
+        "limits/lua/lib/state.lua",
+        "local found = values[key]",
+        "local found = nil",
+    )
+    yield Mutation(
+        "of calls that go as one only the last is written into the ledger",
+        "joined",
+        BUDGET,
+        "if not rows[name] then",
+        "if true then",
+    )
+    yield Mutation(
         "a denial takes a slot",
         "admissions",
         ADMIT,
-        "asked[refused.charge.bucket] = true",
-        "asked[refused.charge.bucket] = true bucket.flight = bucket.flight + 1",
+        "save_bucket(refused.charge.bucket, bucket)",
+        "save_bucket(refused.charge.bucket, bucket) bucket.flight = bucket.flight + 1",
     )
     yield Mutation(
         "a slot is not given back when its lease ends",
@@ -242,7 +256,7 @@ def all_mutations() -> Iterator[Mutation]:
         "a latch is ignored",
         "admissions",
         ADMIT,
-        "if blobs[places[latch_key(candidate.account)]] then",
+        "if stored(latch_key(candidate.account)) then",
         "if false then",
     )
     yield Mutation(

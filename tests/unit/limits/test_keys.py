@@ -35,7 +35,7 @@ def test_lua_builds_the_same_name(world: World, expression: str, expected: str) 
 
 def test_every_builder_of_the_prelude_is_compared() -> None:
     prelude = compose("--@include limits/lua/lib/prelude.lua\n")
-    functions = set(re.findall(r"local function (\w+_key)\(", prelude))
+    functions = set(re.findall(r"local (?:function )?(\w+_key)\b", prelude))
     assert functions == {match[0] for name in BUILDERS if (match := re.match(r"\w+_key", name))}
 
 

@@ -7,6 +7,7 @@ levels       what a provider's headers tell is never exceeded, and old or empty 
 budgets      spent and held equal an account kept beside; spent + held <= limit; nothing is held in the end
 circuits     state equals an account kept beside: window, generations, one probe at a time, retries as earned
 admissions   all of it at once: all or nothing, a denial writes nothing but the hint, repeating changes nothing
+joined       calls that go as one have the answers and the effects that they have one by one
 
 Each raises AssertionError where an invariant fails; `scripts` puts mutated scripts to the test.
 """
@@ -17,6 +18,7 @@ from tests.unit.limits.histories.admissions import admissions
 from tests.unit.limits.histories.budgets import budgets
 from tests.unit.limits.histories.circuits import circuits
 from tests.unit.limits.histories.dimensions import arithmetic, conserving, dimensions
+from tests.unit.limits.histories.joined import joined
 from tests.unit.limits.histories.levels import levels
 
-HISTORIES: Final = (arithmetic, dimensions, conserving, levels, budgets, circuits, admissions)
+HISTORIES: Final = (arithmetic, dimensions, conserving, levels, budgets, circuits, admissions, joined)
