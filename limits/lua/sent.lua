@@ -4,7 +4,6 @@
 -- ARGV  1 the time in us, 0: the server's   2 JSON: id, owner
 -- Returns { verdict, wait (us), reason }
 --@include limits/lua/lib/settle.lua
-local LATE = SECOND / 20           -- a call that comes later than this has to wait for its turn
 local now = clock(ARGV[1])
 local ask = cjson.decode(ARGV[2])
 local id = ask.id
@@ -40,13 +39,15 @@ for i, part in ipairs(reservation.parts) do
     save_bucket(part.bucket, buckets[i])
   end
 end
-if now - at > LATE then
-  for i, part in ipairs(reservation.parts) do
-    local turns = turn(buckets[i], part, now)
-    if turns > 0 then save_bucket(part.bucket, buckets[i]) end
-    at = max(at, turns)
+local late, turns = now - at > LATE, 0
+for i, part in ipairs(reservation.parts) do
+  if at <= now and needs_turn(buckets[i], part, late) then
+    if late and not part.turn then make_way(buckets[i], part, now) end
+    turns = max(turns, turn(buckets[i], part, now))
+    save_bucket(part.bucket, buckets[i])
   end
 end
+at = max(at, turns)
 if at > now then
   local later = at - reservation.at
   if later > 0 then

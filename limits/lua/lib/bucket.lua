@@ -8,6 +8,7 @@
 --   took       mean time of a call (us), 0 while none has ended
 --   urgent     when urgent work last asked (us)        lane       when the urgent lane is free again (us)
 --   pace, slot, eased, told       see pace.lua
+--   falls      how often a burst has fallen back, nil: never
 --   dims       a table of the fields below for each dimension
 -- }
 
@@ -45,6 +46,7 @@ local FIRST_HOLD = 60 * SECOND     -- a burst that fell back stays for this, the
 local LONGEST_HOLD = 3600 * SECOND
 local WINDOW = SECOND              -- so much of what headers told is left for a provider that counts by the second
 local HEADERS_FRESH = 300 * SECOND -- headers older than this say nothing about how to grow
+local LATE = SECOND / 20           -- a call that comes later than this has to wait for its turn
 local FEW = 3                      -- whose headers never told of more seconds of the rate counts by the second
 
 local function new_bucket()
@@ -82,6 +84,10 @@ local function capacity(dim, name)
   if PERIOD[name] == DAY then return DAY end
   return (dim[FIXED] > 0 and dim[FIXED] or dim[BURST]) * SECOND
 end
+
+-- Whether calls leave evenly: a second of the rate is all there is, or all that is known to be, and a provider that
+-- counts by the second has no room for two calls more in one.
+local function even(dim, name) return capacity(dim, name) <= SECOND end
 
 -- How much of that may leave at once of calls that are late: so little that it fits into what a provider that counts
 -- by the second has left of one.
@@ -229,10 +235,18 @@ local function take(bucket, charge, at, behind, why, held, now)
     part.dims[name] = { cost, each, ends + dim[RETURNED], held and -1 or dim[LEFT], held and width or 0 }
   end
   if paced(bucket, charge.quota.limits) then part.pace = bucket.pace; next_slot(bucket, at) end
-  part.shift = bucket.shift
+  part.shift, part.falls = bucket.shift, bucket.falls
   bucket.last = max(bucket.last, at)
   bucket.flight = bucket.flight + 1
   return part
+end
+
+-- A booked call was postponed with all others; moves its stretch along. Returns by how much (us).
+local function follow(bucket, part)
+  local moved = bucket.shift - part.shift
+  part.shift = bucket.shift
+  for _, mine in pairs(part.dims) do mine[3] = mine[3] + moved end
+  return moved
 end
 
 -- A booked call gives its place up.
@@ -244,8 +258,11 @@ local function unbook(bucket, part)
   end
 end
 
--- When a late call may leave, 0 for now: where a worker was held up, its calls would all leave at once. It gets one
--- turn, and is counted with it.
+-- Whether a booked call takes a turn: where a worker was held up, its calls would all leave at once, and where
+-- a burst has fallen back, those that were booked while it grew leave too quickly.
+local function needs_turn(bucket, part, late) return part.falls ~= bucket.falls or (late and not part.turn) end
+
+-- When such a call may leave, 0 for now. It gets one turn, one more after each fall, and is counted with it.
 local function turn(bucket, part, now)
   local at, takes = now, {}
   for name, mine in pairs(part.dims) do
@@ -255,24 +272,34 @@ local function turn(bucket, part, now)
       takes[name] = mine[5]
     end
   end
-  if part.turn or at == now then return 0 end
+  if at == now then return 0 end
   for name, width in pairs(takes) do runs_out(bucket.dims[name], name, width, now) end
-  part.turn = true
+  part.turn, part.falls = true, bucket.falls
   return at
 end
 
--- A booked call leaves. Where it is late (a worker was held up, or another of its buckets paused), the bucket has
--- been refilled since its time, and what it takes up lies ahead of now.
+-- A late call that leaves among others has all that are booked leave later by what it takes up, where calls leave evenly.
+local function make_way(bucket, part, now)
+  if bucket.last <= now then return end
+  local room = 0
+  for name, mine in pairs(part.dims) do
+    local dim = bucket.dims[name]
+    if dim and even(dim, name) then room = max(room, mine[5]) end
+  end
+  for _, dim in pairs(bucket.dims) do dim[TAT] = dim[TAT] + room end
+  bucket.shift, bucket.last = bucket.shift + room, bucket.last + room
+  follow(bucket, part)
+end
+
+-- A booked call leaves. Where it is late (a worker was held up, or another limit keeps it), the bucket has been refilled
+-- since its time, and what it and all that are still booked take up lies ahead of now.
 local function depart(bucket, part, now)
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
     local width = mine[5]
-    local late = dim and min(width, now + width - (mine[3] - dim[RETURNED])) or 0
-    if late > 0 then
-      dim[TAT] = max(dim[TAT], now) + late
-      mine[3] = now + width + dim[RETURNED]
-    end
     if dim then
+      dim[TAT] = max(dim[TAT], now + dim[BOOKED])
+      mine[3] = max(mine[3], now + width + dim[RETURNED])
       dim[LEFT] = dim[LEFT] + mine[1]
       mine[4] = dim[LEFT]
       if not part.turn then runs_out(dim, name, width, now) end
@@ -314,14 +341,6 @@ local function come_back(bucket, charge, at, why, ask, now)
   if back > first + span then return first + ask.jitter * span, first end
   bucket.hint = back + step
   return back, first
-end
-
--- A booked call was postponed with all others; moves its stretch along. Returns by how much (us).
-local function follow(bucket, part)
-  local moved = bucket.shift - part.shift
-  part.shift = bucket.shift
-  for _, mine in pairs(part.dims) do mine[3] = mine[3] + moved end
-  return moved
 end
 
 -- Replaces what a call had reserved by what it used. Only that part of its stretch of the rate can be given back

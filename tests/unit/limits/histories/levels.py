@@ -28,7 +28,7 @@ def levels(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | No
     flying: list[tuple[str, int, int]] = []  # name, when it left, calls that had left with it
     booked: list[tuple[int, str]] = []
     shown: list[tuple[int, int, int, int]] = []  # when it was learnt of, what was left, as of when, calls until then
-    admitted = departed = 0
+    admitted = departed = most = 0
 
     def least(since: int) -> float:
         """What is left by that answer since then which showed least; the newest counts in any case."""
@@ -36,10 +36,12 @@ def levels(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | No
         return min(left + speed * (world.now - at) / SECOND - (admitted - before) for _, left, at, before in told)
 
     def end(name: str, left: int, before: int) -> None:
-        nonlocal newest
+        nonlocal newest, most
         remaining = pick.choice([None, 0, pick.randint(0, limit), limit])
         told = Level(limit if pick.random() < 0.7 else None, remaining)
         refused = pick.random() < 0.05
+        if remaining is not None and left >= newest:
+            most = max(most, remaining)
         settlement = Settlement(
             levels={"b": {"rpm": told}},
             throttles=(Throttle("b", 0.5),) if refused else (),
@@ -65,7 +67,9 @@ def levels(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | No
         if remaining is not None and fresh:
             # What the provider has left now, by what it told, what went out since, and what is booked.
             free = remaining * quota.headroom - (admitted - before) + speed * (world.now - left) / SECOND
-            assert has.available <= max(0.0, free) + 1e-3, (has, free)
+            # Who never told of more than three seconds' worth is doubted by a quarter of one.
+            doubt = speed / 4 if most * 60 / limit <= 3 else 0.0
+            assert has.available <= max(0.0, free + doubt) + 1e-3, (has, free)
             shown.append((world.now, remaining, left, before))
             if has.available > had.available + 1e-6:
                 assert has.available <= max(0.0, least(world.now - SECOND)) + 1e-3, "an answer showed that less is left"
