@@ -113,7 +113,7 @@ local function throttle(bucket, told, sent, part, now)
         dim[HOLDS] = dim[HOLDS] + 1
         -- Calls that were booked while it grew leave quicker than the rate: they take turns.
         bucket.falls = (bucket.falls or 0) + 1
-        dim[OUT] = max(dim[OUT], bucket.pause)
+        dim[OUT] = max(now, bucket.pause)
       end
       -- After the wait the provider has room for the rate, not for a burst.
       dim[TAT] = max(dim[TAT], max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])
