@@ -111,9 +111,11 @@ local function throttle(bucket, told, sent, part, now)
         dim[BURST], dim[TAT] = dim[BURST] - less, dim[TAT] - less * SECOND
         dim[HOLD] = now + min(LONGEST_HOLD, FIRST_HOLD * 2 ^ min(dim[HOLDS], 10))
         dim[HOLDS] = dim[HOLDS] + 1
-        -- Calls that were booked while it grew leave quicker than the rate: they take turns.
-        bucket.falls = (bucket.falls or 0) + 1
-        dim[OUT] = max(now, bucket.pause)
+        if not opens_wide(dim, name, now) then
+          -- Calls that were booked while it grew leave quicker than the rate: they take turns.
+          bucket.falls = (bucket.falls or 0) + 1
+          dim[OUT] = max(now, bucket.pause)
+        end
       end
       -- After the wait the provider has room for the rate, not for a burst.
       dim[TAT] = max(dim[TAT], max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])

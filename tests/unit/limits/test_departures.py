@@ -4,7 +4,7 @@ import heapq
 
 import pytest
 
-from limits.admission import Level, Throttle, sent
+from limits.admission import Admitted, Level, Throttle, sent
 from limits.bucket import Quota
 from limits.provider import throttled
 from tests.unit.limits.world import SECOND, World
@@ -36,18 +36,18 @@ def at_the_rate(left: list[tuple[float, str]], since: float) -> bool:
     return all(at >= since + 0.1 * number - 1e-5 for number, (at, _) in enumerate(left))
 
 
-def grown(world: World, count: int) -> dict[str, int]:
+def grown(world: World, count: int, step: float = 0.05) -> dict[str, int]:
     """Calls booked while the burst grows, each a little closer to the one before than the rate says."""
     world.admitted("first", AUTO, send_at_once=True)
     world.settle("first")  # before the first answer nobody is booked far ahead
     booked: dict[str, int] = {}
     for number in range(count):
-        world.pass_time(0.05)
+        world.pass_time(step)
         for name in [name for name, at in booked.items() if at <= world.now]:
             assert world.run(sent, name, "o").verdict == "go"
             del booked[name]
-        answer = world.admitted(f"g{number}", AUTO, max_wait=30.0, send_at_once=True)
-        if not answer.sent:
+        answer = world.ask(f"g{number}", AUTO, max_wait=30.0, send_at_once=True)
+        if isinstance(answer, Admitted) and not answer.sent:
             booked[f"g{number}"] = answer.at
     return booked
 
@@ -79,6 +79,16 @@ def test_a_second_429_has_them_take_turns_again(world: World) -> None:
     world.run(throttled, Throttle("b", 1.0))
     world.pass_time(1.0)
     assert at_the_rate(leave(world, dict.fromkeys(waiting, world.now)), 0.0)
+
+
+def test_where_headers_tell_of_many_the_pause_ends_with_room_for_them(world: World) -> None:
+    """As with who counts the last minute: what was booked closely leaves closely."""
+    world.admitted("told", AUTO, send_at_once=True)
+    world.level("told", rpm=Level(600, 590))
+    booked = grown(world, 60, 0.005)
+    assert len(booked) > 5
+    world.run(throttled, Throttle("b", 1.0))
+    assert not at_the_rate(leave(world, booked), 1.0)
 
 
 def test_a_429_without_a_fall_leaves_the_spacing(world: World) -> None:
