@@ -134,6 +134,11 @@ class Keys:
         return self.prefix + "ticks"
 
     @property
+    def ticks_duty(self) -> str:
+        """String: the worker that looks for due ticks often, on behalf of all. A second. Owner: tasks/ticks.py."""
+        return self.prefix + "ticks:duty"
+
+    @property
     def schedules(self) -> str:
         """Set of the schedules that a beat has seen. Owner: tasks/schedule.py."""
         return self.prefix + "schedules"

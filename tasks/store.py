@@ -306,16 +306,17 @@ class Store:
         due = self.client.zscore(self.keys.ticks, f"collect:{batch_id}")
         return 0.0 if due is None else max(0.0, seconds + (micros - due) / _MICRO)
 
-    def take_ticks(self, lease: float, count: int) -> list[str]:
-        """Take ticks that are due; each is this worker's for `lease` seconds."""
-        return self.server.run(
-            Call(
-                load("tasks/lua/ticks.lua"),
-                (self.keys.ticks,),
-                (int(lease * _MICRO), count, ""),
-                lambda reply: [tick.decode() for tick in cast("list[bytes]", reply)],
-            )
-        )
+    def take_ticks(self, lease: float, count: int, who: str, duty: float) -> tuple[bool, list[str]]:
+        """Take ticks that are due; each is the worker's for `lease` seconds.
+
+        Returns also whether `who` asks is on duty for the next `duty` seconds, and has to ask again within them.
+        """
+
+        def read(reply: list[Any]) -> tuple[bool, list[str]]:
+            return bool(reply[0]), [tick.decode() for tick in reply[1]]
+
+        args = (int(lease * _MICRO), count, "", who, int(duty * 1000))
+        return self.server.run(Call(load("tasks/lua/ticks.lua"), (self.keys.ticks, self.keys.ticks_duty), args, read))
 
     def tick_again(self, tick: str, seconds: float | None) -> None:
         """Say when a tick is due again; None: never."""

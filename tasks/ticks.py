@@ -11,6 +11,7 @@ import threading
 import time
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import redis
 from celery import bootsteps
@@ -29,10 +30,10 @@ log = logging.getLogger(__name__)
 
 FEED, COLLECT = "feed", "collect"
 
-#: Seconds: how often a worker looks for due ticks, how long others leave a taken one alone (its worker says so again
-#: four times in that time, as long as it works on it), and when the next is due (while there is something to do;
-#: when there was trouble).
-LOOK_EVERY, LEASE, NEXT, AFTER_TROUBLE = 0.2, 10.0, 0.3, 5.0
+#: Seconds: how often a worker looks for due ticks that is on duty, or has just found one, and how often the others do;
+#: how long others leave a taken one alone (its worker says so again four times in that time, while it works on it), and
+#: when the next is due (while there is something to do; when there was trouble).
+LOOK_EVERY, STAND_BY, LEASE, NEXT, AFTER_TROUBLE = 0.2, 1.0, 10.0, 0.3, 5.0
 
 
 def run_tick(store: Store, tick: str) -> float | None:
@@ -133,25 +134,33 @@ class Ticker(threading.Thread):
         self.store = store
         self.stopping = threading.Event()
         self.hold = Hold(store)
+        self.name_on_duty = uuid4().hex
 
     def run(self) -> None:
         """Look, work, and never die of one batch's trouble."""
         self.hold.start()
         try:
-            while not self.stopping.wait(LOOK_EVERY):
-                self.look()
+            pause = LOOK_EVERY
+            while not self.stopping.wait(pause):
+                pause = self.look()
         finally:
             self.hold.over.set()
 
-    def look(self) -> None:
-        """Take what is due, one after the other."""
+    def look(self) -> float:
+        """Take what is due, one after the other; returns in how many seconds to look again."""
+        found = False
         try:
-            while not self.stopping.is_set() and (taken := self.store.take_ticks(LEASE, count=1)):
+            while not self.stopping.is_set():
+                duty, taken = self.store.take_ticks(LEASE, 1, self.name_on_duty, 3 * LOOK_EVERY)
+                if not taken:
+                    return LOOK_EVERY if duty or found else STAND_BY
                 self.tick(taken[0])
+                found = True
         except (ServerUnavailable, redis.RedisError) as exc:
             self.hold.drop()
             log.warning("no ticks while the server is unreachable: %s", exc)
             self.stopping.wait(1.0)
+        return LOOK_EVERY
 
     def tick(self, tick: str) -> None:
         """Run one tick and say when it is due again."""

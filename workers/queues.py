@@ -214,6 +214,7 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         self.broker: Any = None
         self.unreachable = False
         self.known = -1
+        self.next_scan = 0.0
         self.amqp = False
         self.configured: set[str] = set()
         self.listener: Any = None
@@ -259,7 +260,8 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
     def look(self, consumer: Any) -> None:
         """Add what is registered and not yet consumed."""
         try:
-            if self.broker is not None:
+            if self.broker is not None and time.monotonic() >= self.next_scan:
+                self.next_scan = time.monotonic() + SCAN_EVERY / 2  # another worker may have its turn
                 adopt_bindings(self.client, self.keys, self.broker)
             # Queues are only ever added: as many as before are the same as before.
             if self.client.scard(self.keys.queues) == self.known:

@@ -1,9 +1,10 @@
--- Take due ticks; each is left alone for a lease, and due again after it if its taker says nothing.
+-- Take due ticks; each is left alone for a lease, and due again after it if its taker says nothing. One of those who ask
+-- is on duty: it asks often, the others seldom, unless there is more to do than it can.
 --
 -- Guarantee: a tick that is in the set stays in the set.
--- KEYS  1 ticks (zset: tick -> µs)
--- ARGV  1 lease (µs)  2 how many at the most  3 now (µs; '' = the server's)
--- Returns the ticks taken.
+-- KEYS  1 ticks (zset: tick -> µs)  2 who is on duty
+-- ARGV  1 lease (µs)  2 how many at the most  3 now (µs; '' = the server's)  4 who asks  5 how long it is on duty (ms)
+-- Returns { 1 if who asks is on duty, the ticks taken }.
 local now = tonumber(ARGV[3])
 if not now then
   local time = redis.call('TIME')
@@ -13,4 +14,6 @@ local due = redis.call('ZRANGE', KEYS[1], '-inf', string.format('%d', now), 'BYS
 for _, tick in ipairs(due) do
   redis.call('ZADD', KEYS[1], string.format('%d', now + ARGV[1]), tick)
 end
-return due
+local duty = redis.call('GET', KEYS[2]) or ARGV[4]
+if duty == ARGV[4] then redis.call('SET', KEYS[2], duty, 'PX', ARGV[5]) end
+return { duty == ARGV[4] and 1 or 0, due }

@@ -51,7 +51,7 @@ def at_work(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Tic
 def _taken_within(world: World, seconds: float) -> bool:
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
-        if TICK in world.store.take_ticks(LEASE, count=2):
+        if TICK in world.store.take_ticks(LEASE, 2, "another", 1.0)[1]:
             return True
         time.sleep(0.02)
     return False
@@ -71,6 +71,30 @@ def test_a_dead_workers_tick_is_anothers_after_its_lease(world: World, at_work: 
     ticker.hold.over.set()  # as a kill ends it
     ticker.hold.join(10)
     assert _taken_within(world, 10 * LEASE)
+
+
+def test_one_worker_looks_often_and_another_soon_after_its_death(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ticks, "LOOK_EVERY", 0.2)
+    first, second = Ticker(world.connect()), Ticker(world.connect())
+    for each in (first, second):
+        each.store.client.ping()
+    assert (first.look(), second.look(), first.look()) == (ticks.LOOK_EVERY, ticks.STAND_BY, ticks.LOOK_EVERY)
+    # The first is killed: it looks no more.
+    wait_for(lambda: second.look() == ticks.LOOK_EVERY, 2.0, every=0.01, what="its duty")
+    assert first.look() == ticks.STAND_BY
+    for each in (first, second):
+        each.store.client.close()
+
+
+def test_who_finds_a_tick_goes_on_looking_often(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ticks, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(ticks, "run_tick", lambda *_: 30.0)
+    on_duty, other = Ticker(world.connect()), Ticker(world.connect())
+    assert on_duty.look() == ticks.LOOK_EVERY
+    world.batch(1)
+    assert (other.look(), other.look()) == (ticks.LOOK_EVERY, ticks.STAND_BY)
+    for each in (on_duty, other):
+        each.store.client.close()
 
 
 def _due(world: World) -> float:
