@@ -3,6 +3,7 @@
     celery.py      the Celery application; every setting with its reason
     celery_worker.py   its command line without other packages' commands, for workers and beat
     settings.py    overnight.toml, validated once, with errors that name the line to mend
+    provider_settings.py   an account, its keys and limits, and its models
     server.py      the embedded Valkey, for one machine
     queues.py      one queue a workflow, followed as it appears
     heartbeat.py   the file that health checks look at

@@ -7,7 +7,8 @@
 -- Returns { 'admitted', candidate (from 0), at (us), wait (us), lease's end (us), generation, probe, sent, repeated }
 --      or { 'denied', reason, subject, come back in (us), -1: never by itself, the first of all could go in (us) }
 --      or { 'impossible', subject, dimension, requested, limit }; of several calls a list of these
---@include limits/lua/lib/settle.lua
+--@include limits/lua/lib/namespace.lua
+--@include limits/lua/lib/booking.lua
 
 local SWEEP = 5                    -- ended leases that one admission clears away: more than it can add
 local LATCH_RETRY = 30 * SECOND    -- how soon a latched account is asked about again

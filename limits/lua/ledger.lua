@@ -3,7 +3,7 @@
 -- KEYS  1 the clock
 -- ARGV  1 the time in us, 0: the server's   2 JSON: days (since 1970-01-01, UTC)
 -- Returns [{ day, row, columns as a JSON object }]; n$ are written in full, which cjson would round to 14 digits
---@include limits/lua/lib/settle.lua
+--@include limits/lua/lib/namespace.lua
 clock(ARGV[1])
 local found = {}
 for _, day in ipairs(cjson.decode(ARGV[2]).days) do

@@ -3,7 +3,7 @@
 -- KEYS  1 the clock
 -- ARGV  1 the time in us, 0: the server's   2 JSON: ids, owner, lease (us from now)
 -- Returns the ids that were lost
---@include limits/lua/lib/settle.lua
+--@include limits/lua/lib/namespace.lua
 local now = clock(ARGV[1])
 local ask = cjson.decode(ARGV[2])
 fetch_reservations(ask.ids)

@@ -3,7 +3,8 @@
 -- KEYS  1 the clock
 -- ARGV  1 the time in us, 0: the server's   2 JSON: id, owner
 -- Returns { verdict, wait (us), reason }
---@include limits/lua/lib/settle.lua
+--@include limits/lua/lib/namespace.lua
+--@include limits/lua/lib/departure.lua
 local now = clock(ARGV[1])
 local ask = cjson.decode(ARGV[2])
 local id = ask.id

@@ -6,7 +6,7 @@
 --   [{ bucket, in flight, concurrency, paused until (us), urgent, [{ dimension, limit, rate, available, burst }] }],
 --   [{ circuit, state, until (us), by hand, calls, failures, retries left }],
 --   [{ account, reason }], [{ subject, window, limit, spent, held, resets (us) }] }; fractions as strings
---@include limits/lua/lib/settle.lua
+--@include limits/lua/lib/namespace.lua
 local now = clock(ARGV[1])
 local ask = cjson.decode(ARGV[2])
 local function fraction(number) return string.format('%.6f', number) end

@@ -84,7 +84,8 @@ local function foreseen(bucket, told, part)
   return false
 end
 
--- A 429: nobody's call leaves before the wait is over; those booked are postponed with their order and spacing.
+-- A 429: nobody's call leaves before the wait is over; those booked are postponed with their order, and with their spacing
+-- unless that came of a burst that has shown to be too large.
 -- `sent`: when the refused request left; `part`: its reservation's share of this bucket, nil if not known. What left
 -- before the last 429 was learnt of belongs to the same event; a new one means that the bucket was fuller than we
 -- believed.

@@ -9,14 +9,8 @@
 -- KEYS[1] must be the namespace's clock key (limits.keys.Keys.clock); all other keys follow from it.
 -- Returns the verdict of limits.admission.Settled, and 1 if the settlement opened the circuit.
 
---@include limits/lua/lib/prelude.lua
---@include limits/lua/lib/state.lua
---@include limits/lua/lib/pace.lua
---@include limits/lua/lib/bucket.lua
+--@include limits/lua/lib/namespace.lua
 --@include limits/lua/lib/provider.lua
---@include limits/lua/lib/circuit.lua
---@include limits/lua/lib/budget.lua
---@include limits/lua/lib/reservation.lua
 
 -- The 429s of a settlement, by bucket.
 local function by_bucket(throttles)

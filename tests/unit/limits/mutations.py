@@ -9,6 +9,7 @@ from typing import Final
 
 from limits.scripts import Script, compose, read
 
+BOOKING: Final = "limits/lua/lib/booking.lua"
 BUCKET: Final = "limits/lua/lib/bucket.lua"
 BUDGET: Final = "limits/lua/lib/budget.lua"
 CIRCUIT: Final = "limits/lua/lib/circuit.lua"
@@ -47,7 +48,7 @@ def all_mutations() -> Iterator[Mutation]:
     yield Mutation(
         "charged at now instead of the admission's time",
         "arithmetic",
-        BUCKET,
+        BOOKING,
         "and dim[BOOKED] or 0), at) + width",
         "and dim[BOOKED] or 0), now) + width",
     )
@@ -75,7 +76,7 @@ def all_mutations() -> Iterator[Mutation]:
     yield Mutation(
         "a burst that grows makes room",
         "levels",
-        BUCKET,
+        BOOKING,
         "if told then dim[TAT] = max(dim[TAT], shown_level(dim, name, now)) end",
         "",
     )
@@ -104,7 +105,7 @@ def all_mutations() -> Iterator[Mutation]:
     yield Mutation(
         "booked calls make no way for urgent work",
         "dimensions",
-        BUCKET,
+        BOOKING,
         "    bucket.shift = bucket.shift + jump\n",
         "",
     )
@@ -123,7 +124,7 @@ def all_mutations() -> Iterator[Mutation]:
         "if report.outcome ~= 'neutral' then correct",
     )
     yield Mutation(
-        "denied calls come back all at once", "conserving", BUCKET, "bucket.hint = back + step", "bucket.hint = back"
+        "denied calls come back all at once", "conserving", BOOKING, "bucket.hint = back + step", "bucket.hint = back"
     )
     yield Mutation("stale headers are believed", "levels", PROVIDER, "sent >= dim[SEEN] and (limit", "(limit")
     yield Mutation(
@@ -276,7 +277,7 @@ def all_mutations() -> Iterator[Mutation]:
     yield Mutation(
         "a cap on calls in flight is off by one",
         "admissions",
-        BUCKET,
+        BOOKING,
         "return bucket.flight >= limit",
         "return bucket.flight > limit",
     )

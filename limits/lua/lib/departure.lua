@@ -1,0 +1,58 @@
+-- Departures: when a booked call may leave that is late, or was booked before a burst fell back, and what its leaving
+-- changes.
+
+local LATE = SECOND / 20           -- a call that comes later than this has to wait for its turn
+
+-- Whether calls leave evenly: a second of the rate is all there is, or all that is known to be, and a provider that
+-- counts by the second has no room for two calls more in one.
+local function even(dim, name) return capacity(dim, name) <= SECOND end
+
+-- Whether a booked call takes a turn: where a worker was held up, its calls would all leave at once, and where
+-- a burst has fallen back, those that were booked while it grew leave too quickly.
+local function needs_turn(bucket, part, late) return part.falls ~= bucket.falls or (late and not part.turn) end
+
+-- When such a call may leave, 0 for now. It gets one turn, one more after each fall, and is counted with it.
+local function turn(bucket, part, now)
+  local at, takes = now, {}
+  for name, mine in pairs(part.dims) do
+    local dim = bucket.dims[name]
+    if dim and mine[5] > 0 then
+      at = max(at, ceil(dim[OUT]))
+      takes[name] = mine[5]
+    end
+  end
+  if at == now then return 0 end
+  for name, width in pairs(takes) do runs_out(bucket.dims[name], name, width, now) end
+  part.turn, part.falls = true, bucket.falls
+  return at
+end
+
+-- A late call that leaves among others has all that are booked leave later by what it takes up, where calls leave evenly.
+local function make_way(bucket, part, now)
+  if bucket.last <= now then return end
+  local room = 0
+  for name, mine in pairs(part.dims) do
+    local dim = bucket.dims[name]
+    if dim and even(dim, name) then room = max(room, mine[5]) end
+  end
+  for _, dim in pairs(bucket.dims) do dim[TAT] = dim[TAT] + room end
+  bucket.shift, bucket.last = bucket.shift + room, bucket.last + room
+  follow(bucket, part)
+end
+
+-- A booked call leaves. Where it is late (a worker was held up, or another limit keeps it), the bucket has been refilled
+-- since its time, and what it and all that are still booked take up lies ahead of now.
+local function depart(bucket, part, now)
+  for name, mine in pairs(part.dims) do
+    local dim = bucket.dims[name]
+    local width = mine[5]
+    if dim then
+      dim[TAT] = max(dim[TAT], now + dim[BOOKED])
+      mine[3] = max(mine[3], now + width + dim[RETURNED])
+      dim[LEFT] = dim[LEFT] + mine[1]
+      mine[4] = dim[LEFT]
+      if not part.turn then runs_out(dim, name, width, now) end
+    end
+  end
+  unbook(bucket, part)
+end
