@@ -249,7 +249,7 @@ class AsyncServer:
             now = time.monotonic()
             for pending in batch:
                 pending.written = now
-            sent = list(groups(batch))
+            sent = groups(batch)
             self._written.extend(sent)
             self._out += len(batch)
             pack: Any = hiredis.pack_command  # its types know pairs, and commands of one part only

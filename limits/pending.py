@@ -4,7 +4,7 @@ A script that takes several asks decides on each in turn, in one step: what they
 once. Most of what a call costs the server is that.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from limits.scripts import Call
@@ -40,7 +40,7 @@ class Pending:
         self.alone = call is None or not call.joins
 
 
-def groups(batch: Iterable[Pending]) -> Iterator[list[Pending]]:
+def groups(batch: Iterable[Pending]) -> list[list[Pending]]:
     """Those that go as one, in the order in which the first of each was asked.
 
     A group is of one script with the same keys at the same time, which differs in tests only.
@@ -58,7 +58,7 @@ def groups(batch: Iterable[Pending]) -> Iterator[list[Pending]]:
             open_groups[key] = group = []
             found.append(group)
         group.append(pending)
-    return iter(found)
+    return found
 
 
 def command_of(group: list[Pending]) -> tuple[Argument, ...]:
