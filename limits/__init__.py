@@ -6,6 +6,7 @@ The files, in the order a call meets them:
     budget.py      what may be spent, and in which window
     circuit.py     when a provider counts as down, and how retries are rationed
     admission.py   admit() -> reservation -> sent() -> settle() | release(); renew() keeps it
+    arguments.py   quotas, budgets and circuits as the scripts are told of them
     provider.py    what providers tell: levels in headers, 429s, latched accounts
     overview.py    what `overnight limits` and `overnight costs` show
     counting.py    what a call costs in each dimension, by provider

@@ -12,11 +12,9 @@ idempotent.
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias, cast
 
-import orjson
-
+from limits.arguments import budgets_json, circuit_json, quota_json
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
@@ -226,39 +224,6 @@ def micros(seconds: float) -> int:
     return round(seconds * SECOND)
 
 
-@lru_cache(maxsize=4096)
-def quota_json(quota: Quota) -> orjson.Fragment:
-    burst = 0 if quota.burst == "auto" else quota.burst
-    body: dict[str, Any] = {"limits": quota.limits, "burst": burst, "headroom": quota.headroom}
-    body |= {"concurrency": quota.concurrency or 0, "urgent_share": quota.urgent_share}
-    return _text(body)
-
-
-def _text(body: object) -> orjson.Fragment:
-    """JSON as a string within JSON: what many calls say alike, a script reads once."""
-    return orjson.Fragment(orjson.dumps(orjson.dumps(body).decode()))
-
-
-@lru_cache(maxsize=64)
-def _circuit_json(settings: CircuitSettings) -> orjson.Fragment:
-    return _text({name: getattr(settings, name) for name in settings.__dataclass_fields__})
-
-
-@lru_cache(maxsize=1024)
-def _budgets_json(budgets: tuple[BudgetWindow, ...]) -> orjson.Fragment:
-    return _text([budget_json(budget) for budget in budgets])
-
-
-def budget_json(budget: BudgetWindow) -> dict[str, object]:
-    return {
-        "subject": budget.subject,
-        "limit": budget.limit,
-        "window": budget.window,
-        "until": budget.until,
-        "next_window": budget.next_window,
-    }
-
-
 def call(keys: Keys, name: str, body: object, parse: Any, now: int | None = None, *, joins: bool = False) -> Call[Any]:
     """A call of `limits/lua/<name>.lua`, with its one JSON argument and the clock (0: the server's)."""
     return Call(load(f"limits/lua/{name}.lua"), (keys.clock,), (now or 0, dumps(body)), parse, joins)
@@ -282,14 +247,14 @@ def admit(keys: Keys, ask: Ask, now: int | None = None) -> Call[Answer]:
             }
             for candidate in ask.candidates
         ],
-        "budgets": _budgets_json(ask.budgets),
+        "budgets": budgets_json(ask.budgets),
         "max_wait": micros(ask.max_wait),
         "lease": micros(ask.lease),
         "retry": ask.retry,
         "urgent": ask.urgent,
         "send_at_once": ask.send_at_once,
         "in_line": ask.in_line,
-        "circuit": _circuit_json(ask.circuit),
+        "circuit": circuit_json(ask.circuit),
         "jitter": random.random(),
     }
     return cast("Call[Answer]", call(keys, "admit", body, _answer, now, joins=True))
@@ -346,7 +311,7 @@ def settlement_json(reservation_id: str, owner: str, settlement: Settlement) -> 
                 for bucket, levels in settlement.levels.items()
             },
             "throttles": [throttle_json(throttle) for throttle in settlement.throttles],
-            "circuit": _circuit_json(settlement.circuit),
+            "circuit": circuit_json(settlement.circuit),
             "jitter": random.random(),
         }
     )

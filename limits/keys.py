@@ -135,7 +135,7 @@ class Keys:
 
     @property
     def ticks_duty(self) -> str:
-        """String: the worker that looks for due ticks often, on behalf of all. A second. Owner: tasks/ticks.py."""
+        """String: who looks for due ticks often, on behalf of all. Under a second. Owner: tasks/ticks.py."""
         return self.prefix + "ticks:duty"
 
     @property

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import orjson
 
-from limits.admission import budget_json, call, quota_json
+from limits.admission import call
+from limits.arguments import budget_json, quota_json
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
 from limits.keys import Keys

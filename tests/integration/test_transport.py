@@ -90,7 +90,7 @@ def test_an_idle_worker_takes_a_stock_producers_job_at_once(site: Site, simulato
     send(producer, 0, "idle").get(timeout=20)
     waits = []
     for number in range(1, 6):
-        time.sleep(0.3)
+        time.sleep(0.3)  # long enough for the worker to be idle
         simulator.clear()
         sent = time.time()
         send(producer, number, "idle").get(timeout=10)

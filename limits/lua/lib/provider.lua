@@ -17,7 +17,8 @@ end
 
 -- Takes over what headers told: { name = { limit, remaining } }, -1 for what they did not.
 -- `sent`: when that request left; `part`: its reservation's share of this bucket, nil if not known.
--- A level below ours is always believed: someone else uses the key. One above ours only where the burst is
+-- A level below ours is believed: someone else uses the key; of who counts by the second only one that is lower by more
+-- than a quarter of one. One above ours only where the burst is
 -- learned, the limit told is no higher than the one configured, and all that was admitted since is known; behind the
 -- last booked call, and no further than what the other answers of this second have shown. All but a second of it, which
 -- may be the share of a second that booked calls are going to use, or a quarter where many were ever told to be left.

@@ -1,5 +1,5 @@
 -- What a script reads and changes is kept here, and written when it ends: each key is read, unpacked, packed and written
--- once, however many calls the script decides on. Until `commit`, which comes last, a script has changed nothing.
+-- once, however many calls the script decides on. Until `commit` it has changed nothing but the clock.
 
 local AT_ONCE = 1000               -- arguments of one command: Lua passes no more than some thousands
 local LONGEST_LIFE = 400 * DAY     -- of what is kept, money above all

@@ -33,6 +33,12 @@ def client(port: int) -> Iterator["redis.Redis"]:
     connection.close()
 
 
+@pytest.fixture
+def url(port: int, client: "redis.Redis") -> str:
+    client.script_flush()
+    return f"redis://127.0.0.1:{port}/0"
+
+
 REACHED = pytest.StashKey[set[int]]()
 MODULES = pytest.StashKey[set[str]]()
 

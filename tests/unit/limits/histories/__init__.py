@@ -3,7 +3,8 @@
 arithmetic   each answer equals the formula of the rate limiter, and time never runs backwards
 dimensions   units that left in any [a, b] stay within capacity + rate x (b - a); nothing leaves during a pause
 conserving   no capacity is left unused, and a denied call comes back a few times at most
-levels       what a provider's headers tell is never exceeded, and old or empty ones change nothing
+levels       what a provider's headers tell is never exceeded (of who counts by the second, by no more than a quarter of
+             one), and old or empty ones change nothing
 budgets      spent and held equal an account kept beside; spent + held <= limit; nothing is held in the end
 circuits     state equals an account kept beside: window, generations, one probe at a time, retries as earned
 admissions   all of it at once: all or nothing, a denial writes nothing but the hint, repeating changes nothing
