@@ -189,7 +189,9 @@ async def stand_back(runtime: Runtime, job: Job, memory: Memory, answer: Denied 
             gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, answer.subject))
         else:
             gates.close(job.workflow, job.line.model, opens)
-    raise Snooze(memory.waits(wait.seconds, exact=not crowded), wait.reason, memory.to_header())
+    # Once its gate is ajar, whoever is let through may ask: the hints only keep jobs from coming all at once.
+    exact = not (isinstance(answer, Denied) and answer.reason in LINED)
+    raise Snooze(memory.waits(wait.seconds, exact=exact), wait.reason, memory.to_header())
 
 
 async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:

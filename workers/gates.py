@@ -25,9 +25,12 @@ LONG: Final = 5.0
 #: raised a budget or cleared a latch.
 EARLY, LONGEST = 0.25, 60.0
 
-#: Jobs that are set aside come back within so many seconds after their model is open again: into their queue, out of
-#: which the gate lets few at first.
+#: Jobs that are set aside come back within so many seconds before their model is open again, into their queue, out of
+#: which the gate lets few at first; after it where other models keep the gate open.
 SPREAD: Final = 4.0
+
+#: The shortest time that a job is set aside for, in seconds.
+LEAST: Final = 0.1
 
 #: How many jobs a gate that has just come ajar lets through, and from how many on it counts as open.
 FIRST, OPEN = 2, 256
@@ -131,7 +134,10 @@ class Gates:
         return True
 
     def shut(self, workflow: str, model: str) -> float:
-        """Seconds until it is worth asking for this model, spread a little; 0.0 where it is now."""
+        """Seconds until a job of this model is to be back in its queue, spread a little; 0.0 where it is open now.
+
+        Before the model opens where the gate holds it back until then: there is work at once.
+        """
         gate = self._gates.get(workflow)
         if gate is None:
             return 0.0
@@ -139,7 +145,11 @@ class Gates:
         with self._lock:
             until, _ = gate.models.get(model, (0.0, 0.0))
             gate.models[model] = (until, now)
-        return 0.0 if until <= now else until - now + random.random() * min(SPREAD, 1.0 + 0.5 * (until - now))
+            held = all(opens > now for opens, _ in gate.models.values())
+        if until <= now:
+            return 0.0
+        spread = random.random() * min(SPREAD, 1.0 + 0.5 * (until - now))
+        return max(LEAST, until - now - spread) if held else until - now + spread
 
     def allowed(self, workflow: str) -> int | None:
         """How many jobs of a workflow may be claimed now: None for any number, 0 while its gate is shut."""

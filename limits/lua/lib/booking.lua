@@ -4,7 +4,10 @@ local HINT_SPAN = 300 * SECOND     -- denied calls are strung out over at most t
 local PLACE_SPAN = 30 * SECOND     -- those for whom there is no place, over this: when one comes free is a guess
 local PACE_SPAN = 10 * SECOND      -- those who wait for a learned pace, over this: it grows quicker meanwhile
 local GROWTH_SPAN = 5 * SECOND     -- those who wait for a burst that grows or comes back, over this: room comes sooner
-local OUTLOOK = SECOND             -- while a burst grows fast, nobody is booked further ahead: all may go sooner
+local TOLD_SPAN = 2 * SECOND       -- those who wait for one of which headers tell, over this
+local UNKNOWN = SECOND             -- while nothing is known yet, nobody is booked further ahead
+local GROWING = SECOND / 4         -- nor further than this while a burst grows fast: all may go sooner
+local AGAIN = SECOND / 4           -- and after so long while it grows fast
 local LOOK = 4 * SECOND / 5        -- who stands in line asks again after so long: a burst may have grown
 
 -- The earliest time at which a charge fits, what it waits for, and when it would fit behind all booked calls.
@@ -60,29 +63,30 @@ local function outlook(bucket, charge, most, now)
       local dim = dimension(bucket, charge.quota, name, limit)
       local _, _, fast = growth(dim, name, now)
       local unknown = bucket.done == 0 and bucket.throttled == 0 and dim[FIXED] == 0
-      if fast or unknown then most = min(most, OUTLOOK) end
+      if fast then most = min(most, GROWING) elseif unknown then most = min(most, UNKNOWN) end
     end
   end
   return most
 end
 
 -- A learned burst grows while calls have to wait for it: fast where headers tell what is left, no further than that has
--- ever been, and without making room that it has not; else slowly enough that the first 429 is noticed a few calls
+-- ever been, and making no room but what is surely left; else slowly enough that the first 429 is noticed a few calls
 -- after the provider's burst is passed.
 local function grow(dim, name, now, wanted)
   local elapsed = min(now - dim[GROWN], SECOND) / SECOND
   dim[GROWN] = now
   local most, speed, told = growth(dim, name, now)
   if not most or not wanted and now - dim[PRESSED] > SECOND then return end
-  dim[BURST] = min(most, dim[BURST] + elapsed * speed)
-  if told then dim[TAT] = max(dim[TAT], shown_level(dim, name, now)) end
+  local more = min(most - dim[BURST], elapsed * speed)
+  dim[BURST] = dim[BURST] + more
+  if told then dim[TAT] = max(dim[TAT], min(dim[TAT] + more * SECOND, surely_shown(dim, name, now))) end
 end
 
 -- Takes a charge at time `at`, `behind` which other calls may be booked; `held`: it does not leave at once.
 -- Returns what the reservation keeps of it:
 -- { bucket, shift, dims = { name = { cost, us a unit, end of its stretch of the rate, units that had left with it (-1
---   before), us booked } } }. The end is kept as if nothing had ever been given back: later returns move it by their
---   sum.
+--   before), us booked, units whose calls had ended when it left } } }. The end is kept as if nothing had ever been
+--   given back: later returns move it by their sum.
 local function take(bucket, charge, at, behind, why, held, now)
   local part = { bucket = charge.bucket, dims = {} }
   local jump, ahead = 0, 0
@@ -112,7 +116,7 @@ local function take(bucket, charge, at, behind, why, held, now)
       dim[TAT] = ends
     end
     if held then dim[BOOKED] = dim[BOOKED] + width end
-    part.dims[name] = { cost, each, ends + dim[RETURNED], held and -1 or dim[LEFT], held and width or 0 }
+    part.dims[name] = { cost, each, ends + dim[RETURNED], held and -1 or dim[LEFT], held and width or 0, dim[DONE] }
   end
   if paced(bucket, charge.quota.limits) then part.pace = bucket.pace; next_slot(bucket, at) end
   part.shift, part.falls = bucket.shift, bucket.falls
@@ -142,14 +146,18 @@ local function come_back(bucket, charge, at, why, ask, now)
       local dim = dimension(bucket, charge.quota, name, limit)
       step = max(step, (charge.costs[name] or 0) * interval(dim, name))
       if name == why then dim[PRESSED] = now end
-      local soon
-      if why == 'pause' then soon = opens_wide(dim, name, now) else soon = growth(dim, name, now) end
-      if soon then span = min(span, GROWTH_SPAN) end
+      local grows, _, told = growth(dim, name, now)
+      if why == 'pause' and opens_wide(dim, name, now) or why ~= 'pause' and grows then
+        span = min(span, told and TOLD_SPAN or GROWTH_SPAN)
+      end
     end
   end
   if ask.in_line and early > 0 then early = max(early, ahead - LOOK) end
   local first = max(at - early, now)
-  if ask.in_line then return first, first end
+  if ask.in_line then
+    if ahead < ask.max_wait and why ~= 'pause' and first - now < GROWTH_SPAN then first = min(first, now + AGAIN) end
+    return first, first
+  end
   local back = max(first, bucket.hint)
   if back > first + span then return first + ask.jitter * span, first end
   bucket.hint = back + step

@@ -31,6 +31,9 @@ local MOST = 16      -- the most that headers ever told to be left, as seconds o
 local EMPTY = 17     -- the units of LEFT at which nothing is left, by the headers of the newest answer; -1: not told
 local SHOWN = 18     -- as that and when its request left, of the answer that showed least in this second, and in the one
                      -- before, and when this one began; false: none has
+local DONE = 19      -- units of LEFT whose calls have ended
+local SURE = 20      -- the units of LEFT that the newest answer leaves room for even if no call that was open when its
+                     -- request left had reached the provider, and when it came; false: none has
 
 local MINUTE = 60 * SECOND
 local PERIOD = { rpm = MINUTE, tpm = MINUTE, itpm = MINUTE, otpm = MINUTE, rpd = DAY, tpd = DAY }
@@ -40,6 +43,7 @@ local FIRST_HOLD = 60 * SECOND     -- a burst that fell back stays for this, the
 local LONGEST_HOLD = 3600 * SECOND
 local WINDOW = SECOND              -- so much of what headers told is left for a provider that counts by the second
 local HEADERS_FRESH = 300 * SECOND -- headers older than this say nothing about how to grow
+local SHOWN_FOR = 2 * SECOND       -- so long what an answer has shown is believed
 local FEW = 3                      -- whose headers never told of more seconds of the rate counts by the second
 
 local function new_bucket()
@@ -55,10 +59,11 @@ local function save_bucket(id, bucket) save(bucket_key(id), bucket, BUCKET_LIFE)
 local function dimension(bucket, quota, name, limit)
   local dim = bucket.dims[name]
   if not dim then
-    dim = { 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, limit, quota.headroom, quota.burst, 0, 0, -1, -1, false }
+    dim = { 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, limit, quota.headroom, quota.burst, 0, 0, -1, -1, false, 0, false }
     bucket.dims[name] = dim
   end
   dim[LIMIT], dim[HEADROOM], dim[FIXED] = limit, quota.headroom, quota.burst
+  dim[DONE] = dim[DONE] or dim[LEFT]
   return dim
 end
 
@@ -98,7 +103,7 @@ local function growth(dim, name, now)
   local told = left >= 0 and now - dim[SEEN] < HEADERS_FRESH and dim[TOLD] <= dim[LIMIT]
   local most = told and min(60, max(1, left)) or 60
   if dim[BURST] >= most then return end
-  return most, told and max(1, 0.7 * dim[BURST]) or max(0.3, 0.087 * dim[BURST]), told
+  return most, told and max(4, 2 * dim[BURST]) or max(0.3, 0.087 * dim[BURST]), told
 end
 
 -- Whether a pause may end with room for many: headers tell what is left, and have told of many at once.
@@ -107,13 +112,26 @@ local function opens_wide(dim, name, now)
   return (dim[MOST] or -1) > FEW and now - dim[SEEN] < HEADERS_FRESH
 end
 
--- How far TAT would have run by what the latest answers have shown to be left, 0 where none has.
+-- How far TAT would have run if nothing were left after so many units of LEFT (us).
+local function level_at(dim, name, empty, now)
+  local unit = refill(dim, name)
+  local used = PERIOD[name] / dim[HEADROOM] - (empty - dim[LEFT] - dim[BOOKED] / interval(dim, name)) * unit
+  return now + max(0, used) - (PERIOD[name] - capacity(dim, name)) / dim[HEADROOM]
+end
+
+local function is_sure(dim, now) return dim[SURE] and now - dim[SURE][2] < SHOWN_FOR end
+
+-- That by what the newest answer leaves in any case; nothing is left in any case where none has come lately.
+local function surely_shown(dim, name, now)
+  return is_sure(dim, now) and level_at(dim, name, dim[SURE][1], now) or now + PERIOD[name]
+end
+
+-- That by what the latest answers have shown, 0 where none has.
 local function shown_level(dim, name, now)
   local shown, unit = dim[SHOWN], refill(dim, name)
   if not shown then return 0 end
   local empty = min(shown[1] + (now - shown[2]) / unit, shown[3] + (now - shown[4]) / unit)
-  local used = PERIOD[name] / dim[HEADROOM] - (empty - dim[LEFT] - dim[BOOKED] / interval(dim, name)) * unit
-  return now + max(0, used) - (PERIOD[name] - capacity(dim, name)) / dim[HEADROOM]
+  return level_at(dim, name, is_sure(dim, now) and max(empty, dim[SURE][1]) or empty, now)
 end
 
 -- A booked call was postponed with all others; moves its stretch along. Returns by how much (us).
@@ -143,6 +161,7 @@ local function correct(bucket, part, used, now)
     if dim and over > 0 then
       dim[TAT] = max(dim[TAT], now) + over * mine[2]
       dim[LEFT] = dim[LEFT] + over
+      dim[DONE] = dim[DONE] and dim[DONE] + over
     elseif dim and over < 0 then
       local ends = min(mine[3] - dim[RETURNED], dim[TAT])  -- headers may have moved all
       local ahead = max(0, ends - max(now, bucket.last))
@@ -151,6 +170,14 @@ local function correct(bucket, part, used, now)
       dim[RETURNED] = dim[RETURNED] + back
     end
     mine[1] = mine[1] + over
+  end
+end
+
+-- All that a call had let out has reached the provider, or never will.
+local function ended(bucket, part)
+  for name, mine in pairs(part.dims) do
+    local dim = bucket.dims[name]
+    if dim and mine[6] and mine[4] >= 0 then dim[DONE] = dim[DONE] + mine[1] end
   end
 end
 

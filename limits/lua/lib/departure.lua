@@ -50,7 +50,7 @@ local function depart(bucket, part, now)
       dim[TAT] = max(dim[TAT], now + dim[BOOKED])
       mine[3] = max(mine[3], now + width + dim[RETURNED])
       dim[LEFT] = dim[LEFT] + mine[1]
-      mine[4] = dim[LEFT]
+      mine[4], mine[6] = dim[LEFT], dim[DONE]
       if not part.turn then runs_out(dim, name, width, now) end
     end
   end

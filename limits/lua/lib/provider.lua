@@ -2,26 +2,28 @@
 
 -- Keeps what an answer shows, of the latest ones that which shows least. Calls that left before a request may reach the
 -- provider after it, from a worker that was held up: such an answer shows more than is left.
--- `empty`: the units of LEFT at which nothing would have been left when its request left, at `sent`.
-local function show(dim, name, empty, sent, now)
+-- `empty`: the units of LEFT at which nothing would have been left when its request left, at `sent`; `sure`: the same
+-- if all calls that were open then were late.
+local function show(dim, name, empty, sure, sent, now)
   local shown, unit = dim[SHOWN], refill(dim, name)
-  if not shown or now - shown[5] > 2 * SECOND then
+  if not shown or now - shown[5] > SHOWN_FOR then
     shown = { empty, sent, empty, sent, now }
-  elseif now - shown[5] > SECOND then
+  elseif now - shown[5] > SHOWN_FOR / 2 then
     shown = { empty, sent, shown[1], shown[2], now }
   elseif empty - sent / unit < shown[1] - shown[2] / unit then
     shown[1], shown[2] = empty, sent
   end
-  dim[SHOWN] = shown
+  dim[SHOWN], dim[SURE] = shown, { sure, now }
 end
 
 -- Takes over what headers told: { name = { limit, remaining } }, -1 for what they did not.
 -- `sent`: when that request left; `part`: its reservation's share of this bucket, nil if not known.
 -- A level below ours is believed: someone else uses the key; of who counts by the second only one that is lower by more
--- than a quarter of one. One above ours only where the burst is
--- learned, the limit told is no higher than the one configured, and all that was admitted since is known; behind the
--- last booked call, and no further than what the other answers of this second have shown. All but a second of it, which
--- may be the share of a second that booked calls are going to use, or a quarter where many were ever told to be left.
+-- than a quarter of one. One above ours only where the burst is learned, the limit told is no higher than the one
+-- configured, and all that was admitted since is known; behind the last booked call, and no further than what the other
+-- answers of this second have shown, or than this one leaves even if all open calls were late. All but a second of it,
+-- which may be the share of a second that booked calls are going to use, or a quarter where many were ever told to be
+-- left.
 -- `refused`: they came with a 429.
 local function observe(bucket, levels, sent, part, now, refused)
   for name, told in pairs(levels) do
@@ -55,7 +57,7 @@ local function observe(bucket, levels, sent, part, now, refused)
         local slack = dim[MOST] > FEW and WINDOW / 4 or WINDOW
         local spare = max(level, bucket.last) + slack
         if mine and not refused then
-          show(dim, name, mine[4] + remaining, sent, now)
+          show(dim, name, mine[4] + remaining, (mine[6] or 0) + remaining, sent, now)
           spare = max(spare, shown_level(dim, name, now) + slack)
         end
         -- Who counts by the second shows next to nothing left at the end of each, however evenly calls leave.
@@ -119,8 +121,10 @@ local function throttle(bucket, told, sent, part, now)
           dim[OUT] = max(now, bucket.pause)
         end
       end
-      -- After the wait the provider has room for the rate, not for a burst.
-      dim[TAT] = max(dim[TAT], max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])
+      -- After the wait the provider has room for the rate, not for a burst. Where it tells what is left, that none was
+      -- is no debt beyond it, by what the headroom keeps unused.
+      local unused = opens_wide(dim, name, now) and PERIOD[name] * (1 / dim[HEADROOM] - 1) or 0
+      dim[TAT] = max(dim[TAT] - unused, max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])
     end
   end
   if fresh then

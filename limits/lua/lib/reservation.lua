@@ -65,6 +65,7 @@ local function expire(id, reservation, now)
       unbook(bucket, part)
       correct(bucket, part, NOTHING, now)
     end
+    ended(bucket, part)
     land(bucket, now)
     save_bucket(part.bucket, bucket)
   end

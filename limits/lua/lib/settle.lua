@@ -35,6 +35,7 @@ local function settle(now, report)
       follow(bucket, part)
       unbook(bucket, part)
     end
+    if in_time then ended(bucket, part) end
     if report.costs then correct(bucket, part, report.costs[i] or NOTHING, now) end
     if in_time then land(bucket, now, reservation.sent > 0 and now - reservation.sent or nil) end
     local levels = report.levels[part.bucket]

@@ -74,10 +74,17 @@ def all_mutations() -> Iterator[Mutation]:
         "spare = spare",
     )
     yield Mutation(
+        "calls that were open when a request left count as if they had come before it",
+        "levels",
+        PROVIDER,
+        "(mine[6] or 0) + remaining",
+        "mine[4] + remaining",
+    )
+    yield Mutation(
         "a burst that grows makes room",
         "levels",
         BOOKING,
-        "if told then dim[TAT] = max(dim[TAT], shown_level(dim, name, now)) end",
+        "if told then dim[TAT] = max(dim[TAT], min(dim[TAT] + more * SECOND, surely_shown(dim, name, now))) end",
         "",
     )
     yield Mutation("time runs backwards", "arithmetic", PRELUDE, "if latest > now then", "if false then")
@@ -146,7 +153,7 @@ def all_mutations() -> Iterator[Mutation]:
         "a burst goes out right after a refusal",
         "levels",
         PROVIDER,
-        "dim[TAT] = max(dim[TAT], max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])",
+        "dim[TAT] = max(dim[TAT] - unused, max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])",
         "",
     )
     yield Mutation(

@@ -23,21 +23,29 @@ def levels(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | No
     auto = pick.random() < 0.7
     quota = Quota(rpm=pick.choice([60, 600]), burst="auto" if auto else 5.0, headroom=pick.choice([1.0, 0.9]))
     limit, newest = quota.limits["rpm"], 0
+    answers = pick.choice([0.2, 0.5])  # how often a call ends: many are open, or few
     speed = limit * quota.headroom / 60
     look = [("b", quota)]
-    flying: list[tuple[str, int, int]] = []  # name, when it left, calls that had left with it
+    flying: list[tuple[str, int, int, int]] = []  # name, when it left, calls that had left with it, and that had ended
     booked: list[tuple[int, str]] = []
     shown: list[tuple[int, int, int, int]] = []  # when it was learnt of, what was left, as of when, calls until then
-    admitted = departed = most = 0
+    surely = (0, 0, 0)  # when the newest answer was learnt of, what was left, calls that had ended when it left
+    admitted = departed = ended = most = 0
+
+    def sure() -> float:
+        """What is left by the newest answer if none of the calls that were open had come before it."""
+        learnt, left, done = surely
+        return left - (admitted - done) if world.now - learnt < 2 * SECOND else 0
 
     def least(since: int) -> float:
         """What is left by that answer since then which showed least; the newest counts in any case."""
         told = [each for each in shown[:-1] if each[0] >= since] + shown[-1:]
         return min(left + speed * (world.now - at) / SECOND - (admitted - before) for _, left, at, before in told)
 
-    def end(name: str, left: int, before: int) -> None:
-        nonlocal newest, most
-        remaining = pick.choice([None, 0, pick.randint(0, limit), limit])
+    def end(name: str, left: int, before: int, done: int) -> None:
+        nonlocal newest, most, ended, surely
+        ended += 1
+        remaining = pick.choice([None, 0, pick.randint(0, 20), pick.randint(0, limit), limit])
         told = Level(limit if pick.random() < 0.7 else None, remaining)
         refused = pick.random() < 0.05
         if remaining is not None and left >= newest:
@@ -71,8 +79,10 @@ def levels(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | No
             doubt = speed / 4 if most * 60 / limit <= 3 else 0.0
             assert has.available <= max(0.0, free + doubt) + 1e-3, (has, free)
             shown.append((world.now, remaining, left, before))
+            surely = (world.now, remaining, done)
             if has.available > had.available + 1e-6:
-                assert has.available <= max(0.0, least(world.now - SECOND)) + 1e-3, "an answer showed that less is left"
+                shows = max(0.0, sure(), least(world.now - SECOND))
+                assert has.available <= shows + 1e-3, "an answer showed that less is left"
 
     for i in range(40):
         world.pass_time(pick.expovariate(5.0))
@@ -86,18 +96,18 @@ def levels(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | No
             if answer.sent:
                 booked.pop()
                 departed += 1
-                flying.append((name, world.now, departed))
+                flying.append((name, world.now, departed, ended))
         if old.buckets and shown:
             (had,), (has,) = old.buckets[0].dimensions, new.buckets[0].dimensions
             if has.burst > had.burst + 1e-9:
-                assert has.available <= max(had.available, least(world.now), 0.0) + 1e-3, "growth made room"
+                assert has.available <= max(had.available, sure(), 0.0) + 1e-3, "growth made room"
         for place in [each for each in booked if each[0] <= world.now and pick.random() < 0.7]:
             (departure,) = world.run_many(world.call(sent, place[1], "o"))
             if departure.verdict == "go":
                 booked.remove(place)
                 departed += 1
-                flying.append((place[1], world.now, departed))
-        if flying and pick.random() < 0.5:
+                flying.append((place[1], world.now, departed, ended))
+        if flying and pick.random() < answers:
             end(*flying.pop(pick.randrange(len(flying))))
         if newest and pick.random() < 0.05:
             state = world.call(snapshot, look)
