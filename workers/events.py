@@ -4,13 +4,30 @@ Celery's worker publishes what it has gathered at each turn of its hub, and wait
 events a job at hundreds of jobs a second then cost more than the jobs.
 """
 
-from typing import Any
+from typing import Any, Final
 
+import orjson
 from celery import bootsteps
 from celery.worker.consumer.events import Events
+from kombu import serialization
 
 #: Seconds between two messages of events, and the most that one holds.
 EVERY, MOST = 0.2, 1000
+
+#: The serializer of batches: JSON as everybody else's, written five times as fast.
+SERIALIZER: Final = "overnight-events"
+
+
+def _dumps(events: Any) -> str:
+    """What orjson cannot write (a task of the user's may put anything into an event), kombu's own can."""
+    try:
+        return orjson.dumps(events).decode()
+    except TypeError:
+        return str(serialization.dumps(events, serializer="json")[2])
+
+
+serialization.registry.register(SERIALIZER, _dumps, None, "application/json", "utf-8")
+serialization.registry.type_to_name["application/json"] = "json"  # who reads it reads JSON
 
 
 class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
@@ -35,6 +52,8 @@ class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
                 consumer.timer.call_after(EVERY, self.flush, (consumer,))
 
         dispatcher.buffer_limit = MOST
+        if dispatcher.serializer == "json":
+            dispatcher.serializer = SERIALIZER
         dispatcher.on_send_buffered = gathered
 
     def flush(self, consumer: Any) -> None:
