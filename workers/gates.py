@@ -26,7 +26,7 @@ LONG: Final = 5.0
 EARLY, LONGEST = 0.25, 60.0
 
 #: Jobs that are set aside come back within so many seconds before their model is open again, into their queue, out of
-#: which the gate lets few at first; after it where other models keep the gate open.
+#: which the gate lets few at first; or after it, where no gate holds them back until then.
 SPREAD: Final = 4.0
 
 #: The shortest time that a job is set aside for, in seconds.
@@ -136,7 +136,8 @@ class Gates:
     def shut(self, workflow: str, model: str) -> float:
         """Seconds until a job of this model is to be back in its queue, spread a little; 0.0 where it is open now.
 
-        Before the model opens where the gate holds it back until then: there is work at once.
+        Before the model opens where the gate holds it back until then: there is work at once. After it where other
+        models keep the gate open, or where the broker does not ask for gates.
         """
         gate = self._gates.get(workflow)
         if gate is None:
@@ -145,7 +146,7 @@ class Gates:
         with self._lock:
             until, _ = gate.models.get(model, (0.0, 0.0))
             gate.models[model] = (until, now)
-            held = all(opens > now for opens, _ in gate.models.values())
+            held = workflow in self._trials and all(opens > now for opens, _ in gate.models.values())
         if until <= now:
             return 0.0
         spread = random.random() * min(SPREAD, 1.0 + 0.5 * (until - now))

@@ -24,6 +24,7 @@ def test_a_short_denial_shuts_nothing() -> None:
 
 def test_a_long_denial_shuts_the_workflow_until_shortly_before_its_hint() -> None:
     gates, clock = made()
+    gates.claimed("w", 1)
     gates.close("w", "m", 30.0)
     assert gates.allowed("w") == 0
     assert 26.0 - EARLY <= gates.shut("w", "m") <= 30.0, "a job is back by then, spread by seconds: its gate is shut"
@@ -37,6 +38,7 @@ def test_a_long_denial_shuts_the_workflow_until_shortly_before_its_hint() -> Non
 
 def test_other_models_go_on_until_all_are_shut() -> None:
     gates, clock = made()
+    gates.claimed("w", 2)
     gates.close("w", "slow", 30.0)
     gates.admitted("w", "fast")
     assert gates.allowed("w"), "fast can run"
@@ -46,6 +48,12 @@ def test_other_models_go_on_until_all_are_shut() -> None:
     assert gates.allowed("w") == 0
     clock.now += 20.0
     assert gates.allowed("w") == FIRST
+
+
+def test_where_the_broker_pushes_whatever_it_has_jobs_stay_away_until_their_model_is_open() -> None:
+    gates, _ = made()
+    gates.close("w", "m", 30.0)  # nothing was ever claimed
+    assert 30.0 - EARLY <= gates.shut("w", "m") <= 34.0
 
 
 def test_another_workflow_is_not_touched() -> None:
