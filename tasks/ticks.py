@@ -32,8 +32,9 @@ FEED, COLLECT = "feed", "collect"
 
 #: Seconds: how often a worker looks for due ticks that is on duty, or has just found one, and how often the others do;
 #: how long others leave a taken one alone (its worker says so again four times in that time, while it works on it), and
-#: when the next is due (while there is something to do; when there was trouble).
-LOOK_EVERY, STAND_BY, LEASE, NEXT, AFTER_TROUBLE = 0.2, 1.0, 10.0, 0.3, 5.0
+#: when the next is due (while there is something to do; when all jobs are handed out, and only those that got lost are
+#: left to be found; when there was trouble).
+LOOK_EVERY, STAND_BY, LEASE, NEXT, ALL_FED, AFTER_TROUBLE = 0.2, 1.0, 10.0, 0.3, 1.0, 5.0
 
 
 def run_tick(store: Store, tick: str) -> float | None:
@@ -63,7 +64,9 @@ def run_tick(store: Store, tick: str) -> float | None:
         return AFTER_TROUBLE
     if not batch.over and getattr(batch, f"{kind}_trouble"):
         store.note(batch, **{f"{kind}_trouble": ""})
-    return None if batch.over else NEXT
+    if batch.over:
+        return None
+    return ALL_FED if kind == FEED and batch.fed >= batch.total and not batch.stopping else NEXT
 
 
 def _fed(store: Store, batch: Batch) -> Batch:

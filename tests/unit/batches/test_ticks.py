@@ -97,7 +97,21 @@ def test_who_finds_a_tick_goes_on_looking_often(world: World, monkeypatch: pytes
         each.store.client.close()
 
 
-def _due(world: World) -> float:
-    due = world.store.client.zscore(world.store.keys.ticks, TICK)
+def test_a_batch_that_is_all_handed_out_is_fed_less_often(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ticks, "publish", lambda *_: None)
+    monkeypatch.setattr(ticks, "depth", lambda *_: None)
+    batch = world.batch(3)
+    assert ticks.run_tick(world.store, "feed:batch_1") == ticks.NEXT, "there may be more to hand out"
+    assert ticks.run_tick(world.store, "feed:batch_1") == ticks.ALL_FED
+    assert ticks.run_tick(world.store, "collect:batch_1") == ticks.NEXT, "results come in all the time"
+    world.store.tick_again("feed:batch_1", 10.0)
+    assert _due(world, "feed:batch_1") > 5.0
+    assert world.store.stop(batch, "cancelled").stopping
+    assert _due(world, "feed:batch_1") <= 0, "a cancelled batch need not wait for that"
+    assert ticks.run_tick(world.store, "feed:batch_1") == ticks.NEXT
+
+
+def _due(world: World, tick: str = TICK) -> float:
+    due = world.store.client.zscore(world.store.keys.ticks, tick)
     assert isinstance(due, float)
     return due / 1_000_000 - time.time()
