@@ -126,10 +126,9 @@ local function surely_shown(dim, name, now)
   return is_sure(dim, now) and level_at(dim, name, dim[SURE][1], now) or now + PERIOD[name]
 end
 
--- That by what the latest answers have shown, 0 where none has.
+-- That by what the latest answers have shown; some have.
 local function shown_level(dim, name, now)
   local shown, unit = dim[SHOWN], refill(dim, name)
-  if not shown then return 0 end
   local empty = min(shown[1] + (now - shown[2]) / unit, shown[3] + (now - shown[4]) / unit)
   return level_at(dim, name, is_sure(dim, now) and max(empty, dim[SURE][1]) or empty, now)
 end
