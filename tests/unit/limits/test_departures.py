@@ -85,8 +85,8 @@ def test_where_headers_tell_of_many_the_pause_ends_with_room_for_them(world: Wor
     """As with who counts the last minute: what was booked closely leaves closely."""
     world.admitted("told", AUTO, send_at_once=True)
     world.level("told", rpm=Level(600, 590))
-    booked = grown(world, 60, 0.005)
-    assert len(booked) > 3
+    booked = grown(world, 160, 0.005)
+    assert len(booked) > 5
     world.run(throttled, Throttle("b", 1.0))
     assert not at_the_rate(leave(world, booked), 1.0)
 
