@@ -41,7 +41,8 @@ CIRCUIT = CircuitSettings()
 class Attempt:
     """One attempt at a job: what is asked of the admission, and which way it was given.
 
-    `bodies` and `estimates` are by target: each model may name the ceiling of its answer differently.
+    `bodies` and `estimates` are by target: each model may name the ceiling of its answer differently. `asked_at` is
+    when it was last asked whether the call may leave, in monotonic seconds like all times here.
     """
 
     job: Job
@@ -54,6 +55,7 @@ class Attempt:
     wait: float = 0.0
     is_sent: bool = False
     planned_at: float = field(default_factory=time.monotonic)
+    asked_at: float = 0.0
     sent_at: float = field(default_factory=time.monotonic)
 
     @property

@@ -47,10 +47,6 @@ def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
     way, estimate = attempt.way, attempt.estimate
     told = error.status is not None
     costs = refused(way.profile, estimate) if told else admission(way.profile, estimate)
-    throttles: tuple[Throttle, ...] = ()
-    if isinstance(error, Throttled) or (isinstance(error, Unavailable) and error.retry_after):
-        # A plain zero is as good as no word: at once is when the refused call was sent.
-        throttles = tuple(Throttle(bucket, error.retry_after or None) for bucket, _ in way.buckets[:1])
     return Settlement(
         amount=_presumed(attempt) if error.billed else 0,
         costs=tuple(charge.costs for charge in way.charges(costs)),
@@ -59,9 +55,17 @@ def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
         presumed=error.billed,
         columns={"calls": 1, "throttled": 1} if isinstance(error, Throttled) else {"calls": 1, "failed_calls": 1},
         levels=levels(way, error.limits) if error.limits else {},
-        throttles=throttles,
+        throttles=throttles(way, error),
         circuit=attempt.ask.circuit,
     )
+
+
+def throttles(way: Way, error: ProviderError) -> tuple[Throttle, ...]:
+    """Which buckets the failure pauses."""
+    if isinstance(error, Throttled) or (isinstance(error, Unavailable) and error.retry_after):
+        # A plain zero is as good as no word: at once is when the refused call was sent.
+        return tuple(Throttle(bucket, error.retry_after or None) for bucket, _ in way.buckets[:1])
+    return ()
 
 
 def _presumed(attempt: Attempt) -> int:

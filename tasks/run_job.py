@@ -111,9 +111,16 @@ async def run(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | No
         raise Snooze(shut, f"jobs for {job.line.model} were denied just now", memory.to_header())
     if early := memory.left():
         await asyncio.sleep(early)
+    async with runtime.starts.turn(memory.owner, job.line.model):
+        return await start(runtime, job, memory)
+
+
+async def start(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | None:
+    """Run the job if no other delivery of it does, and it has not ended; its result line as above."""
     begun = await runtime.begin(job, memory)
     if job.line.agent or begun.verdict != "run":  # it may never ask for admission
         gates.heard(job.workflow)
+        runtime.starts.over(memory.owner)
     match begun.verdict:
         case "held":
             raise Snooze(begun.wait, "another delivery of this job is running", memory.to_header())
@@ -170,6 +177,7 @@ async def admission(runtime: Runtime, job: Job, memory: Memory, avoid: Collectio
 
 async def stand(runtime: Runtime, line: Standing, job: Job, memory: Memory) -> None:
     """Wait in line for a turn to ask; Snooze where there is none to wait for."""
+    runtime.starts.over(memory.owner)
     gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, line.bucket))
     await line.turn()
     if worker_stops():
@@ -180,6 +188,7 @@ async def stand(runtime: Runtime, line: Standing, job: Job, memory: Memory) -> N
 
 async def stand_back(runtime: Runtime, job: Job, memory: Memory, answer: Denied | Impossible, wait: retry.Wait) -> None:
     """Wait here where it is short; Snooze where the job must wait in its queue."""
+    runtime.starts.over(memory.owner)
     if wait.seconds <= SHORT_WAIT:
         return await asyncio.sleep(wait.seconds)
     crowded = isinstance(answer, Denied) and answer.reason == "concurrency"
@@ -202,9 +211,8 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
         if isinstance(attempt, Ending):
             return attempt
         try:
-            await runtime.depart(attempt)
-            memory.calls += 1
-            answer = await runtime.call(attempt)
+            await runtime.depart(attempt, memory)
+            answer = await runtime.call(attempt, memory)
         except Revoked:
             continue
         except ProviderError as error:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 from uuid import uuid4
 from weakref import WeakKeyDictionary
@@ -28,7 +29,9 @@ from tasks import endings, pricing, retry, store, telemetry
 from tasks.attempt import MAX_WAIT, Attempt, plan
 from tasks.job import Job
 from tasks.memory import Memory
+from tasks.pauses import Pauses
 from tasks.places import Places
+from tasks.starts import Starts
 from tasks.store import Begun, Ending
 from workers import prices
 from workers.celery import current_settings
@@ -37,7 +40,7 @@ from workers.pool import slots
 from workers.prices import Rates
 from workers.providers import connect
 from workers.providers.answer import Answer, Provider
-from workers.providers.errors import AccountBlocked, Interrupted, ProviderError
+from workers.providers.errors import AccountBlocked, Interrupted, NotSent, ProviderError
 from workers.ratios import Ratios
 from workers.routing import NoPrice, Routes, Way
 from workers.server import server_url
@@ -81,6 +84,8 @@ class Runtime:
         self.leases: dict[str, tuple[Job, str]] = {}
         self.reservations: set[str] = set()
         self.places = Places(slots)
+        self.pauses = Pauses()
+        self.starts = Starts()
         self.priced = False
         self.pricing = asyncio.Lock()
         self.asked: dict[str, tuple[float, asyncio.Future[dict[str, Rates]]]] = {}
@@ -160,6 +165,7 @@ class Runtime:
         """Ask for a reservation; where it is given, the attempt knows its way. `in_line`: see tasks/places.py."""
         if in_line != attempt.ask.in_line:
             attempt.ask = replace(attempt.ask, in_line=in_line)
+        attempt.asked_at = time.monotonic()
         try:
             answer = await self.server.run(admit(self.keys, attempt.ask))
         except BaseException:
@@ -183,11 +189,13 @@ class Runtime:
             time_left=job.deadline - time.time() if job.deadline else None,
         )
 
-    async def depart(self, attempt: Attempt) -> None:
+    async def depart(self, attempt: Attempt, memory: Memory) -> None:
         """Wait until the call may go out; Revoked where its reservation was taken back meanwhile."""
         try:
             while not attempt.is_sent:
+                self.starts.over(memory.owner)
                 await asyncio.sleep(attempt.wait)
+                attempt.asked_at = time.monotonic()
                 departure = await self.server.run(sent(self.keys, attempt.ask.id, self.owner))
                 if departure.verdict == "go":
                     attempt.is_sent = True
@@ -208,8 +216,11 @@ class Runtime:
         finally:
             self.places.free(attempt.ask.id)
 
-    async def call(self, attempt: Attempt) -> Answer:
-        """Make the call. Broken off, its money is presumed spent: a provider bills a client that hung up."""
+    async def call(self, attempt: Attempt, memory: Memory) -> Answer:
+        """Make the call; Revoked where a wait was told to this worker before the request was written.
+
+        Broken off, its money is presumed spent: a provider bills a client that hung up.
+        """
         way = attempt.way
         try:
             key = self.key(way)
@@ -217,11 +228,23 @@ class Runtime:
             await self.release(attempt)
             raise
         attempt.sent_at = time.monotonic()
+        memory.calls += 1
         try:
             answer = await self.provider(way.provider).call(
-                attempt.job.line.url, attempt.body, model=way.model, key=key
+                attempt.job.line.url,
+                attempt.body,
+                model=way.model,
+                key=key,
+                may_leave=partial(self._may_leave, attempt, memory.owner),
             )
+        except NotSent:
+            memory.calls -= 1
+            await self.release(attempt)
+            raise Revoked("pause") from None
         except ProviderError as error:
+            for throttle in endings.throttles(way, error):
+                self.pauses.told(throttle.bucket, throttle.retry_after)
+                self.starts.refused(attempt.job.line.model)
             telemetry.called(attempt, error)
             raise
         except SoftTimeLimitExceeded as exc:
@@ -234,8 +257,16 @@ class Runtime:
             # Left alone, the reservation ends with its lease, and its money is presumed then.
             await asyncio.gather(self._settle(attempt, closing), return_exceptions=True)
             raise
+        finally:
+            self.starts.over(memory.owner)
+        self.starts.answered(attempt.job.line.model)
         telemetry.called(attempt, answer)
         return answer
+
+    def _may_leave(self, attempt: Attempt, delivery: str) -> bool:
+        """Whether a call that was let go may still leave, now that there is a connection for it."""
+        self.starts.over(delivery)
+        return all(self.pauses.over(bucket, attempt.asked_at) for bucket, _ in attempt.way.buckets)
 
     async def settle_failure(self, attempt: Attempt, error: ProviderError) -> int:
         """Close the reservation of a call that brought no answer, and tell everyone what it showed.

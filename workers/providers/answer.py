@@ -1,5 +1,6 @@
 """An answer, and the provider that gives it: what every wire format offers to the rest of Overnight."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -50,11 +51,13 @@ class Provider(Protocol):
         model: str,
         key: str,
         timeout: float | None = None,  # noqa: ASYNC109  # a call's bound is part of its meaning
+        may_leave: Callable[[], bool] | None = None,
     ) -> Answer:
         """Send `body`, with `model` in place of its own, and return the answer.
 
         `timeout` is for the whole call, in seconds; None takes the provider's. Raises a ProviderError for
-        everything that is not an answer, and never tries again by itself.
+        everything that is not an answer, and never tries again by itself. `may_leave` is asked right before the
+        request is written: where it says no, NotSent is raised.
         """
 
     async def ping(self, key: str) -> str:

@@ -11,15 +11,17 @@ import asyncio
 import functools
 import ssl
 import time
+from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
 import httpx
 
-from workers.providers.errors import CallFailed, ProviderError
+from workers.providers.errors import CallFailed, NotSent, ProviderError
 
 # The largest answers are embeddings: 2,048 inputs of 3,072 floats are about 130 MB as text, which
 # takes two requests then; 64 MB hold any answer of a chat model many times over.
@@ -47,10 +49,20 @@ class HttpClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def send(
-        self, method: str, url: str, headers: list[tuple[str, str]], content: bytes | None, seconds: float
+        self,
+        method: str,
+        url: str,
+        headers: list[tuple[str, str]],
+        content: bytes | None,
+        seconds: float,
+        may_leave: Callable[[], bool] | None = None,
     ) -> Reply:
-        """Send one request and read its answer within `seconds`. Raises CallFailed where none comes whole."""
+        """Send one request and read its answer within `seconds`. Raises CallFailed where none comes whole.
+
+        `may_leave` is asked once there is a connection: NotSent where the request is not to go any more.
+        """
         session = self._open()
+        _may_leave.set(may_leave)
         started = time.monotonic()
         failure: ProviderError
         try:
@@ -84,13 +96,27 @@ class HttpClient:
             raise RuntimeError("a provider belongs to the event loop of its first call; connect one for each loop")
         proxy = _proxy(self._base_url)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=_ssl_context()),
+            connector=_Connector(limit=0, ssl=_ssl_context()),
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=str(proxy.url) if proxy else None,
             proxy_auth=aiohttp.BasicAuth(*proxy.auth) if proxy and proxy.auth else None,
         )
         self._loop = loop
         return self._session
+
+
+_may_leave: ContextVar[Callable[[], bool] | None] = ContextVar("may_leave", default=None)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """A connection may take long to be made: whether its request may still leave is asked after that."""
+
+    async def connect(self, *args: Any, **options: Any) -> aiohttp.connector.Connection:
+        connection = await super().connect(*args, **options)
+        if (may_leave := _may_leave.get()) is not None and not may_leave():
+            connection.release()
+            raise NotSent
+        return connection
 
 
 @functools.lru_cache(maxsize=64)

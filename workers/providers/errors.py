@@ -20,6 +20,10 @@ from typing import ClassVar, Literal
 from workers.providers.headers import RateLimits
 
 
+class NotSent(Exception):
+    """The request was held back before a byte of it was written: it counts nowhere, and costs nothing."""
+
+
 class ProviderError(Exception):
     """A call that brought no answer.
 

@@ -3,7 +3,7 @@
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
@@ -51,11 +51,13 @@ class HttpProvider(ABC):
         model: str,
         key: str,
         timeout: float | None = None,  # noqa: ASYNC109  # a call's bound is part of its meaning: its error says so
+        may_leave: Callable[[], bool] | None = None,
     ) -> Answer:
         """Send `body`, with `model` in place of its own, and return the answer.
 
         `timeout` is for the whole call, in seconds; None takes the provider's. Raises a ProviderError for
-        everything that is not an answer, and never tries again by itself.
+        everything that is not an answer, and never tries again by itself. `may_leave` is asked right before the
+        request is written: where it says no, NotSent is raised.
         """
         if url not in self.endpoints:
             raise Refused(f"{self.name} ({self.api}) does not serve {url}", code="unknown_url")
@@ -67,6 +69,7 @@ class HttpProvider(ABC):
             self._headers(key),
             content,
             self._timeout if timeout is None else timeout,
+            may_leave,
         )
         now = time.time()
         limits = parse_limits(reply.headers, now=now, requests_are_daily=self._requests_are_daily)

@@ -1,0 +1,94 @@
+"""How many jobs of a model a worker starts at a time: few at first, more as calls are answered, few again after a 429.
+
+A provider's limit may be known to nobody until it answers 429. Whatever has begun to start by then, and has yet to be
+written, is late: the more there is of it, the longer a turn of the event loop takes, and the later the 429 is read. So
+a start is slow, as TCP's is. Once hundreds of calls have been answered, all that come start together: their round
+trips to Redis are shared (limits/pending.py).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+#: How many start at a time at first, and how many answers make it one more.
+FIRST: Final = 8
+ANSWERS: Final = 8
+
+
+@dataclass(slots=True)
+class _Model:
+    """How many may start at a time, how many do, and who waits."""
+
+    width: float = FIRST
+    starting: int = 0
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+
+
+class Starts:
+    """The starts of one worker, which end when a request is written, or when its job has to wait for something else."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, _Model] = {}
+        self._starting: dict[str, str] = {}  # a delivery: its model
+
+    @asynccontextmanager
+    async def turn(self, delivery: str, model: str) -> AsyncIterator[None]:
+        """Wait for a turn to start, and have it until `over`, at the latest until the end."""
+        found = self._models.setdefault(model, _Model())
+        if found.waiting or found.starting >= found.width:
+            await _wait(found)
+        else:
+            found.starting += 1
+        self._starting[delivery] = model
+        try:
+            yield
+        finally:
+            self.over(delivery)
+
+    def over(self, delivery: str) -> None:
+        """The start is over; again changes nothing."""
+        model = self._starting.pop(delivery, None)
+        if model is None:
+            return
+        found = self._models[model]
+        found.starting -= 1
+        _call(found)
+        if not found.starting and found.width == FIRST:
+            del self._models[model]  # nothing was learned: messages may name any model
+
+    def answered(self, model: str) -> None:
+        """A call of the model was answered."""
+        found = self._models.setdefault(model, _Model())
+        found.width += 1 / ANSWERS
+        _call(found)
+
+    def refused(self, model: str) -> None:
+        """A call of the model met a 429."""
+        if found := self._models.get(model):
+            found.width = FIRST
+
+
+async def _wait(found: _Model) -> None:
+    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    found.waiting.append(turn)
+    try:
+        await turn
+    except BaseException:
+        if turn.done() and not turn.cancelled():
+            found.starting -= 1  # it had been called, and broken off at the same time
+            _call(found)
+        elif turn in found.waiting:
+            found.waiting.remove(turn)
+        raise
+
+
+def _call(found: _Model) -> None:
+    """Whoever waits may start, as far as there is room."""
+    while found.waiting and found.starting < found.width:
+        turn = found.waiting.popleft()
+        if not turn.done():
+            found.starting += 1
+            turn.set_result(None)

@@ -1,0 +1,70 @@
+"""Pauses: what a worker itself was told just now holds back what it has not written yet."""
+
+import asyncio
+from typing import Any
+
+from tasks.pauses import UNTOLD, Pauses
+from tests.simulator import Simulator
+from tests.unit.providers.conftest import KEY, chat, with_provider
+from workers.providers import Provider
+from workers.providers.bodies import CHAT
+from workers.providers.errors import NotSent
+
+
+def test_a_bucket_is_paused_for_as_long_as_was_told_and_no_other_is() -> None:
+    now = [100.0]
+    pauses = Pauses(lambda: now[0])
+    assert pauses.over("a", 99.0)
+    pauses.told("a", 2.0)
+    pauses.told("a", 0.5)
+    assert not pauses.over("a", 99.0), "a shorter wait makes a longer one no shorter"
+    assert pauses.over("b", 99.0)
+    now[0] += 1.99
+    assert not pauses.over("a", 99.0)
+    now[0] += 0.02
+    assert pauses.over("a", 99.0)
+    assert not pauses._told, "nothing is kept of what is over"
+    pauses.told("a", None)
+    now[0] += UNTOLD - 0.01
+    assert not pauses.over("a", 99.0)
+    now[0] += 0.02
+    assert pauses.over("a", 99.0)
+
+
+def test_who_asks_after_the_telling_is_left_to_the_admission() -> None:
+    now = [100.0]
+    pauses = Pauses(lambda: now[0])
+    pauses.told("a", 2.0)
+    assert not pauses.over("a", 100.0)
+    assert pauses.over("a", 100.1), "the pause may have been taken back meanwhile"
+    now[0] += 0.5
+    pauses.told("a", 1.0)
+    assert not pauses.over("a", 100.1), "a further 429 came after it"
+
+
+def test_a_request_that_may_not_leave_is_not_written_and_gives_its_connection_back() -> None:
+    asked: list[str] = []
+
+    async def use(provider: Provider) -> None:
+        async def held(name: str, answer: bool) -> bool:
+            def may_leave() -> bool:
+                asked.append(name)
+                return answer
+
+            try:
+                await provider.call(CHAT, chat(name), model="small", key=KEY, may_leave=may_leave)
+            except NotSent:
+                return True
+            return False
+
+        # Side by side: each asks for itself.
+        several = [held(f"{number}", number % 2 == 0) for number in range(6)]
+        assert await asyncio.gather(*several) == [False, True] * 3
+        assert await held("next", True) is False
+        connector: Any = provider._http._session.connector  # type: ignore[attr-defined]
+        assert not connector._acquired
+
+    with Simulator() as simulator:
+        with_provider(simulator.base_url, use)
+        assert sorted(asked) == ["0", "1", "2", "3", "4", "5", "next"]
+        assert len(simulator.journal()) == 4

@@ -1,0 +1,138 @@
+"""Starts: how many jobs of a model start at a time, in which order, and what answers and 429s change of it."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from tasks.starts import ANSWERS, FIRST, Starts
+
+
+class Jobs:
+    """Jobs that start one after the other: `started` in their order; each starts until `over` is said of it."""
+
+    def __init__(self, starts: Starts) -> None:
+        self.starts = starts
+        self.started: list[str] = []
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+
+    def ask(self, count: int, model: str = "m") -> None:
+        for number in range(len(self.tasks), len(self.tasks) + count):
+            name = f"{model}{number}"
+            self.tasks[name] = asyncio.create_task(self._start(name, model))
+
+    async def _start(self, name: str, model: str) -> None:
+        async with self.starts.turn(name, model):
+            self.started.append(name)
+            await asyncio.Event().wait()
+
+    async def end(self) -> None:
+        for task in self.tasks.values():
+            task.cancel()
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+
+
+def with_jobs(use: Callable[[Jobs], Awaitable[None]]) -> None:
+    async def run() -> None:
+        jobs = Jobs(Starts())
+        await use(jobs)
+        await jobs.end()
+        assert not jobs.starts._starting, "whoever ends has no start left"
+        assert all(not found.starting and not found.waiting for found in jobs.starts._models.values())
+
+    asyncio.run(run())
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_few_start_at_first_and_the_others_in_their_order_as_starts_are_over() -> None:
+    async def use(jobs: Jobs) -> None:
+        jobs.ask(FIRST + 3)
+        await turns()
+        assert jobs.started == [f"m{number}" for number in range(FIRST)]
+        jobs.starts.over("m0")
+        jobs.starts.over("m0")
+        await turns()
+        assert jobs.started[FIRST:] == [f"m{FIRST}"], "again changes nothing"
+        jobs.starts.over("m3")
+        jobs.starts.over("m1")
+        await turns()
+        assert jobs.started[FIRST:] == [f"m{FIRST}", f"m{FIRST + 1}", f"m{FIRST + 2}"]
+
+    with_jobs(use)
+
+
+def test_answers_make_it_more_and_a_429_as_few_as_at_first() -> None:
+    async def use(jobs: Jobs) -> None:
+        jobs.ask(FIRST + 3)
+        await turns()
+        for _ in range(2 * ANSWERS):
+            jobs.starts.answered("m")
+        await turns()
+        assert len(jobs.started) == FIRST + 2
+        jobs.starts.refused("m")
+        jobs.starts.over("m0")
+        jobs.starts.over("m1")
+        await turns()
+        assert len(jobs.started) == FIRST + 2
+        jobs.starts.over("m2")
+        await turns()
+        assert len(jobs.started) == FIRST + 3
+
+    with_jobs(use)
+
+
+def test_a_model_does_not_wait_for_another_one() -> None:
+    async def use(jobs: Jobs) -> None:
+        jobs.ask(FIRST + 5)
+        jobs.ask(1, model="other")
+        await turns()
+        assert len(jobs.started) == FIRST + 1
+        assert jobs.started[-1].startswith("other")
+
+    with_jobs(use)
+
+
+def test_nothing_is_kept_of_models_that_nobody_was_answered_by() -> None:
+    async def use(jobs: Jobs) -> None:
+        for number in range(100):
+            async with jobs.starts.turn(str(number), f"made up {number}"):
+                pass
+            jobs.starts.refused(f"made up {number}")
+        assert not jobs.starts._models
+
+    with_jobs(use)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_turn_is_lost_whoever_is_broken_off_and_whenever(seed: int) -> None:
+    pick = random.Random(seed)
+
+    async def use(jobs: Jobs) -> None:
+        for _ in range(200):
+            match pick.randrange(5):
+                case 0:
+                    jobs.ask(pick.randint(1, 6))
+                case 1 if jobs.tasks:
+                    jobs.tasks[pick.choice(list(jobs.tasks))].cancel()
+                case 2 if jobs.started:
+                    # Called and broken off in the same turn of the loop.
+                    jobs.starts.over(pick.choice(jobs.started))
+                    jobs.tasks[pick.choice(list(jobs.tasks))].cancel()
+                case 3:
+                    await asyncio.sleep(0)
+                case _:
+                    jobs.starts.answered("m") if pick.random() < 0.7 else jobs.starts.refused("m")
+        await turns()
+        open_tasks = [name for name, task in jobs.tasks.items() if not task.done()]
+        waiting = [name for name in open_tasks if name not in jobs.started]
+        if waiting:
+            model = jobs.starts._models["m"]
+            assert model.starting >= model.width, "somebody waits though there is room"
+            assert model.starting == len(jobs.starts._starting)
+
+    with_jobs(use)
