@@ -10,6 +10,7 @@ submit.py    a file becomes a batch, or turns out to be one already; a single jo
 feed.py      keeps a bounded window of the batch in its workflow's queue; close.py ends what will not run any more
 run_job.py   one delivery of a job: lease, admission, call, settlement, result
 attempt.py   one attempt at it: what is asked of the admission, and the way that is given
+starts.py    how many jobs start at a time; places.py: who stands by for room; pauses.py: waits heard a moment ago
 endings.py   how a call ends: what it settles, and the job's result line
 agents/      jobs of many calls: the same way, call by call, with a journal to go on from
 retry.py     the decision after a failure: retry, snooze or fail
@@ -17,7 +18,7 @@ store.py     begin and finish: the only way a job starts and the only way it end
 results.py   results on their way from Redis into files
 collect.py   results become the output files, which files.py keeps in a folder or an object store
 ticks.py     what drives feed and collect, whichever worker is alive
-gauges.py    every quota, circuit, latch and budget as of now; waiting.py: what a batch waits for
+gauges.py    every quota, circuit, latch and budget as of now; holdups.py: what a batch waits for
 costs.py     what calls have cost, by workflow, model, provider and batch
 story.py     one job: where it is, and what it has done
 clean.py     what is old goes
