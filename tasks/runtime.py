@@ -229,6 +229,7 @@ class Runtime:
             raise
         attempt.sent_at = time.monotonic()
         memory.calls += 1
+        self.starts.connects(memory.owner)
         try:
             answer = await self.provider(way.provider).call(
                 attempt.job.line.url,

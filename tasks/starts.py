@@ -17,6 +17,11 @@ from typing import Final
 FIRST: Final = 8
 ANSWERS: Final = 8
 
+#: A start that has waited for its connection for so many seconds, and turns of the loop since, keeps nobody busy: a
+#: handshake across the world takes a quarter of a second, and thousands of calls may be on their way before an answer.
+BRIEF: Final = 0.01
+TURNS: Final = 3
+
 
 @dataclass(slots=True)
 class _Model:
@@ -58,6 +63,16 @@ class Starts:
         _call(found)
         if not found.starting and found.width == FIRST:
             del self._models[model]  # nothing was learned: messages may name any model
+
+    def connects(self, delivery: str) -> None:
+        """The start has only its connection to wait for."""
+        asyncio.get_running_loop().call_later(BRIEF, self._connects, delivery, TURNS)
+
+    def _connects(self, delivery: str, turns: int) -> None:
+        if not turns:
+            self.over(delivery)
+        elif delivery in self._starting:
+            asyncio.get_running_loop().call_soon(self._connects, delivery, turns - 1)
 
     def answered(self, model: str) -> None:
         """A call of the model was answered."""

@@ -2,11 +2,12 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tasks.starts import ANSWERS, FIRST, Starts
+from tasks.starts import ANSWERS, BRIEF, FIRST, Starts
 
 
 class Jobs:
@@ -82,6 +83,35 @@ def test_answers_make_it_more_and_a_429_as_few_as_at_first() -> None:
         jobs.starts.over("m2")
         await turns()
         assert len(jobs.started) == FIRST + 3
+
+    with_jobs(use)
+
+
+def test_a_start_that_waits_for_its_connection_keeps_nobody_for_long() -> None:
+    async def use(jobs: Jobs) -> None:
+        jobs.ask(FIRST + 1)
+        await turns()
+        asked = time.monotonic()
+        jobs.starts.connects("m0")
+        while len(jobs.started) == FIRST:
+            assert time.monotonic() - asked < 5.0
+            await asyncio.sleep(0.001)
+        assert time.monotonic() - asked >= BRIEF
+        assert jobs.started[-1] == f"m{FIRST}"
+
+    with_jobs(use)
+
+
+def test_a_connection_that_is_there_as_soon_as_the_loop_can_see_it_ends_its_start_itself() -> None:
+    async def use(jobs: Jobs) -> None:
+        jobs.ask(FIRST + 1)
+        await turns()
+        jobs.starts.connects("m0")
+        time.sleep(2 * BRIEF)  # noqa: ASYNC251 - the loop is busy: what has come meanwhile takes it two turns to take up
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(jobs.started) == FIRST
+        assert "m0" in jobs.starts._starting
 
     with_jobs(use)
 
