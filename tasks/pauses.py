@@ -6,6 +6,7 @@ have yet to be written (the worker is busy, their connection has to be made firs
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 #: The shortest pause after a 429 that tells no wait, in seconds: what the admission begins with
@@ -13,26 +14,45 @@ from typing import Final
 UNTOLD: Final = 1.0
 
 
+@dataclass(slots=True)
+class _Told:
+    """Until when to wait, since when the admission knows of it, and the calls that are yet to be settled."""
+
+    until: float = 0.0
+    known: float = 0.0
+    open: set[str] = field(default_factory=set)
+
+
 class Pauses:
     """When this worker itself was told to wait, and until when. Times are monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told: dict[str, tuple[float, float]] = {}
+        self._told: dict[str, _Told] = {}
+        self._calls: dict[str, str] = {}
 
-    def told(self, bucket: str, seconds: float | None) -> None:
-        """A provider has told a wait, or none (None): it begins now, and makes no other shorter."""
-        now = self._clock()
-        until = now + (UNTOLD if seconds is None else seconds)
-        self._told[bucket] = (now, max(until, self._told.get(bucket, (0.0, 0.0))[1]))
+    def told(self, bucket: str, seconds: float | None, call: str) -> None:
+        """A provider has told a wait, or none (None), to that call: it begins now, and makes no other shorter."""
+        found = self._told.setdefault(bucket, _Told())
+        found.until = max(found.until, self._clock() + (UNTOLD if seconds is None else seconds))
+        found.open.add(call)
+        self._calls[call] = bucket
+
+    def known(self, call: str) -> None:
+        """The call is settled: of whatever it was told, the admission knows now."""
+        if (found := self._told.get(self._calls.pop(call, ""))) is None:
+            return
+        found.open.discard(call)
+        found.known = self._clock()
 
     def over(self, bucket: str, asked: float) -> bool:
-        """Whether a call may leave whose leave was asked then: after the wait was told, the admission knew of it."""
-        told = self._told.get(bucket)
-        if told is None:
+        """Whether a call may leave whose leave was asked then; who asks later is told by the admission."""
+        found = self._told.get(bucket)
+        if found is None:
             return True
-        now, (at, until) = self._clock(), told
-        if until <= now:
-            del self._told[bucket]
-            return True
-        return asked > at
+        if found.until > self._clock():
+            return not found.open and asked > found.known
+        del self._told[bucket]
+        for call in found.open:
+            self._calls.pop(call, None)
+        return True

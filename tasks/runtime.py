@@ -244,7 +244,7 @@ class Runtime:
             raise Revoked("pause") from None
         except ProviderError as error:
             for throttle in endings.throttles(way, error):
-                self.pauses.told(throttle.bucket, throttle.retry_after)
+                self.pauses.told(throttle.bucket, throttle.retry_after, attempt.ask.id)
                 self.starts.refused(attempt.job.line.model)
             telemetry.called(attempt, error)
             raise
@@ -287,6 +287,7 @@ class Runtime:
         try:
             await self.server.run(settle(self.keys, attempt.ask.id, self.owner, closing), FINISH)
         finally:
+            self.pauses.known(attempt.ask.id)
             self.places.free(attempt.ask.id)
 
     async def _latch(self, account: str, error: AccountBlocked) -> None:
@@ -301,6 +302,7 @@ class Runtime:
                 store.finish(self.keys, job, ending, calls=memory.calls, throttles=memory.throttles), FINISH
             )
         finally:
+            self.pauses.known(ending.reservation)
             self.places.free(ending.reservation)
         telemetry.ended(ending)
         if job.batch is not None:

@@ -17,10 +17,11 @@ from typing import Final
 FIRST: Final = 8
 ANSWERS: Final = 8
 
-#: A start that has waited for its connection for so many seconds, and turns of the loop since, keeps nobody busy: a
-#: handshake across the world takes a quarter of a second, and thousands of calls may be on their way before an answer.
+#: A start that has waited for its connection for so many seconds, and for more turns of the loop since than to connect
+#: takes in itself, keeps nobody busy: a handshake across the world takes a quarter of a second, and thousands of calls
+#: may be on their way before an answer.
 BRIEF: Final = 0.01
-TURNS: Final = 3
+TURNS: Final = 12
 
 
 @dataclass(slots=True)

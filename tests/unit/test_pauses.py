@@ -15,8 +15,8 @@ def test_a_bucket_is_paused_for_as_long_as_was_told_and_no_other_is() -> None:
     now = [100.0]
     pauses = Pauses(lambda: now[0])
     assert pauses.over("a", 99.0)
-    pauses.told("a", 2.0)
-    pauses.told("a", 0.5)
+    pauses.told("a", 2.0, "call 1")
+    pauses.told("a", 0.5, "call 2")
     assert not pauses.over("a", 99.0), "a shorter wait makes a longer one no shorter"
     assert pauses.over("b", 99.0)
     now[0] += 1.99
@@ -24,22 +24,32 @@ def test_a_bucket_is_paused_for_as_long_as_was_told_and_no_other_is() -> None:
     now[0] += 0.02
     assert pauses.over("a", 99.0)
     assert not pauses._told, "nothing is kept of what is over"
-    pauses.told("a", None)
+    pauses.told("a", None, "call 3")
     now[0] += UNTOLD - 0.01
     assert not pauses.over("a", 99.0)
     now[0] += 0.02
     assert pauses.over("a", 99.0)
 
 
-def test_who_asks_after_the_telling_is_left_to_the_admission() -> None:
+def test_who_asks_once_the_admission_knows_is_left_to_it() -> None:
     now = [100.0]
     pauses = Pauses(lambda: now[0])
-    pauses.told("a", 2.0)
-    assert not pauses.over("a", 100.0)
-    assert pauses.over("a", 100.1), "the pause may have been taken back meanwhile"
+    pauses.told("a", 2.0, "call 1")
+    now[0] += 0.2
+    assert not pauses.over("a", 100.1), "asks of one turn may overtake the settlement"
+    pauses.known("call 1")
+    pauses.known("call 1")
+    pauses.known("some other")
+    assert not pauses.over("a", 100.1)
+    assert pauses.over("a", 100.3), "the pause may have been taken back meanwhile"
     now[0] += 0.5
-    pauses.told("a", 1.0)
-    assert not pauses.over("a", 100.1), "a further 429 came after it"
+    pauses.told("a", 1.0, "call 2")
+    assert not pauses.over("a", 100.3), "a further 429 came after it"
+    now[0] += 2.0
+    assert pauses.over("a", 100.3)
+    pauses.known("call 2")
+    assert pauses.over("a", 100.3)
+    assert not pauses._calls, "nothing is kept of what is over"
 
 
 def test_a_request_that_may_not_leave_is_not_written_and_gives_its_connection_back() -> None:
