@@ -11,6 +11,7 @@ feed.py      keeps a bounded window of the batch in its workflow's queue; close.
 run_job.py   one delivery of a job: lease, admission, call, settlement, result
 attempt.py   one attempt at it: what is asked of the admission, and the way that is given
 starts.py    how many jobs start at a time; places.py: who stands by for room; pauses.py: waits heard a moment ago
+leases.py    what a worker holds meanwhile, renewed together
 endings.py   how a call ends: what it settles, and the job's result line
 agents/      jobs of many calls: the same way, call by call, with a journal to go on from
 retry.py     the decision after a failure: retry, snooze or fail

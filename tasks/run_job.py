@@ -128,7 +128,7 @@ async def start(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | 
             return begun.answer
         case "stopped" | "stale" | "gone":
             return None
-    async with runtime.leased(job, memory):
+    async with runtime.leases.held(job, memory.owner):
         if job.line.agent:
             return await run_agent(runtime, job, memory, attempts)
         ending = await attempts(runtime, job, memory)

@@ -1,14 +1,13 @@
 """What a worker process needs to run jobs: its connections, and the steps of a job's way over them.
 
 There is one runtime an event loop. Everything in it is shared by all jobs in flight: the Redis connection (its
-round trips are pooled), a client a provider, and one renewer for all leases.
+round trips are pooled), a client a provider, and one renewer for all leases (leases.py).
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -19,7 +18,7 @@ import orjson
 import redis.asyncio
 from celery.exceptions import SoftTimeLimitExceeded
 
-from limits.admission import Admitted, Denied, Impossible, Settlement, admit, release, renew, sent, settle, sweep
+from limits.admission import Admitted, Denied, Impossible, Settlement, admit, release, sent, settle
 from limits.admission import Answer as Admission
 from limits.connection import AsyncServer
 from limits.errors import ServerUnavailable
@@ -28,6 +27,7 @@ from limits.provider import latch
 from tasks import endings, pricing, retry, store, telemetry
 from tasks.attempt import MAX_WAIT, Attempt, plan
 from tasks.job import Job
+from tasks.leases import Leases
 from tasks.memory import Memory
 from tasks.pauses import Pauses
 from tasks.places import Places
@@ -54,9 +54,6 @@ SYNC_EVERY, PRICES_EVERY = 5.0, 60.0
 #: Seconds until the price table is asked again about a model that it did not know.
 ASK_AGAIN = 600.0
 
-#: Leases that are renewed at a time, of jobs or of reservations.
-AT_A_TIME = 250
-
 #: How long the end of a call is tried to be recorded, in seconds: its answer is paid for, and is in no other place.
 FINISH = 3600.0
 
@@ -80,9 +77,8 @@ class Runtime:
         self.routes = Routes(settings)
         self.ratios = Ratios(self.keys.token_ratios)
         self.owner = uuid4().hex
+        self.leases = Leases(self.server, self.keys, self.owner, self.lease)
         self.providers: dict[str, Provider] = {}
-        self.leases: dict[str, tuple[Job, str]] = {}
-        self.reservations: set[str] = set()
         self.places = Places(slots)
         self.pauses = Pauses()
         self.starts = Starts()
@@ -99,8 +95,8 @@ class Runtime:
         if found is None:
             found = cls._of_loop[loop] = cls(current_settings())
             found.background = [
-                loop.create_task(found._every(found.lease / 3, found._renew)),
-                loop.create_task(found._every(found.lease / 6, found._sweep)),
+                loop.create_task(found._every(found.lease / 3, found.leases.renew)),
+                loop.create_task(found._every(found.lease / 6, found.leases.sweep)),
                 loop.create_task(found._every(SYNC_EVERY, found._sync)),
                 loop.create_task(found._every(PRICES_EVERY, found._prices)),
             ]
@@ -123,20 +119,6 @@ class Runtime:
     async def begin(self, job: Job, memory: Memory) -> Begun:
         """Ask whether this delivery may run the job."""
         return await self.server.run(store.begin(self.keys, job, memory.owner, self.lease))
-
-    @asynccontextmanager
-    async def leased(self, job: Job, memory: Memory) -> AsyncIterator[None]:
-        """Keep the job's lease renewed; give it up when the job goes back into its queue."""
-        self.leases[job.id] = (job, memory.owner)
-        try:
-            yield
-        except BaseException:
-            # The lease ends by itself if the server cannot be told now.
-            with_server = self.server.run(store.leave(self.keys, job, memory.owner))
-            await asyncio.gather(with_server, return_exceptions=True)
-            raise
-        finally:
-            self.leases.pop(job.id, None)
 
     async def prepare(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
         """What to ask of the admission for the next attempt; NoRoute where nothing can take the job.
@@ -174,7 +156,7 @@ class Runtime:
             raise
         if isinstance(answer, Admitted):
             attempt.admitted(answer)
-            self.reservations.add(attempt.ask.id)
+            self.leases.reservations.add(attempt.ask.id)
             self.places.taken(attempt)
         telemetry.admitted(attempt, answer)
         return answer
@@ -209,12 +191,12 @@ class Runtime:
 
     async def release(self, attempt: Attempt) -> None:
         """Give a reservation back that was not used; by itself it ends with its lease."""
-        self.reservations.discard(attempt.ask.id)
+        self.leases.reservations.discard(attempt.ask.id)
         try:
             told = self.server.run(release(self.keys, attempt.ask.id, self.owner))
             await asyncio.gather(told, return_exceptions=True)
         finally:
-            self.places.free(attempt.ask.id)
+            self.settled(attempt.ask.id)
 
     async def call(self, attempt: Attempt, memory: Memory) -> Answer:
         """Make the call; Revoked where a wait was told to this worker before the request was written.
@@ -260,14 +242,15 @@ class Runtime:
             raise
         finally:
             self.starts.over(memory.owner)
-        self.starts.answered(attempt.job.line.model)
         telemetry.called(attempt, answer)
         return answer
 
     def _may_leave(self, attempt: Attempt, delivery: str) -> bool:
         """Whether a call that was let go may still leave, now that there is a connection for it."""
-        self.starts.over(delivery)
-        return all(self.pauses.over(bucket, attempt.asked_at) for bucket, _ in attempt.way.buckets)
+        if not all(self.pauses.over(bucket, attempt.asked_at) for bucket, _ in attempt.way.buckets):
+            return False
+        self.starts.left(delivery, attempt.job.line.model)
+        return True
 
     async def settle_failure(self, attempt: Attempt, error: ProviderError) -> int:
         """Close the reservation of a call that brought no answer, and tell everyone what it showed.
@@ -283,12 +266,16 @@ class Runtime:
         return closing.amount
 
     async def _settle(self, attempt: Attempt, closing: Settlement) -> None:
-        self.reservations.discard(attempt.ask.id)
+        self.leases.reservations.discard(attempt.ask.id)
         try:
             await self.server.run(settle(self.keys, attempt.ask.id, self.owner, closing), FINISH)
         finally:
-            self.pauses.known(attempt.ask.id)
-            self.places.free(attempt.ask.id)
+            self.settled(attempt.ask.id)
+
+    def settled(self, reservation: str) -> None:
+        """The admission knows of the end of a call, and of whatever it was told; or will not be told any more."""
+        self.pauses.known(reservation)
+        self.places.free(reservation)
 
     async def _latch(self, account: str, error: AccountBlocked) -> None:
         words = f"{error.code}: {error.advice}"
@@ -302,8 +289,7 @@ class Runtime:
                 store.finish(self.keys, job, ending, calls=memory.calls, throttles=memory.throttles), FINISH
             )
         finally:
-            self.pauses.known(ending.reservation)
-            self.places.free(ending.reservation)
+            self.settled(ending.reservation)
         telemetry.ended(ending)
         if job.batch is not None:
             return None
@@ -345,14 +331,14 @@ class Runtime:
 
     def answered(self, attempt: Attempt, answer: Answer, memory: Memory) -> Ending:
         """The job's end with an answer."""
-        self.reservations.discard(attempt.ask.id)
+        self.leases.reservations.discard(attempt.ask.id)
         if answer.usage is not None:
             self.ratios.observe(attempt.way.target, attempt.estimate, answer.usage)
         return endings.answered(attempt, answer, memory, self.owner)
 
     def failed(self, attempt: Attempt, error: ProviderError, fail: retry.Fail, memory: Memory) -> Ending:
         """The job's end with a failure."""
-        self.reservations.discard(attempt.ask.id)
+        self.leases.reservations.discard(attempt.ask.id)
         return endings.failed(attempt, error, fail, memory, self.owner)
 
     # What goes on beside the jobs
@@ -367,27 +353,6 @@ class Runtime:
             except Exception:
                 log.exception("%s failed", step.__name__.strip("_"))
             await asyncio.sleep(seconds)
-
-    async def _renew(self) -> None:
-        """Renew the leases of all jobs in flight, and of what is reserved for them; so many at a time."""
-        held, leases = list(self.reservations), list(self.leases.values())
-        for start in range(0, len(held), AT_A_TIME):
-            await self._renew_reservations(held[start : start + AT_A_TIME])
-        for start in range(0, len(leases), AT_A_TIME):
-            some = leases[start : start + AT_A_TIME]
-            await asyncio.gather(
-                *(self.server.run(store.renew(self.keys, job, owner, self.lease)) for job, owner in some)
-            )
-
-    async def _renew_reservations(self, held: list[str]) -> None:
-        renewal = await self.server.run(renew(self.keys, held, self.owner, self.lease))
-        # Swept while the server or this process was away: the end of their calls corrects what was presumed.
-        self.reservations.difference_update(renewal.lost)
-
-    async def _sweep(self) -> None:
-        """End what workers have left behind that are gone. Admissions do so, too, while there are any."""
-        while (await self.server.run(sweep(self.keys))).more:
-            pass
 
     async def _sync(self) -> None:
         """Share what was learnt of the models' tokens."""

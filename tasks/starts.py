@@ -1,21 +1,24 @@
-"""How many jobs of a model a worker starts at a time: few at first, more as calls are answered, few again after a 429.
+"""How many jobs of a model a worker starts at a time: few at first, more as calls go well, few again after a 429.
 
 A provider's limit may be known to nobody until it answers 429. Whatever has begun to start by then, and has yet to be
 written, is late: the more there is of it, the longer a turn of the event loop takes, and the later the 429 is read. So
-a start is slow, as TCP's is. Once hundreds of calls have been answered, all that come start together: their round
+a start is slow, as TCP's is. Once hundreds of calls have gone without one, all that come start together: their round
 trips to Redis are shared (limits/pending.py).
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-#: How many start at a time at first, and how many answers make it one more.
+#: How many start at a time at first, and how many calls make it one more that left so many seconds ago without a 429
+#: since: a refusal comes sooner than that, an answer may take minutes.
 FIRST: Final = 8
-ANSWERS: Final = 8
+CALLS: Final = 4
+QUIET: Final = 0.25
 
 #: A start that has waited for its connection for so many seconds, and for more turns of the loop since than to connect
 #: takes in itself, keeps nobody busy: a handshake across the world takes a quarter of a second, and thousands of calls
@@ -26,10 +29,11 @@ TURNS: Final = 12
 
 @dataclass(slots=True)
 class _Model:
-    """How many may start at a time, how many do, and who waits."""
+    """How many may start at a time, how many do, when the latest calls left, and who waits."""
 
     width: float = FIRST
     starting: int = 0
+    left: deque[float] = field(default_factory=deque)
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
 
@@ -44,6 +48,7 @@ class Starts:
     async def turn(self, delivery: str, model: str) -> AsyncIterator[None]:
         """Wait for a turn to start, and have it until `over`, at the latest until the end."""
         found = self._models.setdefault(model, _Model())
+        _widen(found)
         if found.waiting or found.starting >= found.width:
             await _wait(found)
         else:
@@ -54,6 +59,11 @@ class Starts:
         finally:
             self.over(delivery)
 
+    def left(self, delivery: str, model: str) -> None:
+        """The start is over: a call of the model leaves."""
+        self._models.setdefault(model, _Model()).left.append(time.monotonic())
+        self.over(delivery)
+
     def over(self, delivery: str) -> None:
         """The start is over; again changes nothing."""
         model = self._starting.pop(delivery, None)
@@ -62,7 +72,7 @@ class Starts:
         found = self._models[model]
         found.starting -= 1
         _call(found)
-        if not found.starting and found.width == FIRST:
+        if not found.starting and not found.left and found.width == FIRST:
             del self._models[model]  # nothing was learned: messages may name any model
 
     def connects(self, delivery: str) -> None:
@@ -75,16 +85,11 @@ class Starts:
         elif delivery in self._starting:
             asyncio.get_running_loop().call_soon(self._connects, delivery, turns - 1)
 
-    def answered(self, model: str) -> None:
-        """A call of the model was answered."""
-        found = self._models.setdefault(model, _Model())
-        found.width += 1 / ANSWERS
-        _call(found)
-
     def refused(self, model: str) -> None:
         """A call of the model met a 429."""
         if found := self._models.get(model):
             found.width = FIRST
+            found.left.clear()
 
 
 async def _wait(found: _Model) -> None:
@@ -101,8 +106,16 @@ async def _wait(found: _Model) -> None:
         raise
 
 
+def _widen(found: _Model) -> None:
+    quiet = time.monotonic() - QUIET
+    while found.left and found.left[0] <= quiet:
+        found.left.popleft()
+        found.width += 1 / CALLS
+
+
 def _call(found: _Model) -> None:
     """Whoever waits may start, as far as there is room."""
+    _widen(found)
     while found.waiting and found.starting < found.width:
         turn = found.waiting.popleft()
         if not turn.done():

@@ -85,6 +85,9 @@ class Desk:
         self.wait(self.runtime.close())
         self.loop.close()
         self.client.close()
+        if kind is None:
+            assert not self.runtime.pauses._calls, "a call was told a wait, and nobody settled it"
+            assert not self.runtime.starts._starting, "a job that is done is starting still"
 
     def wait(self, doing: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(doing)

@@ -74,8 +74,10 @@ async def _call(run: "Run", name: str, url: str, body: dict[str, Any], position:
         output_tokens=ending.output_tokens,
         code=error.get("code") or "",
     )
-    entry = await run.write(position, entry, ending.line, settlement=ending.settlement, memory=memory)
-    run.runtime.places.free(ending.reservation)
+    try:
+        entry = await run.write(position, entry, ending.line, settlement=ending.settlement, memory=memory)
+    finally:
+        run.runtime.settled(ending.reservation)
     if entry.code in _FINAL:
         raise Halted(entry.code, error["message"])
     return entry

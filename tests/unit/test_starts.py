@@ -1,13 +1,15 @@
-"""Starts: how many jobs of a model start at a time, in which order, and what answers and 429s change of it."""
+"""Starts: how many jobs of a model start at a time, in which order, and what calls and 429s change of it."""
 
 import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 
 import pytest
 
-from tasks.starts import ANSWERS, BRIEF, FIRST, Starts
+from tasks import starts as module
+from tasks.starts import BRIEF, CALLS, FIRST, QUIET, Starts
 
 
 class Jobs:
@@ -67,22 +69,27 @@ def test_few_start_at_first_and_the_others_in_their_order_as_starts_are_over() -
     with_jobs(use)
 
 
-def test_answers_make_it_more_and_a_429_as_few_as_at_first() -> None:
+def test_calls_that_go_well_make_it_more_and_a_429_as_few_as_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
     async def use(jobs: Jobs) -> None:
-        jobs.ask(FIRST + 3)
+        jobs.ask(FIRST + 4 * CALLS)
         await turns()
-        for _ in range(2 * ANSWERS):
-            jobs.starts.answered("m")
+        for number in range(CALLS):
+            jobs.starts.left(f"m{number}", "m")
         await turns()
-        assert len(jobs.started) == FIRST + 2
+        assert len(jobs.started) == FIRST + CALLS, "nothing is known yet of those that have just left"
+        now[0] += QUIET + 0.01
+        jobs.starts.left(f"m{CALLS}", "m")
+        await turns()
+        assert len(jobs.started) == FIRST + CALLS + 1 + 1
         jobs.starts.refused("m")
-        jobs.starts.over("m0")
-        jobs.starts.over("m1")
+        now[0] += QUIET + 0.01
+        for number in range(3):
+            jobs.starts.over(f"m{CALLS + 1 + number}")
         await turns()
-        assert len(jobs.started) == FIRST + 2
-        jobs.starts.over("m2")
-        await turns()
-        assert len(jobs.started) == FIRST + 3
+        assert len(jobs.started) == FIRST + CALLS + 1 + 1 + 2, "one of them made it as few as at first"
 
     with_jobs(use)
 
@@ -127,7 +134,7 @@ def test_a_model_does_not_wait_for_another_one() -> None:
     with_jobs(use)
 
 
-def test_nothing_is_kept_of_models_that_nobody_was_answered_by() -> None:
+def test_nothing_is_kept_of_models_that_were_never_called() -> None:
     async def use(jobs: Jobs) -> None:
         for number in range(100):
             async with jobs.starts.turn(str(number), f"made up {number}"):
@@ -156,7 +163,9 @@ def test_no_turn_is_lost_whoever_is_broken_off_and_whenever(seed: int) -> None:
                 case 3:
                     await asyncio.sleep(0)
                 case _:
-                    jobs.starts.answered("m") if pick.random() < 0.7 else jobs.starts.refused("m")
+                    jobs.starts.left(
+                        pick.choice([*jobs.started, "-"]), "m"
+                    ) if pick.random() < 0.7 else jobs.starts.refused("m")
         await turns()
         open_tasks = [name for name, task in jobs.tasks.items() if not task.done()]
         waiting = [name for name in open_tasks if name not in jobs.started]
