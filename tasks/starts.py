@@ -48,7 +48,7 @@ class Starts:
     async def turn(self, delivery: str, model: str) -> AsyncIterator[None]:
         """Wait for a turn to start, and have it until `over`, at the latest until the end."""
         found = self._models.setdefault(model, _Model())
-        _widen(found)
+        _call(found)  # whoever waits comes first
         if found.waiting or found.starting >= found.width:
             await _wait(found)
         else:

@@ -94,6 +94,25 @@ def test_calls_that_go_well_make_it_more_and_a_429_as_few_as_at_first(monkeypatc
     with_jobs(use)
 
 
+def test_who_waits_goes_before_who_comes_when_there_is_more_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    async def use(jobs: Jobs) -> None:
+        jobs.ask(FIRST + CALLS + 1)
+        await turns()
+        for number in range(CALLS):
+            jobs.starts.left(f"m{number}", "m")
+        await turns()
+        now[0] += QUIET + 0.01
+        jobs.ask(1)
+        await turns()
+        assert jobs.started[-1] == f"m{FIRST + CALLS}"
+        assert len(jobs.started) == FIRST + CALLS + 1
+
+    with_jobs(use)
+
+
 def test_a_start_that_waits_for_its_connection_keeps_nobody_for_long() -> None:
     async def use(jobs: Jobs) -> None:
         jobs.ask(FIRST + 1)
@@ -162,10 +181,10 @@ def test_no_turn_is_lost_whoever_is_broken_off_and_whenever(seed: int) -> None:
                     jobs.tasks[pick.choice(list(jobs.tasks))].cancel()
                 case 3:
                     await asyncio.sleep(0)
+                case _ if pick.random() < 0.7:
+                    jobs.starts.left(pick.choice([*jobs.started, "-"]), "m")
                 case _:
-                    jobs.starts.left(
-                        pick.choice([*jobs.started, "-"]), "m"
-                    ) if pick.random() < 0.7 else jobs.starts.refused("m")
+                    jobs.starts.refused("m")
         await turns()
         open_tasks = [name for name, task in jobs.tasks.items() if not task.done()]
         waiting = [name for name in open_tasks if name not in jobs.started]
