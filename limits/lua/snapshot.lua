@@ -17,6 +17,7 @@ for _, each in ipairs(ask.buckets) do
   local quota, dims = alike(each.quota), {}
   for name, limit in pairs(quota.limits) do
     local dim = dimension(bucket, quota, name, limit)
+    take_back(bucket, dim, name, now)
     local unit = interval(dim, name)
     local room = capacity(dim, name)
     local free = min(room, room - (max(dim[TAT], now) - now)) / unit

@@ -11,7 +11,7 @@ local AGAIN = SECOND / 4           -- and after so long while it grows fast
 local LOOK = 4 * SECOND / 5        -- who stands in line asks again after so long: a burst may have grown
 
 -- The earliest time at which a charge fits, what it waits for, and when it would fit behind all booked calls.
--- Urgent work goes before all that have not left yet, while its lane is free. Changes nothing.
+-- Urgent work goes before all that have not left yet, while its lane is free. Changes nothing but what has come back.
 local function earliest(bucket, charge, now, urgent)
   local from, why = max(now, bucket.pause), ''
   if paced(bucket, charge.quota.limits) and bucket.slot > from then from, why = bucket.slot, 'pace' end
@@ -22,6 +22,7 @@ local function earliest(bucket, charge, now, urgent)
     local cost = charge.costs[name] or 0
     if cost > 0 then
       local dim = dimension(bucket, quota, name, limit)
+      take_back(bucket, dim, name, now)
       local width = cost * interval(dim, name)
       local fits = ceil(dim[TAT] + width - max(capacity(dim, name) * part, width))
       if fits > behind then behind, why = fits, name end
@@ -85,7 +86,7 @@ end
 -- Takes a charge at time `at`, `behind` which other calls may be booked; `held`: it does not leave at once.
 -- Returns what the reservation keeps of it:
 -- { bucket, shift, dims = { name = { cost, us a unit, end of its stretch of the rate, units that had left with it (-1
---   before), us booked, units whose calls had ended when it left } } }. The end is kept as if nothing had ever been
+--   before), us booked, units whose calls had ended when it left, and that may have come back then } } }. The end is kept as if nothing had ever been
 --   given back: later returns move it by their sum.
 local function take(bucket, charge, at, behind, why, held, now)
   local part = { bucket = charge.bucket, dims = {} }
@@ -106,6 +107,7 @@ local function take(bucket, charge, at, behind, why, held, now)
       grow(dim, name, now, why == name)
       if not held then
         dim[LEFT] = dim[LEFT] + cost
+        mark(dim, name, now)
         runs_out(dim, name, width, now)
       end
     end
@@ -116,7 +118,8 @@ local function take(bucket, charge, at, behind, why, held, now)
       dim[TAT] = ends
     end
     if held then dim[BOOKED] = dim[BOOKED] + width end
-    part.dims[name] = { cost, each, ends + dim[RETURNED], held and -1 or dim[LEFT], held and width or 0, dim[DONE] }
+    part.dims[name] = { cost, each, ends + dim[RETURNED], held and -1 or dim[LEFT], held and width or 0, dim[DONE],
+      returning(dim, now) }
   end
   if paced(bucket, charge.quota.limits) then part.pace = bucket.pace; next_slot(bucket, at) end
   part.shift, part.falls = bucket.shift, bucket.falls
@@ -145,7 +148,10 @@ local function come_back(bucket, charge, at, why, ask, now)
     if name == why or (why == 'pause' and PERIOD[name] == MINUTE) then
       local dim = dimension(bucket, charge.quota, name, limit)
       step = max(step, (charge.costs[name] or 0) * interval(dim, name))
-      if name == why then dim[PRESSED] = now end
+      if name == why then
+        dim[PRESSED] = now
+        at = comes_back(dim, name, at, now)
+      end
       local grows, _, told = growth(dim, name, now)
       if why == 'pause' and opens_wide(dim, name, now) or why ~= 'pause' and grows then
         span = min(span, told and TOLD_SPAN or GROWTH_SPAN)

@@ -50,7 +50,8 @@ local function depart(bucket, part, now)
       dim[TAT] = max(dim[TAT], now + dim[BOOKED])
       mine[3] = max(mine[3], now + width + dim[RETURNED])
       dim[LEFT] = dim[LEFT] + mine[1]
-      mine[4], mine[6] = dim[LEFT], dim[DONE]
+      mark(dim, name, now)
+      mine[4], mine[6], mine[7] = dim[LEFT], dim[DONE], returning(dim, now)
       if not part.turn then runs_out(dim, name, width, now) end
     end
   end

@@ -4,6 +4,7 @@
 --@include limits/lua/lib/state.lua
 --@include limits/lua/lib/pace.lua
 --@include limits/lua/lib/bucket.lua
+--@include limits/lua/lib/window.lua
 --@include limits/lua/lib/circuit.lua
 --@include limits/lua/lib/budget.lua
 --@include limits/lua/lib/reservation.lua

@@ -58,6 +58,7 @@ local function observe(bucket, levels, sent, part, now, refused)
         local spare = max(level, bucket.last) + slack
         if mine and not refused then
           show(dim, name, mine[4] + remaining, (mine[6] or 0) + remaining, sent, now)
+          if mine[7] then allow(dim, mine[4] + remaining - mine[7], now) end
           spare = max(spare, shown_level(dim, name, now) + slack)
         end
         -- Who counts by the second shows next to nothing left at the end of each, however evenly calls leave.

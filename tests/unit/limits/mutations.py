@@ -17,6 +17,7 @@ PROVIDER: Final = "limits/lua/lib/provider.lua"
 PRELUDE: Final = "limits/lua/lib/prelude.lua"
 RESERVATION: Final = "limits/lua/lib/reservation.lua"
 SETTLE: Final = "limits/lua/lib/settle.lua"
+WINDOW: Final = "limits/lua/lib/window.lua"
 ADMIT: Final = "limits/lua/admit.lua"
 SENT: Final = "limits/lua/sent.lua"
 SCRIPTS: Final = tuple(f"limits/lua/{name}.lua" for name in ("admit", "sent", "settle", "release", "renew", "sweep"))
@@ -287,4 +288,14 @@ def all_mutations() -> Iterator[Mutation]:
         BOOKING,
         "return bucket.flight >= limit",
         "return bucket.flight > limit",
+    )
+    yield Mutation(
+        "what left is taken as given back half a minute later",
+        "windows",
+        WINDOW,
+        "local TRANSIT = SECOND / 2 ",
+        "local TRANSIT = -MINUTE / 2 ",
+    )
+    yield Mutation(
+        "what has come back is not used", "windows", WINDOW, "dim[TAT] = min(dim[TAT], max(level, bucket.last))", ""
     )

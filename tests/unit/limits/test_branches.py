@@ -15,6 +15,7 @@ DIRECT = {
     "test_provider_state.py",
     "test_urgent.py",
     "test_waiting.py",
+    "test_window.py",
 }
 
 

@@ -1,0 +1,79 @@
+-- What a provider gives back a minute after it was used, as one does that counts the last minute: a burst comes back as
+-- it left, and much quicker than by the rate. An answer tells of it only when it is there; by then more has come back. So
+-- we keep when our own calls left. Whoever holds a whole minute, in any way of counting, has given back at least as much.
+
+local MARKS = 21     -- so many units of LEFT had left at that time: { time, units, time, units, ... }, oldest first;
+                     -- false: not kept. The first one is a minute old, or begins the list at time 0
+local ALLOWED = 22   -- how many may have left and not come back, by the answer that showed least in this second,
+                     -- by that of the one before, and when this one began; false: none has shown it
+
+local PARTS = 60             -- a mark for each such part of the limit
+local TRANSIT = SECOND / 2   -- a call may reach the provider so much later than it leaves
+local WHOLE = 54             -- whose headers never told of so many seconds' worth does not hold a minute
+
+-- Whether all that left may be taken as used for one minute: headers tell what is left, and did so just now; they have
+-- told of a whole minute, and no 429 has shown lately that it holds less.
+local function gives_back(dim, name, now)
+  return opens_wide(dim, name, now) and is_sure(dim, now) and dim[MOST] >= WHOLE and now >= dim[HOLD]
+end
+
+-- Where the newest of the marks lies that is a minute and `transit` old.
+local function newest(marks, transit, now)
+  local due, at = now - MINUTE - transit, 1
+  while marks[at + 2] and marks[at + 2] <= due do at = at + 2 end
+  return at
+end
+
+-- Notes what has left until now, and forgets what is older than has to be known.
+local function mark(dim, name, now)
+  if not opens_wide(dim, name, now) then return end
+  local marks = dim[MARKS]
+  if not marks then
+    dim[MARKS] = { 0, dim[LEFT] }
+  elseif dim[LEFT] - marks[#marks] >= dim[LIMIT] / PARTS then
+    local kept = {}
+    for i = newest(marks, TRANSIT, now), #marks do kept[#kept + 1] = marks[i] end
+    kept[#kept + 1] = now
+    kept[#kept + 1] = dim[LEFT]
+    dim[MARKS] = kept
+  end
+end
+
+-- The units of LEFT that may have come back, nil where that is not known.
+local function returning(dim, now)
+  local marks = dim[MARKS]
+  return marks and marks[newest(marks, 0, now) + 1] or nil
+end
+
+-- Keeps what an answer shows: `units` may have left that have not come back, at the least.
+local function allow(dim, units, now)
+  local told = dim[ALLOWED]
+  if not told or now - told[3] > SHOWN_FOR then
+    told = { units, units, now }
+  elseif now - told[3] > SHOWN_FOR / 2 then
+    told = { units, told[1], now }
+  elseif units < told[1] then
+    told[1] = units
+  end
+  dim[ALLOWED] = told
+end
+
+-- Takes TAT back by what has come back since the answers told, behind the last call that was given a time. During a
+-- pause it stands for what is left when that ends.
+local function take_back(bucket, dim, name, now)
+  local told, marks = dim[ALLOWED], dim[MARKS]
+  if not told or bucket.pause > now or not gives_back(dim, name, now) then return end
+  local at, each = newest(marks, TRANSIT, now), interval(dim, name)
+  if marks[at] == 0 then return end
+  local room = min(told[1], told[2], PERIOD[name] / each) - (dim[LEFT] - marks[at + 1])
+  local level = now + capacity(dim, name) - room * each + dim[BOOKED]
+  dim[TAT] = min(dim[TAT], max(level, bucket.last))
+end
+
+-- When more is going to come back, at the latest at `at`.
+local function comes_back(dim, name, at, now)
+  local marks = dim[MARKS]
+  local next = marks and marks[newest(marks, TRANSIT, now) + 2]
+  if not next or not gives_back(dim, name, now) then return at end
+  return min(at, next + MINUTE + TRANSIT)
+end

@@ -1,0 +1,155 @@
+"""Histories of a bucket at a provider that holds a minute's quota: refilled by the rate, or as each call was used."""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from limits.admission import Admitted, Denied, Level, Settlement, Throttle, sent, settle
+from limits.bucket import Quota
+from tests.unit.limits.histories.timeline import Timeline
+from tests.unit.limits.world import SECOND, START, World
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import redis
+
+    from limits.scripts import Script
+
+RPM, MINUTE = 60, 60 * SECOND
+
+#: A call reaches the provider within so many µs.
+TRANSIT = SECOND // 4
+
+#: So many calls at most leave while one is on its way to the provider, and one more that is not marked yet.
+OVERTAKEN = 7
+
+
+@dataclass
+class Provider:
+    """Sixty calls a minute: `sliding` counts the last one, `linear` refills a bucket that holds `holds` calls."""
+
+    kind: str
+    holds: int = RPM
+    others: int = 0
+
+    def __post_init__(self) -> None:
+        self.log: deque[int] = deque()
+        self.level, self.filled = float(self.holds), START
+        self.refused: list[int] = []
+
+    def left(self, now: int) -> int:
+        """What is left."""
+        if self.kind == "sliding":
+            while self.log and self.log[0] <= now - MINUTE:
+                self.log.popleft()
+            return RPM - len(self.log)
+        self.level = min(self.holds, self.level + RPM * (now - self.filled) / MINUTE)
+        self.filled = now
+        return math.floor(self.level)
+
+    def other(self, now: int) -> None:
+        """Count a call of somebody else, where there is room."""
+        if self.left(now) >= 1:
+            self.log.append(now)
+
+    def take(self, now: int) -> float | None:
+        """Count a call; seconds to wait where it is refused."""
+        if self.left(now) < 1:
+            self.refused.append(now)
+            return math.ceil((self.log[0] + MINUTE - now) / SECOND if self.kind == "sliding" else 1 - self.level)
+        if self.kind == "sliding":
+            self.log.append(now)
+        else:
+            self.level -= 1
+        return None
+
+
+def windows(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | None" = None) -> None:
+    """A burst comes back a minute later, as it left; few calls are refused, whatever the provider is and holds."""
+    world = World(client, seed, scripts, "windows")
+    timeline = Timeline(world)
+    pick = world.random
+    provider = pick.choice(
+        [
+            Provider("sliding"),
+            Provider("sliding"),
+            Provider("sliding", others=15),
+            Provider("linear"),
+            Provider("linear", holds=15),
+        ]
+    )
+    quota = Quota(rpm=RPM, headroom=1.0)
+    calls = 45 if provider.kind == "linear" and provider.holds == RPM else 110
+    left: list[int] = []
+    reached: list[int] = []
+    booked = heard = 0
+    latency = pick.choice([1, 5]) * SECOND
+    waiting = deque(f"r{i}" for i in range(calls))
+
+    def ask() -> None:
+        """The first in line asks for all."""
+        nonlocal booked
+        if not waiting:
+            if world.now < START + 500 * SECOND:  # one may be refused and come back
+                timeline.at(world.now + 5 * SECOND, ask)
+            return
+        name = waiting[0]
+        answer = world.ask(name, quota, max_wait=0.25, send_at_once=True, in_line=True)
+        if isinstance(answer, Denied):
+            assert answer.retry_in is not None
+            told = world.now - heard < 1.9 * SECOND and not provider.others and len(provider.refused) <= 1
+            if told and world.now > left[0] + MINUTE + SECOND and answer.reason != "pause":
+                used = sum(1 for at in left if at > world.now - MINUTE - 2 * TRANSIT) + booked
+                assert RPM - used <= OVERTAKEN, "what has come back is not used"
+            timeline.at(world.now + max(SECOND // 50, math.ceil(answer.retry_in * SECOND)), ask)
+            return
+        assert isinstance(answer, Admitted)
+        waiting.popleft()
+        if answer.sent:
+            leave(name, world.now)
+        else:
+            booked += 1
+            timeline.at(answer.at, lambda: depart(name))
+        timeline.at(world.now + SECOND // 20, ask)
+
+    def depart(name: str) -> None:
+        nonlocal booked
+        answer = world.run(sent, name, "o")
+        if answer.verdict == "wait":
+            timeline.at(world.now + math.ceil(answer.wait * SECOND), lambda: depart(name))
+        else:
+            assert answer.verdict == "go", answer
+            booked -= 1
+            leave(name, world.now)
+
+    def leave(name: str, now: int) -> None:
+        left.append(now)
+        timeline.at(now + pick.randint(0, TRANSIT), lambda: reach(name))
+
+    def reach(name: str) -> None:
+        refused = provider.take(world.now)
+        told = {"b": {"rpm": Level(RPM, provider.left(world.now))}}
+        if refused is None:
+            reached.append(world.now)
+            timeline.at(
+                world.now + pick.randint(latency // 5, latency), lambda: answered(name, Settlement(levels=told))
+            )
+        else:
+            waiting.appendleft(f"{name}'")
+            settlement = Settlement(levels=told, throttles=(Throttle("b", refused),), outcome="neutral")
+            timeline.at(world.now + SECOND // 50, lambda: world.run(settle, name, "o", settlement))
+
+    def answered(name: str, settlement: Settlement) -> None:
+        nonlocal heard
+        world.run(settle, name, "o", settlement)
+        heard = world.now
+
+    for _ in range(provider.others):
+        timeline.at(START + MINUTE + pick.randint(SECOND // 2, 2 * SECOND), lambda: provider.other(world.now))
+    ask()
+    timeline.until(START + 600 * SECOND)
+    assert len(reached) == calls
+    # So many at most find out that nothing is left.
+    assert len(provider.refused) <= (3 if provider.others else 2 if provider.kind == "sliding" else 1)
