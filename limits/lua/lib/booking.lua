@@ -6,7 +6,7 @@ local PACE_SPAN = 10 * SECOND      -- those who wait for a learned pace, over th
 local GROWTH_SPAN = 5 * SECOND     -- those who wait for a burst that grows or comes back, over this: room comes sooner
 local TOLD_SPAN = 2 * SECOND       -- those who wait for one of which headers tell, over this
 local UNKNOWN = SECOND             -- while nothing is known yet, nobody is booked further ahead
-local GROWING = SECOND / 4         -- nor further than this while a burst grows fast: all may go sooner
+local GROWING = SECOND / 4         -- nor further than this while a burst grows fast or comes back: all may go sooner
 local AGAIN = SECOND / 4           -- and after so long while it grows fast
 local LOOK = 4 * SECOND / 5        -- who stands in line asks again after so long: a burst may have grown
 
@@ -56,15 +56,19 @@ local function way(bucket, charge, at, ahead)
   return ahead + room
 end
 
--- How far ahead a call may be booked of the `most` that the asker allows (us): not far where a burst may grow, or where
--- nothing is known yet.
+-- How far ahead a call may be booked of the `most` that the asker allows (us): not far where a burst may grow or is
+-- about to come back, or where nothing is known yet.
 local function outlook(bucket, charge, most, now)
   for name, limit in pairs(charge.quota.limits) do
     if PERIOD[name] == MINUTE and (charge.costs[name] or 0) > 0 then
       local dim = dimension(bucket, charge.quota, name, limit)
       local _, _, fast = growth(dim, name, now)
       local unknown = bucket.done == 0 and bucket.throttled == 0 and dim[FIXED] == 0
-      if fast then most = min(most, GROWING) elseif unknown then most = min(most, UNKNOWN) end
+      if fast or comes_quickly(dim, name, now) then
+        most = min(most, GROWING)
+      elseif unknown then
+        most = min(most, UNKNOWN)
+      end
     end
   end
   return most

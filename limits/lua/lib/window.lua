@@ -77,3 +77,11 @@ local function comes_back(dim, name, at, now)
   if not next or not gives_back(dim, name, now) then return at end
   return min(at, next + MINUTE + TRANSIT)
 end
+
+-- Whether more is about to come back in a second than twice the rate: a call that was booked by the rate could go sooner.
+local function comes_quickly(dim, name, now)
+  local marks = dim[MARKS]
+  if not marks or not opens_wide(dim, name, now) then return false end
+  local soon = marks[newest(marks, TRANSIT - SECOND, now) + 1] - marks[newest(marks, TRANSIT, now) + 1]
+  return soon > 2 * SECOND / interval(dim, name)
+end

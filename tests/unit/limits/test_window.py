@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from limits.admission import Denied, Level, Settlement, Throttle, settle
+from limits.admission import Admitted, Denied, Level, Settlement, Throttle, settle
 from limits.bucket import Quota
 from tests.unit.limits.world import SECOND, START, World
 
@@ -102,6 +102,17 @@ def test_who_waits_is_told_when_more_comes_back(world: World) -> None:
     assert isinstance(answer, Denied)
     assert answer.retry_in is not None
     assert answer.retry_in < 0.5, "by the rate it would take six seconds"
+
+
+def test_nobody_is_booked_far_ahead_while_a_burst_comes_back(world: World) -> None:
+    provider = second_minute(world)
+    provider.drain()
+    answers = [world.ask(f"late{number}", AUTO, max_wait=5.0) for number in range(20)]
+    assert all(answer.wait <= 0.25 for answer in answers if isinstance(answer, Admitted))
+    assert isinstance(answers[-1], Denied)
+    provider.pass_time(3)  # all of it has come back
+    provider.drain()
+    assert isinstance(world.ask("later", AUTO, max_wait=5.0, costs={"rpm": 20}), Admitted)
 
 
 def test_what_others_use_is_not_ours(world: World) -> None:
