@@ -90,8 +90,8 @@ end
 -- Takes a charge at time `at`, `behind` which other calls may be booked; `held`: it does not leave at once.
 -- Returns what the reservation keeps of it:
 -- { bucket, shift, dims = { name = { cost, us a unit, end of its stretch of the rate, units that had left with it (-1
---   before), us booked, units whose calls had ended when it left, and that may have come back then } } }. The end is kept as if nothing had ever been
---   given back: later returns move it by their sum.
+--   before), us booked, units whose calls had ended when it left, and that may have come back then } } }. The end is
+--   kept as if nothing had ever been given back: later returns move it by their sum.
 local function take(bucket, charge, at, behind, why, held, now)
   local part = { bucket = charge.bucket, dims = {} }
   local jump, ahead = 0, 0

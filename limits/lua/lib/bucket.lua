@@ -59,7 +59,8 @@ local function save_bucket(id, bucket) save(bucket_key(id), bucket, BUCKET_LIFE)
 local function dimension(bucket, quota, name, limit)
   local dim = bucket.dims[name]
   if not dim then
-    dim = { 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, limit, quota.headroom, quota.burst, 0, 0, -1, -1, false, 0, false, false, false }
+    dim = { 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, limit, quota.headroom, quota.burst, 0, 0, -1, -1, false, 0, false,
+      false, false }
     bucket.dims[name] = dim
   end
   dim[LIMIT], dim[HEADROOM], dim[FIXED] = limit, quota.headroom, quota.burst

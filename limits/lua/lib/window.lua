@@ -1,6 +1,6 @@
 -- What a provider gives back a minute after it was used, as one does that counts the last minute: a burst comes back as
--- it left, and much quicker than by the rate. An answer tells of it only when it is there; by then more has come back. So
--- we keep when our own calls left. Whoever holds a whole minute, in any way of counting, has given back at least as much.
+-- it left, and much quicker than by the rate. An answer tells of it only when it is there; by then more has come back.
+-- So we keep when our own calls left. Whoever holds a whole minute, in any way of counting, has given back as much.
 
 local MARKS = 21     -- so many units of LEFT had left at that time: { time, units, time, units, ... }, oldest first;
                      -- false: not kept. The first one is a minute old, or begins the list at time 0
@@ -78,7 +78,7 @@ local function comes_back(dim, name, at, now)
   return min(at, next + MINUTE + TRANSIT)
 end
 
--- Whether more is about to come back in a second than twice the rate: a call that was booked by the rate could go sooner.
+-- Whether more is about to come back in a second than twice the rate: a call booked by the rate could go sooner.
 local function comes_quickly(dim, name, now)
   local marks = dim[MARKS]
   if not marks or not opens_wide(dim, name, now) then return false end
