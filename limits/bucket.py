@@ -7,7 +7,7 @@ is ever counted twice or forgotten at a window's edge, and the answer "when" cos
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from limits.errors import InvalidQuota
@@ -42,25 +42,24 @@ class Quota:
     burst: float | Literal["auto"] = "auto"
     headroom: float = 0.97
     urgent_share: float = 0.1
+    #: The limit of each dimension that has one, concurrency aside.
+    limits: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in {"burst", "headroom", "urgent_share"} or value is None:
+        for name in (*PERIODS, "concurrency"):
+            value = getattr(self, name)
+            if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < LARGEST:
-                raise InvalidQuota(f"{field.name} = {value!r}: expected a whole number of at least 1.")
+                raise InvalidQuota(f"{name} = {value!r}: expected a whole number of at least 1.")
         if self.burst != "auto" and not 0 < self.burst <= PERIODS["rpm"]:
             raise InvalidQuota(f'burst = {self.burst!r}: expected "auto" or seconds, above 0 and up to 60.')
         if not 0 < self.headroom <= 1:
             raise InvalidQuota(f"headroom = {self.headroom!r}: expected a part of the limit, above 0 and up to 1.")
         if not 0 <= self.urgent_share < 1:
             raise InvalidQuota(f"urgent_share = {self.urgent_share!r}: expected a part of the quota, below 1.")
-
-    @property
-    def limits(self) -> dict[str, int]:
-        """The limit of each dimension that has one, concurrency aside."""
-        return {name: limit for name in PERIODS if (limit := getattr(self, name)) is not None}
+        limits = {name: limit for name in PERIODS if (limit := getattr(self, name)) is not None}
+        object.__setattr__(self, "limits", limits)
 
     def seconds(self, costs: Mapping[str, int]) -> float:
         """For how long a call of such costs takes up the whole rate of the minutes' limits."""

@@ -203,6 +203,12 @@ def admission(profile: Profile, estimate: Estimate) -> Costs:
     return _costs(profile, estimate.requests, estimate.input, _reserved_output(profile, estimate))
 
 
+def certain(profile: Profile, estimate: Estimate) -> Costs:
+    """What the call takes in any case: as `admission`, but without the answer where that is only a forecast."""
+    generated = 0 if profile.reserves == "expected" else _reserved_output(profile, estimate)
+    return _costs(profile, estimate.requests, estimate.input, generated)
+
+
 def settlement(profile: Profile, estimate: Estimate, usage: Usage) -> Costs:
     """What the call has cost, now that the provider has reported its tokens.
 

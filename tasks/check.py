@@ -5,7 +5,7 @@ It sends no job and costs nothing: a provider is asked for its list of models, w
 
 import asyncio
 import shutil
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -166,7 +166,7 @@ def _names(settings: Settings) -> list[Finding]:
     return found
 
 
-def _limits(limits: dict[str, int], concurrency: int | None) -> str:
+def _limits(limits: Mapping[str, int], concurrency: int | None) -> str:
     told = [f"{limit:,} {name}" for name, limit in limits.items()]
     if concurrency is not None:
         told.append(f"{concurrency:,} in flight")

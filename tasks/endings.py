@@ -34,7 +34,7 @@ def of_answer(attempt: Attempt, answer: Answer) -> Settlement:
         amount = way.rates.cost(answer.usage, media=estimate.media)
     return Settlement(
         amount=amount,
-        costs=tuple(charge.costs for charge in way.charges(costs)),
+        costs=way.charged(costs),
         presumed=answer.usage is None,
         columns={"calls": 1, "input_tokens": usage.input, "output_tokens": usage.output},
         levels=levels(way, answer.limits),
@@ -49,7 +49,7 @@ def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
     costs = refused(way.profile, estimate) if told else admission(way.profile, estimate)
     return Settlement(
         amount=_presumed(attempt) if error.billed else 0,
-        costs=tuple(charge.costs for charge in way.charges(costs)),
+        costs=way.charged(costs),
         outcome={"failure": "failure", "success": "ok", "none": "neutral"}[error.circuit],  # type: ignore[arg-type]
         failed=True,
         presumed=error.billed,

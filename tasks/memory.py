@@ -1,7 +1,7 @@
 """What a job remembers from one delivery to the next: it travels in a header of its message."""
 
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from workers.providers.errors import ProviderError, Throttled
@@ -35,20 +35,18 @@ class Memory:
     @classmethod
     def from_header(cls, header: Any) -> "Memory":
         """The memory that a message carries; whatever is no count in it counts as nothing."""
-        found = header if isinstance(header, dict) else {}
-        counts: dict[str, Any] = {
-            name.name: value
-            for name in fields(cls)
-            if name.name != "owner" and type(value := found.get(name.name)) is int and value >= 0
-        }
-        memory = cls(**counts)
+        memory = cls()
+        if isinstance(header, dict):
+            for name in _REMEMBERED:
+                if type(value := header.get(name)) is int and value >= 0:
+                    setattr(memory, name, value)
         memory.since = memory.since or int(time.time())
         return memory
 
     def to_header(self) -> dict[str, int]:
         """What the next delivery is to know: one more snooze, and nothing that is zero."""
         self.snoozes += 1
-        return {name: value for name, value in asdict(self).items() if name != "owner" and value}
+        return {name: value for name in _REMEMBERED if (value := getattr(self, name))}
 
     def waits(self, seconds: float, *, exact: bool = True) -> float:
         """Note when the job is to go on; for how many seconds to put it back, a little less than it has to wait.
@@ -70,3 +68,7 @@ class Memory:
             self.throttles += 1
         elif error.spends_attempt:
             self.attempts += 1
+
+
+#: What travels from one delivery to the next.
+_REMEMBERED = tuple(each.name for each in fields(Memory) if each.name != "owner")

@@ -11,9 +11,8 @@ stand here, no more are claimed from the queue. Half of the worker's slots stay 
 import asyncio
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Self
 
 from limits.admission import Denied
 from tasks.attempt import Attempt
@@ -54,6 +53,12 @@ class Standing:
         self.called = asyncio.Event()
         self._look = LOOK
         self._places = places
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
 
     def behind(self, attempt: Attempt) -> bool:
         """Whether to wait behind those who stand there already, unasked: where each of its ways has a line."""
@@ -112,14 +117,9 @@ class Places:
         self._flying: Counter[str] = Counter()
         self._taken: dict[str, tuple[str, ...]] = {}
 
-    @contextmanager
-    def line(self) -> Iterator[Standing]:
-        """One job's way through the lines, out of which it goes at the end."""
-        standing = Standing(self)
-        try:
-            yield standing
-        finally:
-            standing.leave()
+    def line(self) -> Standing:
+        """One job's way through the lines: a context, at whose end it goes out of them."""
+        return Standing(self)
 
     def taken(self, attempt: Attempt) -> None:
         """An attempt was admitted."""

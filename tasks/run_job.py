@@ -111,8 +111,11 @@ async def run(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | No
         raise Snooze(shut, f"jobs for {job.line.model} were denied just now", memory.to_header())
     if early := memory.left():
         await asyncio.sleep(early)
-    async with runtime.starts.turn(memory.owner, job.line.model):
+    await runtime.starts.turn(memory.owner, job.line.model)
+    try:
         return await start(runtime, job, memory)
+    finally:
+        runtime.starts.over(memory.owner)
 
 
 async def start(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | None:

@@ -9,8 +9,6 @@ trips to Redis are shared (limits/pending.py).
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -43,10 +41,10 @@ class Starts:
     def __init__(self) -> None:
         self._models: dict[str, _Model] = {}
         self._starting: dict[str, str] = {}  # a delivery: its model
+        self._connecting: deque[tuple[float, str]] = deque()  # since when, by the loop's clock, and which delivery
 
-    @asynccontextmanager
-    async def turn(self, delivery: str, model: str) -> AsyncIterator[None]:
-        """Wait for a turn to start, and have it until `over`, at the latest until the end."""
+    async def turn(self, delivery: str, model: str) -> None:
+        """Wait for a turn to start, and have it until `over`."""
         found = self._models.setdefault(model, _Model())
         _call(found)  # whoever waits comes first
         if found.waiting or found.starting >= found.width:
@@ -54,10 +52,6 @@ class Starts:
         else:
             found.starting += 1
         self._starting[delivery] = model
-        try:
-            yield
-        finally:
-            self.over(delivery)
 
     def left(self, delivery: str, model: str) -> None:
         """The start is over: a call of the model leaves."""
@@ -77,7 +71,18 @@ class Starts:
 
     def connects(self, delivery: str) -> None:
         """The start has only its connection to wait for."""
-        asyncio.get_running_loop().call_later(BRIEF, self._connects, delivery, TURNS)
+        loop = asyncio.get_running_loop()
+        if not self._connecting:
+            loop.call_later(BRIEF, self._look)
+        self._connecting.append((loop.time(), delivery))
+
+    def _look(self) -> None:
+        """See to those that have had BRIEF to connect; one timer is for all that come after one another."""
+        loop = asyncio.get_running_loop()
+        while self._connecting and self._connecting[0][0] + BRIEF <= loop.time():
+            self._connects(self._connecting.popleft()[1], TURNS)
+        if self._connecting:
+            loop.call_at(self._connecting[0][0] + BRIEF, self._look)
 
     def _connects(self, delivery: str, turns: int) -> None:
         if not turns:

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 import orjson
@@ -143,6 +144,7 @@ def _lifetime(deadline: float) -> int:
     return max(1, math.ceil(deadline - time.time())) + KEEP_BATCH
 
 
+@lru_cache(maxsize=1024)
 def _batch_keys(keys: Keys, batch: str) -> tuple[str, ...]:
     return (
         keys.batch(batch),

@@ -9,6 +9,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable
 from queue import Empty
 from typing import Any, Final, cast
 from uuid import uuid4
@@ -58,6 +59,7 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
         self._refused_until = 0.0
         self._foreign: set[str] = set()
         self._without_ack: set[str] = set()
+        self._consumers_of: dict[str, Callable[[Any], Any]] = {}  # queue: who takes its messages
         self._active: list[str] | None = None
         super().__init__(*args, **options)
 
@@ -70,7 +72,7 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
     def run(self, call: Call[Any]) -> Any:
         """Run a script over a connection that is not the claims'."""
 
-    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **options: Any) -> Any:
+    def basic_consume(self, queue: str, no_ack: bool, callback: Callable[[Any], Any], **options: Any) -> Any:
         """Consume from a queue. Where no acknowledgement is wanted, kombu's own way will do."""
         if no_ack:
             self._without_ack.add(queue)
@@ -79,12 +81,14 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
             self.custody.start()
         self._active = None
         self._hungry = True
-        return super().basic_consume(queue, no_ack, *args, **options)
+        self._consumers_of[queue] = callback
+        return super().basic_consume(queue, no_ack, callback, **options)
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
         queue = self._tag_to_queue.get(consumer_tag)
         if queue is not None and self._custody is not None:
             self._custody.watched.discard(queue)
+            self._consumers_of.pop(queue, None)
         self._without_ack.discard(queue or "")
         self._active = None
         try:
@@ -231,7 +235,7 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
         queue = queue_of(tag)
         try:
             payload = opened(raw, tag, queue)
-            self.Message(payload, channel=self)  # whatever is wrong with it, it is wrong here
+            message = self.Message(payload, channel=self)  # whatever is wrong with it, it is wrong here
             wait = wait_of(payload)
         except Exception as exc:  # noqa: BLE001 - whatever it is that a message can do wrong
             self.custody.bury(tag, f"unreadable: {type(exc).__name__}: {exc}")
@@ -241,9 +245,15 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
             return
         # Its time has come: Celery must not hold it back once more.
         payload["headers"].pop("eta", None)
-        self.connection._deliver(payload, queue)  # noqa: SLF001 - as kombu's channel does
-        if queue in self._without_ack:
+        consumer = self._consumers_of.get(queue)
+        if consumer is None:
+            self.connection._deliver(payload, queue)  # noqa: SLF001 - as kombu's channel does: nobody takes it
+        elif queue in self._without_ack:
+            consumer(message)
             self.custody.acknowledge(tag)
+        else:
+            self.qos.append(message, tag)
+            consumer(message)
 
     def _get(self, queue: str) -> dict[str, Any]:
         """One message, for those who ask instead of consuming."""

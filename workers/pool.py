@@ -67,6 +67,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
         self.retired: list[EventLoop] = []
         self.hub: Any = None
         self._numbers = itertools.count(1)
+        self._kinds: dict[str, tuple[Any, type[Execution]]] = {}
         # Celery's signal handlers stop the pool from whatever the main thread is doing.
         self._lock = threading.RLock()
 
@@ -158,7 +159,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
         """Take a task, which begins when there is a place for it. Celery's own would log the arguments at DEBUG."""
         del kwargs
         name, _, request, *_ = args
-        task = self.app.tasks[name]
+        task, kind = self._kind(name)
         # Celery fixes a task's limits when the consumer starts; these are the ones that count now.
         hard, soft = request.get("timelimit") or (None, None)
         order = Order(
@@ -171,13 +172,21 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
             soft=soft or task.soft_time_limit or self.options.get("soft_timeout"),
             hard=hard or task.time_limit or self.options.get("timeout"),
         )
-        kind = CoroutineExecution if inspect.iscoroutinefunction(task.run) else ThreadExecution
         execution = kind(next(self._numbers), order, self.mailbox, self._ended)
         with self._lock:
             self.executions[execution.number] = execution
             self.waiting.append(execution)
             self._fill()
         return execution
+
+    def _kind(self, name: str) -> tuple[Any, type[Execution]]:
+        """A task, and how it runs."""
+        found = self._kinds.get(name)
+        if found is None:
+            task = self.app.tasks[name]
+            kind = CoroutineExecution if inspect.iscoroutinefunction(task.run) else ThreadExecution
+            found = self._kinds[name] = task, kind
+        return found
 
     def _fill(self) -> None:
         while self.waiting and self.running < self.limit:

@@ -92,10 +92,12 @@ class Ratios:
         shared, pending = self._shared.get(model), self._pending.get(model)
         if shared is None or pending is None:
             return shared or pending or UNKNOWN
-        both = Ratio()
-        both.add(shared)
-        both.add(pending)
-        return both
+        return Ratio(
+            shared.counted + pending.counted,
+            shared.real + pending.real,
+            shared.answers + pending.answers,
+            shared.output + pending.output,
+        )
 
     def observe(self, model: str, estimate: Estimate, usage: Usage) -> None:
         """Learn from a finished call."""

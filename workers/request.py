@@ -10,6 +10,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from celery.app.task import Context
 from celery.exceptions import Retry
 from celery.worker.request import Request
 from celery.worker.state import task_ready
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 
 #: The message header that carries what a job must remember from one delivery to the next.
 HEADER = "overnight"
+
+#: What is no header of a producer's own in a message of Celery's.
+_CELERYS_HEADERS = frozenset(Context.__dict__) | {"lang", "task", "argsrepr", "kwargsrepr", "compression"}
 
 #: Seconds until a job runs again that passed its hard time limit.
 AFTER_TIMEOUT = 15.0
@@ -64,6 +68,13 @@ class Snooze(Retry):  # type: ignore[misc]  # Celery has no types
 class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
     """A delivery whose arguments (a prompt) appear in no log line and no event."""
 
+    def __init__(self, message: Any, *args: Any, **options: Any) -> None:
+        super().__init__(message, *args, **options)
+        #: The workflow whose queue it came from.
+        self.workflow: str | None = workflow_of((self.delivery_info or {}).get("routing_key") or "")
+        # The task's context would look for them by taking away whatever is Celery's own, name by name.
+        self.request_dict["headers"] = {k: v for k, v in message.headers.items() if k not in _CELERYS_HEADERS}
+
     @property
     def argsrepr(self) -> str:
         """Never the arguments: Celery sends this with the `task-received` event."""
@@ -76,11 +87,6 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
         named = {key: kwargs[key] for key in ("batch", "line", "round") if key in kwargs}
         shown = {key: value for key, value in named.items() if isinstance(value, str | int)}
         return repr({"workflow": self.workflow, **shown})
-
-    @property
-    def workflow(self) -> str | None:
-        """The workflow whose queue it came from."""
-        return workflow_of((self.delivery_info or {}).get("routing_key") or "")
 
     def info(self, safe: bool = False) -> dict[str, Any]:
         """What `celery inspect active` and Flower's page of a worker show: as events do, no arguments."""
@@ -102,7 +108,7 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
     @property
     def body(self) -> Any:
         """The arguments as they were read when the message came; a tracer need not read them again."""
-        return self._payload
+        return self._Request__payload  # Celery's own property of it takes a lock
 
     @property
     def content_type(self) -> None:

@@ -7,12 +7,12 @@ can soonest.
 
 import random
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from limits.admission import Candidate, Charge
 from limits.bucket import Quota
-from limits.counting import Costs, Estimate, Profile, admission, profile
+from limits.counting import Costs, Estimate, Profile, admission, certain, profile
 from workers.prices import Rates, resolve
 from workers.providers import ENDPOINTS_BY_API
 from workers.settings import ProviderSettings, Settings, UnknownModel
@@ -44,7 +44,7 @@ class Way:
     """One way to make a call: a target with one of its provider's keys.
 
     `weight` is the target's share of the calls, divided among the keys. `buckets` are the ids and quotas that the
-    call draws on: the model's own, and the account's where it has one.
+    call draws on: the model's own, and the account's where it has one. `target` is `provider/model`, as people name it.
     """
 
     provider: str
@@ -56,36 +56,29 @@ class Way:
     buckets: tuple[tuple[str, Quota], ...]
     profile: Profile
     rates: Rates | None
+    target: str = field(init=False, compare=False)
 
-    @property
-    def target(self) -> str:
-        """`provider/model`, as people name it."""
-        return f"{self.provider}/{self.model}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target", f"{self.provider}/{self.model}")
 
     def candidate(self, estimate: Estimate, row: str = "") -> Candidate:
         """What the call would draw on this way, at the most it can cost. `row`: the ledger's."""
-        costs, certain = admission(self.profile, estimate), self.certain(estimate)
+        costs, least = admission(self.profile, estimate), certain(self.profile, estimate)
         return Candidate(
             circuit=self.circuit,
             account=self.account,
-            charges=tuple(Charge(bucket, quota, _fitted(quota, costs, certain)) for bucket, quota in self.buckets),
+            charges=tuple(Charge(bucket, quota, _fitted(quota, costs, least)) for bucket, quota in self.buckets),
             amount=self.rates.ceiling(estimate) if self.rates else 0,
             row=row,
         )
 
-    def charges(self, costs: Costs) -> tuple[Charge, ...]:
+    def charged(self, costs: Costs) -> tuple[dict[str, int], ...]:
         """`costs` in each bucket, in the dimensions that its quota limits."""
-        return tuple(Charge(bucket, quota, limited(quota, costs)) for bucket, quota in self.buckets)
-
-    def certain(self, estimate: Estimate) -> Costs:
-        """What the call takes in any case: without the answer, where that is only a forecast."""
-        if self.profile.reserves == "expected":
-            estimate = replace(estimate, output=0)
-        return admission(self.profile, estimate)
+        return tuple(_limited(quota, costs) for _, quota in self.buckets)
 
     def too_large(self, estimate: Estimate) -> str | None:
         """Why this call can never go this way, in words; None where it can."""
-        costs = self.certain(estimate)._asdict()
+        costs = certain(self.profile, estimate)._asdict()
         for bucket, quota in self.buckets:
             for dimension in SIZES:
                 limit = getattr(quota, dimension)
@@ -94,20 +87,19 @@ class Way:
         return None
 
 
-def limited(quota: Quota, costs: Costs) -> dict[str, int]:
+def _limited(quota: Quota, costs: Costs) -> dict[str, int]:
     """The costs in the dimensions that this quota limits."""
-    return {dimension: cost for dimension, cost in costs._asdict().items() if getattr(quota, dimension) is not None}
+    return {dimension: getattr(costs, dimension) for dimension in quota.limits}
 
 
-def _fitted(quota: Quota, costs: Costs, certain: Costs) -> dict[str, int]:
+def _fitted(quota: Quota, costs: Costs, least: Costs) -> dict[str, int]:
     """The costs in the dimensions that this quota limits; a forecast makes no call larger than the limit.
 
     What the answer has above that becomes debt when the call is settled.
     """
-    least = certain._asdict()
     return {
-        dimension: max(least[dimension], min(cost, getattr(quota, dimension)))
-        for dimension, cost in limited(quota, costs).items()
+        dimension: max(getattr(least, dimension), min(getattr(costs, dimension), limit))
+        for dimension, limit in quota.limits.items()
     }
 
 

@@ -26,9 +26,12 @@ class Jobs:
             self.tasks[name] = asyncio.create_task(self._start(name, model))
 
     async def _start(self, name: str, model: str) -> None:
-        async with self.starts.turn(name, model):
+        await self.starts.turn(name, model)
+        try:
             self.started.append(name)
             await asyncio.Event().wait()
+        finally:
+            self.starts.over(name)
 
     async def end(self) -> None:
         for task in self.tasks.values():
@@ -128,6 +131,29 @@ def test_a_start_that_waits_for_its_connection_keeps_nobody_for_long() -> None:
     with_jobs(use)
 
 
+def test_each_of_many_has_its_own_time_to_connect() -> None:
+    async def use(jobs: Jobs) -> None:
+        jobs.ask(FIRST + 3)
+        await turns()
+        begun: list[float] = []
+        for number in range(3):
+            begun.append(time.monotonic())
+            jobs.starts.connects(f"m{number}")
+            await asyncio.sleep(BRIEF / 3)
+        for position, since in enumerate(begun):
+            while len(jobs.started) <= FIRST + position:
+                assert time.monotonic() - since < 5.0
+                await asyncio.sleep(0.001)
+            assert time.monotonic() - since >= BRIEF
+        assert not jobs.starts._connecting
+        jobs.starts.connects("m3")
+        jobs.starts.over("m3")
+        await asyncio.sleep(3 * BRIEF)
+        assert not jobs.starts._connecting, "nor is one kept that had connected"
+
+    with_jobs(use)
+
+
 def test_a_connection_that_is_there_as_soon_as_the_loop_can_see_it_ends_its_start_itself() -> None:
     async def use(jobs: Jobs) -> None:
         jobs.ask(FIRST + 1)
@@ -156,8 +182,8 @@ def test_a_model_does_not_wait_for_another_one() -> None:
 def test_nothing_is_kept_of_models_that_were_never_called() -> None:
     async def use(jobs: Jobs) -> None:
         for number in range(100):
-            async with jobs.starts.turn(str(number), f"made up {number}"):
-                pass
+            await jobs.starts.turn(str(number), f"made up {number}")
+            jobs.starts.over(str(number))
             jobs.starts.refused(f"made up {number}")
         assert not jobs.starts._models
 
