@@ -91,6 +91,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
         with self._lock:
             self.retired.append(self.place)
             self.place = EventLoop(self.app)
+            self._kinds.clear()  # tasks may have been loaded anew
         self._end_retired()
 
     def on_stop(self) -> None:
