@@ -151,9 +151,9 @@ class Broker:
         keys = (self._key(self.keys.sweep), *self._delayed, *self._held, *self._woken)
         return Call(_script("sweep"), keys, (self.prefix, _micro(every), _micro(timeout), most), _swept)
 
-    def scout(self, names: Iterable[str]) -> Call[int]:
-        """Look whether lists hold messages that nobody has announced; how many did."""
-        return Call(_script("scout"), (*self._woken, *(self.prefix + name for name in names)), (self.prefix,), int)
+    def scout(self, lists: Iterable[str]) -> Call[int]:
+        """Look whether lists, by their keys, hold messages that nobody has announced; how many did."""
+        return Call(_script("scout"), (*self._woken, *lists), (self.prefix,), int)
 
     def forget_delayed(self, tags: Sequence[str]) -> Call[int]:
         """Drop delayed messages; how many there were."""

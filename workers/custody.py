@@ -17,7 +17,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from functools import partial
+from functools import lru_cache, partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -57,6 +57,9 @@ COUNTED: Final = 0.05
 
 #: Messages a script call, so that none holds the server up.
 STEP: Final = 200
+
+#: Lists that one call looks for.
+LOOK_STEP: Final = 1_000
 
 #: Every so many looks include the lists of lower priorities: their messages start half a second later, at the most.
 FULL_LOOK: Final = 8
@@ -263,9 +266,8 @@ class Custody:
         """Look for messages that nobody has announced, and wake a worker for them."""
         full = self._looks % FULL_LOOK == 0
         self._looks += 1
-        names = [name for queue in tuple(queues) for name in (lists(queue) if full else (queue,))]
-        for start in range(0, len(names), 1_000):
-            self._call(self.broker.scout(names[start : start + 1_000]))
+        for names in _steps(self.broker, frozenset(queues), full):
+            self._call(self.broker.scout(names))
 
     def _call(self, call: Call[T]) -> T:
         if self._server is None:
@@ -281,6 +283,13 @@ class Custody:
         if self._away:
             log.warning("the server is back; %d messages are still in this worker", len(self._held))
         self._away = False
+
+
+@lru_cache(maxsize=16)
+def _steps(broker: Broker, queues: frozenset[str], full: bool) -> list[tuple[str, ...]]:
+    """The keys of these queues' lists, those of lower priorities only where `full`; so many a call."""
+    keys = [broker.prefix + name for queue in queues for name in (lists(queue) if full else (queue,))]
+    return [tuple(keys[start : start + LOOK_STEP]) for start in range(0, len(keys), LOOK_STEP)]
 
 
 def custody(broker: Broker, address: str, connect: Callable[[], "redis.Redis"], timeout: float) -> Custody:
