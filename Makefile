@@ -89,7 +89,7 @@ env: .env  ## Write .env for docker compose, with random passwords
 	@echo "Wrote .env: put your provider's key into it."
 
 .PHONY: chaos
-chaos: $(VENV)/contenders/installed  ## Kill, cut off and stop everything under load, beside stock Celery (15 minutes)
+chaos: $(VENV)/installed $(VENV)/contenders/installed  ## Kill, cut off and stop everything under load, beside stock Celery (15 minutes)
 	@$(BIN)/python bench/chaos.py --report bench/results/chaos.md
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
 
