@@ -60,10 +60,14 @@ class Ratio:
             self.counted += estimate.counted
             self.real += min(usage.input, 2 * MOST * estimate.counted)
 
-    def add(self, other: "Ratio", factor: int = 1) -> None:
-        """Add `factor` times another's sums, none of which falls below zero."""
-        for field in _FIELDS:
-            setattr(self, field, max(0, getattr(self, field) + factor * getattr(other, field)))
+    def plus(self, other: "Ratio") -> "Ratio":
+        """The sums of both."""
+        return Ratio(
+            self.counted + other.counted,
+            self.real + other.real,
+            self.answers + other.answers,
+            self.output + other.output,
+        )
 
 
 #: A model of which nothing is known yet. Never changed.
@@ -92,12 +96,7 @@ class Ratios:
         shared, pending = self._shared.get(model), self._pending.get(model)
         if shared is None or pending is None:
             return shared or pending or UNKNOWN
-        return Ratio(
-            shared.counted + pending.counted,
-            shared.real + pending.real,
-            shared.answers + pending.answers,
-            shared.output + pending.output,
-        )
+        return shared.plus(pending)
 
     def observe(self, model: str, estimate: Estimate, usage: Usage) -> None:
         """Learn from a finished call."""
@@ -133,7 +132,7 @@ class Ratios:
             replies = await pipeline.execute()
         except BaseException:
             for model, ratio in sent.items():
-                self._pending.setdefault(model, Ratio()).add(ratio)
+                self._pending[model] = self._pending.get(model, UNKNOWN).plus(ratio)
             raise
         self.load(replies[-1])
         await self._forget(client, sent, replies)
