@@ -129,6 +129,7 @@ local function take(bucket, charge, at, behind, why, held, now)
   part.shift, part.falls = bucket.shift, bucket.falls
   bucket.last = max(bucket.last, at)
   bucket.flight = bucket.flight + 1
+  if not held then leaves(bucket, now) end
   return part
 end
 

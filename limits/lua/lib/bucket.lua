@@ -4,10 +4,10 @@
 --   pause      no call goes out before (us)            throttled  when the last 429 was learnt of (us)
 --   strikes    429s in a row that told no wait         shift      by how much all booked calls were postponed, ever (us)
 --   last       latest time given to a call (us)        hint       when the next denied call is to come back (us)
---   flight     reservations open                       gap, done  mean time between ends, and the last end (us)
+--   flight     reservations open                       done       when the last call ended (us)
 --   took       mean time of a call (us), 0 while none has ended
 --   urgent     when urgent work last asked (us)        lane       when the urgent lane is free again (us)
---   pace, slot, eased, told       see pace.lua
+--   pace, slot, gap, left, eased, calm, told   see pace.lua
 --   falls      how often a burst has fallen back, nil: never
 --   dims       a table of the fields below for each dimension
 -- }
@@ -185,7 +185,5 @@ end
 local function land(bucket, now, took)
   bucket.flight = max(0, bucket.flight - 1)
   if took then bucket.took = bucket.took > 0 and bucket.took * 0.8 + took * 0.2 or took end
-  local gap = min(now - bucket.done, MINUTE)
-  if bucket.done > 0 then bucket.gap = bucket.gap * 0.9 + gap * 0.1 end
   bucket.done = now
 end

@@ -56,4 +56,5 @@ local function depart(bucket, part, now)
     end
   end
   unbook(bucket, part)
+  leaves(bucket, now)
 end

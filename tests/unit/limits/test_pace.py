@@ -1,6 +1,9 @@
 """A limit that nobody has configured is learned from its 429s: few of them, and the provider is kept busy."""
 
 import math
+import random
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -13,55 +16,111 @@ from tests.unit.limits.world import SECOND, START, World
 UNKNOWN = Quota()
 
 
-@pytest.mark.parametrize(("rpm", "burst", "jobs"), [(300, 60, 500), (60, 1, 200), (1_200, 5, 600)])
-def test_an_unknown_limit_is_found_and_used(world: World, rpm: int, burst: int, jobs: int) -> None:
-    timeline = Timeline(world)
-    speed = rpm / 60 / SECOND
-    # The provider: a bucket that refills continuously and tells how long until the next request fits.
-    arrival = float(START - burst * SECOND)
-    refusals = finished = 0
-    latest = START
+class Night:
+    """Jobs against a provider of an unknown limit; `refuses` tells for how many seconds a call now is refused, or 0."""
 
-    def come(name: str) -> None:
-        answer = world.ask(name, UNKNOWN, costs={"rpm": 1}, max_wait=5.0)
+    def __init__(self, world: World, refuses: Callable[[int], float]) -> None:
+        self.world = world
+        self.refuses = refuses
+        self.timeline = Timeline(world)
+        self.refusals = self.finished = 0
+        self.latest = START
+
+    def run(self, jobs: int) -> None:
+        for number in range(jobs):
+            self.timeline.at(START + number * 5_000, partial(self._come, str(number)))
+        self.timeline.until(START + 3_600 * SECOND)
+        assert self.finished == jobs
+
+    @property
+    def took(self) -> float:
+        return (self.latest - START) / SECOND
+
+    def _come(self, name: str) -> None:
+        answer = self.world.ask(name, UNKNOWN, costs={"rpm": 1}, max_wait=5.0)
         if isinstance(answer, Admitted):
-            timeline.at(answer.at, lambda: leave(name))
+            self.timeline.at(answer.at, partial(self._leave, name))
         else:
             assert isinstance(answer, Denied)
             assert answer.retry_in is not None
-            timeline.at(world.now + math.ceil(answer.retry_in * SECOND), lambda: come(name))
+            self.timeline.at(self.world.now + math.ceil(answer.retry_in * SECOND), partial(self._come, name))
 
-    def leave(name: str) -> None:
-        departure = world.run(sent, name, "o")
+    def _leave(self, name: str) -> None:
+        departure = self.world.run(sent, name, "o")
         if departure.verdict == "wait":
-            timeline.at(world.now + math.ceil(departure.wait * SECOND), lambda: leave(name))
+            self.timeline.at(self.world.now + math.ceil(departure.wait * SECOND), partial(self._leave, name))
         else:
             assert departure.verdict == "go"
-            timeline.at(world.now + 20_000, lambda: arrive(name))
+            self.timeline.at(self.world.now + 20_000, partial(self._arrive, name))
 
-    def arrive(name: str) -> None:
-        nonlocal arrival, refusals, finished, latest
-        level = max(arrival, world.now - burst * SECOND)
-        if level + 1 / speed <= world.now:
-            arrival = level + 1 / speed
-            finished += 1
-            latest = world.now
-            settlement = Settlement(costs=({"rpm": 1},))
-        else:
-            refusals += 1
-            wait = (level + 1 / speed - world.now) / SECOND
+    def _arrive(self, name: str) -> None:
+        wait = self.refuses(self.world.now)
+        if wait:
+            self.refusals += 1
             settlement = Settlement(costs=({},), outcome="neutral", throttles=(Throttle("b", wait),))
-            timeline.at(world.now, lambda: come(f"{name}'"))
-        world.run(settle, name, "o", settlement)
+            self.timeline.at(self.world.now, partial(self._come, f"{name}'"))
+        else:
+            self.finished += 1
+            self.latest = self.world.now
+            settlement = Settlement(costs=({"rpm": 1},))
+        self.world.run(settle, name, "o", settlement)
 
-    for number in range(jobs):
-        timeline.at(START + number * 5_000, lambda number=number: come(str(number)))  # type: ignore[misc]
-    timeline.until(START + 3_600 * SECOND)
-    assert finished == jobs
-    ideal = max(0.0, (jobs - burst * rpm / 60) / speed / SECOND)
-    took = (latest - START) / SECOND
-    assert refusals <= 0.2 * jobs
-    assert took <= 1.5 * ideal
+
+@pytest.mark.parametrize(("rpm", "burst", "jobs"), [(300, 60, 500), (60, 1, 200), (1_200, 5, 600)])
+def test_an_unknown_limit_is_found_and_used(world: World, rpm: int, burst: int, jobs: int) -> None:
+    """The provider has a bucket that refills continuously, and tells how long until the next request fits."""
+    each = 60 / rpm * SECOND
+    arrival = float(START - burst * SECOND)
+
+    def refuses(now: int) -> float:
+        nonlocal arrival
+        level = max(arrival, now - burst * SECOND) + each
+        if level <= now:
+            arrival = level
+        return max(0.0, level - now) / SECOND
+
+    night = Night(world, refuses)
+    night.run(jobs)
+    ideal = max(0.0, (jobs - burst * rpm / 60) * each / SECOND)
+    assert night.refusals <= 0.2 * jobs
+    assert night.took <= 1.3 * ideal
+
+
+def test_429s_at_random_slow_a_night_down_for_a_while_only(world: World) -> None:
+    """There is no limit to be found: as many pauses as 429s, and then all go on."""
+    choose = random.Random(5)
+    left = 8
+
+    def refuses(_now: int) -> float:
+        nonlocal left
+        if not left or choose.random() > 0.2:
+            return 0.0
+        left -= 1
+        return 1.0
+
+    night = Night(world, refuses)
+    night.run(100)
+    assert night.refusals == 8
+    assert night.took <= 45.0
+
+
+def test_a_time_in_which_nobody_calls_says_nothing_about_the_pace(world: World) -> None:
+    def throttled(name: str) -> None:
+        world.run(settle, name, "o", Settlement(costs=({},), outcome="neutral", throttles=(Throttle("b", 1.0),)))
+
+    def calls(name: str) -> None:
+        assert world.admitted(name, UNKNOWN, costs={"rpm": 1}, max_wait=5.0).at <= world.now
+        assert world.run(sent, name, "o").verdict == "go"
+
+    calls("a")
+    throttled("a")
+    for number in range(10):
+        world.now += 60 * SECOND
+        calls(str(number))
+    throttled("9")
+    world.now += 2 * SECOND
+    times = [world.admitted(f"then {number}", UNKNOWN, costs={"rpm": 1}, max_wait=5.0).at for number in range(3)]
+    assert all(later - earlier < 0.9 * SECOND for earlier, later in pairwise(times))
 
 
 def test_a_learned_pace_begins_with_the_limit_that_headers_told(world: World) -> None:
