@@ -284,7 +284,10 @@ def _answer(reply: Sequence[Any]) -> Answer:
 
 
 def sent(keys: Keys, reservation_id: str, owner: str, now: int | None = None) -> Call[Departure]:
-    """Mark a reservation as sent, right before the request leaves; only "go" lets it leave."""
+    """Mark a reservation as sent, right before the request leaves; only "go" lets it leave.
+
+    Whoever was held up since may ask once more: nothing leaves during a pause, whenever it began.
+    """
     body = {"id": reservation_id, "owner": owner}
     return cast("Call[Departure]", call(keys, "sent", body, _departure, now))
 

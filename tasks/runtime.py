@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
@@ -21,7 +21,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from limits.admission import Admitted, Denied, Impossible, Settlement, admit, release, sent, settle
 from limits.admission import Answer as Admission
 from limits.connection import AsyncServer
-from limits.errors import ServerUnavailable
+from limits.errors import LimitsError, ServerUnavailable
 from limits.keys import Keys
 from limits.provider import latch
 from tasks import endings, pricing, retry, store, telemetry
@@ -53,6 +53,9 @@ SYNC_EVERY, PRICES_EVERY = 5.0, 60.0
 
 #: Seconds until the price table is asked again about a model that it did not know.
 ASK_AGAIN = 600.0
+
+#: A call that is not written so many seconds after the admission was asked has been held up.
+HELD_UP: Final = 0.1
 
 #: How long the end of a call is tried to be recorded, in seconds: its answer is paid for, and is in no other place.
 FINISH = 3600.0
@@ -245,8 +248,19 @@ class Runtime:
         telemetry.called(attempt, answer)
         return answer
 
-    def _may_leave(self, attempt: Attempt, delivery: str) -> bool:
-        """Whether a call that was let go may still leave, now that there is a connection for it."""
+    async def _may_leave(self, attempt: Attempt, delivery: str) -> bool:
+        """Whether a call that was let go may still leave, now that there is a connection for it.
+
+        Where this worker was held up since it asked, another one may have met a 429 meanwhile: it asks once more.
+        """
+        if time.monotonic() - attempt.asked_at > HELD_UP:
+            attempt.asked_at = time.monotonic()
+            try:
+                departure = await self.server.run(sent(self.keys, attempt.ask.id, self.owner))
+            except LimitsError:
+                return False  # whoever asks for the next reservation is told why
+            if departure.verdict != "go":
+                return False
         if not all(self.pauses.over(bucket, attempt.asked_at) for bucket, _ in attempt.way.buckets):
             return False
         self.starts.left(delivery, attempt.job.line.model)

@@ -1,4 +1,5 @@
--- Marks a reservation as sent, right before the request leaves; or tells why it may not leave (yet).
+-- Marks a reservation as sent, right before the request leaves; or tells why it may not leave (yet). One that is marked
+-- already, and was held up since, is told what has happened meanwhile.
 -- Guarantee: nothing leaves before its time, during a pause, to an open circuit or to a latched account.
 -- KEYS  1 the clock
 -- ARGV  1 the time in us, 0: the server's   2 JSON: id, owner
@@ -13,12 +14,11 @@ local reservation = read_reservation(id)
 if not reservation or reservation.owner ~= ask.owner or reservation.state == 'settled' then
   return { 'unknown', 0, '' }
 end
-if reservation.state == 'sent' then return { 'go', 0, '' } end
 if reservation.state == 'held' and reservation.till <= now then
   expire(id, reservation, now)
   commit()
 end
-if reservation.state ~= 'held' then return { 'swept', 0, '' } end
+if not is_open(reservation) then return { 'swept', 0, '' } end
 
 if stored(latch_key(reservation.account)) then return { 'revoked', 0, 'latch' } end
 local circuit = read_circuit(reservation.circuit)
@@ -28,9 +28,14 @@ local moved, pause = 0, 0
 local buckets = {}
 for i, part in ipairs(reservation.parts) do
   buckets[i] = read_bucket(part.bucket)
-  moved = max(moved, follow(buckets[i], part))
   pause = max(pause, buckets[i].pause)
 end
+if reservation.state == 'sent' then
+  if pause > now then return { 'wait', ceil(pause - now), 'pause' } end
+  return { 'go', 0, '' }
+end
+
+for i, part in ipairs(reservation.parts) do moved = max(moved, follow(buckets[i], part)) end
 local at = max(reservation.at + moved, pause)
 for i, part in ipairs(reservation.parts) do
   if (part.pace or 0) < buckets[i].pace then

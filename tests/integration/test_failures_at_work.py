@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from limits.provider import clear_latch
-from tasks import attempt, retry
+from limits.admission import Throttle
+from limits.provider import clear_latch, throttled
+from tasks import attempt, retry, runtime
 from tasks.memory import EARLY
 from tests.delivery import Desk
 from tests.simulator import Simulator
@@ -46,6 +47,29 @@ def provider(simulator: Simulator, name: str = "acme", timeout: float = 0.25) ->
         f'[providers.{name}]\napi = "openai"\nbase_url = "{simulator.base_url}"\napi_key = "env:ACME_KEY"\n'
         f"timeout = {timeout}\n[providers.{name}.models.small]\n{PRICES}"
     )
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_call_that_was_held_up_after_its_admission_asks_once_more(
+    desk: Desk, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, paused: bool
+) -> None:
+    """Another worker meets a 429 while this one is too busy to write a request that may leave."""
+
+    def held_up(_delivery: str) -> None:
+        if paused:
+            desk.run(throttled(desk.keys, Throttle("acme/0/small", 30.0)))
+        time.sleep(1.5 * runtime.HELD_UP)
+
+    monkeypatch.setattr(desk.runtime.starts, "connects", held_up)
+    delivery = desk.deliver(job(1))
+    assert (delivery.snooze is not None, delivery.answered, len(simulator.journal())) == (
+        paused,
+        not paused,
+        not paused,
+    )
+    bucket, *_ = desk.snapshot().buckets
+    assert bucket.in_flight == 0
+    assert delivery.memory.calls == (0 if paused else 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from tasks.pauses import UNTOLD, Pauses
 from tests.simulator import Simulator
 from tests.unit.providers.conftest import KEY, chat, with_provider
@@ -57,8 +59,9 @@ def test_a_request_that_may_not_leave_is_not_written_and_gives_its_connection_ba
 
     async def use(provider: Provider) -> None:
         async def held(name: str, answer: bool) -> bool:
-            def may_leave() -> bool:
+            async def may_leave() -> bool:
                 asked.append(name)
+                await asyncio.sleep(0)
                 return answer
 
             try:
@@ -71,6 +74,12 @@ def test_a_request_that_may_not_leave_is_not_written_and_gives_its_connection_ba
         several = [held(f"{number}", number % 2 == 0) for number in range(6)]
         assert await asyncio.gather(*several) == [False, True] * 3
         assert await held("next", True) is False
+
+        async def breaks() -> bool:
+            raise asyncio.CancelledError
+
+        with pytest.raises(asyncio.CancelledError):
+            await provider.call(CHAT, chat("broken off"), model="small", key=KEY, may_leave=breaks)
         connector: Any = provider._http._session.connector  # type: ignore[attr-defined]
         assert not connector._acquired
 

@@ -1,6 +1,6 @@
 """An answer, and the provider that gives it: what every wire format offers to the rest of Overnight."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -51,7 +51,7 @@ class Provider(Protocol):
         model: str,
         key: str,
         timeout: float | None = None,  # noqa: ASYNC109  # a call's bound is part of its meaning
-        may_leave: Callable[[], bool] | None = None,
+        may_leave: Callable[[], Awaitable[bool]] | None = None,
     ) -> Answer:
         """Send `body`, with `model` in place of its own, and return the answer.
 

@@ -11,7 +11,7 @@ import asyncio
 import functools
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
@@ -55,7 +55,7 @@ class HttpClient:
         headers: list[tuple[str, str]],
         content: bytes | None,
         seconds: float,
-        may_leave: Callable[[], bool] | None = None,
+        may_leave: Callable[[], Awaitable[bool]] | None = None,
     ) -> Reply:
         """Send one request and read its answer within `seconds`. Raises CallFailed where none comes whole.
 
@@ -105,7 +105,7 @@ class HttpClient:
         return self._session
 
 
-_may_leave: ContextVar[Callable[[], bool] | None] = ContextVar("may_leave", default=None)
+_may_leave: ContextVar[Callable[[], Awaitable[bool]] | None] = ContextVar("may_leave", default=None)
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -113,8 +113,15 @@ class _Connector(aiohttp.TCPConnector):
 
     async def connect(self, *args: Any, **options: Any) -> aiohttp.connector.Connection:
         connection = await super().connect(*args, **options)
-        if (may_leave := _may_leave.get()) is not None and not may_leave():
-            connection.release()
+        if (may_leave := _may_leave.get()) is None:
+            return connection
+        leaves = False
+        try:
+            leaves = await may_leave()
+        finally:
+            if not leaves:
+                connection.release()
+        if not leaves:
             raise NotSent
         return connection
 

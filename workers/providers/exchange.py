@@ -3,7 +3,7 @@
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
@@ -51,7 +51,7 @@ class HttpProvider(ABC):
         model: str,
         key: str,
         timeout: float | None = None,  # noqa: ASYNC109  # a call's bound is part of its meaning: its error says so
-        may_leave: Callable[[], bool] | None = None,
+        may_leave: Callable[[], Awaitable[bool]] | None = None,
     ) -> Answer:
         """Send `body`, with `model` in place of its own, and return the answer.
 

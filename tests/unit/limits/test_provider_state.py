@@ -2,12 +2,24 @@
 
 import pytest
 
-from limits.admission import Admitted, Candidate, Charge, Denied, Impossible, Settlement, release, sent, settle, sweep
+from limits.admission import (
+    Admitted,
+    Candidate,
+    Charge,
+    Denied,
+    Impossible,
+    Settlement,
+    Throttle,
+    release,
+    sent,
+    settle,
+    sweep,
+)
 from limits.bucket import LARGEST, Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
 from limits.overview import ledger, snapshot
-from limits.provider import clear_latch, latch, set_circuit
+from limits.provider import clear_latch, latch, set_circuit, throttled
 from tests.unit.limits.world import SECOND, START, World
 
 SETTINGS = CircuitSettings(
@@ -76,6 +88,21 @@ def test_only_the_probe_may_leave_to_a_half_open_circuit(world: World) -> None:
     world.admitted("probe", ANY, circuit=SETTINGS)
     assert world.run(sent, "waiting", "o").verdict == "revoked"
     assert world.run(sent, "probe", "o").verdict == "go"
+
+
+def test_who_was_held_up_after_it_was_let_go_is_told_of_a_pause_and_of_a_latch(world: World) -> None:
+    world.admitted("a", ANY)
+    assert world.run(sent, "a", "o").verdict == "go"
+    assert world.run(sent, "a", "o").verdict == "go"
+    world.run(throttled, Throttle("b", 3.0))
+    told = world.run(sent, "a", "o")
+    assert (told.verdict, told.wait, told.reason) == ("wait", 3.0, "pause")
+    world.pass_time(3.0)
+    assert world.run(sent, "a", "o").verdict == "go"
+    world.run(latch, "a", "no credit")
+    assert world.run(sent, "a", "o").verdict == "revoked"
+    world.run(release, "a", "o")
+    assert world.bucket(ANY).in_flight == 0
 
 
 def test_cooldowns_double_up_to_the_longest(world: World) -> None:
