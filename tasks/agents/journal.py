@@ -15,7 +15,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, cast
 
 import orjson
@@ -66,11 +66,11 @@ class Entry:
 
     def head(self) -> bytes:
         """As it stands in the journal."""
-        said = {name: value for name, value in asdict(self).items() if name != "position" and value != ""}
-        return orjson.dumps(said)
+        return orjson.dumps({name: value for name in _HEAD if (value := getattr(self, name)) != ""})
 
 
 _FIELDS: Final = frozenset(each.name for each in fields(Entry))
+_HEAD: Final = tuple(each.name for each in fields(Entry) if each.name != "position")
 
 
 @dataclass(slots=True)
