@@ -31,6 +31,37 @@ def test_the_wire_formats_that_are_configured_are_there_before_the_first_job(tmp
     assert done.stdout.strip() == f"False ['aiohttp', 'workers.providers.{api}']"
 
 
+def test_sessions_are_there_before_the_first_job(tmp_path: Path) -> None:
+    url = 'redis_url = "redis://127.0.0.1:1/0"\n'
+    (tmp_path / "overnight.toml").write_text(url + CONFIG.format(api="openai"))
+    script = """
+import asyncio, logging
+from unittest.mock import Mock
+from celery.signals import worker_init, worker_ready
+from tasks.runtime import Runtime
+from workers.celery import app
+from workers.loop import EventLoop
+import tasks.startup
+
+logging.disable()
+worker_init.send(sender=None)
+place = EventLoop(app)
+worker_ready.send(sender=Mock(pool=Mock(place=place)))
+
+async def look():
+    runtime = await Runtime.current()
+    return [name for name, provider in runtime.providers.items() if provider._http._session is not None]
+
+print(asyncio.run_coroutine_threadsafe(look(), place.loop).result())
+place.end()
+"""
+    environment = {**os.environ, "OVERNIGHT_CONFIG": str(tmp_path / "overnight.toml"), "ACME_KEY": "sk-1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment, cwd=tmp_path
+    )
+    assert done.stdout.strip() == "['acme']"
+
+
 def test_a_worker_of_ours_does_not_load_flower() -> None:
     script = (
         "import sys; sys.argv = ['x', '--app', 'workers', 'worker', '--help']; from workers import celery_worker\n"

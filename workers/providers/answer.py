@@ -63,5 +63,8 @@ class Provider(Protocol):
     async def ping(self, key: str) -> str:
         """Ask for the list of models, which costs nothing. Returns in words what was reached."""
 
+    async def open(self) -> None:
+        """Make what the first call would have to wait for; nothing is connected yet."""
+
     async def close(self) -> None:
         """Close the connections. Calls in flight fail; the next call opens new ones."""

@@ -61,7 +61,7 @@ class HttpClient:
 
         `may_leave` is asked once there is a connection: NotSent where the request is not to go any more.
         """
-        session = self._open()
+        session = self.open()
         _may_leave.set(may_leave)
         started = time.monotonic()
         failure: ProviderError
@@ -88,7 +88,8 @@ class HttpClient:
         if session is not None:
             await session.close()
 
-    def _open(self) -> aiohttp.ClientSession:
+    def open(self) -> aiohttp.ClientSession:
+        """What all calls share: the first one would wait 50 ms for it, most of them for the certificates."""
         loop = asyncio.get_running_loop()
         if self._session is not None and self._loop is loop:
             return self._session

@@ -107,6 +107,10 @@ class HttpProvider(ABC):
         listed = f", {len(models)} models listed" if isinstance(models, list) else ""
         return f"reached in {reply.seconds * 1000:.0f} ms{listed}"
 
+    async def open(self) -> None:
+        """Make what the first call would have to wait for; nothing is connected yet."""
+        self._http.open()
+
     async def close(self) -> None:
         """Close the connections. Calls in flight fail; the next call opens new ones."""
         await self._http.close()
