@@ -317,8 +317,9 @@ class Store:
         def read(reply: list[Any]) -> tuple[bool, list[str]]:
             return bool(reply[0]), [tick.decode() for tick in reply[1]]
 
+        keys = (self.keys.ticks, self.keys.ticks_duty)
         args = (int(lease * _MICRO), count, "", who, int(duty * 1000))
-        return self.server.run(Call(load("tasks/lua/ticks.lua"), (self.keys.ticks, self.keys.ticks_duty), args, read))
+        return self.server.repeat(Call(load("tasks/lua/ticks.lua"), keys, args, read))
 
     def tick_again(self, tick: str, seconds: float | None) -> None:
         """Say when a tick is due again; None: never."""

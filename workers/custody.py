@@ -252,7 +252,7 @@ class Custody:
 
     def sweep(self) -> Swept:
         """Bring back what is due and what the dead have left, if it is our turn."""
-        swept = self._call(self.broker.sweep(SWEEP_EVERY, self.timeout, STEP))
+        swept = self._connected().repeat(self.broker.sweep(SWEEP_EVERY, self.timeout, STEP))
         if swept.restored:
             log.warning("%d messages of workers that ended or went silent are back in their queues", swept.restored)
         return swept
@@ -266,13 +266,16 @@ class Custody:
         """Look for messages that nobody has announced, and wake a worker for them."""
         full = self._looks % FULL_LOOK == 0
         self._looks += 1
-        for names in _steps(self.broker, frozenset(queues), full):
-            self._call(self.broker.scout(names))
+        for step in _steps(self.broker, frozenset(queues), full):
+            self._connected().repeat(step)
 
     def _call(self, call: Call[T]) -> T:
+        return self._connected().run(call)
+
+    def _connected(self) -> Server:
         if self._server is None:
             self._server = Server(self._connect())
-        return self._server.run(call)
+        return self._server
 
     def _told_away(self, exc: Exception) -> None:
         if not self._away:
@@ -286,10 +289,10 @@ class Custody:
 
 
 @lru_cache(maxsize=16)
-def _steps(broker: Broker, queues: frozenset[str], full: bool) -> list[tuple[str, ...]]:
-    """The keys of these queues' lists, those of lower priorities only where `full`; so many a call."""
+def _steps(broker: Broker, queues: frozenset[str], full: bool) -> list[Call[int]]:
+    """Looks at these queues' lists, those of lower priorities only where `full`; so many keys a call."""
     keys = [broker.prefix + name for queue in queues for name in (lists(queue) if full else (queue,))]
-    return [tuple(keys[start : start + LOOK_STEP]) for start in range(0, len(keys), LOOK_STEP)]
+    return [broker.scout(keys[start : start + LOOK_STEP]) for start in range(0, len(keys), LOOK_STEP)]
 
 
 def custody(broker: Broker, address: str, connect: Callable[[], "redis.Redis"], timeout: float) -> Custody:

@@ -80,6 +80,31 @@ def test_a_script_that_the_server_does_not_know_is_sent(url: str, client: "redis
     assert server.run(ONE) == 1
     client.script_flush()
     assert server.run_many([ONE, ONE]) == [1, 1]
+    client.script_flush()
+    assert [server.repeat(ONE) for _ in range(3)] == [1, 1, 1]
+
+
+def test_a_call_that_is_made_again_and_again_is_packed_once(client: "redis.Redis") -> None:
+    echo = Script("echo", "return KEYS[1] .. ARGV[1]")
+    server = Server(client)
+    for _ in range(2):
+        for number in range(100):
+            text = str(number)
+            assert server.repeat(Call(echo, ("k",), (text,), bytes)) == b"k" + text.encode()
+    assert 0 < len(server._packed) < 100
+    with pytest.raises(ScriptError, match="broken"):
+        server.repeat(BROKEN)
+    assert server.repeat(ONE) == 1
+
+
+def test_a_repeated_call_outlives_its_connection(client: "redis.Redis") -> None:
+    server = Server(client)
+    assert server.repeat(ONE) == 1
+    ours = client.client_id()
+    other = type(client)(connection_pool=type(client.connection_pool)(**client.connection_pool.connection_kwargs))
+    assert other.client_kill_filter(_id=ours) == 1
+    assert server.repeat(ONE) == 1
+    other.close()
 
 
 def test_plain_commands(url: str) -> None:
