@@ -10,6 +10,7 @@ deadline passes.
 import asyncio
 import contextlib
 import random
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -66,7 +67,9 @@ class Server:
     def __init__(self, client: "redis.Redis") -> None:
         self.client = client
         self._loaded: set[str] = set()
+        self._repeating = threading.Lock()
         self._packed: dict[tuple[Any, ...], list[bytes]] = {}
+        self._line: Any = None
 
     def run(self, call: Call[T]) -> T:
         """The call's result. ServerUnavailable if the server does not answer, ScriptError if it refuses."""
@@ -77,30 +80,39 @@ class Server:
         return call.parse(reply)
 
     def repeat(self, call: Call[T]) -> T:
-        """As `run`, for a call that is made again and again as it is: packed once, it takes a third of the CPU."""
-        pool: Any = self.client.connection_pool
-        key = (call.script.sha, call.keys, call.args)
+        """As `run`, for a call that is made again and again as it is: packed once, and on a connection of its own."""
         try:
-            connection = pool.get_connection()
-            try:
-                packed = self._packed.get(key)
-                if packed is None:
-                    if len(self._packed) >= _PACKED:
-                        self._packed.clear()
-                    command = ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
-                    packed = self._packed[key] = connection.pack_command(*command)
-                connection.send_packed_command(packed)
-                reply = connection.read_response()
-            except ResponseError:
-                raise
-            except BaseException:
-                connection.disconnect()
-                raise
-            finally:
-                pool.release(connection)
+            with self._repeating:
+                reply = self._repeat(call)
         except RedisError:
             return self.run(call)  # which tries again, and knows what each error means
         return call.parse(reply)
+
+    def close(self) -> None:
+        """Let go of what is kept for repeated calls; the client is its owner's."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.disconnect()
+            self.client.connection_pool.release(line)
+
+    def _repeat(self, call: Call[T]) -> Any:
+        if self._line is None:
+            self._line = self.client.connection_pool.get_connection()
+        line, key = self._line, (call.script.sha, call.keys, call.args)
+        packed = self._packed.get(key)
+        if packed is None:
+            if len(self._packed) >= _PACKED:
+                self._packed.clear()
+            command = ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+            packed = self._packed[key] = line.pack_command(*command)
+        try:
+            line.send_packed_command(packed)
+            return line.read_response()
+        except ResponseError:
+            raise
+        except BaseException:
+            line.disconnect()  # the next one connects it anew
+            raise
 
     def run_many(self, calls: Sequence[Call[T]]) -> list[T]:
         """The results of several calls, sent in one pipeline in their order; they are not one step."""

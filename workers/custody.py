@@ -178,6 +178,8 @@ class Custody:
             except (ServerUnavailable, ScriptError) as exc:
                 log.warning("what was claimed comes back in %.0f s, the server is away: %s", self.timeout, exc)
                 break
+        if self._server is not None:
+            self._server.close()
 
     def _run(self) -> None:
         beat = time.monotonic() + self.timeout / 3

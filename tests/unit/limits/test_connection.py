@@ -82,6 +82,7 @@ def test_a_script_that_the_server_does_not_know_is_sent(url: str, client: "redis
     assert server.run_many([ONE, ONE]) == [1, 1]
     client.script_flush()
     assert [server.repeat(ONE) for _ in range(3)] == [1, 1, 1]
+    server.close()
 
 
 def test_a_call_that_is_made_again_and_again_is_packed_once(client: "redis.Redis") -> None:
@@ -95,16 +96,21 @@ def test_a_call_that_is_made_again_and_again_is_packed_once(client: "redis.Redis
     with pytest.raises(ScriptError, match="broken"):
         server.repeat(BROKEN)
     assert server.repeat(ONE) == 1
+    server.close()
 
 
 def test_a_repeated_call_outlives_its_connection(client: "redis.Redis") -> None:
     server = Server(client)
     assert server.repeat(ONE) == 1
-    ours = client.client_id()
-    other = type(client)(connection_pool=type(client.connection_pool)(**client.connection_pool.connection_kwargs))
-    assert other.client_kill_filter(_id=ours) == 1
+    assert server._line is not None
+    server._line.send_command("CLIENT", "ID")
+    assert client.client_kill_filter(_id=server._line.read_response()) == 1
     assert server.repeat(ONE) == 1
-    other.close()
+    assert server.repeat(ONE) == 1
+    server.close()
+    server.close()
+    assert server.repeat(ONE) == 1, "it opens again"
+    server.close()
 
 
 def test_plain_commands(url: str) -> None:
