@@ -10,7 +10,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from celery.app.task import Context
+from celery.app.task import X_DEATH_HEADERS, Context
 from celery.exceptions import Retry
 from celery.worker.request import Request
 from celery.worker.state import task_ready
@@ -169,12 +169,15 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
             for key, value in (message.properties or {}).items()
             if key in {"priority", "correlation_id", "reply_to", "delivery_mode"} and value is not None
         }
+        # RabbitMQ notes there through which of its delaying queues a message has come, and holds one back that comes
+        # through the same again.
+        headers = {name: value for name, value in message.headers.items() if name not in X_DEATH_HEADERS}
         with self._app.producer_or_acquire() as producer:
             producer.publish(
                 message.body,
                 content_type=message.content_type,
                 content_encoding=message.content_encoding,
-                headers={**message.headers, HEADER: snooze.memory},
+                headers={**headers, HEADER: snooze.memory},
                 mandatory=True,
                 retry=True,
                 retry_policy={"max_retries": 3, "interval_start": 0, "interval_step": 0.2},

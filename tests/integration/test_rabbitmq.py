@@ -1,6 +1,7 @@
 """The same way on RabbitMQ: batches, 429s, killed workers, a broker that restarts."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -62,6 +63,16 @@ def test_a_batch_runs_and_a_429_is_waited_for(site: Site, simulator: Simulator) 
     stats = simulator.stats()
     assert stats["jobs_answered"] == 40
     assert stats["early_jobs"] == 0
+
+
+def test_a_job_that_waits_again_and_again_comes_back_each_time(site: Site, simulator: Simulator) -> None:
+    """RabbitMQ takes a message that comes through a delaying queue again for one that goes in circles."""
+    simulator.configure(failures=[{"mode": "429", "times": 3, "retry_after": "6"}])
+    began = time.monotonic()
+    batch = site.submit(jobs(1), workflow="patient")
+    ended_once(site, batch, 1)
+    assert len(simulator.journal()) == 4
+    assert time.monotonic() - began < 60.0
 
 
 def test_a_killed_worker_loses_nothing_and_a_broker_that_restarts_neither(
