@@ -30,6 +30,15 @@ class Pauses:
         self._clock = clock
         self._told: dict[str, _Told] = {}
         self._calls: dict[str, str] = {}
+        self._open: dict[str, float] = {}
+
+    def passed(self, bucket: str, asked: float) -> None:
+        """A call of the bucket was let go that had asked then: nobody had been told to wait by that time."""
+        self._open[bucket] = max(asked, self._open.get(bucket, 0.0))
+
+    def passed_since(self, bucket: str, asked: float) -> float:
+        """When it was last known that nobody was told to wait, by one who asked then or by a later one."""
+        return max(asked, self._open.get(bucket, 0.0))
 
     def told(self, bucket: str, seconds: float | None, call: str) -> None:
         """A provider has told a wait, or none (None), to that call: it begins now, and makes no other shorter."""

@@ -161,6 +161,8 @@ class Runtime:
             attempt.admitted(answer)
             self.leases.reservations.add(attempt.ask.id)
             self.places.taken(attempt)
+            if attempt.is_sent:
+                self._passed(attempt)
         telemetry.admitted(attempt, answer)
         return answer
 
@@ -184,6 +186,7 @@ class Runtime:
                 departure = await self.server.run(sent(self.keys, attempt.ask.id, self.owner))
                 if departure.verdict == "go":
                     attempt.is_sent = True
+                    self._passed(attempt)
                 elif departure.verdict == "wait" and departure.wait <= MAX_WAIT:
                     attempt.wait = departure.wait
                 else:
@@ -251,9 +254,12 @@ class Runtime:
     async def _may_leave(self, attempt: Attempt, delivery: str) -> bool:
         """Whether a call that was let go may still leave, now that there is a connection for it.
 
-        Where this worker was held up since it asked, another one may have met a 429 meanwhile: it asks once more.
+        Where this worker was held up since it asked, another one may have met a 429 meanwhile: it asks once more,
+        unless another call that asked later was let go.
         """
-        if time.monotonic() - attempt.asked_at > HELD_UP:
+        asked = attempt.asked_at
+        known = min((self.pauses.passed_since(bucket, asked) for bucket, _ in attempt.way.buckets), default=asked)
+        if time.monotonic() - known > HELD_UP:
             attempt.asked_at = time.monotonic()
             try:
                 departure = await self.server.run(sent(self.keys, attempt.ask.id, self.owner))
@@ -261,10 +267,15 @@ class Runtime:
                 return False  # whoever asks for the next reservation is told why
             if departure.verdict != "go":
                 return False
+            self._passed(attempt)
         if not all(self.pauses.over(bucket, attempt.asked_at) for bucket, _ in attempt.way.buckets):
             return False
         self.starts.left(delivery, attempt.job.line.model)
         return True
+
+    def _passed(self, attempt: Attempt) -> None:
+        for bucket, _ in attempt.way.buckets:
+            self.pauses.passed(bucket, attempt.asked_at)
 
     async def settle_failure(self, attempt: Attempt, error: ProviderError) -> int:
         """Close the reservation of a call that brought no answer, and tell everyone what it showed.

@@ -54,6 +54,16 @@ def test_who_asks_once_the_admission_knows_is_left_to_it() -> None:
     assert not pauses._calls, "nothing is kept of what is over"
 
 
+def test_who_was_let_go_later_tells_for_those_before() -> None:
+    pauses = Pauses(lambda: 100.0)
+    assert pauses.passed_since("a", 99.0) == 99.0
+    pauses.passed("a", 99.5)
+    pauses.passed("a", 99.2)
+    assert pauses.passed_since("a", 99.0) == 99.5
+    assert pauses.passed_since("a", 99.7) == 99.7
+    assert pauses.passed_since("b", 99.0) == 99.0
+
+
 def test_a_request_that_may_not_leave_is_not_written_and_gives_its_connection_back() -> None:
     asked: list[str] = []
 
