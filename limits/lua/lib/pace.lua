@@ -15,8 +15,8 @@ local FIRST_MOST = SECOND / 2   -- and at the most: what was before may have bee
 local IDLE = SECOND / 4         -- a longer time between two calls counts as this, or as twice the pace, besides pauses
 local RECENT = 0.1              -- the weight of the latest interval in their mean
 local LESS = 1.2                -- a 429 makes the interval longer by this factor, at the least
-local EASE = .02               -- how much quicker the pace gets in a second of answers, and more in each further one
-local CALM = .005              -- how much quicker it gets with an answer at the most, times their number
+local EASE = 0.02               -- how much quicker the pace gets in a second of answers, and more in each further one
+local CALM = 0.005              -- how much quicker it gets with an answer at the most, times their number
 
 local function paced(bucket, limits) return bucket.pace > 0 and not limits.rpm end
 
