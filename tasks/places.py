@@ -5,7 +5,8 @@ time to come back is a guess: too late, and quota stays unused; too early, and a
 jobs stand by, whatever the guess: one for each of this worker's calls in flight, or as many as have lately gone in two
 seconds. The first of a line asks for all: when a call of this worker ends, when the admission said that the next one
 could go, and now and then, since calls of other workers end unheard. Whoever goes calls the next. While enough of them
-stand here, no more are claimed from the queue. Half of the worker's slots stay free of those who stand by.
+stand here, no more are claimed from the queue. Half of the worker's slots stay free of those who stand by, and of those
+who are admitted but for later.
 """
 
 import asyncio
@@ -24,6 +25,9 @@ LINED: Final = frozenset({"concurrency", "rpm", "tpm", "itpm", "otpm", "pace", "
 #: Nobody stands for a rate where the first could only go after `LONG`: all go back into their queue, whose gate is
 #: shut. Nor for a pause that lasts longer than an admission may lie ahead, and so many seconds.
 BRIEF: Final = 1.0
+
+#: A call that is admitted so many seconds before it may go out waits for a limit, as those do who stand in line.
+AHEAD: Final = 1.0
 
 #: A job stands in line where its turn is expected within so many seconds, however many do.
 SOON: Final = 3.0
@@ -116,6 +120,7 @@ class Places:
         self._lines: dict[str, deque[Standing]] = {}
         self._flying: Counter[str] = Counter()
         self._taken: dict[str, tuple[str, ...]] = {}
+        self._booked: set[str] = set()
 
     def line(self) -> Standing:
         """One job's way through the lines: a context, at whose end it goes out of them."""
@@ -124,6 +129,8 @@ class Places:
     def taken(self, attempt: Attempt) -> None:
         """An attempt was admitted."""
         charges = attempt.ask.candidates[attempt.ways.index(attempt.way)].charges
+        if attempt.wait > AHEAD:
+            self._booked.add(attempt.ask.id)
         for charge in charges:
             if not charge.quota.concurrency:
                 self._went[charge.bucket].append(time.monotonic())
@@ -131,8 +138,13 @@ class Places:
             self._taken[attempt.ask.id] = limited
             self._flying.update(limited)
 
+    def left(self, reservation: str) -> None:
+        """A call that was admitted goes out."""
+        self._booked.discard(reservation)
+
     def free(self, reservation: str) -> None:
         """A call has ended, and the server knows it; or it was never made."""
+        self._booked.discard(reservation)
         for bucket in self._taken.pop(reservation, ()):
             self._flying[bucket] -= 1
             if self._flying[bucket] <= 0:
@@ -142,7 +154,11 @@ class Places:
 
     def room(self, bucket: str, seconds: float) -> bool:
         """Whether one more may stand in line, whose turn is expected in so many seconds."""
-        return self._standing < self._slots() // 2 and (seconds <= SOON or self.wanted(bucket) > 0)
+        return self._spare() > 0 and (seconds <= SOON or self.wanted(bucket) > 0)
+
+    def _spare(self) -> int:
+        """How many more of the worker's slots may go to those who only wait in them."""
+        return self._slots() // 2 - self._standing - len(self._booked)
 
     def wanted(self, bucket: str) -> int:
         """How many more are to stand by."""
@@ -150,7 +166,7 @@ class Places:
         while went and went[0] < since:
             went.popleft()
         supply = min(self._slots() // 2, max(1, self._flying[bucket], len(went)))
-        return supply - self.length(bucket)
+        return min(supply - self.length(bucket), self._spare())
 
     def length(self, bucket: str) -> int:
         """How many stand in line."""

@@ -29,7 +29,7 @@ from tasks.agents.run import run as run_agent
 from tasks.attempt import Attempt
 from tasks.job import Job
 from tasks.memory import Memory
-from tasks.places import LINED, Standing
+from tasks.places import AHEAD, BRIEF, LINED, Standing
 from tasks.runtime import Revoked, Runtime
 from tasks.store import Ending, open_store
 from workers.celery import JOB, app, current_settings
@@ -44,9 +44,6 @@ log = logging.getLogger(__name__)
 
 #: A backoff up to so many seconds is spent in the worker, a longer one in the queue; so is a denial's wait.
 MAX_WAIT, SHORT_WAIT = 2.0, 1.0
-
-#: Where jobs are admitted so many seconds before they may go, a limit binds: more of them are of no use yet.
-AHEAD = 1.0
 
 #: A job whose worker code failed unexpectedly is tried this often before it is given up.
 MAX_CRASHES = 3
@@ -197,10 +194,11 @@ async def stand_back(runtime: Runtime, job: Job, memory: Memory, answer: Denied 
     crowded = isinstance(answer, Denied) and answer.reason == "concurrency"
     if isinstance(answer, Denied) and answer.reason not in PACED:
         opens = wait.seconds if answer.opens_in is None else min(wait.seconds, answer.opens_in)
-        if crowded or (answer.reason in LINED and opens <= LONG):
+        least = BRIEF if answer.reason == "pause" else LONG
+        if crowded or (answer.reason in LINED and opens <= least):
             gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, answer.subject))
         else:
-            gates.close(job.workflow, job.line.model, opens)
+            gates.close(job.workflow, job.line.model, opens, least)
     # Once its gate is ajar, whoever is let through may ask: the hints only keep jobs from coming all at once.
     exact = not (isinstance(answer, Denied) and answer.reason in LINED)
     raise Snooze(memory.waits(wait.seconds, exact=exact), wait.reason, memory.to_header())

@@ -186,6 +186,7 @@ class Runtime:
                 departure = await self.server.run(sent(self.keys, attempt.ask.id, self.owner))
                 if departure.verdict == "go":
                     attempt.is_sent = True
+                    self.places.left(attempt.ask.id)
                     self._passed(attempt)
                 elif departure.verdict == "wait" and departure.wait <= MAX_WAIT:
                     attempt.wait = departure.wait

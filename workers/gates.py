@@ -84,12 +84,12 @@ class Gates:
         self._gates: dict[str, _Gate] = {}
         self._trials: dict[str, _Trial] = {}
 
-    def close(self, workflow: str, model: str, seconds: float) -> None:
-        """A job was denied for so long. Less than `LONG` shuts nothing."""
+    def close(self, workflow: str, model: str, seconds: float, least: float = LONG) -> None:
+        """A job was denied for so long. Less than `least` shuts nothing."""
         now = self._clock()
         with self._lock:
             gate = self._gates.get(workflow)
-            if seconds < LONG:
+            if seconds < least:
                 if gate is None:
                     return
                 seconds = 0.0

@@ -9,17 +9,17 @@ import pytest
 from limits.admission import Denied
 from limits.bucket import Quota
 from tasks import places as module
-from tasks.places import BRIEF, SOON, Places, Standing
+from tasks.places import AHEAD, BRIEF, SOON, Places, Standing
 from workers.gates import LONG
 
 FAR = SOON + 100.0
 
 
-def attempt(name: str = "r", bucket: str = "b", **limits: int) -> Any:
-    """An attempt at one target, of four calls in flight where no other limit is named."""
+def attempt(name: str = "r", bucket: str = "b", wait: float = 0.0, **limits: int) -> Any:
+    """An attempt at one target, of four calls in flight where no other limit is named. `wait`: until it may go."""
     charge = SimpleNamespace(bucket=bucket, quota=Quota(**(limits or {"concurrency": 4})), costs={"rpm": 1})
     ask = SimpleNamespace(id=name, candidates=[SimpleNamespace(charges=(charge,))])
-    return SimpleNamespace(ask=ask, way="way", ways=["way"])
+    return SimpleNamespace(ask=ask, way="way", ways=["way"], wait=wait)
 
 
 def crowded(seconds: float) -> Denied:
@@ -47,6 +47,19 @@ def test_half_of_the_slots_stay_free() -> None:
     places = flying(4, slots=6)
     assert [stands(places, 0.1) for _ in range(5)] == [True, True, True, False, False]
     assert not stands(Places(lambda: 1), 0.1)
+
+
+def test_who_is_admitted_ahead_only_waits_too() -> None:
+    places, quick = Places(lambda: 10), attempt(rpm=6_000)
+    for number in range(3):
+        places.taken(attempt(f"ahead{number}", wait=AHEAD + 0.1, rpm=6_000))
+    places.taken(attempt("soon", wait=AHEAD, rpm=6_000))
+    assert places.wanted("b") == 2, "half of ten slots, of which three are taken"
+    assert [Standing(places).stand(quick, paced(0.1)) for _ in range(3)] == [True, True, False]
+    places.left("ahead0")
+    places.free("ahead1")
+    assert [Standing(places).stand(quick, paced(0.1)) for _ in range(3)] == [True, True, False]
+    assert places.wanted("b") == 0
 
 
 def test_a_target_without_a_limit_has_no_line() -> None:

@@ -22,6 +22,17 @@ def test_a_short_denial_shuts_nothing() -> None:
     assert gates.shut("w", "m") == 0.0
 
 
+def test_a_shorter_denial_shuts_where_its_reason_is_enough() -> None:
+    gates, clock = made()
+    gates.close("w", "m", 1.9, least=2.0)
+    assert gates.allowed("w") == TRIED
+    gates.claimed("w", 1)
+    gates.close("w", "m", 2.5, least=2.0)
+    assert gates.allowed("w") == 0
+    clock.now += 2.5 - EARLY + 0.01
+    assert gates.allowed("w") == FIRST
+
+
 def test_a_long_denial_shuts_the_workflow_until_shortly_before_its_hint() -> None:
     gates, clock = made()
     gates.claimed("w", 1)

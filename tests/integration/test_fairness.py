@@ -1,0 +1,63 @@
+"""One workflow's trouble is nobody else's: a provider's pause costs few denials, and never the whole worker."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from limits.connection import Server
+from limits.overview import snapshot
+from tests.simulator import Simulator
+from tests.site import Site, job, wait_for
+
+PAUSE, SLOTS = 8, 40
+
+PROVIDER = """
+[providers.{name}]
+api = "openai"
+base_url = "{url}"
+api_key = "env:ACME_KEY"
+[providers.{name}.models.{name}]
+"""
+
+
+@pytest.fixture
+def paused() -> Iterator[Simulator]:
+    with Simulator(latency=0.05) as running:
+        yield running
+
+
+@pytest.fixture
+def quick() -> Iterator[Simulator]:
+    with Simulator(latency=0.05) as running:
+        yield running
+
+
+def test_a_pause_is_not_asked_about_again_and_again_and_leaves_half_of_the_worker_to_others(
+    tmp_path: Path, paused: Simulator, quick: Simulator
+) -> None:
+    toml = PROVIDER.format(name="slow", url=paused.base_url) + PROVIDER.format(name="quick", url=quick.base_url)
+    with Site(tmp_path, toml=toml) as site:
+        worker = site.start_worker(concurrency=SLOTS)
+        paused.configure(failures=[{"mode": "429", "retry_after": str(PAUSE), "times": 4}])
+        site.submit([job(number, model="slow") for number in range(400)], workflow="large")
+        wait_for(lambda: paused.stats()["statuses"].get("429"))
+        ends = time.time() + PAUSE
+        server = Server(site.client())
+
+        def booked() -> int:
+            return server.run(snapshot(site.keys)).open_reservations
+
+        wait_for(lambda: not booked(), PAUSE - 4, what="what was in flight to be refused")
+        most = 0
+        while time.time() < ends - 0.5:
+            most = max(most, booked())
+            time.sleep(0.05)
+        assert SLOTS // 8 < most <= SLOTS // 2 + 2, "who may go when the pause ends is there by then, and no more"
+        denied = [line for line in worker.said().splitlines() if " retry: " in line]
+        assert len(denied) < 2 * SLOTS, "one look of each slot when the 429 came; then nobody asks in vain"
+
+        small = site.submit([job(number, model="quick") for number in range(50)], workflow="small")
+        assert site.wait(small)["request_counts"]["completed"] == 50
+        worker.kill()  # it has much left to do
