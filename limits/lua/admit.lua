@@ -78,19 +78,23 @@ local function weigh(candidate, ask)
   local broke, budget, turns = unpaid(candidate, ask, now)
   if broke and unpaid(candidate, ask, now + ask.max_wait) then return nil, { reason = broke, subject = budget, back = turns } end
   local plan = { at = now, whys = {}, behind = {}, probe = is_probe }
-  local ahead, binding, reason = ask.max_wait, nil, nil
+  local ahead, binding, reason, first = ask.max_wait, nil, nil, nil
   for i, charge in ipairs(candidate.charges) do
     local bucket = read_bucket(charge.bucket)
-    local at, why, behind = earliest(bucket, charge, now, ask.urgent)
+    local at, why, behind, unbooked = earliest(bucket, charge, now, ask.urgent)
     plan.whys[i], plan.behind[i] = why, behind
     ahead = outlook(bucket, charge, ahead, now)
-    if at > plan.at then plan.at, binding, reason = at, charge, why end
+    if at > plan.at then
+      plan.at, binding, reason = at, charge, why
+      -- Nobody waits out a longer pause: who is booked gives it back.
+      first = bucket.pause - now > ask.max_wait and unbooked or at
+    end
     if crowded(bucket, charge.quota, now, ask.urgent) then
       return nil, { reason = 'concurrency', subject = charge.bucket, back = now, charge = charge }
     end
   end
   if plan.at - now > ahead then
-    return nil, { reason = reason, subject = binding.bucket, back = plan.at, charge = binding, at = plan.at }
+    return nil, { reason = reason, subject = binding.bucket, back = plan.at, charge = binding, at = first }
   end
   if plan.at > now then broke, budget, turns = unpaid(candidate, ask, plan.at) end
   if broke then return nil, { reason = broke, subject = budget, back = turns } end

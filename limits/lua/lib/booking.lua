@@ -30,7 +30,7 @@ local function earliest(bucket, charge, now, urgent)
     end
   end
   if bucket.pause > now then why = 'pause' end
-  return urgent and bucket.lane <= now and ahead or behind, why, behind
+  return urgent and bucket.lane <= now and ahead or behind, why, behind, ahead
 end
 
 -- Whether a call more would exceed the calls in flight.
@@ -64,7 +64,7 @@ local function outlook(bucket, charge, most, now)
       local dim = dimension(bucket, charge.quota, name, limit)
       local _, _, fast = growth(dim, name, now)
       local unknown = bucket.done == 0 and bucket.throttled == 0 and dim[FIXED] == 0
-      if fast or comes_quickly(dim, name, now) then
+      if fast or comes_quickly(dim, name, max(now, bucket.pause), now) then
         most = min(most, GROWING)
       elseif unknown then
         most = min(most, UNKNOWN)
@@ -84,7 +84,11 @@ local function grow(dim, name, now, wanted)
   if not most or not wanted and now - dim[PRESSED] > SECOND then return end
   local more = min(most - dim[BURST], elapsed * speed)
   dim[BURST] = dim[BURST] + more
-  if told then dim[TAT] = max(dim[TAT], min(dim[TAT] + more * SECOND, surely_shown(dim, name, now))) end
+  if told then
+    -- What was full before stays as full.
+    local before = max(dim[TAT], now)
+    dim[TAT] = max(dim[TAT], min(before + more * SECOND, surely_shown(dim, name, now)))
+  end
 end
 
 -- Takes a charge at time `at`, `behind` which other calls may be booked; `held`: it does not leave at once.
@@ -158,8 +162,9 @@ local function come_back(bucket, charge, at, why, ask, now)
         at = comes_back(dim, name, at, now)
       end
       local grows, _, told = growth(dim, name, now)
-      if why == 'pause' and opens_wide(dim, name, now) or why ~= 'pause' and grows then
-        span = min(span, told and TOLD_SPAN or GROWTH_SPAN)
+      local quick = why ~= 'pause' and comes_quickly(dim, name, now, now)
+      if quick or why == 'pause' and opens_wide(dim, name, now) or why ~= 'pause' and grows then
+        span = min(span, (told or quick) and TOLD_SPAN or GROWTH_SPAN)
       end
     end
   end

@@ -8,7 +8,7 @@ local ALLOWED = 22   -- how many may have left and not come back, by the answer 
                      -- by that of the one before, and when this one began; false: none has shown it
 
 local PARTS = 60             -- a mark for each such part of the limit
-local TRANSIT = SECOND / 2   -- a call may reach the provider so much later than it leaves
+local TRANSIT = SECOND / 4   -- a call may reach the provider so much later than it leaves
 local WHOLE = 54             -- whose headers never told of so many seconds' worth does not hold a minute
 
 -- Whether all that left may be taken as used for one minute: headers tell what is left, and did so just now; they have
@@ -78,10 +78,10 @@ local function comes_back(dim, name, at, now)
   return min(at, next + MINUTE + TRANSIT)
 end
 
--- Whether more is about to come back in a second than twice the rate: a call booked by the rate could go sooner.
-local function comes_quickly(dim, name, now)
+-- Whether more comes back in a second from `at` on than twice the rate: a call booked by the rate could go sooner.
+local function comes_quickly(dim, name, at, now)
   local marks = dim[MARKS]
   if not marks or not opens_wide(dim, name, now) then return false end
-  local soon = marks[newest(marks, TRANSIT - SECOND, now) + 1] - marks[newest(marks, TRANSIT, now) + 1]
+  local soon = marks[newest(marks, TRANSIT - SECOND, at) + 1] - marks[newest(marks, TRANSIT, at) + 1]
   return soon > 2 * SECOND / interval(dim, name)
 end

@@ -85,7 +85,7 @@ def all_mutations() -> Iterator[Mutation]:
         "a burst that grows makes room",
         "levels",
         BOOKING,
-        "if told then dim[TAT] = max(dim[TAT], min(dim[TAT] + more * SECOND, surely_shown(dim, name, now))) end",
+        "dim[TAT] = max(dim[TAT], min(before + more * SECOND, surely_shown(dim, name, now)))",
         "",
     )
     yield Mutation("time runs backwards", "arithmetic", PRELUDE, "if latest > now then", "if false then")
@@ -154,7 +154,7 @@ def all_mutations() -> Iterator[Mutation]:
         "a burst goes out right after a refusal",
         "levels",
         PROVIDER,
-        "dim[TAT] = max(dim[TAT] - unused, max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])",
+        "dim[TAT] = max(dim[TAT] - debt, max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])",
         "",
     )
     yield Mutation(
@@ -293,7 +293,7 @@ def all_mutations() -> Iterator[Mutation]:
         "what left is taken as given back half a minute later",
         "windows",
         WINDOW,
-        "local TRANSIT = SECOND / 2 ",
+        "local TRANSIT = SECOND / 4 ",
         "local TRANSIT = -MINUTE / 2 ",
     )
     yield Mutation(

@@ -211,6 +211,16 @@ def test_booked_calls_keep_their_order_through_a_pause(world: World) -> None:
     assert world.run(sent, names[2], "o").wait == pytest.approx(2.0)
 
 
+def test_what_is_booked_is_given_back_in_a_pause_that_nobody_waits_out(world: World) -> None:
+    for number in range(10):
+        world.admitted(f"f{number}", QUOTA, send_at_once=True)
+    for number in range(30):
+        world.admitted(f"b{number}", QUOTA)  # three seconds of the rate
+    world.run(throttled, Throttle("b", 30.0))
+    # Half of what it could be admitted ahead: it is there when the pause ends, and not three seconds later.
+    assert world.denied("r", QUOTA, max_wait=5.0).opens_in == pytest.approx(30.1 - 2.5, abs=0.01)
+
+
 def test_a_late_departure_is_charged_when_it_leaves(world: World) -> None:
     for number in range(10):
         world.admitted(f"f{number}", QUOTA, send_at_once=True)

@@ -10,6 +10,9 @@ RPM = 600
 AUTO = Quota(rpm=RPM, headroom=1.0)
 MINUTE = 60 * SECOND
 
+#: A call may reach the provider so much later than it leaves, in seconds.
+TRANSIT = 0.25
+
 
 class Sliding:
     """A provider that counts the last minute, whose answers come `latency` seconds later."""
@@ -83,13 +86,13 @@ def second_minute(world: World) -> Sliding:
     provider.pass_time((START + MINUTE - world.now) / SECOND)
     while not provider.call():
         provider.pass_time(0.05)
-    provider.pass_time(0.8)
+    provider.pass_time(0.7)
     return provider
 
 
 def test_what_has_come_back_is_used_before_headers_tell(world: World) -> None:
     provider = second_minute(world)
-    back = back_by(provider, 0.5)
+    back = back_by(provider, TRANSIT)
     assert 60 < back < RPM, "far more than the one answer told of"
     # A call is marked with up to a sixtieth of the limit.
     assert back - 1 - RPM // 60 <= provider.drain() <= back
@@ -115,13 +118,33 @@ def test_nobody_is_booked_far_ahead_while_a_burst_comes_back(world: World) -> No
     assert isinstance(world.ask("later", AUTO, max_wait=5.0, costs={"rpm": 20}), Admitted)
 
 
+def test_all_who_wait_come_within_seconds_while_a_burst_comes_back(world: World) -> None:
+    provider = second_minute(world)
+    provider.drain()
+    answers = [world.ask(f"late{number}", AUTO, max_wait=0.0) for number in range(200)]
+    hints = [answer.retry_in or 0.0 for answer in answers if isinstance(answer, Denied)]
+    assert len(hints) == 200, "by the rate they would come over twenty seconds"
+    assert max(hints) < 2.5
+
+
+def test_before_a_pause_ends_with_a_burst_nobody_is_booked_far_ahead(world: World) -> None:
+    provider = second_minute(world)
+    provider.use_up()
+    paused = (world.bucket(AUTO).paused_until - world.now) / SECOND
+    provider.pass_time(paused - 1)
+    answer = world.ask("early", AUTO, max_wait=5.0)
+    assert isinstance(answer, Denied), "it would leave at the rate's time, behind which all that comes back would wait"
+    assert answer.retry_in is not None
+    assert 0.75 < answer.retry_in < 1.0
+
+
 def test_what_others_use_is_not_ours(world: World) -> None:
     provider = second_minute(world)
     provider.others = 400
     assert provider.call()
     provider.pass_time(0.3)  # an answer shows less than the one before
     left = provider.left
-    assert 60 < left < back_by(provider, 0.5) - 60, "all that has come back would be too much"
+    assert 60 < left < back_by(provider, TRANSIT) - 60, "all that has come back would be too much"
     assert left - 60 <= provider.drain() <= left
 
 
@@ -129,7 +152,7 @@ def test_nothing_is_expected_without_answers(world: World) -> None:
     provider = Sliding(world)
     provider.use_up()
     provider.pass_time((START + MINUTE - world.now) / SECOND + 3)
-    assert back_by(provider, 0.5) > 100
+    assert back_by(provider, TRANSIT) > 100
     assert provider.drain() <= 3 * RPM / 60 + 1, "what the rate has given since the pause"
 
 
