@@ -46,7 +46,7 @@ def test_a_pool_of_celerys_runs_jobs_and_coroutines(site: Site, pool: str) -> No
         assert [result.get(timeout=30)["error"] for result in results] == [None] * 4
 
 
-@pytest.mark.skipif(GEVENT is None, reason="GEVENT_PYTHON names no interpreter")
+@pytest.mark.skipif(GEVENT is None, reason="GEVENT_PYTHON names no interpreter with Overnight and gevent")
 def test_gevent_runs_jobs(tmp_path: Path) -> None:
     assert GEVENT is not None
     with Simulator() as simulator, Site(tmp_path, simulator) as site:
