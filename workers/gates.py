@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-#: A denial for less than this, in seconds, shuts nothing: its job just waits.
+#: A denial for less than this, in seconds, shuts nothing: its job just waits. One for a pause may name a shorter time.
 LONG: Final = 5.0
 
 #: A gate opens this much before its hint, in seconds, and stays shut for so long at the most: a person may have

@@ -125,7 +125,7 @@ local function throttle(bucket, told, sent, part, now)
       -- After the wait the provider has room for the rate, not for a burst. Where it tells what is left, that none was
       -- is no debt beyond it, by what the headroom keeps unused, and by the calls in flight: it may have counted them.
       local debt = opens_wide(dim, name, now)
-        and PERIOD[name] * (1 / dim[HEADROOM] - 1) + (dim[LEFT] - dim[DONE]) * interval(dim, name) or 0
+        and PERIOD[name] * (1 / dim[HEADROOM] - 1) + (dim[LEFT] - (dim[DONE] or dim[LEFT])) * interval(dim, name) or 0
       dim[TAT] = max(dim[TAT] - debt, max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])
     end
   end

@@ -363,7 +363,7 @@ def test_nobody_is_booked_far_ahead_while_headers_show_room_for_a_burst_to_grow(
 def test_a_burst_that_grows_makes_no_room_that_headers_do_not_show(world: World) -> None:
     call(world, "much")
     world.level("much", rpm=Level(RPM, 300))
-    press(world, 1)
+    press(world, 3)
     call(world, "little")
     world.level("little", rpm=Level(RPM, 30))
     went, before = 0, world.burst(AUTO)
