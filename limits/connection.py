@@ -255,6 +255,8 @@ class AsyncServer:
             while not (await asyncio.wait({connecting}, timeout=0.1))[0]:
                 self._fail_overdue(time.monotonic(), "The Redis server accepts no connection.")
             connecting.result()
+            # From here on `_watch` sees to it that no call waits too long; a timeout of each write would cost a task.
+            connection.socket_timeout = None
         finally:
             connecting.cancel()
 

@@ -83,7 +83,7 @@ local function weigh(candidate, ask)
     local bucket = read_bucket(charge.bucket)
     local at, why, behind, unbooked = earliest(bucket, charge, now, ask.urgent)
     plan.whys[i], plan.behind[i] = why, behind
-    ahead = outlook(bucket, charge, ahead, now)
+    ahead = outlook(bucket, charge, why, ahead, now)
     if at > plan.at then
       plan.at, binding, reason = at, charge, why
       -- Nobody waits out a longer pause: who is booked gives it back.

@@ -56,15 +56,15 @@ local function way(bucket, charge, at, ahead)
   return ahead + room
 end
 
--- How far ahead a call may be booked of the `most` that the asker allows (us): not far where a burst may grow or is
--- about to come back, or where nothing is known yet.
-local function outlook(bucket, charge, most, now)
+-- How far ahead a call may be booked of the `most` that the asker allows (us): not far where the burst that it waits for
+-- (`why`) may grow, where one is about to come back, or where nothing is known yet.
+local function outlook(bucket, charge, why, most, now)
   for name, limit in pairs(charge.quota.limits) do
     if PERIOD[name] == MINUTE and (charge.costs[name] or 0) > 0 then
       local dim = dimension(bucket, charge.quota, name, limit)
       local _, _, fast = growth(dim, name, now)
       local unknown = bucket.done == 0 and bucket.throttled == 0 and dim[FIXED] == 0
-      if fast or comes_quickly(dim, name, max(now, bucket.pause), now) then
+      if fast and (why == name or why == 'pause') or comes_quickly(dim, name, max(now, bucket.pause), now) then
         most = min(most, GROWING)
       elseif unknown then
         most = min(most, UNKNOWN)
@@ -142,8 +142,8 @@ end
 -- enough to be admitted ahead; a slot cannot be had ahead. Who stands in a worker's line comes for all who stand
 -- behind it, and takes no turn. Returns that time, and when the first of all could go.
 local function come_back(bucket, charge, at, why, ask, now)
-  local ahead = outlook(bucket, charge, ask.max_wait, now)
-  local step, early, span = 0, ahead / 2, HINT_SPAN
+  local ahead = outlook(bucket, charge, why, ask.max_wait, now)
+  local step, early, span, more = 0, ahead / 2, HINT_SPAN, nil
   if paced(bucket, charge.quota.limits) then step, span = bucket.pace, PACE_SPAN end
   if why == 'concurrency' then
     -- Places come free at this interval while all of them are taken. The time between ends says less: it grows where
@@ -159,7 +159,7 @@ local function come_back(bucket, charge, at, why, ask, now)
       step = max(step, (charge.costs[name] or 0) * interval(dim, name))
       if name == why then
         dim[PRESSED] = now
-        at = comes_back(dim, name, at, now)
+        more = comes_back(dim, name, now)
       end
       local grows, _, told = growth(dim, name, now)
       local quick = why ~= 'pause' and comes_quickly(dim, name, now, now)
@@ -170,6 +170,7 @@ local function come_back(bucket, charge, at, why, ask, now)
   end
   if ask.in_line and early > 0 then early = max(early, ahead - LOOK) end
   local first = max(at - early, now)
+  if more then first = min(first, more) end
   if ask.in_line then
     if ahead < ask.max_wait and why ~= 'pause' and first - now < GROWTH_SPAN then first = min(first, now + AGAIN) end
     return first, first

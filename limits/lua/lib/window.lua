@@ -70,12 +70,11 @@ local function take_back(bucket, dim, name, now)
   dim[TAT] = min(dim[TAT], max(level, bucket.last))
 end
 
--- When more is going to come back, at the latest at `at`.
-local function comes_back(dim, name, at, now)
+-- When more is going to come back, nil where that is not known.
+local function comes_back(dim, name, now)
   local marks = dim[MARKS]
   local next = marks and marks[newest(marks, TRANSIT, now) + 2]
-  if not next or not gives_back(dim, name, now) then return at end
-  return min(at, next + MINUTE + TRANSIT)
+  return next and gives_back(dim, name, now) and next + MINUTE + TRANSIT or nil
 end
 
 -- Whether more comes back in a second from `at` on than twice the rate: a call booked by the rate could go sooner.

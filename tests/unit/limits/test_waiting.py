@@ -100,6 +100,25 @@ def test_who_stands_in_line_for_a_rate_looks_again_soon_and_takes_no_turn(world:
     assert (second.retry_in, second.opens_in) == (pytest.approx(0.2 + 2.5), pytest.approx(0.1 + 2.5))
 
 
+@pytest.mark.parametrize(
+    ("costs", "furthest"),
+    [
+        pytest.param({"rpm": 1, "tpm": 1}, 5.0, id="requests, of which a second's worth is all there ever is"),
+        pytest.param({"rpm": 0, "tpm": 4_000}, 0.25, id="tokens, of which there may be more: all could go sooner"),
+    ],
+)
+def test_nobody_is_booked_far_ahead_who_waits_for_a_burst_that_may_grow(
+    world: World, costs: dict[str, int], furthest: float
+) -> None:
+    quota = Quota(rpm=600, tpm=600_000, headroom=1.0)
+    world.admitted("one", quota, costs={"rpm": 1, "tpm": 1}, send_at_once=True)
+    world.level("one", rpm=Level(600, 9), tpm=Level(600_000, 300_000))
+    asked = [world.ask(f"r{number}", quota, costs=costs, max_wait=5.0) for number in range(70)]
+    waits = [answer.wait for answer in asked if isinstance(answer, Admitted)]
+    assert max(waits) == pytest.approx(furthest, abs=0.25)
+    assert isinstance(asked[-1], Denied)
+
+
 def test_without_a_place_the_times_to_come_back_are_strung_out_over_half_a_minute(world: World) -> None:
     one = Quota(concurrency=1)
     world.admitted("a", one, send_at_once=True)

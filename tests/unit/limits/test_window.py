@@ -1,5 +1,6 @@
 """What a provider that counts the last minute gives back as it was used: it is used again before headers tell of it."""
 
+import math
 from collections import deque
 
 from limits.admission import Admitted, Denied, Level, Settlement, Throttle, settle
@@ -164,3 +165,29 @@ def test_nothing_comes_back_to_a_pause(world: World) -> None:
     assert not provider.call()
     provider.pass_time(paused)
     assert provider.drain() <= 1, "a pause ends with the rate"
+
+
+class Linear(Sliding):
+    """A provider whose bucket holds a minute and is refilled all the time."""
+
+    @property
+    def left(self) -> int:
+        """What is left now."""
+        used, since = 0.0, START
+        for at in (*self.log, self.world.now):
+            used = max(0.0, used - (at - since) * RPM / MINUTE) + 1
+            since = at
+        return RPM - math.ceil(used - 1)
+
+
+def test_where_only_the_rate_comes_back_nobody_is_told_to_ask_again_at_once(world: World) -> None:
+    provider = Linear(world)
+    for _ in range(1_600):  # its first burst left more than a minute ago, and is used up
+        provider.call()
+        provider.pass_time(0.05)
+    while isinstance(world.ask(f"ahead{provider.asked}", AUTO, max_wait=5.0), Admitted):
+        provider.asked += 1
+    first = world.denied("first", AUTO, max_wait=5.0, in_line=True)
+    assert first.reason == "rpm"
+    assert first.retry_in is not None
+    assert 0.0 < first.retry_in <= 0.8
