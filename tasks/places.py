@@ -4,9 +4,10 @@ Nobody can tell when a call will end, or how soon a rate that is still being lea
 time to come back is a guess: too late, and quota stays unused; too early, and a job has asked for nothing. So a few
 jobs stand by, whatever the guess: one for each of this worker's calls in flight, or as many as have lately gone in two
 seconds. The first of a line asks for all: when a call of this worker ends, when the admission said that the next one
-could go, and now and then, since calls of other workers end unheard. Whoever goes calls the next. While enough of them
-stand here, no more are claimed from the queue. Half of the worker's slots stay free of those who stand by, and of those
-who are admitted but for later.
+could go, and now and then, since calls of other workers end unheard. For a rate it takes as many along as went the last
+time: what is asked at once goes as one. The last of them to go calls the next. While enough of them stand here, no more
+are claimed from the queue. Half of the worker's slots stay free of those who stand by, and of those who are admitted
+but for later. Urgent work has a line of its own.
 """
 
 import asyncio
@@ -32,8 +33,12 @@ AHEAD: Final = 1.0
 #: A job stands in line where its turn is expected within so many seconds, however many do.
 SOON: Final = 3.0
 
-#: How often the first in line asks, and everybody else, in seconds, while no call of this worker ends.
+#: How often the first in line asks, in seconds, while no call of this worker ends; and how often everybody else looks
+#: whether it still has to stand there, or asks if it knows another way.
 LOOK, LOOK_BEHIND = 0.25, 10.0
+
+#: What the name of a bucket's line for urgent work begins with.
+URGENT: Final = "urgent "
 
 #: Who stands by is to last for so many seconds.
 SUPPLY: Final = 2.0
@@ -53,8 +58,9 @@ class Standing:
     """One job's way through a line: it keeps its place there until it leaves, however often it asks in vain."""
 
     def __init__(self, places: "Places") -> None:
-        self.bucket = ""  # whose line it stands in
+        self.line = ""  # in which it stands
         self.called = asyncio.Event()
+        self._ways = 1
         self._look = LOOK
         self._places = places
 
@@ -68,11 +74,13 @@ class Standing:
         """Whether to wait behind those who stand there already, unasked: where each of its ways has a line."""
         if not (bucket := self._places.line_before(attempt)):
             return False
-        return self._stand(bucket, self._places.length(bucket) * _each(attempt, bucket))
+        line = line_of(attempt, bucket)
+        return self._stand(attempt, line, self._places.length(line) * _each(attempt, bucket))
 
     def stand(self, attempt: Attempt, denied: Denied) -> bool:
         """Whether to wait in the line of what the attempt was denied for."""
         bucket, seconds, opens = denied.subject, denied.retry_in, denied.opens_in
+        line = line_of(attempt, bucket)
         if denied.reason not in LINED or seconds is None or opens is None:
             return False
         if denied.reason == "concurrency":
@@ -81,33 +89,45 @@ class Standing:
             return False
         else:
             self._look = max(opens, LEAST)
-            seconds = opens + self._places.length(bucket) * _each(attempt, bucket)
-        return self._stand(bucket, seconds)
+            seconds = opens + self._places.length(line) * _each(attempt, bucket)
+            self._places.refused(line)
+        return self._stand(attempt, line, seconds)
 
-    def _stand(self, bucket: str, seconds: float) -> bool:
-        if self.bucket != bucket:
+    def _stand(self, attempt: Attempt, line: str, seconds: float) -> bool:
+        self._ways = len(attempt.ways)
+        if self.line != line:
             self.leave()
-            if not self._places.room(bucket, seconds):
+            if not self._places.room(line, seconds):
                 return False
-            self.bucket = bucket
+            self.line = line
             self._places.join(self)
         return True
 
-    async def turn(self) -> None:
-        """Wait until it is worth asking."""
+    async def turn(self) -> bool:
+        """Wait for a while, or until it is worth asking; whether it is."""
         self.called.clear()
-        look = self._look if self._places.first(self.bucket) is self else LOOK_BEHIND
+        first = self._places.first(self.line) is self
         try:
-            async with asyncio.timeout(look):
+            async with asyncio.timeout(self._look if first else LOOK_BEHIND):
                 await self.called.wait()
         except TimeoutError:
+            if not first and self._ways == 1:
+                return False  # the first one asks for it
             self.called.set()
+            if first:
+                self._places.take_along(self.line)
+        return True
 
     def leave(self) -> None:
         """Go, with a place or without; the next one may ask."""
-        if self.bucket:
+        if self.line:
             self._places.leave(self)
-            self.bucket = ""
+            self.line = ""
+
+
+def line_of(attempt: Attempt, bucket: str) -> str:
+    """The line for a bucket in which such work stands."""
+    return URGENT + bucket if attempt.ask.urgent else bucket
 
 
 class Places:
@@ -118,6 +138,8 @@ class Places:
         self._standing = 0
         self._went: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=1000))
         self._lines: dict[str, deque[Standing]] = {}
+        self._going: Counter[str] = Counter()  # how many of a line have gone since one was refused
+        self._rounds: dict[str, int] = {}  # and how many had before
         self._flying: Counter[str] = Counter()
         self._taken: dict[str, tuple[str, ...]] = {}
         self._booked: set[str] = set()
@@ -134,6 +156,7 @@ class Places:
         for charge in charges:
             if not charge.quota.concurrency:
                 self._went[charge.bucket].append(time.monotonic())
+                self._going[line_of(attempt, charge.bucket)] += attempt.ask.in_line
         if limited := tuple(charge.bucket for charge in charges if charge.quota.concurrency):
             self._taken[attempt.ask.id] = limited
             self._flying.update(limited)
@@ -150,60 +173,76 @@ class Places:
             if self._flying[bucket] <= 0:
                 del self._flying[bucket]
             self._went[bucket].append(time.monotonic())
-            self._call(bucket)
+            if not self._call(URGENT + bucket):
+                self._call(bucket)
 
-    def room(self, bucket: str, seconds: float) -> bool:
+    def refused(self, line: str) -> None:
+        """One who asked for a rate was told to wait: those who come later would be, too."""
+        gone = self._going.pop(line, 0)
+        self._rounds[line] = gone or self._rounds.get(line, 0) // 2
+
+    def take_along(self, line: str) -> None:
+        """The first in line asks: so do as many with it as have lately gone together."""
+        for _ in range(self._rounds.get(line, 0) - 1):
+            if not self._call(line):
+                return
+
+    def room(self, line: str, seconds: float) -> bool:
         """Whether one more may stand in line, whose turn is expected in so many seconds."""
-        return self._spare() > 0 and (seconds <= SOON or self.wanted(bucket) > 0)
+        return self._spare() > 0 and (seconds <= SOON or self.wanted(line) > 0)
 
     def _spare(self) -> int:
         """How many more of the worker's slots may go to those who only wait in them."""
         return self._slots() // 2 - self._standing - len(self._booked)
 
-    def wanted(self, bucket: str) -> int:
+    def wanted(self, line: str) -> int:
         """How many more are to stand by."""
+        bucket = line.removeprefix(URGENT)
         went, since = self._went[bucket], time.monotonic() - SUPPLY
         while went and went[0] < since:
             went.popleft()
         supply = min(self._slots() // 2, max(1, self._flying[bucket], len(went)))
-        return min(supply - self.length(bucket), self._spare())
+        return min(supply - self.length(line), self._spare())
 
-    def length(self, bucket: str) -> int:
+    def length(self, line: str) -> int:
         """How many stand in line."""
-        return len(self._lines.get(bucket, ()))
+        return len(self._lines.get(line, ()))
 
     def line_before(self, attempt: Attempt) -> str:
         """A line that the attempt would have to wait behind whichever way it went, '' where there is a way without."""
         found = ""
         for candidate in attempt.ask.candidates:
-            lines = [charge.bucket for charge in candidate.charges if charge.bucket in self._lines]
+            lines = [each.bucket for each in candidate.charges if line_of(attempt, each.bucket) in self._lines]
             if not lines:
                 return ""
             found = found or lines[0]
         return found
 
-    def first(self, bucket: str) -> Standing | None:
+    def first(self, line: str) -> Standing | None:
         """Who is the first in line."""
-        line = self._lines.get(bucket)
-        return line[0] if line else None
+        standing = self._lines.get(line)
+        return standing[0] if standing else None
 
     def join(self, standing: Standing) -> None:
         """Somebody goes to the end of the line."""
-        self._lines.setdefault(standing.bucket, deque()).append(standing)
+        self._lines.setdefault(standing.line, deque()).append(standing)
         self._standing += 1
 
     def leave(self, standing: Standing) -> None:
         """Somebody goes out of the line."""
-        line = self._lines[standing.bucket]
+        line = self._lines[standing.line]
         line.remove(standing)
         self._standing -= 1
         if not line:
-            del self._lines[standing.bucket]
-        self._call(standing.bucket)
+            for of_line in (self._lines, self._rounds, self._going):
+                of_line.pop(standing.line, None)
+        if not any(each.called.is_set() for each in line):
+            self._call(standing.line)
 
-    def _call(self, bucket: str) -> None:
-        """The first one who is not asking already may ask."""
-        for standing in self._lines.get(bucket, ()):
+    def _call(self, line: str) -> bool:
+        """The first one who is not asking already may ask; whether there is one."""
+        for standing in self._lines.get(line, ()):
             if not standing.called.is_set():
                 standing.called.set()
-                return
+                return True
+        return False

@@ -29,7 +29,7 @@ from tasks.agents.run import run as run_agent
 from tasks.attempt import Attempt
 from tasks.job import Job
 from tasks.memory import Memory
-from tasks.places import AHEAD, BRIEF, LINED, Standing
+from tasks.places import AHEAD, BRIEF, LINED, Standing, line_of
 from tasks.runtime import Revoked, Runtime
 from tasks.store import Ending, open_store
 from workers.celery import JOB, app, current_settings
@@ -139,27 +139,30 @@ async def admission(runtime: Runtime, job: Job, memory: Memory, avoid: Collectio
     """An attempt that is admitted; an Ending where there can be none; Snooze where the job must wait in its queue."""
     asked, own = job, math.inf  # `own`: seconds until the job's own model may go, once a cheaper one is asked for
     attempt: Attempt | None = None
-    heard = False
+    heard, may_ask = False, True
     with runtime.places.line() as line:
         while True:
             if job.deadline and time.time() > job.deadline:
                 return ended(job, memory, "batch_expired", "the batch's deadline passed before this job ran")
+            if not may_ask:
+                may_ask = await stand(runtime, line, job, memory)
+                continue
             if attempt is None or attempt.stale:
                 try:
                     attempt = await runtime.prepare(asked, memory, avoid)
                 except NoRoute as exc:
                     return ended(job, memory, exc.code, str(exc))
-            if not line.bucket and line.behind(attempt):
+            if not line.line and line.behind(attempt):
                 heard = heard or gates.heard(job.workflow)
-                await stand(runtime, line, job, memory)
+                may_ask = await stand(runtime, line, job, memory)
                 continue
-            answer = await runtime.admit(attempt, in_line=bool(line.bucket))
+            answer = await runtime.admit(attempt, in_line=bool(line.line))
             heard = heard or gates.heard(job.workflow)
             if isinstance(answer, Admitted):
                 if ahead := answer.wait > AHEAD:
-                    wanted = partial(runtime.places.wanted, attempt.way.buckets[0][0])
+                    wanted = partial(runtime.places.wanted, line_of(attempt, attempt.way.buckets[0][0]))
                     gates.crowd(job.workflow, asked.line.model, wanted)
-                gates.admitted(job.workflow, asked.line.model, stood=ahead or bool(line.bucket))
+                gates.admitted(job.workflow, asked.line.model, stood=ahead or bool(line.line))
                 return attempt
             match runtime.not_admitted(asked, answer):
                 case retry.FallBack() as fallback:
@@ -168,26 +171,31 @@ async def admission(runtime: Runtime, job: Job, memory: Memory, avoid: Collectio
                     return ended(job, memory, fail.code, fail.message)
                 case retry.Wait() as wait:
                     if isinstance(answer, Denied) and line.stand(attempt, answer):
-                        await stand(runtime, line, job, memory)
+                        may_ask = await stand(runtime, line, job, memory)
                     else:
-                        await stand_back(runtime, job, memory, answer, replace(wait, seconds=min(wait.seconds, own)))
+                        where = line_of(attempt, answer.subject)
+                        wait = replace(wait, seconds=min(wait.seconds, own))
+                        await stand_back(runtime, job, memory, answer, wait, where)
                     if asked is not job:
-                        asked, own, attempt = job, math.inf, None
+                        asked, own, attempt, may_ask = job, math.inf, None, True
 
 
-async def stand(runtime: Runtime, line: Standing, job: Job, memory: Memory) -> None:
-    """Wait in line for a turn to ask; Snooze where there is none to wait for."""
+async def stand(runtime: Runtime, line: Standing, job: Job, memory: Memory) -> bool:
+    """Wait in line for a turn to ask, or for a while; whether it came. Snooze where there is none to wait for."""
     runtime.starts.over(memory.owner)
-    gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, line.bucket))
-    await line.turn()
+    gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, line.line))
+    may_ask = await line.turn()
     if worker_stops():
         raise Snooze(0.0, "the worker stops", memory.to_header())
     if shut := gates.shut(job.workflow, job.line.model):
         raise Snooze(shut, f"jobs for {job.line.model} were denied just now", memory.to_header())
+    return may_ask
 
 
-async def stand_back(runtime: Runtime, job: Job, memory: Memory, answer: Denied | Impossible, wait: retry.Wait) -> None:
-    """Wait here where it is short; Snooze where the job must wait in its queue."""
+async def stand_back(
+    runtime: Runtime, job: Job, memory: Memory, answer: Denied | Impossible, wait: retry.Wait, line: str
+) -> None:
+    """Wait here where it is short; Snooze where the job must wait in its queue, as those of its `line` do."""
     runtime.starts.over(memory.owner)
     if wait.seconds <= SHORT_WAIT:
         return await asyncio.sleep(wait.seconds)
@@ -196,7 +204,7 @@ async def stand_back(runtime: Runtime, job: Job, memory: Memory, answer: Denied 
         opens = wait.seconds if answer.opens_in is None else min(wait.seconds, answer.opens_in)
         least = BRIEF if answer.reason == "pause" else LONG
         if crowded or (answer.reason in LINED and opens <= least):
-            gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, answer.subject))
+            gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, line))
         else:
             gates.close(job.workflow, job.line.model, opens, least)
     # Once its gate is ajar, whoever is let through may ask: the hints only keep jobs from coming all at once.

@@ -15,10 +15,11 @@ from workers.gates import LONG
 FAR = SOON + 100.0
 
 
-def attempt(name: str = "r", bucket: str = "b", wait: float = 0.0, **limits: int) -> Any:
+def attempt(name: str = "r", bucket: str = "b", wait: float = 0.0, *, urgent: bool = False, **limits: int) -> Any:
     """An attempt at one target, of four calls in flight where no other limit is named. `wait`: until it may go."""
     charge = SimpleNamespace(bucket=bucket, quota=Quota(**(limits or {"concurrency": 4})), costs={"rpm": 1})
-    ask = SimpleNamespace(id=name, candidates=[SimpleNamespace(charges=(charge,))])
+    candidates = [SimpleNamespace(charges=(charge,))]
+    ask = SimpleNamespace(id=name, candidates=candidates, urgent=urgent, in_line=True)
     return SimpleNamespace(ask=ask, way="way", ways=["way"], wait=wait)
 
 
@@ -230,3 +231,78 @@ def test_the_first_asks_when_the_admission_said_and_calls_the_next(monkeypatch: 
         return went
 
     assert asyncio.run(scene()) == ["a", "b", "c"]
+
+
+def test_urgent_work_stands_in_a_line_of_its_own() -> None:
+    places, batch, now = Places(lambda: 100), attempt(rpm=6_000), attempt(rpm=6_000, urgent=True)
+    assert Standing(places).stand(batch, paced(0.1))
+    first = Standing(places)
+    assert not first.behind(now), "it may go before them"
+    assert first.stand(now, paced(0.1))
+    assert Standing(places).behind(now)
+    assert (places.length("b"), places.length("urgent b")) == (1, 2)
+    assert places.first("urgent b") is first
+
+
+def test_an_end_calls_urgent_work_first() -> None:
+    places, urgent = flying(2), attempt(urgent=True)
+    batch, first = Standing(places), Standing(places)
+    assert batch.stand(attempt(), crowded(0.1))
+    assert first.stand(urgent, crowded(0.1))
+    places.free("r0")
+    assert (first.called.is_set(), batch.called.is_set()) == (True, False)
+    places.free("r1")
+    assert batch.called.is_set()
+
+
+async def rounds(places: Places, lets: list[int]) -> list[int]:
+    """Ten stand in line for a rate that lets so many of them go each time they ask; how many ask at once each time."""
+    asked: list[int] = []
+    together = 0
+
+    async def go(number: int) -> None:
+        nonlocal together
+        asking = attempt(f"r{number}", rpm=6_000)
+        with places.line() as line:
+            assert line.stand(asking, paced(0.02))
+            while await line.turn():
+                together += 1
+                await asyncio.sleep(0)  # the server answers all who have asked by now
+                if together:
+                    asked.append(together)
+                    together = 0
+                if lets and lets[0] > 0:
+                    lets[0] -= 1
+                    places.taken(asking)
+                    return
+                if lets:
+                    lets.pop(0)
+                if not lets:
+                    return
+                assert line.stand(asking, paced(0.02))
+
+    async with asyncio.timeout(module.LOOK_BEHIND / 2):
+        await asyncio.gather(*(go(number) for number in range(10)))
+    return asked
+
+
+def test_for_a_rate_as_many_ask_at_once_as_went_the_last_time() -> None:
+    asked = asyncio.run(rounds(Places(lambda: 100), [3, 3]))
+    assert asked[:4] == [1, 1, 1, 1], "one by one, until one is refused"
+    assert asked[4] == 3
+
+
+def test_who_stands_behind_and_has_no_other_way_does_not_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK", 3600.0)
+    monkeypatch.setattr(module, "LOOK_BEHIND", 0.01)
+    two = attempt()
+    two.ways = ["way", "another"]
+
+    async def scene() -> list[bool]:
+        places = flying(2)
+        with places.line() as first, places.line() as second, places.line() as third:
+            for line, asking in ((first, attempt()), (second, attempt()), (third, two)):
+                assert line.stand(asking, crowded(0.1))
+            return [await second.turn(), await third.turn()]
+
+    assert asyncio.run(scene()) == [False, True]
