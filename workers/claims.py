@@ -26,8 +26,11 @@ from workers.queues import PRIORITIES, SEPARATOR, lists, newcomers
 log = logging.getLogger(__name__)
 
 #: Seconds: an idle worker looks by itself so often; a worker whose queues are held back so often; the lists that may
-#: hold messages are asked for so often while there is enough to do.
+#: hold messages are asked for so often while there is enough to do, or nothing may be taken of it.
 IDLE, HELD_BACK, REFRESH = 1.0, 0.1, 0.25
+
+#: While it rests, a worker looks at its own gates after whatever wakes it, but not sooner than after so many seconds.
+GLANCE: Final = 0.01
 
 #: The most messages that one claim takes.
 MOST: Final = 100
@@ -57,6 +60,8 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
         self._places = 0
         self._fruitless = False  # there were messages that could not be taken: rest, or the loop turns in vain
         self._refused_until = 0.0
+        self._rests_until = 0.0  # nothing is sent before, unless a gate opens
+        self._glance_at = 0.0
         self._foreign: set[str] = set()
         self._without_ack: set[str] = set()
         self._consumers_of: dict[str, Callable[[Any], Any]] = {}  # queue: who takes its messages
@@ -114,17 +119,39 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
             self._waits_for = "BRPOP"
             super()._brpop_start(timeout)
             return
+        now = time.monotonic()
+        if now < self._rests_until and now < self._glance_at:
+            return
+        if 0 < self._rests_until <= now:
+            self._rests_until = 0.0
+            self._fruitless = False
         connection = self.client.connection
         self._asked = self._next_claim()
-        if self._asked is None:
-            self._waits_for = "BLPOP"
-            sent: tuple[Any, ...] = ("BLPOP", *self._pause())
-        else:
+        if self._asked is not None:
+            self._rests_until = 0.0
             self._waits_for = "EVALSHA"
             sent = command(self._asked, by_source=self._by_source)
+        else:
+            key, seconds = self._pause()
+            if key == self.broker.never and self._rest(seconds if self._hungry else REFRESH):
+                return
+            self._waits_for = "BLPOP"
+            sent = ("BLPOP", key, seconds)
         self._in_poll = connection
         self._brpop_sent_at = time.monotonic()
         connection.send_command(*sent)
+
+    def _rest(self, seconds: float) -> bool:
+        """Send nothing for so long, if there is a hub that will turn then; no message can be had that would wake us."""
+        hub = self.connection.hub
+        if hub is None:
+            return False
+        now = time.monotonic()
+        self._glance_at = now + GLANCE
+        if now >= self._rests_until:
+            self._rests_until = now + seconds
+            hub.call_later(seconds, _nothing)
+        return True
 
     def _next_claim(self) -> Call[Claimed] | None:
         """The claim to be sent now, or None where there is nothing to be had at present."""
@@ -160,9 +187,10 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
         now = time.monotonic()
         if now < self._refused_until:
             return self.broker.never, max(0.01, self._refused_until - now)
-        self._hungry = True
         # What lies ready and may not be taken now (a gate, a cap, slots kept for urgent work) rings no bell later.
         held_back = any(name.partition(SEPARATOR)[0] in self._queue_cycle.mine for name in self._ready)
+        # Of what only a gate of ours holds back, the server tells nothing new.
+        self._hungry = not held_back or self._fruitless
         return (self.broker.never, HELD_BACK) if held_back else (self.broker.wake, IDLE)
 
     def _brpop_read(self, **options: Any) -> bool:
@@ -273,6 +301,10 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
         if no_ack and message is not None:
             self.custody.acknowledge(message.delivery_tag)
         return message
+
+
+def _nothing() -> None:
+    """What a timer calls that is only to have the hub turn."""
 
 
 def command(call: Call[Any], *, by_source: bool = False) -> tuple[Any, ...]:

@@ -250,7 +250,18 @@ class Channel(Claims):
         super().close()
 
 
-class Transport(stock.Transport):  # type: ignore[misc]  # kombu has no types
+class _Hubbed(stock.Transport):  # type: ignore[misc]  # kombu has no types
+    """A transport that knows the hub which reads what its connections bring, None where there is none."""
+
+    hub: Any = None
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Have this hub read from now on."""
+        self.hub = loop
+        super().register_with_event_loop(connection, loop)
+
+
+class Transport(_Hubbed):
     """kombu's Redis transport with our channel."""
 
     Channel = Channel
@@ -262,7 +273,7 @@ class SentinelChannel(Channel, stock.SentinelChannel):  # type: ignore[misc]  # 
     from_transport_options = (*stock.SentinelChannel.from_transport_options, "namespace")
 
 
-class SentinelTransport(stock.SentinelTransport):  # type: ignore[misc]  # kombu has no types
+class SentinelTransport(_Hubbed, stock.SentinelTransport):  # type: ignore[misc]  # kombu has no types
     """kombu's Sentinel transport with our channel."""
 
     Channel = SentinelChannel
