@@ -9,6 +9,7 @@
 --   urgent     when urgent work last asked (us)        lane       when the urgent lane is free again (us)
 --   pace, slot, gap, left, eased, calm, told   see pace.lua
 --   falls      how often a burst has fallen back, nil: never
+--   minutes    when a 429 last told a wait that only a minute's count explains (us), nil: never
 --   dims       a table of the fields below for each dimension
 -- }
 
@@ -153,7 +154,7 @@ end
 
 -- Replaces what a call had reserved by what it used. Only that part of its stretch of the rate can be given back
 -- which lies behind now and behind every booked call: the bucket has been refilled by then, for calls that got
--- their times by that, and would be refilled twice.
+-- their times by that, and would be refilled twice. Of calls that are booked no time comes before a pause ends: there, all of it can.
 local function correct(bucket, part, used, now)
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
@@ -165,6 +166,7 @@ local function correct(bucket, part, used, now)
     elseif dim and over < 0 then
       local ends = min(mine[3] - dim[RETURNED], dim[TAT])  -- headers may have moved all
       local ahead = max(0, ends - max(now, bucket.last))
+      if mine[4] < 0 and bucket.pause > now then ahead = -over * mine[2] end
       local back = min(-over * mine[2], ahead)
       dim[TAT] = dim[TAT] - back
       dim[RETURNED] = dim[RETURNED] + back

@@ -1,5 +1,8 @@
 -- What a provider tells of a bucket: by the headers of its answers, and by its 429s. It needs bucket.lua.
 
+local LONG_WAIT = 5 * SECOND         -- a wait that is longer than this is none for the rate
+local MINUTES_FRESH = 300 * SECOND   -- so long after one a provider is taken for one that counts by the minute
+
 -- Keeps what an answer shows, of the latest ones that which shows least. Calls that left before a request may reach the
 -- provider after it, from a worker that was held up: such an answer shows more than is left.
 -- `empty`: the units of LEFT at which nothing would have been left when its request left, at `sent`; `sure`: the same
@@ -88,6 +91,13 @@ local function foreseen(bucket, told, part)
   return false
 end
 
+-- Whether a burst that was too large may grow again at once, from the start: where headers tell nothing, and waits are
+-- much longer than by the rate, or were lately. Such a provider counts by the minute, and gives back as was used: as
+-- quickly as the burst has grown a minute before.
+local function begins_anew(bucket, dim, name, now)
+  return now - (bucket.minutes or 0) < MINUTES_FRESH and not opens_wide(dim, name, now)
+end
+
 -- A 429: nobody's call leaves before the wait is over; those booked are postponed with their order, and with their spacing
 -- unless that came of a burst that has shown to be too large.
 -- `sent`: when the refused request left; `part`: its reservation's share of this bucket, nil if not known. What left
@@ -96,6 +106,7 @@ end
 local function throttle(bucket, told, sent, part, now)
   local fresh = sent > bucket.throttled
   local wait, known = told.retry_after, foreseen(bucket, told, part)
+  if wait > LONG_WAIT then bucket.minutes = now end
   if wait < 0 then
     if fresh then bucket.strikes = bucket.strikes + 1 end
     wait = min(MINUTE, SECOND * 2 ^ max(0, min(bucket.strikes - 1, 6)))
@@ -112,10 +123,13 @@ local function throttle(bucket, told, sent, part, now)
     if PERIOD[name] == MINUTE and (told.dimension == '' or told.dimension == name) then
       if fresh and dim[FIXED] == 0 and not known then
         -- What is left of it stays the same: calls that left under the larger one are no debt.
-        local less = min(dim[BURST] / 2, dim[BURST] - 1)
+        local anew = begins_anew(bucket, dim, name, now)
+        local less = anew and dim[BURST] - 1 or min(dim[BURST] / 2, dim[BURST] - 1)
         dim[BURST], dim[TAT] = dim[BURST] - less, dim[TAT] - less * SECOND
-        dim[HOLD] = now + min(LONGEST_HOLD, FIRST_HOLD * 2 ^ min(dim[HOLDS], 10))
-        dim[HOLDS] = dim[HOLDS] + 1
+        if not anew then
+          dim[HOLD] = now + min(LONGEST_HOLD, FIRST_HOLD * 2 ^ min(dim[HOLDS], 10))
+          dim[HOLDS] = dim[HOLDS] + 1
+        end
         if not opens_wide(dim, name, now) then
           -- Calls that were booked while it grew leave quicker than the rate: they take turns.
           bucket.falls = (bucket.falls or 0) + 1

@@ -158,6 +158,13 @@ def all_mutations() -> Iterator[Mutation]:
         "",
     )
     yield Mutation(
+        "a provider that counts by the minute is taken for one that holds less",
+        "windows",
+        PROVIDER,
+        "now - (bucket.minutes or 0) < MINUTES_FRESH and",
+        "false and",
+    )
+    yield Mutation(
         "a settle that is not idempotent",
         "budgets",
         SETTLE,

@@ -15,6 +15,7 @@ from limits.admission import (
     Settlement,
     Throttle,
     admit,
+    release,
     sent,
     settle,
 )
@@ -238,6 +239,28 @@ def test_what_is_booked_is_given_back_in_a_pause_that_nobody_waits_out(world: Wo
     world.run(throttled, Throttle("b", 30.0))
     # Half of what it could be admitted ahead: it is there when the pause ends, and not three seconds later.
     assert world.denied("r", QUOTA, max_wait=5.0).opens_in == pytest.approx(30.1 - 2.5, abs=0.01)
+
+
+def test_what_is_given_back_in_a_pause_is_used_when_it_ends(world: World) -> None:
+    for number in range(10):
+        world.admitted(f"f{number}", QUOTA, send_at_once=True)
+    for number in range(30):
+        world.admitted(f"b{number}", QUOTA)
+    world.run(throttled, Throttle("b", 30.0))
+    for number in (*range(5, 30), *range(3)):  # two stay booked, for a while after it
+        assert world.run(release, f"b{number}", "o").verdict == "settled"
+    world.pass_time(30.0)
+    waits = [world.admitted(f"n{number}", QUOTA, max_wait=5.0).wait for number in range(10)]
+    assert waits == [pytest.approx(0.3 + number / 10, abs=0.01) for number in range(10)], "behind those two"
+
+
+def test_of_a_pause_only_what_never_left_comes_back(world: World) -> None:
+    quota = Quota(tpm=60_000, headroom=1.0, burst=1.0)  # a thousand a second
+    world.admitted("left", quota, costs={"tpm": 1_000}, send_at_once=True)
+    world.run(throttled, Throttle("b", 10.0))
+    before = world.available(quota, "tpm")
+    assert world.settle("left", costs=({"tpm": 0},)) == "settled"
+    assert world.available(quota, "tpm") == before
 
 
 def test_a_late_departure_is_charged_when_it_leaves(world: World) -> None:
