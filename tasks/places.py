@@ -59,7 +59,8 @@ class Standing:
 
     def __init__(self, places: "Places") -> None:
         self.line = ""  # in which it stands
-        self.called = asyncio.Event()
+        self.called = False
+        self._stirred = asyncio.Event()
         self._ways = 1
         self._look = LOOK
         self._places = places
@@ -105,18 +106,30 @@ class Standing:
 
     async def turn(self) -> bool:
         """Wait for a while, or until it is worth asking; whether it is."""
-        self.called.clear()
-        first = self._places.first(self.line) is self
-        try:
-            async with asyncio.timeout(self._look if first else LOOK_BEHIND):
-                await self.called.wait()
-        except TimeoutError:
-            if not first and self._ways == 1:
-                return False  # the first one asks for it
-            self.called.set()
-            if first:
-                self._places.take_along(self.line)
-        return True
+        self.called = False
+        while True:
+            self._stirred.clear()
+            first = self._places.first(self.line) is self
+            try:
+                async with asyncio.timeout(self._look if first else LOOK_BEHIND):
+                    await self._stirred.wait()
+            except TimeoutError:
+                if not first and self._ways == 1:
+                    return False  # the first one asks for it
+                self.called = True
+                if first:
+                    self._places.take_along(self.line)
+            if self.called:
+                return True
+
+    def call(self) -> None:
+        """It may ask."""
+        self.called = True
+        self._stirred.set()
+
+    def promote(self) -> None:
+        """It is the first in line now, and looks by itself."""
+        self._stirred.set()
 
     def leave(self) -> None:
         """Go, with a place or without; the next one may ask."""
@@ -236,13 +249,15 @@ class Places:
         if not line:
             for of_line in (self._lines, self._rounds, self._going):
                 of_line.pop(standing.line, None)
-        if not any(each.called.is_set() for each in line):
+        elif not any(each.called for each in line):
             self._call(standing.line)
+        elif not line[0].called:
+            line[0].promote()
 
     def _call(self, line: str) -> bool:
         """The first one who is not asking already may ask; whether there is one."""
         for standing in self._lines.get(line, ()):
-            if not standing.called.is_set():
-                standing.called.set()
+            if not standing.called:
+                standing.call()
                 return True
         return False

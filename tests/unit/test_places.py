@@ -250,9 +250,9 @@ def test_an_end_calls_urgent_work_first() -> None:
     assert batch.stand(attempt(), crowded(0.1))
     assert first.stand(urgent, crowded(0.1))
     places.free("r0")
-    assert (first.called.is_set(), batch.called.is_set()) == (True, False)
+    assert (first.called, batch.called) == (True, False)
     places.free("r1")
-    assert batch.called.is_set()
+    assert batch.called
 
 
 async def rounds(places: Places, lets: list[int]) -> list[int]:
@@ -290,6 +290,25 @@ def test_for_a_rate_as_many_ask_at_once_as_went_the_last_time() -> None:
     asked = asyncio.run(rounds(Places(lambda: 100), [3, 3]))
     assert asked[:4] == [1, 1, 1, 1], "one by one, until one is refused"
     assert asked[4] == 3
+
+
+def test_who_becomes_the_first_while_another_asks_looks_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_BEHIND", 3600.0)
+
+    async def scene() -> bool:
+        places = flying(2)
+        with places.line() as second, places.line() as third:
+            first = places.line()
+            for line in (first, second, third):
+                assert line.stand(attempt(), crowded(0.1))
+            waits = asyncio.create_task(second.turn())
+            await settled()
+            third.call()
+            first.leave()
+            async with asyncio.timeout(5.0):
+                return await waits
+
+    assert asyncio.run(scene())
 
 
 def test_who_stands_behind_and_has_no_other_way_does_not_ask(monkeypatch: pytest.MonkeyPatch) -> None:
