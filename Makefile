@@ -61,7 +61,7 @@ chaos-limits: $(VENV)/installed  ## A binding budget, a failing provider, a serv
 	  tests/chaos/test_redis_outage.py $(ARGS)
 
 .PHONY: bench-quota
-bench-quota: $(VENV)/installed $(VENV)/contenders/installed  ## How much of a quota is used, beside Celery with limiters (20 minutes; ARGS=--quick)
+bench-quota: $(VENV)/installed $(VENV)/contenders/installed  ## How much of a quota is used, beside Celery with limiters (45 minutes; ARGS=--quick)
 	@$(BIN)/python bench/quota.py --report bench/results/quota.md $(ARGS)
 
 .PHONY: bench-workers

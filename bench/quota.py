@@ -4,9 +4,10 @@ A strict provider allows 1,200 requests and 600,000 tokens a minute, counted in 
 continuously and holds a minute, a sixtieth each second, or the last sixty seconds. Four worker processes send it 3,000
 jobs. The ideal is the shortest wall time that this way of counting allows, with a quota that is full at the start.
 
-    python bench/quota.py [--quick] [--only NAME …] [--report bench/results/quota.md]
+    python bench/quota.py [--quick] [--only NAME …] [--beside N] [--report bench/results/quota.md]
 
-Runs that wait for a quota use little CPU, so several go side by side, each with a server and a provider of its own.
+Each run has a server and a provider of its own. One goes after the other: a contender takes more than a core, and two
+side by side on two cores would measure that.
 """
 
 import argparse
@@ -38,8 +39,6 @@ PYTHON = Path(os.environ.get("CONTENDERS_PYTHON", ROOT / ".venv" / "contenders" 
 
 RPM, TPM, WORKERS = 1_200, 600_000, 4
 LATENCY = (0.2, 0.8)
-#: Runs side by side: a contender takes most of a core.
-BESIDE = 2
 OVERNIGHT = "Overnight"
 CONTENDER = {
     "nothing": "Celery, retry(countdown=Retry-After)",
@@ -262,6 +261,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="half the jobs, two ways of counting")
     parser.add_argument("--jobs", type=int)
     parser.add_argument("--only", nargs="*", default=[], help="words that the names of the runs must hold")
+    parser.add_argument("--beside", type=int, default=1, help="how many runs go side by side")
     parser.add_argument("--report", type=Path)
     arguments = parser.parse_args()
     count = arguments.jobs or (1_500 if arguments.quick else 3_000)
@@ -281,7 +281,7 @@ def main() -> None:
 
         for runs in plan(quick=arguments.quick):
             chosen = [run for run in runs if all(word in run.name for word in arguments.only)]
-            with ThreadPoolExecutor(BESIDE) as pool:
+            with ThreadPoolExecutor(arguments.beside) as pool:
                 list(pool.map(go, chosen))
     text = report(found, bare())
     print(text)
