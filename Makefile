@@ -42,7 +42,7 @@ agents: $(VENV)/local-model  ## Run two agents on that model: a triage with tool
 	  --config examples/agents/overnight.toml --workflow agents --workers 2 -o agents-out.jsonl
 
 .PHONY: test
-test: $(VENV)/local-model  ## Run the tests (two minutes)
+test: $(VENV)/local-model  ## Run the tests (three minutes)
 	@$(BIN)/python -m pytest -m "not long and not chaos and not smoke" -n 2 --dist loadfile $(ARGS)
 
 .PHONY: test-long

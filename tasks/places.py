@@ -58,7 +58,7 @@ class Standing:
     """One job's way through a line: it keeps its place there until it leaves, however often it asks in vain."""
 
     def __init__(self, places: "Places") -> None:
-        self.line = ""  # in which it stands
+        self.name = ""  # of the line in which it stands
         self.called = False
         self._stirred = asyncio.Event()
         self._ways = 1
@@ -96,11 +96,11 @@ class Standing:
 
     def _stand(self, attempt: Attempt, line: str, seconds: float) -> bool:
         self._ways = len(attempt.ways)
-        if self.line != line:
+        if self.name != line:
             self.leave()
             if not self._places.room(line, seconds):
                 return False
-            self.line = line
+            self.name = line
             self._places.join(self)
         return True
 
@@ -109,7 +109,7 @@ class Standing:
         self.called = False
         while True:
             self._stirred.clear()
-            first = self._places.first(self.line) is self
+            first = self._places.first(self.name) is self
             try:
                 async with asyncio.timeout(self._look if first else LOOK_BEHIND):
                     await self._stirred.wait()
@@ -118,7 +118,7 @@ class Standing:
                     return False  # the first one asks for it
                 self.called = True
                 if first:
-                    self._places.take_along(self.line)
+                    self._places.take_along(self.name)
             if self.called:
                 return True
 
@@ -133,9 +133,9 @@ class Standing:
 
     def leave(self) -> None:
         """Go, with a place or without; the next one may ask."""
-        if self.line:
+        if self.name:
             self._places.leave(self)
-            self.line = ""
+            self.name = ""
 
 
 def line_of(attempt: Attempt, bucket: str) -> str:
@@ -238,19 +238,19 @@ class Places:
 
     def join(self, standing: Standing) -> None:
         """Somebody goes to the end of the line."""
-        self._lines.setdefault(standing.line, deque()).append(standing)
+        self._lines.setdefault(standing.name, deque()).append(standing)
         self._standing += 1
 
     def leave(self, standing: Standing) -> None:
         """Somebody goes out of the line."""
-        line = self._lines[standing.line]
+        line = self._lines[standing.name]
         line.remove(standing)
         self._standing -= 1
         if not line:
             for of_line in (self._lines, self._rounds, self._going):
-                of_line.pop(standing.line, None)
+                of_line.pop(standing.name, None)
         elif not any(each.called for each in line):
-            self._call(standing.line)
+            self._call(standing.name)
         elif not line[0].called:
             line[0].promote()
 

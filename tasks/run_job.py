@@ -152,17 +152,17 @@ async def admission(runtime: Runtime, job: Job, memory: Memory, avoid: Collectio
                     attempt = await runtime.prepare(asked, memory, avoid)
                 except NoRoute as exc:
                     return ended(job, memory, exc.code, str(exc))
-            if not line.line and line.behind(attempt):
+            if not line.name and line.behind(attempt):
                 heard = heard or gates.heard(job.workflow)
                 may_ask = await stand(runtime, line, job, memory)
                 continue
-            answer = await runtime.admit(attempt, in_line=bool(line.line))
+            answer = await runtime.admit(attempt, in_line=bool(line.name))
             heard = heard or gates.heard(job.workflow)
             if isinstance(answer, Admitted):
                 if ahead := answer.wait > AHEAD:
                     wanted = partial(runtime.places.wanted, line_of(attempt, attempt.way.buckets[0][0]))
                     gates.crowd(job.workflow, asked.line.model, wanted)
-                gates.admitted(job.workflow, asked.line.model, stood=ahead or bool(line.line))
+                gates.admitted(job.workflow, asked.line.model, stood=ahead or bool(line.name))
                 return attempt
             match runtime.not_admitted(asked, answer):
                 case retry.FallBack() as fallback:
@@ -183,7 +183,7 @@ async def admission(runtime: Runtime, job: Job, memory: Memory, avoid: Collectio
 async def stand(runtime: Runtime, line: Standing, job: Job, memory: Memory) -> bool:
     """Wait in line for a turn to ask, or for a while; whether it came. Snooze where there is none to wait for."""
     runtime.starts.over(memory.owner)
-    gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, line.line))
+    gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, line.name))
     may_ask = await line.turn()
     if worker_stops():
         raise Snooze(0.0, "the worker stops", memory.to_header())

@@ -154,7 +154,8 @@ end
 
 -- Replaces what a call had reserved by what it used. Only that part of its stretch of the rate can be given back
 -- which lies behind now and behind every booked call: the bucket has been refilled by then, for calls that got
--- their times by that, and would be refilled twice. Of calls that are booked no time comes before a pause ends: there, all of it can.
+-- their times by that, and would be refilled twice. Of calls that are booked no time comes before a pause ends: there,
+-- all of it can.
 local function correct(bucket, part, used, now)
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
