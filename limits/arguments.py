@@ -16,7 +16,8 @@ from limits.circuit import CircuitSettings
 @lru_cache(maxsize=4096)
 def quota_json(quota: Quota) -> orjson.Fragment:
     burst = 0 if quota.burst == "auto" else quota.burst
-    body: dict[str, Any] = {"limits": quota.limits, "burst": burst, "headroom": quota.headroom}
+    headroom = 0 if quota.headroom == "auto" else quota.headroom
+    body: dict[str, Any] = {"limits": quota.limits, "burst": burst, "headroom": headroom}
     body |= {"concurrency": quota.concurrency or 0, "urgent_share": quota.urgent_share}
     return _text(body)
 

@@ -17,6 +17,9 @@ PERIODS: Final = {"rpm": 60, "tpm": 60, "itpm": 60, "otpm": 60, "rpd": 86_400, "
 
 _MINUTE: Final = 60
 
+CAREFUL: Final = 0.97
+"""The part of a limit that is used where nobody can be sure of what is left (limits/lua/lib/bucket.lua)."""
+
 LARGEST: Final = 2**53
 """Lua's numbers are doubles: integers are exact below this."""
 
@@ -28,7 +31,8 @@ class Quota:
     `burst` is how many seconds of the rate may go out at once. "auto" learns it, between 1 s and 60 s, from
     the provider's headers and its 429s. It governs the per-minute dimensions; a day's quota may be used at
     any pace. `headroom` is the part of each limit that is used: clocks differ and requests overtake each
-    other. `urgent_share` is the part of the quota (and of the calls in flight) kept for urgent work while
+    other. "auto" uses 0.97, and all of it while the provider's headers tell what is left and no 429 has come
+    lately. `urgent_share` is the part of the quota (and of the calls in flight) kept for urgent work while
     there is any.
     """
 
@@ -40,7 +44,7 @@ class Quota:
     tpd: int | None = None
     concurrency: int | None = None
     burst: float | Literal["auto"] = "auto"
-    headroom: float = 0.97
+    headroom: float | Literal["auto"] = "auto"
     urgent_share: float = 0.1
     #: The limit of each dimension that has one, concurrency aside.
     limits: Mapping[str, int] = field(init=False, repr=False, compare=False)
@@ -54,14 +58,19 @@ class Quota:
                 raise InvalidQuota(f"{name} = {value!r}: expected a whole number of at least 1.")
         if self.burst != "auto" and not 0 < self.burst <= PERIODS["rpm"]:
             raise InvalidQuota(f'burst = {self.burst!r}: expected "auto" or seconds, above 0 and up to 60.')
-        if not 0 < self.headroom <= 1:
-            raise InvalidQuota(f"headroom = {self.headroom!r}: expected a part of the limit, above 0 and up to 1.")
+        if self.headroom != "auto" and not 0 < self.headroom <= 1:
+            raise InvalidQuota(f'headroom = {self.headroom!r}: expected "auto" or a part of it, above 0 and up to 1.')
         if not 0 <= self.urgent_share < 1:
             raise InvalidQuota(f"urgent_share = {self.urgent_share!r}: expected a part of the quota, below 1.")
         limits = {name: limit for name in PERIODS if (limit := getattr(self, name)) is not None}
         object.__setattr__(self, "limits", limits)
 
+    @property
+    def least(self) -> float:
+        """The part of each limit that is used in any case."""
+        return CAREFUL if self.headroom == "auto" else self.headroom
+
     def seconds(self, costs: Mapping[str, int]) -> float:
         """For how long a call of such costs takes up the whole rate of the minutes' limits."""
-        rates = {name: limit * self.headroom / PERIODS[name] for name, limit in self.limits.items()}
+        rates = {name: limit * self.least / PERIODS[name] for name, limit in self.limits.items()}
         return max((costs.get(name, 0) / rate for name, rate in rates.items() if PERIODS[name] == _MINUTE), default=0.0)

@@ -216,7 +216,7 @@ def error_of(batch: Batch) -> dict[str, float]:
 def _rate(quota: Quota, dimension: str) -> float:
     """Units a second that a limit lets through, 0 where there is none."""
     limit = getattr(quota, dimension)
-    return limit * quota.headroom / PERIODS[dimension] if limit else 0.0
+    return limit * quota.least / PERIODS[dimension] if limit else 0.0
 
 
 def _at_once(quota: Quota, dimension: str) -> float:

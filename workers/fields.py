@@ -71,10 +71,12 @@ def _burst(value: Any) -> Any:
     raise ValueError('must be "auto" or seconds of the rate, above 0 and at most 60')
 
 
-def _headroom(value: Any) -> float:
+def _headroom(value: Any) -> Any:
+    if value == "auto":
+        return value
     if quantities.is_number(value) and 0 < value <= 1:
         return float(value)
-    raise ValueError("must be the part of a limit that is used: above 0 and at most 1")
+    raise ValueError('must be "auto" or the part of a limit that is used: above 0 and at most 1')
 
 
 def folder(info: ValidationInfo) -> Path:
@@ -93,7 +95,7 @@ CallSeconds = Annotated[float, _checked(lambda value: quantities.seconds(value, 
 Dollars = Annotated[Decimal, _checked(quantities.budget)]
 Price = Annotated[Decimal, _checked(quantities.dollars)]
 Burst = Annotated[float | Literal["auto"], _checked(_burst)]
-Headroom = Annotated[float, _checked(_headroom)]
+Headroom = Annotated[float | Literal["auto"], _checked(_headroom)]
 Attempts = Annotated[int, _checked(lambda value: quantities.whole(value, 1, 1000))]
 Cron = Annotated[str, AfterValidator(_cron)]
 Address = Annotated[str, PlainSerializer(without_password)]

@@ -32,7 +32,7 @@ class _Limits(Table):
     tpd: Count | None = Field(default=None, description="tokens a day")
     concurrency: Count | None = Field(default=None, description="calls in flight")
     burst: fields.Burst = "auto"
-    headroom: fields.Headroom = 0.97
+    headroom: fields.Headroom = "auto"
 
     def quota(self) -> Quota | None:
         """The limits as the admission takes them."""

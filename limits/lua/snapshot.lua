@@ -16,7 +16,7 @@ for _, each in ipairs(ask.buckets) do
   local bucket = read_bucket(each.bucket)
   local quota, dims = alike(each.quota), {}
   for name, limit in pairs(quota.limits) do
-    local dim = dimension(bucket, quota, name, limit)
+    local dim = dimension(bucket, quota, name, limit, now)
     take_back(bucket, dim, name, now)
     local unit = interval(dim, name)
     local room = capacity(dim, name)

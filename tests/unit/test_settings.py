@@ -175,7 +175,7 @@ def test_what_is_wrong_is_told_with_its_place_and_its_mending(tmp_path: Path, te
         ("rpd", "true", "must be a whole number above 0, got true"),
         ("concurrency", '"4"', 'must be a whole number above 0, got "4"'),
         ("burst", "100", 'must be "auto" or seconds of the rate, above 0 and at most 60, got 100'),
-        ("headroom", "1.2", "must be the part of a limit that is used: above 0 and at most 1, got 1.2"),
+        ("headroom", "1.2", 'must be "auto" or the part of a limit that is used: above 0 and at most 1, got 1.2'),
         ("input_usd_per_mtok", "-1", "must be an amount in US dollars, 0 or above, got -1"),
         ("rmp", "3", 'unknown key; did you mean "rpm"?'),
     ],

@@ -21,7 +21,7 @@ local function earliest(bucket, charge, now, urgent)
   for name, limit in pairs(quota.limits) do
     local cost = charge.costs[name] or 0
     if cost > 0 then
-      local dim = dimension(bucket, quota, name, limit)
+      local dim = dimension(bucket, quota, name, limit, now)
       take_back(bucket, dim, name, now)
       local width = cost * interval(dim, name)
       local fits = ceil(dim[TAT] + width - max(capacity(dim, name) * part, width))
@@ -45,10 +45,10 @@ end
 
 -- By how much all booked calls are postponed for a charge that goes before them (us), `ahead` from when the first of
 -- them may leave: they leave after it, and by what it takes up later than they would have.
-local function way(bucket, charge, at, ahead)
+local function way(bucket, charge, at, ahead, now)
   local room = 0
   for name, limit in pairs(charge.quota.limits) do
-    local dim = dimension(bucket, charge.quota, name, limit)
+    local dim = dimension(bucket, charge.quota, name, limit, now)
     local width = (charge.costs[name] or 0) * interval(dim, name)
     local fits = dim[TAT] + width - max(capacity(dim, name), width) <= at
     room = max(room, fits and min(width, ahead) or width)
@@ -61,7 +61,7 @@ end
 local function outlook(bucket, charge, why, most, now)
   for name, limit in pairs(charge.quota.limits) do
     if PERIOD[name] == MINUTE and (charge.costs[name] or 0) > 0 then
-      local dim = dimension(bucket, charge.quota, name, limit)
+      local dim = dimension(bucket, charge.quota, name, limit, now)
       local _, _, fast = growth(dim, name, now)
       local unknown = bucket.done == 0 and bucket.throttled == 0 and dim[FIXED] == 0
       if fast and (why == name or why == 'pause') or comes_quickly(dim, name, max(now, bucket.pause), now) then
@@ -101,14 +101,14 @@ local function take(bucket, charge, at, behind, why, held, now)
   local jump, ahead = 0, 0
   if at < behind then
     ahead = at - max(now, bucket.pause)
-    jump = way(bucket, charge, at, ahead)
+    jump = way(bucket, charge, at, ahead, now)
     bucket.shift = bucket.shift + jump
     bucket.last = bucket.last + jump
     bucket.lane = at + jump / max(charge.quota.urgent_share, 0.01)
   end
   for name, limit in pairs(charge.quota.limits) do
     local cost = charge.costs[name] or 0
-    local dim = dimension(bucket, charge.quota, name, limit)
+    local dim = dimension(bucket, charge.quota, name, limit, now)
     local each = interval(dim, name)
     local width = cost * each
     if cost > 0 then
@@ -155,7 +155,7 @@ local function come_back(bucket, charge, at, why, ask, now)
   end
   for name, limit in pairs(charge.quota.limits) do
     if name == why or (why == 'pause' and PERIOD[name] == MINUTE) then
-      local dim = dimension(bucket, charge.quota, name, limit)
+      local dim = dimension(bucket, charge.quota, name, limit, now)
       step = max(step, (charge.costs[name] or 0) * interval(dim, name))
       if name == why then
         dim[PRESSED] = now

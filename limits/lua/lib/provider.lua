@@ -2,6 +2,10 @@
 
 local LONG_WAIT = 5 * SECOND         -- a wait that is longer than this is none for the rate
 local MINUTES_FRESH = 300 * SECOND   -- so long after one a provider is taken for one that counts by the minute
+local MORE = 1.05                    -- so much of a limit within a minute is more than it, whichever calls were lost
+
+-- Whether a wait has lately shown that the provider counts by the minute.
+local function by_the_minute(bucket, now) return now - (bucket.minutes or 0) < MINUTES_FRESH end
 
 -- Keeps what an answer shows, of the latest ones that which shows least. Calls that left before a request may reach the
 -- provider after it, from a worker that was held up: such an answer shows more than is left.
@@ -61,7 +65,10 @@ local function observe(bucket, levels, sent, part, now, refused)
         local spare = max(level, bucket.last) + slack
         if mine and not refused then
           show(dim, name, mine[4] + remaining, (mine[6] or 0) + remaining, sent, now)
-          if mine[7] then allow(dim, mine[4] + remaining - mine[7], now) end
+          if mine[7] then
+            allow(dim, mine[4] + remaining - mine[7], now)
+            if mine[4] - mine[7] > MORE * total and not by_the_minute(bucket, now) then dim[REFILLS] = true end
+          end
           spare = max(spare, shown_level(dim, name, now) + slack)
         end
         -- Who counts by the second shows next to nothing left at the end of each, however evenly calls leave.
@@ -95,7 +102,7 @@ end
 -- much longer than by the rate, or were lately. Such a provider counts by the minute, and gives back as was used: as
 -- quickly as the burst has grown a minute before.
 local function begins_anew(bucket, dim, name, now)
-  return now - (bucket.minutes or 0) < MINUTES_FRESH and not opens_wide(dim, name, now)
+  return by_the_minute(bucket, now) and not opens_wide(dim, name, now)
 end
 
 -- A 429: nobody's call leaves before the wait is over; those booked are postponed with their order, and with their spacing
@@ -121,6 +128,7 @@ local function throttle(bucket, told, sent, part, now)
   for name, dim in pairs(bucket.dims) do
     if moved > 0 then dim[TAT] = dim[TAT] + moved end
     if PERIOD[name] == MINUTE and (told.dimension == '' or told.dimension == name) then
+      if wait > LONG_WAIT then dim[REFILLS] = false end
       if fresh and dim[FIXED] == 0 and not known then
         -- What is left of it stays the same: calls that left under the larger one are no debt.
         local anew = begins_anew(bucket, dim, name, now)

@@ -18,6 +18,7 @@ PRELUDE: Final = "limits/lua/lib/prelude.lua"
 RESERVATION: Final = "limits/lua/lib/reservation.lua"
 SETTLE: Final = "limits/lua/lib/settle.lua"
 WINDOW: Final = "limits/lua/lib/window.lua"
+SNAPSHOT: Final = "limits/lua/snapshot.lua"
 ADMIT: Final = "limits/lua/admit.lua"
 SENT: Final = "limits/lua/sent.lua"
 SCRIPTS: Final = tuple(f"limits/lua/{name}.lua" for name in ("admit", "sent", "settle", "release", "renew", "sweep"))
@@ -41,7 +42,7 @@ class Mutation:
         def changed(path: str) -> str:
             return text.replace(self.old, self.new) if path == self.file else read(path)
 
-        return {path: Script(path, compose(changed(path), changed)) for path in (*SCRIPTS, "limits/lua/observe.lua")}
+        return {path: Script(path, compose(changed(path), changed)) for path in (*SCRIPTS, "limits/lua/observe.lua", SNAPSHOT)}
 
 
 def all_mutations() -> Iterator[Mutation]:
@@ -161,8 +162,22 @@ def all_mutations() -> Iterator[Mutation]:
         "a provider that counts by the minute is taken for one that holds less",
         "windows",
         PROVIDER,
-        "now - (bucket.minutes or 0) < MINUTES_FRESH and",
-        "false and",
+        "return by_the_minute(bucket, now) and",
+        "return false and",
+    )
+    yield Mutation(
+        "a minute that comes back at once is used to the full",
+        "headrooms",
+        BUCKET,
+        "< HEADERS_FRESH and (most <= FEW or dim[REFILLS])",
+        "< HEADERS_FRESH",
+    )
+    yield Mutation(
+        "nobody is more careful after a 429",
+        "headrooms",
+        BUCKET,
+        "return known and now - bucket.throttled >= CAREFUL_FOR and 1",
+        "return known and 1",
     )
     yield Mutation(
         "a settle that is not idempotent",

@@ -8,7 +8,7 @@ DAY = 86_400
 
 def rate(quota: Quota, name: str) -> float:
     """Units a µs that a quota lets through."""
-    return quota.limits[name] * quota.headroom / (PERIODS[name] * SECOND)
+    return quota.limits[name] * quota.least / (PERIODS[name] * SECOND)
 
 
 def capacity(quota: Quota, name: str) -> float:

@@ -1,0 +1,105 @@
+"""How `headroom = "auto"` learns which part of a limit to use."""
+
+import pytest
+
+from limits.admission import Denied, Level, Throttle
+from limits.bucket import Quota
+from limits.provider import observe, throttled
+from tests.unit.limits.world import World
+
+RPM = 60  # one a second
+AUTO = Quota(rpm=RPM)
+
+
+def part(world: World, quota: Quota = AUTO) -> float:
+    """The part of the limit that is in force."""
+    (dimension,) = world.bucket(quota).dimensions
+    return round(dimension.rate * 60 / RPM, 4)
+
+
+def answer(world: World, name: str, remaining: int | None, quota: Quota = AUTO) -> None:
+    """Let a call leave and be answered."""
+    assert world.admitted(name, quota, send_at_once=True, max_wait=0.0).sent
+    world.pass_time(0.1)
+    world.level(name, **({} if remaining is None else {"rpm": Level(RPM, remaining)}))
+
+
+def use_a_minute(world: World, seconds: int, quota: Quota = AUTO) -> int:
+    """Use all that a refilling minute's bucket has, for so long; the calls that left."""
+    level, calls = float(RPM), 0
+    for step in range(seconds * 2):
+        for number in range(RPM):
+            name = f"{step}-{number}"
+            if isinstance(world.ask(name, quota, send_at_once=True, max_wait=0.0), Denied):
+                break
+            level, calls = level - 1, calls + 1
+            world.level(name, rpm=Level(RPM, int(level)))
+        world.pass_time(0.5)
+        level = min(RPM, level + 0.5)
+    return calls
+
+
+def test_a_part_is_left_where_nothing_is_told(world: World) -> None:
+    answer(world, "first", None)
+    assert part(world) == 0.97
+    assert AUTO.least == 0.97
+
+
+def test_all_is_used_where_headers_tell_of_a_second(world: World) -> None:
+    answer(world, "first", 1)
+    assert part(world) == 1
+
+
+def test_all_is_used_of_a_minute_that_has_refilled(world: World) -> None:
+    answer(world, "first", RPM - 1)
+    assert use_a_minute(world, 4) < 1.05 * RPM
+    assert part(world) == 0.97, "it may count the last minute"
+    use_a_minute(world, 10)
+    assert part(world) == 1
+
+
+def test_not_of_one_that_may_come_back_at_once(world: World) -> None:
+    answer(world, "first", RPM - 1)
+    use_a_minute(world, 4)
+    world.pass_time(61)
+    answer(world, "next", RPM - 1)
+    use_a_minute(world, 4)
+    assert part(world) == 0.97
+
+
+@pytest.mark.parametrize("remaining", [1, RPM - 1], ids=["of a second", "of a minute"])
+def test_a_429_makes_careful_for_a_while(world: World, remaining: int) -> None:
+    answer(world, "first", remaining)
+    if remaining > 1:
+        use_a_minute(world, 14)
+    assert part(world) == 1
+    world.run(throttled, Throttle("b", 0.1))
+    assert part(world) == 0.97
+    world.pass_time(9.9)
+    assert part(world) == 0.97
+    world.pass_time(0.2)
+    assert part(world) == 1
+
+
+def test_a_long_wait_shows_that_a_minute_is_counted(world: World) -> None:
+    answer(world, "first", RPM - 1)
+    use_a_minute(world, 14)
+    world.run(throttled, Throttle("b", 20.0))
+    world.pass_time(60)
+    use_a_minute(world, 20)
+    assert part(world) == 0.97
+
+
+def test_headers_of_long_ago_tell_nothing(world: World) -> None:
+    answer(world, "first", 1)
+    world.pass_time(301)
+    assert part(world) == 0.97
+    world.run(observe, "b", {"rpm": Level(RPM, 1)}, world.now)
+    assert part(world) == 1
+
+
+def test_a_number_stays(world: World) -> None:
+    quota = Quota(rpm=RPM, headroom=0.5)
+    answer(world, "first", 1, quota)
+    assert part(world, quota) == 0.5
+    assert quota.least == 0.5
