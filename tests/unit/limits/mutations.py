@@ -42,7 +42,8 @@ class Mutation:
         def changed(path: str) -> str:
             return text.replace(self.old, self.new) if path == self.file else read(path)
 
-        return {path: Script(path, compose(changed(path), changed)) for path in (*SCRIPTS, "limits/lua/observe.lua", SNAPSHOT)}
+        paths = (*SCRIPTS, "limits/lua/observe.lua", SNAPSHOT)
+        return {path: Script(path, compose(changed(path), changed)) for path in paths}
 
 
 def all_mutations() -> Iterator[Mutation]:
