@@ -193,13 +193,20 @@ def celery(run: Run, site: Site, simulator: Simulator) -> Iterator[Any]:
             worker.wait()
 
 
-def bare() -> float:
-    """CPU of a call in ms where four bare loops send as many a second as the quota allows, and do nothing else."""
+def bare(folder: Path, *, redis: bool) -> float:
+    """CPU of a call in ms where four bare loops send as many a second as the quota allows, and do nothing else but
+    four round trips to Redis a call.
+    """
     rate, calls = RPM / 60 / WORKERS, RPM // WORKERS // 2
-    with Simulator(
-        models={"*": {"rpm": 10**6, "tpm": 10**9}}, latency=list(LATENCY), answer_tokens=[20, 200]
-    ) as simulator:
+    with (
+        Simulator(
+            models={"*": {"rpm": 10**6, "tpm": 10**9}}, latency=list(LATENCY), answer_tokens=[20, 200]
+        ) as simulator,
+        Site(folder, simulator, model=f"rpm = {RPM}", tables="[workflows.bench]\n") as site,
+    ):
+        site.run("check", status=None)  # starts the server
         command = [sys.executable, str(CONTENDERS / "bare.py"), simulator.base_url, str(calls), "20", str(rate)]
+        command += [site.redis_url()] if redis else []
         loops = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(WORKERS)]
         seconds = [float(loop.communicate()[0]) for loop in loops]
         assert simulator.stats()["statuses"].get("200") == WORKERS * calls, "a call of a bare loop failed"
@@ -216,7 +223,7 @@ def commands_of(client: Any) -> int:
     return int(client.info("stats")["total_commands_processed"])
 
 
-def report(found: list[Figures], least: float) -> str:
+def report(found: list[Figures], least: tuple[float, float]) -> str:
     lines = [
         "# How much of a quota is used",
         "",
@@ -225,7 +232,8 @@ def report(found: list[Figures], least: float) -> str:
         "`used`: the ideal wall time, with a quota that is full at the start, by the measured one, from the first",
         "request to the last answer, times the part of the jobs that was answered. `early`: requests of a job that was told to wait, before that wait was over.",
         "CPU of all client processes, and of Redis, in ms a job; Redis commands a job, those inside scripts included.",
-        f"Four bare loops with aiohttp, 20 calls a second together and nothing else, take {least:.2f} ms a call here.",
+        f"Four bare loops with aiohttp, 20 calls a second together and nothing else, take {least[0]:.2f} ms a call here;",
+        f"with four round trips to Redis a call (PING, over one connection each) {least[1]:.2f} ms.",
     ]
     for counting, words in COUNTING.items():
         rows = [each for each in found if each.run.counting == counting]
@@ -283,7 +291,8 @@ def main() -> None:
             chosen = [run for run in runs if all(word in run.name for word in arguments.only)]
             with ThreadPoolExecutor(arguments.beside) as pool:
                 list(pool.map(go, chosen))
-    text = report(found, bare())
+        least = [bare(Path(folder) / f"bare-{redis}", redis=redis) for redis in (False, True)]
+    text = report(found, (least[0], least[1]))
     print(text)
     if arguments.report:
         arguments.report.parent.mkdir(parents=True, exist_ok=True)
