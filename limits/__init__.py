@@ -13,6 +13,7 @@ The files, in the order a call meets them:
     scripts.py     a Lua script and a typed call of it; lua/ holds the scripts
     connection.py  sends calls to the server: one at a time, or a whole event loop's in one write
     pending.py     calls that wait for their replies, and those that go as one
+    replies.py     what an error means that came instead of a reply
     compact.py     JSON that takes no more memory than its text
     keys.py        every Redis key of Overnight
     errors.py      what can go wrong, and the caller's next step

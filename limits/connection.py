@@ -4,11 +4,12 @@
 matches the replies in order: with a hundred jobs in flight a call costs a hundredth of a round trip. Those of one
 script go as one (limits/pending.py).
 Scripts may be repeated, so when the connection breaks, whatever has no answer is sent again until its
-deadline passes.
+deadline passes; and so is what a server refuses that takes no writes for a while.
 """
 
 import asyncio
 import contextlib
+import logging
 import random
 import threading
 import time
@@ -21,24 +22,21 @@ from redis.asyncio.connection import Connection, UnixDomainSocketConnection, par
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
-    BusyLoadingError,
-    MasterDownError,
-    NoPermissionError,
-    NoScriptError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
+    ConnectionError as RedisConnectionError,
 )
 from redis.exceptions import (
-    ConnectionError as RedisConnectionError,
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
 )
 from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from limits.errors import ScriptError, ServerUnavailable, ServerUnsuitable
+from limits.errors import ServerUnavailable, ServerUnsuitable
 from limits.pending import Argument, Pending, command_of, groups
+from limits.replies import PASSING, as_told, takes_no_writes, told
 from limits.scripts import Call
 
 if TYPE_CHECKING:
@@ -46,14 +44,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PASSING: Final = (BusyLoadingError, MasterDownError, ReadOnlyError, TryAgainError)
-"""Answers of a server that is starting, failing over or catching up: the same call succeeds later."""
+log = logging.getLogger(__name__)
 
 _READ: Final = 1 << 16
 """Bytes that are read from the server at a time."""
 
 _SILENCE: Final = 5.0
 """Seconds without any reply, while one is due, after which a connection counts as broken."""
+
+_AGAIN: Final = 0.25
+"""Seconds until a call is sent again that the server refused because it takes no writes."""
+
+_REMIND: Final = 60.0
+"""Seconds between two log lines that say so."""
 
 _PACKED: Final = 64
 """So many repeated calls are kept as they are sent."""
@@ -72,7 +75,10 @@ class Server:
         self._line: Any = None
 
     def run(self, call: Call[T]) -> T:
-        """The call's result. ServerUnavailable if the server does not answer, ScriptError if it refuses."""
+        """The call's result.
+
+        ServerUnavailable if the server does not answer or takes no writes, ScriptError if it refuses the call itself.
+        """
         try:
             reply = self._evaluate("EVALSHA", call.script.sha, call)
         except NoScriptError:
@@ -125,15 +131,15 @@ class Server:
             pipeline.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
         try:
             replies: list[Any] = pipeline.execute(raise_on_error=False)
-        except (RedisConnectionError, RedisTimeoutError, *_PASSING) as error:
-            raise ServerUnavailable(f"The Redis server gave no answer: {error}.") from error
+        except (RedisConnectionError, RedisTimeoutError, *PASSING) as error:
+            raise told(error, "a pipeline") from error
         self._loaded.update(new)
         results: list[T] = []
         for reply, call in zip(replies[len(new) :], calls, strict=True):
             if isinstance(reply, NoScriptError):
                 results.append(self.run(call))
             elif isinstance(reply, Exception):
-                raise _told(reply, call.script.name) from reply
+                raise told(reply, call.script.name) from reply
             else:
                 results.append(call.parse(reply))
         return results
@@ -144,10 +150,8 @@ class Server:
             return client.execute_command(command, script, len(call.keys), *call.keys, *call.args)
         except NoScriptError:
             raise
-        except (RedisConnectionError, RedisTimeoutError, *_PASSING) as error:
-            raise ServerUnavailable(f"The Redis server gave no answer: {error}.") from error
-        except ResponseError as error:
-            raise _told(error, call.script.name) from error
+        except (RedisConnectionError, RedisTimeoutError, ResponseError) as error:
+            raise told(error, call.script.name) from error
 
 
 class AsyncServer:
@@ -172,7 +176,10 @@ class AsyncServer:
         self._most_pending = most_pending
         self._waiting: deque[Pending] = deque()  # not written yet
         self._written: deque[list[Pending]] = deque()  # written as one each, in the order of their replies
-        self._out = 0  # how many these are
+        self._put_off: list[tuple[Pending, Exception]] = []  # refused by a server that takes no writes, and with what
+        self._out = 0  # how many these and the written ones are
+        self._again_at: asyncio.TimerHandle | None = None
+        self._remind_at = 0.0
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -183,7 +190,8 @@ class AsyncServer:
     async def run(self, call: Call[T], deadline: float | None = None) -> T:
         """The call's result. `deadline` in seconds from now, else `timeout`.
 
-        ServerUnavailable if there is no answer by then, ScriptError if the server refuses.
+        ServerUnavailable if there is no answer by then or the server still takes no writes, ScriptError if it refuses
+        the call itself.
         """
         script = call.script
         command = ("EVALSHA", script.sha, len(call.keys), *call.keys, *call.args)
@@ -243,6 +251,7 @@ class AsyncServer:
             finally:
                 with contextlib.suppress(Exception):
                     await connection.disconnect(nowait=True)
+                self._send_again()
                 # Also where this task ends: the next one's replies must not be taken for these calls'.
                 self._waiting.extendleft(reversed([pending for group in self._written for pending in group]))
                 self._written.clear()
@@ -345,10 +354,13 @@ class AsyncServer:
 
     def _refused(self, group: list[Pending], error: Exception) -> None:
         [first, *others] = group
-        if isinstance(error, _PASSING):
+        if isinstance(error, PASSING):
             self._written.appendleft(group)
             self._out += len(group)
             raise error
+        if takes_no_writes(error):
+            self._put_them_off(group, error)
+            return
         if isinstance(error, NoScriptError) and first.call is not None:
             # One of them tells the server the script; the others come behind it.
             first.command = ("EVAL", first.call.script.source, *first.command[2:])
@@ -360,11 +372,40 @@ class AsyncServer:
                 pending.alone = True
             self._again(group)
         elif not first.future.done():
-            first.future.set_exception(_told(error, first.call.script.name if first.call else str(first.command[0])))
+            first.future.set_exception(told(error, _name(first)))
 
     def _again(self, group: list[Pending]) -> None:
         self._waiting.extend(group)
         self._wake.set()
+
+    def _put_them_off(self, group: list[Pending], error: Exception) -> None:
+        """Send calls again in a while, over the same connection: what others only read is still answered there."""
+        self._put_off.extend((pending, error) for pending in group)
+        self._out += len(group)
+        if self._again_at is None:
+            self._again_at = asyncio.get_running_loop().call_later(_AGAIN, self._send_again)
+        now = time.monotonic()
+        if now >= self._remind_at:
+            self._remind_at = now + _REMIND
+            log.warning("the Redis server takes no writes, and %d calls wait: %s", len(self._put_off), as_told(error))
+
+    def _send_again(self) -> None:
+        """Send what was put off, unless its time is over."""
+        if self._again_at is not None:
+            self._again_at.cancel()
+            self._again_at = None
+        now = time.monotonic()
+        for pending, error in self._put_off:
+            if pending.future.done():
+                continue
+            if pending.deadline <= now:
+                pending.future.set_exception(told(error, _name(pending)))
+            else:
+                self._waiting.append(pending)
+        self._out -= len(self._put_off)
+        self._put_off.clear()
+        self._wake.set()
+        self._room.set()
 
     def _fail_overdue(self, now: float, reason: str) -> None:
         kept: deque[Pending] = deque()
@@ -404,14 +445,8 @@ def _answer(pending: Pending, reply: Any) -> None:
         pending.future.set_result(reply)
 
 
-def _told(error: Exception, name: str) -> Exception:
-    """The server's refusal as one of our errors."""
-    if isinstance(error, NoPermissionError):
-        return ServerUnsuitable(
-            f"The Redis user may not do what {name} needs: {error}.",
-            next_step="Grant it ~{namespace}:* and +@scripting +@read +@write +@fast.",
-        )
-    return ScriptError(f"{name}: {error}.")
+def _name(pending: Pending) -> str:
+    return pending.call.script.name if pending.call else str(pending.command[0])
 
 
 def check_server(client: "redis.Redis") -> None:

@@ -1,7 +1,7 @@
 """What can go wrong between Overnight and its Redis.
 
     LimitsError
-    ├── ServerUnavailable      no answer in time: nothing was decided, so nothing may be called
+    ├── ServerUnavailable      no answer in time, or no writes: nothing was decided, so nothing may be called
     ├── ServerUnsuitable       the server answers, and must not be used as it is
     ├── ScriptError            a script failed: the arguments or the script are wrong
     └── InvalidQuota           a setting of a quota, budget or circuit that cannot be meant (also a
@@ -26,7 +26,10 @@ class LimitsError(Exception):
 
 
 class ServerUnavailable(LimitsError):  # noqa: N818 - names a state of the server, as HTTP clients do
-    """The server gave no answer before the deadline. Overnight fails closed: the job waits and asks again."""
+    """The server gave no answer before the deadline, or lacks memory, disk or replicas and takes no writes.
+
+    Overnight fails closed: the job waits and asks again.
+    """
 
     next_step = "Wait and ask again; every call is safe to repeat."
 
