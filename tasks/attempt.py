@@ -17,6 +17,7 @@ from tasks.job import Job, Line
 from tasks.memory import Memory
 from workers import budgets, tokens
 from workers.providers import bodies
+from workers.providers.errors import AccountBlocked, ProviderError
 from workers.ratios import Ratios
 from workers.routing import NoPrice, Routes, Way
 from workers.settings import WorkflowSettings
@@ -62,6 +63,15 @@ class Attempt:
     def stale(self) -> bool:
         """Whether it is to be planned anew before it asks again: prices, ratios and windows move on."""
         return time.monotonic() - self.planned_at > FRESH
+
+    def way_around(self, error: ProviderError) -> bool:
+        """Whether it has a way that the failure of the one it took leaves open.
+
+        A blocked account shuts all ways of its own, a 429 those that draw on the same quota of the model.
+        """
+        if isinstance(error, AccountBlocked):
+            return any(way.account != self.way.account for way in self.ways)
+        return any(way.buckets[0][0] != self.way.buckets[0][0] for way in self.ways)
 
     def admitted(self, admitted: Admitted) -> None:
         """Note which way the admission has chosen."""

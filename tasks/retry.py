@@ -4,7 +4,8 @@ Waiting for capacity (a 429, a closed circuit, a budget, a quota) is a *snooze* 
 spends one: with another target left, the next attempt goes there at once; otherwise after 1 s, 2 s, 4 s … up
 to 5 minutes, each spread by ±50 % so that the jobs of one outage do not come back as one wave. An announced
 Retry-After is a lower bound to all of these. What would come back after the deadline fails now, with the reason
-that it had to wait.
+that it had to wait: after a 429 or a block only once the admission, asked for another way, knows of none that opens
+before the deadline.
 
 Where no budget can pay for a job, its workflow says what follows: it waits for the budget's next window, it is asked
 of a cheaper model at once, or it fails. A wait for capacity or money that ends after the deadline ends at it.
@@ -12,7 +13,7 @@ of a cheaper model at once, or it fails. A wait for capacity or money that ends 
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from limits.admission import Denied, Impossible
 from tasks import reasons
@@ -42,11 +43,15 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A snooze: come back after `seconds`; no attempt is spent. `elsewhere`: another target may go at once."""
+    """A snooze: come back after `seconds`; no attempt is spent. `elsewhere`: the admission may know another way.
+
+    `otherwise`: how the job ends where that opens no sooner than its deadline; None where `seconds` end before it.
+    """
 
     seconds: float
     reason: str
     elsewhere: bool = False
+    otherwise: "Fail | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,36 +81,47 @@ def decide(
     max_attempts: int,
     throttles: int,
     others: bool,
+    way_around: bool,
     time_left: float | None,
     spread: float | None = None,
 ) -> Decision:
     """What follows from this error.
 
     `attempts` counts the failed attempts, this one included where it was one; `throttles` the 429s of this job;
-    `others` says whether a target is left that has not failed in this delivery; `time_left` the seconds until the
+    `others` says whether a target is left that has not failed in this delivery; `way_around` whether there is a way
+    that a 429 or a block does not shut, be it the same target's with another key; `time_left` the seconds until the
     deadline, None without one; `spread` (0 to 1) replaces the random number.
     """
     chance = random.random() if spread is None else spread
-    decision = _by_kind(error, attempts, max_attempts, throttles, others, chance)
-    if time_left is not None and not isinstance(decision, Fail) and decision.seconds >= time_left:
-        waits = f"would have to wait {decision.seconds:.0f} s, past its deadline"
-        return Fail("deadline_exceeded", f"{error.message} ({waits})", error.status)
-    return decision
+    decision = _by_kind(error, attempts, max_attempts, throttles, others, way_around, chance)
+    if time_left is None or isinstance(decision, Fail) or decision.seconds < time_left:
+        return decision
+    waits = f"would have to wait {decision.seconds:.0f} s, past its deadline"
+    fail = Fail("deadline_exceeded", f"{error.message} ({waits})", error.status)
+    if isinstance(decision, Wait) and decision.elsewhere:
+        return replace(decision, otherwise=fail)
+    return fail
 
 
 def _by_kind(
-    error: errors.ProviderError, attempts: int, max_attempts: int, throttles: int, others: bool, chance: float
+    error: errors.ProviderError,
+    attempts: int,
+    max_attempts: int,
+    throttles: int,
+    others: bool,
+    way_around: bool,
+    chance: float,
 ) -> Decision:
     match error:
         case errors.Refused():
             return Fail(error.code, error.message, error.status)
         case errors.AccountBlocked():
-            return Wait(BLOCKED * (0.5 + chance), f"account blocked: {error.code}", elsewhere=others)
+            return Wait(BLOCKED * (0.5 + chance), f"account blocked: {error.code}", elsewhere=way_around)
         case errors.Throttled():
             wait = error.retry_after
             if wait is None:
                 wait = min(MAX_THROTTLE, THROTTLE * 2 ** min(max(throttles - 1, 0), 10)) * (0.5 + chance)
-            return Wait(wait, "429: rate limit", elsewhere=others)
+            return Wait(wait, "429: rate limit", elsewhere=way_around)
     if attempts >= max_attempts:
         tried = f"{attempts} attempt{'s' if attempts != 1 else ''}"
         return Fail(error.code, f"{error.message} (given up after {tried})", error.status)
@@ -116,26 +132,37 @@ def _by_kind(
 
 
 def not_admitted(
-    answer: Denied | Impossible, *, when_exhausted: str, cheaper: str | None, time_left: float | None
+    answer: Denied | Impossible,
+    *,
+    when_exhausted: str,
+    cheaper: str | None,
+    time_left: float | None,
+    own: float = math.inf,
+    otherwise: Fail | None = None,
 ) -> Wait | FallBack | Fail:
     """What follows from an admission's denial. Nothing of it spends an attempt.
 
     `cheaper` is the model that this one falls back to, None where there is none; `time_left` the seconds until the
-    deadline, None without one.
+    deadline, None without one; `own` those until the job's own model may go, where this is a cheaper one; `otherwise`
+    how a job ends that was refused already and must not wait until its deadline has passed.
     """
     if isinstance(answer, Impossible):
         if answer.dimension != "usd":
             words = f"needs {answer.requested:,} {answer.dimension}, and {answer.subject} allows {answer.limit:,}"
             return Fail("request_too_large", words)
         if cheaper is not None:
-            return FallBack(cheaper, math.inf)
+            return FallBack(cheaper, own)
         asked, whole = budgets.dollars(answer.requested), budgets.dollars(answer.limit)
         return Fail("budget_too_small", f"can cost up to {asked}, and the whole budget of {answer.subject} is {whole}")
-    seconds = BROKE if answer.retry_in is None else answer.retry_in
+    seconds = min(own, BROKE if answer.retry_in is None else answer.retry_in)
     if answer.reason == "budget":
         if cheaper is not None:
             return FallBack(cheaper, seconds)
         if when_exhausted == "fail":
             return Fail("budget_exceeded", f"the budget of {answer.subject} is spent")
+    opens = seconds if answer.opens_in is None else min(seconds, answer.opens_in)
+    if otherwise is not None and time_left is not None and opens >= time_left:
+        words = f"{otherwise.message}; no other way opens before it: {reasons.denial(answer)}"
+        return replace(otherwise, message=words)
     # A little past the deadline, so that the job finds that it has passed.
     return Wait(seconds if time_left is None else min(seconds, max(time_left, 0.0) + 1.0), reasons.denial(answer))

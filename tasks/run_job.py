@@ -14,7 +14,6 @@ import logging
 import math
 import time
 from collections.abc import Collection
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -35,7 +34,7 @@ from tasks.store import Ending, open_store
 from workers.celery import JOB, app, current_settings
 from workers.coroutine import CoroutineTask, current_request, worker_stops
 from workers.gates import LONG, gates
-from workers.providers.errors import AccountBlocked, ProviderError, Throttled
+from workers.providers.errors import ProviderError
 from workers.queues import workflow_of
 from workers.request import HEADER, Snooze
 from workers.routing import NoRoute
@@ -135,15 +134,21 @@ async def start(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | 
         return await runtime.finish(job, ending, memory)
 
 
-async def admission(runtime: Runtime, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt | Ending:
-    """An attempt that is admitted; an Ending where there can be none; Snooze where the job must wait in its queue."""
+async def admission(
+    runtime: Runtime, job: Job, memory: Memory, avoid: Collection[str], otherwise: retry.Fail | None = None
+) -> Attempt | Ending:
+    """An attempt that is admitted; an Ending where there can be none; Snooze where the job must wait in its queue.
+
+    `otherwise`: how a job ends that was refused already, where no way opens before its deadline.
+    """
     asked, own = job, math.inf  # `own`: seconds until the job's own model may go, once a cheaper one is asked for
     attempt: Attempt | None = None
     heard, may_ask = False, True
     with runtime.places.line() as line:
         while True:
             if job.deadline and time.time() > job.deadline:
-                return ended(job, memory, "batch_expired", "the batch's deadline passed before this job ran")
+                late = otherwise or retry.Fail("batch_expired", "the batch's deadline passed before this job ran")
+                return ended(job, memory, late.code, late.message)
             if not may_ask:
                 may_ask = await stand(runtime, line, job, memory)
                 continue
@@ -159,12 +164,15 @@ async def admission(runtime: Runtime, job: Job, memory: Memory, avoid: Collectio
             answer = await runtime.admit(attempt, in_line=bool(line.name))
             heard = heard or gates.heard(job.workflow)
             if isinstance(answer, Admitted):
+                if otherwise is not None and time.time() + answer.wait >= job.deadline:
+                    await runtime.release(attempt)
+                    return ended(job, memory, otherwise.code, otherwise.message)
                 if ahead := answer.wait > AHEAD:
                     wanted = partial(runtime.places.wanted, line_of(attempt, attempt.way.buckets[0][0]))
                     gates.crowd(job.workflow, asked.line.model, wanted)
                 gates.admitted(job.workflow, asked.line.model, stood=ahead or bool(line.name))
                 return attempt
-            match runtime.not_admitted(asked, answer):
+            match runtime.not_admitted(asked, answer, own=own, otherwise=otherwise):
                 case retry.FallBack() as fallback:
                     asked, own, attempt = job.of_model(fallback.model), fallback.seconds, None
                 case retry.Fail() as fail:
@@ -173,9 +181,7 @@ async def admission(runtime: Runtime, job: Job, memory: Memory, avoid: Collectio
                     if isinstance(answer, Denied) and line.stand(attempt, answer):
                         may_ask = await stand(runtime, line, job, memory)
                     else:
-                        where = line_of(attempt, answer.subject)
-                        wait = replace(wait, seconds=min(wait.seconds, own))
-                        await stand_back(runtime, job, memory, answer, wait, where)
+                        await stand_back(runtime, job, memory, answer, wait, line_of(attempt, answer.subject))
                     if asked is not job:
                         asked, own, attempt, may_ask = job, math.inf, None, True
 
@@ -215,8 +221,9 @@ async def stand_back(
 async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
     """Call until there is an answer or a final failure; Snooze where the job must wait in its queue."""
     avoid: set[str] = set()
+    otherwise: retry.Fail | None = None
     while True:
-        attempt = await admission(runtime, job, memory, avoid)
+        attempt = await admission(runtime, job, memory, avoid, otherwise)
         if isinstance(attempt, Ending):
             return attempt
         try:
@@ -232,12 +239,14 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
                 max_attempts=runtime.max_attempts(job),
                 throttles=memory.throttles,
                 others=runtime.others(attempt, avoid),
+                way_around=attempt.way_around(error),
                 time_left=job.deadline - time.time() if job.deadline else None,
             )
             if isinstance(decision, retry.Fail):
-                return runtime.failed(attempt, error, decision, memory)
+                return await runtime.failed(attempt, error, decision, memory)
             memory.cost += await runtime.settle_failure(attempt, error)
-            if isinstance(error, Throttled | AccountBlocked):
+            if isinstance(decision, retry.Wait):
+                otherwise = decision.otherwise or otherwise
                 continue  # the admission knows now who may go where, and when
             if decision.elsewhere and error.code != "time_limit":
                 avoid.add(attempt.way.target)

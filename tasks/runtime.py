@@ -166,14 +166,18 @@ class Runtime:
         telemetry.admitted(attempt, answer)
         return answer
 
-    def not_admitted(self, job: Job, answer: Denied | Impossible) -> retry.Wait | retry.FallBack | retry.Fail:
-        """What a job does that was not admitted."""
+    def not_admitted(
+        self, job: Job, answer: Denied | Impossible, *, own: float, otherwise: retry.Fail | None
+    ) -> retry.Wait | retry.FallBack | retry.Fail:
+        """What a job does that was not admitted; `own` and `otherwise` as in tasks/retry.py."""
         workflow = self.settings.workflow(job.workflow)
         return retry.not_admitted(
             answer,
             when_exhausted=workflow.when_exhausted,
             cheaper=workflow.cheaper_than(job.line.model),
             time_left=job.deadline - time.time() if job.deadline else None,
+            own=own,
+            otherwise=otherwise,
         )
 
     async def depart(self, attempt: Attempt, memory: Memory) -> None:
@@ -232,8 +236,10 @@ class Runtime:
             await self.release(attempt)
             raise Revoked("pause") from None
         except ProviderError as error:
-            for throttle in endings.throttles(way, error):
+            throttles = endings.throttles(way, error)
+            for throttle in throttles:
                 self.pauses.told(throttle.bucket, throttle.retry_after, attempt.ask.id)
+            if throttles:
                 self.starts.refused(attempt.job.line.model)
             telemetry.called(attempt, error)
             raise
@@ -362,8 +368,10 @@ class Runtime:
             self.ratios.observe(attempt.way.target, attempt.estimate, answer.usage)
         return endings.answered(attempt, answer, memory, self.owner)
 
-    def failed(self, attempt: Attempt, error: ProviderError, fail: retry.Fail, memory: Memory) -> Ending:
+    async def failed(self, attempt: Attempt, error: ProviderError, fail: retry.Fail, memory: Memory) -> Ending:
         """The job's end with a failure."""
+        if isinstance(error, AccountBlocked):
+            await self._latch(attempt.way.account, error)
         self.leases.reservations.discard(attempt.ask.id)
         return endings.failed(attempt, error, fail, memory, self.owner)
 

@@ -3,6 +3,7 @@
 Every row is a job that meets one failure of a real HTTP provider, run by the worker's own code over a real server.
 """
 
+import asyncio
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from limits.admission import Throttle
 from limits.provider import clear_latch, throttled
 from tasks import attempt, retry, runtime
 from tasks.memory import EARLY
-from tests.delivery import Desk
+from tests.delivery import Delivery, Desk
 from tests.simulator import Simulator
-from tests.site import job
+from tests.site import job, wait_for
+from tests.valkey import own_valkey
 
 PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\n"
 
@@ -36,7 +38,8 @@ def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def desk(tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     monkeypatch.setenv("ACME_KEY", "sk-test-aBcDeFgHiJkLmNoP")
-    simulator.configure(failures=[], models={"*": {}}, retry_after="seconds")
+    monkeypatch.setenv("SPARE_KEY", "sk-test-qRsTuVwXyZaBcDeF")
+    simulator.configure(failures=[], models={"*": {}}, retry_after="seconds", latency=0.0)
     simulator.clear()
     with Desk(tmp_path, valkey, provider(simulator)) as made:
         yield made
@@ -47,6 +50,20 @@ def provider(simulator: Simulator, name: str = "acme", timeout: float = 0.25) ->
         f'[providers.{name}]\napi = "openai"\nbase_url = "{simulator.base_url}"\napi_key = "env:ACME_KEY"\n'
         f"timeout = {timeout}\n[providers.{name}.models.small]\n{PRICES}"
     )
+
+
+def ways(simulator: Simulator, kind: str) -> str:
+    """A model `mix` with one way; two keys of one target; two keys with one quota; or two targets."""
+    first = '{ provider = "acme", model = "small", weight = 1000 }'
+    if kind == "targets":
+        spare = provider(simulator, "spare").replace("small", "tiny")
+        second = '{ provider = "spare", model = "tiny", weight = 0.001 }'
+        return f"{provider(simulator)}{spare}[models.mix]\ntargets = [{first}, {second}]\n"
+    toml = provider(simulator)
+    if kind != "one":
+        more = "\nshared_quota = true" if kind == "keys of one quota" else ""
+        toml = toml.replace('"env:ACME_KEY"', f'["env:ACME_KEY", "env:SPARE_KEY"]{more}')
+    return f"{toml}[models.mix]\ntargets = [{first}]\n"
 
 
 @pytest.mark.parametrize("paused", [False, True])
@@ -229,12 +246,7 @@ def test_a_failed_attempt_goes_to_another_target_at_once(
     tmp_path: Path, valkey: str, simulator: Simulator, desk: Desk
 ) -> None:
     del desk
-    toml = provider(simulator, "acme") + provider(simulator, "spare").replace("small", "tiny")
-    mix = (
-        '[models.mix]\ntargets = [{ provider = "acme", model = "small", weight = 1000 },'
-        ' { provider = "spare", model = "tiny", weight = 0.001 }]\n'
-    )
-    with Desk(tmp_path, valkey, toml + mix) as both:
+    with Desk(tmp_path, valkey, ways(simulator, "targets")) as both:
         simulator.configure(failures=[{"mode": "500", "model": "small"}])
         began = time.monotonic()
         delivery = both.deliver(job(1, model="mix"))
@@ -242,3 +254,89 @@ def test_a_failed_attempt_goes_to_another_target_at_once(
     assert delivery.line is not None
     story: dict[str, Any] = delivery.line["overnight"]
     assert (story["provider"], story["attempts"]) == ("spare", 2)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        ("429", "targets"),
+        ("429", "keys"),
+        ("401", "targets"),
+        ("401", "keys"),
+        ("401", "keys of one quota"),
+    ],
+)
+def test_what_cannot_wait_for_the_way_that_refused_it_takes_another(
+    tmp_path: Path, valkey: str, simulator: Simulator, desk: Desk, mode: str, kind: str
+) -> None:
+    del desk
+    simulator.configure(failures=[{"mode": mode, "times": 1, "retry_after": "60"}])
+    with Desk(tmp_path, valkey, ways(simulator, kind)) as two:
+        delivery = two.deliver(job(1, model="mix"), deadline=two.now() + 20)
+        assert bool(two.snapshot().latches) == (mode == "401")
+    assert delivery.answered
+    assert delivery.memory.attempts == 0
+    refused, answered = simulator.journal()
+    assert (refused["model"], refused["key"]) != (answered["model"], answered["key"])
+
+
+@pytest.mark.parametrize("mode", ["429", "401"])
+@pytest.mark.parametrize(("kind", "calls"), [("one", 1), ("keys of one quota", 1), ("keys", 2), ("targets", 2)])
+def test_what_no_way_takes_before_its_deadline_fails_at_once(
+    tmp_path: Path, valkey: str, simulator: Simulator, desk: Desk, mode: str, kind: str, calls: int
+) -> None:
+    del desk
+    calls = 2 if (mode, kind) == ("401", "keys of one quota") else calls
+    simulator.configure(failures=[{"mode": mode, "retry_after": "60"}])
+    with Desk(tmp_path, valkey, ways(simulator, kind)) as refused:
+        began = time.monotonic()
+        delivery = refused.deliver(job(1, model="mix"), deadline=refused.now() + 20)
+        assert time.monotonic() - began < 5
+        after = refused.snapshot()
+    assert delivery.failure == "deadline_exceeded"
+    assert delivery.line is not None
+    words = delivery.line["error"]["message"]
+    assert " s, past its deadline)" in words
+    assert ("no other way opens before it: " in words) == (calls > 1)
+    assert len(simulator.journal()) == calls
+    assert len(after.latches) == (calls if mode == "401" else 0)
+    assert after.open_reservations == 0
+
+
+def test_a_place_that_lies_past_the_deadline_is_given_back(
+    tmp_path: Path, valkey: str, simulator: Simulator, desk: Desk
+) -> None:
+    del desk
+    waits = [{"mode": "429", "times": 1, "retry_after": seconds} for seconds in ("60", "4")]
+    simulator.configure(failures=waits)
+    with Desk(tmp_path, valkey, ways(simulator, "keys")) as two:
+        began = time.monotonic()
+        delivery = two.deliver(job(1, model="mix"), deadline=two.now() + 2)
+        assert time.monotonic() - began < 2
+        assert two.snapshot().open_reservations == 0
+    assert delivery.failure == "deadline_exceeded"
+    assert len(simulator.journal()) == 2
+
+
+def test_an_answer_is_kept_until_a_server_without_memory_takes_it(
+    tmp_path: Path, simulator: Simulator, desk: Desk
+) -> None:
+    del desk
+    simulator.configure(latency=0.3)
+    toml = provider(simulator, timeout=5.0)
+    with own_valkey() as own, Desk(tmp_path, f"redis://127.0.0.1:{own.port}/0", toml) as full:
+
+        async def fills_up() -> Delivery:
+            working = asyncio.create_task(full.delivery(job(1)))
+            await asyncio.to_thread(wait_for, simulator.journal)
+            full.client.config_set("maxmemory", 1)
+            await asyncio.sleep(1.0)
+            assert not working.done()
+            full.client.config_set("maxmemory", 0)
+            return await working
+
+        full.open_gates()
+        delivery = full.wait(fills_up())
+        assert delivery.answered
+        assert full.spent().cost > 0
+    assert len(simulator.journal()) == 1

@@ -28,6 +28,7 @@ def follows(error: errors.ProviderError, **more: object) -> Decision:
         "max_attempts": 5,
         "throttles": 1,
         "others": False,
+        "way_around": False,
         "time_left": None,
         "spread": 0.5,
     }
@@ -80,7 +81,7 @@ def test_what_the_provider_will_not_do_fails_at_once() -> None:
 
 
 def test_a_blocked_account_waits_for_a_person_or_goes_elsewhere() -> None:
-    blocked = follows(errors.AccountBlocked(status=401, code="invalid_api_key"), others=True)
+    blocked = follows(errors.AccountBlocked(status=401, code="invalid_api_key"), way_around=True)
     assert isinstance(blocked, Wait)
     assert blocked.elsewhere
     assert blocked.seconds > 0
@@ -95,14 +96,36 @@ def test_what_would_come_back_after_the_deadline_fails_now(error: errors.Provide
     assert not isinstance(follows(error, time_left=61.0), Fail)
 
 
+@pytest.mark.parametrize("error", [errors.Throttled("slow down", retry_after=60.0), errors.AccountBlocked("pay")])
+def test_with_a_way_around_a_refusal_the_admission_is_asked_before_the_job_fails(error: errors.ProviderError) -> None:
+    decision = follows(error, way_around=True, time_left=59.0)
+    assert isinstance(decision, Wait)
+    assert decision.elsewhere
+    assert decision.otherwise == follows(error, time_left=59.0)
+    assert isinstance(decision.otherwise, Fail)
+    assert follows(error, way_around=True, time_left=61.0) == follows(error, way_around=True)
+    assert isinstance(follows(error, others=True, time_left=59.0), Fail), "the same account may serve another target"
+
+
+def test_a_failure_is_not_mended_by_another_key() -> None:
+    failed = errors.Unavailable(retry_after=60.0)
+    assert follows(failed, way_around=True) == Retry(60.0)
+    assert isinstance(follows(failed, way_around=True, time_left=59.0), Fail)
+
+
 SPENT = Denied("budget", "workflow/nightly", 3_600.0)
 TOO_DEAR = Impossible("workflow/nightly", "usd", 2_000_000_000, 1_000_000_000)
 
 
 def refused(
-    answer: Denied | Impossible, when: str = "wait", cheaper: str | None = None, left: float | None = None
+    answer: Denied | Impossible,
+    when: str = "wait",
+    cheaper: str | None = None,
+    left: float | None = None,
+    own: float = math.inf,
+    otherwise: Fail | None = None,
 ) -> object:
-    return not_admitted(answer, when_exhausted=when, cheaper=cheaper, time_left=left)
+    return not_admitted(answer, when_exhausted=when, cheaper=cheaper, time_left=left, own=own, otherwise=otherwise)
 
 
 def test_a_spent_budget_waits_fails_or_falls_back() -> None:
@@ -136,3 +159,17 @@ def test_what_is_larger_than_a_limit_fails_whatever_else() -> None:
 def test_a_wait_past_the_deadline_ends_at_it() -> None:
     assert refused(SPENT, left=100.0) == Wait(101.0, "the budget of nightly is spent")
     assert refused(SPENT, left=-5.0) == Wait(1.0, "the budget of nightly is spent")
+
+
+def test_who_was_refused_already_fails_where_no_way_opens_before_the_deadline() -> None:
+    late = Fail("deadline_exceeded", "slow down (would have to wait 60 s, past its deadline)", 429)
+    pause = Denied("pause", "acme/1/small", 30.0, 30.0)
+    words = f"{late.message}; no other way opens before it: acme/small (key 2) has answered 429 and is left alone"
+    assert refused(pause, left=20.0, otherwise=late) == Fail("deadline_exceeded", words, 429)
+    waits = "acme/small (key 2) has answered 429 and is left alone"
+    assert refused(pause, left=40.0, otherwise=late) == Wait(30.0, waits)
+    assert refused(pause, left=20.0) == Wait(21.0, waits), "a job that nobody has refused yet may be lucky"
+    assert refused(pause, left=20.0, own=10.0, otherwise=late) == Wait(10.0, waits), "its own model goes before"
+    crowded = Denied("rpm", "acme/1/small", 30.0, 5.0)
+    assert isinstance(refused(crowded, left=20.0, otherwise=late), Wait), "others who wait for the same may go before"
+    assert refused(SPENT, "fallback", "tiny", left=20.0, otherwise=late) == FallBack("tiny", 3_600.0)
