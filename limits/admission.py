@@ -161,11 +161,17 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """A 429: `retry_after` seconds as the provider told, None if it did not; `dimension` if it named one."""
+    """A 429: `retry_after` seconds as the provider told, None if it did not; `dimension` if it named one.
+
+    `overload`: no 429, but a 503 or 529, which pauses the bucket and says nothing of its quota. `limited`: another
+    bucket of the call limits its requests, so that no pace is learned in this one.
+    """
 
     bucket: str
     retry_after: float | None = None
     dimension: str = ""
+    overload: bool = False
+    limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +334,13 @@ def told(value: int | None) -> int:
 def throttle_json(throttle: Throttle) -> dict[str, object]:
     """A 429 as the Lua fragments take it; the wait in µs."""
     wait = -1 if throttle.retry_after is None else micros(throttle.retry_after)
-    return {"bucket": throttle.bucket, "retry_after": wait, "dimension": throttle.dimension}
+    return {
+        "bucket": throttle.bucket,
+        "retry_after": wait,
+        "dimension": throttle.dimension,
+        "overload": throttle.overload,
+        "limited": throttle.limited,
+    }
 
 
 def settle(

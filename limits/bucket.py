@@ -66,6 +66,11 @@ class Quota:
         object.__setattr__(self, "limits", limits)
 
     @property
+    def paces(self) -> bool:
+        """Whether a limit of a minute is among them."""
+        return any(PERIODS[name] == _MINUTE for name in self.limits)
+
+    @property
     def least(self) -> float:
         """The part of each limit that is used in any case."""
         return CAREFUL if self.headroom == "auto" else self.headroom

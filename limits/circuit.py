@@ -6,8 +6,8 @@ closed --failures--> open --cooldown--> half-open --a probe succeeds--> closed
 
 Failures are timeouts, connection errors, 5xx, 529 and broken bodies. A 429 is none, and a 400 proves that the
 provider is up. Each change of state starts a new generation; a result of an older one changes nothing.
-Half-open lets one probe out at a time, under a lease, so a probe that dies with its worker does not keep
-the circuit shut.
+Half-open lets one probe out at a time, for as long as its reservation is kept: a probe that dies with its
+worker does not keep the circuit shut.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,6 @@ class CircuitSettings:
     ratio: float = 0.5
     cooldown: float = 5.0
     longest_cooldown: float = 300.0
-    probe_lease: float = 60.0
     probes: int = 1
     retries_per_call: float = 0.2
     retries_per_second: float = 1.0

@@ -5,6 +5,7 @@ holds one, so that the job's result and the money of its last call are recorded 
 """
 
 import time
+from typing import Final
 
 from limits.admission import Level, Settlement, Throttle, settlement_json
 from limits.counting import Usage, admission, refused, settlement
@@ -18,6 +19,10 @@ from workers.providers.answer import Answer
 from workers.providers.errors import ProviderError, Throttled, Unavailable
 from workers.providers.headers import RateLimits
 from workers.routing import Way
+
+#: Seconds that a 429 pauses an account's quota, at the most: a longer wait may be for a limit of the model alone, and
+#: the account's other models would wait for it.
+ACCOUNT_WAIT: Final = 5.0
 
 
 def used(attempt: Attempt, answer: Answer) -> Usage:
@@ -62,10 +67,22 @@ def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
 
 def throttles(way: Way, error: ProviderError) -> tuple[Throttle, ...]:
     """Which buckets the failure pauses."""
-    if isinstance(error, Throttled) or (isinstance(error, Unavailable) and error.retry_after):
-        # A plain zero is as good as no word: at once is when the refused call was sent.
-        return tuple(Throttle(bucket, error.retry_after or None) for bucket, _ in way.buckets[:1])
-    return ()
+    overload = isinstance(error, Unavailable)
+    if not isinstance(error, Throttled) and not (overload and error.retry_after):
+        return ()
+    # A plain zero is as good as no word: at once is when the refused call was sent.
+    wait = error.retry_after or None
+    (model, own), *accounts = way.buckets
+    limited = any(quota.rpm is not None for _, quota in accounts)
+    found = [Throttle(model, wait, error.dimension, overload=overload, limited=limited)]
+    if not overload and not own.paces:
+        # What was met is the account's quota, as far as anyone knows, or one of the model's that nobody has told us.
+        found += [
+            Throttle(bucket, wait and min(wait, ACCOUNT_WAIT), error.dimension)
+            for bucket, quota in accounts
+            if quota.paces
+        ]
+    return tuple(found)
 
 
 def _presumed(attempt: Attempt) -> int:
@@ -74,9 +91,17 @@ def _presumed(attempt: Attempt) -> int:
 
 
 def levels(way: Way, told: RateLimits) -> dict[str, dict[str, Level]]:
-    """What headers told of the model's bucket, in the form that settling takes."""
-    found: dict[str, Level] = {str(name): Level(level.limit, level.remaining) for name, level in told.items()}
-    return {way.buckets[0][0]: found} if found else {}
+    """What headers told, in the form that settling takes: of the model's bucket, or of the account's where that has the
+    very limit that was told, and the model has none.
+    """
+    found: dict[str, dict[str, Level]] = {}
+    for name, level in told.items():
+        (bucket, own), *accounts = way.buckets
+        if name not in own.limits:
+            same = (each for each, quota in accounts if name in quota.limits and quota.limits[name] == level.limit)
+            bucket = next(same, bucket)
+        found.setdefault(bucket, {})[str(name)] = Level(level.limit, level.remaining)
+    return found
 
 
 def answered(attempt: Attempt, answer: Answer, memory: Memory, owner: str) -> Ending:

@@ -37,22 +37,26 @@ local function impossible(candidate, ask)
   end
 end
 
--- The first budget that cannot pay at `at`: reason, subject, when to come back (us; -1: never by itself).
+-- The first budget that cannot pay at `at`, one that is spent before one whose money is held: reason, subject, when to
+-- come back (us; -1: never by itself).
 local function unpaid(candidate, ask, at)
+  local held
   for _, budget in ipairs(ask.budgets) do
     local money = read_budget(window_key(budget, at))
     if money[SPENT] + money[HELD] + candidate.amount > budget.limit then
       if money[SPENT] + candidate.amount <= budget.limit then
-        return 'budget_held', budget.subject, now + (1 + 4 * ask.jitter) * SECOND
+        held = held or budget.subject
       elseif budget['until'] > at then
         return 'budget', budget.subject, budget['until'] + 30 * ask.jitter * SECOND
       elseif budget['until'] > 0 then
         -- The asker's clock is behind the window's turn: it will name later windows soon.
         return 'budget', budget.subject, max(at, now) + 30 * (1 + ask.jitter) * SECOND
+      else
+        return 'budget', budget.subject, -1
       end
-      return 'budget', budget.subject, -1
     end
   end
+  if held then return 'budget_held', held, now + (1 + 4 * ask.jitter) * SECOND end
 end
 
 -- When a candidate can go: { at, whys, behind, probe }, or nil and a denial { reason, subject, back, charge, at }.
@@ -158,9 +162,7 @@ local function reserve(ask, chosen, plan)
     reservation.budgets[i] = key
   end
 
-  if plan.probe then
-    probe(circuit, ask.id, plan.at + min(ask.lease, alike(ask.circuit).probe_lease * SECOND))
-  end
+  if plan.probe then probe(circuit, ask.id) end
   if ask.retry then spend_retry(circuit, alike(ask.circuit), now) end
   if plan.probe or ask.retry then save_circuit(candidate.circuit, circuit) end
   reservation.generation = circuit.generation

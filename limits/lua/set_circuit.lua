@@ -10,7 +10,7 @@ local circuit = read_circuit(ask.circuit)
 circuit.by_hand = ask.state ~= 'auto'
 circuit.state = ask.state == 'open' and 'open' or 'closed'
 circuit.generation = circuit.generation + 1
-circuit.till, circuit.streak, circuit.probe, circuit.probe_till, circuit.proved = 0, 0, '', 0, 0
+circuit.till, circuit.streak, circuit.probe, circuit.proved = 0, 0, '', 0
 circuit.slots = {}
 save_circuit(ask.circuit, circuit)
 commit()

@@ -25,6 +25,8 @@ PROVIDER = {
 MODEL = f"input_usd_per_mtok = {INPUT}\noutput_usd_per_mtok = {OUTPUT}"
 #: Seconds: calls of 12 s hold what they may cost, so each round of them can spend about half of what is left.
 LAST = 240
+#: Calls at a time that either test wants, and the slots of each of two workers, which are to have them in flight.
+IN_FLIGHT, SLOTS = 500, 270
 WORKFLOW = '[workflows.nightly]\nbudget_usd = 1.0\nbudget_window = "total"\n'
 
 
@@ -41,11 +43,11 @@ def used_up(site: Site) -> Any:
 
 def test_the_provider_never_bills_more_than_the_budget(tmp_path: Path) -> None:
     with Simulator(PROVIDER) as provider, Site(tmp_path, provider, model=MODEL, tables=WORKFLOW) as site:
-        site.start_workers(2, concurrency=250)
+        site.start_workers(2, concurrency=SLOTS)
         site.submit(jobs(3_000, max_tokens=60))
         found = wait_for(lambda: used_up(site), LAST, 0.5, what="budget used up")
         stats = provider.stats()
-        assert stats["peak_in_flight"] >= 450
+        assert stats["peak_in_flight"] >= IN_FLIGHT
         assert stats["cost_nusd"] <= DOLLAR
         assert DOLLAR - stats["cost_nusd"] < DEAREST
         assert found["spent"] == stats["cost_nusd"], "what was answered is counted to the n$"
@@ -54,11 +56,11 @@ def test_the_provider_never_bills_more_than_the_budget(tmp_path: Path) -> None:
 def test_a_killed_worker_leaves_no_money_held_and_none_uncounted(tmp_path: Path) -> None:
     with (
         Simulator(PROVIDER) as provider,
-        Site(tmp_path, provider, model=MODEL, tables=WORKFLOW, environment={"OVERNIGHT_LEASE": "4"}) as site,
+        Site(tmp_path, provider, model=MODEL, tables=WORKFLOW) as site,
     ):
-        first, _ = site.start_workers(2, concurrency=250)
+        first, _ = site.start_workers(2, concurrency=SLOTS)
         site.submit(jobs(3_000, max_tokens=60))
-        wait_for(lambda: provider.stats()["in_flight"] >= 450, 60, 0.05, what="calls in flight")
+        wait_for(lambda: provider.stats()["in_flight"] >= IN_FLIGHT, 60, 0.05, what="calls in flight")
         first.kill()
         found = wait_for(lambda: used_up(site), LAST, 0.5, what="budget used up")
         wait_for(lambda: provider.stats()["in_flight"] == 0, 30, what="quiet provider")

@@ -193,11 +193,45 @@ def test_several_keys_have_a_quota_each_and_a_blocked_one_leaves_the_other(
 
 
 def test_an_accounts_quota_is_shared_by_its_models(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
-    with Desk(tmp_path, valkey, acme(simulator, more="rpm = 60\nburst = 1")) as desk:
+    with Desk(tmp_path, valkey, acme(simulator, more="rpm = 30\nburst = 1")) as desk:
         assert desk.deliver(job(1)).answered
         assert desk.deliver(job(2, model="tiny")).answered
         first, second = simulator.journal()
         assert second["at"] - first["at"] > 0.7
+
+
+def test_an_accounts_quota_learns_as_a_models_does(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
+    """Where only the account has limits, headers that tell the very same and 429s teach its bucket."""
+    simulator.configure(models={"*": {"rpm": 1_200, "counting": "per-second"}})
+
+    def account() -> tuple[float, float]:
+        """Its rate, and the seconds for which it is paused."""
+        bucket = next(each for each in desk.snapshot().buckets if each.bucket == "acme/0")
+        (dimension,) = bucket.dimensions
+        return dimension.rate, max(0.0, bucket.paused_until / MICRO - desk.now())
+
+    with Desk(tmp_path, valkey, acme(simulator, more="rpm = 1_200")) as desk:
+        assert desk.deliver(job(1)).answered
+        assert account() == (20.0, 0.0), "headers have told of a second's share, and all of it is used"
+        simulator.configure(failures=[{"mode": "429", "times": 1, "retry_after": "60"}])
+        waits = desk.deliver(job(2))
+        assert waits.snooze is not None
+        assert waits.snooze.seconds > 50
+        rate, pause = account()
+        assert rate == pytest.approx(19.4), "after a 429 it is careful"
+        assert 3 < pause <= 5.1, "the wait may be the one model's"
+        model = next(each for each in desk.snapshot().buckets if each.bucket == "acme/0/small")
+        assert model.paused_until / MICRO - desk.now() > 50
+
+
+def test_headers_of_another_limit_than_the_accounts_are_a_models(
+    tmp_path: Path, valkey: str, simulator: Simulator
+) -> None:
+    simulator.configure(models={"*": {"rpm": 600, "counting": "per-second"}})
+    with Desk(tmp_path, valkey, acme(simulator, more="rpm = 1_200")) as desk:
+        assert desk.deliver(job(1)).answered
+        bucket = next(each for each in desk.snapshot().buckets if each.bucket == "acme/0")
+        assert bucket.dimensions[0].rate == pytest.approx(19.4)
 
 
 def test_urgent_work_goes_before_what_waits(tmp_path: Path, valkey: str, simulator: Simulator) -> None:

@@ -31,6 +31,7 @@ class ProviderError(Exception):
     or ours, made of letters, digits and `_.-`. `message` is the provider's own words, bounded in length and
     with the key taken out. `retry_after` is the wait that was asked for, in seconds, or None. `limits` is
     what the answer's headers said. `billed` is whether the provider may have charged for this attempt.
+    `dimension` is the limit that a 429 named, as quotas call it, '' where it named none.
     """
 
     circuit: ClassVar[Literal["failure", "success", "none"]] = "none"
@@ -49,6 +50,7 @@ class ProviderError(Exception):
         request_id: str | None = None,
         billed: bool = False,
         advice: str = "",
+        dimension: str = "",
     ) -> None:
         super().__init__()
         self.args = ()  # BaseException keeps what it was made with there, where loggers look
@@ -60,6 +62,7 @@ class ProviderError(Exception):
         self.request_id = request_id
         self.billed = billed
         self.advice = advice
+        self.dimension = dimension
 
     def __str__(self) -> str:
         return " ".join(str(part) for part in (self.status, self.code) if part) or type(self).__name__

@@ -69,6 +69,9 @@ _TOO_LARGE_WORDS: Final = re.compile(
 _LIMIT_AND_REQUESTED: Final = re.compile(
     r"\bLimit:? (\d{1,15})\b[^\n]{0,80}?\bRequested:? ~?(\d{1,15})\b", re.IGNORECASE
 )
+# OpenAI and Groq: "on tokens per min (TPM)", "on requests per day (RPD)". Anthropic: "50,000 input tokens per minute".
+_LIMIT_NAMED: Final = re.compile(r"\b(requests|(?:input |output )?tokens) per (min|day)", re.IGNORECASE)
+_UNITS: Final = {"requests": "r", "tokens": "t", "input tokens": "it", "output tokens": "ot"}
 _TOO_LARGE_STATUSES: Final = frozenset({400, 413, 422, 429, 500})
 
 
@@ -108,7 +111,14 @@ def classify(
         request_id=request_id,
         billed=billed,
         advice=_advice(provider, status, complaint) if kind is AccountBlocked else "",
+        dimension=_dimension(complaint.words) if kind is Throttled else "",
     )
+
+
+def _dimension(words: str) -> str:
+    """The one limit that a refusal names, '' where it names none or several."""
+    named = {f"{_UNITS[units.lower()]}p{period[0].lower()}" for units, period in _LIMIT_NAMED.findall(words)}
+    return named.pop() if len(named) == 1 else ""
 
 
 def _kind(status: int, complaint: Complaint) -> type[ProviderError]:

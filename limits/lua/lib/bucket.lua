@@ -10,6 +10,8 @@
 --   pace, slot, gap, left, eased, calm, told   see pace.lua
 --   falls      how often a burst has fallen back, nil: never
 --   minutes    when a 429 last told a wait that only a minute's count explains (us), nil: never
+--   refills    whether more requests than the limit were answered within a minute: what the provider holds for a minute
+--              comes back as time goes by
 --   dims       a table of the fields below for each dimension
 -- }
 
@@ -35,8 +37,6 @@ local SHOWN = 18     -- as that and when its request left, of the answer that sh
 local DONE = 19      -- units of LEFT whose calls have ended
 local SURE = 20      -- the units of LEFT that the newest answer leaves room for even if no call that was open when its
                      -- request left had reached the provider, and when it came; false: none has
-local REFILLS = 23   -- whether more than the limit has been answered within a minute: of a minute that it tells to hold,
-                     -- the provider gives back as time goes by
 
 local MINUTE = 60 * SECOND
 local PERIOD = { rpm = MINUTE, tpm = MINUTE, itpm = MINUTE, otpm = MINUTE, rpd = DAY, tpd = DAY }
@@ -49,7 +49,7 @@ local HEADERS_FRESH = 300 * SECOND -- headers older than this say nothing about 
 local SHOWN_FOR = 2 * SECOND       -- so long what an answer has shown is believed
 local FEW = 3                      -- whose headers never told of more seconds of the rate counts by the second
 local CAREFUL = 0.97               -- the part of a limit that is used where we cannot be sure of what is left
-local CAREFUL_FOR = 10 * SECOND    -- and for so long after a 429: at five of a thousand calls, always
+local CAREFUL_FOR = 10 * SECOND    -- and for so long after a 429's pause
 
 local function new_bucket()
   return { pause = 0, throttled = 0, strikes = 0, shift = 0, last = 0, hint = 0, flight = 0, gap = SECOND / 4, done = 0,
@@ -63,10 +63,11 @@ local function save_bucket(id, bucket) save(bucket_key(id), bucket, BUCKET_LIFE)
 -- The part of a limit that is used where that is not configured: all of it where headers tell what is left, of a second
 -- or of a minute that refills as time goes by. Of one that comes back at once, as it was used, what is taken for refilled
 -- and is not would be found out by 429s.
-local function part_of(bucket, dim, now)
+local function part_of(bucket, dim, name, now)
   local most = dim[MOST] or -1
-  local known = most >= 0 and now - dim[SEEN] < HEADERS_FRESH and (most <= FEW or dim[REFILLS])
-  return known and now - bucket.throttled >= CAREFUL_FOR and 1 or CAREFUL
+  local told = PERIOD[name] == MINUTE and most >= 0 and now - dim[SEEN] < HEADERS_FRESH
+  local known = told and (most <= FEW or bucket.refills)
+  return known and now - max(bucket.throttled, bucket.pause) >= CAREFUL_FOR and 1 or CAREFUL
 end
 
 -- The state of one dimension under the quota as configured now.
@@ -74,11 +75,11 @@ local function dimension(bucket, quota, name, limit, now)
   local dim = bucket.dims[name]
   if not dim then
     dim = { 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, limit, quota.headroom, quota.burst, 0, 0, -1, -1, false, 0, false,
-      false, false, false }
+      false, false }
     bucket.dims[name] = dim
   end
   dim[LIMIT], dim[FIXED] = limit, quota.burst
-  dim[HEADROOM] = quota.headroom > 0 and quota.headroom or part_of(bucket, dim, now)
+  dim[HEADROOM] = quota.headroom > 0 and quota.headroom or part_of(bucket, dim, name, now)
   dim[DONE] = dim[DONE] or dim[LEFT]
   return dim
 end

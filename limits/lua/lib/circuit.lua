@@ -1,14 +1,15 @@
 -- A circuit and the retry budget of its traffic. limits/circuit.py tells what the settings mean.
 --
--- circuit = { state, till (us), streak, generation, probe (a reservation's id), probe_till (us), proved, by_hand,
+-- circuit = { state, till (us), streak, generation, probe (the id of its reservation, '': none is out), proved, by_hand,
 --             slots = { { slot number, calls, failures }, ... }, retries, earned (us) }
 
 local SLOTS = 10
+local PROBE_TAKES = 2 * SECOND     -- how soon one asks again who has met a probe; it is out while its reservation is kept
 local CIRCUIT_LIFE = DAY
 local BY_HAND_LIFE = 90 * DAY
 
 local function new_circuit()
-  return { state = 'closed', till = 0, streak = 0, generation = 0, probe = '', probe_till = 0, proved = 0,
+  return { state = 'closed', till = 0, streak = 0, generation = 0, probe = '', proved = 0,
     by_hand = false, slots = {}, earned = 0 }
 end
 
@@ -23,18 +24,16 @@ local function passes(circuit, now)
   if circuit.state == 'closed' then return true, false, 0 end
   if circuit.by_hand then return false, false, 30 * SECOND end
   if circuit.state == 'open' and now < circuit.till then return false, false, circuit.till - now end
-  if circuit.probe ~= '' and now < circuit.probe_till then
-    return false, false, min(circuit.probe_till - now, 2 * SECOND)
-  end
+  if circuit.probe ~= '' then return false, false, PROBE_TAKES end
   return true, true, 0
 end
 
 -- Sends a probe out, in a generation of its own: results of calls before it, or of a probe that went missing,
 -- say nothing about now.
-local function probe(circuit, id, till)
+local function probe(circuit, id)
   circuit.state = 'half-open'
   circuit.generation = circuit.generation + 1
-  circuit.probe, circuit.probe_till = id, till
+  circuit.probe = id
 end
 
 local function open(circuit, settings, jitter, now)
@@ -43,7 +42,7 @@ local function open(circuit, settings, jitter, now)
   circuit.till = now + ceil(cooldown * (0.8 + 0.4 * jitter) * SECOND)
   circuit.streak = circuit.streak + 1
   circuit.generation = circuit.generation + 1
-  circuit.probe, circuit.probe_till, circuit.proved, circuit.slots = '', 0, 0, {}
+  circuit.probe, circuit.proved, circuit.slots = '', 0, {}
 end
 
 -- Retries that may be made now.
@@ -65,7 +64,7 @@ local function record(circuit, settings, reservation, id, outcome, jitter, now)
   if reservation.generation ~= circuit.generation or circuit.by_hand then return 0 end
   if circuit.state == 'half-open' then
     if circuit.probe ~= id then return 0 end
-    circuit.probe, circuit.probe_till = '', 0
+    circuit.probe = ''
     if outcome == 'failure' then
       open(circuit, settings, jitter, now)
       return 1

@@ -67,7 +67,9 @@ local function observe(bucket, levels, sent, part, now, refused)
           show(dim, name, mine[4] + remaining, (mine[6] or 0) + remaining, sent, now)
           if mine[7] then
             allow(dim, mine[4] + remaining - mine[7], now)
-            if mine[4] - mine[7] > MORE * total and not by_the_minute(bucket, now) then dim[REFILLS] = true end
+            if name == 'rpm' and mine[4] - mine[7] > MORE * total and not by_the_minute(bucket, now) then
+              bucket.refills = true
+            end
           end
           spare = max(spare, shown_level(dim, name, now) + slack)
         end
@@ -107,13 +109,19 @@ end
 
 -- A 429: nobody's call leaves before the wait is over; those booked are postponed with their order, and with their spacing
 -- unless that came of a burst that has shown to be too large.
+-- `told`: { bucket, retry_after (us, -1: not told), dimension ('': not named), overload: it is no 429, but a provider that
+-- is down or overloaded, and says nothing of how large a burst may be, limited: another bucket of the call limits its
+-- requests, so that no pace is learned here }
 -- `sent`: when the refused request left; `part`: its reservation's share of this bucket, nil if not known. What left
 -- before the last 429 was learnt of belongs to the same event; a new one means that the bucket was fuller than we
 -- believed.
 local function throttle(bucket, told, sent, part, now)
   local fresh = sent > bucket.throttled
   local wait, known = told.retry_after, foreseen(bucket, told, part)
-  if wait > LONG_WAIT then bucket.minutes = now end
+  local overload = told.overload
+  if wait > LONG_WAIT and not overload and PERIOD[told.dimension] ~= DAY then
+    bucket.minutes, bucket.refills = now, false
+  end
   if wait < 0 then
     if fresh then bucket.strikes = bucket.strikes + 1 end
     wait = min(MINUTE, SECOND * 2 ^ max(0, min(bucket.strikes - 1, 6)))
@@ -128,8 +136,7 @@ local function throttle(bucket, told, sent, part, now)
   for name, dim in pairs(bucket.dims) do
     if moved > 0 then dim[TAT] = dim[TAT] + moved end
     if PERIOD[name] == MINUTE and (told.dimension == '' or told.dimension == name) then
-      if wait > LONG_WAIT then dim[REFILLS] = false end
-      if fresh and dim[FIXED] == 0 and not known then
+      if fresh and dim[FIXED] == 0 and not known and not overload then
         -- What is left of it stays the same: calls that left under the larger one are no debt.
         local anew = begins_anew(bucket, dim, name, now)
         local less = anew and dim[BURST] - 1 or min(dim[BURST] / 2, dim[BURST] - 1)
@@ -153,6 +160,6 @@ local function throttle(bucket, told, sent, part, now)
   end
   if fresh then
     bucket.throttled = now
-    if not bucket.dims.rpm then slow_down(bucket, now) end
+    if not bucket.dims.rpm and not told.limited then slow_down(bucket, now) end
   end
 end

@@ -50,7 +50,7 @@ local function withdraw_probe(id, reservation)
   if not reservation.probe then return end
   local circuit = read_circuit(reservation.circuit)
   if circuit.probe == id then
-    circuit.probe, circuit.probe_till = '', 0
+    circuit.probe = ''
     save_circuit(reservation.circuit, circuit)
   end
 end

@@ -26,8 +26,9 @@ end
 
 -- Notes what has left until now, and forgets what is older than has to be known.
 local function mark(dim, name, now)
-  if not opens_wide(dim, name, now) then return end
   local marks = dim[MARKS]
+  -- Once begun it goes on, whatever headers tell meanwhile: what is not marked would count as newer than it is.
+  if not marks and not opens_wide(dim, name, now) then return end
   if not marks then
     dim[MARKS] = { 0, dim[LEFT] }
   elseif dim[LEFT] - marks[#marks] >= dim[LIMIT] / PARTS then

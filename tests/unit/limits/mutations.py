@@ -170,14 +170,14 @@ def all_mutations() -> Iterator[Mutation]:
         "a minute that comes back at once is used to the full",
         "headrooms",
         BUCKET,
-        "< HEADERS_FRESH and (most <= FEW or dim[REFILLS])",
-        "< HEADERS_FRESH",
+        "local known = told and (most <= FEW or bucket.refills)",
+        "local known = told",
     )
     yield Mutation(
         "nobody is more careful after a 429",
         "headrooms",
         BUCKET,
-        "return known and now - bucket.throttled >= CAREFUL_FOR and 1",
+        "return known and now - max(bucket.throttled, bucket.pause) >= CAREFUL_FOR and 1",
         "return known and 1",
     )
     yield Mutation(
@@ -223,14 +223,18 @@ def all_mutations() -> Iterator[Mutation]:
         "leases end early", "budgets", RESERVATION, "'-inf', integer(now),", "'-inf', integer(now + SECOND),"
     )
     yield Mutation(
-        "a probe has no lease",
+        "a probe that died with its worker is waited for",
         "circuits",
-        CIRCUIT,
-        "circuit.probe ~= '' and now < circuit.probe_till",
-        "circuit.probe ~= ''",
+        RESERVATION,
+        "  withdraw_probe(id, reservation)\n  local amount",
+        "  local amount",
     )
     yield Mutation(
-        "two probes at once", "circuits", CIRCUIT, "circuit.probe ~= '' and now < circuit.probe_till", "false"
+        "two probes at once",
+        "circuits",
+        CIRCUIT,
+        "if circuit.probe ~= '' then return false",
+        "if false then return false",
     )
     yield Mutation(
         "generations are ignored",

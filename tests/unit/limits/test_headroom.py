@@ -103,3 +103,65 @@ def test_a_number_stays(world: World) -> None:
     answer(world, "first", 1, quota)
     assert part(world, quota) == 0.5
     assert quota.least == 0.5
+
+
+def test_a_wait_that_nobody_told_proves_nothing(world: World) -> None:
+    """The fourth 429 in a row without a wait pauses for eight seconds, by our own choice."""
+    answer(world, "first", RPM - 1)
+    use_a_minute(world, 14)
+    for _ in range(4):
+        world.run(throttled, Throttle("b", None))
+        world.pass_time(9)
+    world.pass_time(10)
+    assert part(world) == 1
+
+
+def test_careful_until_ten_seconds_after_a_pause(world: World) -> None:
+    answer(world, "first", 1)
+    world.run(throttled, Throttle("b", 20.0))
+    world.pass_time(29.9)
+    assert part(world) == 0.97
+    world.pass_time(0.2)
+    assert part(world) == 1
+
+
+def test_a_part_of_a_days_limit_is_always_left(world: World) -> None:
+    quota = Quota(rpd=86_400)
+    world.admitted("first", quota, costs={"rpd": 1}, send_at_once=True)
+    world.level("first", rpd=Level(86_400, 2))
+    (dimension,) = world.bucket(quota).dimensions
+    assert dimension.rate == pytest.approx(0.97)
+
+
+def test_tokens_that_were_reserved_and_given_back_prove_nothing(world: World) -> None:
+    """Of a provider that counts the last minute three times the limit is reserved, and a tenth of it used."""
+    quota = Quota(tpm=6_000)
+    left = 6_000
+    for number in range(180):
+        name = f"r{number}"
+        if isinstance(world.ask(name, quota, costs={"tpm": 100}, max_wait=0.0, send_at_once=True), Denied):
+            break
+        left -= 10
+        world.settle(name, costs=({"tpm": 10},), levels={"b": {"tpm": Level(6_000, left)}})
+        world.pass_time(0.3)
+    (dimension,) = world.bucket(quota).dimensions
+    assert dimension.rate == pytest.approx(97.0)
+
+
+def test_calls_that_left_long_ago_prove_nothing(world: World) -> None:
+    """After a rest headers are old, until the first answer; what left until then counts when it left."""
+    answer(world, "first", RPM - 1)
+    use_a_minute(world, 4)
+    world.pass_time(400)
+    for number in range(20):  # nobody has answered yet
+        world.admitted(f"slow{number}", AUTO, send_at_once=True, max_wait=0.0)
+    world.pass_time(20)
+    for number in range(20):
+        world.level(f"slow{number}", rpm=Level(RPM, RPM - 20))
+    world.pass_time(45)
+    for number in range(50):
+        name = f"late{number}"
+        if isinstance(world.ask(name, AUTO, send_at_once=True, max_wait=0.0), Denied):
+            break
+        world.level(name, rpm=Level(RPM, RPM - number))
+    assert part(world) == 0.97

@@ -208,7 +208,7 @@ def test_revoked(world: World, why: str) -> None:
 
 
 def test_a_swept_probe_makes_way_for_the_next(world: World) -> None:
-    settings = CircuitSettings(volume=1, cooldown=1.0, probe_lease=600.0)
+    settings = CircuitSettings(volume=1, cooldown=1.0)
     world.admitted("bad", QUOTA, circuit=settings)
     world.run(settle, "bad", "o", Settlement(outcome="failure", circuit=settings))
     world.pass_time(2)
@@ -216,3 +216,17 @@ def test_a_swept_probe_makes_way_for_the_next(world: World) -> None:
     assert world.denied("other", QUOTA, circuit=settings).reason == "circuit"
     world.pass_time(5)
     assert world.admitted("other", QUOTA, circuit=settings).probe
+
+
+def test_a_probe_is_out_for_as_long_as_its_reservation_is_kept(world: World) -> None:
+    settings = CircuitSettings(volume=1, cooldown=1.0)
+    world.admitted("bad", QUOTA, circuit=settings)
+    world.run(settle, "bad", "o", Settlement(outcome="failure", circuit=settings))
+    world.pass_time(2)
+    assert world.admitted("probe", QUOTA, circuit=settings, lease=60.0, send_at_once=True).probe
+    for _ in range(5):
+        world.pass_time(50)
+        assert not world.run(renew, ["probe"], "o", 60.0).lost
+        assert world.denied("other", QUOTA, circuit=settings).reason == "circuit", "two probes at once"
+    world.run(settle, "probe", "o", Settlement(outcome="ok", circuit=settings))
+    assert world.circuit().state == "closed"

@@ -142,3 +142,12 @@ def test_who_waits_for_a_learned_pace_looks_again_soon_however_many_wait(world: 
     waits = [denial.retry_in or 0.0 for denial in denials]
     assert max(waits) <= 12.0
     assert waits[:3] == sorted(waits[:3])
+
+
+def test_no_pace_is_learned_where_another_bucket_limits_the_requests(world: World) -> None:
+    for name, limited in (("b", True), ("b", False)):
+        world.admitted("r", UNKNOWN, send_at_once=True)
+        world.settle("r", throttles=(Throttle(name, 0.1, limited=limited),), outcome="neutral")
+        world.pass_time(0.2)
+        denied = [isinstance(world.ask(f"n{i}{limited}", UNKNOWN, max_wait=0.0), Denied) for i in range(3)]
+        assert any(denied) is not limited

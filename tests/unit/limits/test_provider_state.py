@@ -22,9 +22,7 @@ from limits.overview import ledger, snapshot
 from limits.provider import clear_latch, latch, set_circuit, throttled
 from tests.unit.limits.world import SECOND, START, World
 
-SETTINGS = CircuitSettings(
-    window=10.0, volume=2, cooldown=1.0, longest_cooldown=4.0, probe_lease=5.0, probes=2, most_retries=2.0
-)
+SETTINGS = CircuitSettings(window=10.0, volume=2, cooldown=1.0, longest_cooldown=4.0, probes=2, most_retries=2.0)
 ANY = Quota()
 
 
@@ -261,6 +259,15 @@ def test_when_a_budget_says_to_come_back(world: World) -> None:
     behind = world.denied("c", ANY, amount=60, budgets=(day,))
     assert behind.retry_in is not None
     assert 30 <= behind.retry_in <= 60
+
+
+def test_a_budget_that_is_spent_is_told_before_one_whose_money_is_held(world: World) -> None:
+    everything, workflow = BudgetWindow("all", 100, "total"), BudgetWindow("w", 50, "total")
+    world.admitted("spent", ANY, amount=45, budgets=(workflow,))
+    world.settle("spent", amount=45)
+    world.admitted("flying", ANY, amount=95, budgets=(everything,))
+    denied = world.denied("b", ANY, amount=10, budgets=(everything, workflow))
+    assert (denied.reason, denied.subject, denied.retry_in) == ("budget", "w", None)
 
 
 def test_a_budget_that_turns_too_late_for_the_admission(world: World) -> None:

@@ -153,3 +153,26 @@ def test_only_the_dimension_that_was_named(world: World) -> None:
     after = {state.name: state.burst for state in world.bucket(quota).dimensions}
     assert after["tpm"] == pytest.approx(max(1.0, bursts["tpm"] / 2))
     assert after["rpm"] == bursts["rpm"]
+
+
+def test_an_overload_says_nothing_of_the_burst(world: World) -> None:
+    """A 503 with a wait pauses, however long; the quota is as large as it was."""
+    press(world, 20)
+    burst = world.burst(AUTO)
+    world.run(throttled, Throttle("b", 30.0, overload=True))
+    assert world.denied("w", AUTO).reason == "pause"
+    world.pass_time(30)
+    assert world.burst(AUTO) == pytest.approx(burst)
+    press(world, 3)
+    assert world.burst(AUTO) > burst, "nothing holds it"
+
+
+def test_a_days_limit_says_nothing_of_a_minutes(world: World) -> None:
+    press(world, 70)
+    burst = world.burst(AUTO)
+    world.run(throttled, Throttle("b", 30.0, "rpd"))
+    assert world.denied("w", AUTO).reason == "pause"
+    assert world.burst(AUTO) == pytest.approx(burst)
+    world.pass_time(30)
+    world.run(throttled, Throttle("b", 0.5))
+    assert world.burst(AUTO) == pytest.approx(burst / 2), "no minute is counted: it does not begin anew"

@@ -159,6 +159,25 @@ def test_row(what: str, status: int, body: Any, kind: type[ProviderError], bille
     assert "SECRET" not in error.message
 
 
+@pytest.mark.parametrize(
+    ("words", "dimension"),
+    [
+        (THROTTLED, "tpm"),
+        ("Rate limit reached for gpt-4o on requests per day (RPD): Limit 200, Used 200, Requested 1.", "rpd"),
+        ("on tokens per day (TPD): Limit 100000, Used 99336, Requested 1524", "tpd"),
+        ("on requests per minute (RPM): Limit 30, Used 30, Requested 1", "rpm"),
+        ("would exceed the rate limit for your organization of 50,000 input tokens per minute", "itpm"),
+        ("rate limit of 8,000 output tokens per minute", "otpm"),
+        ("of 50 requests per minute and 40,000 tokens per minute", ""),
+        (GEMINI_429, ""),
+        ("slow down", ""),
+    ],
+)
+def test_the_limit_that_a_429_names(words: str, dimension: str) -> None:
+    assert judge(429, openai(words)).dimension == dimension
+    assert judge(503, openai(words)).dimension == ""
+
+
 def test_what_the_kinds_mean_to_circuit_and_attempts() -> None:
     assert [(kind.circuit, kind.spends_attempt) for kind in (Throttled, AccountBlocked, Interrupted)] == [
         ("none", False),

@@ -67,7 +67,6 @@ def circuits(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | 
         volume=5,
         cooldown=1.0,
         longest_cooldown=8.0,
-        probe_lease=3.0,
         retries_per_call=0.2,
         retries_per_second=0.3,
         most_retries=3.0,
@@ -82,7 +81,9 @@ def circuits(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | 
         name = f"r{i}"
         retry = pick.random() < 0.5
         left = mirror.retries(world.now)
-        answer = world.ask(name, Quota(), send_at_once=True, circuit=settings, retry=retry)
+        if mirror.probe and world.now >= mirror.probe_till:
+            mirror.probe = ""  # whoever asks sweeps it up
+        answer = world.ask(name, Quota(), send_at_once=True, circuit=settings, retry=retry, lease=3.0)
         if isinstance(answer, Denied) and answer.reason == "retry_budget":
             assert retry
             assert left < 1 + 1e-6

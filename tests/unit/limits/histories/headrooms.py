@@ -27,7 +27,7 @@ UNSURE = 2
 
 def headrooms(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | None" = None) -> None:
     """All of a limit is used only where headers tell of one second, or of a minute of which more has been answered than
-    the limit, and not within ten seconds of a 429; otherwise, 97 % is.
+    the limit, and not within ten seconds of a 429's pause; otherwise, 97 % is.
     """
     world = World(client, seed, scripts, "headrooms")
     pick = world.random
@@ -38,11 +38,11 @@ def headrooms(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] |
     left: list[int] = []
     unmarked: int | None = None  # calls that had left when it was first told of more than three seconds
     most = -1.0
-    seen = throttled = minutes = 0
+    seen = throttled = paused = minutes = 0
     sure = likely = 0  # the most calls within a minute that were answered: so many surely, and perhaps
 
     def answered(name: str, at: int, number: int) -> None:
-        nonlocal most, seen, throttled, minutes, sure, likely, unmarked
+        nonlocal most, seen, throttled, paused, minutes, sure, likely, unmarked
         wait = pick.choice([0.2, 1.0, 20.0]) if pick.random() < refused else None
         if wait is None:
             wait = provider.take(at)
@@ -56,6 +56,7 @@ def headrooms(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] |
             most, seen = max(most, remaining), at
         if wait is not None:
             throttled = world.now if at > throttled else throttled
+            paused = max(paused, world.now + round(wait * SECOND))
             if wait > 5:
                 minutes, sure, likely = world.now, 0, 0
         elif news and most > 3 and world.now - minutes >= 300 * SECOND:
@@ -66,7 +67,7 @@ def headrooms(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] |
 
     def check(rate: float) -> None:
         part = round(rate * 60 / RPM, 4)
-        if most < 0 or world.now - seen >= 300 * SECOND or world.now - throttled < 10 * SECOND:
+        if most < 0 or world.now - seen >= 300 * SECOND or world.now - max(throttled, paused) < 10 * SECOND:
             assert part == 0.97, "all of the limit is used where nothing tells what is left, or right after a 429"
         elif most <= 3:
             assert part == 1, "of a limit each second a part is left"

@@ -84,7 +84,7 @@ def windows(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
         ]
     )
     provider.silent = seed % 4 == 3
-    quota = Quota(rpm=RPM, headroom=1.0)
+    quota = Quota(rpm=RPM, headroom="auto" if seed % 2 else 1.0)
     calls = 45 if provider.kind == "linear" and provider.holds == RPM else 110
     left: list[int] = []
     reached: list[int] = []

@@ -1,0 +1,78 @@
+"""What a failure pauses and what an answer's headers teach, of the buckets that a call has drawn on."""
+
+import pytest
+
+from limits.admission import Level, Throttle
+from limits.bucket import Quota
+from limits.counting import PROFILES
+from tasks.endings import levels, throttles
+from workers.providers.errors import CallFailed, ProviderError, Throttled, Unavailable
+from workers.providers.headers import Level as Told
+from workers.providers.headers import RateLimits
+from workers.routing import Way
+
+NONE = Quota()
+MINUTES = Quota(rpm=600, tpm=60_000)
+DAYS = Quota(rpd=1_000)
+
+
+def way(model: Quota, account: Quota | None = None) -> Way:
+    buckets = [("p/0/m", model)] + ([("p/0", account)] if account else [])
+    return Way("p", "m", 0, 1.0, "p/m", "p/0", tuple(buckets), PROFILES["plain"], None)
+
+
+@pytest.mark.parametrize(
+    ("model", "account", "error", "expected"),
+    [
+        pytest.param(MINUTES, None, Throttled(retry_after=7.0), [Throttle("p/0/m", 7.0)], id="the model's"),
+        pytest.param(MINUTES, None, Throttled(retry_after=0.0), [Throttle("p/0/m")], id="zero is no word"),
+        pytest.param(
+            MINUTES, None, Throttled(dimension="tpm"), [Throttle("p/0/m", None, "tpm")], id="the limit that was named"
+        ),
+        pytest.param(
+            NONE,
+            MINUTES,
+            Throttled(retry_after=60.0),
+            [Throttle("p/0/m", 60.0, limited=True), Throttle("p/0", 5.0)],
+            id="only the account has limits: it learns, and waits for a while",
+        ),
+        pytest.param(
+            NONE,
+            MINUTES,
+            Throttled(),
+            [Throttle("p/0/m", limited=True), Throttle("p/0")],
+            id="and no wait was told",
+        ),
+        pytest.param(
+            DAYS, MINUTES, Throttled(), [Throttle("p/0/m", limited=True), Throttle("p/0")], id="a day's is no minute's"
+        ),
+        pytest.param(NONE, DAYS, Throttled(), [Throttle("p/0/m")], id="the account has no minute's limit either"),
+        pytest.param(
+            MINUTES, MINUTES, Throttled(), [Throttle("p/0/m", limited=True)], id="both have: taken for the model's"
+        ),
+        pytest.param(
+            NONE,
+            MINUTES,
+            Unavailable(retry_after=30.0),
+            [Throttle("p/0/m", 30.0, overload=True, limited=True)],
+            id="an overload is the model's, and teaches nothing",
+        ),
+        pytest.param(MINUTES, None, Unavailable(), [], id="an overload without a wait"),
+        pytest.param(MINUTES, None, CallFailed(retry_after=30.0), [], id="another failure"),
+    ],
+)
+def test_what_a_failure_pauses(
+    model: Quota, account: Quota | None, error: ProviderError, expected: list[Throttle]
+) -> None:
+    assert list(throttles(way(model, account), error)) == expected
+
+
+def test_whose_levels_headers_tell() -> None:
+    told = RateLimits(rpm=Told(600, 599), tpm=Told(1_000, 900))
+    rpm, tpm = Level(600, 599), Level(1_000, 900)
+    assert levels(way(MINUTES), told) == {"p/0/m": {"rpm": rpm, "tpm": tpm}}
+    assert levels(way(MINUTES, MINUTES), told) == {"p/0/m": {"rpm": rpm, "tpm": tpm}}
+    # An account's limit of requests is the one that was told; its limit of tokens is not.
+    assert levels(way(NONE, MINUTES), told) == {"p/0": {"rpm": rpm}, "p/0/m": {"tpm": tpm}}
+    assert levels(way(NONE, DAYS), RateLimits(rpm=Told(None, 5))) == {"p/0/m": {"rpm": Level(None, 5)}}
+    assert levels(way(MINUTES), RateLimits()) == {}
