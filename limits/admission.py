@@ -164,7 +164,8 @@ class Throttle:
     """A 429: `retry_after` seconds as the provider told, None if it did not; `dimension` if it named one.
 
     `overload`: no 429, but a 503 or 529, which pauses the bucket and says nothing of its quota. `limited`: another
-    bucket of the call limits its requests, so that no pace is learned in this one.
+    bucket of the call limits its requests, so that no pace is learned in this one. `longest`: it pauses for no more
+    seconds than that, and teaches what it told.
     """
 
     bucket: str
@@ -172,6 +173,7 @@ class Throttle:
     dimension: str = ""
     overload: bool = False
     limited: bool = False
+    longest: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +342,7 @@ def throttle_json(throttle: Throttle) -> dict[str, object]:
         "dimension": throttle.dimension,
         "overload": throttle.overload,
         "limited": throttle.limited,
+        "longest": micros(throttle.longest or 0.0),
     }
 
 

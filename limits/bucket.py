@@ -31,8 +31,8 @@ class Quota:
     `burst` is how many seconds of the rate may go out at once. "auto" learns it, between 1 s and 60 s, from
     the provider's headers and its 429s. It governs the per-minute dimensions; a day's quota may be used at
     any pace. `headroom` is the part of each limit that is used: clocks differ and requests overtake each
-    other. "auto" uses 0.97, and all of it while the provider's headers tell what is left and no 429 has come
-    lately. `urgent_share` is the part of the quota (and of the calls in flight) kept for urgent work while
+    other. "auto" uses 0.97, and all of it where headers make sure that it can be used (limits/lua/lib/bucket.lua).
+    `urgent_share` is the part of the quota (and of the calls in flight) kept for urgent work while
     there is any.
     """
 

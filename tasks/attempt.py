@@ -4,7 +4,7 @@ Nothing here talks to anybody: `plan` is a function of the job and of what is kn
 """
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -64,14 +64,14 @@ class Attempt:
         """Whether it is to be planned anew before it asks again: prices, ratios and windows move on."""
         return time.monotonic() - self.planned_at > FRESH
 
-    def way_around(self, error: ProviderError) -> bool:
-        """Whether it has a way that the failure of the one it took leaves open.
+    def way_around(self, error: ProviderError, ways: Iterable[Way]) -> bool:
+        """Whether one of the `ways` is left open by the failure of the one it took.
 
         A blocked account shuts all ways of its own, a 429 those that draw on the same quota of the model.
         """
         if isinstance(error, AccountBlocked):
-            return any(way.account != self.way.account for way in self.ways)
-        return any(way.buckets[0][0] != self.way.buckets[0][0] for way in self.ways)
+            return any(way.account != self.way.account for way in ways)
+        return any(way.buckets[0][0] != self.way.buckets[0][0] for way in ways)
 
     def admitted(self, admitted: Admitted) -> None:
         """Note which way the admission has chosen."""

@@ -8,6 +8,7 @@ import time
 from typing import Final
 
 from limits.admission import Level, Settlement, Throttle, settlement_json
+from limits.bucket import PERIODS
 from limits.counting import Usage, admission, refused, settlement
 from tasks import job as jobs
 from tasks import retry
@@ -19,6 +20,9 @@ from workers.providers.answer import Answer
 from workers.providers.errors import ProviderError, Throttled, Unavailable
 from workers.providers.headers import RateLimits
 from workers.routing import Way
+
+#: The limits that are counted by the minute.
+MINUTES: Final = frozenset(name for name, seconds in PERIODS.items() if seconds == PERIODS["rpm"])
 
 #: Seconds that a 429 pauses an account's quota, at the most: a longer wait may be for a limit of the model alone, and
 #: the account's other models would wait for it.
@@ -73,15 +77,17 @@ def throttles(way: Way, error: ProviderError) -> tuple[Throttle, ...]:
     # A plain zero is as good as no word: at once is when the refused call was sent.
     wait = error.retry_after or None
     (model, own), *accounts = way.buckets
+    named = error.dimension
+    if named in MINUTES and not any(named in quota.limits for _, quota in way.buckets):
+        named = ""  # what it was is not known here, and something has to learn of it
     limited = any(quota.rpm is not None for _, quota in accounts)
-    found = [Throttle(model, wait, error.dimension, overload=overload, limited=limited)]
-    if not overload and not own.paces:
-        # What was met is the account's quota, as far as anyone knows, or one of the model's that nobody has told us.
-        found += [
-            Throttle(bucket, wait and min(wait, ACCOUNT_WAIT), error.dimension)
-            for bucket, quota in accounts
-            if quota.paces
-        ]
+    found = [Throttle(model, wait, named, overload=overload, limited=limited)]
+    for bucket, quota in accounts:
+        # Where nothing is named, the limit that was met is the account's as far as anyone knows, unless the model's
+        # requests are limited, too. It may also be one of the model's that nobody has told us: so it pauses briefly.
+        met = named in quota.limits and named not in own.limits if named else quota.paces and own.rpm is None
+        if met and not overload:
+            found.append(Throttle(bucket, wait, named, longest=ACCOUNT_WAIT))
     return tuple(found)
 
 

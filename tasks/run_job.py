@@ -238,15 +238,18 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
                 attempts=memory.attempts,
                 max_attempts=runtime.max_attempts(job),
                 throttles=memory.throttles,
-                others=runtime.others(attempt, avoid),
-                way_around=attempt.way_around(error),
+                # Where a way is shut until the deadline, those that have failed are tried again.
+                others=otherwise is None and runtime.others(attempt, avoid),
+                way_around=attempt.way_around(error, runtime.routes.ways(attempt.job.line.model, attempt.job.line.url)),
                 time_left=job.deadline - time.time() if job.deadline else None,
             )
             if isinstance(decision, retry.Fail):
                 return await runtime.failed(attempt, error, decision, memory)
             memory.cost += await runtime.settle_failure(attempt, error)
             if isinstance(decision, retry.Wait):
-                otherwise = decision.otherwise or otherwise
+                if decision.otherwise:
+                    otherwise = decision.otherwise
+                    avoid.clear()
                 continue  # the admission knows now who may go where, and when
             if decision.elsewhere and error.code != "time_limit":
                 avoid.add(attempt.way.target)

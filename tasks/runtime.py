@@ -236,10 +236,10 @@ class Runtime:
             await self.release(attempt)
             raise Revoked("pause") from None
         except ProviderError as error:
-            throttles = endings.throttles(way, error)
-            for throttle in throttles:
+            for throttle in endings.throttles(way, error)[
+                :1
+            ]:  # the model's: what the account's tells is for the admission
                 self.pauses.told(throttle.bucket, throttle.retry_after, attempt.ask.id)
-            if throttles:
                 self.starts.refused(attempt.job.line.model)
             telemetry.called(attempt, error)
             raise

@@ -280,6 +280,23 @@ def test_what_cannot_wait_for_the_way_that_refused_it_takes_another(
     assert (refused["model"], refused["key"]) != (answered["model"], answered["key"])
 
 
+@pytest.mark.parametrize("modes", [("429", "500"), ("500", "429")])
+def test_a_target_that_has_failed_is_tried_again_where_the_other_is_shut_until_the_deadline(
+    tmp_path: Path, valkey: str, simulator: Simulator, desk: Desk, modes: tuple[str, str]
+) -> None:
+    del desk
+    simulator.configure(
+        failures=[{"mode": mode, "times": 1, "retry_after": "60" if mode == "429" else None} for mode in modes]
+    )
+    with Desk(tmp_path, valkey, ways(simulator, "targets")) as two:
+        delivery = two.deliver(job(1, model="mix"), deadline=two.now() + 20)
+    assert delivery.answered
+    assert delivery.memory.attempts == 1
+    by_status = {entry["status"]: entry["model"] for entry in simulator.journal()}
+    assert len(simulator.journal()) == 3
+    assert by_status[200] == by_status[500] != by_status[429]
+
+
 @pytest.mark.parametrize("mode", ["429", "401"])
 @pytest.mark.parametrize(("kind", "calls"), [("one", 1), ("keys of one quota", 1), ("keys", 2), ("targets", 2)])
 def test_what_no_way_takes_before_its_deadline_fails_at_once(

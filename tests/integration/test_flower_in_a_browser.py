@@ -58,9 +58,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
 def test_pages_follow_the_batch_by_themselves(seen: Seen) -> None:
     seen.browser.size(1280, 800)
     seen.open("workflows")
-    words = seen.browser.text()
-    assert seen.batch in words
-    assert "nightly" in words
+    wait_for(lambda: seen.batch in seen.browser.text(), what="the batch on a page that was open before")
+    assert "nightly" in seen.browser.text()
 
     def done() -> int:
         found: str = seen.browser.evaluate("document.querySelector('[data-label=Progress]').innerText")

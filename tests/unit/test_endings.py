@@ -13,6 +13,7 @@ from workers.routing import Way
 
 NONE = Quota()
 MINUTES = Quota(rpm=600, tpm=60_000)
+REQUESTS, TOKENS = Quota(rpm=600), Quota(tpm=60_000)
 DAYS = Quota(rpd=1_000)
 
 
@@ -33,22 +34,57 @@ def way(model: Quota, account: Quota | None = None) -> Way:
             NONE,
             MINUTES,
             Throttled(retry_after=60.0),
-            [Throttle("p/0/m", 60.0, limited=True), Throttle("p/0", 5.0)],
+            [Throttle("p/0/m", 60.0, limited=True), Throttle("p/0", 60.0, longest=5.0)],
             id="only the account has limits: it learns, and waits for a while",
         ),
         pytest.param(
             NONE,
             MINUTES,
             Throttled(),
-            [Throttle("p/0/m", limited=True), Throttle("p/0")],
+            [Throttle("p/0/m", limited=True), Throttle("p/0", longest=5.0)],
             id="and no wait was told",
         ),
         pytest.param(
-            DAYS, MINUTES, Throttled(), [Throttle("p/0/m", limited=True), Throttle("p/0")], id="a day's is no minute's"
+            DAYS,
+            MINUTES,
+            Throttled(),
+            [Throttle("p/0/m", limited=True), Throttle("p/0", longest=5.0)],
+            id="a day's is no minute's",
         ),
         pytest.param(NONE, DAYS, Throttled(), [Throttle("p/0/m")], id="the account has no minute's limit either"),
         pytest.param(
             MINUTES, MINUTES, Throttled(), [Throttle("p/0/m", limited=True)], id="both have: taken for the model's"
+        ),
+        pytest.param(
+            REQUESTS, None, Throttled(dimension="tpm"), [Throttle("p/0/m")], id="a limit that nobody has configured"
+        ),
+        pytest.param(
+            REQUESTS,
+            None,
+            Throttled(dimension="tpd"),
+            [Throttle("p/0/m", None, "tpd")],
+            id="a day's says nothing of ours",
+        ),
+        pytest.param(
+            REQUESTS,
+            TOKENS,
+            Throttled(dimension="tpm"),
+            [Throttle("p/0/m", None, "tpm"), Throttle("p/0", None, "tpm", longest=5.0)],
+            id="a limit that only the account has",
+        ),
+        pytest.param(
+            TOKENS,
+            REQUESTS,
+            Throttled(dimension="tpm"),
+            [Throttle("p/0/m", None, "tpm", limited=True)],
+            id="a limit that only the model has",
+        ),
+        pytest.param(
+            TOKENS,
+            REQUESTS,
+            Throttled(),
+            [Throttle("p/0/m", limited=True), Throttle("p/0", longest=5.0)],
+            id="nothing is named, and only the account limits requests",
         ),
         pytest.param(
             NONE,

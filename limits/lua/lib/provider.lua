@@ -111,7 +111,7 @@ end
 -- unless that came of a burst that has shown to be too large.
 -- `told`: { bucket, retry_after (us, -1: not told), dimension ('': not named), overload: it is no 429, but a provider that
 -- is down or overloaded, and says nothing of how large a burst may be, limited: another bucket of the call limits its
--- requests, so that no pace is learned here }
+-- requests, so that no pace is learned here, longest: it pauses for no longer, whatever it tells (us, 0: as it tells) }
 -- `sent`: when the refused request left; `part`: its reservation's share of this bucket, nil if not known. What left
 -- before the last 429 was learnt of belongs to the same event; a new one means that the bucket was fuller than we
 -- believed.
@@ -126,6 +126,7 @@ local function throttle(bucket, told, sent, part, now)
     if fresh then bucket.strikes = bucket.strikes + 1 end
     wait = min(MINUTE, SECOND * 2 ^ max(0, min(bucket.strikes - 1, 6)))
   end
+  if told.longest > 0 then wait = min(wait, told.longest) end
   local ends = now + wait
   local moved = ends - max(bucket.pause, now)
   if moved > 0 then
@@ -160,6 +161,7 @@ local function throttle(bucket, told, sent, part, now)
   end
   if fresh then
     bucket.throttled = now
-    if not bucket.dims.rpm and not told.limited then slow_down(bucket, now) end
+    local for_requests = told.dimension == '' or told.dimension == 'rpm'
+    if for_requests and not bucket.dims.rpm and not told.limited then slow_down(bucket, now) end
   end
 end

@@ -144,6 +144,15 @@ def test_who_waits_for_a_learned_pace_looks_again_soon_however_many_wait(world: 
     assert waits[:3] == sorted(waits[:3])
 
 
+def test_no_pace_is_learned_from_a_limit_that_is_none_of_requests(world: World) -> None:
+    for name, dimension in (("b", "rpd"), ("b", "tpm"), ("b", "rpm")):
+        world.admitted("r", UNKNOWN, send_at_once=True)
+        world.settle("r", throttles=(Throttle(name, 0.1, dimension),), outcome="neutral")
+        world.pass_time(0.2)
+        denied = [isinstance(world.ask(f"n{i}{dimension}", UNKNOWN, max_wait=0.0), Denied) for i in range(3)]
+        assert any(denied) is (dimension == "rpm")
+
+
 def test_no_pace_is_learned_where_another_bucket_limits_the_requests(world: World) -> None:
     for name, limited in (("b", True), ("b", False)):
         world.admitted("r", UNKNOWN, send_at_once=True)

@@ -167,6 +167,21 @@ def test_an_overload_says_nothing_of_the_burst(world: World) -> None:
     assert world.burst(AUTO) > burst, "nothing holds it"
 
 
+def test_a_pause_may_be_shorter_than_what_was_told(world: World) -> None:
+    """It still shows that a minute is counted: the burst begins anew, and is not held."""
+    press(world, 20)
+    world.run(throttled, Throttle("b", 30.0, longest=5.0))
+    assert world.bucket(AUTO).paused_until == world.now + 5_000_000
+    assert world.burst(AUTO) == 1
+    world.pass_time(5)
+    press(world, 5)
+    assert world.burst(AUTO) > 1
+    for _ in range(5):
+        world.run(throttled, Throttle("b", None, longest=5.0))
+        assert world.bucket(AUTO).paused_until <= world.now + 5_000_000
+        world.pass_time(6)
+
+
 def test_a_days_limit_says_nothing_of_a_minutes(world: World) -> None:
     press(world, 70)
     burst = world.burst(AUTO)
