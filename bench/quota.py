@@ -194,8 +194,8 @@ def celery(run: Run, site: Site, simulator: Simulator) -> Iterator[Any]:
 
 
 def bare(folder: Path, *, redis: bool) -> float:
-    """CPU of a call in ms where four bare loops send as many a second as the quota allows, and do nothing else but
-    four round trips to Redis a call.
+    """CPU of a call in ms where four bare loops send as many a second as the quota allows, and do nothing else; with
+    `redis`, four round trips a call.
     """
     rate, calls = RPM / 60 / WORKERS, RPM // WORKERS // 2
     with (

@@ -15,7 +15,8 @@ from limits.errors import InvalidQuota
 PERIODS: Final = {"rpm": 60, "tpm": 60, "itpm": 60, "otpm": 60, "rpd": 86_400, "tpd": 86_400}
 """Seconds over which each dimension's limit is counted: requests, tokens, input and output tokens."""
 
-_MINUTE: Final = 60
+MINUTES: Final = frozenset(name for name, seconds in PERIODS.items() if seconds == PERIODS["rpm"])
+"""The dimensions that are counted by the minute."""
 
 CAREFUL: Final = 0.97
 """The part of a limit that is used where nobody can be sure of what is left (limits/lua/lib/bucket.lua)."""
@@ -31,9 +32,9 @@ class Quota:
     `burst` is how many seconds of the rate may go out at once. "auto" learns it, between 1 s and 60 s, from
     the provider's headers and its 429s. It governs the per-minute dimensions; a day's quota may be used at
     any pace. `headroom` is the part of each limit that is used: clocks differ and requests overtake each
-    other. "auto" uses 0.97, and all of it where headers make sure that it can be used (limits/lua/lib/bucket.lua).
-    `urgent_share` is the part of the quota (and of the calls in flight) kept for urgent work while
-    there is any.
+    other. "auto" uses 0.97, and all of it where headers make sure that it can be used
+    (limits/lua/lib/bucket.lua). `urgent_share` is the part of the quota (and of the calls in flight) kept for
+    urgent work while there is any.
     """
 
     rpm: int | None = None
@@ -68,7 +69,7 @@ class Quota:
     @property
     def paces(self) -> bool:
         """Whether a limit of a minute is among them."""
-        return any(PERIODS[name] == _MINUTE for name in self.limits)
+        return not MINUTES.isdisjoint(self.limits)
 
     @property
     def least(self) -> float:
@@ -78,4 +79,4 @@ class Quota:
     def seconds(self, costs: Mapping[str, int]) -> float:
         """For how long a call of such costs takes up the whole rate of the minutes' limits."""
         rates = {name: limit * self.least / PERIODS[name] for name, limit in self.limits.items()}
-        return max((costs.get(name, 0) / rate for name, rate in rates.items() if PERIODS[name] == _MINUTE), default=0.0)
+        return max((costs.get(name, 0) / rate for name, rate in rates.items() if name in MINUTES), default=0.0)

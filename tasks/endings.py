@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from limits.admission import Level, Settlement, Throttle, settlement_json
-from limits.bucket import PERIODS
+from limits.bucket import MINUTES
 from limits.counting import Usage, admission, refused, settlement
 from tasks import job as jobs
 from tasks import retry
@@ -20,9 +20,6 @@ from workers.providers.answer import Answer
 from workers.providers.errors import ProviderError, Throttled, Unavailable
 from workers.providers.headers import RateLimits
 from workers.routing import Way
-
-#: The limits that are counted by the minute.
-MINUTES: Final = frozenset(name for name, seconds in PERIODS.items() if seconds == PERIODS["rpm"])
 
 #: Seconds that a 429 pauses an account's quota, at the most: a longer wait may be for a limit of the model alone, and
 #: the account's other models would wait for it.

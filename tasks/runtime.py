@@ -236,10 +236,9 @@ class Runtime:
             await self.release(attempt)
             raise Revoked("pause") from None
         except ProviderError as error:
-            for throttle in endings.throttles(way, error)[
-                :1
-            ]:  # the model's: what the account's tells is for the admission
-                self.pauses.told(throttle.bucket, throttle.retry_after, attempt.ask.id)
+            if throttles := endings.throttles(way, error):
+                model = throttles[0]  # what the account is told is for the admission
+                self.pauses.told(model.bucket, model.retry_after, attempt.ask.id)
                 self.starts.refused(attempt.job.line.model)
             telemetry.called(attempt, error)
             raise

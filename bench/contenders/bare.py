@@ -1,8 +1,8 @@
 """The least that a client can do: one loop, aiohttp, no queue, no limits, no results.
 
 `bare.py URL COUNT AT_ONCE [A_SECOND [REDIS]]`: as fast as it can, or A_SECOND calls a second, and then it prints the
-CPU seconds that they took. With the address of a Redis, each call has four round trips to Redis, as a job has that is claimed, admitted,
-settled and acknowledged: a PING each, over a connection that is kept.
+CPU seconds that they took. With the address of a Redis, each call has four round trips to it, as a job has that is
+claimed, admitted, settled and acknowledged: a PING each, over a connection that is kept.
 """
 
 import asyncio

@@ -241,8 +241,9 @@ def test_urgent_work_goes_before_what_waits(tmp_path: Path, valkey: str, simulat
 
         async def run() -> list[str]:
             batch = [desk.loop.create_task(desk.delivery(job(number))) for number in range(1, 7)]
-            while len(simulator.journal()) < 2:  # noqa: ASYNC110 - what is waited for is in another process
-                await asyncio.sleep(0.02)
+            async with asyncio.timeout(20):
+                while len(simulator.journal()) < 2:  # noqa: ASYNC110 - what is waited for is in another process
+                    await asyncio.sleep(0.02)
             await desk.delivery(job(99), workflow="now")
             order = [entry["job"] for entry in simulator.journal()]
             for each in batch:
