@@ -153,10 +153,11 @@ class Departure:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What a provider's headers told of one dimension. None: not told."""
+    """What a provider's headers told of one dimension: `reset` in seconds until everything is there. None: not told."""
 
     limit: int | None = None
     remaining: int | None = None
+    reset: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +319,7 @@ def settlement_json(reservation_id: str, owner: str, settlement: Settlement) -> 
             "presumed": settlement.presumed,
             "columns": settlement.columns,
             "levels": {
-                bucket: {name: [told(level.limit), told(level.remaining)] for name, level in levels.items()}
+                bucket: {name: level_json(level) for name, level in levels.items()}
                 for bucket, levels in settlement.levels.items()
             },
             "throttles": [throttle_json(throttle) for throttle in settlement.throttles],
@@ -331,6 +332,11 @@ def settlement_json(reservation_id: str, owner: str, settlement: Settlement) -> 
 def told(value: int | None) -> int:
     """-1 for what was not told, as Lua's JSON has no null that reads like one."""
     return -1 if value is None else value
+
+
+def level_json(level: Level) -> list[int]:
+    """A level as the Lua fragments take it; the time in µs."""
+    return [told(level.limit), told(level.remaining), -1 if level.reset is None else micros(level.reset)]
 
 
 def throttle_json(throttle: Throttle) -> dict[str, object]:

@@ -9,9 +9,10 @@ from typing import Any, cast
 import orjson
 
 from limits.admission import call
-from limits.arguments import budget_json, quota_json
+from limits.arguments import budget_json, circuit_json, quota_json
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
+from limits.circuit import CircuitSettings
 from limits.keys import Keys
 from limits.scripts import Call
 
@@ -87,14 +88,19 @@ def snapshot(
     circuits: Sequence[str] = (),
     accounts: Sequence[str] = (),
     budgets: Sequence[BudgetWindow] = (),
+    circuit: CircuitSettings | None = None,
     now: int | None = None,
 ) -> Call[Snapshot]:
-    """The state of the given buckets, circuits, accounts and budgets. Changes nothing."""
+    """The state of the given buckets, circuits, accounts and budgets. Changes nothing.
+
+    `circuit` holds the settings that the circuits go by.
+    """
     body = {
         "buckets": [{"bucket": bucket, "quota": quota_json(quota)} for bucket, quota in buckets],
         "circuits": list(circuits),
         "accounts": list(accounts),
         "budgets": [budget_json(budget) for budget in budgets],
+        "circuit_settings": circuit_json(circuit or CircuitSettings()),
     }
     return cast("Call[Snapshot]", call(keys, "snapshot", body, _snapshot, now))
 

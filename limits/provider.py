@@ -7,7 +7,7 @@ without a reservation, and for the command line.
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
-from limits.admission import Level, Throttle, call, micros, throttle_json, told
+from limits.admission import Level, Throttle, call, level_json, micros, throttle_json
 from limits.keys import Keys
 from limits.scripts import Call
 
@@ -18,7 +18,7 @@ def observe(keys: Keys, bucket: str, levels: Mapping[str, Level], sent_at: int, 
     Without a reservation it is not known what was admitted since, so such levels can lower ours, never
     raise it.
     """
-    told_levels = {name: [told(level.limit), told(level.remaining)] for name, level in levels.items()}
+    told_levels = {name: level_json(level) for name, level in levels.items()}
     body = {"bucket": bucket, "levels": told_levels, "sent_at": sent_at}
     return cast("Call[None]", call(keys, "observe", body, _nothing, now))
 

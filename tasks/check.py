@@ -11,8 +11,8 @@ from typing import Literal
 
 import redis
 
-from limits.connection import check_server
 from limits.errors import LimitsError
+from limits.suitability import check_server
 from tasks.agents import registry
 from tasks.files import StorageError, probe
 from workers.prices import configured

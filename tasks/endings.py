@@ -103,7 +103,7 @@ def levels(way: Way, told: RateLimits) -> dict[str, dict[str, Level]]:
         if name not in own.limits:
             same = (each for each, quota in accounts if name in quota.limits and quota.limits[name] == level.limit)
             bucket = next(same, bucket)
-        found.setdefault(bucket, {})[str(name)] = Level(level.limit, level.remaining)
+        found.setdefault(bucket, {})[str(name)] = Level(level.limit, level.remaining, level.reset)
     return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from limits.admission import renew, sweep
-from limits.connection import AsyncServer
+from limits.async_connection import AsyncServer
 from limits.keys import Keys
 from tasks import store
 from tasks.job import Job

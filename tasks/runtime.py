@@ -20,7 +20,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from limits.admission import Admitted, Denied, Impossible, Settlement, admit, release, sent, settle
 from limits.admission import Answer as Admission
-from limits.connection import AsyncServer
+from limits.async_connection import AsyncServer
 from limits.errors import LimitsError, ServerUnavailable
 from limits.keys import Keys
 from limits.provider import latch

@@ -163,7 +163,11 @@ local function reserve(ask, chosen, plan)
   end
 
   if plan.probe then probe(circuit, ask.id) end
-  if ask.retry then spend_retry(circuit, alike(ask.circuit), now) end
+  if ask.retry then
+    local settings = alike(ask.circuit)
+    spend_retry(circuit, settings, now)
+    reservation.retry = settings.most_retries
+  end
   if plan.probe or ask.retry then save_circuit(candidate.circuit, circuit) end
   reservation.generation = circuit.generation
 

@@ -6,7 +6,7 @@
 --@include limits/lua/lib/settle.lua
 local report = cjson.decode(ARGV[2])
 report.amount, report.costs, report.columns, report.levels, report.throttles = 0, {}, {}, {}, {}
-report.outcome = 'neutral'
+report.outcome, report.unmade = 'neutral', true
 local verdict, opened = settle(clock(ARGV[1]), report)
 commit()
 return { verdict, opened }

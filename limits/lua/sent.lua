@@ -45,11 +45,11 @@ for i, part in ipairs(reservation.parts) do
     save_bucket(part.bucket, buckets[i])
   end
 end
-local late, turns = now - at > LATE, 0
+local turns = 0
 for i, part in ipairs(reservation.parts) do
+  local late = is_late(buckets[i], part, at, now)
   if at <= now and needs_turn(buckets[i], part, late) then
-    if late and not part.turn then make_way(buckets[i], part, now) end
-    turns = max(turns, turn(buckets[i], part, now))
+    turns = max(turns, another_second(buckets[i], part, late, now) or turn(buckets[i], part, late, now))
     save_bucket(part.bucket, buckets[i])
   end
 end

@@ -1,7 +1,8 @@
 -- Reads buckets, circuits, latches and budgets as of now.
 -- Guarantee: one step; changes nothing but the clock.
 -- KEYS  1 the clock
--- ARGV  1 the time in us, 0: the server's   2 JSON: buckets [{ bucket, quota }], circuits, accounts, budgets
+-- ARGV  1 the time in us, 0: the server's   2 JSON: buckets [{ bucket, quota }], circuits, accounts, budgets,
+--       circuit_settings
 -- Returns { now, open reservations,
 --   [{ bucket, in flight, concurrency, paused until (us), urgent, [{ dimension, limit, rate, available, burst }] }],
 --   [{ circuit, state, until (us), by hand, calls, failures, retries left }],
@@ -28,13 +29,12 @@ for _, each in ipairs(ask.buckets) do
     bucket.pause > now and bucket.pause or 0, reserved(bucket, now) and 1 or 0, dims }
 end
 
-local circuits = {}
+local circuits, settings = {}, alike(ask.circuit_settings)
 for _, name in ipairs(ask.circuits) do
   local circuit = read_circuit(name)
-  local calls, failures = 0, 0
-  for _, slot in ipairs(circuit.slots) do calls, failures = calls + slot[2], failures + slot[3] end
+  local calls, failures = ended_lately(circuit, settings, now)
   circuits[#circuits + 1] = { name, circuit.state, circuit.till > now and circuit.till or 0,
-    circuit.by_hand and 1 or 0, calls, failures, fraction(circuit.retries or -1) }
+    circuit.by_hand and 1 or 0, calls, failures, fraction(circuit.retries and retries(circuit, settings, now) or -1) }
 end
 
 local latches = {}

@@ -21,7 +21,7 @@ from typing import Any, Final, cast
 import orjson
 import redis
 
-from limits.connection import AsyncServer
+from limits.async_connection import AsyncServer
 from limits.keys import Keys
 from limits.scripts import Call, load
 from tasks.agents.branch import order

@@ -19,12 +19,16 @@ local function earliest(bucket, charge, now, urgent)
   local quota = charge.quota
   local part = (not urgent and reserved(bucket, now)) and 1 - quota.urgent_share or 1
   for name, limit in pairs(quota.limits) do
-    local cost = charge.costs[name] or 0
+    local cost, dim = charge.costs[name] or 0, dimension(bucket, quota, name, limit, now)
     if cost > 0 then
-      local dim = dimension(bucket, quota, name, limit, now)
       take_back(bucket, dim, name, now)
       local width = cost * interval(dim, name)
       local fits = ceil(dim[TAT] + width - max(capacity(dim, name) * part, width))
+      if not urgent and seconds.hold(bucket, dim, name, now) then
+        fits = seconds.leaving(bucket, seconds.share(bucket, dim, width, max(now, bucket.pause)))
+      else
+        fits = max(fits, seconds.second_one(bucket, dim, name, width, now) or fits)
+      end
       if fits > behind then behind, why = fits, name end
       ahead = max(ahead, ceil(fits - dim[BOOKED]))
     end
@@ -63,10 +67,13 @@ local function outlook(bucket, charge, why, most, now)
     if PERIOD[name] == MINUTE and (charge.costs[name] or 0) > 0 then
       local dim = dimension(bucket, charge.quota, name, limit, now)
       local _, _, fast = growth(dim, name, now)
-      local unknown = bucket.done == 0 and bucket.throttled == 0 and dim[FIXED] == 0
-      if fast and (why == name or why == 'pause') or comes_quickly(dim, name, max(now, bucket.pause), now) then
+      local nothing = bucket.done == 0 and bucket.throttled == 0 and dim[FIXED] == 0
+      local width = charge.costs[name] * interval(dim, name)
+      if seconds.second_one(bucket, dim, name, width, now) then
+        most = 0
+      elseif fast and (why == name or why == 'pause') or comes_quickly(dim, name, max(now, bucket.pause), now) then
         most = min(most, GROWING)
-      elseif unknown then
+      elseif nothing then
         most = min(most, UNKNOWN)
       end
     end
@@ -98,7 +105,7 @@ end
 --   kept as if nothing had ever been given back: later returns move it by their sum.
 local function take(bucket, charge, at, behind, why, held, now)
   local part = { bucket = charge.bucket, dims = {} }
-  local jump, ahead = 0, 0
+  local jump, ahead, by_seconds = 0, 0, false
   if at < behind then
     ahead = at - max(now, bucket.pause)
     jump = way(bucket, charge, at, ahead, now)
@@ -120,6 +127,9 @@ local function take(bucket, charge, at, behind, why, held, now)
       end
     end
     local ends = max(dim[TAT] - (jump > 0 and dim[BOOKED] or 0), at) + width
+    if cost > 0 and seconds.hold(bucket, dim, name, now) then
+      ends, by_seconds = seconds.share(bucket, dim, width, at) + width + SECOND, true
+    end
     if jump > 0 and dim[BOOKED] > 0 then
       dim[TAT] = max(dim[TAT] + max(jump, ahead + width), ends)
     elseif cost > 0 then
@@ -132,6 +142,7 @@ local function take(bucket, charge, at, behind, why, held, now)
   if paced(bucket, charge.quota.limits) then part.pace = bucket.pace; next_slot(bucket, at) end
   part.shift, part.falls = bucket.shift, bucket.falls
   bucket.last = max(bucket.last, at)
+  if not by_seconds then seconds.otherwise(bucket) end
   bucket.flight = bucket.flight + 1
   if not held then leaves(bucket, now) end
   return part

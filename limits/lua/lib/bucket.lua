@@ -1,4 +1,4 @@
--- A bucket's levels: when a call fits, what it takes, and what it gives back.
+-- A bucket's levels: how far its rate has run, how much may go out at once, and what headers have shown of it.
 --
 -- bucket = {
 --   pause      no call goes out before (us)            throttled  when the last 429 was learnt of (us)
@@ -8,7 +8,9 @@
 --   took       mean time of a call (us), 0 while none has ended
 --   urgent     when urgent work last asked (us)        lane       when the urgent lane is free again (us)
 --   pace, slot, gap, left, eased, calm, told   see pace.lua
+--   quantum    see quantum.lua
 --   falls      how often a burst has fallen back, nil: never
+--   began      when its first call left (us), nil: none has
 --   minutes    when a 429 last told a wait that only a minute's count explains (us), nil: never
 --   refills    whether more requests than the limit were answered within a minute: what the provider holds for a minute
 --              comes back as time goes by
@@ -37,6 +39,7 @@ local SHOWN = 18     -- as that and when its request left, of the answer that sh
 local DONE = 19      -- units of LEFT whose calls have ended
 local SURE = 20      -- the units of LEFT that the newest answer leaves room for even if no call that was open when its
                      -- request left had reached the provider, and when it came; false: none has
+-- 21 and 22: see window.lua
 
 local MINUTE = 60 * SECOND
 local PERIOD = { rpm = MINUTE, tpm = MINUTE, itpm = MINUTE, otpm = MINUTE, rpd = DAY, tpd = DAY }
@@ -60,13 +63,18 @@ local function read_bucket(id) return value_or(bucket_key(id), new_bucket) end
 
 local function save_bucket(id, bucket) save(bucket_key(id), bucket, BUCKET_LIFE) end
 
+-- Whether nothing is known of a bucket yet, in the second that began with its first call.
+local function unknown(bucket, now)
+  return bucket.done == 0 and bucket.throttled == 0 and now < (bucket.began or now) + SECOND
+end
+
 -- The part of a limit that is used where that is not configured: all of it where headers tell what is left, of a second
 -- or of a minute that refills as time goes by. Of one that comes back at once, as it was used, what is taken for refilled
--- and is not would be found out by 429s.
+-- and is not would be found out by 429s. And all of the first second's, while nothing more leaves in it.
 local function part_of(bucket, dim, name, now)
   local most = dim[MOST] or -1
   local told = PERIOD[name] == MINUTE and most >= 0 and now - dim[SEEN] < HEADERS_FRESH
-  local known = told and (most <= FEW or bucket.refills)
+  local known = told and (most <= FEW or bucket.refills) or most < 0 and PERIOD[name] == MINUTE and dim[FIXED] == 0 and unknown(bucket, now)
   return known and now - max(bucket.throttled, bucket.pause) >= CAREFUL_FOR and 1 or CAREFUL
 end
 
@@ -148,60 +156,4 @@ local function shown_level(dim, name, now)
   local shown, unit = dim[SHOWN], refill(dim, name)
   local empty = min(shown[1] + (now - shown[2]) / unit, shown[3] + (now - shown[4]) / unit)
   return level_at(dim, name, is_sure(dim, now) and max(empty, dim[SURE][1]) or empty, now)
-end
-
--- A booked call was postponed with all others; moves its stretch along. Returns by how much (us).
-local function follow(bucket, part)
-  local moved = bucket.shift - part.shift
-  part.shift = bucket.shift
-  for _, mine in pairs(part.dims) do mine[3] = mine[3] + moved end
-  return moved
-end
-
--- A booked call gives its place up.
-local function unbook(bucket, part)
-  for name, mine in pairs(part.dims) do
-    local dim = bucket.dims[name]
-    if dim then dim[BOOKED] = max(0, dim[BOOKED] - mine[5]) end
-    mine[5] = 0
-  end
-end
-
--- Replaces what a call had reserved by what it used. Only that part of its stretch of the rate can be given back
--- which lies behind now and behind every booked call: the bucket has been refilled by then, for calls that got
--- their times by that, and would be refilled twice. Of calls that are booked no time comes before a pause ends: there,
--- all of it can.
-local function correct(bucket, part, used, now)
-  for name, mine in pairs(part.dims) do
-    local dim = bucket.dims[name]
-    local over = (used[name] or mine[1]) - mine[1]
-    if dim and over > 0 then
-      dim[TAT] = max(dim[TAT], now) + over * mine[2]
-      dim[LEFT] = dim[LEFT] + over
-      dim[DONE] = dim[DONE] and dim[DONE] + over
-    elseif dim and over < 0 then
-      local ends = min(mine[3] - dim[RETURNED], dim[TAT])  -- headers may have moved all
-      local ahead = max(0, ends - max(now, bucket.last))
-      if mine[4] < 0 and bucket.pause > now then ahead = -over * mine[2] end
-      local back = min(-over * mine[2], ahead)
-      dim[TAT] = dim[TAT] - back
-      dim[RETURNED] = dim[RETURNED] + back
-    end
-    mine[1] = mine[1] + over
-  end
-end
-
--- All that a call had let out has reached the provider, or never will.
-local function ended(bucket, part)
-  for name, mine in pairs(part.dims) do
-    local dim = bucket.dims[name]
-    if dim and mine[6] and mine[4] >= 0 then dim[DONE] = dim[DONE] + mine[1] end
-  end
-end
-
--- A call is no longer in flight; `took` is how long it was, nil where it never was or is not known.
-local function land(bucket, now, took)
-  bucket.flight = max(0, bucket.flight - 1)
-  if took then bucket.took = bucket.took > 0 and bucket.took * 0.8 + took * 0.2 or took end
-  bucket.done = now
 end

@@ -1,7 +1,8 @@
 -- A circuit and the retry budget of its traffic. limits/circuit.py tells what the settings mean.
 --
--- circuit = { state, till (us), streak, generation, probe (the id of its reservation, '': none is out), proved, by_hand,
---             slots = { { slot number, calls, failures }, ... }, retries, earned (us) }
+-- circuit = { state, till (us: when its cooldown ends; of a closed one, when it closed), streak, generation, probe (the id
+--             of its reservation, '': none is out), proved, by_hand, slots = { { slot number, calls, failures }, ... },
+--             retries, earned (us) }
 
 local SLOTS = 10
 local PROBE_TAKES = 2 * SECOND     -- how soon one asks again who has met a probe; it is out while its reservation is kept
@@ -36,11 +37,14 @@ local function probe(circuit, id)
   circuit.probe = id
 end
 
+-- Opens it, each time in a row for twice as long. A row ends when it has stayed closed for the longest time.
 local function open(circuit, settings, jitter, now)
-  local cooldown = min(settings.longest_cooldown, settings.cooldown * 2 ^ min(circuit.streak, 30))
+  local longest = settings.longest_cooldown
+  if circuit.state == 'closed' and now - circuit.till > longest * SECOND then circuit.streak = 0 end
+  local cooldown = min(longest, settings.cooldown * 2 ^ circuit.streak)
   circuit.state = 'open'
   circuit.till = now + ceil(cooldown * (0.8 + 0.4 * jitter) * SECOND)
-  circuit.streak = circuit.streak + 1
+  if cooldown < longest then circuit.streak = circuit.streak + 1 end
   circuit.generation = circuit.generation + 1
   circuit.probe, circuit.proved, circuit.slots = '', 0, {}
 end
@@ -57,6 +61,20 @@ local function spend_retry(circuit, settings, now)
   circuit.earned = now
 end
 
+-- A retry was not made; `most` may be saved.
+local function return_retry(circuit, most) circuit.retries = min(most, (circuit.retries or most) + 1) end
+
+local function slot_of(settings, now) return floor(now / (settings.window * SECOND / SLOTS)) end
+
+-- Calls that ended within the window, and failures among them.
+local function ended_lately(circuit, settings, now)
+  local calls, failures = 0, 0
+  for _, each in ipairs(circuit.slots) do
+    if each[1] > slot_of(settings, now) - SLOTS then calls, failures = calls + each[2], failures + each[3] end
+  end
+  return calls, failures
+end
+
 -- Counts a call's end, 'ok' or 'failure'. Returns 1 if that opened the circuit.
 local function record(circuit, settings, reservation, id, outcome, jitter, now)
   circuit.retries = min(settings.most_retries, retries(circuit, settings, now) + settings.retries_per_call)
@@ -71,14 +89,14 @@ local function record(circuit, settings, reservation, id, outcome, jitter, now)
     end
     circuit.proved = circuit.proved + 1
     if circuit.proved >= settings.probes then
-      circuit.state, circuit.proved, circuit.slots = 'closed', 0, {}
+      circuit.state, circuit.till, circuit.proved, circuit.slots = 'closed', now, 0, {}
       circuit.generation = circuit.generation + 1
       circuit.streak = max(0, circuit.streak - 1)
     end
     return 0
   end
   if circuit.state ~= 'closed' then return 0 end
-  local slot = floor(now / (settings.window * SECOND / SLOTS))
+  local slot = slot_of(settings, now)
   local current = circuit.slots[#circuit.slots]
   if not current or current[1] ~= slot then
     local kept = {}
@@ -92,8 +110,7 @@ local function record(circuit, settings, reservation, id, outcome, jitter, now)
   current[2] = current[2] + 1
   if outcome ~= 'failure' then return 0 end
   current[3] = current[3] + 1
-  local calls, failures = 0, 0
-  for _, each in ipairs(circuit.slots) do calls, failures = calls + each[2], failures + each[3] end
+  local calls, failures = ended_lately(circuit, settings, now)
   if calls >= settings.volume and failures >= settings.ratio * calls then
     open(circuit, settings, jitter, now)
     return 1

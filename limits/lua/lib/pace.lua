@@ -36,6 +36,7 @@ local function leaves(bucket, now)
     bucket.gap = bucket.gap + RECENT * (since - bucket.gap)
   end
   bucket.left = now
+  bucket.began = bucket.began or now
 end
 
 -- A 429 that nobody foresaw. What is booked is void: it is booked anew when it wants to leave.

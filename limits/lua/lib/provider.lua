@@ -23,7 +23,7 @@ local function show(dim, name, empty, sure, sent, now)
   dim[SHOWN], dim[SURE] = shown, { sure, now }
 end
 
--- Takes over what headers told: { name = { limit, remaining } }, -1 for what they did not.
+-- Takes over what headers told: { name = { limit, remaining, us until everything is there } }, -1 for what they did not.
 -- `sent`: when that request left; `part`: its reservation's share of this bucket, nil if not known.
 -- A level below ours is believed: someone else uses the key; of who counts by the second only one that is lower by more
 -- than a quarter of one. One above ours only where the burst is learned, the limit told is no higher than the one
@@ -75,13 +75,19 @@ local function observe(bucket, levels, sent, part, now, refused)
         end
         -- Who counts by the second shows next to nothing left at the end of each, however evenly calls leave.
         local doubt = dim[MOST] > FEW and 0 or WINDOW / 4
-        if level > dim[TAT] + doubt then
+        if seconds.hold(bucket, dim, name, now) then
+          -- What is left of a second says nothing of the next ones.
+        elseif level > dim[TAT] + doubt then
           dim[TAT] = level
         elseif spare < dim[TAT] and dim[FIXED] == 0 and dim[TOLD] <= dim[LIMIT] and mine
           and sent > bucket.throttled then
           dim[TAT] = spare
         end
       end
+    end
+    if dim and not refused and remaining >= 0 and told[3] >= 0 then
+      local total = dim[TOLD] > 0 and dim[TOLD] or dim[LIMIT]
+      seconds.learn(bucket, dim, name, remaining * PERIOD[name] / total, told[3], sent, now)
     end
   end
 end
@@ -134,8 +140,9 @@ local function throttle(bucket, told, sent, part, now)
     bucket.shift = bucket.shift + moved
     bucket.last = bucket.last + moved
   end
+  if not overload then seconds.mistaken(bucket, sent, now) end
   for name, dim in pairs(bucket.dims) do
-    if moved > 0 then dim[TAT] = dim[TAT] + moved end
+    if moved > 0 and PERIOD[name] == MINUTE then dim[TAT] = dim[TAT] + moved end
     if PERIOD[name] == MINUTE and (told.dimension == '' or told.dimension == name) then
       if fresh and dim[FIXED] == 0 and not known and not overload then
         -- What is left of it stays the same: calls that left under the larger one are no debt.
@@ -158,6 +165,7 @@ local function throttle(bucket, told, sent, part, now)
         and PERIOD[name] * (1 / dim[HEADROOM] - 1) + (dim[LEFT] - (dim[DONE] or dim[LEFT])) * interval(dim, name) or 0
       dim[TAT] = max(dim[TAT] - debt, max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])
     end
+    if moved > 0 and seconds.hold(bucket, dim, name, now) then seconds.realign(bucket, dim, now) end
   end
   if fresh then
     bucket.throttled = now

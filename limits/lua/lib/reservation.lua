@@ -1,7 +1,7 @@
 -- Reservations and the end of their leases.
 --
 -- reservation = { owner, state, at (us), till (us), sent (us), candidate, circuit, account, generation, probe,
---                 parts (see take), budgets (keys), amount (n$), row, day }
+--                 retry (how many may be saved, nil: it is none), parts (see take), budgets (keys), amount (n$), row, day }
 -- state: 'held' -> 'sent' -> 'settled', or once the lease has ended 'expired' (was never sent: all is given back)
 -- or 'presumed' (was sent: the money counts as spent until the truth is told).
 
@@ -55,6 +55,14 @@ local function withdraw_probe(id, reservation)
   end
 end
 
+-- A retry that never left may be made by another.
+local function withdraw_retry(reservation)
+  if not reservation.retry then return end
+  local circuit = read_circuit(reservation.circuit)
+  return_retry(circuit, reservation.retry)
+  save_circuit(reservation.circuit, circuit)
+end
+
 -- Ends a reservation whose lease is over.
 local function expire(id, reservation, now)
   local was_sent = reservation.state == 'sent'
@@ -70,6 +78,7 @@ local function expire(id, reservation, now)
     save_bucket(part.bucket, bucket)
   end
   withdraw_probe(id, reservation)
+  if not was_sent then withdraw_retry(reservation) end
   local amount = reservation.amount
   move_money(reservation.budgets, -amount, was_sent and amount or 0)
   if was_sent then

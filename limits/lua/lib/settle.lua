@@ -53,6 +53,7 @@ local function settle(now, report)
   local opened = 0
   if report.outcome == 'neutral' then
     withdraw_probe(id, reservation)
+    if report.unmade and in_time then withdraw_retry(reservation) end
   else
     local circuit = read_circuit(reservation.circuit)
     opened = record(circuit, alike(report.circuit), reservation, id, report.outcome, report.jitter, now)

@@ -11,6 +11,9 @@ from limits.scripts import Script, compose, read
 
 BOOKING: Final = "limits/lua/lib/booking.lua"
 BUCKET: Final = "limits/lua/lib/bucket.lua"
+GIVING_BACK: Final = "limits/lua/lib/giving_back.lua"
+QUANTUM: Final = "limits/lua/lib/quantum.lua"
+DEPARTURE: Final = "limits/lua/lib/departure.lua"
 BUDGET: Final = "limits/lua/lib/budget.lua"
 CIRCUIT: Final = "limits/lua/lib/circuit.lua"
 PROVIDER: Final = "limits/lua/lib/provider.lua"
@@ -58,7 +61,7 @@ def all_mutations() -> Iterator[Mutation]:
     yield Mutation(
         "an overrun is forgiven",
         "arithmetic",
-        BUCKET,
+        GIVING_BACK,
         "dim[TAT] = max(dim[TAT], now) + over * mine[2]",
         "dim[TAT] = dim[TAT]",
     )
@@ -94,14 +97,14 @@ def all_mutations() -> Iterator[Mutation]:
     yield Mutation(
         "a refund reaches into the past",
         "dimensions",
-        BUCKET,
+        GIVING_BACK,
         "min(-over * mine[2], ahead)",
         "-over * mine[2]",
     )
     yield Mutation(
         "a refund reaches behind booked calls",
         "dimensions",
-        BUCKET,
+        GIVING_BACK,
         "ends - max(now, bucket.last)",
         "ends - now",
     )
@@ -223,11 +226,43 @@ def all_mutations() -> Iterator[Mutation]:
         "leases end early", "budgets", RESERVATION, "'-inf', integer(now),", "'-inf', integer(now + SECOND),"
     )
     yield Mutation(
+        "a second has room without end",
+        "seconds",
+        QUANTUM,
+        "at > second and at + width > second + SECOND + 1 and second + SECOND or at",
+        "at",
+    )
+    yield Mutation(
+        "a second is thought to be unused", "seconds", QUANTUM, "bucket.quantum.from, second_of", "second_of"
+    )
+    yield Mutation(
+        "a second's calls leave although it is over",
+        "seconds",
+        DEPARTURE,
+        "return seconds.before(bucket, at, now) end",
+        "return false end",
+    )
+    yield Mutation(
+        "more than a second's worth leaves while nothing is known",
+        "seconds",
+        QUANTUM,
+        "return bucket.done == 0 or bucket.quantum and not bucket.quantum.sure",
+        "return false",
+    )
+    yield Mutation(
+        "calls leave evenly though a second is known",
+        "seconds",
+        QUANTUM,
+        "return quantum and quantum.sure",
+        "return false",
+    )
+    yield Mutation("a row of openings never ends", "circuits", CIRCUIT, "then circuit.streak = 0 end", "then end")
+    yield Mutation(
         "a probe that died with its worker is waited for",
         "circuits",
         RESERVATION,
-        "  withdraw_probe(id, reservation)\n  local amount",
-        "  local amount",
+        "  withdraw_probe(id, reservation)\n  if not was_sent",
+        "  if not was_sent",
     )
     yield Mutation(
         "two probes at once",
@@ -247,11 +282,15 @@ def all_mutations() -> Iterator[Mutation]:
         "retries are not spent",
         "circuits",
         ADMIT,
-        "if ask.retry then spend_retry(circuit",
-        "if false then spend_retry(circuit",
+        "spend_retry(circuit, settings, now)",
+        "",
     )
     yield Mutation(
-        "old failures never leave the window", "circuits", CIRCUIT, "if each[1] > slot - SLOTS then", "if true then"
+        "old failures never leave the window",
+        "circuits",
+        CIRCUIT,
+        "if each[1] > slot_of(settings, now) - SLOTS then",
+        "if true then",
     )
     yield Mutation(
         "admitting again takes again",

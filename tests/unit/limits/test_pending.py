@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from limits.errors import ScriptError
 from limits.scripts import Call, Script
-from tests.unit.limits.test_connection import with_server
+from tests.unit.limits.calls import with_server
 
 if TYPE_CHECKING:
     import redis
 
-    from limits.connection import AsyncServer
+    from limits.async_connection import AsyncServer
 
 COUNT = Script(
     "count",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from limits import connection
-from limits.connection import AsyncServer
+from limits import async_connection
+from limits.async_connection import AsyncServer
 from limits.errors import ServerUnavailable
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ async def outcome(server: AsyncServer, number: int, deadline: float) -> int | No
 def test_a_server_that_stands_still_is_asked_again_when_it_goes_on(
     client: "redis.Redis", port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "_SILENCE", 0.2)
+    monkeypatch.setattr(async_connection, "_SILENCE", 0.2)
 
     async def scenario() -> None:
         server = AsyncServer(f"redis://127.0.0.1:{port}")
@@ -66,7 +66,7 @@ def test_a_task_that_swallows_its_cancellation_is_cancelled_again() -> None:
     async def scenario() -> None:
         task = asyncio.create_task(stubborn())
         await asyncio.sleep(0)
-        await connection._end([task])
+        await async_connection._end([task])
         assert task.cancelled()
 
     asyncio.run(asyncio.wait_for(scenario(), 10))

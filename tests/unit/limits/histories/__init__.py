@@ -7,6 +7,7 @@ levels       what a provider's headers tell is never exceeded (of who counts by 
              one), and old or empty ones change nothing
 headrooms    which part of a limit is in force equals an account kept beside, of what was told, answered and refused
 windows      what a provider holds for a minute is used again when it has come back, and few calls are refused
+seconds      who counts by the second is used to the full in each, and next to no call is refused
 budgets      spent and held equal an account kept beside; spent + held <= limit; nothing is held in the end
 circuits     state equals an account kept beside: window, generations, one probe at a time, retries as earned
 admissions   all of it at once: all or nothing, a denial writes nothing but the hint, repeating changes nothing
@@ -24,6 +25,7 @@ from tests.unit.limits.histories.dimensions import arithmetic, conserving, dimen
 from tests.unit.limits.histories.headrooms import headrooms
 from tests.unit.limits.histories.joined import joined
 from tests.unit.limits.histories.levels import levels
+from tests.unit.limits.histories.seconds import seconds
 from tests.unit.limits.histories.windows import windows
 
 HISTORIES: Final = (
@@ -33,6 +35,7 @@ HISTORIES: Final = (
     levels,
     headrooms,
     windows,
+    seconds,
     budgets,
     circuits,
     admissions,

@@ -26,6 +26,8 @@ class Mirror:
     generation: int = 0
     opened: int = 0
     streak: int = 0
+    cooldown: float = 1.0
+    till: int = 0
     probe: str = ""
     probe_till: int = 0
     ends: list[tuple[int, bool]] = field(default_factory=list)
@@ -37,11 +39,15 @@ class Mirror:
 
     def failed(self, now: int, *, failure: bool) -> bool:
         """Count an end; whether the circuit is to open."""
-        self.ends = [(t, f) for t, f in self.ends if self.slot(t) > self.slot(now) - 10]
         self.ends.append((now, failure))
+        self.pass_time(now)
         bad = sum(f for _, f in self.ends)
         enough = len(self.ends) >= self.settings.volume and bad >= self.settings.ratio * len(self.ends)
         return failure and enough
+
+    def pass_time(self, now: int) -> None:
+        """Forget what has left the window."""
+        self.ends = [(t, f) for t, f in self.ends if self.slot(t) > self.slot(now) - 10]
 
     def retries(self, now: int) -> float:
         """Retries that may be made now."""
@@ -52,8 +58,11 @@ class Mirror:
         self.saved, self.counted = min(self.settings.most_retries, retries), now
 
     def open(self, now: int) -> None:
+        if self.state == "closed" and now - self.till > self.settings.longest_cooldown * SECOND:
+            self.streak = 0
+        self.cooldown = min(self.settings.longest_cooldown, self.settings.cooldown * 2.0**self.streak)
         self.state, self.opened = "open", now
-        self.streak += 1
+        self.streak += self.cooldown < self.settings.longest_cooldown
         self.generation += 1
         self.probe, self.ends = "", []
 
@@ -74,8 +83,8 @@ def circuits(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | 
     mirror = Mirror(settings)
     flying: list[tuple[int, str, int]] = []
     bad = False
-    for i in range(50):
-        world.pass_time(pick.expovariate(4.0))
+    for i in range(60):
+        world.pass_time(pick.expovariate(4.0) if pick.random() > 0.04 else 9.0)
         if pick.random() < 0.06:
             bad = not bad
         name = f"r{i}"
@@ -98,7 +107,7 @@ def circuits(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | 
             assert not answer.probe
         elif isinstance(answer, Admitted):
             assert answer.probe
-            least = min(8.0, 2.0 ** (mirror.streak - 1)) * 0.8 * SECOND
+            least = mirror.cooldown * 0.8 * SECOND
             assert mirror.state == "half-open" or world.now >= mirror.opened + least
             assert not mirror.probe or world.now >= mirror.probe_till, "two probes at once"
             mirror.state, mirror.probe = "half-open", name
@@ -107,7 +116,7 @@ def circuits(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | 
         else:
             assert isinstance(answer, Denied)
             assert answer.reason == "circuit"
-            most = min(8.0, 2.0 ** (mirror.streak - 1)) * 1.2 * SECOND
+            most = mirror.cooldown * 1.2 * SECOND
             waiting = mirror.state == "open" and world.now < mirror.opened + most + 1
             assert waiting or (mirror.probe and world.now < mirror.probe_till), "shut for no reason"
         if isinstance(answer, Admitted):
@@ -117,7 +126,8 @@ def circuits(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | 
         for flight in sorted(flight for flight in flying if flight[0] <= world.now):
             flying.remove(flight)
             conclude(world, mirror, flight[1], flight[2], failure=bad and pick.random() < 0.9)
-    state = world.circuit()
+    state = world.run(snapshot, circuits=["c"], circuit=settings).circuits[0]
+    mirror.pass_time(world.now)
     assert state.state == mirror.state, (state, mirror)
     assert state.calls == len(mirror.ends) or mirror.state != "closed"
 
@@ -125,7 +135,8 @@ def circuits(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | 
 def conclude(world: World, mirror: Mirror, name: str, generation: int, *, failure: bool) -> None:
     """Settle a call and do the same in the mirror."""
     settlement = Settlement(outcome="failure" if failure else "ok", circuit=mirror.settings)
-    look = world.call(snapshot, circuits=["c"])
+    look = world.call(snapshot, circuits=["c"], circuit=mirror.settings)
+    mirror.pass_time(world.now)
     first, settled, last = world.run_many(look, world.call(settle, name, "o", settlement), look)
     before, after = first.circuits[0], last.circuits[0]
     mirror.save(mirror.retries(world.now) + mirror.settings.retries_per_call, world.now)
@@ -139,14 +150,16 @@ def conclude(world: World, mirror: Mirror, name: str, generation: int, *, failur
             mirror.open(world.now)
             expected = True
         else:
-            mirror.state = "closed"
+            mirror.state, mirror.till = "closed", world.now
             mirror.generation += 1
-            mirror.streak -= 1
+            mirror.streak = max(0, mirror.streak - 1)
             mirror.ends = []
     elif mirror.failed(world.now, failure=failure):
         mirror.open(world.now)
         expected = True
     assert settled.circuit_opened == expected
     assert after.state == mirror.state, (after, mirror)
+    if expected:
+        mirror.till = after.until
     if mirror.state == "closed":
         assert (after.calls, after.failures) == (len(mirror.ends), sum(f for _, f in mirror.ends))

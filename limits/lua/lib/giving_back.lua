@@ -1,0 +1,60 @@
+-- What a call gives back, and when it is no longer booked or in flight. It needs bucket.lua and quantum.lua.
+
+-- A booked call was postponed with all others; moves its stretch along. Returns by how much (us).
+local function follow(bucket, part)
+  local moved = bucket.shift - part.shift
+  part.shift = bucket.shift
+  for _, mine in pairs(part.dims) do mine[3] = mine[3] + moved end
+  return moved
+end
+
+-- A booked call gives its place up.
+local function unbook(bucket, part)
+  for name, mine in pairs(part.dims) do
+    local dim = bucket.dims[name]
+    if dim then dim[BOOKED] = max(0, dim[BOOKED] - mine[5]) end
+    mine[5] = 0
+  end
+end
+
+-- Replaces what a call had reserved by what it used. Only that part of its stretch of the rate can be given back
+-- which lies behind now and behind every booked call: the bucket has been refilled by then, for calls that got
+-- their times by that, and would be refilled twice. Of calls that are booked no time comes before a pause ends: there,
+-- all of it can. Of a provider's second none can unless it is the last that is given away.
+local function correct(bucket, part, used, now)
+  for name, mine in pairs(part.dims) do
+    local dim = bucket.dims[name]
+    local over = (used[name] or mine[1]) - mine[1]
+    if dim and over > 0 then
+      dim[TAT] = max(dim[TAT], now) + over * mine[2]
+      dim[LEFT] = dim[LEFT] + over
+      dim[DONE] = dim[DONE] and dim[DONE] + over
+    elseif dim and over < 0 then
+      local ends = min(mine[3] - dim[RETURNED], dim[TAT])  -- headers may have moved all
+      local ahead = max(0, ends - max(now, bucket.last))
+      if mine[4] < 0 and bucket.pause > now then ahead = -over * mine[2] end
+      if seconds.hold(bucket, dim, name, now) and seconds.before(bucket, ends - SECOND - 1, dim[TAT] - SECOND - 1) then
+        ahead = 0
+      end
+      local back = min(-over * mine[2], ahead)
+      dim[TAT] = dim[TAT] - back
+      dim[RETURNED] = dim[RETURNED] + back
+    end
+    mine[1] = mine[1] + over
+  end
+end
+
+-- All that a call had let out has reached the provider, or never will.
+local function ended(bucket, part)
+  for name, mine in pairs(part.dims) do
+    local dim = bucket.dims[name]
+    if dim and mine[6] and mine[4] >= 0 then dim[DONE] = dim[DONE] + mine[1] end
+  end
+end
+
+-- A call is no longer in flight; `took` is how long it was, nil where it never was or is not known.
+local function land(bucket, now, took)
+  bucket.flight = max(0, bucket.flight - 1)
+  if took then bucket.took = bucket.took > 0 and bucket.took * 0.8 + took * 0.2 or took end
+  bucket.done = now
+end

@@ -1,0 +1,46 @@
+"""What the server must be: new enough, and one that forgets nothing by itself."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    NoPermissionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+
+from limits.errors import ServerUnavailable, ServerUnsuitable
+
+if TYPE_CHECKING:
+    import redis
+
+_OLDEST: Final = {"redis": 7, "valkey": 8}
+
+
+def check_server(client: "redis.Redis") -> None:
+    """Raise ServerUnsuitable unless the server is Redis >= 7 or Valkey >= 8 and never evicts keys.
+
+    ServerUnavailable if it does not answer.
+    """
+    try:
+        info: dict[str, Any] = client.info()
+    except NoPermissionError as error:
+        raise ServerUnsuitable(
+            "The Redis user may not run INFO, so the server's version and eviction policy cannot be checked.",
+            next_step="Grant it +info.",
+        ) from error
+    except (RedisConnectionError, RedisTimeoutError) as error:
+        raise ServerUnavailable(f"The Redis server gave no answer: {error}.") from error
+    name = "valkey" if info.get("server_name") == "valkey" else "redis"
+    version = str(info.get("valkey_version" if name == "valkey" else "redis_version", "0"))
+    if int(version.partition(".")[0]) < _OLDEST[name]:
+        raise ServerUnsuitable(f"{name} {version} is too old: Overnight needs Redis 7 or Valkey 8.")
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise ServerUnsuitable(
+            f"maxmemory-policy is {policy}: short of memory, the server would forget what was spent.",
+            next_step="Set `maxmemory-policy noeviction`.",
+        )

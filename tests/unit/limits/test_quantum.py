@@ -1,0 +1,273 @@
+"""Providers that count by the second: how it is learned when one begins, and how calls leave then."""
+
+import pytest
+
+from limits.admission import Admitted, Denied, Level, Settlement, Throttle, release, sent, settle
+from limits.bucket import Quota
+from limits.provider import throttled
+from tests.unit.limits.world import SECOND, START, World
+
+RPM = 1_200
+SHARE = RPM // 60
+QUOTA = Quota(rpm=RPM)
+
+
+def learn(world: World, quota: Quota = QUOTA, *, phase: float = 0.0, calls: int = SHARE) -> None:
+    """Let a second's worth leave, and be told 0.3 seconds later that it ends a second after `phase`."""
+    for number in range(calls):
+        assert world.admitted(f"first{number}", quota, send_at_once=True, max_wait=0.0).sent
+    began = world.now
+    world.pass_time(0.3)
+    for number in range(calls):
+        world.level(f"first{number}", rpm=Level(quota.limits["rpm"], calls - 1 - number, 1.0 + phase))
+    assert world.now == began + 3 * SECOND // 10
+
+
+def booked(world: World, name: str, quota: Quota = QUOTA, **options: float) -> float:
+    """The time of a call's admission, in seconds since the start."""
+    return (world.admitted(name, quota, send_at_once=True, **options).at - START) / SECOND
+
+
+def times(world: World, calls: int, quota: Quota = QUOTA) -> list[float]:
+    return [booked(world, f"call{number}", quota) for number in range(calls)]
+
+
+def test_a_second_is_used_in_its_first_quarter(world: World) -> None:
+    learn(world)
+    found = times(world, 2 * SHARE)
+    assert found[0] == pytest.approx(1.02)
+    assert found[SHARE - 1] == pytest.approx(1.02 + 0.25 * 19 / 20)
+    assert found[SHARE:] == pytest.approx([at + 1 for at in found[:SHARE]])
+
+
+@pytest.mark.parametrize(("rpm", "share"), [(1_000, 16), (500, 8), (450, 7)])
+def test_what_is_left_of_a_second_is_lost(world: World, rpm: int, share: int) -> None:
+    quota = Quota(rpm=rpm)
+    learn(world, quota, calls=share)
+    found = times(world, 3 * share, quota)
+    assert [int(at) for at in found] == [1] * share + [2] * share + [3] * share
+
+
+def test_a_second_that_began_before_it_is_known_is_used(world: World) -> None:
+    learn(world, phase=-0.9)
+    assert times(world, 1) == [pytest.approx(0.3)]
+
+
+def test_not_one_that_calls_have_left_in(world: World) -> None:
+    learn(world, phase=-0.1)
+    assert times(world, 1) == [pytest.approx(0.92)]
+
+
+def test_a_bucket_that_refills_continuously_is_none(world: World) -> None:
+    for number in range(SHARE):
+        world.admitted(f"first{number}", QUOTA, send_at_once=True, max_wait=0.0)
+    world.pass_time(0.3)
+    for number in range(SHARE):
+        world.level(f"first{number}", rpm=Level(RPM, 19 - number, (number + 1) / 20))
+    world.pass_time(0.7)
+    found = times(world, SHARE + 5)
+    assert found[-1] - found[-2] == pytest.approx(0.05), "they leave evenly"
+
+
+def test_answers_that_leave_alike_tell_nothing(world: World) -> None:
+    """Of a bucket that is next to full everything is back after the same time, whenever a call comes."""
+    for number in range(6):
+        world.admitted(f"first{number}", QUOTA, send_at_once=True, max_wait=0.0)
+        world.level(f"first{number}", rpm=Level(RPM, 19, 0.5))
+        world.pass_time(1)
+    for number in range(SHARE):
+        world.admitted(f"more{number}", QUOTA, send_at_once=True, max_wait=0.0)
+    found = times(world, 5)
+    assert found[4] - found[3] == pytest.approx(0.05)
+
+
+def test_nothing_leaves_beyond_a_second_until_it_is_known(world: World) -> None:
+    for number in range(SHARE):
+        world.admitted(f"first{number}", QUOTA, send_at_once=True, max_wait=0.0)
+    world.pass_time(0.3)
+    denied = world.denied("more", QUOTA, in_line=True)
+    assert denied.retry_in == pytest.approx(0.25)
+    world.level("first0", rpm=Level(RPM, 19, 1.0))
+    assert isinstance(world.ask("more", QUOTA, in_line=True), Denied), "one answer tells it of a bucket as well"
+    world.pass_time(0.7)
+    assert isinstance(world.ask("more", QUOTA), Admitted)
+
+
+def test_whoever_is_told_of_no_end_leaves_at_once(world: World) -> None:
+    for number in range(SHARE):
+        world.admitted(f"first{number}", QUOTA, send_at_once=True, max_wait=0.0)
+    world.pass_time(0.3)
+    assert isinstance(world.ask("more", QUOTA), Denied)
+    world.level("first0", rpm=Level(RPM, 1199))
+    assert world.admitted("more", QUOTA, send_at_once=True).sent
+
+
+def test_a_429_shows_that_something_else_holds(world: World) -> None:
+    learn(world)
+    for hold in (60, 120):
+        world.pass_time(2)
+        assert isinstance(world.ask(f"known{hold}", QUOTA, send_at_once=True), Admitted)
+        world.pass_time(1.5)
+        world.run(sent, f"known{hold}", "o")
+        throttle = (Throttle("b", 0.1),)
+        world.run(settle, f"known{hold}", "o", Settlement(throttles=throttle, outcome="neutral"))
+        world.pass_time(hold - 1)
+        tell(world, f"early{hold}")
+        assert not dense(world, f"a{hold}")
+        world.pass_time(6)
+        tell(world, f"late{hold}")
+        assert dense(world, f"b{hold}")
+
+
+def tell(world: World, name: str) -> None:
+    """Two answers that agree on the end of a second, and leave much and little."""
+    phase = (world.now - START) % SECOND / SECOND
+    for number, left in enumerate((19, 0)):
+        assert world.admitted(f"{name}{number}", QUOTA, send_at_once=True, max_wait=5.0)
+        world.run(sent, f"{name}{number}", "o")
+        world.level(f"{name}{number}", rpm=Level(RPM, left, 1.0 - phase))
+
+
+def dense(world: World, name: str) -> bool:
+    """Whether calls leave in the first quarter of a second."""
+    world.now += (99 * SECOND // 100 - (world.now - START)) % SECOND
+    found = [booked(world, f"{name}-{number}") for number in range(2 * SHARE)]
+    for number in range(2 * SHARE):
+        world.run(release, f"{name}-{number}", "o")
+    return max(at % 1 for at in found[SHARE:]) < 0.3
+
+
+def test_urgent_work_goes_between_calls_that_leave_evenly(world: World) -> None:
+    learn(world)
+    assert dense(world, "before")
+    world.pass_time(2)
+    assert isinstance(world.ask("urgent", QUOTA, urgent=True, send_at_once=True), Admitted)
+    assert not dense(world, "with")
+    world.pass_time(61)
+    assert dense(world, "after")
+
+
+def test_a_call_whose_second_is_over_gets_another(world: World) -> None:
+    learn(world)
+    found = times(world, 2 * SHARE)
+    world.now = START + round((found[0] + 0.9) * SECOND)
+    assert world.run(sent, "call0", "o").verdict == "go", "its second is not over"
+    world.now = START + round((found[1] + 1.0) * SECOND)
+    answer = world.run(sent, "call1", "o")
+    assert answer.verdict == "wait"
+    assert world.now / SECOND + answer.wait == pytest.approx(START / SECOND + 3.02), "behind all that are booked"
+    assert booked(world, "next") == pytest.approx(3.02 + 0.25 / 20)
+    world.pass_time(answer.wait + 1)
+    assert world.run(sent, "call1", "o").verdict == "go", "it waits once"
+
+
+def test_what_is_larger_than_a_second_gets_one_of_its_own(world: World) -> None:
+    quota = Quota(rpm=RPM, tpm=6_000)
+    assert world.admitted("large", quota, costs={"rpm": 1, "tpm": 150}, send_at_once=True).sent
+    assert world.admitted("small", quota, costs={"rpm": 1, "tpm": 0}, send_at_once=True).sent
+    levels = {"rpm": Level(RPM, 19, 1.0), "tpm": Level(6_000, 90, 1.0)}
+    world.level("large", **levels)
+    world.level("small", rpm=Level(RPM, 0, 1.0), tpm=Level(6_000, 0, 1.0))
+    world.pass_time(3)
+    assert booked(world, "next", quota, costs={"rpm": 1, "tpm": 150}) == pytest.approx(3.02)
+    assert booked(world, "other", quota, costs={"rpm": 1, "tpm": 20}) == pytest.approx(4.02 + 0.25 / 2)
+
+
+@pytest.mark.parametrize("waiting", [0, 5])
+def test_a_pause_of_another_cause_leaves_the_seconds_whole(world: World, waiting: int) -> None:
+    learn(world)
+    found = times(world, waiting)
+    world.run(throttled, Throttle("b", 4.4, overload=True))
+    after = booked(world, "after", max_wait=30.0)
+    assert after == pytest.approx(max([4.7, *(int(at + 4.4) + 1.02 for at in found)]))
+    world.pass_time(9)
+    assert isinstance(world.ask("later", QUOTA), Admitted)
+
+
+def test_a_short_pause_does_not_make_room_in_a_second(world: World) -> None:
+    learn(world)
+    world.pass_time(0.8)
+    for number in range(SHARE):
+        world.ask(f"used{number}", QUOTA, send_at_once=True)
+    world.pass_time(0.2)
+    for number in range(SHARE):
+        world.run(sent, f"used{number}", "o")
+    world.run(throttled, Throttle("b", 0.1, overload=True))
+    assert booked(world, "next") == pytest.approx(2.02)
+
+
+@pytest.mark.parametrize("tpm", [None, 600_000])
+def test_a_pause_ends_in_a_second_that_nobody_has_used(world: World, tpm: int | None) -> None:
+    """The first 429 comes before it is known when a second begins. Of tokens nothing is told."""
+    quota = Quota(rpm=RPM, tpm=tpm, headroom=1.0)
+    for number in range(SHARE):
+        world.admitted(f"first{number}", quota, send_at_once=True, max_wait=0.0)
+    world.pass_time(0.2)
+    world.run(throttled, Throttle("b", 0.95))
+    for number in range(SHARE):
+        world.level(f"first{number}", rpm=Level(RPM, 19 - number, 1.0))
+    found = times(world, SHARE + 1, quota)
+    assert found[0] == pytest.approx(1.15)
+    assert max(found[:SHARE]) < 1.3
+    assert found[SHARE] == pytest.approx(2.02)
+
+
+def test_a_share_is_given_back_of_the_last_second_alone(world: World) -> None:
+    learn(world)
+    times(world, SHARE + 2)
+    world.run(release, "call0", "o")
+    assert booked(world, "x") == pytest.approx(2.02 + 0.25 * 2 / 20)
+    world.run(release, "call20", "o")
+    assert booked(world, "y") == pytest.approx(2.02 + 0.25 * 2 / 20)
+
+
+def test_a_few_odd_answers_change_nothing(world: World) -> None:
+    learn(world)
+    for number in range(4):
+        odd(world, f"odd{number}")
+    assert dense(world, "same")
+    odd(world, "fifth")
+    assert not dense(world, "changed")
+
+
+def test_a_call_in_time_leaves_though_a_burst_has_fallen_since(world: World) -> None:
+    for number in range(SHARE):
+        world.admitted(f"first{number}", QUOTA, send_at_once=True, max_wait=0.0)
+    world.pass_time(1.5)
+    for number in range(SHARE):
+        world.admitted(f"more{number}", QUOTA, send_at_once=True)
+    assert not world.admitted("x", QUOTA).sent
+    for number in (1, SHARE - 2):
+        world.level(f"first{number}", rpm=Level(RPM, SHARE - 1 - number, 1.0))
+    refused = Settlement(throttles=(Throttle("b", 0.01),), outcome="neutral")
+    world.run(settle, "first0", "o", refused)
+    world.pass_time(0.1)
+    assert world.run(sent, "x", "o").verdict == "go"
+
+
+@pytest.mark.parametrize("off", [-0.005, 0.005])
+def test_what_is_given_away_moves_with_the_second(world: World, off: float) -> None:
+    """Answers tell its end a little earlier, or later: still as many as before have room in it."""
+    learn(world)
+    booked(world, "x")
+    world.now = START + 102 * SECOND // 100
+    assert world.run(sent, "x", "o").verdict == "go"
+    world.level("x", rpm=Level(RPM, 5, 0.98 + off))
+    found = times(world, 2 * SHARE - 1)
+    assert [int(at) for at in found] == [1] * (SHARE - 1) + [2] * SHARE
+    assert found[-SHARE] == pytest.approx(2.02 + max(off, 0.02 * off))
+
+
+def odd(world: World, name: str) -> None:
+    world.admitted(name, QUOTA, send_at_once=True, max_wait=9.0)
+    world.pass_time(4)
+    world.run(sent, name, "o")
+    phase = (world.now - START) % SECOND / SECOND
+    world.level(name, rpm=Level(RPM, 5, (1.5 - phase) % 1))
+
+
+def test_headers_of_long_ago_tell_nothing(world: World) -> None:
+    learn(world)
+    world.pass_time(301)
+    found = [world.admitted(f"old{number}", QUOTA, max_wait=5.0).at for number in range(2 * SHARE + 2)]
+    assert found[-1] - found[-2] == pytest.approx(0.05 * SECOND / 0.97, rel=0.01)

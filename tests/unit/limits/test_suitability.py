@@ -1,0 +1,73 @@
+"""What the server must be, and what its operator is told where it is not."""
+
+import contextlib
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from limits.connection import Server
+from limits.errors import ServerUnavailable, ServerUnsuitable
+from limits.suitability import check_server
+from tests.unit.limits.calls import ask
+from tests.valkey import own_valkey
+
+
+def test_the_embedded_server_suits(client: "redis.Redis") -> None:
+    check_server(client)
+
+
+def test_nobody_listens() -> None:
+    with pytest.raises(ServerUnavailable):
+        check_server(redis.Redis(port=1, retry=Retry(NoBackoff(), 0)))
+
+
+def test_a_server_that_evicts_is_refused() -> None:
+    with own_valkey(maxmemory="50mb") as server:
+        client = redis.Redis(port=server.port)
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        with pytest.raises(ServerUnsuitable, match="allkeys-lru") as caught:
+            check_server(client)
+        assert "noeviction" in caught.value.next_step
+        client.close()
+
+
+class Told:
+    """A client whose server says this of itself: no such old server can be had here."""
+
+    def __init__(self, **info: str) -> None:
+        self.told = info
+
+    def info(self) -> dict[str, str]:
+        return {"maxmemory_policy": "noeviction"} | self.told
+
+
+@pytest.mark.parametrize(
+    ("info", "suits"),
+    [
+        ({"redis_version": "6.2.14"}, False),
+        ({"redis_version": "7.0.0"}, True),
+        ({"redis_version": "8.2.1"}, True),
+        ({"server_name": "valkey", "valkey_version": "7.2.5", "redis_version": "7.2.4"}, False),
+        ({"server_name": "valkey", "valkey_version": "8.0.1", "redis_version": "7.2.4"}, True),
+    ],
+)
+def test_versions(info: dict[str, str], suits: bool) -> None:
+    with contextlib.nullcontext() if suits else pytest.raises(ServerUnsuitable, match="too old"):
+        check_server(Told(**info))  # type: ignore[arg-type]
+
+
+def test_a_user_without_rights_is_told_what_it_needs() -> None:
+    with own_valkey() as server:
+        admin = redis.Redis(port=server.port)
+        admin.acl_setuser("limited", enabled=True, nopass=True, keys=["other:*"], categories=["+@all", "-@dangerous"])
+        limited = redis.Redis(port=server.port, username="limited", password="x")
+        with pytest.raises(ServerUnsuitable, match="INFO") as caught:
+            check_server(limited)
+        assert "+info" in caught.value.next_step
+        with pytest.raises(ServerUnsuitable) as refused:
+            Server(limited).run(ask("a"))
+        assert "~{namespace}:*" in refused.value.next_step
+        limited.close()
+        admin.close()
