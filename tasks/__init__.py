@@ -3,15 +3,18 @@
 job.py       one line of the input: a call to be made, checked before anything is queued
 batch.py     a batch's record: what it is, where its files are, how far it has come
 precheck.py  what could never run is told before anything is queued
-pricing.py   prices of the models that jobs may go to, looked up and shared
+surcharges.py   what a body asks for beside its tokens, which no budget can hold
+pricing.py   prices of the models that jobs may go to, looked up and shared; priced_routes.py: as a worker knows them
 input.py     a file of jobs, read line by line
 estimate.py  what it would take: tokens, dollars, time; budget_outlook.py: whether that fits into the budgets
 submit.py    a file becomes a batch, or turns out to be one already; a single job is enqueued
 feed.py      keeps a bounded window of the batch in its workflow's queue; close.py ends what will not run any more
 run_job.py   one delivery of a job: lease, admission, call, settlement, result
 attempt.py   one attempt at it: what is asked of the admission, and the way that is given
+detour.py    the way around targets that have just failed
 starts.py    how many jobs start at a time; places.py: who stands by for room; pauses.py: waits heard a moment ago
 leases.py    what a worker holds meanwhile, renewed together
+usage.py     the tokens that an answer tells, as far as it can be true
 endings.py   how a call ends: what it settles, and the job's result line
 agents/      jobs of many calls: the same way, call by call, with a journal to go on from
 retry.py     the decision after a failure: retry, snooze or fail

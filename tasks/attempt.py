@@ -13,6 +13,7 @@ import orjson
 from limits.admission import Admitted, Ask
 from limits.circuit import CircuitSettings
 from limits.counting import Estimate
+from tasks import surcharges
 from tasks.job import Job, Line
 from tasks.memory import Memory
 from workers import budgets, tokens
@@ -148,6 +149,8 @@ def plan(
     for way in ways:
         if budgeted and way.rates is None:
             raise NoPrice(way.target)
+    if budgeted:
+        surcharges.check(routes.settings, job.line, ways)
     sent, estimates = assess(job.line, ways, workflow, budgeted=budgeted, ratios=ratios)
     ask = Ask(
         id=unique_id(),

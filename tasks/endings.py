@@ -17,7 +17,8 @@ from tasks.memory import Memory
 from tasks.store import Ending
 from workers import budgets
 from workers.providers.answer import Answer
-from workers.providers.errors import ProviderError, Throttled, Unavailable
+from workers.providers.errors import CallFailed, ProviderError, Throttled, Unavailable
+from workers.providers.failures import SLOW_DOWN
 from workers.providers.headers import RateLimits
 from workers.routing import Way
 
@@ -49,17 +50,25 @@ def of_answer(attempt: Attempt, answer: Answer) -> Settlement:
 
 
 def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
-    """How a reservation ends whose call brought no answer."""
-    way, estimate = attempt.way, attempt.estimate
-    told = error.status is not None
-    costs = refused(way.profile, estimate) if told else admission(way.profile, estimate)
+    """How a reservation ends whose call brought no answer. Where the failure told its usage, that is the bill."""
+    way, estimate, usage = attempt.way, attempt.estimate, error.usage
+    columns = {"calls": 1, "throttled": 1} if isinstance(error, Throttled) else {"calls": 1, "failed_calls": 1}
+    amount = _presumed(attempt) if error.billed else 0
+    if usage is not None:
+        amount = way.rates.cost(usage, media=estimate.media) if way.rates else 0
+        costs = settlement(way.profile, estimate, usage)
+        columns |= {"input_tokens": usage.input, "output_tokens": usage.output}
+    elif error.status is not None:
+        costs = refused(way.profile, estimate)
+    else:
+        costs = admission(way.profile, estimate)
     return Settlement(
-        amount=_presumed(attempt) if error.billed else 0,
+        amount=amount,
         costs=way.charged(costs),
         outcome={"failure": "failure", "success": "ok", "none": "neutral"}[error.circuit],  # type: ignore[arg-type]
         failed=True,
-        presumed=error.billed,
-        columns={"calls": 1, "throttled": 1} if isinstance(error, Throttled) else {"calls": 1, "failed_calls": 1},
+        presumed=error.billed and usage is None,
+        columns=columns,
         levels=levels(way, error.limits) if error.limits else {},
         throttles=throttles(way, error),
         circuit=attempt.ask.circuit,
@@ -69,7 +78,9 @@ def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
 def throttles(way: Way, error: ProviderError) -> tuple[Throttle, ...]:
     """Which buckets the failure pauses."""
     overload = isinstance(error, Unavailable)
-    if not isinstance(error, Throttled) and not (overload and error.retry_after):
+    if overload and error.code == SLOW_DOWN and not error.retry_after:
+        overload = False  # OpenAI's 503 about the caller's own rate: as good as a 429
+    elif not isinstance(error, Throttled) and not (overload and error.retry_after):
         return ()
     # A plain zero is as good as no word: at once is when the refused call was sent.
     wait = error.retry_after or None
@@ -108,7 +119,7 @@ def levels(way: Way, told: RateLimits) -> dict[str, dict[str, Level]]:
 
 
 def answered(attempt: Attempt, answer: Answer, memory: Memory, owner: str) -> Ending:
-    """The job's end with an answer. `owner` of the reservation."""
+    """The job's end with an answer, or with a failure where that cannot be written down. `owner` of the reservation."""
     usage = used(attempt, answer)
     closing = of_answer(attempt, answer)
     cost = memory.cost + closing.amount
@@ -119,15 +130,33 @@ def answered(attempt: Attempt, answer: Answer, memory: Memory, owner: str) -> En
         error=None,
         story=_story(attempt, cost, answer.seconds),
     )
+    try:
+        written = jobs.encode(line)
+    except TypeError:
+        return _unwritable(attempt, answer, memory, owner)
     return Ending(
         ok=True,
-        line=jobs.encode(line),
+        line=written,
         cost=cost,
         input_tokens=usage.input,
         output_tokens=usage.output,
         settlement=settlement_json(attempt.ask.id, owner, closing),
         reservation=attempt.ask.id,
     )
+
+
+def _unwritable(attempt: Attempt, answer: Answer, memory: Memory, owner: str) -> Ending:
+    """The job's end with an answer that is nested too deeply for JSON's writer: it is paid, as the next would be."""
+    error = CallFailed(
+        "the answer is nested too deeply to be written down; it is paid for, and the job is not tried again",
+        status=answer.status,
+        code="broken_body",
+        limits=answer.limits,
+        request_id=answer.request_id,
+        billed=True,
+        usage=answer.usage,
+    )
+    return failed(attempt, error, retry.Fail(error.code, error.message, error.status), memory, owner)
 
 
 def failed(attempt: Attempt, error: ProviderError, fail: retry.Fail, memory: Memory, owner: str) -> Ending:

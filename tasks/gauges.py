@@ -1,24 +1,36 @@
-"""What `overnight limits` shows: every quota, circuit, latch and budget of the configuration, as of one moment."""
+"""What `overnight limits` shows: every quota, circuit, latch and budget, as of one moment.
 
-from collections.abc import Iterator
+Targets are those of the configuration, and those that jobs have named as `provider/model` without its listing them.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
 from limits.overview import BucketState, BudgetState, CircuitState, Snapshot, snapshot
 from tasks.batch import LIVE
+from tasks.costs import entries
 from tasks.store import Store
 from workers import budgets
 from workers.budgets import NANO
 from workers.settings import Settings
 
 _MICRO = 1_000_000
+_DAY = 86_400
+
+#: Targets that are shown though the configuration does not list them: the most called of today and yesterday.
+MOST_UNLISTED: Final = 100
+
+Target = tuple[str, str]
+"""A provider and its model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """Everything at `now`, µs of the server's clock."""
+    """Everything at `now`, µs of the server's clock. `accounts` are all that are configured, latched or not."""
 
     now: int
     buckets: tuple[BucketState, ...]
@@ -26,6 +38,7 @@ class Gauges:
     latches: dict[str, str]
     budgets: tuple[BudgetState, ...]
     open_reservations: int
+    accounts: tuple[str, ...]
 
     def shown(self) -> dict[str, Any]:
         """As `overnight limits --json` prints it. Times in seconds since the epoch."""
@@ -40,20 +53,43 @@ class Gauges:
 
 
 def read(settings: Settings, store: Store, now: float) -> Gauges:
-    """One look at everything, in one step of the server. `now` in seconds since the epoch tells the windows."""
+    """One look at everything, in one step of the server once the targets are known.
+
+    `now` in seconds since the epoch tells the windows.
+    """
+    every = targets(settings) + unlisted(settings, store, now)
+    keys = tuple(accounts(settings))
     found: Snapshot = store.server.run(
         snapshot(
             store.keys,
-            list(_buckets(settings)),
-            [f"{name}/{model}" for name, model in targets(settings)],
-            list(accounts(settings)),
+            list(_buckets(settings, every)),
+            [f"{name}/{model}" for name, model in every],
+            keys,
             list(_windows(settings, store, now)),
         )
     )
-    return Gauges(found.now, found.buckets, found.circuits, found.latches, found.budgets, found.open_reservations)
+    return Gauges(found.now, found.buckets, found.circuits, found.latches, found.budgets, found.open_reservations, keys)
 
 
-def targets(settings: Settings) -> list[tuple[str, str]]:
+def unlisted(settings: Settings, store: Store, now: float) -> list[Target]:
+    """Other targets of configured providers: those called today or yesterday (UTC), and those of batches not over yet.
+
+    Of more than `MOST_UNLISTED` the most called; in the order of their names.
+    """
+    today = int(now // _DAY)
+    calls: Counter[Target] = Counter()
+    for entry in entries(store.server, store.keys, [today - 1, today]):
+        calls[entry.provider, entry.model] += entry.spent.calls
+    for batch in store.live():
+        for name in batch.targets:
+            provider, _, model = name.partition("/")
+            calls[provider, model] += 1
+    known = set(targets(settings))
+    found = [each for each, _ in calls.most_common() if each[0] in settings.providers and each[1] and each not in known]
+    return sorted(found[:MOST_UNLISTED])
+
+
+def targets(settings: Settings) -> list[Target]:
     """(provider, model) of every target that the configuration names."""
     listed = [(name, model) for name, provider in settings.providers.items() for model in provider.models]
     mixed = [(target.provider, target.model) for model in settings.models.values() for target in model.targets]
@@ -71,14 +107,14 @@ def accounts_of(settings: Settings, provider: str) -> list[str]:
     return [f"{provider}/{key}" for key in range(max(1, settings.providers[provider].key_count))]
 
 
-def _buckets(settings: Settings) -> Iterator[tuple[str, Quota]]:
+def _buckets(settings: Settings, every: Sequence[Target]) -> Iterator[tuple[str, Quota]]:
     for name, provider in settings.providers.items():
         quotas = 1 if provider.shared_quota else max(1, provider.key_count)
         account = provider.quota()
         for key in range(quotas):
             if account is not None:
                 yield f"{name}/{key}", account
-            for of, model in targets(settings):
+            for of, model in every:
                 if of == name:
                     yield f"{name}/{key}/{model}", settings.model(name, model).quota()
 

@@ -46,7 +46,8 @@ def of_target(target: Target, limits: Gauges) -> Wait:
     if target.circuit is not None and target.circuit.state == "open":
         words = "its circuit was opened by hand" if target.circuit.by_hand else "it is failing, its circuit is open"
         return Wait(f"{target.name}: {words}", held_up=True)
-    accounts = {f"{target.provider}/{bucket.bucket.split('/')[1]}" for bucket in target.buckets}
+    # Not those of the buckets: with shared_quota, several keys draw on one.
+    accounts = {account for account in limits.accounts if account.startswith(f"{target.provider}/")}
     if accounts and accounts <= set(limits.latches):
         return Wait(f"the account {subject(min(accounts))} is blocked: {limits.latches[min(accounts)]}", held_up=True)
     if target.buckets and all(bucket.paused_until > limits.now for bucket in target.buckets):

@@ -1,7 +1,8 @@
 """What a worker would refuse for good, known before anything is queued.
 
 A request that is larger than a limit of every target, that can cost more than a whole budget, or that has no price
-though a budget applies, would only fail in the night. It is told at submit, beside the file's other problems.
+or a surcharge though a budget applies, would only fail in the night. It is told at submit, beside the file's other
+problems.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -10,6 +11,7 @@ from math import inf
 from typing import Final
 
 from limits.counting import UNKNOWN_OUTPUT, Estimate
+from tasks import surcharges
 from tasks.agents import registry
 from tasks.attempt import DEFAULT_OUTPUT, assess
 from tasks.job import Line
@@ -66,6 +68,8 @@ class Precheck:
             known = self._known[line.model, line.url] = self._look(line.model, line.url)
         if isinstance(known, NoRoute):
             raise known
+        if self.budgets:
+            surcharges.check(self.settings, line, (*known.own, *known.fallback))
         if not known.bounded or (size and self._surely_fits(line, size, known)):
             return
         too_large, too_dear = self._reasons(line, known.own)

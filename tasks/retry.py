@@ -1,14 +1,15 @@
 """What becomes of a job whose attempt failed or was not admitted: pure decisions, with their schedule told in prose.
 
 Waiting for capacity (a 429, a closed circuit, a budget, a quota) is a *snooze* and spends no attempt. A failure
-spends one: with another target left, the next attempt goes there at once; otherwise after 1 s, 2 s, 4 s … up
-to 5 minutes, each spread by ±50 % so that the jobs of one outage do not come back as one wave. An announced
-Retry-After is a lower bound to all of these. What would come back after the deadline fails now, with the reason
-that it had to wait: after a 429 or a block only once the admission, asked for another way, knows of none that opens
-before the deadline.
+spends one: with another target left, the next attempt goes there at once; otherwise, or where that one takes no call
+meanwhile, after 1 s, 2 s, 4 s … up to 5 minutes, each spread by ±50 % so that the jobs of one outage do not come back
+as one wave. An announced Retry-After is a lower bound to all of these. What would come back after the deadline fails
+now, with the reason that it had to wait: after a 429 or a block only once the admission, asked for another way, knows
+of none that opens before the deadline.
 
 Where no budget can pay for a job, its workflow says what follows: it waits for the budget's next window, it is asked
-of a cheaper model at once, or it fails. A wait for capacity or money that ends after the deadline ends at it.
+of a cheaper model at once, or it fails. A cheaper model that can never take the job fails none whose own model will be
+payable. A wait for capacity or money that ends after the deadline ends at it.
 """
 
 import math
@@ -35,10 +36,14 @@ BROKE = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try again after `seconds`; the attempt is spent. `elsewhere`: not at the target that just failed."""
+    """Try again after `seconds`; the attempt is spent. `elsewhere`: not at the target that just failed.
+
+    `backoff`: for how many seconds that one is left alone where no other takes the job sooner.
+    """
 
     seconds: float
     elsewhere: bool = False
+    backoff: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +130,9 @@ def _by_kind(
     if attempts >= max_attempts:
         tried = f"{attempts} attempt{'s' if attempts != 1 else ''}"
         return Fail(error.code, f"{error.message} (given up after {tried})", error.status)
-    if others:
-        return Retry(0.0, elsewhere=True)
     backoff = min(MAX_BACKOFF, BACKOFF * 2 ** min(max(attempts - 1, 0), 20)) * (0.5 + chance)
-    return Retry(max(backoff, error.retry_after or 0.0))
+    backoff = max(backoff, error.retry_after or 0.0)
+    return Retry(0.0, elsewhere=True, backoff=backoff) if others else Retry(backoff)
 
 
 def not_admitted(
@@ -147,13 +151,15 @@ def not_admitted(
     how a job ends that was refused already and must not wait until its deadline has passed.
     """
     if isinstance(answer, Impossible):
-        if answer.dimension != "usd":
-            words = f"needs {answer.requested:,} {answer.dimension}, and {answer.subject} allows {answer.limit:,}"
-            return Fail("request_too_large", words)
-        if cheaper is not None:
+        fail = _too_large(answer)
+        if answer.dimension == "usd" and cheaper is not None:
             return FallBack(cheaper, own)
-        asked, whole = budgets.dollars(answer.requested), budgets.dollars(answer.limit)
-        return Fail("budget_too_small", f"can cost up to {asked}, and the whole budget of {answer.subject} is {whole}")
+        if own == math.inf:
+            return fail
+        if otherwise is not None and time_left is not None and own >= time_left:
+            return otherwise
+        words = f"its own model cannot be paid yet, and the cheaper one {fail.message}"
+        return Wait(_by_deadline(own, time_left), words)
     seconds = min(own, BROKE if answer.retry_in is None else answer.retry_in)
     if answer.reason == "budget":
         if cheaper is not None:
@@ -164,5 +170,18 @@ def not_admitted(
     if otherwise is not None and time_left is not None and opens >= time_left:
         words = f"{otherwise.message}; no other way opens before it: {reasons.denial(answer)}"
         return replace(otherwise, message=words)
-    # A little past the deadline, so that the job finds that it has passed.
-    return Wait(seconds if time_left is None else min(seconds, max(time_left, 0.0) + 1.0), reasons.denial(answer))
+    return Wait(_by_deadline(seconds, time_left), reasons.denial(answer))
+
+
+def _too_large(answer: Impossible) -> Fail:
+    """How a job ends that no waiting helps."""
+    if answer.dimension != "usd":
+        words = f"needs {answer.requested:,} {answer.dimension}, and {answer.subject} allows {answer.limit:,}"
+        return Fail("request_too_large", words)
+    asked, whole = budgets.dollars(answer.requested), budgets.dollars(answer.limit)
+    return Fail("budget_too_small", f"can cost up to {asked}, and the whole budget of {answer.subject} is {whole}")
+
+
+def _by_deadline(seconds: float, time_left: float | None) -> float:
+    """The wait, at most until a little past the deadline, so that the job finds that it has passed."""
+    return seconds if time_left is None else min(seconds, max(time_left, 0.0) + 1.0)

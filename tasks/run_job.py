@@ -13,7 +13,6 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -26,6 +25,7 @@ from tasks import job as jobs
 from tasks import retry, telemetry
 from tasks.agents.run import run as run_agent
 from tasks.attempt import Attempt
+from tasks.detour import Detour
 from tasks.job import Job
 from tasks.memory import Memory
 from tasks.places import AHEAD, BRIEF, LINED, Standing, line_of
@@ -135,11 +135,12 @@ async def start(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | 
 
 
 async def admission(
-    runtime: Runtime, job: Job, memory: Memory, avoid: Collection[str], otherwise: retry.Fail | None = None
+    runtime: Runtime, job: Job, memory: Memory, detour: Detour, otherwise: retry.Fail | None = None
 ) -> Attempt | Ending:
     """An attempt that is admitted; an Ending where there can be none; Snooze where the job must wait in its queue.
 
-    `otherwise`: how a job ends that was refused already, where no way opens before its deadline.
+    `otherwise`: how a job ends that was refused already, where no way opens before its deadline. Who is on a detour
+    shuts and crowds no gate: what it is denied says nothing of the jobs that may go either way.
     """
     asked, own = job, math.inf  # `own`: seconds until the job's own model may go, once a cheaper one is asked for
     attempt: Attempt | None = None
@@ -150,16 +151,16 @@ async def admission(
                 late = otherwise or retry.Fail("batch_expired", "the batch's deadline passed before this job ran")
                 return ended(job, memory, late.code, late.message)
             if not may_ask:
-                may_ask = await stand(runtime, line, job, memory)
+                may_ask = await stand(runtime, line, job, memory, detour)
                 continue
             if attempt is None or attempt.stale:
                 try:
-                    attempt = await runtime.prepare(asked, memory, avoid)
+                    attempt = await runtime.prepare(asked, memory, detour.avoid)
                 except NoRoute as exc:
                     return ended(job, memory, exc.code, str(exc))
             if not line.name and line.behind(attempt):
                 heard = heard or gates.heard(job.workflow)
-                may_ask = await stand(runtime, line, job, memory)
+                may_ask = await stand(runtime, line, job, memory, detour)
                 continue
             answer = await runtime.admit(attempt, in_line=bool(line.name))
             heard = heard or gates.heard(job.workflow)
@@ -167,7 +168,7 @@ async def admission(
                 if otherwise is not None and time.time() + answer.wait >= job.deadline:
                     await runtime.release(attempt)
                     return ended(job, memory, otherwise.code, otherwise.message)
-                if ahead := answer.wait > AHEAD:
+                if (ahead := answer.wait > AHEAD) and not detour.avoid:
                     wanted = partial(runtime.places.wanted, line_of(attempt, attempt.way.buckets[0][0]))
                     gates.crowd(job.workflow, asked.line.model, wanted)
                 gates.admitted(job.workflow, asked.line.model, stood=ahead or bool(line.name))
@@ -179,17 +180,20 @@ async def admission(
                     return ended(job, memory, fail.code, fail.message)
                 case retry.Wait() as wait:
                     if isinstance(answer, Denied) and line.stand(attempt, answer):
-                        may_ask = await stand(runtime, line, job, memory)
+                        may_ask = await stand(runtime, line, job, memory, detour)
                     else:
-                        await stand_back(runtime, job, memory, answer, wait, line_of(attempt, answer.subject))
+                        standing = line_of(attempt, answer.subject)
+                        as_planned = await stand_back(runtime, job, memory, answer, wait, standing, detour)
+                        attempt = attempt if as_planned else None
                     if asked is not job:
                         asked, own, attempt, may_ask = job, math.inf, None, True
 
 
-async def stand(runtime: Runtime, line: Standing, job: Job, memory: Memory) -> bool:
+async def stand(runtime: Runtime, line: Standing, job: Job, memory: Memory, detour: Detour) -> bool:
     """Wait in line for a turn to ask, or for a while; whether it came. Snooze where there is none to wait for."""
     runtime.starts.over(memory.owner)
-    gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, line.name))
+    if not detour.avoid:
+        gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, line.name))
     may_ask = await line.turn()
     if worker_stops():
         raise Snooze(0.0, "the worker stops", memory.to_header())
@@ -199,14 +203,28 @@ async def stand(runtime: Runtime, line: Standing, job: Job, memory: Memory) -> b
 
 
 async def stand_back(
-    runtime: Runtime, job: Job, memory: Memory, answer: Denied | Impossible, wait: retry.Wait, line: str
-) -> None:
-    """Wait here where it is short; Snooze where the job must wait in its queue, as those of its `line` do."""
+    runtime: Runtime,
+    job: Job,
+    memory: Memory,
+    answer: Denied | Impossible,
+    wait: retry.Wait,
+    line: str,
+    detour: Detour,
+) -> bool:
+    """Wait here where it is short; Snooze where the job must wait in its queue, as those of its `line` do.
+
+    Returns whether the attempt is to ask again as it was planned: not where the detour has ended.
+    """
     runtime.starts.over(memory.owner)
+    if detour.avoid and wait.seconds >= detour.left():
+        await back_off(memory, detour.left(), wait.reason)
+        detour.end()
+        return False
     if wait.seconds <= SHORT_WAIT:
-        return await asyncio.sleep(wait.seconds)
+        await asyncio.sleep(wait.seconds)
+        return True
     crowded = isinstance(answer, Denied) and answer.reason == "concurrency"
-    if isinstance(answer, Denied) and answer.reason not in PACED:
+    if isinstance(answer, Denied) and answer.reason not in PACED and not detour.avoid:
         opens = wait.seconds if answer.opens_in is None else min(wait.seconds, answer.opens_in)
         least = BRIEF if answer.reason == "pause" else LONG
         if crowded or (answer.reason in LINED and opens <= least):
@@ -218,12 +236,19 @@ async def stand_back(
     raise Snooze(memory.waits(wait.seconds, exact=exact), wait.reason, memory.to_header())
 
 
+async def back_off(memory: Memory, seconds: float, reason: str) -> None:
+    """Let the time between two attempts pass: here where it is short, else in the queue, by a Snooze."""
+    if seconds > MAX_WAIT:
+        raise Snooze(seconds, reason, memory.to_header()) from None
+    await asyncio.sleep(seconds)
+
+
 async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
     """Call until there is an answer or a final failure; Snooze where the job must wait in its queue."""
-    avoid: set[str] = set()
+    detour = Detour()
     otherwise: retry.Fail | None = None
     while True:
-        attempt = await admission(runtime, job, memory, avoid, otherwise)
+        attempt = await admission(runtime, job, memory, detour, otherwise)
         if isinstance(attempt, Ending):
             return attempt
         try:
@@ -239,7 +264,7 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
                 max_attempts=runtime.max_attempts(job),
                 throttles=memory.throttles,
                 # Where a way is shut until the deadline, those that have failed are tried again.
-                others=otherwise is None and runtime.others(attempt, avoid),
+                others=otherwise is None and runtime.others(attempt, detour.avoid),
                 way_around=attempt.way_around(error, runtime.routes.ways(attempt.job.line.model, attempt.job.line.url)),
                 time_left=job.deadline - time.time() if job.deadline else None,
             )
@@ -249,17 +274,16 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
             if isinstance(decision, retry.Wait):
                 if decision.otherwise:
                     otherwise = decision.otherwise
-                    avoid.clear()
+                    detour.end()
                 continue  # the admission knows now who may go where, and when
             if decision.elsewhere and error.code != "time_limit":
-                avoid.add(attempt.way.target)
+                detour.around(attempt.way.target, decision.backoff)
                 continue
-            avoid.clear()
-            if decision.seconds > MAX_WAIT or error.code == "time_limit":
-                raise Snooze(
-                    decision.seconds, f"attempt {memory.attempts} failed: {error}", memory.to_header()
-                ) from None
-            await asyncio.sleep(decision.seconds)
+            detour.end()
+            reason = f"attempt {memory.attempts} failed: {error}"
+            if error.code == "time_limit":
+                raise Snooze(decision.seconds, reason, memory.to_header()) from None
+            await back_off(memory, decision.seconds, reason)
         else:
             return runtime.answered(attempt, answer, memory)
 

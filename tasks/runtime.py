@@ -7,7 +7,7 @@ round trips are pooled), a client a provider, and one renewer for all leases (le
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -24,25 +24,26 @@ from limits.async_connection import AsyncServer
 from limits.errors import LimitsError, ServerUnavailable
 from limits.keys import Keys
 from limits.provider import latch
-from tasks import endings, pricing, retry, store, telemetry
+from tasks import endings, retry, store, telemetry
 from tasks.attempt import MAX_WAIT, Attempt, plan
 from tasks.job import Job
 from tasks.leases import Leases
 from tasks.memory import Memory
 from tasks.pauses import Pauses
 from tasks.places import Places
+from tasks.priced_routes import PricedRoutes
 from tasks.starts import Starts
 from tasks.store import Begun, Ending
-from workers import prices
+from tasks.usage import believed
 from workers.celery import current_settings
 from workers.coroutine import at_loop_end
 from workers.pool import slots
-from workers.prices import Rates
 from workers.providers import connect
 from workers.providers.answer import Answer, Provider
 from workers.providers.errors import AccountBlocked, Interrupted, NotSent, ProviderError
+from workers.providers.failures import not_set
 from workers.ratios import Ratios
-from workers.routing import NoPrice, Routes, Way
+from workers.routing import NoPrice, Routes
 from workers.server import server_url
 from workers.settings import Settings, SettingsError
 
@@ -50,9 +51,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two exchanges of token ratios, and two looks at shared prices.
 SYNC_EVERY, PRICES_EVERY = 5.0, 60.0
-
-#: Seconds until the price table is asked again about a model that it did not know.
-ASK_AGAIN = 600.0
 
 #: A call that is not written so many seconds after the admission was asked has been held up.
 HELD_UP: Final = 0.1
@@ -77,7 +75,7 @@ class Runtime:
         url = server_url(settings)
         self.server = AsyncServer(url)
         self.client = redis.asyncio.Redis.from_url(url)
-        self.routes = Routes(settings)
+        self.priced = PricedRoutes(settings, self.client, self.keys.prices)
         self.ratios = Ratios(self.keys.token_ratios)
         self.owner = uuid4().hex
         self.leases = Leases(self.server, self.keys, self.owner, self.lease)
@@ -85,9 +83,6 @@ class Runtime:
         self.places = Places(slots)
         self.pauses = Pauses()
         self.starts = Starts()
-        self.priced = False
-        self.pricing = asyncio.Lock()
-        self.asked: dict[str, tuple[float, asyncio.Future[dict[str, Rates]]]] = {}
         self.background: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -128,14 +123,11 @@ class Runtime:
 
         TooDear where it could cost more than is left in the purse of its agent.
         """
-        if not self.priced:
-            async with self.pricing:
-                if not self.priced:
-                    await self._prices()
+        await self.priced.ready()
         try:
             return self._plan(job, memory, avoid)
         except NoPrice as missing:
-            await self._look_up(missing.target)
+            await self.priced.look_up(missing.target)
             return self._plan(job, memory, avoid)
 
     def _plan(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
@@ -212,19 +204,20 @@ class Runtime:
     async def call(self, attempt: Attempt, memory: Memory) -> Answer:
         """Make the call; Revoked where a wait was told to this worker before the request was written.
 
-        Broken off, its money is presumed spent: a provider bills a client that hung up.
+        Without a key or an address none can be made: AccountBlocked, as where a provider refuses the key. Broken off,
+        its money is presumed spent: a provider bills a client that hung up.
         """
         way = attempt.way
         try:
-            key = self.key(way)
-        except SettingsError:
+            provider, key = self.provider(way.provider), self.settings.providers[way.provider].key(way.key)
+        except SettingsError as missing:
             await self.release(attempt)
-            raise
+            raise not_set(way.provider, str(missing)) from None
         attempt.sent_at = time.monotonic()
         memory.calls += 1
         self.starts.connects(memory.owner)
         try:
-            answer = await self.provider(way.provider).call(
+            answer = await provider.call(
                 attempt.job.line.url,
                 attempt.body,
                 model=way.model,
@@ -236,6 +229,7 @@ class Runtime:
             await self.release(attempt)
             raise Revoked("pause") from None
         except ProviderError as error:
+            error.usage = believed(attempt, error.usage)
             if throttles := endings.throttles(way, error):
                 model = throttles[0]  # what the account is told is for the admission
                 self.pauses.told(model.bucket, model.retry_after, attempt.ask.id)
@@ -254,6 +248,7 @@ class Runtime:
             raise
         finally:
             self.starts.over(memory.owner)
+        answer = replace(answer, usage=believed(attempt, answer.usage))
         telemetry.called(attempt, answer)
         return answer
 
@@ -329,6 +324,11 @@ class Runtime:
 
     # What the decisions need to know
 
+    @property
+    def routes(self) -> Routes:
+        """The ways of every model, at the prices known by now."""
+        return self.priced.routes
+
     def max_attempts(self, job: Job) -> int:
         """How many failures end the job."""
         return self.settings.workflow(job.workflow).max_attempts
@@ -338,13 +338,8 @@ class Runtime:
         tried = {*avoid, attempt.way.target}
         return any(way.target not in tried for way in self.routes.ways(attempt.job.line.model, attempt.job.line.url))
 
-    def key(self, way: Way) -> str:
-        """The API key of a way, '' where the provider asks for none; SettingsError where it is not there."""
-        settings = self.settings.providers[way.provider]
-        return settings.keys()[way.key] if settings.key_count else ""
-
     def provider(self, name: str) -> Provider:
-        """The provider's client, opened at its first call."""
+        """The provider's client, opened at its first call; SettingsError where its address is not there."""
         found = self.providers.get(name)
         if found is None:
             settings = self.settings.providers[name]
@@ -393,17 +388,4 @@ class Runtime:
 
     async def _prices(self) -> None:
         """Take over the prices that submits have shared."""
-        self._take_prices(await prices.fetch(self.client, self.keys.prices))
-
-    def _take_prices(self, shared: Mapping[str, Rates]) -> None:
-        self.priced = True
-        if shared != self.routes.prices:
-            self.routes = Routes(self.settings, shared)
-
-    async def _look_up(self, target: str) -> None:
-        """Ask for the price of a target that no submit has shared; once for all jobs that miss it."""
-        asked = self.asked.get(target)
-        if asked is None or time.monotonic() - asked[0] > ASK_AGAIN:
-            finding = asyncio.ensure_future(pricing.ensure(self.settings, self.client, [target]))
-            asked = self.asked[target] = (time.monotonic(), finding)
-        self._take_prices(await asyncio.shield(asked[1]))
+        await self.priced.take_over()

@@ -124,12 +124,18 @@ class ProviderSettings(_Limits):
         """How many keys it has; 0 for one that asks for none."""
         return len(self.api_key)
 
-    def keys(self) -> list[str]:
-        """The keys themselves; SettingsError where one is not there."""
+    def key(self, number: int) -> str:
+        """One of the keys, '' where the provider asks for none; SettingsError where it is not there."""
+        if not self.api_key:
+            return ""
         try:
-            return [key.value() for key in self.api_key]
+            return self.api_key[number].value()
         except MissingSecretError as exc:
             raise SettingsError([f"api_key: {exc}"]) from None
+
+    def keys(self) -> list[str]:
+        """The keys themselves; SettingsError where one is not there."""
+        return [self.key(number) for number in range(self.key_count)]
 
     def quota(self) -> Quota | None:
         """The limits of the whole account, None where there are none."""

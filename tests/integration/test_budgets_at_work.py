@@ -136,6 +136,21 @@ def test_a_fallback_that_cannot_be_paid_either_waits(tmp_path: Path, valkey: str
         assert waiting.snooze.reason == "the budget of nightly is spent"
 
 
+def test_a_fallback_that_is_too_small_for_the_job_waits_for_its_own_model(
+    tmp_path: Path, valkey: str, simulator: Simulator
+) -> None:
+    toml = acme(simulator, tables=nightly(0.00036, when_exhausted="fallback", fallback="tiny"))
+    tiny = "[providers.acme.models.tiny]\n"
+    with Desk(tmp_path, valkey, toml.replace(tiny, f"{tiny}tpm = 10\n")) as desk:
+        assert desk.deliver(job(1)).answered
+        waiting = desk.deliver(job(2))
+        assert waiting.failure == ""
+        assert waiting.snooze is not None
+        assert "acme/0/tiny allows 10" in waiting.snooze.reason
+        midnight = next(iter(desk.windows())).until / MICRO
+        assert 0 <= waiting.snooze.seconds + EARLY - (midnight - desk.now()) < 31
+
+
 def test_a_job_dearer_than_the_whole_budget_fails(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
     with Desk(tmp_path, valkey, acme(simulator, tables=nightly(0.0001))) as desk:
         assert desk.deliver(job(1)).failure == "budget_too_small"
@@ -147,6 +162,18 @@ def test_a_model_without_a_price_fails_under_a_budget(tmp_path: Path, valkey: st
         failed = desk.deliver(job(1))
         assert failed.failure == "no_price"
         assert simulator.journal() == []
+
+
+def test_what_a_budget_cannot_hold_is_not_sent(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
+    """A job that no submit has seen, such as a stock producer's."""
+    search = job(1, web_search_options={})
+    with Desk(tmp_path, valkey, acme(simulator, tables=nightly(1.0))) as desk:
+        failed = desk.deliver(search)
+        assert failed.failure == "no_price"
+        assert failed.line is not None
+        assert "body.web_search_options costs a fee for each use" in failed.line["error"]["message"]
+        assert simulator.journal() == []
+        assert desk.deliver(search, workflow="free").answered
 
 
 def test_an_admission_that_lies_behind_midnight_is_paid_by_the_new_day(

@@ -1,6 +1,7 @@
 """`overnight limits` and `overnight costs`, over what real calls have left behind."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from tasks import gauges
 from tasks.cli import app
+from tasks.store import open_store
+from tasks.submit import submit
 from tests.delivery import Desk
 from tests.simulator import Simulator
 from tests.site import job
@@ -28,6 +32,15 @@ output_usd_per_mtok = 2.0
 [workflows.nightly]
 budget_usd = 1.0
 timezone = "Europe/Berlin"
+"""
+
+
+#: A provider of which nothing is listed: its models can only be called as `provider/model`.
+BARE = """
+[providers.acme]
+api = "openai"
+base_url = "{url}"
+api_key = "env:ACME_KEY"
 """
 
 
@@ -112,6 +125,46 @@ def test_a_circuit_is_held_by_hand_until_it_is_told_otherwise(desk: Desk, simula
     assert "held closed by hand" in overnight("limits")
     overnight("limits", "--auto", "acme/small")
     assert not told("limits")["circuits"][0]["by_hand"]
+
+
+def test_limits_shows_models_that_are_called_without_being_listed(
+    tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACME_KEY", "sk-test-aBcDeFgHiJkLmNoP")
+    simulator.configure(failures=[])
+    with Desk(tmp_path, valkey, BARE.format(url=simulator.base_url)) as desk:
+        monkeypatch.setenv("OVERNIGHT_CONFIG", str(desk.settings.file))
+        assert told("limits")["quotas"] == []
+        for model in ("tiny", "small", "small"):
+            assert desk.deliver(job(1, model=f"acme/{model}")).answered
+        overnight("limits", "--open", "acme/tiny")
+        shown = told("limits")
+        assert [each["quota"] for each in shown["quotas"]] == ["acme/0/small", "acme/0/tiny"]
+        assert [(each["target"], each["state"]) for each in shown["circuits"]] == [
+            ("acme/small", "closed"),
+            ("acme/tiny", "open"),
+        ]
+        assert "held open by hand" in overnight("limits")
+        # Yesterday's calls count, older ones do not; of many models the most called are shown.
+        store, now = open_store(desk.settings), time.time()
+        assert gauges.unlisted(desk.settings, store, now + 86_400) == [("acme", "small"), ("acme", "tiny")]
+        assert gauges.unlisted(desk.settings, store, now + 2 * 86_400) == []
+        monkeypatch.setattr(gauges, "MOST_UNLISTED", 1)
+        assert gauges.unlisted(desk.settings, store, now) == [("acme", "small")]
+
+
+def test_limits_shows_what_a_batch_waits_for_before_anything_was_called(
+    tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACME_KEY", "sk-test-aBcDeFgHiJkLmNoP")
+    lines = tmp_path / "in.jsonl"
+    lines.write_text(json.dumps(job(1, model="acme/small")) + "\n")
+    with Desk(tmp_path, valkey, BARE.format(url=simulator.base_url)) as desk:
+        monkeypatch.setenv("OVERNIGHT_CONFIG", str(desk.settings.file))
+        submit(str(lines), desk.settings, open_store(desk.settings), workflow="nightly")
+        overnight("limits", "--open", "acme/small")
+        (circuit,) = told("limits")["circuits"]
+        assert (circuit["target"], circuit["by_hand"]) == ("acme/small", True)
 
 
 def test_names_that_are_not_configured_are_told(desk: Desk) -> None:

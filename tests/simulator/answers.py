@@ -7,6 +7,9 @@ import orjson
 
 CREATED = 1_764_000_000
 
+#: Modes of failure in which a whole answer comes that has something wrong in it.
+ALTERED = frozenset({"no_usage", "usage_32_bits", "usage_64_bits", "told_failure", "told_failure_32_bits", "deep"})
+
 
 def job_of(body: dict[str, Any]) -> str:
     """The mark by which a test finds its job again: `metadata.job`, else `user`, else the last text."""
@@ -169,6 +172,22 @@ def message(body: dict[str, Any], model: str, job: str, asked: int, made: int, c
             "output_tokens": made,
         },
     }
+
+
+def alter(answer: dict[str, Any], mode: str) -> None:
+    """Make of a whole answer what a mode of ALTERED asks for."""
+    if mode == "no_usage":
+        del answer["usage"]
+    if mode.endswith("_bits"):
+        field = "prompt_tokens" if "prompt_tokens" in answer["usage"] else "input_tokens"
+        answer["usage"][field] = (1 << int(mode[-7:-5])) - 1
+    if mode.startswith("told_failure"):
+        answer |= {"status": "failed", "error": {"code": "server_error", "message": "The model failed"}}
+
+
+def nested(answer: dict[str, Any]) -> bytes:
+    """The answer with a value that can be read, and is too deep for orjson to write again."""
+    return orjson.dumps(answer)[:-1] + b',"deep":' + b"[" * 300 + b"]" * 300 + b"}"
 
 
 def encoded(value: Any) -> bytes:

@@ -14,6 +14,7 @@ MODES = (
     *("insufficient_quota", "spend_cap", "too_large", "echo_key", "no_message", "integer_code", "redirect"),
     *("hang", "reset", "disconnect", "half", "drip", "empty", "html", "html502", "garbage", "not_object"),
     *("error_in_200", "sse_error", "no_usage", "huge", "huge_told"),
+    *("usage_32_bits", "usage_64_bits", "told_failure", "told_failure_32_bits", "deep"),
 )
 
 

@@ -5,14 +5,15 @@ import time
 from dataclasses import dataclass, field
 
 from tests.simulator import answers
+from tests.simulator.answers import ALTERED
 from tests.simulator.config import Failure
 from tests.simulator.journal import Entry
 from tests.simulator.quota import Quota
 from tests.simulator.refusals import error_body
 
 # Modes in which the model worked, or may have: a real provider bills those.
-BILLED = frozenset(
-    {"hang", "reset", "disconnect", "half", "drip", "empty", "html", "garbage", "not_object", "no_usage"}
+BILLED = ALTERED | frozenset(
+    {"hang", "reset", "disconnect", "half", "drip", "empty", "html", "garbage", "not_object"}
     | {"error_in_200", "sse_error", "huge", "huge_told"}
 )
 

@@ -122,18 +122,19 @@ class Service:
             1000 * (asked * quota.model.input_usd_per_mtok + made * quota.model.output_usd_per_mtok)
         )
         plan.delay = answers.pick(self.config.latency, request.job, "latency")
-        plan.body = self._answer(request, asked, made, drop_usage=rule is not None and rule.mode == "no_usage")
+        altered = rule.mode if rule is not None and rule.mode in answers.ALTERED else ""
+        plan.body = self._answer(request, asked, made, altered)
         if self.config.headers:
             plan.headers = rate_headers(request.api, quota, request.now, request.wall)
         if request.body.get("stream") and request.task != "embeddings":
             plan.headers = {**plan.headers, **streams.HEADERS}
-        if rule is not None and rule.mode != "no_usage":
+        if rule is not None and not altered:
             plan = failed(rule, request.api, "", plan)
         elif rule is not None:
             entry.mode = rule.mode
         return plan
 
-    def _answer(self, request: "Request", asked: int, made: int, *, drop_usage: bool) -> bytes:
+    def _answer(self, request: "Request", asked: int, made: int, altered: str) -> bytes:
         n = request.body.get("n") or 1
         cached = self.config.cached_tokens
         match request.task:
@@ -147,11 +148,10 @@ class Service:
                 answer = answers.embeddings(request.body, request.model, request.job, asked)
             case _:
                 answer = answers.message(request.body, request.model, request.job, asked, made, cached)
-        if drop_usage:
-            del answer["usage"]
+        answers.alter(answer, altered)
         if request.body.get("stream") and request.task != "embeddings":
             return streams.stream(request.task, request.body, answer)
-        return answers.encoded(answer)
+        return answers.nested(answer) if altered == "deep" else answers.encoded(answer)
 
     def _throttle(
         self,

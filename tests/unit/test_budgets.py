@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from workers.budgets import window
+from workers.budgets import dollars, window
 
 BERLIN = "Europe/Berlin"
 
@@ -35,3 +35,20 @@ def test_other_limits_subjects_and_zones_have_windows_of_their_own() -> None:
     assert window("all", 5, "day", BERLIN, None, now).window == "2026-11-27"
     assert window("all", 6, "day", BERLIN, None, now).limit == 6
     assert window("workflow/w", 6, "day", BERLIN, None, now).subject == "workflow/w"
+
+
+@pytest.mark.parametrize(
+    ("nano", "words"),
+    [
+        (0, "$0.00"),
+        (1, "$0.000000001"),
+        (100, "$0.0000001"),
+        (1_000, "$0.000001"),
+        (12_464_000, "$0.012464"),
+        (500_000_000, "$0.5"),
+        (999_999_900, "$1.00"),
+        (1_234_567_890_123, "$1,234.57"),
+    ],
+)
+def test_no_sum_looks_like_nothing_or_ends_with_a_point(nano: int, words: str) -> None:
+    assert dollars(nano) == words

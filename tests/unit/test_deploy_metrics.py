@@ -35,6 +35,7 @@ def offered() -> dict[str, set[str]]:
         {},
         (BudgetState("all", "2026-11", 1, 0, 0, 0),),
         0,
+        ("acme/0",),
     )
     batch = Batch("batch_1", "nightly", "in.jsonl", "in_progress", 1, 1, "", 1.0, deadline=9.0)
     overview = Overview(1.0, (batch,), {"nightly": Depth(0, 0, 0)}, limits, ())

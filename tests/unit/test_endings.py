@@ -94,6 +94,17 @@ def way(model: Quota, account: Quota | None = None) -> Way:
             id="an overload is the model's, and teaches nothing",
         ),
         pytest.param(MINUTES, None, Unavailable(), [], id="an overload without a wait"),
+        pytest.param(
+            MINUTES, None, Unavailable(code="slow_down"), [Throttle("p/0/m")], id="a rate that rose too quickly"
+        ),
+        pytest.param(
+            MINUTES,
+            None,
+            Unavailable(code="slow_down", retry_after=900.0),
+            [Throttle("p/0/m", 900.0, overload=True)],
+            id="the same, with the wait that it asks for",
+        ),
+        pytest.param(MINUTES, None, CallFailed(code="slow_down"), [], id="another failure by that name"),
         pytest.param(MINUTES, None, CallFailed(retry_after=30.0), [], id="another failure"),
     ],
 )

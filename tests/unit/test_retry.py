@@ -51,7 +51,11 @@ def test_a_429_that_says_nothing_waits_longer_each_time() -> None:
 
 
 def test_a_failure_goes_to_another_target_at_once() -> None:
-    assert follows(errors.CallFailed(), others=True) == Retry(0.0, elsewhere=True)
+    assert follows(errors.CallFailed(), others=True) == Retry(0.0, elsewhere=True, backoff=BACKOFF)
+    late = follows(errors.CallFailed(), attempts=3, others=True, time_left=1.0)
+    assert late == Retry(0.0, elsewhere=True, backoff=4.0), "which comes after the deadline, and is not needed"
+    waits = follows(errors.Unavailable(retry_after=30.0), others=True)
+    assert waits == Retry(0.0, elsewhere=True, backoff=30.0)
 
 
 @pytest.mark.parametrize(("attempts", "seconds"), [(1, BACKOFF), (2, 2.0), (3, 4.0), (4, 8.0)])
@@ -154,6 +158,25 @@ def test_what_is_larger_than_a_limit_fails_whatever_else() -> None:
     large = Impossible("acme/0/small", "tpm", 9_000, 1_000)
     words = "needs 9,000 tpm, and acme/0/small allows 1,000"
     assert refused(large, "fallback", "tiny") == Fail("request_too_large", words)
+
+
+@pytest.mark.parametrize(
+    ("cheaper", "words"),
+    [
+        (Impossible("acme/0/tiny", "tpm", 9_000, 1_000), "needs 9,000 tpm, and acme/0/tiny allows 1,000"),
+        (TOO_DEAR, "can cost up to $2.00, and the whole budget of workflow/nightly is $1.00"),
+    ],
+)
+def test_a_cheaper_model_that_can_never_take_the_job_fails_none_that_will_be_paid(
+    cheaper: Impossible, words: str
+) -> None:
+    words = f"its own model cannot be paid yet, and the cheaper one {words}"
+    assert refused(cheaper, "fallback", own=3_600.0) == Wait(3_600.0, words)
+    assert refused(cheaper, "fallback", left=100.0, own=3_600.0) == Wait(101.0, words)
+    assert refused(cheaper, "fallback", left=100.0, own=50.0) == Wait(50.0, words)
+    late = Fail("deadline_exceeded", "slow down (would have to wait 60 s, past its deadline)", 429)
+    assert refused(cheaper, "fallback", left=100.0, own=3_600.0, otherwise=late) == late
+    assert isinstance(refused(cheaper, "fallback"), Fail), "no model of the job's will ever be payable"
 
 
 def test_a_wait_past_the_deadline_ends_at_it() -> None:

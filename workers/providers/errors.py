@@ -6,7 +6,7 @@
     ├── Unavailable      503, 529: the attempt failed; honour `retry_after`, try another target
     ├── CallFailed       timeout, connection error, 500, 502, 504, an answer that is none: the attempt failed
     ├── Interrupted      408, 409: the attempt failed, and says nothing about the provider's health
-    ├── AccountBlocked   401, 402, 403, quota or spend cap used up: latch the account, tell a person `advice`
+    ├── AccountBlocked   401, 402, 403, quota or spend cap used up, no key: latch the account, tell a person `advice`
     └── Refused          400, 404, 413, 422 and other 4xx: the job fails for good; the provider is healthy
         └── TooLarge     the request exceeds the limit itself: waiting would never help
 
@@ -17,6 +17,7 @@ provider's own words, which may quote the job: it belongs into the job's error l
 
 from typing import ClassVar, Literal
 
+from limits.counting import Usage
 from workers.providers.headers import RateLimits
 
 
@@ -31,7 +32,8 @@ class ProviderError(Exception):
     or ours, made of letters, digits and `_.-`. `message` is the provider's own words, bounded in length and
     with the key taken out. `retry_after` is the wait that was asked for, in seconds, or None. `limits` is
     what the answer's headers said. `billed` is whether the provider may have charged for this attempt.
-    `dimension` is the limit that a 429 named, as quotas call it, '' where it named none.
+    `dimension` is the limit that a 429 named, as quotas call it, '' where it named none. `usage` is the tokens that the
+    failed answer told, None where it told none: then the bill is known.
     """
 
     circuit: ClassVar[Literal["failure", "success", "none"]] = "none"
@@ -51,6 +53,7 @@ class ProviderError(Exception):
         billed: bool = False,
         advice: str = "",
         dimension: str = "",
+        usage: Usage | None = None,
     ) -> None:
         super().__init__()
         self.args = ()  # BaseException keeps what it was made with there, where loggers look
@@ -63,6 +66,7 @@ class ProviderError(Exception):
         self.billed = billed
         self.advice = advice
         self.dimension = dimension
+        self.usage = usage
 
     def __str__(self) -> str:
         return " ".join(str(part) for part in (self.status, self.code) if part) or type(self).__name__

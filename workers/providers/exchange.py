@@ -80,8 +80,11 @@ class HttpProvider(ABC):
             stream = reply.content.decode("utf-8", "replace")
             told = reply.headers.get("content-type", "").startswith(events.EVENT_STREAM)
             whole, brought = events.assembled(url, stream) if told else None, {"stream": stream}
-        if reply.status < HTTPStatus.MULTIPLE_CHOICES and isinstance(whole, dict) and self._is_answer(url, whole):
-            return Answer(reply.status, request_id, brought, self._usage(url, whole), limits, reply.seconds)
+        usage = None
+        if reply.status < HTTPStatus.MULTIPLE_CHOICES and isinstance(whole, dict):
+            usage = self._usage(url, whole)
+            if self._is_answer(url, whole):
+                return Answer(reply.status, request_id, brought, usage, limits, reply.seconds)
         raise classify(
             reply.status,
             reply.headers,
@@ -91,6 +94,7 @@ class HttpProvider(ABC):
             now=now,
             limits=limits,
             request_id=request_id,
+            usage=usage,
         )
 
     async def ping(self, key: str) -> str:

@@ -11,10 +11,11 @@
 | other 5xx; 1xx and 3xx, which no API sends                 | `CallFailed`     | if a gateway gave up |
 | 2xx with an error in it                                    | by its own status | where that is 5xx   |
 | 2xx that is no answer: HTML, half a body, empty, other JSON | `CallFailed`    | yes                  |
+| none: what the call needs is not there (`not_set`)          | `AccountBlocked` | no                  |
 
 Providers do not charge for what they answer with an error status. A gateway that stopped waiting (502, 504,
 Cloudflare's 520 and 524) may have left a server working behind it, which is charged like a client that hung
-up.
+up. A 2xx that tells its tokens tells its bill, whatever else is in it: the error keeps them as its `usage`.
 """
 
 import re
@@ -22,6 +23,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
+from limits.counting import Usage
 from workers.providers.complaint import Complaint, read_complaint
 from workers.providers.errors import (
     AccountBlocked,
@@ -72,6 +74,10 @@ _LIMIT_AND_REQUESTED: Final = re.compile(
 # OpenAI and Groq: "on tokens per min (TPM)", "on requests per day (RPD)". Anthropic: "50,000 input tokens per minute".
 _LIMIT_NAMED: Final = re.compile(r"\b(requests|(?:input |output )?tokens) per (min|day)", re.IGNORECASE)
 _UNITS: Final = {"requests": "r", "tokens": "t", "input tokens": "it", "output tokens": "ot"}
+# OpenAI's 503 "Slow Down", beside the one of an overloaded engine: the rate rose too quickly
+# (https://platform.openai.com/docs/guides/error-codes).
+SLOW_DOWN: Final = "slow_down"
+_SLOW_DOWN_WORDS: Final = re.compile(r"\bslow[ _]down\b", re.IGNORECASE)
 _TOO_LARGE_STATUSES: Final = frozenset({400, 413, 422, 429, 500})
 
 
@@ -85,12 +91,13 @@ def classify(
     now: float,
     limits: RateLimits | None = None,
     request_id: str | None = None,
+    usage: Usage | None = None,
 ) -> ProviderError:
     """The error that an answer is.
 
     `body` is the decoded JSON, or the text where it is none. For a 2xx the caller has found that it is no
     answer. `headers` have names in lower case; `now` is the wall clock in epoch seconds. `key` is what must
-    not appear in the error's words.
+    not appear in the error's words. `usage` is what the answer tells of its tokens.
     """
     complaint = read_complaint(body, key=key)
     within_success = status < HTTPStatus.MULTIPLE_CHOICES
@@ -105,13 +112,23 @@ def classify(
     return kind(
         complaint.words or _own_words(status, body),
         status=status,
-        code=complaint.code or _own_code(status, body),
+        code=SLOW_DOWN if _is_too_quick(kind, complaint) else complaint.code or _own_code(status, body),
         retry_after=parse_retry_after(headers, body, now=now, limits=limits) if waits else None,
         limits=limits,
         request_id=request_id,
         billed=billed,
         advice=_advice(provider, status, complaint) if kind is AccountBlocked else "",
         dimension=_dimension(complaint.words) if kind is Throttled else "",
+        usage=usage,
+    )
+
+
+def not_set(provider: str, missing: str) -> AccountBlocked:
+    """What a call needs, a key or an address, is not there: `missing` names it, and a person has to set it."""
+    return AccountBlocked(
+        missing,
+        code="not_set",
+        advice=f"{missing}; set it where the workers of {provider} run, then `overnight limits --clear {provider}`",
     )
 
 
@@ -119,6 +136,10 @@ def _dimension(words: str) -> str:
     """The one limit that a refusal names, '' where it names none or several."""
     named = {f"{_UNITS[units.lower()]}p{period[0].lower()}" for units, period in _LIMIT_NAMED.findall(words)}
     return named.pop() if len(named) == 1 else ""
+
+
+def _is_too_quick(kind: type[ProviderError], complaint: Complaint) -> bool:
+    return kind is Unavailable and _SLOW_DOWN_WORDS.search(f"{complaint.code} {complaint.words}") is not None
 
 
 def _kind(status: int, complaint: Complaint) -> type[ProviderError]:

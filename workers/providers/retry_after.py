@@ -7,7 +7,8 @@ In this order, the first that says anything:
 2. Gemini's `google.rpc.RetryInfo` in the body; a quota of a day ends at midnight Pacific time instead.
 3. The headers that OpenRouter puts into the body (`error.metadata.headers`).
 4. The text: OpenAI's "Please try again in 1.2s", Azure's "Please retry after 45 seconds".
-5. A plain zero of (1), unless something has nothing remaining: Azure sends it beside used-up tokens.
+5. A plain zero of (1), unless something has nothing remaining: Azure sends it beside used-up tokens, as
+   `retry-after-ms: 0` with `retry-after: 1`.
 6. The latest reset of what has nothing remaining; Azure's renewal period where that reset is zero.
 """
 
@@ -68,7 +69,7 @@ def _in_headers(headers: Mapping[str, str], clock: float) -> float | None:
     coarse = seconds_until(headers.get("retry-after", ""), clock)
     if fine is None or coarse is None:
         return coarse if fine is None else fine
-    return fine if fine > 0 and coarse - fine <= _ROUNDING else max(fine, coarse)
+    return fine if coarse - fine <= _ROUNDING else coarse
 
 
 def _plain_number(text: str) -> float | None:

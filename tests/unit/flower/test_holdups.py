@@ -50,6 +50,7 @@ def overview(**given: Any) -> Overview:
         "latches": {},
         "budgets": (),
         "open_reservations": 0,
+        "accounts": ("acme/0",),
     }
     limits = Gauges(**{key: given.pop(key, value) for key, value in state.items()})
     fields: dict[str, Any] = {"batches": (batch(),), "queues": {}, "today": ()}
@@ -82,6 +83,8 @@ def overview(**given: Any) -> Overview:
         ({"circuits": (circuit("open"),)}, "acme/small: it is failing, its circuit is open", True),
         ({"circuits": (circuit("open", by_hand=True),)}, "acme/small: its circuit was opened by hand", True),
         ({"latches": {"acme/0": "invalid_api_key"}}, "the account acme is blocked: invalid_api_key", True),
+        # Two keys that share one quota: the other one is not blocked.
+        ({"latches": {"acme/0": "invalid_api_key"}, "accounts": ("acme/0", "acme/1")}, "", False),
         (
             {"budgets": (budget(1_000_000_000),)},
             "the budget of nightly is spent until 2025-11-24 17:00 UTC: $1.00 of $1.00",

@@ -178,6 +178,21 @@ def test_the_limit_that_a_429_names(words: str, dimension: str) -> None:
     assert judge(503, openai(words)).dimension == ""
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (503, openai("Slow down", "server_error"), "slow_down"),
+        (503, openai("Please reduce your request rate.", "server_error", "slow_down"), "slow_down"),
+        (503, "Slow Down", "slow_down"),
+        (503, openai("The engine is currently overloaded", "server_error"), "server_error"),
+        (500, openai("Slow down", "server_error"), "server_error"),
+        (429, openai("Slow down", "requests", "rate_limit_exceeded"), "rate_limit_exceeded"),
+    ],
+)
+def test_a_503_about_the_rate_has_a_code_of_its_own(status: int, body: Any, code: str) -> None:
+    assert judge(status, body).code == code
+
+
 def test_what_the_kinds_mean_to_circuit_and_attempts() -> None:
     assert [(kind.circuit, kind.spends_attempt) for kind in (Throttled, AccountBlocked, Interrupted)] == [
         ("none", False),

@@ -59,7 +59,7 @@ FORMS: list[tuple[str, dict[str, str], Any, float | None]] = [
         12.0,
     ),
     (
-        "azure's trap, with the one second that it says",
+        "azure's trap, with the one second that it says: the period in which the count is renewed",
         {
             "retry-after": "1",
             "retry-after-ms": "0",
@@ -68,10 +68,11 @@ FORMS: list[tuple[str, dict[str, str], Any, float | None]] = [
             "x-ratelimit-renewalperiod-tokens": "60",
         },
         None,
-        1.0,
+        60.0,
     ),
+    ("one second that is no millisecond", {"retry-after": "1", "retry-after-ms": "0"}, None, 0.0),
     (
-        "azure's trap without it: the period in which the count is renewed",
+        "azure's trap without it",
         {
             "retry-after-ms": "0",
             "x-ratelimit-remaining-tokens": "0",

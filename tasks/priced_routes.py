@@ -1,0 +1,62 @@
+"""A worker's routes, with the prices that submits have shared; what none has shared is looked up once."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tasks import pricing
+from workers import prices
+from workers.prices import Rates
+from workers.routing import Routes
+from workers.settings import Settings
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+#: Seconds until the price table is asked again about a model that it did not know.
+ASK_AGAIN = 600.0
+
+
+class PricedRoutes:
+    """The `routes` as of now. `key` is where the prices are shared."""
+
+    def __init__(self, settings: Settings, client: "redis.asyncio.Redis", key: str) -> None:
+        self.settings = settings
+        self.client = client
+        self.key = key
+        self.routes = Routes(settings)
+        self.priced = False
+        self.pricing = asyncio.Lock()
+        self.asked: dict[str, tuple[float, asyncio.Future[dict[str, Rates]]]] = {}
+
+    async def ready(self) -> None:
+        """Return when the shared prices have been taken over for the first time."""
+        if not self.priced:
+            async with self.pricing:
+                if not self.priced:
+                    await self.take_over()
+
+    async def take_over(self) -> None:
+        """Take over the prices that submits have shared."""
+        self._take_prices(await prices.fetch(self.client, self.key))
+
+    async def look_up(self, target: str) -> None:
+        """Ask for the price of a target that no submit has shared; once for all jobs that miss it."""
+        asked = self.asked.get(target)
+        if asked is None or time.monotonic() - asked[0] > ASK_AGAIN:
+            finding = asyncio.ensure_future(pricing.ensure(self.settings, self.client, [target]))
+            asked = self.asked[target] = (time.monotonic(), finding)
+            finding.add_done_callback(partial(self._forget_failure, target))
+        self._take_prices(await asyncio.shield(asked[1]))
+
+    def _forget_failure(self, target: str, finding: "asyncio.Future[dict[str, Rates]]") -> None:
+        """A look-up that failed says nothing of the price: the next job asks again."""
+        if finding.cancelled() or finding.exception() is not None:
+            del self.asked[target]
+
+    def _take_prices(self, shared: Mapping[str, Rates]) -> None:
+        self.priced = True
+        if shared != self.routes.prices:
+            self.routes = Routes(self.settings, shared)

@@ -1,0 +1,138 @@
+"""What a body asks for beside its tokens is refused where a budget applies, unless its price has been told."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.job import Line
+from tasks.precheck import Precheck
+from tasks.surcharges import Surcharge
+from workers.prices import flat
+from workers.providers.endpoints import CHAT, MESSAGES, RESPONSES
+from workers.settings import load
+
+#: The price table knows `open/known`, at the standard price.
+CONFIG = """
+[providers.open]
+api = "openai"
+api_key = "env:K"
+[providers.open.models.told]
+input_usd_per_mtok = 1.0
+output_usd_per_mtok = 1.0
+[providers.open.models.half-told]
+input_usd_per_mtok = 1.0
+[providers.claude]
+api = "anthropic"
+api_key = "env:K"
+[providers.own]
+api = "openai"
+base_url = "http://127.0.0.1:8080/v1"
+[providers.own.models.free]
+input_usd_per_mtok = 0
+output_usd_per_mtok = 0
+[models.mix]
+targets = [{ provider = "open", model = "told" }, { provider = "open", model = "known" }]
+[workflows.held]
+budget_usd = 100.0
+[workflows.thrifty]
+budget_usd = 100.0
+when_exhausted = "fallback"
+fallback = "open/known"
+"""
+TABLE = dict.fromkeys(
+    ("open/known", "open/half-told", "open/gpt-9-search-preview", "open/x:online", "claude/known"), flat(1.0, 1.0)
+)
+
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def check(folder: Path, model: str, *, url: str = CHAT, workflow: str = "held", **body: Any) -> None:
+    (folder / "overnight.toml").write_text(CONFIG)
+    told = {"input": HELLO} if url == RESPONSES else {"messages": HELLO, "max_tokens": 10}
+    line = Line("job", url, {"model": model, **told, **body})
+    Precheck(load(folder / "overnight.toml"), workflow, lambda _: TABLE).check(line)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"service_tier": "priority"},
+        {"service_tier": "ultrafast"},
+        {"speed": "fast"},
+        {"inference_geo": "us"},
+    ],
+)
+def test_a_dearer_tier_needs_a_price_of_its_own(tmp_path: Path, body: dict[str, str]) -> None:
+    ((field, value),) = body.items()
+    words = rf'open/known has no price for {field} "{value}", and a budget applies: leave it out, or write'
+    with pytest.raises(Surcharge, match=words) as refused:
+        check(tmp_path, "open/known", **body)
+    assert refused.value.code == "no_price"
+    check(tmp_path, "told", **body)
+    check(tmp_path, "open/known", workflow="free", **body)
+    for model in ("half-told", "mix"):
+        with pytest.raises(Surcharge, match=r"open/(half-told|known) has no price for"):
+            check(tmp_path, model, **body)
+    with pytest.raises(Surcharge, match="open/known has no price for"):
+        check(tmp_path, "told", workflow="thrifty", **body)
+
+
+@pytest.mark.parametrize("tier", ["auto", "default", "flex", "standard", "standard_only", "on_demand", None])
+def test_a_tier_of_the_standard_price_or_less_needs_none(tmp_path: Path, tier: str | None) -> None:
+    check(tmp_path, "open/known", service_tier=tier)
+
+
+@pytest.mark.parametrize("tier", [2, ["priority"], "x" * 100])
+def test_a_tier_that_nobody_knows_is_not_repeated(tmp_path: Path, tier: Any) -> None:
+    with pytest.raises(Surcharge, match="no price for service_tier, and"):
+        check(tmp_path, "open/known", service_tier=tier)
+
+
+@pytest.mark.parametrize(
+    ("url", "body", "words"),
+    [
+        (RESPONSES, {"tools": [{"type": "web_search"}]}, 'the tool "web_search" costs a fee'),
+        (RESPONSES, {"tools": [{"type": "function"}, {"type": "web_search_preview"}]}, '"web_search_preview"'),
+        (RESPONSES, {"tools": [{"type": "file_search", "vector_store_ids": ["vs"]}]}, '"file_search"'),
+        (RESPONSES, {"tools": [{"type": "code_interpreter"}]}, '"code_interpreter"'),
+        (RESPONSES, {"tools": [{"type": "image_generation"}]}, '"image_generation"'),
+        (MESSAGES, {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, '"web_search_20250305"'),
+        (MESSAGES, {"tools": [{"type": "code_execution_20250825", "name": "x"}]}, '"code_execution_20250825"'),
+        (CHAT, {"web_search_options": {}}, "body.web_search_options costs a fee"),
+        (CHAT, {"plugins": [{"id": "web"}]}, "body.plugins"),
+        (CHAT, {"tools": [{"google_search": {}}]}, "the tool costs a fee"),
+    ],
+)
+def test_a_hosted_tool_with_a_fee_is_refused(tmp_path: Path, url: str, body: dict[str, Any], words: str) -> None:
+    model = "claude/known" if url == MESSAGES else "told"
+    with pytest.raises(Surcharge, match=rf"{words}.* and a budget applies, which cannot hold it: leave it out"):
+        check(tmp_path, model, url=url, **body)
+    check(tmp_path, model, url=url, workflow="free", **body)
+    if url == CHAT:
+        check(tmp_path, "own/free", url=url, **body)
+
+
+@pytest.mark.parametrize(
+    ("url", "tool"),
+    [
+        (CHAT, {"type": "function", "function": {"name": "f"}}),
+        (CHAT, {"function": {"name": "f"}}),
+        (RESPONSES, {"type": "custom", "name": "f"}),
+        (RESPONSES, {"type": "mcp", "server_label": "s", "server_url": "https://example.com"}),
+        (RESPONSES, {"type": "computer_use_preview"}),
+        (MESSAGES, {"name": "f", "input_schema": {}}),
+        (MESSAGES, {"type": "custom", "name": "f", "input_schema": {}}),
+        (MESSAGES, {"type": "bash_20250124", "name": "bash"}),
+        (MESSAGES, {"type": "web_fetch_20250910", "name": "web_fetch"}),
+    ],
+)
+def test_a_tool_that_costs_its_tokens_alone_is_not(tmp_path: Path, url: str, tool: dict[str, Any]) -> None:
+    check(tmp_path, "claude/known" if url == MESSAGES else "told", url=url, tools=[tool])
+
+
+@pytest.mark.parametrize("model", ["open/gpt-9-search-preview", "open/x:online"])
+def test_a_model_that_searches_by_itself_is_refused(tmp_path: Path, model: str) -> None:
+    with pytest.raises(Surcharge, match=f"the model {model} costs a fee"):
+        check(tmp_path, model)
+    check(tmp_path, model, workflow="free")
