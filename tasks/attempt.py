@@ -43,8 +43,9 @@ CIRCUIT = CircuitSettings()
 class Attempt:
     """One attempt at a job: what is asked of the admission, and which way it was given.
 
-    `bodies` and `estimates` are by target: each model may name the ceiling of its answer differently. `asked_at` is
-    when it was last asked whether the call may leave, in monotonic seconds like all times here.
+    `bodies` and `estimates` are by target: each model may name the ceiling of its answer differently. `narrowed`:
+    targets of its model that have failed are left out. `asked_at` is when it was last asked whether the call may
+    leave, in monotonic seconds like all times here.
     """
 
     job: Job
@@ -54,6 +55,7 @@ class Attempt:
     ask: Ask
     way: Way
     number: int
+    narrowed: bool = False
     wait: float = 0.0
     is_sent: bool = False
     planned_at: float = field(default_factory=time.monotonic)
@@ -166,4 +168,5 @@ def plan(
         send_at_once=True,
         circuit=CIRCUIT,
     )
-    return Attempt(job, ways, sent, estimates, ask, ways[0], memory.attempts + 1)
+    narrowed = len(ways) < len(every)
+    return Attempt(job, ways, sent, estimates, ask, ways[0], memory.attempts + 1, narrowed)

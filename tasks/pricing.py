@@ -29,8 +29,17 @@ log = logging.getLogger(__name__)
 FRESH: Final = 86_400.0
 
 
-async def ensure(settings: Settings, client: "redis.asyncio.Redis", targets: Collection[str]) -> dict[str, Rates]:
-    """All shared prices, after those of `targets` (`provider/model`) that are missing or old were looked up."""
+class LookUpFailed(Exception):  # noqa: N818 - names what happened
+    """The price table did not answer, which says nothing about any price: ask again later."""
+
+
+async def ensure(
+    settings: Settings, client: "redis.asyncio.Redis", targets: Collection[str], *, strict: bool = False
+) -> dict[str, Rates]:
+    """All shared prices, after those of `targets` (`provider/model`) that are missing or old were looked up.
+
+    Where that fails, those that are shared already; with `strict`, LookUpFailed if one of `targets` is not among them.
+    """
     key = Keys(settings.namespace).prices
     shared = await prices.fetch(client, key)
     old = time.time() - FRESH
@@ -40,6 +49,8 @@ async def ensure(settings: Settings, client: "redis.asyncio.Redis", targets: Col
             found = await asyncio.to_thread(prices.lookup, asked)
         except (OSError, ValueError, subprocess.SubprocessError) as exc:
             log.warning("prices could not be looked up: %s", exc)
+            if strict and (missing := [each.name for each in asked if each.name not in shared]):
+                raise LookUpFailed(f"the price of {', '.join(missing)} could not be looked up: {exc}") from exc
             return shared
         await prices.publish(client, key, found)
         shared |= found

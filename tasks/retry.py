@@ -9,7 +9,8 @@ of none that opens before the deadline.
 
 Where no budget can pay for a job, its workflow says what follows: it waits for the budget's next window, it is asked
 of a cheaper model at once, or it fails. A cheaper model that can never take the job fails none whose own model will be
-payable. A wait for capacity or money that ends after the deadline ends at it.
+payable; nor does another target fail or change one that the target which failed just now may take, once its backoff is
+over. A wait for capacity or money that ends after the deadline ends at it.
 """
 
 import math
@@ -20,6 +21,7 @@ from limits.admission import Denied, Impossible
 from tasks import reasons
 from workers import budgets
 from workers.providers import errors
+from workers.routing import NoRoute
 
 #: Seconds: the first and the longest wait between two attempts.
 BACKOFF, MAX_BACKOFF = 1.0, 300.0
@@ -143,23 +145,35 @@ def not_admitted(
     time_left: float | None,
     own: float = math.inf,
     otherwise: Fail | None = None,
+    around: float | None = None,
 ) -> Wait | FallBack | Fail:
     """What follows from an admission's denial. Nothing of it spends an attempt.
 
     `cheaper` is the model that this one falls back to, None where there is none; `time_left` the seconds until the
     deadline, None without one; `own` those until the job's own model may go, where this is a cheaper one; `otherwise`
-    how a job ends that was refused already and must not wait until its deadline has passed.
+    how a job ends that was refused already and must not wait until its deadline has passed; `around` the seconds until
+    targets may be asked that were left out here since they have failed, None where none were.
     """
+    decision = _of_all(answer, when_exhausted, cheaper, time_left, own, otherwise)
+    if around is None or isinstance(decision, Wait) or (time_left is not None and around >= time_left):
+        return decision
+    why = reasons.denial(answer) if isinstance(answer, Denied) else f"it {_too_large(answer).message}"
+    return Wait(around, f"the target that failed is asked again, since no other takes the job: {why}")
+
+
+def _of_all(
+    answer: Denied | Impossible,
+    when_exhausted: str,
+    cheaper: str | None,
+    time_left: float | None,
+    own: float,
+    otherwise: Fail | None,
+) -> Wait | FallBack | Fail:
+    """What follows where all targets of the model were asked."""
     if isinstance(answer, Impossible):
-        fail = _too_large(answer)
         if answer.dimension == "usd" and cheaper is not None:
             return FallBack(cheaper, own)
-        if own == math.inf:
-            return fail
-        if otherwise is not None and time_left is not None and own >= time_left:
-            return otherwise
-        words = f"its own model cannot be paid yet, and the cheaper one {fail.message}"
-        return Wait(_by_deadline(own, time_left), words)
+        return never(answer, time_left=time_left, own=own, otherwise=otherwise)
     seconds = min(own, BROKE if answer.retry_in is None else answer.retry_in)
     if answer.reason == "budget":
         if cheaper is not None:
@@ -171,6 +185,20 @@ def not_admitted(
         words = f"{otherwise.message}; no other way opens before it: {reasons.denial(answer)}"
         return replace(otherwise, message=words)
     return Wait(_by_deadline(seconds, time_left), reasons.denial(answer))
+
+
+def never(answer: Impossible | NoRoute, *, time_left: float | None, own: float, otherwise: Fail | None) -> Wait | Fail:
+    """What follows where the model that is asked for can never take the job; all else as in `not_admitted`."""
+    if isinstance(answer, NoRoute):
+        fail, words = Fail(answer.code, str(answer)), f"cannot be asked: {answer}"
+    else:
+        fail = _too_large(answer)
+        words = fail.message
+    if own == math.inf:
+        return fail
+    if otherwise is not None and time_left is not None and own >= time_left:
+        return otherwise
+    return Wait(_by_deadline(own, time_left), f"its own model cannot be paid yet, and the cheaper one {words}")
 
 
 def _too_large(answer: Impossible) -> Fail:

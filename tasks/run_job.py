@@ -29,6 +29,8 @@ from tasks.detour import Detour
 from tasks.job import Job
 from tasks.memory import Memory
 from tasks.places import AHEAD, BRIEF, LINED, Standing, line_of
+from tasks.priced_routes import AFTER_FAILURE
+from tasks.pricing import LookUpFailed
 from tasks.runtime import Revoked, Runtime
 from tasks.store import Ending, open_store
 from workers.celery import JOB, app, current_settings
@@ -155,9 +157,12 @@ async def admission(
                 continue
             if attempt is None or attempt.stale:
                 try:
-                    attempt = await runtime.prepare(asked, memory, detour.avoid)
-                except NoRoute as exc:
-                    return ended(job, memory, exc.code, str(exc))
+                    attempt = await prepare(runtime, asked, job, memory, detour)
+                except NoRoute as nowhere:
+                    if ending := await nowhere_to_go(runtime, job, memory, nowhere, own, otherwise, detour):
+                        return ending
+                    asked, own, attempt = job, math.inf, None
+                    continue
             if not line.name and line.behind(attempt):
                 heard = heard or gates.heard(job.workflow)
                 may_ask = await stand(runtime, line, job, memory, detour)
@@ -168,12 +173,10 @@ async def admission(
                 if otherwise is not None and time.time() + answer.wait >= job.deadline:
                     await runtime.release(attempt)
                     return ended(job, memory, otherwise.code, otherwise.message)
-                if (ahead := answer.wait > AHEAD) and not detour.avoid:
-                    wanted = partial(runtime.places.wanted, line_of(attempt, attempt.way.buckets[0][0]))
-                    gates.crowd(job.workflow, asked.line.model, wanted)
-                gates.admitted(job.workflow, asked.line.model, stood=ahead or bool(line.name))
+                goes(runtime, asked, attempt, detour, stood=bool(line.name))
                 return attempt
-            match runtime.not_admitted(asked, answer, own=own, otherwise=otherwise):
+            around = detour.left() if attempt.narrowed else None
+            match runtime.not_admitted(asked, answer, own=own, otherwise=otherwise, around=around):
                 case retry.FallBack() as fallback:
                     asked, own, attempt = job.of_model(fallback.model), fallback.seconds, None
                 case retry.Fail() as fail:
@@ -187,6 +190,44 @@ async def admission(
                         attempt = attempt if as_planned else None
                     if asked is not job:
                         asked, own, attempt, may_ask = job, math.inf, None, True
+
+
+async def prepare(runtime: Runtime, asked: Job, job: Job, memory: Memory, detour: Detour) -> Attempt:
+    """What to ask of the admission, as `Runtime.prepare` plans it; Snooze where a price cannot be looked up for now."""
+    try:
+        return await runtime.prepare(asked, memory, detour.avoid)
+    except LookUpFailed as failed:
+        if asked is job:
+            gates.heard(job.workflow)
+            gates.close(job.workflow, job.line.model, AFTER_FAILURE)
+        raise Snooze(AFTER_FAILURE, str(failed), memory.to_header()) from None
+
+
+async def nowhere_to_go(
+    runtime: Runtime,
+    job: Job,
+    memory: Memory,
+    nowhere: NoRoute,
+    own: float,
+    otherwise: retry.Fail | None,
+    detour: Detour,
+) -> Ending | None:
+    """The job's end where no target could ever take it; None once it has waited for its own model; Snooze as above."""
+    left = job.deadline - time.time() if job.deadline else None
+    follows = retry.never(nowhere, time_left=left, own=own, otherwise=otherwise)
+    if isinstance(follows, retry.Fail):
+        return ended(job, memory, follows.code, follows.message)
+    await stand_back(runtime, job, memory, nowhere, follows, "", detour)
+    return None
+
+
+def goes(runtime: Runtime, asked: Job, attempt: Attempt, detour: Detour, *, stood: bool) -> None:
+    """Tell the gates that a job was admitted. `stood`: it had to stand in line for it."""
+    ahead = attempt.wait > AHEAD
+    if ahead and not detour.avoid:
+        wanted = partial(runtime.places.wanted, line_of(attempt, attempt.way.buckets[0][0]))
+        gates.crowd(asked.workflow, asked.line.model, wanted)
+    gates.admitted(asked.workflow, asked.line.model, stood=ahead or stood)
 
 
 async def stand(runtime: Runtime, line: Standing, job: Job, memory: Memory, detour: Detour) -> bool:
@@ -206,7 +247,7 @@ async def stand_back(
     runtime: Runtime,
     job: Job,
     memory: Memory,
-    answer: Denied | Impossible,
+    answer: Denied | Impossible | NoRoute,
     wait: retry.Wait,
     line: str,
     detour: Detour,

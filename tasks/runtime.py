@@ -121,14 +121,19 @@ class Runtime:
     async def prepare(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
         """What to ask of the admission for the next attempt; NoRoute where nothing can take the job.
 
-        TooDear where it could cost more than is left in the purse of its agent.
+        TooDear where it could cost more than is left in the purse of its agent, LookUpFailed where its price is missing
+        and the table does not answer.
         """
         await self.priced.ready()
-        try:
-            return self._plan(job, memory, avoid)
-        except NoPrice as missing:
-            await self.priced.look_up(missing.target)
-            return self._plan(job, memory, avoid)
+        looked_up: set[str] = set()
+        while True:
+            try:
+                return self._plan(job, memory, avoid)
+            except NoPrice as missing:
+                if missing.target in looked_up:
+                    raise
+                looked_up.add(missing.target)
+                await self.priced.look_up(missing.target)
 
     def _plan(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
         attempt = plan(
@@ -159,9 +164,15 @@ class Runtime:
         return answer
 
     def not_admitted(
-        self, job: Job, answer: Denied | Impossible, *, own: float, otherwise: retry.Fail | None
+        self,
+        job: Job,
+        answer: Denied | Impossible,
+        *,
+        own: float,
+        otherwise: retry.Fail | None,
+        around: float | None = None,
     ) -> retry.Wait | retry.FallBack | retry.Fail:
-        """What a job does that was not admitted; `own` and `otherwise` as in tasks/retry.py."""
+        """What a job does that was not admitted; `own`, `otherwise` and `around` as in tasks/retry.py."""
         workflow = self.settings.workflow(job.workflow)
         return retry.not_admitted(
             answer,
@@ -170,6 +181,7 @@ class Runtime:
             time_left=job.deadline - time.time() if job.deadline else None,
             own=own,
             otherwise=otherwise,
+            around=around,
         )
 
     async def depart(self, attempt: Attempt, memory: Memory) -> None:

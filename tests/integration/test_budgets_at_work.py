@@ -1,15 +1,17 @@
 """Money and quotas on the way of a job: what is held, what is sent, and what follows when a budget is spent."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
 from limits.overview import snapshot
-from tasks import attempt
+from tasks import attempt, priced_routes, run_job
 from tasks.memory import EARLY
 from tests.delivery import Desk
 from tests.simulator import Simulator
@@ -151,6 +153,34 @@ def test_a_fallback_that_is_too_small_for_the_job_waits_for_its_own_model(
         assert 0 <= waiting.snooze.seconds + EARLY - (midnight - desk.now()) < 31
 
 
+@pytest.mark.parametrize(
+    ("prices", "body", "words"),
+    [
+        ("", {}, "acme/tiny has no price, and a budget applies"),
+        (PRICES, {"models": ["small"]}, "body.models lets other models than acme/tiny answer"),
+    ],
+    ids=["no price", "surcharge"],
+)
+def test_a_fallback_that_cannot_be_asked_waits_for_its_own_model(
+    tmp_path: Path, valkey: str, simulator: Simulator, prices: str, body: dict[str, Any], words: str
+) -> None:
+    toml = acme(simulator, tables=nightly(0.00036, when_exhausted="fallback", fallback="tiny"))
+    toml = toml.replace("input_usd_per_mtok = 0.01\noutput_usd_per_mtok = 0.01\n", prices)
+    with Desk(tmp_path, valkey, toml) as desk:
+        assert desk.deliver(job(1)).answered
+        waiting = desk.deliver(job(2, **body))
+        assert waiting.failure == ""
+        assert waiting.snooze is not None
+        assert waiting.snooze.reason.startswith(
+            "its own model cannot be paid yet, and the cheaper one cannot be asked:"
+        )
+        assert words in waiting.snooze.reason
+        midnight = next(iter(desk.windows())).until / MICRO
+        assert 0 <= waiting.snooze.seconds + EARLY - (midnight - desk.now()) < 31
+        assert desk.deliver(job(3, max_tokens=1_000, **body)).failure == "no_price", "its own will never be paid"
+        assert len(simulator.journal()) == 1
+
+
 def test_a_job_dearer_than_the_whole_budget_fails(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
     with Desk(tmp_path, valkey, acme(simulator, tables=nightly(0.0001))) as desk:
         assert desk.deliver(job(1)).failure == "budget_too_small"
@@ -162,6 +192,33 @@ def test_a_model_without_a_price_fails_under_a_budget(tmp_path: Path, valkey: st
         failed = desk.deliver(job(1))
         assert failed.failure == "no_price"
         assert simulator.journal() == []
+
+
+def test_a_price_that_cannot_be_looked_up_for_now_is_waited_for(
+    tmp_path: Path, valkey: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table's process fails. Nothing is sent: once the prices are known, the budget is too small for either."""
+    broken = tmp_path / "path" / "genai_prices"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text('raise OSError("no table here")\n')
+    monkeypatch.setenv("PYTHONPATH", str(broken.parent))
+    toml = (
+        '[providers.openai]\napi = "openai"\napi_key = "env:ACME_KEY"\n'
+        "[providers.openai.models.gpt-4o]\n[providers.openai.models.gpt-4o-mini]\n"
+        '[models.mix]\ntargets = [{ provider = "openai", model = "gpt-4o" }, '
+        '{ provider = "openai", model = "gpt-4o-mini" }]\n'
+    )
+    with Desk(tmp_path, valkey, toml + nightly(0.00000001)) as desk:
+        waiting = desk.deliver(job(1, model="mix"))
+        assert waiting.failure == ""
+        assert waiting.snooze is not None
+        assert waiting.snooze.seconds == priced_routes.AFTER_FAILURE
+        assert waiting.snooze.reason.startswith("the price of openai/gpt-4o")
+        assert waiting.snooze.reason.endswith("OSError: no table here")
+        assert run_job.gates.shut(desk.workflow, "mix") > 0, "the others that need it wait, too"
+        monkeypatch.delenv("PYTHONPATH")
+        desk.runtime.priced.clock = lambda: time.monotonic() + priced_routes.AFTER_FAILURE
+        assert desk.deliver(job(1, model="mix"), memory=waiting.memory).failure == "budget_too_small"
 
 
 def test_what_a_budget_cannot_hold_is_not_sent(tmp_path: Path, valkey: str, simulator: Simulator) -> None:

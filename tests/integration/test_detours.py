@@ -1,4 +1,4 @@
-"""A job that failed at one target, and whose other target takes no call for now: it holds nobody up, nor itself."""
+"""A job that failed at one target, and whose other target takes no call: it holds nobody up, nor itself."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,18 +36,27 @@ def simulator() -> Iterator[Simulator]:
         yield made
 
 
-@pytest.fixture
-def desk(tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+@pytest.fixture(autouse=True)
+def clean(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACME_KEY", "sk-test-aBcDeFgHiJkLmNoP")
     monkeypatch.setattr(retry, "BACKOFF", 0.4)
     simulator.configure(failures=[])
     simulator.clear()
+
+
+def toml(simulator: Simulator, *, small: str = "", tiny: str = "", more: str = "") -> str:
+    """Two providers with a model each, which `mix` has as its targets; the second one is asked where it must be."""
     tables = [
         f'[providers.{name}]\napi = "openai"\nbase_url = "{simulator.base_url}"\napi_key = "env:ACME_KEY"\n'
-        f"[providers.{name}.models.{model}]\n"
-        for name, model in (("acme", "small"), ("spare", "tiny"))
+        f"[providers.{name}.models.{model}]\n{rows}\n"
+        for name, model, rows in (("acme", "small", small), ("spare", "tiny", tiny))
     ]
-    with Desk(tmp_path, valkey, "".join(tables) + MIX) as made:
+    return f"{''.join(tables)}{MIX}{more}"
+
+
+@pytest.fixture
+def desk(tmp_path: Path, valkey: str, simulator: Simulator) -> Iterator[Desk]:
+    with Desk(tmp_path, valkey, toml(simulator)) as made:
         yield made
 
 
@@ -102,3 +111,71 @@ def test_where_no_target_takes_a_call_the_gate_shuts(desk: Desk, simulator: Simu
     delivery = desk.deliver(job(1, model="mix"))
     assert delivery.snooze is not None
     assert run_job.gates.shut(desk.workflow, "mix") > 0
+
+
+#: A token costs 1,000 n$ at `small`, or so many times that. A job of `site.job` is held at some 355 tokens, and uses
+#: some 35.
+PRICE = "input_usd_per_mtok = {0}\noutput_usd_per_mtok = {0}\n"
+CHEAP = f"[providers.acme.models.cheap]\n{PRICE.format(0.01)}"
+NIGHTLY = '[workflows.nightly]\nbudget_usd = {}\nwhen_exhausted = "{}"\n'
+FALLS = f'fallback = "cheap"\n{CHEAP}'
+
+NEVER = [
+    pytest.param("tpm = 10\n", "", 0, id="too small"),
+    pytest.param(PRICE.format(10.0), NIGHTLY.format(0.001, "wait"), 0, id="too dear"),
+    pytest.param(PRICE.format(10.0), NIGHTLY.format(0.001, "fallback") + FALLS, 0, id="too dear, with a fallback"),
+    pytest.param(PRICE.format(2.0), NIGHTLY.format(0.00074, "fail"), 2, id="unpaid"),
+    pytest.param(PRICE.format(2.0), NIGHTLY.format(0.00074, "fallback") + FALLS, 2, id="unpaid, with a fallback"),
+]
+
+
+@pytest.mark.parametrize(("tiny", "more", "before"), NEVER)
+def test_the_last_word_of_the_other_target_is_not_the_jobs(
+    tmp_path: Path, valkey: str, simulator: Simulator, tiny: str, more: str, before: int
+) -> None:
+    """The target that failed takes the job once its backoff is over; `before`: jobs that have spent of the budget."""
+    with Desk(tmp_path, valkey, toml(simulator, small=PRICE.format(1.0), tiny=tiny, more=more)) as desk:
+        assert all(desk.deliver(job(9 - number, model="small")).answered for number in range(before))
+        simulator.clear()
+        simulator.configure(failures=[{"mode": "500", "model": "small", "times": 2}])
+        delivery = mixed(desk)
+        assert delivery.failure == ""
+        assert delivery.answered
+        assert delivery.memory.attempts == 2
+        first, second, third = simulator.journal()
+        assert {each["model"] for each in simulator.journal()} == {"small"}
+        assert 0.2 <= second["at"] - first["at"] < 1.5, "0.4 s, spread by a half"
+        assert 0.4 <= third["at"] - second["at"] < 2.0
+
+
+def test_a_long_backoff_of_the_only_target_that_takes_the_job_is_waited_for_in_the_queue(
+    tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "BACKOFF", 10.0)
+    simulator.configure(failures=[{"mode": "500", "model": "small", "times": 1}])
+    with Desk(tmp_path, valkey, toml(simulator, tiny="tpm = 10\n")) as desk:
+        delivery = mixed(desk)
+        assert delivery.snooze is not None
+        assert 4.5 < delivery.snooze.seconds <= 15.0
+        assert "asked again, since no other takes the job: it needs" in delivery.snooze.reason
+        late = desk.deliver(job(2, model="mix"), memory=delivery.memory)
+        assert late.answered
+        assert late.memory.attempts == 1
+        simulator.configure(failures=[{"mode": "500", "model": "small", "times": 1}])
+        hurried = desk.deliver(job(3, model="mix"), deadline=desk.now() + 3)
+        assert hurried.failure == "request_too_large", "the backoff ends after the deadline"
+
+
+def test_a_cheaper_model_that_failed_at_one_target_goes_to_its_other_one_at_once(
+    tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job's own model, which cannot be paid, has no target to go around."""
+    monkeypatch.setattr(retry, "BACKOFF", 10.0)
+    simulator.configure(failures=[{"mode": "500", "model": "cheap", "times": 1}])
+    pair = MIX.replace("mix", "pair").replace('"small"', '"cheap"')
+    more = f'{NIGHTLY.format(0.00036, "fallback")}fallback = "pair"\n{CHEAP}{pair}'
+    prices = {"small": PRICE.format(1.0), "tiny": PRICE.format(0.01)}
+    with Desk(tmp_path, valkey, toml(simulator, **prices, more=more)) as desk:
+        assert desk.deliver(job(1)).answered
+        assert desk.deliver(job(2)).answered
+        assert [each["model"] for each in simulator.journal()] == ["small", "cheap", "tiny"]

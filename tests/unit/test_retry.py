@@ -17,9 +17,11 @@ from tasks.retry import (
     Retry,
     Wait,
     decide,
+    never,
     not_admitted,
 )
 from workers.providers import errors
+from workers.routing import NoPrice
 
 
 def follows(error: errors.ProviderError, **more: object) -> Decision:
@@ -128,8 +130,11 @@ def refused(
     left: float | None = None,
     own: float = math.inf,
     otherwise: Fail | None = None,
+    around: float | None = None,
 ) -> object:
-    return not_admitted(answer, when_exhausted=when, cheaper=cheaper, time_left=left, own=own, otherwise=otherwise)
+    return not_admitted(
+        answer, when_exhausted=when, cheaper=cheaper, time_left=left, own=own, otherwise=otherwise, around=around
+    )
 
 
 def test_a_spent_budget_waits_fails_or_falls_back() -> None:
@@ -177,6 +182,42 @@ def test_a_cheaper_model_that_can_never_take_the_job_fails_none_that_will_be_pai
     late = Fail("deadline_exceeded", "slow down (would have to wait 60 s, past its deadline)", 429)
     assert refused(cheaper, "fallback", left=100.0, own=3_600.0, otherwise=late) == late
     assert isinstance(refused(cheaper, "fallback"), Fail), "no model of the job's will ever be payable"
+
+
+def test_a_cheaper_model_that_cannot_be_asked_fails_none_that_will_be_paid() -> None:
+    unpriced = NoPrice("acme/tiny")
+    assert never(unpriced, time_left=None, own=math.inf, otherwise=None) == Fail("no_price", str(unpriced))
+    words = f"its own model cannot be paid yet, and the cheaper one cannot be asked: {unpriced}"
+    assert never(unpriced, time_left=None, own=3_600.0, otherwise=None) == Wait(3_600.0, words)
+    assert never(unpriced, time_left=100.0, own=3_600.0, otherwise=None) == Wait(101.0, words)
+    late = Fail("deadline_exceeded", "slow down (would have to wait 60 s, past its deadline)", 429)
+    assert never(unpriced, time_left=100.0, own=3_600.0, otherwise=late) == late
+
+
+@pytest.mark.parametrize(
+    ("answer", "when", "cheaper", "why"),
+    [
+        (Impossible("b/0/tiny", "tpm", 9_000, 1_000), "wait", None, "it needs 9,000 tpm, and b/0/tiny allows 1,000"),
+        (TOO_DEAR, "wait", None, "it can cost up to $2.00, and the whole budget of workflow/nightly is $1.00"),
+        (TOO_DEAR, "fallback", "tiny", "it can cost up to $2.00, and the whole budget of workflow/nightly is $1.00"),
+        (SPENT, "fail", None, "the budget of nightly is spent"),
+        (SPENT, "fallback", "tiny", "the budget of nightly is spent"),
+    ],
+)
+def test_the_last_word_of_another_target_is_not_that_of_the_one_that_failed(
+    answer: Denied | Impossible, when: str, cheaper: str | None, why: str
+) -> None:
+    words = f"the target that failed is asked again, since no other takes the job: {why}"
+    assert refused(answer, when, cheaper, around=4.0) == Wait(4.0, words)
+    assert refused(answer, when, cheaper, around=4.0, left=5.0) == Wait(4.0, words)
+    last = refused(answer, when, cheaper)
+    assert isinstance(last, Fail | FallBack)
+    assert refused(answer, when, cheaper, around=4.0, left=4.0) == last, "it may not be asked before the deadline"
+
+
+def test_who_waits_for_another_target_does_so_on_a_detour() -> None:
+    pause = Denied("pause", "acme/1/small", 30.0, 30.0)
+    assert refused(pause, around=4.0) == refused(pause)
 
 
 def test_a_wait_past_the_deadline_ends_at_it() -> None:

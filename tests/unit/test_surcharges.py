@@ -31,6 +31,9 @@ base_url = "http://127.0.0.1:8080/v1"
 [providers.own.models.free]
 input_usd_per_mtok = 0
 output_usd_per_mtok = 0
+[providers.groq]
+api = "openai"
+api_key = "env:K"
 [models.mix]
 targets = [{ provider = "open", model = "told" }, { provider = "open", model = "known" }]
 [workflows.held]
@@ -41,7 +44,12 @@ when_exhausted = "fallback"
 fallback = "open/known"
 """
 TABLE = dict.fromkeys(
-    ("open/known", "open/half-told", "open/gpt-9-search-preview", "open/x:online", "claude/known"), flat(1.0, 1.0)
+    (
+        *("open/known", "open/half-told", "open/gpt-9-search-preview", "open/x:online", "claude/known"),
+        *("groq/groq/compound", "groq/groq/compound-mini", "groq/compound-beta", "groq/compound-beta-mini"),
+        *("groq/compounding", "open/groq/compounded"),
+    ),
+    flat(1.0, 1.0),
 )
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -101,6 +109,8 @@ def test_a_tier_that_nobody_knows_is_not_repeated(tmp_path: Path, tier: Any) -> 
         (MESSAGES, {"tools": [{"type": "code_execution_20250825", "name": "x"}]}, '"code_execution_20250825"'),
         (CHAT, {"web_search_options": {}}, "body.web_search_options costs a fee"),
         (CHAT, {"plugins": [{"id": "web"}]}, "body.plugins"),
+        (CHAT, {"search_parameters": {"mode": "auto"}}, "body.search_parameters"),
+        (CHAT, {"search_parameters": {}}, "body.search_parameters"),
         (CHAT, {"tools": [{"google_search": {}}]}, "the tool costs a fee"),
     ],
 )
@@ -131,7 +141,57 @@ def test_a_tool_that_costs_its_tokens_alone_is_not(tmp_path: Path, url: str, too
     check(tmp_path, "claude/known" if url == MESSAGES else "told", url=url, tools=[tool])
 
 
-@pytest.mark.parametrize("model", ["open/gpt-9-search-preview", "open/x:online"])
+def test_a_search_that_is_off_is_none(tmp_path: Path) -> None:
+    check(tmp_path, "open/known", search_parameters={"mode": "off"})
+
+
+@pytest.mark.parametrize(
+    ("url", "body"),
+    [
+        (CHAT, {"models": ["dear"]}),
+        (CHAT, {"models": ["known", "dear"], "route": "fallback"}),
+        (CHAT, {"models": "known"}),
+        (CHAT, {"fallbacks": [{"model": "dear"}]}),
+        (MESSAGES, {"fallbacks": [{"model": "dear"}]}),
+        (MESSAGES, {"fallbacks": [{"model": "known"}, {"model": "known", "max_tokens": 64_000}]}),
+        (RESPONSES, {"models": ["dear"]}),
+    ],
+)
+def test_another_model_to_fall_back_to_has_a_price_of_its_own(tmp_path: Path, url: str, body: dict[str, Any]) -> None:
+    model, field = "claude/known" if url == MESSAGES else "open/known", "fallbacks" if "fallbacks" in body else "models"
+    words = rf"body\.{field} lets other models than {model} answer, at prices of their own, and a budget applies"
+    with pytest.raises(Surcharge, match=words) as refused:
+        check(tmp_path, model, url=url, **body)
+    assert refused.value.code == "no_price"
+    check(tmp_path, model, url=url, workflow="free", **body)
+    if url == CHAT:
+        with pytest.raises(Surcharge, match="than open/told answer"):
+            check(tmp_path, "told", url=url, **body)
+        check(tmp_path, "own/free", url=url, **body)
+
+
+@pytest.mark.parametrize("field", ["models", "fallbacks"])
+@pytest.mark.parametrize("value", [None, [], ["known"], [{"model": "known"}, "known"]])
+def test_falling_back_to_nothing_else_is_free(tmp_path: Path, field: str, value: Any) -> None:
+    check(tmp_path, "open/known", **{field: value})
+    check(tmp_path, "claude/known", url=MESSAGES, **{field: value})
+    if value:
+        with pytest.raises(Surcharge, match="than open/told answer"):
+            check(tmp_path, "mix", **{field: value})
+
+
+@pytest.mark.parametrize("model", ["groq/compounding", "open/groq/compounded"])
+def test_a_model_is_not_taken_for_one_that_searches(tmp_path: Path, model: str) -> None:
+    check(tmp_path, model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        *("open/gpt-9-search-preview", "open/x:online"),
+        *("groq/groq/compound", "groq/groq/compound-mini", "groq/compound-beta", "groq/compound-beta-mini"),
+    ],
+)
 def test_a_model_that_searches_by_itself_is_refused(tmp_path: Path, model: str) -> None:
     with pytest.raises(Surcharge, match=f"the model {model} costs a fee"):
         check(tmp_path, model)

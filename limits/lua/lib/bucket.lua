@@ -73,9 +73,11 @@ end
 -- and is not would be found out by 429s. And all of the first second's, while nothing more leaves in it.
 local function part_of(bucket, dim, name, now)
   local most = dim[MOST] or -1
-  local told = PERIOD[name] == MINUTE and most >= 0 and now - dim[SEEN] < HEADERS_FRESH
-  local known = told and (most <= FEW or bucket.refills) or most < 0 and PERIOD[name] == MINUTE and dim[FIXED] == 0 and unknown(bucket, now)
-  return known and now - max(bucket.throttled, bucket.pause) >= CAREFUL_FOR and 1 or CAREFUL
+  if PERIOD[name] ~= MINUTE then return CAREFUL end
+  local told = most >= 0 and now - dim[SEEN] < HEADERS_FRESH
+  local known = told and (most <= FEW or bucket.refills) or most < 0 and dim[FIXED] == 0 and unknown(bucket, now)
+  local sure = bucket.quantum and bucket.quantum.sure  -- until a 429 shows that something else holds
+  return known and (sure or now - max(bucket.throttled, bucket.pause) >= CAREFUL_FOR) and 1 or CAREFUL
 end
 
 -- The state of one dimension under the quota as configured now.

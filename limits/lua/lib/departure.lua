@@ -47,9 +47,11 @@ local function another_second(bucket, part, late, now)
   for name, dim in pairs(by_seconds(bucket, part, now)) do
     at = at or now
     if late then
-      local share = seconds.share(bucket, dim, part.dims[name][5], now)
+      local mine = part.dims[name]
+      local share = seconds.share(bucket, dim, mine[5], now)
       at = max(at, seconds.leaving(bucket, share))
-      dim[TAT] = share + part.dims[name][5] + SECOND
+      dim[TAT] = share + mine[5] + SECOND
+      mine[3] = dim[TAT] + dim[RETURNED]
     end
   end
   if not at then return nil end

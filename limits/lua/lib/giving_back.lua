@@ -41,6 +41,9 @@ local function correct(bucket, part, used, now)
       dim[RETURNED] = dim[RETURNED] + back
     end
     mine[1] = mine[1] + over
+    if dim and mine[4] < 0 and bucket.pause > now and dim[BOOKED] < 1 and seconds.hold(bucket, dim, name, now) then
+      seconds.realign(bucket, dim, now)
+    end
   end
 end
 

@@ -1,7 +1,8 @@
 -- Reservations and the end of their leases.
 --
 -- reservation = { owner, state, at (us), till (us), sent (us), candidate, circuit, account, generation, probe,
---                 retry (how many may be saved, nil: it is none), parts (see take), budgets (keys), amount (n$), row, day }
+--                 retry (how many may be saved, nil: it is none), parts (see take), budgets (keys), amount (n$), row,
+--                 day }
 -- state: 'held' -> 'sent' -> 'settled', or once the lease has ended 'expired' (was never sent: all is given back)
 -- or 'presumed' (was sent: the money counts as spent until the truth is told).
 

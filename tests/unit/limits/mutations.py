@@ -180,7 +180,7 @@ def all_mutations() -> Iterator[Mutation]:
         "nobody is more careful after a 429",
         "headrooms",
         BUCKET,
-        "return known and now - max(bucket.throttled, bucket.pause) >= CAREFUL_FOR and 1",
+        "return known and (sure or now - max(bucket.throttled, bucket.pause) >= CAREFUL_FOR) and 1",
         "return known and 1",
     )
     yield Mutation(
@@ -232,9 +232,7 @@ def all_mutations() -> Iterator[Mutation]:
         "at > second and at + width > second + SECOND + 1 and second + SECOND or at",
         "at",
     )
-    yield Mutation(
-        "a second is thought to be unused", "seconds", QUANTUM, "bucket.quantum.from, second_of", "second_of"
-    )
+    yield Mutation("a second is thought to be unused", "seconds", QUANTUM, "bucket.quantum.from, at)", "at)")
     yield Mutation(
         "a second's calls leave although it is over",
         "seconds",

@@ -12,24 +12,36 @@ SHARE = RPM // 60
 QUOTA = Quota(rpm=RPM)
 
 
-def learn(world: World, quota: Quota = QUOTA, *, phase: float = 0.0, calls: int = SHARE) -> None:
-    """Let a second's worth leave, and be told 0.3 seconds later that it ends a second after `phase`."""
+#: When the first call leaves in most of these tests, which have their second before that.
+ZERO = START + SECOND
+
+
+def begin(world: World, quota: Quota = QUOTA, *, phase: float = 0.0, calls: int = SHARE) -> None:
+    """Let a second's worth leave, and be told a quarter of a second later that it ends a second after `phase`."""
+    world.pass_time(0.05)
     for number in range(calls):
         assert world.admitted(f"first{number}", quota, send_at_once=True, max_wait=0.0).sent
-    began = world.now
-    world.pass_time(0.3)
+    world.pass_time(0.25)
     for number in range(calls):
-        world.level(f"first{number}", rpm=Level(quota.limits["rpm"], calls - 1 - number, 1.0 + phase))
-    assert world.now == began + 3 * SECOND // 10
+        world.level(f"first{number}", rpm=Level(quota.limits["rpm"], calls - 1 - number, 0.95 + phase))
 
 
-def booked(world: World, name: str, quota: Quota = QUOTA, **options: float) -> float:
-    """The time of a call's admission, in seconds since the start."""
-    return (world.admitted(name, quota, send_at_once=True, **options).at - START) / SECOND
+def learn(world: World, quota: Quota = QUOTA, *, calls: int = SHARE) -> None:
+    """That, and let another call leave and agree; a little is left of its second, in which nothing begins any more."""
+    begin(world, quota, calls=calls)
+    world.now = world.admitted("warm", quota).at
+    assert world.run(sent, "warm", "o").verdict == "go"
+    world.level("warm", rpm=Level(quota.limits["rpm"], calls - 1, (ZERO + SECOND - world.now) / SECOND))
+    world.now = ZERO + 9 * SECOND // 10
 
 
-def times(world: World, calls: int, quota: Quota = QUOTA) -> list[float]:
-    return [booked(world, f"call{number}", quota) for number in range(calls)]
+def booked(world: World, name: str, quota: Quota = QUOTA, since: int = ZERO, **options: float) -> float:
+    """The time of a call's admission, in seconds."""
+    return (world.admitted(name, quota, send_at_once=True, **options).at - since) / SECOND
+
+
+def times(world: World, calls: int, quota: Quota = QUOTA, since: int = ZERO) -> list[float]:
+    return [booked(world, f"call{number}", quota, since) for number in range(calls)]
 
 
 def test_a_second_is_used_in_its_first_quarter(world: World) -> None:
@@ -49,13 +61,54 @@ def test_what_is_left_of_a_second_is_lost(world: World, rpm: int, share: int) ->
 
 
 def test_a_second_that_began_before_it_is_known_is_used(world: World) -> None:
-    learn(world, phase=-0.9)
-    assert times(world, 1) == [pytest.approx(0.3)]
+    begin(world, phase=-0.9)
+    assert times(world, 1, since=START) == [pytest.approx(0.3)]
 
 
 def test_not_one_that_calls_have_left_in(world: World) -> None:
-    learn(world, phase=-0.1)
-    assert times(world, 1) == [pytest.approx(0.92)]
+    begin(world, phase=-0.1)
+    assert times(world, 1, since=START) == [pytest.approx(1.1)]
+
+
+def test_calls_leave_later_while_all_that_is_known_is_of_calls_that_had_to_connect(world: World) -> None:
+    begin(world)
+    found = times(world, 2 * SHARE, since=START)
+    assert found[0] == pytest.approx(1.2)
+    world.now = START + round(found[0] * SECOND)
+    assert world.run(sent, "call0", "o").verdict == "go"
+    world.level("call0", rpm=Level(RPM, 19, 0.9))  # it left 0.1 seconds sooner after its admission
+    assert booked(world, "next", since=START) == pytest.approx(3.12)
+
+
+@pytest.mark.parametrize("reset", [1.0, 2.0, 0.0])
+def test_whole_seconds_are_rounded_and_tell_nothing(world: World, reset: float) -> None:
+    for number in range(SHARE):
+        world.admitted(f"first{number}", QUOTA, send_at_once=True, max_wait=0.0)
+    world.pass_time(0.3)
+    for number in range(SHARE):
+        world.level(f"first{number}", rpm=Level(RPM, 19 - number, reset))
+    world.pass_time(1)
+    found = times(world, SHARE + 5)
+    assert found[-1] - found[-2] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("headroom", [0.97, 0.5])
+def test_where_a_part_is_left_calls_leave_evenly(world: World, headroom: float) -> None:
+    """Of four calls a second 97 % are three, if only whole ones count."""
+    begin(world, Quota(rpm=240), calls=4)
+    assert [int(at) for at in times(world, 8, Quota(rpm=240), START)] == [1] * 4 + [2] * 4
+    world.pass_time(9)
+    quota = Quota(rpm=240, headroom=headroom)
+    found = [booked(world, f"part{number}", quota) for number in range(9)]
+    assert found[-1] - found[-2] == pytest.approx(0.25 / headroom)
+
+
+def test_nothing_begins_in_the_last_part_of_a_second(world: World) -> None:
+    learn(world)
+    world.pass_time(9.95)
+    assert booked(world, "y") == pytest.approx(11.02), "else it would be at once, at 10.85"
+    world.now = ZERO + 19 * SECOND + 4 * SECOND // 10
+    assert booked(world, "z") == pytest.approx(19.4)
 
 
 def test_a_bucket_that_refills_continuously_is_none(world: World) -> None:
@@ -87,7 +140,7 @@ def test_nothing_leaves_beyond_a_second_until_it_is_known(world: World) -> None:
     world.pass_time(0.3)
     denied = world.denied("more", QUOTA, in_line=True)
     assert denied.retry_in == pytest.approx(0.25)
-    world.level("first0", rpm=Level(RPM, 19, 1.0))
+    world.level("first0", rpm=Level(RPM, 19, 0.9))
     assert isinstance(world.ask("more", QUOTA, in_line=True), Denied), "one answer tells it of a bucket as well"
     world.pass_time(0.7)
     assert isinstance(world.ask("more", QUOTA), Admitted)
@@ -120,21 +173,20 @@ def test_a_429_shows_that_something_else_holds(world: World) -> None:
 
 
 def tell(world: World, name: str) -> None:
-    """Two answers that agree on the end of a second, and leave much and little."""
-    phase = (world.now - START) % SECOND / SECOND
-    for number, left in enumerate((19, 0)):
-        assert world.admitted(f"{name}{number}", QUOTA, send_at_once=True, max_wait=5.0)
-        world.run(sent, f"{name}{number}", "o")
-        world.level(f"{name}{number}", rpm=Level(RPM, left, 1.0 - phase))
+    """Answers that agree on the end of a second, and leave much and little."""
+    for number, left in enumerate((19, 0, 10, 10)):
+        world.now = max(world.now, world.admitted(f"{name}{number}", QUOTA, max_wait=5.0).at)
+        assert world.run(sent, f"{name}{number}", "o").verdict == "go"
+        world.level(f"{name}{number}", rpm=Level(RPM, left, 1.0 - (world.now + 1 - START) % SECOND / SECOND))
 
 
 def dense(world: World, name: str) -> bool:
-    """Whether calls leave in the first quarter of a second."""
+    """Whether calls leave in the first half of a second."""
     world.now += (99 * SECOND // 100 - (world.now - START)) % SECOND
     found = [booked(world, f"{name}-{number}") for number in range(2 * SHARE)]
     for number in range(2 * SHARE):
         world.run(release, f"{name}-{number}", "o")
-    return max(at % 1 for at in found[SHARE:]) < 0.3
+    return max(at % 1 for at in found[SHARE:]) < 0.5
 
 
 def test_urgent_work_goes_between_calls_that_leave_evenly(world: World) -> None:
@@ -150,27 +202,37 @@ def test_urgent_work_goes_between_calls_that_leave_evenly(world: World) -> None:
 def test_a_call_whose_second_is_over_gets_another(world: World) -> None:
     learn(world)
     found = times(world, 2 * SHARE)
-    world.now = START + round((found[0] + 0.9) * SECOND)
+    world.now = ZERO + round((found[0] + 0.9) * SECOND)
     assert world.run(sent, "call0", "o").verdict == "go", "its second is not over"
-    world.now = START + round((found[1] + 1.0) * SECOND)
+    world.now = ZERO + round((found[1] + 1.0) * SECOND)
     answer = world.run(sent, "call1", "o")
     assert answer.verdict == "wait"
-    assert world.now / SECOND + answer.wait == pytest.approx(START / SECOND + 3.02), "behind all that are booked"
+    assert world.now / SECOND + answer.wait == pytest.approx(ZERO / SECOND + 3.02), "behind all that are booked"
     assert booked(world, "next") == pytest.approx(3.02 + 0.25 / 20)
     world.pass_time(answer.wait + 1)
     assert world.run(sent, "call1", "o").verdict == "go", "it waits once"
+
+
+def test_a_second_that_was_missed_twice_over_is_given_back(world: World) -> None:
+    learn(world)
+    times(world, 2 * SHARE)
+    world.now = ZERO + 2 * SECOND + SECOND // 10
+    answer = world.run(sent, "call0", "o")
+    assert world.now / SECOND + answer.wait == pytest.approx(ZERO / SECOND + 3.02)
+    world.run(release, "call0", "o")
+    assert booked(world, "next") == pytest.approx(3.02)
 
 
 def test_what_is_larger_than_a_second_gets_one_of_its_own(world: World) -> None:
     quota = Quota(rpm=RPM, tpm=6_000)
     assert world.admitted("large", quota, costs={"rpm": 1, "tpm": 150}, send_at_once=True).sent
     assert world.admitted("small", quota, costs={"rpm": 1, "tpm": 0}, send_at_once=True).sent
-    levels = {"rpm": Level(RPM, 19, 1.0), "tpm": Level(6_000, 90, 1.0)}
-    world.level("large", **levels)
-    world.level("small", rpm=Level(RPM, 0, 1.0), tpm=Level(6_000, 0, 1.0))
-    world.pass_time(3)
-    assert booked(world, "next", quota, costs={"rpm": 1, "tpm": 150}) == pytest.approx(3.02)
-    assert booked(world, "other", quota, costs={"rpm": 1, "tpm": 20}) == pytest.approx(4.02 + 0.25 / 2)
+    world.pass_time(0.1)
+    world.level("large", rpm=Level(RPM, 19, 0.9), tpm=Level(6_000, 90, 0.9))
+    world.level("small", rpm=Level(RPM, 0, 0.9), tpm=Level(6_000, 0, 0.9))
+    world.pass_time(3.75)
+    assert booked(world, "next", quota, costs={"rpm": 1, "tpm": 150}) == pytest.approx(3.1)
+    assert booked(world, "other", quota, costs={"rpm": 1, "tpm": 20}) == pytest.approx(4.1 + 0.25 / 2)
 
 
 @pytest.mark.parametrize("waiting", [0, 5])
@@ -179,19 +241,17 @@ def test_a_pause_of_another_cause_leaves_the_seconds_whole(world: World, waiting
     found = times(world, waiting)
     world.run(throttled, Throttle("b", 4.4, overload=True))
     after = booked(world, "after", max_wait=30.0)
-    assert after == pytest.approx(max([4.7, *(int(at + 4.4) + 1.02 for at in found)]))
+    assert after == pytest.approx(max([5.3, *(int(at + 4.4) + 1.02 for at in found)]))
     world.pass_time(9)
     assert isinstance(world.ask("later", QUOTA), Admitted)
 
 
 def test_a_short_pause_does_not_make_room_in_a_second(world: World) -> None:
     learn(world)
-    world.pass_time(0.8)
+    times(world, SHARE)
+    world.now = ZERO + SECOND + SECOND // 3
     for number in range(SHARE):
-        world.ask(f"used{number}", QUOTA, send_at_once=True)
-    world.pass_time(0.2)
-    for number in range(SHARE):
-        world.run(sent, f"used{number}", "o")
+        world.run(sent, f"call{number}", "o")
     world.run(throttled, Throttle("b", 0.1, overload=True))
     assert booked(world, "next") == pytest.approx(2.02)
 
@@ -203,13 +263,22 @@ def test_a_pause_ends_in_a_second_that_nobody_has_used(world: World, tpm: int | 
     for number in range(SHARE):
         world.admitted(f"first{number}", quota, send_at_once=True, max_wait=0.0)
     world.pass_time(0.2)
-    world.run(throttled, Throttle("b", 0.95))
+    world.run(throttled, Throttle("b", 1.05))
     for number in range(SHARE):
-        world.level(f"first{number}", rpm=Level(RPM, 19 - number, 1.0))
-    found = times(world, SHARE + 1, quota)
-    assert found[0] == pytest.approx(1.15)
-    assert max(found[:SHARE]) < 1.3
-    assert found[SHARE] == pytest.approx(2.02)
+        world.level(f"first{number}", rpm=Level(RPM, 19 - number, 0.999))
+    found = times(world, SHARE + 1, quota, START)
+    assert found[0] == pytest.approx(1.25)
+    assert max(found[:SHARE]) < 1.5
+    assert found[SHARE] == pytest.approx(2.2, abs=0.01)
+
+
+def test_what_is_booked_when_a_longer_pause_begins_gives_its_seconds_back(world: World) -> None:
+    learn(world)
+    times(world, 5 * SHARE)
+    world.run(throttled, Throttle("b", 30.0, overload=True))
+    for number in range(5 * SHARE):
+        world.run(release, f"call{number}", "o")
+    assert booked(world, "after", max_wait=60.0) == pytest.approx(31.02), "the pause ends late in a second"
 
 
 def test_a_share_is_given_back_of_the_last_second_alone(world: World) -> None:
@@ -237,8 +306,9 @@ def test_a_call_in_time_leaves_though_a_burst_has_fallen_since(world: World) -> 
     for number in range(SHARE):
         world.admitted(f"more{number}", QUOTA, send_at_once=True)
     assert not world.admitted("x", QUOTA).sent
-    for number in (1, SHARE - 2):
-        world.level(f"first{number}", rpm=Level(RPM, SHARE - 1 - number, 1.0))
+    for number in (1, 2, 3, SHARE - 2):
+        world.level(f"first{number}", rpm=Level(RPM, SHARE - 1 - number, 0.999))
+    assert isinstance(world.ask("y", QUOTA), Admitted)
     refused = Settlement(throttles=(Throttle("b", 0.01),), outcome="neutral")
     world.run(settle, "first0", "o", refused)
     world.pass_time(0.1)
@@ -248,22 +318,23 @@ def test_a_call_in_time_leaves_though_a_burst_has_fallen_since(world: World) -> 
 @pytest.mark.parametrize("off", [-0.005, 0.005])
 def test_what_is_given_away_moves_with_the_second(world: World, off: float) -> None:
     """Answers tell its end a little earlier, or later: still as many as before have room in it."""
-    learn(world)
-    booked(world, "x")
-    world.now = START + 102 * SECOND // 100
+    quota = Quota(rpm=RPM, rpd=1_000_000)
+    learn(world, quota)
+    booked(world, "x", quota)
+    world.now = ZERO + 102 * SECOND // 100
     assert world.run(sent, "x", "o").verdict == "go"
     world.level("x", rpm=Level(RPM, 5, 0.98 + off))
-    found = times(world, 2 * SHARE - 1)
+    found = times(world, 2 * SHARE - 1, quota)
     assert [int(at) for at in found] == [1] * (SHARE - 1) + [2] * SHARE
     assert found[-SHARE] == pytest.approx(2.02 + max(off, 0.02 * off))
 
 
 def odd(world: World, name: str) -> None:
-    world.admitted(name, QUOTA, send_at_once=True, max_wait=9.0)
-    world.pass_time(4)
-    world.run(sent, name, "o")
+    world.now = world.admitted(name, QUOTA, max_wait=9.0).at + 1
+    assert world.run(sent, name, "o").verdict == "go"
     phase = (world.now - START) % SECOND / SECOND
     world.level(name, rpm=Level(RPM, 5, (1.5 - phase) % 1))
+    world.pass_time(3)
 
 
 def test_headers_of_long_ago_tell_nothing(world: World) -> None:

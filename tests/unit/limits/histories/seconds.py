@@ -158,4 +158,6 @@ def seconds(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
         if any(units > left[each] for each, units in costs[name].items()):
             ideal, left = ideal + 1, {each: one.share for each, one in providers.items()}
         left = {each: left[each] - units for each, units in costs[name].items()}
-    assert took <= ideal + (phase - START) / SECOND + 0.3 + at_first, (took, ideal)
+    # And one that begins before enough answers agree may be next to over when they do.
+    early = phase <= START + SECOND // 4
+    assert took <= ideal + (phase - START) / SECOND + 0.3 + early, (took, ideal)
