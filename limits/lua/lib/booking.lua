@@ -171,6 +171,7 @@ local function come_back(bucket, charge, at, why, ask, now)
       if name == why then
         dim[PRESSED] = now
         more = comes_back(dim, name, now)
+        if seconds.second_one(bucket, dim, name, step, now) then more = now + AGAIN end
       end
       local grows, _, told = growth(dim, name, now)
       local quick = why ~= 'pause' and comes_quickly(dim, name, now, now)
