@@ -6,8 +6,10 @@ the one must not hold up jobs that the other would take.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+
+from workers.routing import Way
 
 
 @dataclass(slots=True)
@@ -22,6 +24,10 @@ class Detour:
         """Avoid one more target, which has failed just now."""
         self.avoid.add(target)
         self.until = self.clock() + backoff
+
+    def others(self, target: str, ways: Iterable[Way]) -> bool:
+        """Whether one of the ways leads to a target that has not failed in this delivery, as this one just did."""
+        return any(way.target not in {*self.avoid, target} for way in ways)
 
     def left(self) -> float:
         """Seconds until those to avoid may be asked again."""

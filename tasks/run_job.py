@@ -299,14 +299,15 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
             continue
         except ProviderError as error:
             memory.failed(error)
+            ways = runtime.routes.ways(attempt.job.line.model, attempt.job.line.url)
             decision = retry.decide(
                 error,
                 attempts=memory.attempts,
                 max_attempts=runtime.max_attempts(job),
                 throttles=memory.throttles,
                 # Where a way is shut until the deadline, those that have failed are tried again.
-                others=otherwise is None and runtime.others(attempt, detour.avoid),
-                way_around=attempt.way_around(error, runtime.routes.ways(attempt.job.line.model, attempt.job.line.url)),
+                others=otherwise is None and detour.others(attempt.way.target, ways),
+                way_around=attempt.way_around(error, ways),
                 time_left=job.deadline - time.time() if job.deadline else None,
             )
             if isinstance(decision, retry.Fail):

@@ -345,11 +345,6 @@ class Runtime:
         """How many failures end the job."""
         return self.settings.workflow(job.workflow).max_attempts
 
-    def others(self, attempt: Attempt, avoid: Collection[str]) -> bool:
-        """Whether a target is left that has not failed in this delivery."""
-        tried = {*avoid, attempt.way.target}
-        return any(way.target not in tried for way in self.routes.ways(attempt.job.line.model, attempt.job.line.url))
-
     def provider(self, name: str) -> Provider:
         """The provider's client, opened at its first call; SettingsError where its address is not there."""
         found = self.providers.get(name)
