@@ -4,7 +4,8 @@
 matches the replies in order: with a hundred jobs in flight a call costs a hundredth of a round trip. Those of one
 script go as one (limits/pending.py).
 Scripts may be repeated, so when the connection breaks, whatever has no answer is sent again until its
-deadline passes; and so is what a server refuses that takes no writes for a while.
+deadline passes; and so is what the server refuses for now: it takes no writes, runs another client's long script, or
+its user lacks a right.
 """
 
 import asyncio
@@ -31,9 +32,9 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from limits.errors import ServerUnavailable
+from limits.errors import LimitsError, ScriptError, ServerUnavailable
 from limits.pending import Argument, Pending, command_of, groups
-from limits.replies import PASSING, as_told, takes_no_writes, told
+from limits.replies import PASSING, refuses_for_now, told
 from limits.scripts import Call
 
 T = TypeVar("T")
@@ -47,10 +48,12 @@ _SILENCE: Final = 5.0
 """Seconds without any reply, while one is due, after which a connection counts as broken."""
 
 _AGAIN: Final = 0.25
-"""Seconds until a call is sent again that the server refused because it takes no writes."""
+"""Seconds until a call is sent again that the server refused for now."""
 
 _REMIND: Final = 60.0
 """Seconds between two log lines that say so."""
+
+_PACK: Final[Any] = hiredis.pack_command  # its types know pairs, and commands of one part only
 
 
 class AsyncServer:
@@ -75,7 +78,7 @@ class AsyncServer:
         self._most_pending = most_pending
         self._waiting: deque[Pending] = deque()  # not written yet
         self._written: deque[list[Pending]] = deque()  # written as one each, in the order of their replies
-        self._put_off: list[tuple[Pending, Exception]] = []  # refused by a server that takes no writes, and with what
+        self._put_off: list[tuple[Pending, Exception]] = []  # refused for now, and with what
         self._out = 0  # how many these and the written ones are
         self._again_at: asyncio.TimerHandle | None = None
         self._remind_at = 0.0
@@ -89,8 +92,8 @@ class AsyncServer:
     async def run(self, call: Call[T], deadline: float | None = None) -> T:
         """The call's result. `deadline` in seconds from now, else `timeout`.
 
-        ServerUnavailable if there is no answer by then or the server still takes no writes, ScriptError if it refuses
-        the call itself.
+        ServerUnavailable if there is no answer by then or the server still refuses everything of its kind, ScriptError
+        if it refuses the call itself or an argument cannot be sent.
         """
         script = call.script
         command = ("EVALSHA", script.sha, len(call.keys), *call.keys, *call.args)
@@ -147,6 +150,12 @@ class AsyncServer:
             except (RedisError, OSError) as error:
                 attempt += 1
                 reason = f"The Redis server gave no answer: {error}."
+            except Exception as error:
+                # A defect of ours, or of redis-py. Sent again, the same calls might meet it on every connection.
+                log.exception("the connection to Redis failed, and the calls under way with it")
+                attempt += 1
+                reason = f"The connection to Redis failed: {error!r}."
+                self._fail_written(ScriptError(reason))
             finally:
                 with contextlib.suppress(Exception):
                     await connection.disconnect(nowait=True)
@@ -201,12 +210,17 @@ class AsyncServer:
             now = time.monotonic()
             for pending in batch:
                 pending.written = now
-            sent = groups(batch)
-            self._written.extend(sent)
-            self._out += len(batch)
-            pack: Any = hiredis.pack_command  # its types know pairs, and commands of one part only
-            packed = [pack(command_of(group)) for group in sent]
-            await connection.send_packed_command(packed, check_health=False)
+            packed: list[bytes] = []
+            for group in groups(batch):
+                try:
+                    packed.append(_PACK(command_of(group)))
+                except Exception as error:  # noqa: BLE001 - half a surrogate pair, None: it is the call's own fault
+                    self._cannot_be_sent(group, error)
+                else:
+                    self._written.append(group)
+                    self._out += len(group)
+            if packed:
+                await connection.send_packed_command(packed, check_health=False)
 
     async def _read(self, connection: Any) -> None:
         # All replies that have come, at once: redis-py reads them one by one, each under a timeout of its own.
@@ -247,9 +261,11 @@ class AsyncServer:
             self._refused(group, reply)
         elif len(group) == 1:
             _answer(group[0], reply)
-        else:
+        elif isinstance(reply, list) and len(reply) == len(group):
             for pending, answer in zip(group, reply, strict=True):
                 _answer(pending, answer)
+        else:
+            self._each_alone(group)
 
     def _refused(self, group: list[Pending], error: Exception) -> None:
         [first, *others] = group
@@ -257,7 +273,7 @@ class AsyncServer:
             self._written.appendleft(group)
             self._out += len(group)
             raise error
-        if takes_no_writes(error):
+        if refuses_for_now(error):
             self._put_them_off(group, error)
             return
         if isinstance(error, NoScriptError) and first.call is not None:
@@ -266,12 +282,23 @@ class AsyncServer:
             first.alone = True
             self._again(group)
         elif others:
-            # One ask may be at fault, and has changed nothing: each goes by itself.
-            for pending in group:
-                pending.alone = True
-            self._again(group)
+            # One ask may be at fault, and has changed nothing.
+            self._each_alone(group)
         elif not first.future.done():
             first.future.set_exception(told(error, _name(first)))
+
+    def _cannot_be_sent(self, group: list[Pending], error: Exception) -> None:
+        [first, *others] = group
+        if others:
+            self._each_alone(group)
+        elif not first.future.done():
+            words = f"{_name(first)}: an argument cannot be sent to Redis ({type(error).__name__}: {error})."
+            first.future.set_exception(ScriptError(words))
+
+    def _each_alone(self, group: list[Pending]) -> None:
+        for pending in group:
+            pending.alone = True
+        self._again(group)
 
     def _again(self, group: list[Pending]) -> None:
         self._waiting.extend(group)
@@ -286,7 +313,7 @@ class AsyncServer:
         now = time.monotonic()
         if now >= self._remind_at:
             self._remind_at = now + _REMIND
-            log.warning("the Redis server takes no writes, and %d calls wait: %s", len(self._put_off), as_told(error))
+            log.warning("%d calls to Redis wait: %s", len(self._put_off), told(error, _name(group[0])))
 
     def _send_again(self) -> None:
         """Send what was put off, unless its time is over."""
@@ -320,13 +347,19 @@ class AsyncServer:
         self._room.set()
 
     def _fail(self, error: ServerUnavailable) -> None:
-        for pending in (*(pending for group in self._written for pending in group), *self._waiting):
+        self._fail_written(error)
+        for pending in self._waiting:
             if not pending.future.done():
                 pending.future.set_exception(error)
-        self._written.clear()
         self._waiting.clear()
         self._out = 0
         self._room.set()
+
+    def _fail_written(self, error: LimitsError) -> None:
+        for pending in (pending for group in self._written for pending in group):
+            if not pending.future.done():
+                pending.future.set_exception(error)
+        self._written.clear()
 
 
 async def _end(tasks: Sequence["asyncio.Task[None]"]) -> None:

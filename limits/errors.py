@@ -2,6 +2,7 @@
 
     LimitsError
     ├── ServerUnavailable      no answer in time, or no writes: nothing was decided, so nothing may be called
+    │   └── NotPermitted       the server's user lacks a right that a call needs
     ├── ServerUnsuitable       the server answers, and must not be used as it is
     ├── ScriptError            a script failed: the arguments or the script are wrong
     └── InvalidQuota           a setting of a quota, budget or circuit that cannot be meant (also a
@@ -26,12 +27,18 @@ class LimitsError(Exception):
 
 
 class ServerUnavailable(LimitsError):  # noqa: N818 - names a state of the server, as HTTP clients do
-    """The server gave no answer before the deadline, or lacks memory, disk or replicas and takes no writes.
+    """The server gave no answer before the deadline, is busy with another client's script, or takes no writes.
 
     Overnight fails closed: the job waits and asks again.
     """
 
     next_step = "Wait and ask again; every call is safe to repeat."
+
+
+class NotPermitted(ServerUnavailable):
+    """The server's user may not do what a call needs, so nothing was decided. It may once the right is granted."""
+
+    next_step = "Grant it ~{namespace}:* and +@scripting +@read +@write +@fast."
 
 
 class ServerUnsuitable(LimitsError):  # noqa: N818 - as above

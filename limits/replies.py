@@ -1,8 +1,8 @@
 """What an error that came instead of a reply means for the call that met it.
 
-Where the connection broke, or the error is PASSING, the same call succeeds on a new connection. Where the server
-`takes_no_writes`, it succeeds once that is mended, and what only reads is answered until then. Whatever else is
-refused is wrong, or may not be done.
+If the connection broke, or the error is PASSING, the same call succeeds on a new connection. If the server
+`refuses_for_now`, it succeeds over the same connection later, and what the server still allows is answered until
+then. Whatever else is refused is wrong.
 """
 
 from typing import Final
@@ -22,20 +22,38 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from limits.errors import LimitsError, ScriptError, ServerUnavailable, ServerUnsuitable
+from limits.errors import LimitsError, NotPermitted, ScriptError, ServerUnavailable
 
 PASSING: Final = (BusyLoadingError, MasterDownError, ReadOnlyError, TryAgainError)
 """Answers of a server that is starting, failing over or catching up."""
 
 _NO_WRITES: Final = ("MISCONF ", "NOREPLICAS ")
+_BUSY: Final = "BUSY "
+_NOT_IN_SCRIPTS: Final = "ACL failure in script"
+
+
+def refuses_for_now(error: Exception) -> bool:
+    """Whether the same call succeeds later, once the server's trouble is over, over the same connection.
+
+    A script that meets a lack of memory, disk or replicas, or another client's long script, has changed nothing: the
+    server refuses it before it begins, or at its first write. One that meets a missing right may have done a part of
+    its work; like every script it may be repeated.
+    """
+    return takes_no_writes(error) or _is_busy(error) or _is_forbidden(error)
 
 
 def takes_no_writes(error: Exception) -> bool:
-    """Whether the server lacks memory, a disk that can be written or replicas.
-
-    A script that met this has changed nothing: once its first write is let through, so are those behind it.
-    """
+    """Whether the server lacks memory, a disk that can be written or replicas."""
     return isinstance(error, OutOfMemoryError) or str(error).startswith(_NO_WRITES)
+
+
+def _is_busy(error: Exception) -> bool:
+    """Whether a script, of any client, has been running for longer than the server's `busy-reply-threshold`."""
+    return str(error).startswith(_BUSY)
+
+
+def _is_forbidden(error: Exception) -> bool:
+    return isinstance(error, NoPermissionError) or str(error).startswith(_NOT_IN_SCRIPTS)
 
 
 def as_told(error: Exception) -> str:
@@ -51,11 +69,13 @@ def told(error: Exception, name: str) -> LimitsError:
             f"The Redis server takes no writes: {as_told(error)}.",
             next_step="Give it the memory, the disk or the replicas that it lacks; every call is safe to repeat.",
         )
+    if _is_busy(error):
+        return ServerUnavailable(
+            "The Redis server is busy with another client's script.",
+            next_step="Wait for its end, or end it with SCRIPT KILL; every call is safe to repeat.",
+        )
+    if _is_forbidden(error):
+        return NotPermitted(f"The Redis user may not do what {name} needs: {as_told(error)}.")
     if isinstance(error, (RedisConnectionError, RedisTimeoutError, *PASSING)):
         return ServerUnavailable(f"The Redis server gave no answer: {error}.")
-    if isinstance(error, NoPermissionError):
-        return ServerUnsuitable(
-            f"The Redis user may not do what {name} needs: {error}.",
-            next_step="Grant it ~{namespace}:* and +@scripting +@read +@write +@fast.",
-        )
     return ScriptError(f"{name}: {error}.")

@@ -28,8 +28,8 @@ from workers.celery import current_settings
 
 log = logging.getLogger(__name__)
 
-#: Seconds until a beat that does not lead looks again, and one that cannot reach its server.
-STAND_BY, SERVER_AWAY = 2.0, 1.0
+#: Seconds until the next round of a beat that does not lead, that cannot reach its server, and whose round failed.
+STAND_BY, SERVER_AWAY, AFTER_FAILURE = 2.0, 1.0, 5.0
 
 #: Nights that become batches at the same time, and seconds that they get to finish when beat stops.
 AT_ONCE, STOP = 4, 20.0
@@ -69,6 +69,9 @@ class NightScheduler(schedulers.RedBeatScheduler):  # type: ignore[misc]  # RedB
         except (redis.RedisError, LimitsError, OSError) as exc:
             log.warning("no schedules while the server is unreachable: %s", exc)
             return SERVER_AWAY
+        except Exception:
+            log.exception("a round of the schedules failed, and another comes in %g s", AFTER_FAILURE)
+            return AFTER_FAILURE
 
     def _leads(self) -> bool:
         """Whether this beat leads; it does from now on where no other does."""

@@ -17,7 +17,8 @@ import orjson
 import redis
 import typer
 
-from limits.errors import LimitsError, ServerUnavailable
+from limits.errors import LimitsError, NotPermitted, ServerUnavailable
+from limits.replies import as_told
 from tasks import show
 from tasks.batch import Batch
 from tasks.collect import errors_name, output_names
@@ -92,7 +93,7 @@ def watched(
     """Wait until the batch has ended or `until` says so, with a progress bar where there is a terminal.
 
     `on_poll` is called now and then with the number of jobs that have ended.
-    A server that is away for a while (it is started again, or fails over) is waited for.
+    A server that is away, or refuses everything, for a while (it is started again, or fails over) is waited for.
     """
 
     def waits(batch: Batch) -> str:
@@ -110,7 +111,7 @@ def watched(
                     return batch
                 away_since = None
                 bar.say("")
-            except (ServerUnavailable, redis.ConnectionError, redis.TimeoutError) as exc:
+            except (ServerUnavailable, redis.RedisError) as exc:
                 away_since = away_since or time.monotonic()
                 if until() or time.monotonic() - away_since > PATIENCE:
                     raise
@@ -156,8 +157,12 @@ def told() -> Iterator[None]:
         fail(str(exc))
     except StorageError as exc:
         fail(str(exc))
+    except NotPermitted as exc:
+        fail(str(exc), UNREACHABLE)
     except (ServerUnavailable, ServerError, redis.ConnectionError, redis.TimeoutError) as exc:
         fail(f"the Redis server is unreachable: {exc}", UNREACHABLE)
+    except redis.RedisError as exc:
+        fail(f"the Redis server refuses what is asked of it: {as_told(exc)}", UNREACHABLE)
     except LimitsError as exc:
         fail(str(exc), UNREACHABLE)
     except BrokenPipeError:

@@ -16,6 +16,7 @@ import time
 from functools import partial
 from typing import Any
 
+import redis
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
 
@@ -85,7 +86,7 @@ async def deliver(runtime: Runtime, job: Job, problem: str, memory: Memory) -> d
             words = f"it passed its time limit, or the worker failed, {memory.crashes} times"
             return await runtime.finish(job, ended(job, memory, "internal_error", words), memory)
         return await run(runtime, job, memory)
-    except ServerUnavailable:
+    except (ServerUnavailable, redis.RedisError):
         raise Snooze(SERVER_AWAY, "the Redis server is away", memory.to_header()) from None
     except (Snooze, asyncio.CancelledError):
         raise

@@ -107,8 +107,8 @@ class Hold(threading.Thread):
                 if self._at_hand is not None and self._at_hand is seen:
                     try:
                         self.store.tick_again(seen, LEASE)
-                    except (ServerUnavailable, redis.RedisError) as exc:
-                        log.debug("the tick %s is not renewed: %s", seen, exc)
+                    except Exception as exc:  # noqa: BLE001 - the thread must outlive whatever befalls one renewal
+                        log.debug("the tick %s is not renewed: %r", seen, exc)
                 seen = self._at_hand
 
     def take(self, tick: str) -> None:
@@ -140,7 +140,7 @@ class Ticker(threading.Thread):
         self.name_on_duty = uuid4().hex
 
     def run(self) -> None:
-        """Look, work, and never die of one batch's trouble."""
+        """Look, work, and never die of any trouble: without this thread no batch goes on."""
         self.hold.start()
         try:
             pause = LOOK_EVERY
@@ -163,6 +163,10 @@ class Ticker(threading.Thread):
             self.hold.drop()
             log.warning("no ticks while the server is unreachable: %s", exc)
             self.stopping.wait(1.0)
+        except Exception:
+            self.hold.drop()
+            log.exception("no tick was run, and another look comes in %g s", AFTER_TROUBLE)
+            self.stopping.wait(AFTER_TROUBLE)
         return LOOK_EVERY
 
     def tick(self, tick: str) -> None:

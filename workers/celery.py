@@ -57,9 +57,11 @@ def configuration() -> dict[str, Any]:
         "result_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
-        # A result that cannot be stored would be forgotten with its message: wait for the server.
+        # A result that cannot be stored would be forgotten with its message: wait for the server, also for one that
+        # is busy with a script, lacks memory, or has lost a right of its user.
         "result_backend_transport_options": {
-            "retry_policy": {"max_retries": None, "interval_start": 0, "interval_step": 0.5, "interval_max": 5.0}
+            "retry_policy": {"max_retries": None, "interval_start": 0, "interval_step": 0.5, "interval_max": 5.0},
+            "additional_connection_errors": ("redis.exceptions.ResponseError",),
         },
         # Answers that nobody fetched are private, and do not stay.
         "result_expires": 24 * 3600,

@@ -115,3 +115,35 @@ def _due(world: World, tick: str = TICK) -> float:
     due = world.store.client.zscore(world.store.keys.ticks, tick)
     assert isinstance(due, float)
     return due / 1_000_000 - time.time()
+
+
+def test_a_ticker_outlives_every_refusal_and_failure(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A right that is missing for a moment, then an error that no code foresees."""
+    ran: list[str] = []
+    monkeypatch.setattr(ticks, "run_tick", lambda _, tick: ran.append(tick))
+    monkeypatch.setattr(ticks, "AFTER_TROUBLE", 0.05)
+    client, ticker = world.store.client, Ticker(world.connect())
+    client.execute_command("ACL", "SETUSER", "default", "-@scripting")
+    try:
+        ticker.start()
+        wait_for(lambda: "no ticks while" in caplog.text, what="a refusal")
+        client.execute_command("ACL", "SETUSER", "default", "+@scripting")
+        taken = ticker.store.take_ticks
+
+        def fails(*_: object) -> None:
+            monkeypatch.setattr(ticker.store, "take_ticks", taken)
+            raise KeyError("unforeseen")
+
+        monkeypatch.setattr(ticker.store, "take_ticks", fails)
+        wait_for(lambda: "unforeseen" in caplog.text, what="a failure")
+        world.batch(1)
+        wait_for(lambda: TICK in ran, what="a tick")
+        assert ticker.is_alive()
+    finally:
+        client.execute_command("ACL", "SETUSER", "default", "+@scripting")
+        ticker.stopping.set()
+        ticker.join(10)
+        ticker.store.client.close()
+        client.delete(world.store.keys.ticks_duty)  # its last milliseconds round to no lifetime

@@ -8,7 +8,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from limits.connection import Server
-from limits.errors import ServerUnavailable, ServerUnsuitable
+from limits.errors import NotPermitted, ServerUnavailable, ServerUnsuitable
 from limits.suitability import check_server
 from tests.unit.limits.calls import ask
 from tests.valkey import own_valkey
@@ -66,7 +66,7 @@ def test_a_user_without_rights_is_told_what_it_needs() -> None:
         with pytest.raises(ServerUnsuitable, match="INFO") as caught:
             check_server(limited)
         assert "+info" in caught.value.next_step
-        with pytest.raises(ServerUnsuitable) as refused:
+        with pytest.raises(NotPermitted) as refused:
             Server(limited).run(ask("a"))
         assert "~{namespace}:*" in refused.value.next_step
         limited.close()
