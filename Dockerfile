@@ -32,6 +32,7 @@ ENV PATH=/opt/overnight/bin:$PATH \
     OVERNIGHT_CONFIG=/etc/overnight/overnight.toml \
     OVERNIGHT_HEARTBEAT=/tmp/overnight.heartbeat
 USER overnight
-WORKDIR /var/lib/overnight
+# Not the volume: what another container writes there must never be imported.
+WORKDIR /
 VOLUME /var/lib/overnight
 CMD ["overnight", "worker"]

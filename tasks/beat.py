@@ -7,7 +7,6 @@ records (tasks/schedule.py) at every round, and each night is made a batch by a 
 
 import logging
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -23,7 +22,7 @@ from limits.errors import LimitsError
 from tasks.night import tell
 from tasks.schedule import Schedules, calendar, due
 from tasks.store import open_store
-from workers import heartbeat
+from workers import child, heartbeat
 from workers.celery import current_settings
 
 log = logging.getLogger(__name__)
@@ -111,7 +110,7 @@ class NightScheduler(schedulers.RedBeatScheduler):  # type: ignore[misc]  # RedB
         if self.put_off.get((name, slot), 0.0) > time.monotonic():
             return
         self.running[name, slot] = subprocess.Popen(
-            [sys.executable, "-m", "tasks.night", name, slot], stdin=subprocess.DEVNULL
+            child.command("tasks.night", name, slot), env=child.environment(), stdin=subprocess.DEVNULL
         )
 
     def _reap(self) -> None:

@@ -14,6 +14,7 @@ from typing import Self
 
 from tasks.input import InputError
 from tasks.show import silence
+from workers import child
 from workers.settings import Settings
 
 #: Seconds that a worker has beyond the longest call to put the rest back, and after it was told a second time.
@@ -47,6 +48,7 @@ class Group:
         with self.log(index).open("ab") as words:
             return subprocess.Popen(
                 [*self.command, "--hostname", f"overnight-{os.getpid()}-{index + 1}@%h"],
+                env=child.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=words,
                 stderr=words,
@@ -55,18 +57,17 @@ class Group:
             )
 
     def check(self, progress: int) -> None:
-        """Start a worker again that has ended; InputError where no progress comes of it."""
+        """Start a worker again that has ended; InputError if that happens too often while no job ends."""
         if progress != self.progress:
             self.progress = progress
             self.restarts = 0
-        self.progress = -1
         for index, process in enumerate(self.processes):
             status = process.poll()
             if status is None:
                 continue
             self.restarts += 1
             if self.restarts > RESTARTS:
-                raise InputError("worker", [f"ends again and again, status {status}: see {self.log(index)}"])
+                raise InputError("worker", [f"keeps crashing (exit status {status}): see {self.log(index)}"])
             self.processes[index] = self._start(index)
 
     def stop(self, at_once: Callable[[], bool] = lambda: False) -> None:
@@ -140,9 +141,7 @@ def _end_with_parent() -> None:
 
 def command(concurrency: int, options: Sequence[str]) -> list[str]:
     """The command line of one worker process."""
-    return [
-        sys.executable,
-        "-m",
+    return child.command(
         "workers.celery_worker",
         "--app",
         "workers",
@@ -152,7 +151,7 @@ def command(concurrency: int, options: Sequence[str]) -> list[str]:
         "--without-mingle",
         "--without-gossip",
         *options,
-    ]
+    )
 
 
 @contextmanager
@@ -171,9 +170,12 @@ def run_workers(number: int, concurrency: int, options: Sequence[str]) -> int:
     """Run worker processes in the foreground until they end or are told to; returns an exit status."""
     if number == 1:
         argv = command(concurrency, options)
-        os.execv(argv[0], argv)  # noqa: S606 - becomes the worker: signals reach it directly
+        os.execve(argv[0], argv, child.environment())  # noqa: S606 - becomes the worker: signals reach it directly
     processes = [
-        subprocess.Popen([*command(concurrency, options), "--hostname", f"overnight-{os.getpid()}-{index + 1}@%h"])
+        subprocess.Popen(
+            [*command(concurrency, options), "--hostname", f"overnight-{os.getpid()}-{index + 1}@%h"],
+            env=child.environment(),
+        )
         for index in range(number)
     ]
 

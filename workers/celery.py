@@ -5,9 +5,11 @@ can still say which `overnight.toml` counts.
 """
 
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from celery import Celery
+from celery.loaders.app import AppLoader
 
 from limits.keys import Keys
 from workers import queues, rabbitmq, transport
@@ -118,8 +120,21 @@ class Application(Celery):  # type: ignore[misc]  # Celery has no types
         return backend
 
 
+class Loader(AppLoader):  # type: ignore[misc]  # Celery has no types
+    """Celery's loader, which would import even Overnight's own modules from the working folder first."""
+
+    def import_from_cwd(self, module: str, imp: Any = None, package: Any = None) -> Any:
+        """Import a module: an installed one if there is one, else from the working folder."""
+        try:
+            return (imp or import_module)(module, package=package)
+        except ModuleNotFoundError as exc:
+            if exc.name != module.partition(".")[0]:
+                raise
+            return super().import_from_cwd(module, imp=imp, package=package)
+
+
 transport.register()
-app = Application("overnight", task_cls=CoroutineTask)
+app = Application("overnight", task_cls=CoroutineTask, loader=Loader)
 app.add_defaults(configuration)
 app.steps["consumer"].update((queues.FollowQueues, EventBatches, Heartbeat))
 app.steps["worker"].add(SoftShutdown)

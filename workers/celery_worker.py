@@ -24,6 +24,8 @@ def main() -> None:
         from celery.bin.celery import main as command_line  # noqa: PLC0415 - it is this import that loads them
     finally:
         importlib.metadata.entry_points = every
+    # Celery looks for the application in the working folder first, where another project may have a workers.py.
+    importlib.import_module("workers.celery")
     sys.exit(command_line())
 
 

@@ -11,18 +11,16 @@ takes half a second and some 50 MB to load, so no worker imports it: `lookup` as
 
 import json
 import logging
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import ROUND_CEILING, Decimal
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from limits.counting import Estimate, Usage
+from workers import child
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -231,16 +229,14 @@ def lookup(queries: Iterable[Query], *, timeout: float = 60.0) -> dict[str, Rate
     asked = list(queries)
     if not asked:
         return {}
-    root = str(Path(__file__).resolve().parent.parent)
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "workers.price_table"],
+        child.command("workers.price_table"),
         input=json.dumps([asdict(query) for query in asked]),
         capture_output=True,
         check=False,
         text=True,
         timeout=timeout,
-        env={**os.environ, "PYTHONPATH": path},
+        env=child.environment(),
     )
     if done.returncode:
         told = done.stderr.strip().rpartition("\n")[2][:300]

@@ -95,7 +95,7 @@ def load(settings: Settings) -> Mapping[str, Agent]:
 def _import(module: str, settings: Settings) -> None:
     for folder in (Path.cwd(), *([settings.file.parent] if settings.file else [])):
         if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
+            sys.path.append(str(folder))  # behind what is installed, which it must not shadow
     importlib.import_module(module)
 
 

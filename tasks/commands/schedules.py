@@ -1,7 +1,6 @@
 """`overnight beat` and `overnight schedules`: the process that keeps the schedules, and how their nights went."""
 
 import os
-import sys
 import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from tasks.console import SOME_FAILED, SUCCEEDED, Config, Json, configured, fail
 from tasks.schedule import Schedules, calendar
 from tasks.slots import from_name, name_of
 from tasks.store import Store, open_store
+from workers import child
 from workers.settings import Settings
 
 
@@ -21,8 +21,8 @@ def beat(context: typer.Context, config: Config = None) -> None:
     with told():
         configured(config)
         # Celery's beat would keep a schedule and a process id in files here; ours are in Redis.
-        argv = [sys.executable, "-m", "workers.celery_worker", "--app", "workers", "beat", "--pidfile=", *context.args]
-        os.execv(argv[0], argv)  # noqa: S606 - becomes the beat: signals reach it directly
+        argv = child.command("workers.celery_worker", "--app", "workers", "beat", "--pidfile=", *context.args)
+        os.execve(argv[0], argv, child.environment())  # noqa: S606 - becomes the beat: signals reach it directly
 
 
 def schedules(
