@@ -8,7 +8,7 @@ the names of its remaining jobs are known.
 A batch runs in *rounds*: the first one runs every line, each `overnight retry` starts another for what failed.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import orjson
@@ -36,6 +36,7 @@ class Batch:
     are in the queue than jobs are owed. `pace` holds two earlier (time, jobs ended). `models` names the
     targets that its jobs may go to. `trace` is its submission's W3C traceparent, where that was traced. The
     `expected_…` are what the batch was estimated at, when it was submitted.
+    `token` is the secret that its lines are proved with (tasks/proof.py).
     `feed_trouble` and `collect_trouble` say what keeps its input from being read, or its results from being written.
     """
 
@@ -77,6 +78,7 @@ class Batch:
     expected_seconds: float = 0.0
     feed_trouble: str = ""
     collect_trouble: str = ""
+    token: str = field(default="", repr=False)
 
     @property
     def trouble(self) -> str:
@@ -146,8 +148,8 @@ class Batch:
 
 
 _TYPES: dict[str, type[int | float | str]] = {
-    field.name: {"int": int, "float": float, "str": str}[str(getattr(field.type, "__name__", field.type))]
-    for field in fields(Batch)
+    each.name: {"int": int, "float": float, "str": str}[str(getattr(each.type, "__name__", each.type))]
+    for each in fields(Batch)
 }
 
 
@@ -161,7 +163,7 @@ def from_hash(record: dict[bytes, bytes]) -> Batch | None:
 
 def to_hash(batch: Batch) -> dict[str, str]:
     """The fields of a new record."""
-    return {field.name: str(getattr(batch, field.name)) for field in fields(batch)}
+    return {each.name: str(getattr(batch, each.name)) for each in fields(batch)}
 
 
 def marked(batch: Batch, now: float) -> str | None:

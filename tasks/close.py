@@ -12,6 +12,7 @@ from tasks.collect import end
 from tasks.feed import MOST_WAITING, STEP, lines_from
 from tasks.files import Files, StorageError
 from tasks.job import Job
+from tasks.proof import proof
 from tasks.store import Ending, Store
 from workers.budgets import dollars
 
@@ -35,7 +36,8 @@ def close(store: Store, batch: Batch) -> None:
             if text and number not in leased and number not in ended:
                 read = jobs.decode(text)
                 line = jobs.Line(read["custom_id"], read["url"], {})
-                found.append(Job(line, "", batch.workflow, batch.id, number, batch.round))
+                proved = proof(batch.token, number, batch.round)
+                found.append(Job(line, "", batch.workflow, batch.id, number, batch.round, proof=proved))
             if len(found) == STEP:
                 _end(store, batch.stopping, found)
                 room -= STEP

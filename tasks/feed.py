@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tasks import job as jobs
-from tasks import tracing
+from tasks import proof, tracing
 from tasks.batch import Batch
 from tasks.files import INPUT, Files, StorageError
 from tasks.input import numbered_lines, text_of
@@ -168,6 +168,7 @@ def publish(batch: Batch, rows: list[Row]) -> None:
             Message(
                 b'{"job":%s,"line":%d,%s}' % (row.text, row.number, marks),
                 f"{{'batch': '{batch.id}', 'line': {row.number}, 'round': {batch.round}}}",
+                {proof.HEADER: proof.proof(batch.token, row.number, batch.round)},
             )
             for row in rows
         ],

@@ -5,13 +5,14 @@ The format is OpenAI's batch input (https://platform.openai.com/docs/guides/batc
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from limits.compact import dumps
+from tasks import proof
 from tasks.agents.purse import Purse
 from workers.providers import bodies
 
@@ -113,7 +114,7 @@ class Job:
     """A job on its way: a line, and which batch, line number and round it is, or a task id of its own.
 
     `deadline` is in seconds since the epoch; 0 means none. A call that an agent makes is a job, too, with the `call`
-    that it is in its agent, and the agent's `purse`.
+    that it is in its agent, and the agent's `purse`. `proof` is what makes it a line of its batch (tasks/proof.py).
     """
 
     line: Line
@@ -125,6 +126,7 @@ class Job:
     deadline: float = 0.0
     call: str = ""
     purse: Purse | None = None
+    proof: str = ""
 
     @property
     def id(self) -> str:
@@ -141,7 +143,9 @@ class Job:
         return "batch_req_" + hashlib.blake2b(self.id.encode(), digest_size=12).hexdigest()
 
 
-def received(args: Any, kwargs: Any, *, task_id: str, workflow: str) -> tuple[Job, str]:
+def received(
+    args: Any, kwargs: Any, *, task_id: str, workflow: str, headers: Mapping[str, Any] | None = None
+) -> tuple[Job, str]:
     """The job that a message holds, and what is wrong with it in words ('' where nothing is).
 
     A message may come from anybody who reaches the broker: nothing in it is believed before it is checked.
@@ -163,7 +167,10 @@ def received(args: Any, kwargs: Any, *, task_id: str, workflow: str) -> tuple[Jo
     if line is None:
         custom_id = value.get("custom_id") if isinstance(value, dict) else None
         line = Line(custom_id if isinstance(custom_id, str) else task_id, "", {})
-    job = Job(line, task_id, workflow, batch, number if batch else 0, round_ if batch else 0, float(deadline))
+    job = Job(line, task_id, workflow, deadline=float(deadline))
+    if batch is not None:
+        shown = (headers or {}).get(proof.HEADER)
+        job = replace(job, batch=batch, number=number, round=round_, proof=shown if isinstance(shown, str) else "")
     return job, "; ".join(problems)
 
 

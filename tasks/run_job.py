@@ -16,6 +16,7 @@ import time
 from functools import partial
 from typing import Any
 
+import orjson
 import redis
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
@@ -72,19 +73,22 @@ async def run_job(_self: Any, *args: Any, **kwargs: Any) -> dict[str, Any] | Non
     request = current_request.get()
     memory = Memory.from_header(getattr(request, HEADER, None))
     queue = (request.delivery_info or {}).get("routing_key") or ""
-    job, problem = jobs.received(args, kwargs, task_id=request.id, workflow=workflow_of(queue) or "default")
-    with telemetry.delivery(job, request.id, request.headers or {}):
+    headers = request.headers or {}
+    workflow = workflow_of(queue) or "default"
+    job, problem = jobs.received(args, kwargs, task_id=request.id, workflow=workflow, headers=headers)
+    with telemetry.delivery(job, request.id, headers):
         return await deliver(runtime, job, problem, memory)
 
 
 async def deliver(runtime: Runtime, job: Job, problem: str, memory: Memory) -> dict[str, Any] | None:
     """Run a job that has arrived, whatever its message held; nothing that happens here loses it."""
     try:
-        if problem:
-            return await runtime.finish(job, Ending.error(job, "invalid_request", problem), memory)
-        if memory.crashes >= MAX_CRASHES:
-            words = f"it passed its time limit, or the worker failed, {memory.crashes} times"
-            return await runtime.finish(job, ended(job, memory, "internal_error", words), memory)
+        if problem or memory.crashes >= MAX_CRASHES:
+            if job.batch and (await runtime.begin(job, memory)).verdict == "refused":
+                return refused(job, memory)
+            words = problem or f"it passed its time limit, or the worker failed, {memory.crashes} times"
+            code = "invalid_request" if problem else "internal_error"
+            return await runtime.finish(job, ended(job, memory, code, words), memory)
         return await run(runtime, job, memory)
     except (ServerUnavailable, redis.RedisError):
         raise Snooze(SERVER_AWAY, "the Redis server is away", memory.to_header()) from None
@@ -130,6 +134,8 @@ async def start(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | 
             return begun.answer
         case "stopped" | "stale" | "gone":
             return None
+        case "refused":
+            return refused(job, memory)
     async with runtime.leases.held(job, memory.owner):
         if job.line.agent:
             return await run_agent(runtime, job, memory, attempts)
@@ -331,6 +337,19 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
             return runtime.answered(attempt, answer, memory)
 
 
+def refused(job: Job, memory: Memory) -> dict[str, Any]:
+    """A message that calls itself a line of a batch, and is none that the feed has handed out: nothing is recorded.
+
+    If the feed has, with another version of this program, it finds the line missing and hands it out again.
+    """
+    log.warning("a message of workflow %s is refused: it is no line of batch %.80s", job.workflow, job.batch)
+    words = "this message is no line of the batch that it names: only the batch's own feed hands out its lines"
+    ending = ended(job, memory, "invalid_request", words)
+    telemetry.ended(ending)
+    line: dict[str, Any] = orjson.loads(ending.line)
+    return line
+
+
 def ended(job: Job, memory: Memory, code: str, message: str) -> Ending:
     """The job's end without an answer, with what it has cost so far."""
     return Ending.error(job, code, message, cost=memory.cost, attempts=memory.attempts)
@@ -342,6 +361,9 @@ def end_revoked(sender: Any, request: Any, expired: bool = False, **_: Any) -> N
     if sender.name != JOB:
         return
     queue = (request.delivery_info or {}).get("routing_key") or ""
-    job, _problem = jobs.received(request.args, request.kwargs, task_id=request.id, workflow=workflow_of(queue) or "")
+    workflow = workflow_of(queue) or "default"
+    job, _problem = jobs.received(
+        request.args, request.kwargs, task_id=request.id, workflow=workflow, headers=request.headers
+    )
     code, words = ("expired", "its message had expired") if expired else ("revoked", "it was revoked")
     open_store(current_settings()).finish_many([(job, Ending.error(job, code, words))])

@@ -7,7 +7,7 @@ the workers runs the same calls on its event loop.
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, cast
 
@@ -20,6 +20,7 @@ from limits.scripts import Call, load
 from tasks import job as jobs
 from tasks.batch import LIVE, NANO, Batch, from_hash, to_hash
 from tasks.job import Job
+from tasks.proof import new_token
 from workers.queues import queue_name
 from workers.server import server_url
 from workers.settings import Settings
@@ -32,7 +33,7 @@ LEASE = 60.0
 
 _MICRO = 1_000_000
 
-Verdict = Literal["run", "done", "held", "stopped", "stale", "gone"]
+Verdict = Literal["run", "done", "held", "stopped", "stale", "gone", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,12 @@ def begin(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[Begun]
     args: tuple[str | int, ...] = (owner, int(lease * _MICRO), "", KEEP_JOB)
     if job.batch is None:
         return Call(load("tasks/lua/begin.lua"), (keys.job(job.id),), args, _begun)
-    return Call(load("tasks/lua/begin.lua"), _batch_keys(keys, job.batch)[:5], (*args, job.number, job.round), _begun)
+    return Call(load("tasks/lua/begin.lua"), _batch_keys(keys, job.batch)[:5], (*args, *_line(job)), _begun)
+
+
+def _line(job: Job) -> tuple[str | int, ...]:
+    """Which line of its batch the job is, with its proof."""
+    return job.number, job.round, job.workflow, job.proof
 
 
 def _begun(reply: Any) -> Begun:
@@ -110,7 +116,7 @@ def finish(keys: Keys, job: Job, ending: Ending, *, calls: int = 0, throttles: i
     script = load("tasks/lua/finish.lua")
     if job.batch is None:
         return Call(script, (keys.clock, keys.job(job.id)), args, _finished)
-    return Call(script, (keys.clock, *_batch_keys(keys, job.batch)), (*args, job.number, job.round), _finished)
+    return Call(script, (keys.clock, *_batch_keys(keys, job.batch)), (*args, *_line(job)), _finished)
 
 
 def _finished(reply: Any) -> Finished:
@@ -196,6 +202,7 @@ class Store:
 
     def create(self, batch: Batch) -> tuple[Batch, bool]:
         """Make the batch unless it is there; the one that counts, and whether it is new."""
+        batch = replace(batch, token=batch.token or new_token())
         record = [part for item in to_hash(batch).items() for part in item]
         made = self.server.run(
             Call(

@@ -22,6 +22,7 @@ from tasks.close import close
 from tasks.collect import collect
 from tasks.feed import feed, publish
 from tasks.files import StorageError
+from tasks.proof import new_token
 from tasks.store import Store, open_store
 from workers.celery import app, current_settings
 from workers.queues import depths, queue_name
@@ -71,6 +72,9 @@ def run_tick(store: Store, tick: str) -> float | None:
 
 def _fed(store: Store, batch: Batch) -> Batch:
     """Hand out more jobs, or end those that will not run any more."""
+    if not batch.token:  # submitted by a version that made none
+        store.note(batch, token=new_token())
+        batch = store.batch(batch.id) or batch
     if batch.status == "in_progress" and batch.deadline and time.time() > batch.deadline:
         batch = store.stop(batch, "expired")
     if batch.stopping:

@@ -21,10 +21,11 @@ _EMBED = b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A job's arguments, a JSON object, and how logs and Flower may show them."""
+    """A job's arguments, a JSON object, how logs and Flower may show them, and headers of its own."""
 
     kwargs: bytes
     shown: str
+    headers: Mapping[str, str]
 
 
 def publish_jobs(queue: str, messages: Sequence[Message], headers: Mapping[str, str] | None = None) -> None:
@@ -38,13 +39,13 @@ def publish_jobs(queue: str, messages: Sequence[Message], headers: Mapping[str, 
         connection = producer.connection
         if connection.transport.driver_type != "redis":
             for message in messages:
-                _send(message, queue, producer, headers)
+                _send(message, queue, producer, {**(headers or {}), **message.headers})
             return
         policy = {"max_retries": 3, "interval_start": 0.0, "interval_step": 0.2}
         connection.ensure(producer, _push, **policy)(producer, queue, messages, headers)
 
 
-def _send(message: Message, queue: str, producer: Any, headers: Mapping[str, str] | None) -> None:
+def _send(message: Message, queue: str, producer: Any, headers: Mapping[str, str]) -> None:
     app.send_task(
         JOB,
         kwargs=orjson.loads(message.kwargs),
@@ -69,7 +70,7 @@ def _push(producer: Any, queue: str, messages: Sequence[Message], headers: Mappi
             copy = {
                 **template,
                 "body": base64.b64encode(body).decode(),
-                "headers": {**head, "id": task_id, "root_id": task_id, "kwargsrepr": message.shown},
+                "headers": {**head, "id": task_id, "root_id": task_id, "kwargsrepr": message.shown, **message.headers},
                 "properties": {**properties, "correlation_id": task_id, "delivery_tag": unique_id()},
             }
             pushed.append(orjson.dumps(copy))

@@ -1,12 +1,15 @@
 -- A delivery of a job asks whether it may run, and leases the job if so.
 --
--- Guarantee: of all deliveries of one job, one at a time runs; a job that has ended never runs again.
+-- Guarantee: of all deliveries of one job, one at a time runs; a job that has ended never runs again. A message that
+-- does not prove to be a line of its batch (lib/line.lua) writes nothing.
 -- KEYS  1 record: the batch's hash, or the job's own  2 done bitmap  3 failed bitmap  4 leases (zset: line -> µs)
 --       5 owners (hash: line -> owner)      2 to 5 only where the job is a batch's
 -- ARGV  1 owner (this delivery)  2 lease (µs)  3 now (µs; '' = the server's)  4 lifetime of a job's own record (s)
---       5 line  6 round      5 and 6 only where the job is a batch's
+--       5 line  6 round  7 workflow of the queue  8 proof      5 to 8 only if the job is a batch's
 -- Returns {verdict, µs to wait, answer}: verdict is run, done (answer: a job's own result line, or ''), held by
---       another delivery for µs more, stopped (cancelled, expired or ended), stale (an older round) or gone.
+--       another delivery for µs more, stopped (cancelled, expired or ended), stale (an older round), gone, or refused
+--       (it is no line of this batch).
+--@include tasks/lua/lib/line.lua
 local owner, lease = ARGV[1], tonumber(ARGV[2])
 local now = tonumber(ARGV[3])
 if not now then
@@ -30,9 +33,12 @@ if not KEYS[2] then
 end
 
 local line, round = ARGV[5], tonumber(ARGV[6])
-local batch = redis.call('HMGET', KEYS[1], 'status', 'round')
+local batch = redis.call('HMGET', KEYS[1], unpack(PROOF))
 if not batch[1] then
   return { 'gone', 0, '' }
+end
+if not proved(batch, line, ARGV[6], ARGV[7], ARGV[8]) then
+  return { 'refused', 0, '' }
 end
 if redis.call('GETBIT', KEYS[2], line) == 1 or redis.call('GETBIT', KEYS[3], line) == 1 then
   return { 'done', 0, '' }

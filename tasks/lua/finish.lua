@@ -1,15 +1,17 @@
 -- A job ends: its result is recorded, its money settled, its lease given up, in one step.
 --
 -- Guarantee: this is the only way a job ends, and it ends once. Of several finishes of one job the first one's
--- result counts; the others settle their money (it was spent) and change nothing else.
+-- result counts; the others settle their money (it was spent) and change nothing else. A message that does not prove
+-- to be a line of its batch (lib/line.lua) records nothing, nor does one that comes after its batch has ended.
 -- KEYS  1 clock  2 record: the batch's hash, or the job's own
 --       3 done bitmap  4 failed bitmap  5 leases  6 owners  7 results (stream)    only where the job is a batch's
 -- ARGV  1 now (µs; 0 = the server's)  2 settlement (JSON, as lib/settle.lua takes it; '' = nothing is open)
 --       3 ok (1 or 0)  4 the result line  5 cost (n$)  6 input tokens  7 output tokens  8 calls  9 429s
 --       10 lifetime (s) of a job's own record
---       11 line  12 round      only where the job is a batch's
+--       11 line  12 round  13 workflow of the queue  14 proof      only if the job is a batch's
 -- Returns {1 if this result counts else 0, 1 if the settlement opened a circuit else 0}
 --@include limits/lua/lib/settle.lua
+--@include tasks/lua/lib/line.lua
 local now = clock(ARGV[1])
 local opened, verdict = 0, ''
 if ARGV[2] ~= '' then
@@ -27,11 +29,12 @@ if not KEYS[3] then
 end
 
 local line, round = ARGV[11], tonumber(ARGV[12])
-local record = redis.call('HMGET', KEYS[2], 'status', 'round')
-if not record[1] then
+local record = redis.call('HMGET', KEYS[2], unpack(PROOF))
+if not record[1] or not proved(record, line, ARGV[12], ARGV[13], ARGV[14]) then
   return { 0, opened }
 end
-local over = round < tonumber(record[2])
+local ended = record[1] == 'completed' or record[1] == 'failed' or record[1] == 'expired' or record[1] == 'cancelled'
+local over = ended or round < tonumber(record[2])
   or redis.call('GETBIT', KEYS[3], line) == 1 or redis.call('GETBIT', KEYS[4], line) == 1
 -- What a second delivery has spent is spent, though its result does not count; the same finish again spends nothing.
 if not over or verdict == 'settled' or verdict == 'corrected' then

@@ -20,6 +20,7 @@ from tasks.collect import collect, errors_name, output_names
 from tasks.feed import Row, feed
 from tasks.files import INPUT, Files
 from tasks.job import Job
+from tasks.proof import proof
 from tasks.store import Ending, Store, begin
 from tests.valkey import own_valkey
 
@@ -96,7 +97,8 @@ class World:
 
     def job(self, batch: Batch, line: int, round_: int | None = None) -> Job:
         number = self.now(batch).round if round_ is None else round_
-        return Job(jobs.Line(f"job-{line}", "", {}), "", batch.workflow, batch.id, line, number)
+        proved = proof(self.now(batch).token, line, number)
+        return Job(jobs.Line(f"job-{line}", "", {}), "", batch.workflow, batch.id, line, number, proof=proved)
 
     def finish(self, batch: Batch, *lines: int, ok: bool = True, round_: int | None = None, pad: int = 0) -> None:
         """End these lines, as a worker does."""

@@ -12,6 +12,7 @@ from limits.circuit import CircuitSettings
 from limits.overview import Snapshot, ledger, snapshot
 from tasks.batch import Batch
 from tasks.job import Job, Line
+from tasks.proof import proof
 from tasks.store import Ending, Store, finish
 from tests.unit.limits.world import World
 
@@ -34,6 +35,11 @@ def batch(world: World) -> Iterator[str]:
     world.client.delete(world.keys.batches, world.keys.queues, world.keys.ticks)
 
 
+def line_of(world: World, batch: str, number: int) -> Job:
+    token = str(world.client.hget(world.keys.batch(batch), "token") or b"", "ascii")
+    return Job(LINE, "task", "w", batch, number, proof=proof(token, number, 0))
+
+
 def ending(*, ok: bool = True, **settlement: object) -> Ending:
     closing = Settlement(**{"amount": 40, "costs": ({"rpm": 1, "tpm": 3_000},), "columns": {"calls": 1}} | settlement)
     return Ending(ok=ok, line=b"{}", cost=40, settlement=settlement_json("r", "o", closing))
@@ -45,7 +51,7 @@ def look(world: World) -> Snapshot:
 
 @pytest.mark.parametrize("of_batch", [True, False])
 def test_settles_and_records_in_one_step(world: World, batch: str, of_batch: bool) -> None:
-    job = Job(LINE, "task", "w", batch, 1) if of_batch else Job(LINE, "task", "w")
+    job = line_of(world, batch, 1) if of_batch else Job(LINE, "task", "w")
     assert world.server.run(finish(world.keys, job, ending())).counts
     after = look(world)
     assert (after.budgets[0].spent, after.budgets[0].held) == (40, 0)
@@ -64,7 +70,7 @@ def test_settles_and_records_in_one_step(world: World, batch: str, of_batch: boo
 
 
 def test_another_delivery_settles_what_it_has_spent_and_counts_for_nothing(world: World, batch: str) -> None:
-    job = Job(LINE, "task", "w", batch, 1)
+    job = line_of(world, batch, 1)
     assert world.server.run(finish(world.keys, job, Ending(ok=True, line=b"{}"))).counts
     assert not world.server.run(finish(world.keys, job, ending())).counts
     assert (look(world).budgets[0].spent, look(world).budgets[0].held) == (40, 0)
@@ -72,7 +78,7 @@ def test_another_delivery_settles_what_it_has_spent_and_counts_for_nothing(world
 
 def test_headers_failures_and_refusals_come_along(world: World, batch: str) -> None:
     settings = CircuitSettings(volume=1)
-    job = Job(LINE, "task", "w", batch, 2)
+    job = line_of(world, batch, 2)
     closing = ending(ok=False, failed=True, outcome="failure", circuit=settings, throttles=(Throttle("b", 30.0),))
     assert world.server.run(finish(world.keys, job, closing)).counts
     after = look(world)
@@ -84,6 +90,6 @@ def test_headers_failures_and_refusals_come_along(world: World, batch: str) -> N
 
 def test_nothing_is_open(world: World, batch: str) -> None:
     before = look(world).budgets
-    job = Job(LINE, "task", "w", batch, 1)
+    job = line_of(world, batch, 1)
     assert world.server.run(finish(world.keys, job, Ending(ok=False, line=b"{}"))).counts
     assert look(world).budgets == before

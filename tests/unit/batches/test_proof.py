@@ -1,0 +1,73 @@
+"""Only a line that the feed has handed out runs, or ends: begin and finish refuse all others without a write."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tasks.proof import new_token, proof
+from tasks.store import Ending, begin, finish
+from tests.unit.batches.conftest import World
+
+
+def everything(world: World) -> dict[bytes, Any]:
+    keys = world.store.client.scan_iter(count=1000)
+    return {key: world.store.client.dump(key) for key in keys if key != world.store.keys.clock.encode()}
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"proof": ""},
+        {"proof": proof(new_token(), 2, 0)},
+        {"number": 3},  # with the proof of line 2
+        {"round": 1},
+        {"workflow": "mallory"},
+        {"number": 0},
+        {"number": 1_073_741_823},
+        {"number": (1 << 32) - 1},
+    ],
+    ids=str,
+)
+def test_a_line_without_its_proof_is_refused_and_nothing_is_written(world: World, forged: dict[str, Any]) -> None:
+    batch = world.batch(5)
+    job = replace(world.job(batch, 2), **forged)
+    before = everything(world)
+    assert world.store.server.run(begin(world.store.keys, job, "me")).verdict == "refused"
+    ending = Ending(ok=True, line=b"{}", cost=7, input_tokens=1, output_tokens=1)
+    assert not world.store.server.run(finish(world.store.keys, job, ending, calls=1)).counts
+    assert everything(world) == before
+    assert world.begin(batch, 2) == "run"
+
+
+@pytest.mark.parametrize("line", [0, 6_000, 1_073_741_823])
+def test_a_line_that_the_file_cannot_have_is_refused_with_whatever_proof(world: World, line: int) -> None:
+    batch = world.batch(5)
+    assert world.begin(batch, line) == "refused"
+
+
+def test_a_record_without_a_token_refuses_every_line(world: World) -> None:
+    batch = world.batch(5)
+    world.store.note(batch, token="")
+    assert world.begin(batch, 2) == "refused"
+    job = replace(world.job(batch, 2), proof=proof(" ", 2, 0))
+    assert world.store.server.run(begin(world.store.keys, job, "me")).verdict == "refused"
+
+
+def test_after_its_end_a_batch_takes_no_result(world: World) -> None:
+    batch = world.batch(3)
+    world.finish(batch, 1, 2)
+    world.finish(batch, 3, ok=False)
+    ended = world.collect(world.collect(batch))
+    assert ended.over
+    world.finish(ended, 3)  # its bits are known, and its status says the same
+    world.store.client.delete(world.store.keys.failed(batch.id))
+    world.finish(ended, 3)
+    after = world.now(batch)
+    assert (after.completed, after.failed) == (2, 1)
+
+
+def test_a_token_is_in_no_text_of_its_batch(world: World) -> None:
+    batch = world.now(world.batch(1))
+    assert len(batch.token) == 32
+    assert batch.token not in repr(batch) + str(batch.shown())
