@@ -198,6 +198,16 @@ def test_a_chat_stream_is_whole_when_each_choice_has_ended() -> None:
     assert failed == {"error": {"message": "no"}}
 
 
+def test_a_filters_word_after_the_stop_does_not_undo_it() -> None:
+    """As Azure OpenAI sends it with an asynchronous content filter, in an answer that was streamed to an agent."""
+    choice = {"index": 0, "finish_reason": None, "content_filter_results": {}, "content_filter_offsets": {"a": 9}}
+    late = {"id": "", "object": "", "choices": [choice]}
+    whole = events.assembled("/v1/chat/completions", chunks(DELTA, END, late, USAGE, "[DONE]"))
+    assert whole is not None
+    assert whole["choices"][0]["finish_reason"] == "stop"
+    assert events.assembled("/v1/chat/completions", chunks(DELTA, late, "[DONE]")) is None
+
+
 def test_usage_that_nobody_asked_for_is_not_shown() -> None:
     stream = chunks(DELTA, END, USAGE, "[DONE]")
     assert events.without_usage(stream) == chunks(DELTA, END, "[DONE]")

@@ -73,7 +73,8 @@ def _chat(events: list[dict[str, Any]]) -> dict[str, Any] | None:
     for event in events:
         usage = event.get("usage") or usage
         for choice in _dicts(event.get("choices")):
-            choices.setdefault(choice.get("index", 0), {}).update(choice)
+            told = {name: value for name, value in choice.items() if value is not None}
+            choices.setdefault(choice.get("index", 0), {}).update(told)  # Azure's filter may speak after the stop
     if not choices or not all(choice.get("finish_reason") for choice in choices.values()):
         return None
     return {"choices": list(choices.values()), "usage": usage}
