@@ -45,7 +45,7 @@ class Attempt:
 
     `bodies` and `estimates` are by target: each model may name the ceiling of its answer differently. `narrowed`:
     targets of its model that have failed are left out. `asked_at` is when it was last asked whether the call may
-    leave, in monotonic seconds like all times here.
+    leave, in monotonic seconds like all times here. `written`: the request was handed to a connection.
     """
 
     job: Job
@@ -58,6 +58,7 @@ class Attempt:
     narrowed: bool = False
     wait: float = 0.0
     is_sent: bool = False
+    written: bool = False
     planned_at: float = field(default_factory=time.monotonic)
     asked_at: float = 0.0
     sent_at: float = field(default_factory=time.monotonic)

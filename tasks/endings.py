@@ -9,7 +9,7 @@ from typing import Final
 
 from limits.admission import Level, Settlement, Throttle, settlement_json
 from limits.bucket import MINUTES
-from limits.counting import Usage, admission, refused, settlement
+from limits.counting import UNSENT, Usage, admission, refused, settlement
 from tasks import job as jobs
 from tasks import retry
 from tasks.attempt import Attempt
@@ -50,7 +50,10 @@ def of_answer(attempt: Attempt, answer: Answer) -> Settlement:
 
 
 def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
-    """How a reservation ends whose call brought no answer. Where the failure told its usage, that is the bill."""
+    """How a reservation ends whose call brought no answer. If the failure told its usage, that is the bill.
+
+    Without an answer, a failure that is not `billed` was never sent: quota and money are given back whole.
+    """
     way, estimate, usage = attempt.way, attempt.estimate, error.usage
     columns = {"calls": 1, "throttled": 1} if isinstance(error, Throttled) else {"calls": 1, "failed_calls": 1}
     amount = _presumed(attempt) if error.billed else 0
@@ -61,7 +64,7 @@ def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
     elif error.status is not None:
         costs = refused(way.profile, estimate)
     else:
-        costs = admission(way.profile, estimate)
+        costs = admission(way.profile, estimate) if error.billed else UNSENT
     return Settlement(
         amount=amount,
         costs=way.charged(costs),

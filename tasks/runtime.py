@@ -216,8 +216,8 @@ class Runtime:
     async def call(self, attempt: Attempt, memory: Memory) -> Answer:
         """Make the call; Revoked where a wait was told to this worker before the request was written.
 
-        Without a key or an address none can be made: AccountBlocked, as where a provider refuses the key. Broken off,
-        its money is presumed spent: a provider bills a client that hung up.
+        Without a key or an address none can be made: AccountBlocked, as where a provider refuses the key. Broken off
+        after the request was written, its money is presumed spent: a provider bills a client that hung up.
         """
         way = attempt.way
         try:
@@ -250,11 +250,11 @@ class Runtime:
             raise
         except SoftTimeLimitExceeded as exc:
             words = f"no answer within the task's soft limit ({exc})"
-            interrupted = Interrupted(words, code="time_limit", billed=True)
+            interrupted = Interrupted(words, code="time_limit", billed=attempt.written)
             telemetry.called(attempt, interrupted)
             raise interrupted from None
         except BaseException:
-            closing = endings.of_failure(attempt, Interrupted(code="cut_off", billed=True))
+            closing = endings.of_failure(attempt, Interrupted(code="cut_off", billed=attempt.written))
             # Left alone, the reservation ends with its lease, and its money is presumed then.
             await asyncio.gather(self._settle(attempt, closing), return_exceptions=True)
             raise
@@ -284,6 +284,7 @@ class Runtime:
         if not all(self.pauses.over(bucket, attempt.asked_at) for bucket, _ in attempt.way.buckets):
             return False
         self.starts.left(delivery, attempt.job.line.model)
+        attempt.written = True
         return True
 
     def _passed(self, attempt: Attempt) -> None:

@@ -57,12 +57,13 @@ class HttpClient:
         seconds: float,
         may_leave: Callable[[], Awaitable[bool]] | None = None,
     ) -> Reply:
-        """Send one request and read its answer within `seconds`. Raises CallFailed where none comes whole.
+        """Send one request and read its answer within `seconds`. Raises CallFailed if none comes whole.
 
-        `may_leave` is asked once there is a connection: NotSent where the request is not to go any more.
+        `may_leave` is asked once there is a connection; if it says no, NotSent is raised. A failure is `billed` only
+        if the request was handed to a connection.
         """
         session = self.open()
-        _may_leave.set(may_leave)
+        _departure.set(departure := _Departure(may_leave))
         started = time.monotonic()
         failure: ProviderError
         try:
@@ -70,11 +71,7 @@ class HttpClient:
                 status, names, body = await _exchange(session, method, url, headers, content, _limits(seconds))
             return Reply(status, names, body, time.monotonic() - started)
         except (aiohttp.ClientError, OSError) as error:
-            # A connection that was not made in time is both; TimeoutError is an OSError.
-            if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
-                failure = CallFailed(f"no whole answer within {seconds:g} s", code="timeout", billed=True)
-            else:
-                failure = _transport_failure(error)
+            failure = _transport_failure(error, seconds, written=departure.written)
         except _AnswerTooLargeError:
             failure = CallFailed(
                 f"the answer is larger than {LARGEST_ANSWER >> 20} MB", code="answer_too_large", billed=True
@@ -106,31 +103,41 @@ class HttpClient:
         return self._session
 
 
-_may_leave: ContextVar[Callable[[], Awaitable[bool]] | None] = ContextVar("may_leave", default=None)
+@dataclass(slots=True)
+class _Departure:
+    """Whether one request may leave, and whether it did: aiohttp writes it as soon as it has its connection."""
+
+    may_leave: Callable[[], Awaitable[bool]] | None
+    written: bool = False
+
+
+_departure: ContextVar[_Departure] = ContextVar("departure")
 
 
 class _Connector(aiohttp.TCPConnector):
     """A connection may take long to be made: whether its request may still leave is asked after that."""
 
     async def connect(self, *args: Any, **options: Any) -> aiohttp.connector.Connection:
+        departure = _departure.get()
         connection = await super().connect(*args, **options)
-        if (may_leave := _may_leave.get()) is None:
-            return connection
-        leaves = False
-        try:
-            leaves = await may_leave()
-        finally:
+        if departure.may_leave is not None:
+            leaves = False
+            try:
+                leaves = await departure.may_leave()
+            finally:
+                if not leaves:
+                    connection.release()
             if not leaves:
-                connection.release()
-        if not leaves:
-            raise NotSent
+                raise NotSent
+        departure.written = True
         return connection
 
 
 @functools.lru_cache(maxsize=64)
 def _limits(seconds: float) -> aiohttp.ClientTimeout:
-    """How long a connection may take to be made; the call as a whole is bounded around it."""
-    return aiohttp.ClientTimeout(total=None, sock_connect=min(seconds, CONNECT_TIMEOUT))
+    """How long a connection may take, name and TLS included; the call as a whole is bounded around it."""
+    most = min(seconds, CONNECT_TIMEOUT)
+    return aiohttp.ClientTimeout(total=None, connect=most, sock_connect=most)
 
 
 def _proxy(base_url: str) -> httpx.Proxy | None:
@@ -183,23 +190,27 @@ async def _exchange(
         return response.status, names, b"".join(chunks)
 
 
-def _transport_failure(error: Exception) -> CallFailed:
-    """What became of the call. Only a connection that never stood proves that nothing was billed."""
+def _transport_failure(error: Exception, seconds: float, *, written: bool) -> CallFailed:
+    """What became of the call. A provider that was sent nothing bills nothing; else it may have."""
     match error:
         case aiohttp.ClientConnectorDNSError():
-            code, words, billed = "dns", "the provider's name cannot be resolved", False
+            code, words = "dns", "the provider's name cannot be resolved"
         case aiohttp.ClientSSLError():
-            code, words, billed = "tls", "no trusted TLS connection to the provider", False
-        case aiohttp.ConnectionTimeoutError():
-            code, words, billed = "connect_timeout", f"no connection within {CONNECT_TIMEOUT:g} s", False
+            code, words = "tls", "no trusted TLS connection to the provider"
+        case TimeoutError() if not written:  # aiohttp's ConnectionTimeoutError is one, too
+            code, words = "connect_timeout", f"no connection within {min(seconds, CONNECT_TIMEOUT):g} s"
+        case TimeoutError():
+            code, words = "timeout", f"no whole answer within {seconds:g} s"
         case aiohttp.ClientConnectorError():
-            code, words, billed = "connect", "the provider cannot be reached", False
+            code, words = "connect", "the provider cannot be reached"
         case aiohttp.InvalidURL():
-            code, words, billed = "bad_url", "the provider's base_url is no address", False
+            code, words = "bad_url", "the provider's base_url is no address"
         case aiohttp.ClientPayloadError():
-            code, words, billed = "broken_body", "the answer broke off in the middle", True
-        case aiohttp.ClientResponseError():
-            code, words, billed = "broken_answer", "what came back is not HTTP", True
+            code, words = "broken_body", "the answer broke off in the middle"
+        case aiohttp.ClientResponseError() if written:
+            code, words = "broken_answer", "what came back is not HTTP"
+        case _ if written:
+            code, words = "connection_lost", "the connection broke during the call"
         case _:
-            code, words, billed = "connection_lost", "the connection broke during the call", True
-    return CallFailed(words, code=code, billed=billed)
+            code, words = "connect", "the connection broke before the call was sent"
+    return CallFailed(words, code=code, billed=written)

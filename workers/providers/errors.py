@@ -31,7 +31,8 @@ class ProviderError(Exception):
     `status` is the HTTP status, or None where no answer came. `code` is the provider's word for the failure,
     or ours, made of letters, digits and `_.-`. `message` is the provider's own words, bounded in length and
     with the key taken out. `retry_after` is the wait that was asked for, in seconds, or None. `limits` is
-    what the answer's headers said. `billed` is whether the provider may have charged for this attempt.
+    what the answer's headers said. `billed` is whether the provider may have charged for this attempt;
+    if no answer came, that is whether the request was written to a connection.
     `dimension` is the limit that a 429 named, as quotas call it, '' where it named none. `usage` is the tokens that the
     failed answer told, None where it told none: then the bill is known.
     """

@@ -1,0 +1,101 @@
+"""What a call costs that never left: nothing, of money or of quota, however its job ends."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from celery.exceptions import SoftTimeLimitExceeded
+
+from tasks import retry
+from tests.delivery import Desk
+from tests.simulator import Simulator
+from tests.site import KEY, job, wait_for
+from tests.unreachable import unreachable
+
+
+@contextmanager
+def desk_for(folder: Path, valkey: str, base_url: str, timeout: float) -> Iterator[Desk]:
+    """A desk whose only provider is at this address, under a hard budget."""
+    toml = (
+        f'[providers.acme]\napi = "openai"\ncounting = "plain"\nbase_url = "{base_url}"\napi_key = "env:ACME_KEY"\n'
+        f"timeout = {timeout}\n[providers.acme.models.small]\ninput_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\n"
+        "tpd = 100_000\nheadroom = 1.0\n[workflows.nightly]\nbudget_usd = 1.0\nmax_attempts = 2\n"
+    )
+    with Desk(folder, valkey, toml) as desk:
+        yield desk
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACME_KEY", KEY)
+    monkeypatch.setattr(retry, "BACKOFF", 0.05)
+
+
+def money(desk: Desk) -> tuple[int, int, int]:
+    """What is presumed, held and spent, in n$."""
+    (budget,) = desk.snapshot().budgets
+    return desk.spent().presumed_cost, budget.held, budget.spent
+
+
+def tokens_left(desk: Desk) -> int:
+    (bucket,) = desk.snapshot().buckets
+    (tokens,) = [each for each in bucket.dimensions if each.name == "tpd"]
+    return round(tokens.available)
+
+
+@pytest.mark.parametrize("kind", ["backlog", "dns"])
+def test_a_provider_that_cannot_be_reached_costs_nothing(
+    tmp_path: Path, valkey: str, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    with unreachable(kind, monkeypatch) as base_url, desk_for(tmp_path, valkey, base_url, 0.2) as desk:
+        delivery = desk.deliver(job(1, max_tokens=20_000))
+        assert delivery.memory.attempts >= 1
+        assert delivery.line is None or delivery.line["overnight"]["cost_usd"] == 0
+        assert money(desk) == (0, 0, 0)
+        assert desk.spent().failed_calls == desk.spent().calls >= 1
+        assert tokens_left(desk) > 95_000, "what was reserved for a call that never left is still gone"
+
+
+@pytest.mark.parametrize("breaks", [asyncio.CancelledError, SoftTimeLimitExceeded])
+@pytest.mark.parametrize("written", [False, True])
+def test_a_call_that_is_broken_off_costs_only_if_it_was_written(
+    tmp_path: Path,
+    valkey: str,
+    monkeypatch: pytest.MonkeyPatch,
+    breaks: type[BaseException],
+    written: bool,
+) -> None:
+    with (
+        Simulator({"latency": 30.0}) as simulator,
+        unreachable("backlog", monkeypatch) as nowhere,
+        desk_for(tmp_path, valkey, simulator.base_url if written else nowhere, 60.0) as desk,
+    ):
+
+        async def test() -> None:
+            broken_off = asyncio.Event()
+            call = desk.runtime.provider("acme").call
+
+            async def breaking_call(*args: object, **options: object) -> object:
+                """The real call, broken off as Celery does it: by an exception in the task's own wait."""
+                calling = asyncio.create_task(call(*args, **options))  # type: ignore[arg-type]
+                await broken_off.wait()
+                calling.cancel()
+                await asyncio.gather(calling, return_exceptions=True)
+                raise breaks
+
+            monkeypatch.setattr(desk.runtime.provider("acme"), "call", breaking_call)
+            running = asyncio.create_task(desk.delivery(job(1, max_tokens=20_000)))
+            if written:
+                await asyncio.to_thread(wait_for, lambda: simulator.stats()["in_flight"])
+            else:
+                await asyncio.to_thread(wait_for, lambda: money(desk)[1] > 0)
+                await asyncio.sleep(0.1)
+            broken_off.set()
+            await asyncio.wait([running])
+
+        desk.wait(test())
+        presumed, held, spent = money(desk)
+        assert held == 0
+        assert (presumed > 0, spent > 0) == (written, written)
