@@ -11,6 +11,8 @@ client.py       the HTTP client: httpx over aiohttp, bounded, without redirects 
 headers.py      rate-limit headers, in a dozen spellings
 retry_after.py  how long a provider asks to be left alone
 failures.py     which failure an answer is
+accounts.py     which refusals are about the account
+ceiling.py      the two names of a chat completion's ceiling, learned from refusals
 errors.py       the tree of failures
 """
 

@@ -35,12 +35,20 @@ _STATUS_OF_WORD: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """What a provider's error object says, whatever its shape."""
+    """What a provider's error object says, whatever its shape.
+
+    `flagged`: a moderated prompt. `param` is the field of the request that it names, '' if none. `own`: it is JSON that
+    says something, as the provider's own API does; proxies answer with text, HTML or nothing. `generated`: the model
+    wrote something that the provider could not use.
+    """
 
     code: str
     words: str
-    told_status: int | None
-    flagged: bool
+    told_status: int | None = None
+    flagged: bool = False
+    param: str = ""
+    own: bool = False
+    generated: bool = False
 
 
 def decode(content: bytes) -> Any:
@@ -71,7 +79,7 @@ def read_complaint(body: Any, *, key: str) -> Complaint:
     if isinstance(body, list) and body:  # Gemini's OpenAI-compatible endpoint
         body = body[0]
     if not isinstance(body, dict):
-        return Complaint("", "" if not isinstance(body, str) else _clean(_unless_html(body), key), None, False)
+        return Complaint("", "" if not isinstance(body, str) else _clean(_unless_html(body), key))
     error = body.get("error")
     if isinstance(error, str):
         error = {"message": error}
@@ -83,7 +91,16 @@ def read_complaint(body: Any, *, key: str) -> Complaint:
     if isinstance(metadata, dict) and isinstance(metadata.get("raw"), str):
         words.append(metadata["raw"])  # OpenRouter: what the provider behind it said
     code = _code(error)
-    return Complaint(code, _clean(" | ".join(filter(None, words)), key), _told_status(error, code), flagged)
+    said = _clean(" | ".join(filter(None, words)), key)
+    return Complaint(
+        code,
+        said,
+        _told_status(error, code),
+        flagged,
+        param=error["param"] if isinstance(error.get("param"), str) else "",
+        own=bool(code or said),
+        generated="failed_generation" in error,
+    )
 
 
 def _error_of_choice(body: Mapping[str, Any]) -> Mapping[str, Any] | None:

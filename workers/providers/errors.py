@@ -6,8 +6,8 @@
     ├── Unavailable      503, 529: the attempt failed; honour `retry_after`, try another target
     ├── CallFailed       timeout, connection error, 500, 502, 504, an answer that is none: the attempt failed
     ├── Interrupted      408, 409: the attempt failed, and says nothing about the provider's health
-    ├── AccountBlocked   401, 402, 403, quota or spend cap used up, no key: latch the account, tell a person `advice`
-    └── Refused          400, 404, 413, 422 and other 4xx: the job fails for good; the provider is healthy
+    ├── AccountBlocked   401, 402, 403, quota or spend cap used up, no key: block the account, tell a person `advice`
+    └── Refused          400, 404, 413, 422 and other 4xx in the provider's JSON: the job fails; the provider is healthy
         └── TooLarge     the request exceeds the limit itself: waiting would never help
 
 `str()` and `repr()` of an error hold its kind, status and code only, and may be logged. `message` holds the
@@ -34,7 +34,9 @@ class ProviderError(Exception):
     what the answer's headers said. `billed` is whether the provider may have charged for this attempt;
     if no answer came, that is whether the request was written to a connection.
     `dimension` is the limit that a 429 named, as quotas call it, '' where it named none. `usage` is the tokens that the
-    failed answer told, None where it told none: then the bill is known.
+    failed answer told, None where it told none: then the bill is known. `alone` names the other calls that it says
+    nothing about: those of another service tier ("tier"), or shorter ones ("size"). `ceiling_field` is the name that
+    the model wants for the ceiling of its answer, '' if that was not refused.
     """
 
     circuit: ClassVar[Literal["failure", "success", "none"]] = "none"
@@ -55,6 +57,9 @@ class ProviderError(Exception):
         advice: str = "",
         dimension: str = "",
         usage: Usage | None = None,
+        certain: bool = False,
+        alone: Literal["", "tier", "size"] = "",
+        ceiling_field: str = "",
     ) -> None:
         super().__init__()
         self.args = ()  # BaseException keeps what it was made with there, where loggers look
@@ -68,6 +73,10 @@ class ProviderError(Exception):
         self.advice = advice
         self.dimension = dimension
         self.usage = usage
+        self.certain = certain
+        self.alone = alone
+        self.ceiling_field = ceiling_field
+        self.blocked = True
 
     def __str__(self) -> str:
         return " ".join(str(part) for part in (self.status, self.code) if part) or type(self).__name__
@@ -108,7 +117,11 @@ class Interrupted(ProviderError):
 
 
 class AccountBlocked(ProviderError):
-    """The account cannot call until a person has done what `advice` says. No attempt is spent."""
+    """The account cannot call until a person has done what `advice` says.
+
+    `certain`: it named a code that can mean nothing else. Otherwise it may be this job's alone, and `blocked` is False
+    until another job is refused, too: then the attempt failed. A blocked account's jobs wait, and spend no attempt.
+    """
 
     spends_attempt = False
 

@@ -2,12 +2,13 @@
 
 | answer                                                     | error            | billed               |
 |------------------------------------------------------------|------------------|----------------------|
-| 401, 402, 403; quota or spend cap used up (400, 403, 429)   | `AccountBlocked` | no                   |
+| 401, 402, 403; an account that is out of money or shut (any 4xx) | `AccountBlocked` | no             |
 | larger than a limit or the context (400, 413, 422, 429, 500) | `TooLarge`      | no                   |
-| 408, 409                                                   | `Interrupted`    | no                   |
+| 408, 409; 400 since the model wrote no valid JSON or tool call | `Interrupted` | no                   |
 | 429                                                        | `Throttled`      | no                   |
 | 498 (Groq's flex capacity), 503, 529                       | `Unavailable`    | no                   |
-| other 4xx; 403 for the prompt's content (OpenRouter)       | `Refused`        | no                   |
+| other 4xx in JSON; 401, 403 for one model or prompt        | `Refused`        | no                   |
+| other 4xx in text, HTML or nothing; a 404 of a router      | `CallFailed`     | no                   |
 | other 5xx; 1xx and 3xx, which no API sends                 | `CallFailed`     | if a gateway gave up |
 | 2xx with an error in it                                    | by its own status | where that is 5xx   |
 | 2xx that is no answer: HTML, half a body, empty, other JSON | `CallFailed`    | yes                  |
@@ -21,9 +22,11 @@ up. A 2xx that tells its tokens tells its bill, whatever else is in it: the erro
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from limits.counting import Usage
+from workers.providers import accounts
+from workers.providers.ceiling import refused_ceiling as _ceiling_field
 from workers.providers.complaint import Complaint, read_complaint
 from workers.providers.errors import (
     AccountBlocked,
@@ -36,31 +39,15 @@ from workers.providers.errors import (
     Unavailable,
 )
 from workers.providers.headers import RateLimits
-from workers.providers.retry_after import parse_retry_after
+from workers.providers.retry_after import believable, parse_retry_after
 
 _GATEWAY_GAVE_UP: Final = frozenset({499, 502, 504, 520, 524})
 
-# Words that mean a person must act, whatever the status: OpenAI's error codes, Anthropic's types.
-_BLOCKED_CODES: Final = frozenset({
-    "insufficient_quota",
-    "billing_hard_limit_reached",
-    "billing_not_active",
-    "billing_error",
-    "account_deactivated",
-    "access_terminated",
-    "enforced_spend_limit_reached",
-    "spend_limit_exceeded",
-})  # fmt: skip
-# Anthropic tells a used-up balance or spend cap with a 400 `invalid_request_error` or a 429
-# `rate_limit_error`; only the words differ from an ordinary one. Gemini says "exceeded your current quota,
-# please check your plan" of every 429, so that phrase means nothing here; a limit of 0 does.
-_BLOCKED_WORDS: Final = re.compile(
-    r"credit balance is too low|specified (?:API|workspace) usage limits|spend(?:ing)? (?:limit|cap)"
-    r"|insufficient (?:balance|credits|funds)|requires more credits"
-    r"|Quota exceeded for [^\n]{0,200}?\blimit: 0\b",
-    re.IGNORECASE,
+# Which advice helps with a blocked account.
+_KEY_WORDS: Final = re.compile(
+    r"api[ _-]?key\b[^\n.]{0,60}\b(?:expired|not valid|invalid|revoked)|expired_api_key", re.IGNORECASE
 )
-_BLOCKED_STATUSES: Final = frozenset({400, 403, 429})
+_SUSPENDED_WORDS: Final = re.compile(r"restricted|suspended|disabled|deactivated|terminated|banned", re.IGNORECASE)
 
 _TOO_LARGE_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error", "request_too_large"})
 _TOO_LARGE_WORDS: Final = re.compile(
@@ -74,11 +61,37 @@ _LIMIT_AND_REQUESTED: Final = re.compile(
 # OpenAI and Groq: "on tokens per min (TPM)", "on requests per day (RPD)". Anthropic: "50,000 input tokens per minute".
 _LIMIT_NAMED: Final = re.compile(r"\b(requests|(?:input |output )?tokens) per (min|day)", re.IGNORECASE)
 _UNITS: Final = {"requests": "r", "tokens": "t", "input tokens": "it", "output tokens": "ot"}
+# Azure: "have exceeded token rate limit of your current OpenAI S0 pricing tier". Both are counted by the minute.
+_AZURE_NAMED: Final = re.compile(r"\bexceeded (?:the )?(token|call) rate limit\b", re.IGNORECASE)
+_OF_AZURE: Final = {"token": "tpm", "call": "rpm"}
 # OpenAI's 503 "Slow Down", beside the one of an overloaded engine: the rate rose too quickly
 # (https://platform.openai.com/docs/guides/error-codes).
 SLOW_DOWN: Final = "slow_down"
 _SLOW_DOWN_WORDS: Final = re.compile(r"\bslow[ _]down\b", re.IGNORECASE)
 _TOO_LARGE_STATUSES: Final = frozenset({400, 413, 422, 429, 500})
+
+# Error bodies of these alone may tell a wait: any other body can hold a model's answer or a prompt.
+_TELLS_WAIT: Final = frozenset({429, 503, 529})
+
+# The model wrote no JSON or tool call that the provider could read: Groq's codes; SambaNova's and Together's words.
+_BADLY_WRITTEN_CODES: Final = frozenset({"json_validate_failed", "tool_use_failed"})
+_BADLY_WRITTEN_WORDS: Final = re.compile(
+    r"failed to (?:generate|produce|validate) (?:valid )?json|failed to call a function"
+    r"|model (?:output|did not output|response|generated)\b[^\n]{0,40}\b(?:valid|invalid|malformed) (?:json|tool call)",
+    re.IGNORECASE,
+)
+
+# What a router says that leads nowhere, in JSON too: Kong, APISIX, Spring, FastAPI behind a wrong path.
+_NO_ROUTE_WORDS: Final = re.compile(
+    r"(?:404 )?(?:page |route |path )?not found\.?|no route matched.{0,60}|no healthy upstream",
+    re.IGNORECASE,
+)
+
+# OpenAI: the flex tier has no capacity, which says nothing about other tiers.
+_TIER_CODES: Final = frozenset({"resource_unavailable"})
+_FLEX_CAPACITY: Final = 498
+# Anthropic: "Extra usage is required for long context requests."
+_LONG_WORDS: Final = re.compile(r"\blong[- ]context\b|extra usage is required", re.IGNORECASE)
 
 
 def classify(
@@ -102,24 +115,32 @@ def classify(
     complaint = read_complaint(body, key=key)
     within_success = status < HTTPStatus.MULTIPLE_CHOICES
     kind: type[ProviderError]
+    judged = complaint.told_status if within_success and complaint.told_status else status
     if within_success and complaint.told_status is None:
         kind, billed = CallFailed, True
     else:
-        judged = complaint.told_status if within_success and complaint.told_status else status
         kind = _kind(judged, complaint)
         billed = judged in _GATEWAY_GAVE_UP or (within_success and judged >= HTTPStatus.INTERNAL_SERVER_ERROR)
     waits = issubclass(kind, Throttled | Unavailable | CallFailed | Interrupted)
+    dimension = _dimension(complaint.words) if kind is Throttled else ""
+    wait = None
+    if waits:
+        tells = body if judged in _TELLS_WAIT else None
+        wait = believable(parse_retry_after(headers, tells, now=now, limits=limits), dimension, limits)
     return kind(
         complaint.words or _own_words(status, body),
         status=status,
         code=SLOW_DOWN if _is_too_quick(kind, complaint) else complaint.code or _own_code(status, body),
-        retry_after=parse_retry_after(headers, body, now=now, limits=limits) if waits else None,
+        retry_after=wait,
         limits=limits,
         request_id=request_id,
         billed=billed,
         advice=_advice(provider, status, complaint) if kind is AccountBlocked else "",
-        dimension=_dimension(complaint.words) if kind is Throttled else "",
+        dimension=dimension,
         usage=usage,
+        certain=kind is AccountBlocked and accounts.is_certain(complaint),
+        alone=_alone(kind, judged, complaint),
+        ceiling_field=_ceiling_field(judged, complaint) if kind is Refused else "",
     )
 
 
@@ -128,6 +149,7 @@ def not_set(provider: str, missing: str) -> AccountBlocked:
     return AccountBlocked(
         missing,
         code="not_set",
+        certain=True,
         advice=f"{missing}; set it where the workers of {provider} run, then `overnight limits --clear {provider}`",
     )
 
@@ -135,6 +157,7 @@ def not_set(provider: str, missing: str) -> AccountBlocked:
 def _dimension(words: str) -> str:
     """The one limit that a refusal names, '' where it names none or several."""
     named = {f"{_UNITS[units.lower()]}p{period[0].lower()}" for units, period in _LIMIT_NAMED.findall(words)}
+    named |= {_OF_AZURE[kind.lower()] for kind in _AZURE_NAMED.findall(words)}
     return named.pop() if len(named) == 1 else ""
 
 
@@ -143,29 +166,44 @@ def _is_too_quick(kind: type[ProviderError], complaint: Complaint) -> bool:
 
 
 def _kind(status: int, complaint: Complaint) -> type[ProviderError]:
-    if status in _BLOCKED_STATUSES and _is_blocked(complaint):
+    refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    if refused and accounts.is_about_account(status, complaint):
         return AccountBlocked
     if status in _TOO_LARGE_STATUSES and _is_too_large(status, complaint):
         return TooLarge
+    if status == HTTPStatus.BAD_REQUEST and _is_badly_written(complaint):
+        return Interrupted
     match status:
-        case 403 if complaint.flagged:
-            return Refused
-        case 401 | 402 | 403:
-            return AccountBlocked
         case 408 | 409:
             return Interrupted
         case 429:
             return Throttled
         case 498 | 503 | 529:
             return Unavailable
-        case _ if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        case _ if refused and complaint.own and not _leads_nowhere(status, complaint):
             return Refused
         case _:
             return CallFailed
 
 
-def _is_blocked(complaint: Complaint) -> bool:
-    return complaint.code.lower() in _BLOCKED_CODES or bool(_BLOCKED_WORDS.search(complaint.words))
+def _is_badly_written(complaint: Complaint) -> bool:
+    return (
+        complaint.generated
+        or complaint.code in _BADLY_WRITTEN_CODES
+        or bool(_BADLY_WRITTEN_WORDS.search(complaint.words))
+    )
+
+
+def _leads_nowhere(status: int, complaint: Complaint) -> bool:
+    """Whether a router answered, since what it routes to is away or not there."""
+    return status == HTTPStatus.NOT_FOUND and not complaint.code and bool(_NO_ROUTE_WORDS.fullmatch(complaint.words))
+
+
+def _alone(kind: type[ProviderError], status: int, complaint: Complaint) -> Literal["", "tier", "size"]:
+    """Which other calls a refusal says nothing about: those of other tiers, or shorter ones."""
+    if status == _FLEX_CAPACITY or (kind is Throttled and complaint.code in _TIER_CODES):
+        return "tier"
+    return "size" if kind is Throttled and _LONG_WORDS.search(complaint.words) else ""
 
 
 def _is_too_large(status: int, complaint: Complaint) -> bool:
@@ -179,10 +217,12 @@ def _is_too_large(status: int, complaint: Complaint) -> bool:
 
 def _advice(provider: str, status: int, complaint: Complaint) -> str:
     then = f"then `overnight limits --clear {provider}`"
-    if _is_blocked(complaint) or status == HTTPStatus.PAYMENT_REQUIRED:
-        return f"{provider} has no credit or quota left: add some, or raise its spend limit, {then}"
-    if status == HTTPStatus.UNAUTHORIZED:
+    if status == HTTPStatus.UNAUTHORIZED or _KEY_WORDS.search(f"{complaint.code} {complaint.words}"):
         return f"{provider} does not accept the key: set a valid one where api_key points, {then}"
+    if _SUSPENDED_WORDS.search(f"{complaint.code} {complaint.words}"):
+        return f"{provider} has suspended the account: settle that with the provider, {then}"
+    if accounts.is_shut(complaint) or status == HTTPStatus.PAYMENT_REQUIRED:
+        return f"{provider} has no credit or quota left: add some, or raise its spend limit, {then}"
     return f"{provider} forbids this to the key: allow it the model, the region and the network, {then}"
 
 

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from limits.bucket import MINUTES
 from workers.providers.headers import RateLimits, bounded, clock_of, count, parse_limits, seconds_until
 
 # A server that counts milliseconds rounds its whole seconds up, by less than one.
@@ -40,7 +41,8 @@ def parse_retry_after(
 ) -> float | None:
     """Seconds to wait before the next call, or None where the answer does not say.
 
-    `headers` have names in lower case; `body` is the decoded JSON, or text, or None; `now` is the wall clock
+    `headers` have names in lower case; `body` is the decoded JSON, or text, or None if it must not be read (the caller
+    passes those of a 429, 503 and 529 alone: others may be an answer's own words); `now` is the wall clock
     in epoch seconds; `limits` are the answer's rate limits, where they have been parsed already.
     """
     clock = clock_of(headers, now)
@@ -61,6 +63,29 @@ def parse_retry_after(
         return in_headers if told is None else told
     resets = [level.reset or _renewal(headers, dimension) for dimension, level in used_up]
     return max((reset for reset in resets if reset), default=None)
+
+
+#: A wait for a limit of a minute is over after a minute or two. One longer than the first figure contradicts the limit,
+#: and is tested after the second. Seconds.
+CONTRADICTS: Final = 600.0
+TESTED_AFTER: Final = 300.0
+
+
+def believable(wait: float | None, dimension: str, limits: RateLimits | None) -> float | None:
+    """The wait, but a few minutes if it is far too long for the limit that the refusal names.
+
+    `dimension` is the limit named in words, '' if none is: then the one that the headers tell to be used up.
+    """
+    if wait is None or wait <= CONTRADICTS:
+        return wait
+    used_up = (
+        {dimension}
+        if dimension
+        else {name for name, level in limits.items() if level.remaining == 0}
+        if limits
+        else set()
+    )
+    return TESTED_AFTER if used_up and used_up <= MINUTES else wait
 
 
 def _in_headers(headers: Mapping[str, str], clock: float) -> float | None:

@@ -128,7 +128,8 @@ ROWS: list[tuple[str, int, Any, type[ProviderError], bool]] = [
     ("422", 422, {"detail": [REJECTED_INPUT]}, Refused, False),
     # github.com/editor-code-assistant/eca/issues/231
     ("422, nested", 422, {"object": "error", "message": {"detail": [REJECTED_INPUT]}}, Refused, False),
-    ("another 4xx", 418, None, Refused, False),
+    ("another 4xx", 418, openai("I am a teapot"), Refused, False),
+    ("another 4xx, not the provider's", 418, None, CallFailed, False),
     # github.com/anomalyco/opencode/issues/22448
     ("a 502 within a 200", 200, told(502, "Network connection lost."), CallFailed, True),
     ("a 429 within a 200", 200, told(429, "Rate limited"), Throttled, False),
@@ -210,7 +211,7 @@ def test_a_wait_is_kept_where_waiting_helps(status: int) -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 404])
 def test_a_wait_is_not_kept_where_it_does_not(status: int) -> None:
-    assert judge(status, None, {"retry-after": "7"}).retry_after is None
+    assert judge(status, openai("…"), {"retry-after": "7"}).retry_after is None
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,9 @@ def test_a_wait_is_not_kept_where_it_does_not(status: int) -> None:
     [
         (401, None, "does not accept the key"),
         (402, None, "no credit or quota left"),
-        (403, None, "forbids this to the key"),
+        (403, anthropic("permission_error", "…"), "forbids this to the key"),
+        (400, openai("Organization has been restricted.", code="organization_restricted"), "suspended the account"),
+        (400, told(400, "API key expired. Please renew the API key."), "does not accept the key"),
         (429, openai("…", code="insufficient_quota"), "no credit or quota left"),
     ],
 )
