@@ -1,11 +1,11 @@
 """Which refusals are about the account that called, and which are about one model or one prompt.
 
-| what is refused | told by                                             | what follows |
-|-----------------|-----------------------------------------------------|--------------|
-| the account     | a code of `CERTAIN`                                 | it is blocked at once |
-| the account     | 401, 402, 403, words such as "API key expired"      | it is blocked once a second job is refused, too |
-| one model       | `model_not_found`, "does not have access to model"  | the job fails |
-| one prompt      | moderation's codes                                  | the job fails |
+| what is refused | told by | what follows |
+|-----------------|-|--------------|
+| the account | a code of `CERTAIN` | it is blocked at once |
+| the account | 401, 402, 403, words such as "API key expired" | it is blocked once a second job is refused, too |
+| one model | `model_not_found`, "does not have access to model"  | the job fails |
+| one prompt | moderation's codes | the job fails |
 
 Words alone never block an account: a message may quote the prompt.
 """
