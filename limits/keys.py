@@ -134,6 +134,19 @@ class Keys:
         return self.prefix + "ticks"
 
     @property
+    def ticks_idle(self) -> str:
+        """Set of the ticks that have nothing to do until a job of their batch ends. An hour. Owner: tasks/ticks.py."""
+        return self.prefix + "ticks:idle"
+
+    @property
+    def tickers(self) -> str:
+        """Sorted set of the workers that run ticks by the µs at which each last asked for one. An hour.
+
+        Owner: tasks/ticks.py.
+        """
+        return self.prefix + "tickers"
+
+    @property
     def ticks_duty(self) -> str:
         """String: who looks for due ticks often, on behalf of all. Under a second. Owner: tasks/ticks.py."""
         return self.prefix + "ticks:duty"

@@ -29,7 +29,8 @@ class Batch:
     """One batch, as its record says. Times are in seconds since the epoch, 0 where not yet; money in n$.
 
     `round` counts from 0, and `began` is when it did. In this round, the input was read up to byte `fed_offset`, which
-    is the end of line `fed_line`; `fed` lines in all have been handed to the queue or had ended before. Results are
+    is the end of line `fed_line`; `fed` lines in all have been handed to the queue or had ended before, the latest of
+    `fed_each` bytes each. Results are
     written up to stream entry `written_id`: `output_offset` and `errors_offset` are the lengths of this round's files
     there, `parts` the number of writes; `plan` is the end of the write that is going on, as `entry id:entries`.
     `stopping` is the status that a cancelled or expired batch will end in. `short_since` is since when fewer messages
@@ -57,6 +58,7 @@ class Batch:
     fed: int = 0
     fed_offset: int = 0
     fed_line: int = 0
+    fed_each: int = 0
     output_offset: int = 0
     errors_offset: int = 0
     parts: int = 0
@@ -84,6 +86,11 @@ class Batch:
     def trouble(self) -> str:
         """What keeps it from going on, in words; '' where nothing does."""
         return self.collect_trouble or self.feed_trouble
+
+    @property
+    def each(self) -> int:
+        """The bytes of a line: of an average one, or of those handed out last if these are larger."""
+        return max(self.bytes // max(self.total, 1), self.fed_each, 1)
 
     @property
     def done(self) -> int:

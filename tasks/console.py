@@ -31,9 +31,6 @@ from workers.settings import Settings, SettingsError, load
 
 SUCCEEDED, SOME_FAILED, WRONG, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
-#: A tick that nobody has taken for so many seconds says that no worker runs.
-OVERDUE = 5.0
-
 #: Seconds between two looks at a batch that is watched, and for which a server may be away meanwhile.
 POLL_EVERY, PATIENCE = 0.25, 120.0
 
@@ -78,8 +75,7 @@ def waits_for(settings: Settings, store: Store, batch: Batch) -> str:
 
     if batch.over or batch.trouble:
         return ""
-    workers = 0 if store.overdue(batch.id) > OVERDUE else None
-    return holdups.of_batch(overview.read(store, settings, ended=0), batch, workers).words
+    return holdups.of_batch(overview.read(store, settings, ended=0), batch, store.workers()).words
 
 
 def watched(

@@ -1,4 +1,4 @@
-"""Keeps a bounded window of a batch in its workflow's queue, so that Redis does not grow with the batch.
+"""Keeps a bounded window of a batch in its workflow's queue (tasks/window.py), so that Redis does not grow with it.
 
 A tick reads on from the saved place in the input and publishes until the window is full. It may be lost, doubled
 or killed between publishing and saving its place: lines that are handed out twice are run once, since a job that
@@ -17,36 +17,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tasks import job as jobs
-from tasks import proof, tracing
+from tasks import proof, tracing, window
 from tasks.batch import Batch
 from tasks.files import INPUT, Files, StorageError
 from tasks.input import numbered_lines, text_of
+from tasks.live import Depth, Live
 from tasks.store import Bits, Store
 from workers.queues import queue_name
 
 log = logging.getLogger(__name__)
 
-#: At most this many jobs of a batch wait in its queue, beside those in flight.
-WINDOW_JOBS = 4_000
-
-#: At most this many bytes of input are in the queue or in flight, of all live batches together.
-WINDOW_BYTES = 48 << 20
-
 #: Results that may wait to be written before nothing more is handed out.
 MOST_WAITING = 5_000
 
-#: Lines handed out in one step: the place is saved after each.
-STEP = 500
-
-#: A window is refilled when this much of it is free, so that a step is worth its while.
-REFILL = 0.1
+#: Lines handed out in one step, and about how many bytes of them: the place is saved after each.
+STEP, STEP_BYTES = 500, 8 << 20
 
 #: Seconds for which messages must be missing before their lines are handed out again, where the caller says nothing
 #: else: two visibility timeouts, since one passes before a killed worker's messages come back.
 LOST_AFTER = 120.0
-
-#: The messages of a workflow that are in its queue, on their way or delayed; None where the broker cannot tell.
-Depth = Callable[[str], int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,52 +51,79 @@ Publish = Callable[[Batch, list[Row]], None]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Lines of the input, and where the next ones begin."""
+    """Lines of the input, their bytes, and where the next ones begin."""
 
     rows: list[Row]
     offset: int
     line: int
+    size: int
 
 
-def feed(store: Store, batch: Batch, publish: Publish, depth: Depth, lost_after: float = LOST_AFTER) -> None:
+def feed(
+    store: Store,
+    batch: Batch,
+    publish: Publish,
+    depth: Depth,
+    lost_after: float = LOST_AFTER,
+    live: Live | None = None,
+) -> None:
     """One tick: hand out what fits into the window, and what was lost."""
-    if store.waiting(batch.id) > MOST_WAITING:
-        return
-    live = store.live()
-    room = window(batch, len(live)) + len(store.leased(batch.id)) - (batch.fed - batch.done)
-    if batch.fed < batch.total and room >= min(WINDOW_JOBS * REFILL, batch.total - batch.fed):
-        for piece in pieces(batch, room, store.settled_lines(batch)):
-            if piece.rows:
-                publish(batch, piece.rows)
-            if not store.fed(batch, piece.offset, piece.line, len(piece.rows)):
-                return  # another feeder was faster, or the batch was stopped: it goes on from where it is
-            batch = store.batch(batch.id) or batch
-        if batch.fed < batch.total and batch.fed_offset >= batch.bytes:
-            raise StorageError(f"the input holds {batch.fed:,} of its {batch.total:,} lines: it was changed")
-    find_lost(store, batch, live, publish, depth, lost_after)
+    live = live or Live(store, 0.0)
+    if batch.fed < batch.total:
+        if store.waiting(batch.id) > MOST_WAITING:
+            return
+        if not hand_out(store, batch, publish, live):
+            return  # another feeder was faster, or the batch was stopped: it goes on from where it is
+    find_lost(store, batch, publish, live.missing(batch.workflow, depth), lost_after)
 
 
-def window(batch: Batch, lives: int) -> int:
-    """How many of its jobs may wait: by number, and by the bytes of an average line."""
-    each = max(batch.bytes // max(batch.total, 1), 1)
-    return min(WINDOW_JOBS, max(1, WINDOW_BYTES // max(lives, 1) // each))
+def hand_out(store: Store, batch: Batch, publish: Publish, live: Live) -> bool:
+    """Refill the window if that is worth its while; False if somebody else has moved the batch on."""
+    out, left, each = batch.fed - batch.done, batch.total - batch.fed, batch.each
+    leased = len(store.leased(batch.id))
+    room = window.room(out=out, leased=leased, left=left, each=each, used=live.used())
+    if not room:
+        if not out and not leased:
+            megabytes = window.WINDOW_BYTES * 2 >> 20
+            raise StorageError(
+                f"its lines of {each:,} bytes don't fit beside what other batches have in their queues ({megabytes} MB "
+                "are allowed for all): it goes on when jobs of these have ended"
+            )
+        return True
+    for piece in pieces(batch, room, store.settled_lines(batch)):
+        if piece.rows:
+            publish(batch, piece.rows)
+            live.handed_out(batch, len(piece.rows))
+        each = piece.size // len(piece.rows) if piece.rows else 0
+        if not store.fed(batch, piece.offset, piece.line, len(piece.rows), each):
+            return False
+        batch = store.batch(batch.id) or batch
+    if batch.fed < batch.total and batch.fed_offset >= batch.bytes:
+        raise StorageError(f"the input holds {batch.fed:,} of its {batch.total:,} lines: it was changed")
+    return True
 
 
 def pieces(batch: Batch, room: int, settled: Bits) -> Iterator[Piece]:
-    """The next lines of the input in steps, `room` lines in all; those in `settled` are passed over."""
+    """The next lines of the input in steps: `room` lines in all, or about as many bytes as these should have.
+
+    Lines in `settled` are passed over.
+    """
     rows: list[Row] = []
+    size, most = 0, room * batch.each
     offset, line = batch.fed_offset, batch.fed_line
     for line, offset, text in lines_from(batch, batch.fed_offset, batch.fed_line):
         if text and line not in settled:
             rows.append(Row(line, text))
-        if len(rows) == min(STEP, room):
-            yield Piece(rows, offset, line)
+            size += len(text)
+        if len(rows) == min(STEP, room) or (rows and size >= min(STEP_BYTES, most)):
+            yield Piece(rows, offset, line, size)
             room -= len(rows)
-            rows = []
-            if not room:
+            most -= size
+            rows, size = [], 0
+            if room <= 0 or most <= 0:
                 return
     if offset > batch.fed_offset:
-        yield Piece(rows, offset, line)
+        yield Piece(rows, offset, line, size)
 
 
 def lines_from(batch: Batch, offset: int, line: int) -> Iterator[tuple[int, int, bytes]]:
@@ -125,18 +141,11 @@ def lines_from(batch: Batch, offset: int, line: int) -> Iterator[tuple[int, int,
             yield line + number, offset, text
 
 
-def find_lost(store: Store, batch: Batch, live: list[Batch], publish: Publish, depth: Depth, lost_after: float) -> None:
+def find_lost(store: Store, batch: Batch, publish: Publish, missing: int | None, lost_after: float) -> None:
     """Hand out again what has been missing from the queue for too long."""
-    before = depth(batch.workflow)
-    if before is None:
+    if missing is None:
         return
-    owed = 0
-    for other in live:
-        if other.workflow == batch.workflow and (now := store.batch(other.id)) is not None:
-            owed += max(0, now.fed - now.done)
-    # A job that ends in between counts in the first look, one that is published in the second.
-    messages = max(before, depth(batch.workflow) or 0)
-    if messages >= owed:
+    if not missing:
         if batch.short_since:
             store.note(batch, short_since=0.0)
         return
@@ -151,7 +160,7 @@ def find_lost(store: Store, batch: Batch, live: list[Batch], publish: Publish, d
         for line, _, text in lines_from(batch, 0, 0)
         if line <= batch.fed_line and text and line not in ended and line not in leased
     ]
-    log.warning("batch %s: %s are missing, %s lines are handed out again", batch.id, owed - messages, len(rows))
+    log.warning("batch %s: %s are missing, %s lines are handed out again", batch.id, missing, len(rows))
     for start in range(0, len(rows), STEP):
         publish(batch, rows[start : start + STEP])
     store.note(batch, short_since=0.0)

@@ -4,14 +4,14 @@ Targets are those of the configuration, and those that jobs have named as `provi
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
 from limits.overview import BucketState, BudgetState, CircuitState, Snapshot, snapshot
-from tasks.batch import LIVE
+from tasks.batch import Batch
 from tasks.costs import entries
 from tasks.store import Store
 from workers import budgets
@@ -52,12 +52,13 @@ class Gauges:
         }
 
 
-def read(settings: Settings, store: Store, now: float) -> Gauges:
+def read(settings: Settings, store: Store, now: float, live: Sequence[Batch] | None = None) -> Gauges:
     """One look at everything, in one step of the server once the targets are known.
 
-    `now` in seconds since the epoch tells the windows.
+    `now`, in seconds since the epoch, says which windows. `live`: the batches that are not over, read here if None.
     """
-    every = targets(settings) + unlisted(settings, store, now)
+    live = store.live() if live is None else live
+    every = targets(settings) + unlisted(settings, store, now, live)
     keys = tuple(accounts(settings))
     found: Snapshot = store.server.run(
         snapshot(
@@ -65,14 +66,14 @@ def read(settings: Settings, store: Store, now: float) -> Gauges:
             list(_buckets(settings, every)),
             [f"{name}/{model}" for name, model in every],
             keys,
-            list(_windows(settings, store, now)),
+            list(_windows(settings, live, now)),
         )
     )
     return Gauges(found.now, found.buckets, found.circuits, found.latches, found.budgets, found.open_reservations, keys)
 
 
-def unlisted(settings: Settings, store: Store, now: float) -> list[Target]:
-    """Other targets of configured providers: those called today or yesterday (UTC), and those of batches not over yet.
+def unlisted(settings: Settings, store: Store, now: float, live: Iterable[Batch]) -> list[Target]:
+    """Other targets of configured providers: those called today or yesterday (UTC), and those of `live` batches.
 
     Of more than `MOST_UNLISTED` the most called; in the order of their names.
     """
@@ -80,7 +81,7 @@ def unlisted(settings: Settings, store: Store, now: float) -> list[Target]:
     calls: Counter[Target] = Counter()
     for entry in entries(store.server, store.keys, [today - 1, today]):
         calls[entry.provider, entry.model] += entry.spent.calls
-    for batch in store.live():
+    for batch in live:
         for name in batch.targets:
             provider, _, model = name.partition("/")
             calls[provider, model] += 1
@@ -119,7 +120,7 @@ def _buckets(settings: Settings, every: Sequence[Target]) -> Iterator[tuple[str,
                     yield f"{name}/{key}/{model}", settings.model(name, model).quota()
 
 
-def _windows(settings: Settings, store: Store, now: float) -> Iterator[BudgetWindow]:
+def _windows(settings: Settings, live: Iterable[Batch], now: float) -> Iterator[BudgetWindow]:
     if settings.budget_nano is not None:
         yield budgets.window("all", settings.budget_nano, settings.budget_window, "UTC", None, now)
     for name, workflow in settings.workflows.items():
@@ -127,7 +128,7 @@ def _windows(settings: Settings, store: Store, now: float) -> Iterator[BudgetWin
             continue
         of: list[str | None] = [None]
         if workflow.budget_window == "batch":
-            of = [batch.id for batch in store.batches() if batch.workflow == name and batch.status in LIVE]
+            of = [batch.id for batch in live if batch.workflow == name]
         for batch in of:
             yield budgets.window(
                 f"workflow/{name}", workflow.budget_nano, workflow.budget_window, workflow.timezone, batch, now

@@ -6,13 +6,13 @@ Nothing here changes anything, and a reading takes a handful of round trips what
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import redis
 
 from limits.overview import BucketState, CircuitState
 from tasks import gauges
-from tasks.batch import Batch, from_hash
+from tasks.batch import Batch
 from tasks.costs import Entry, entries
 from tasks.gauges import Gauges
 from tasks.store import Store
@@ -78,9 +78,9 @@ def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Overv
     newest, ticks, queues = look.execute()
     live = {tick.decode().partition(":")[2] for tick in ticks}
     ids = list(dict.fromkeys([*(name.decode() for name in newest), *sorted(live)]))
-    batches = read_batches(store, ids)
+    batches = store.records(ids)
     names = {name.decode() for name in queues} | {queue_name(batch.workflow) for batch in batches if not batch.over}
-    limits = gauges.read(settings, store, time.time())
+    limits = gauges.read(settings, store, time.time(), [batch for batch in batches if not batch.over])
     return Overview(
         at=limits.now / _MICRO,
         batches=tuple(sorted(batches, key=lambda batch: (batch.over, -batch.created))),
@@ -101,15 +101,6 @@ def read_queues(store: Store, settings: Settings, names: Iterable[str]) -> dict[
         if client is not store.client:
             client.close()
     return {workflow: depth for name, depth in found.items() if (workflow := workflow_of(name))}
-
-
-def read_batches(store: Store, ids: Iterable[str]) -> list[Batch]:
-    """The records of these batches, in one round trip; those that are gone are left out."""
-    pipeline: Any = store.client.pipeline(transaction=False)
-    for batch_id in ids:
-        pipeline.hgetall(store.keys.batch(batch_id))
-    records = cast("list[dict[bytes, bytes]]", pipeline.execute())
-    return [batch for record in records if (batch := from_hash(record)) is not None]
 
 
 def targets(overview: Overview) -> list[Target]:

@@ -33,6 +33,15 @@ LEASE = 60.0
 
 _MICRO = 1_000_000
 
+#: A worker that has not asked for ticks for so many seconds is not there; nor is any if a tick is overdue by so many.
+_SEEN, _OVERDUE = 10.0, 5.0
+
+#: Of idle ticks, each comes in so many µs for each that there is: 200 a second in all.
+_IDLE_EACH = 5_000
+
+#: Records that are read in one round trip.
+_AT_ONCE = 500
+
 Verdict = Literal["run", "done", "held", "stopped", "stale", "gone", "refused"]
 
 
@@ -116,7 +125,8 @@ def finish(keys: Keys, job: Job, ending: Ending, *, calls: int = 0, throttles: i
     script = load("tasks/lua/finish.lua")
     if job.batch is None:
         return Call(script, (keys.clock, keys.job(job.id)), args, _finished)
-    return Call(script, (keys.clock, *_batch_keys(keys, job.batch)), (*args, *_line(job)), _finished)
+    names = (keys.clock, *_batch_keys(keys, job.batch), keys.ticks, keys.ticks_idle)
+    return Call(script, names, (*args, *_line(job), f"collect:{job.batch}"), _finished)
 
 
 def _finished(reply: Any) -> Finished:
@@ -177,28 +187,41 @@ class Store:
     def batches(self, count: int = 100) -> list[Batch]:
         """The newest batches, newest first."""
         ids = cast("list[bytes]", self.client.zrange(self.keys.batches, 0, count - 1, desc=True))
-        pipeline: Any = self.client.pipeline(transaction=False)
-        for name in ids:
-            pipeline.hgetall(self.keys.batch(name.decode()))
-        return [batch for record in pipeline.execute() if (batch := from_hash(record)) is not None]
+        return self.records(name.decode() for name in ids)
 
     def every(self) -> Iterator[Batch]:
-        """All batches, in no order."""
-        for name, _ in self.client.zscan_iter(self.keys.batches):
-            if (batch := self.batch(name.decode())) is not None:
-                yield batch
+        """All batches, newest first."""
+        names = cast("list[bytes]", self.client.zrange(self.keys.batches, 0, -1, desc=True))
+        for start in range(0, len(names), _AT_ONCE):
+            yield from self.records(name.decode() for name in names[start : start + _AT_ONCE])
 
     def forget_missing(self) -> None:
         """Take batches out of the list whose record's life has ended."""
-        for name, _ in list(self.client.zscan_iter(self.keys.batches)):
-            if not self.client.exists(self.keys.batch(name.decode())):
-                self.client.zrem(self.keys.batches, name)
+        names = cast("list[bytes]", self.client.zrange(self.keys.batches, 0, -1))
+        for start in range(0, len(names), _AT_ONCE):
+            some = names[start : start + _AT_ONCE]
+            pipeline: Any = self.client.pipeline(transaction=False)
+            for name in some:
+                pipeline.exists(self.keys.batch(name.decode()))
+            if gone := [name for name, found in zip(some, pipeline.execute(), strict=True) if not found]:
+                self.client.zrem(self.keys.batches, *gone)
+
+    def live_ids(self) -> list[str]:
+        """The ids of the batches that have ticks: those that are not over yet, and some that have just ended."""
+        ticks = cast("list[bytes]", self.client.zrange(self.keys.ticks, 0, -1))
+        return sorted({tick.decode().partition(":")[2] for tick in ticks})
 
     def live(self) -> list[Batch]:
-        """The batches that are not over yet."""
-        ticks = cast("list[bytes]", self.client.zrange(self.keys.ticks, 0, -1))
-        ids = sorted({tick.decode().partition(":")[2] for tick in ticks})
-        return [batch for name in ids if (batch := self.batch(name)) is not None and not batch.over]
+        """The batches that are not over yet, in one round trip once their ids are known."""
+        return [batch for batch in self.records(self.live_ids()) if not batch.over]
+
+    def records(self, ids: Iterable[str]) -> list[Batch]:
+        """The records of these batches, in one round trip; those that are gone are left out."""
+        pipeline: Any = self.client.pipeline(transaction=False)
+        for name in ids:
+            pipeline.hgetall(self.keys.batch(name))
+        records = cast("list[dict[bytes, bytes]]", pipeline.execute())
+        return [batch for record in records if (batch := from_hash(record)) is not None]
 
     def create(self, batch: Batch) -> tuple[Batch, bool]:
         """Make the batch unless it is there; the one that counts, and whether it is new."""
@@ -270,20 +293,22 @@ class Store:
         for journal in self.client.scan_iter(self.keys.journals(batch_id), count=1_000):
             self.client.unlink(journal)
         self.client.zrem(self.keys.batches, batch_id)
-        self.client.zrem(self.keys.ticks, f"feed:{batch_id}", f"collect:{batch_id}")
+        ticks = (f"feed:{batch_id}", f"collect:{batch_id}")
+        self.client.zrem(self.keys.ticks, *ticks)
+        self.client.srem(self.keys.ticks_idle, *ticks)
 
     def note(self, batch: Batch, **fields: Any) -> None:
         """Note what the record of a live batch is to tell: such as what keeps it from going on."""
         if self.client.exists(self.keys.batch(batch.id)):
             self.client.hset(self.keys.batch(batch.id), mapping={name: str(value) for name, value in fields.items()})
 
-    def fed(self, batch: Batch, offset: int, line: int, count: int) -> bool:
-        """Save that `count` more lines were handed out; False where something else has moved the batch on."""
+    def fed(self, batch: Batch, offset: int, line: int, count: int, each: int = 0) -> bool:
+        """Save that `count` more lines, of `each` bytes, were handed out; False if something else moved the batch."""
         return self.server.run(
             Call(
                 load("tasks/lua/fed.lua"),
                 (self.keys.batch(batch.id),),
-                (batch.fed_offset, batch.round, batch.stopping, offset, line, count),
+                (batch.fed_offset, batch.round, batch.stopping, offset, line, count, each),
                 bool,
             )
         )
@@ -309,11 +334,18 @@ class Store:
         failed = cast("bytes", self.client.get(self.keys.failed(batch_id)) or b"")
         return Bits(done, failed)
 
-    def overdue(self, batch_id: str) -> float:
-        """For how many seconds a live batch's results should have been looked at."""
-        seconds, micros = self.client.time()
-        due = self.client.zscore(self.keys.ticks, f"collect:{batch_id}")
-        return 0.0 if due is None else max(0.0, seconds + (micros - due) / _MICRO)
+    def workers(self) -> int | None:
+        """How many workers run ticks; None while none has asked lately, but no tick is overdue either."""
+        pipeline: Any = self.client.pipeline(transaction=False)
+        pipeline.time()
+        pipeline.zrange(self.keys.tickers, 0, -1, withscores=True)
+        pipeline.zrange(self.keys.ticks, 0, 0, withscores=True)
+        (seconds, micros), tickers, first = pipeline.execute()
+        now = seconds * _MICRO + micros
+        running = len([who for who, at in tickers if now - at < _SEEN * _MICRO])
+        if not running and not any(now - due > _OVERDUE * _MICRO for _, due in first):
+            return None
+        return running
 
     def take_ticks(self, lease: float, count: int, who: str, duty: float) -> tuple[bool, list[str]]:
         """Take ticks that are due; each is the worker's for `lease` seconds.
@@ -324,7 +356,7 @@ class Store:
         def read(reply: list[Any]) -> tuple[bool, list[str]]:
             return bool(reply[0]), [tick.decode() for tick in reply[1]]
 
-        keys = (self.keys.ticks, self.keys.ticks_duty)
+        keys = (self.keys.ticks, self.keys.ticks_duty, self.keys.ticks_idle, self.keys.tickers)
         args = (int(lease * _MICRO), count, "", who, int(duty * 1000))
         return self.server.repeat(Call(load("tasks/lua/ticks.lua"), keys, args, read))
 
@@ -333,9 +365,31 @@ class Store:
         if seconds is None:
             self.client.zrem(self.keys.ticks, tick)
             return
-        now, micros = self.client.time()
-        due = now * _MICRO + micros + int(seconds * _MICRO)
-        self.client.zadd(self.keys.ticks, {tick: due}, xx=True)
+        self._rest(tick, seconds, idle=0, seen=0, latest=seconds)
+
+    def tick_idle(self, tick: str, seconds: float, batch: Batch, latest: float) -> None:
+        """A tick had nothing to do: it is due once a job ends, at the earliest in `seconds`, at the latest in `latest`.
+
+        `batch`: as the tick saw it.
+        """
+        self._rest(tick, seconds, idle=1, seen=batch.done, latest=latest)
+
+    def _rest(self, tick: str, seconds: float, *, idle: int, seen: int, latest: float) -> None:
+        kind, _, batch = tick.partition(":")
+        keys = [self.keys.ticks, self.keys.ticks_idle, self.keys.batch(batch)]
+        if kind == "collect":
+            keys.append(self.keys.results(batch))
+        args = (tick, int(seconds * _MICRO), idle, seen, int(latest * _MICRO), _IDLE_EACH, "")
+        self.server.run(Call(load("tasks/lua/rest.lua"), tuple(keys), args, int))
+
+    def wake(self, tick: str) -> None:
+        """An idle tick has something to do."""
+        self.server.run(Call(load("tasks/lua/wake.lua"), (self.keys.ticks, self.keys.ticks_idle), (tick,), int))
+
+    def present(self, who: str) -> None:
+        """Say that a worker is there that runs ticks, although one keeps it busy."""
+        seconds, micros = self.client.time()
+        self.client.zadd(self.keys.tickers, {who: seconds * _MICRO + micros}, xx=True)
 
 
 class Bits:

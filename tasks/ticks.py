@@ -9,8 +9,9 @@ process: neither a full pool nor a long queue can hold them up.
 import logging
 import threading
 import time
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import redis
@@ -22,6 +23,7 @@ from tasks.close import close
 from tasks.collect import collect
 from tasks.feed import feed, publish
 from tasks.files import StorageError
+from tasks.live import Live
 from tasks.proof import new_token
 from tasks.store import Store, open_store
 from workers.celery import app, current_settings
@@ -37,18 +39,39 @@ FEED, COLLECT = "feed", "collect"
 #: left to be found; when there was trouble).
 LOOK_EVERY, STAND_BY, LEASE, NEXT, ALL_FED, AFTER_TROUBLE = 0.2, 1.0, 10.0, 0.3, 1.0, 5.0
 
+#: A tick that has nothing to do until a job ends comes at least once in so many seconds: nothing else may go unnoticed
+#: for longer, be it a deadline or a message that was lost.
+IDLE: Final = 20.0
 
-def run_tick(store: Store, tick: str) -> float | None:
-    """Do one tick's work; returns in how many seconds it is due again, None when its batch needs it no more."""
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """A tick had nothing to do: it is due when a job of its batch ends, at the earliest in `seconds`."""
+
+    batch: Batch
+    seconds: float
+
+    @property
+    def latest(self) -> float:
+        """In how many seconds it is due if nothing happens."""
+        left = self.batch.deadline - time.time() if self.batch.deadline and not self.batch.stopping else IDLE
+        return max(self.seconds, min(IDLE, left))
+
+
+def run_tick(store: Store, tick: str, live: Live | None = None) -> float | Idle | None:
+    """Do one tick's work; returns in how many seconds it is due again, None when its batch needs it no more.
+
+    `live`: what all live batches have out, as this worker has read it.
+    """
     kind, _, batch_id = tick.partition(":")
     batch = store.batch(batch_id)
     if batch is None or batch.over:
         return None
     try:
         if kind == FEED:
-            batch = _fed(store, batch)
+            before, batch = batch, _fed(store, batch, live)
         elif kind == COLLECT:
-            batch = collect(store, batch)
+            before, batch = batch, collect(store, batch)
         else:
             log.error("tick %r is none of ours and is dropped", tick)
             return None
@@ -67,10 +90,22 @@ def run_tick(store: Store, tick: str) -> float | None:
         store.note(batch, **{f"{kind}_trouble": ""})
     if batch.over:
         return None
-    return ALL_FED if kind == FEED and batch.fed >= batch.total and not batch.stopping else NEXT
+    return _next(store, kind, before, batch)
 
 
-def _fed(store: Store, batch: Batch) -> Batch:
+def _next(store: Store, kind: str, before: Batch, batch: Batch) -> float | Idle:
+    """When a tick is due again that met no trouble; `before` is the batch as the tick found it."""
+    fed = batch.fed >= batch.total
+    if kind == COLLECT:
+        if not fed and batch.written_id != before.written_id:
+            store.wake(f"{FEED}:{batch.id}")
+        return NEXT if batch.plan else Idle(batch, NEXT)
+    if batch.stopping or batch.status != "in_progress" or batch.fed != before.fed:
+        return NEXT
+    return Idle(batch, ALL_FED if fed else NEXT)
+
+
+def _fed(store: Store, batch: Batch, live: Live | None = None) -> Batch:
     """Hand out more jobs, or end those that will not run any more."""
     if not batch.token:  # submitted by a version that made none
         store.note(batch, token=new_token())
@@ -81,7 +116,9 @@ def _fed(store: Store, batch: Batch) -> Batch:
         close(store, batch)
         return store.batch(batch.id) or batch
     if batch.status == "in_progress":
-        feed(store, batch, publish, partial(depth, store), 2 * current_settings().visibility_timeout)
+        feed(store, batch, publish, partial(depth, store), 2 * current_settings().visibility_timeout, live)
+        if batch.fed < batch.total:
+            return store.batch(batch.id) or batch
     return batch
 
 
@@ -96,9 +133,10 @@ def depth(store: Store, workflow: str) -> int | None:
 class Hold(threading.Thread):
     """The thread that keeps the tick at hand from the other workers for as long as it takes, a big write to S3 say."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, who: str) -> None:
         super().__init__(name="ticker-hold", daemon=True)
         self.store = store
+        self.who = who
         self.over = threading.Event()
         self._at_hand: str | None = None
         self._lock = threading.Lock()
@@ -111,6 +149,7 @@ class Hold(threading.Thread):
                 if self._at_hand is not None and self._at_hand is seen:
                     try:
                         self.store.tick_again(seen, LEASE)
+                        self.store.present(self.who)
                     except Exception as exc:  # noqa: BLE001 - the thread must outlive whatever befalls one renewal
                         log.debug("the tick %s is not renewed: %r", seen, exc)
                 seen = self._at_hand
@@ -120,12 +159,16 @@ class Hold(threading.Thread):
         with self._lock:
             self._at_hand = tick
 
-    def give(self, seconds: float | None) -> None:
+    def give(self, again: float | Idle | None) -> None:
         """The tick at hand is done, and due again in so many seconds; None: never."""
         with self._lock:
             tick, self._at_hand = self._at_hand, None
-            if tick is not None:
-                self.store.tick_again(tick, seconds)
+            if tick is None:
+                return
+            if isinstance(again, Idle):
+                self.store.tick_idle(tick, again.seconds, again.batch, again.latest)
+            else:
+                self.store.tick_again(tick, again)
 
     def drop(self) -> None:
         """The tick at hand came to nothing: whoever looks when its lease has ended, takes it."""
@@ -140,8 +183,9 @@ class Ticker(threading.Thread):
         super().__init__(name="ticker", daemon=True)
         self.store = store
         self.stopping = threading.Event()
-        self.hold = Hold(store)
+        self.live = Live(store)
         self.name_on_duty = uuid4().hex
+        self.hold = Hold(store, self.name_on_duty)
 
     def run(self) -> None:
         """Look, work, and never die of any trouble: without this thread no batch goes on."""
@@ -176,7 +220,7 @@ class Ticker(threading.Thread):
     def tick(self, tick: str) -> None:
         """Run one tick and say when it is due again."""
         self.hold.take(tick)
-        self.hold.give(run_tick(self.store, tick))
+        self.hold.give(run_tick(self.store, tick, self.live))
 
 
 class TickerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types

@@ -3,6 +3,7 @@
 -- Guarantee: the place moves only from where the caller began, in the same round, running or stopping as it was.
 -- KEYS  1 batch record (hash)
 -- ARGV  1 fed_offset before  2 round  3 stopping  4 fed_offset after  5 fed_line after  6 lines handed out
+--       7 bytes of each of these, 0 if there are none
 -- Returns 1 if it moved, 0 if something else had moved the batch.
 local batch = redis.call('HMGET', KEYS[1], 'fed_offset', 'round', 'stopping')
 if batch[1] ~= ARGV[1] or batch[2] ~= ARGV[2] or batch[3] ~= ARGV[3] then
@@ -10,4 +11,7 @@ if batch[1] ~= ARGV[1] or batch[2] ~= ARGV[2] or batch[3] ~= ARGV[3] then
 end
 redis.call('HSET', KEYS[1], 'fed_offset', ARGV[4], 'fed_line', ARGV[5])
 redis.call('HINCRBY', KEYS[1], 'fed', ARGV[6])
+if ARGV[7] ~= '0' then
+  redis.call('HSET', KEYS[1], 'fed_each', ARGV[7])
+end
 return 1

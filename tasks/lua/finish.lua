@@ -4,11 +4,12 @@
 -- result counts; the others settle their money (it was spent) and change nothing else. A message that does not prove
 -- to be a line of its batch (lib/line.lua) records nothing, nor does one that comes after its batch has ended.
 -- KEYS  1 clock  2 record: the batch's hash, or the job's own
---       3 done bitmap  4 failed bitmap  5 leases  6 owners  7 results (stream)    only where the job is a batch's
+--       3 done bitmap  4 failed bitmap  5 leases  6 owners  7 results (stream)
+--       8 ticks (zset)  9 idle ticks (set)                     3 to 9 only if the job is a batch's
 -- ARGV  1 now (µs; 0 = the server's)  2 settlement (JSON, as lib/settle.lua takes it; '' = nothing is open)
 --       3 ok (1 or 0)  4 the result line  5 cost (n$)  6 input tokens  7 output tokens  8 calls  9 429s
 --       10 lifetime (s) of a job's own record
---       11 line  12 round  13 workflow of the queue  14 proof      only if the job is a batch's
+--       11 line  12 round  13 workflow of the queue  14 proof  15 the tick that collects    only if the job is a batch's
 -- Returns {1 if this result counts else 0, 1 if the settlement opened a circuit else 0}
 --@include limits/lua/lib/settle.lua
 --@include tasks/lua/lib/line.lua
@@ -57,6 +58,11 @@ if redis.call('HINCRBY', KEYS[2], ok and 'completed' or 'failed', 1) == 1 or red
     redis.call('EXPIRE', ok and KEYS[3] or KEYS[4], life)
     redis.call('EXPIRE', KEYS[7], life)
   end
+end
+-- The first result that waits wakes the collector.
+if redis.call('XLEN', KEYS[7]) == 1 and redis.call('SREM', KEYS[9], ARGV[15]) == 1 then
+  local time = redis.call('TIME')
+  redis.call('ZADD', KEYS[8], 'XX', string.format('%d', time[1] * 1000000 + time[2]), ARGV[15])
 end
 redis.call('ZREM', KEYS[5], line)
 redis.call('HDEL', KEYS[6], line)

@@ -147,10 +147,13 @@ def test_limits_shows_models_that_are_called_without_being_listed(
         assert "held open by hand" in overnight("limits")
         # Yesterday's calls count, older ones do not; of many models the most called are shown.
         store, now = open_store(desk.settings), time.time()
-        assert gauges.unlisted(desk.settings, store, now + 86_400) == [("acme", "small"), ("acme", "tiny")]
-        assert gauges.unlisted(desk.settings, store, now + 2 * 86_400) == []
+        assert gauges.unlisted(desk.settings, store, now + 86_400, store.live()) == [
+            ("acme", "small"),
+            ("acme", "tiny"),
+        ]
+        assert gauges.unlisted(desk.settings, store, now + 2 * 86_400, store.live()) == []
         monkeypatch.setattr(gauges, "MOST_UNLISTED", 1)
-        assert gauges.unlisted(desk.settings, store, now) == [("acme", "small")]
+        assert gauges.unlisted(desk.settings, store, now, store.live()) == [("acme", "small")]
 
 
 def test_limits_shows_what_a_batch_waits_for_before_anything_was_called(

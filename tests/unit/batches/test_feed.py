@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import tasks.feed as feeding
+from tasks import window
 from tasks.batch import Batch
 from tasks.feed import Row, feed
 from tasks.files import INPUT, StorageError
@@ -15,7 +16,7 @@ from tests.unit.batches.conftest import World, ended, in_child, is_stopped, kill
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeding, "WINDOW_JOBS", 20)
+    monkeypatch.setattr(window, "WINDOW_JOBS", 20)
     monkeypatch.setattr(feeding, "STEP", 5)
 
 
@@ -40,16 +41,18 @@ def test_what_is_in_flight_does_not_count_as_waiting(world: World) -> None:
 
 
 def test_large_lines_make_a_small_window(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeding, "WINDOW_BYTES", 30_000)
+    monkeypatch.setattr(window, "WINDOW_BYTES", 36_000)
     batch = world.batch(50, text="x" * 5_000)
     assert len(world.feed(batch)) == 5
 
 
 def test_live_batches_share_the_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeding, "WINDOW_BYTES", 60_000)
+    monkeypatch.setattr(window, "WINDOW_BYTES", 60_000)
     first = world.batch(50, text="x" * 5_000)
     second = world.batch(50, name="batch_2", text="y" * 5_000)
-    assert len(world.feed(first)) == len(world.feed(second)) == 5
+    assert [len(world.feed(batch)) for batch in (first, second)] == [8, 2]
+    world.finish(first, *range(1, 9))
+    assert [len(world.feed(batch)) for batch in (first, second, second)] == [7, 1, 0], "each comes closer to a half"
 
 
 def test_nothing_is_handed_out_while_results_wait_to_be_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks import ticks
+from tasks import ticks, window
+from tasks.live import Live
 from tasks.store import Store
 from tasks.ticks import Ticker
 from tests.site import wait_for
@@ -27,8 +28,8 @@ def at_work(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Tic
     """A worker in the middle of a tick, until the event is set."""
     begun, done = threading.Event(), threading.Event()
 
-    def run_tick(store: Store, tick: str) -> float | None:
-        del store
+    def run_tick(store: Store, tick: str, live: Live) -> float | None:
+        del store, live
         if tick == TICK:
             begun.set()
             done.wait(20)
@@ -97,18 +98,84 @@ def test_who_finds_a_tick_goes_on_looking_often(world: World, monkeypatch: pytes
         each.store.client.close()
 
 
-def test_a_batch_that_is_all_handed_out_is_fed_less_often(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is published, and the broker can't tell what its queues hold."""
     monkeypatch.setattr(ticks, "publish", lambda *_: None)
     monkeypatch.setattr(ticks, "depth", lambda *_: None)
+
+
+def _run(world: World, tick: str) -> float:
+    """Take and run a tick as a worker does; in how many seconds it is due again."""
+    world.store.take_ticks(10.0, 10, "me", 1.0)
+    hold = ticks.Hold(world.store, "me")
+    hold.take(tick)
+    hold.give(ticks.run_tick(world.store, tick))
+    return _due(world, tick)
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_tick_with_nothing_to_do_comes_less_often(world: World) -> None:
     batch = world.batch(3)
-    assert ticks.run_tick(world.store, "feed:batch_1") == ticks.NEXT, "there may be more to hand out"
-    assert ticks.run_tick(world.store, "feed:batch_1") == ticks.ALL_FED
-    assert ticks.run_tick(world.store, "collect:batch_1") == ticks.NEXT, "results come in all the time"
-    world.store.tick_again("feed:batch_1", 10.0)
-    assert _due(world, "feed:batch_1") > 5.0
+    assert _run(world, "feed:batch_1") == pytest.approx(ticks.NEXT, abs=0.2), "there may be more to hand out"
+    assert _run(world, "feed:batch_1") == pytest.approx(ticks.ALL_FED, abs=0.2)
+    world.store.client.zadd(world.store.keys.ticks, {f"feed:other_{number}": 2**52 for number in range(4_000)})
+    assert _run(world, "feed:batch_1") == pytest.approx(ticks.IDLE, abs=0.2), "the more there are, the less often each"
+    assert _run(world, "collect:batch_1") == pytest.approx(ticks.IDLE, abs=0.2)
     assert world.store.stop(batch, "cancelled").stopping
     assert _due(world, "feed:batch_1") <= 0, "a cancelled batch need not wait for that"
-    assert ticks.run_tick(world.store, "feed:batch_1") == ticks.NEXT
+    assert _run(world, "feed:batch_1") == pytest.approx(ticks.NEXT, abs=0.2)
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_jobs_end_wakes_the_collector_and_results_wake_the_feeder(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window, "WINDOW_JOBS", 2)
+    world.store.client.zadd(world.store.keys.ticks, {f"feed:other_{number}": 2**52 for number in range(4_000)})
+    batch = world.batch(5)
+    _run(world, "feed:batch_1")
+    assert _run(world, "feed:batch_1") > 10
+    assert _run(world, "collect:batch_1") > 10
+    world.finish(batch, 1)
+    assert _due(world) <= 0
+    assert _run(world, "collect:batch_1") > 0
+    assert _due(world, "feed:batch_1") <= 0
+    _run(world, "feed:batch_1")
+    assert world.now(batch).fed == 3
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_job_that_ends_while_its_collector_works_is_not_missed(world: World) -> None:
+    batch = world.batch(3)
+    world.store.take_ticks(10.0, 10, "me", 1.0)
+    hold = ticks.Hold(world.store, "me")
+    hold.take(TICK)
+    again = ticks.run_tick(world.store, TICK)
+    world.finish(batch, 1)
+    assert _due(world) > 5, "its worker has it"
+    hold.give(again)
+    assert _due(world) == pytest.approx(ticks.NEXT, abs=0.2)
+
+
+@pytest.mark.usefixtures("alone")
+def test_an_idle_batch_expires_in_time(world: World) -> None:
+    world.store.client.zadd(world.store.keys.ticks, {f"feed:other_{number}": 2**52 for number in range(4_000)})
+    world.batch(1, deadline=4.0)
+    _run(world, "feed:batch_1")
+    assert _run(world, "feed:batch_1") == pytest.approx(4.0, abs=1.0)
+
+
+def test_workers_are_known_by_their_ticks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert world.store.workers() is None
+    world.batch(1)
+    monkeypatch.setattr("tasks.store._OVERDUE", 0.0)
+    assert world.store.workers() == 0
+    world.store.take_ticks(10.0, 10, "one", 1.0)
+    world.store.take_ticks(10.0, 10, "two", 1.0)
+    assert world.store.workers() == 2
+    monkeypatch.setattr("tasks.store._SEEN", 0.0)
+    assert world.store.workers() is None, "its ticks are not overdue"
 
 
 def _due(world: World, tick: str = TICK) -> float:
