@@ -189,7 +189,7 @@ def test_a_ticker_outlives_every_refusal_and_failure(
 ) -> None:
     """A right that is missing for a moment, then an error that no code foresees."""
     ran: list[str] = []
-    monkeypatch.setattr(ticks, "run_tick", lambda _, tick: ran.append(tick))
+    monkeypatch.setattr(ticks, "run_tick", lambda _, tick, _live: ran.append(tick))
     monkeypatch.setattr(ticks, "AFTER_TROUBLE", 0.05)
     client, ticker = world.store.client, Ticker(world.connect())
     client.execute_command("ACL", "SETUSER", "default", "-@scripting")
