@@ -114,7 +114,8 @@ class Job:
     """A job on its way: a line, and which batch, line number and round it is, or a task id of its own.
 
     `deadline` is in seconds since the epoch; 0 means none. A call that an agent makes is a job, too, with the `call`
-    that it is in its agent, and the agent's `purse`. `proof` is what makes it a line of its batch (tasks/proof.py).
+    that it is in its agent, and the agent's `purse`. `proof` is what makes it a line of its batch (tasks/proof.py);
+    `stamp` keeps a job without a batch apart from others that repeat its task's id: of another workflow or line.
     """
 
     line: Line
@@ -127,11 +128,12 @@ class Job:
     call: str = ""
     purse: Purse | None = None
     proof: str = ""
+    stamp: str = ""
 
     @property
     def id(self) -> str:
-        """What is paid for once: (batch, line, round), or the task's id."""
-        return f"{self.batch}:{self.number}:{self.round}" if self.batch else self.task_id
+        """What is paid for once: (batch, line, round), or the task's id with its stamp."""
+        return f"{self.batch}:{self.number}:{self.round}" if self.batch else self.task_id + self.stamp
 
     def of_model(self, model: str) -> "Job":
         """The same job, asked of another model."""
@@ -168,10 +170,21 @@ def received(
         custom_id = value.get("custom_id") if isinstance(value, dict) else None
         line = Line(custom_id if isinstance(custom_id, str) else task_id, "", {})
     job = Job(line, task_id, workflow, deadline=float(deadline))
-    if batch is not None:
+    if batch is None:
+        job = replace(job, stamp=_stamp(workflow, value))
+    else:
         shown = (headers or {}).get(proof.HEADER)
         job = replace(job, batch=batch, number=number, round=round_, proof=shown if isinstance(shown, str) else "")
     return job, "; ".join(problems)
+
+
+def _stamp(workflow: str, value: Any) -> str:
+    """What stands for a workflow and a line: equal for equal ones."""
+    try:
+        text = dumps(value)
+    except TypeError:  # nested too deeply to be written
+        text = repr(value).encode("utf-8", "replace")
+    return "." + hashlib.blake2b(workflow.encode() + b"\n" + text, digest_size=8).hexdigest()
 
 
 def _count(value: Any) -> bool:

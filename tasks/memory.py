@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Final
 
 from workers.providers.errors import ProviderError, Throttled
 from workers.unique import unique_id
@@ -34,13 +34,17 @@ class Memory:
 
     @classmethod
     def from_header(cls, header: Any) -> "Memory":
-        """The memory that a message carries; whatever is no count in it counts as nothing."""
+        """The memory that a message carries; what is no count in it counts as nothing, and none is beyond its bound.
+
+        A message may say what it likes: it must not keep a sum in the server from being added to.
+        """
         memory = cls()
+        now = int(time.time())
         if isinstance(header, dict):
-            for name in _REMEMBERED:
+            for name, most in _REMEMBERED.items():
                 if type(value := header.get(name)) is int and value >= 0:
-                    setattr(memory, name, value)
-        memory.since = memory.since or int(time.time())
+                    setattr(memory, name, min(value, most))
+        memory.since = min(memory.since or now, now)
         return memory
 
     def to_header(self) -> dict[str, int]:
@@ -70,5 +74,9 @@ class Memory:
             self.attempts += 1
 
 
-#: What travels from one delivery to the next.
-_REMEMBERED = tuple(each.name for each in fields(Memory) if each.name != "owner")
+#: What travels from one delivery to the next, and the most of it: counts, n$ (a million dollars), s, ms.
+_REMEMBERED: Final = {each.name: 1_000_000 for each in fields(Memory) if each.name != "owner"} | {
+    "cost": 10**15,
+    "since": 1 << 40,
+    "until": 1 << 50,
+}

@@ -71,9 +71,9 @@ async def run_job(_self: Any, *args: Any, **kwargs: Any) -> dict[str, Any] | Non
     """The task that every job is: `kwargs` is `{"job": <an input line>}`, and for a batch's job which it is."""
     runtime = await Runtime.current()
     request = current_request.get()
-    memory = Memory.from_header(getattr(request, HEADER, None))
     queue = (request.delivery_info or {}).get("routing_key") or ""
     headers = request.headers or {}
+    memory = Memory.from_header(headers.get(HEADER))
     workflow = workflow_of(queue) or "default"
     job, problem = jobs.received(args, kwargs, task_id=request.id, workflow=workflow, headers=headers)
     with telemetry.delivery(job, request.id, headers):

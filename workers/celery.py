@@ -12,7 +12,7 @@ from celery import Celery
 from celery.loaders.app import AppLoader
 
 from limits.keys import Keys
-from workers import queues, rabbitmq, transport
+from workers import envelope, queues, rabbitmq, transport
 from workers.bridge import aside
 from workers.coroutine import CoroutineTask
 from workers.events import EventBatches
@@ -21,7 +21,7 @@ from workers.pool import SoftShutdown
 from workers.server import server_url
 from workers.settings import Settings, load
 
-JOB = "overnight.job"
+JOB = envelope.JOB
 
 
 def current_settings() -> Settings:

@@ -6,7 +6,6 @@ raise (the worker reconnects, and meets it again).
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -18,49 +17,13 @@ from limits.connection import Server
 from limits.keys import Keys
 from workers import inspection  # noqa: F401 - registers what `inspect` answers
 from workers.broker import Broker
+from workers.envelope import unreadable
 from workers.queues import key_prefix
 
 log = logging.getLogger(__name__)
 
 #: A message whose delivery failed in the worker's own code is tried again after so many seconds.
 AFTER_CRASH = 15.0
-
-
-def unreadable(message: Any, known: Callable[[str], bool]) -> str | None:
-    """What is wrong with a message of Celery's protocol 2, in words without its contents; None where nothing is."""
-    headers = message.headers
-    task, task_id = headers.get("task"), headers.get("id")
-    if not isinstance(task, str) or not isinstance(task_id, str):
-        return "its headers name no task and id"
-    if not known(task):
-        return f"its task {task[:200]!r} is unknown here"
-    if message.content_type != "application/json":
-        return f"its content type is {str(message.content_type)[:100]!r}, not application/json"
-    for name in ("eta", "expires"):
-        value = headers.get(name)
-        if value is not None and not (isinstance(value, int | float) or _is_time(value)):
-            return f"its header {name} is no time"
-    if not isinstance(headers.get("timelimit") or [], list) or not isinstance(headers.get("retries") or 0, int):
-        return "its header timelimit or retries is of the wrong type"
-    try:
-        body = orjson.loads(message.body)
-    except ValueError:
-        return "its body is no JSON"
-    match body:
-        case [list(), dict(), dict()]:
-            mark = b"__type__" if isinstance(message.body, bytes) else "__type__"  # py-amqp has decoded the text
-            if mark not in message.body:  # kombu's mark of what JSON has no word for
-                message._decoded_cache = body  # noqa: SLF001 - Celery need not read it a second time
-            return None
-    return "its body is not a task's arguments"
-
-
-def _is_time(value: Any) -> bool:
-    try:
-        datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types

@@ -96,11 +96,14 @@ class Execution(ABC):
         order, loop = self.order, self.place.loop if self.place else None
         assert loop is not None
         self.mailbox.post(order.on_accepted, self.number, time.monotonic())
-        if order.soft:
-            self.timers.append(loop.call_later(order.soft, self._soft_limit))
-        if order.hard:
-            self.timers.append(loop.call_later(order.hard, self._interrupt, "time limit"))
-        self._run()
+        try:
+            if order.soft:
+                self.timers.append(loop.call_later(order.soft, self._soft_limit))
+            if order.hard:
+                self.timers.append(loop.call_later(order.hard, self._interrupt, "time limit"))
+            self._run()
+        except Exception as exc:  # noqa: BLE001 - whatever it is, its place in the pool is free again
+            self._end(None, exc)
 
     @abstractmethod
     def _run(self) -> None:

@@ -23,10 +23,8 @@ def opened(raw: bytes, tag: str, queue: str) -> dict[str, Any]:
     headers, properties = payload.get("headers") or {}, payload.get("properties")
     if not isinstance(headers, dict) or not isinstance(properties, dict):
         raise UnreadableError("its headers or properties are no JSON object")
-    info = properties.get("delivery_info") or {}
-    if not isinstance(info, dict):
-        raise UnreadableError("its delivery_info is no JSON object")
-    info = {"exchange": "", "routing_key": queue, **info}
+    # The queue that it was taken from is its workflow, whatever it says itself.
+    info: dict[str, Any] = {"exchange": "", "routing_key": queue}
     if payload.pop("redelivered", False):
         headers["redelivered"] = info["redelivered"] = True
     payload["headers"] = headers

@@ -10,7 +10,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from celery.app.task import X_DEATH_HEADERS, Context
+from celery.app.task import X_DEATH_HEADERS
 from celery.exceptions import Retry
 from celery.worker.request import Request
 from celery.worker.state import task_ready
@@ -23,8 +23,14 @@ log = logging.getLogger(__name__)
 #: The message header that carries what a job must remember from one delivery to the next.
 HEADER = "overnight"
 
-#: What is no header of a producer's own in a message of Celery's.
-_CELERYS_HEADERS = frozenset(Context.__dict__) | {"lang", "task", "argsrepr", "kwargsrepr", "compression"}
+#: What a message's headers may tell Celery of a delivery, and what its request adds; all others are the producer's own.
+_CELERYS_HEADERS = frozenset(
+    {
+        *("task", "id", "lang", "root_id", "parent_id", "group", "group_index", "origin", "argsrepr", "kwargsrepr"),
+        *("eta", "expires", "retries", "timelimit", "ignore_result", "properties", "reply_to", "correlation_id"),
+        *("hostname", "delivery_info", "args", "kwargs"),
+    }
+)
 
 #: Seconds until a job runs again that passed its hard time limit.
 AFTER_TIMEOUT = 15.0
@@ -72,8 +78,9 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
         super().__init__(message, *args, **options)
         #: The workflow whose queue it came from.
         self.workflow: str | None = workflow_of((self.delivery_info or {}).get("routing_key") or "")
-        # The task's context would look for them by taking away whatever is Celery's own, name by name.
-        self.request_dict["headers"] = {k: v for k, v in message.headers.items() if k not in _CELERYS_HEADERS}
+        found = self.request_dict
+        own = {name: found.pop(name) for name in list(found) if name not in _CELERYS_HEADERS}
+        found["headers"] = own
 
     @property
     def argsrepr(self) -> str:
@@ -131,7 +138,7 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
             return
         log.error("the hard time limit of job %s passed (%g s)", self.id, timeout)
         task_ready(self)
-        remembered = self.request_dict.get(HEADER)
+        remembered = self.request_dict["headers"].get(HEADER)
         memory = dict(remembered) if isinstance(remembered, dict) else {}
         crashes = memory.get("crashes")
         memory["crashes"] = (crashes if isinstance(crashes, int) else 0) + 1

@@ -132,7 +132,7 @@ _LENIENT = orjson.OPT_NON_STR_KEYS
 
 def key_of(keys: Keys, job: Job) -> str:
     """The key of a job's journal."""
-    return keys.journal(job.batch, job.number) if job.batch else keys.job_journal(job.task_id)
+    return keys.journal(job.batch, job.number) if job.batch else keys.job_journal(job.id)
 
 
 def spent(client: redis.Redis, keys: Keys, found: Sequence[Job]) -> dict[int, tuple[int, int]]:
@@ -245,7 +245,7 @@ class Journal:
     def _lease_keys(self) -> tuple[str, ...]:
         if self.job.batch:
             return self.keys.batch(self.job.batch), self.keys.job_owners(self.job.batch)
-        return (self.keys.job(self.job.task_id),)
+        return (self.keys.job(self.job.id),)
 
     def _files(self) -> Files:
         return Files(self.storage, self.job.batch or "jobs")

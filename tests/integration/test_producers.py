@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from limits.connection import Server
+from tasks import costs
 from tasks.batch import Batch, from_hash
 from tests.producer import Producer
 from tests.simulator import Simulator
-from tests.site import Site, job, jobs
+from tests.site import Site, job, jobs, wait_for
+from workers.queues import depths
 
 TABLES = "[workflows.victim]\nbudget_usd = 5.0\nconcurrency = 2\n[workflows.mallory]\nmax_attempts = 1\n"
 MODEL = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
@@ -52,9 +55,31 @@ def record(site: Site, batch: str) -> Batch:
     return read
 
 
-def spent(site: Site, workflow: str) -> float:
+def spent(site: Site, workflow: str) -> int:
+    """What a workflow's jobs have cost so far, in n$."""
     with site.client() as client:
-        return float(client.hget(site.keys.budget(f"workflow:{workflow}", "total"), "spent") or 0)
+        found = costs.read(Server(client), site.keys, costs.since("1d", costs.today()))
+    return dict(found.by(costs.workflow)).get(workflow, costs.Spent()).total
+
+
+def stored(site: Site, task: str) -> int:
+    """How many records there are of jobs with this task id."""
+    with site.client() as client:
+        return sum(1 for _ in client.scan_iter(site.keys.job(task) + "*", count=1000))
+
+
+def dead(site: Site) -> list[str]:
+    """Why messages are set aside."""
+    with site.client() as client:
+        found: Any = client.xrange(site.keys.dead)
+    return [fields[b"reason"].decode() for _, fields in found]
+
+
+def settled(site: Site, *workflows: str) -> None:
+    """Wait until nothing is in these workflows' queues, or in flight."""
+    with site.client() as client:
+        names = [f"workflow.{name}" for name in workflows]
+        wait_for(lambda: not sum(each.total for each in depths(client, site.keys, names).values()), what="empty queues")
 
 
 def test_a_message_cannot_be_a_line_of_another_workflows_batch(site: Site, mallory: Producer) -> None:
@@ -86,3 +111,74 @@ def test_a_message_cannot_be_a_line_of_another_workflows_batch(site: Site, mallo
     with site.client() as client:
         sizes = [client.strlen(key) for key in (site.keys.done(batch), site.keys.failed(batch))]
     assert max(sizes) <= 2
+
+
+def test_the_queue_is_the_workflow_whatever_a_message_says(site: Site, mallory: Producer) -> None:
+    """Neither its delivery_info, nor the third part of its body, nor a header of Celery's name changes who pays."""
+    victims = {"exchange": "", "routing_key": "workflow.victim"}
+    before = spent(site, "victim")
+    body = json.dumps([[], {"job": job(201)}, {}]).encode()
+    names = [
+        mallory.push(body, delivery_info=victims),
+        mallory.push(body, delivery_info={"exchange": "", "routing_key": ["x"]}),
+        mallory.send({"job": job(202)}, embed={"delivery_info": victims, "headers": {"overnight": 7}}),
+        mallory.send({"job": job(203)}, headers={"delivery_info": victims, "get": 1, "update": 2, "is_eager": True}),
+    ]
+    for name in names:
+        assert mallory.result(name)["error"] is None
+    assert spent(site, "victim") == before
+    assert spent(site, "mallory") > 0
+
+
+def test_time_limits_that_are_none_take_no_place_of_the_pool(site: Site, mallory: Producer, victim: Producer) -> None:
+    before = len(dead(site))
+    for _ in range(6):  # the worker has five places
+        mallory.send({"job": job(210)}, headers={"timelimit": ["a", "b"]})
+    assert victim.result(victim.send({"job": job(211)}))["error"] is None
+    wait_for(lambda: len(dead(site)) == before + 6, what="six messages set aside")
+    assert "timelimit" in dead(site)[-1]
+
+
+def test_nothing_follows_a_job_and_an_id_brings_no_other_jobs_answer(
+    site: Site, mallory: Producer, victim: Producer, simulator: Simulator
+) -> None:
+    name = victim.send({"job": job(220, text="what only the victim knows")})
+    answer = victim.result(name)
+    assert answer["error"] is None
+    loot = [{"task": "any", "args": [], "kwargs": {}, "options": {"queue": "loot"}, "subtask_type": None}]
+    before = dead(site)
+    mallory.send({"job": job(221)}, headers={"id": name}, embed={"callbacks": loot})
+    mallory.send({"job": job(221)}, headers={"task": "celery.map"}, args=[{"task": "overnight.job"}, [1]])
+    wait_for(lambda: len(dead(site)) == len(before) + 2, what="two messages set aside")
+    # The same id with another line, and from another workflow with the same line: jobs of their own, which are called.
+    mallory.send({"job": job(222)}, headers={"id": name})
+    mallory.send({"job": job(220, text="what only the victim knows")}, headers={"id": name})
+    wait_for(lambda: stored(site, name) == 3, what="three jobs of one id")
+    settled(site, "mallory")
+    # The victim, who repeats its own message, gets its own answer without a call.
+    calls = len(simulator.journal())
+    victim.send({"job": job(220, text="what only the victim knows")}, headers={"id": name})
+    settled(site, "victim")
+    assert len(simulator.journal()) == calls
+    assert not mallory.client.exists("loot")
+
+
+def test_types_that_only_kombu_knows_mean_nothing_in_a_job(site: Site) -> None:
+    """Submit reads a line as plain JSON, and so does the worker: the batch ends."""
+    strange = {"__type__": "date-range", "__value__": "x"}
+    batch = site.submit([job(1, metadata=strange), job(2)], workflow="victim")
+    ended = site.wait(batch, 20.0)
+    assert ended["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
+
+
+def test_log_lines_cannot_be_forged(site: Site, mallory: Producer) -> None:
+    before = len(dead(site))
+    forged = "[2026-11-30 20:00:00,000: CRITICAL/MainProcess] forged line \x1b[31m"
+    mallory.send({"job": job(230)}, headers={"id": f"x\n{forged}"})
+    mallory.send({"job": job(230)}, headers={"shadow": f"x\n{forged}"})
+    mallory.send({"job": job(230)}, headers={"id": "i" * 1_000_000})
+    wait_for(lambda: len(dead(site)) == before + 3, what="three messages set aside")
+    said = site.workers[0].said()
+    assert "forged" not in said
+    assert "\x1b[31m" not in said
+    assert max(map(len, said.splitlines())) < 10_000

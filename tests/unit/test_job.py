@@ -92,7 +92,12 @@ def test_a_message_from_anybody_is_checked_again(args: Any, kwargs: Any, words: 
 
 def test_a_job_is_known_by_batch_line_and_round_or_by_its_task() -> None:
     one, _ = received((), {"job": job(1)}, task_id="task-1", workflow="w")
-    assert one.id == "task-1"
+    assert one.id.startswith("task-1.")
+    same, _ = received((), {"job": job(1)}, task_id="task-1", workflow="w")
+    assert same.id == one.id
+    for line, workflow in ((job(1), "mallory"), (job(2), "w"), ({"x": 1}, "w")):
+        other, _ = received((), {"job": line}, task_id="task-1", workflow=workflow)
+        assert other.id != one.id, "whoever repeats a task's id gets a job of its own"
     of_batch, problem = received(
         (), {"job": job(1), "batch": "b", "line": 3, "round": 2, "deadline": 9}, task_id="task-1", workflow="w"
     )

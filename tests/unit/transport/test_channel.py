@@ -276,7 +276,6 @@ POISON = {
     "no properties": '{"body": "", "headers": {}}',
     "properties of the wrong type": '{"body": "", "headers": {}, "properties": [1]}',
     "headers of the wrong type": '{"body": "", "headers": "h", "properties": {}}',
-    "delivery_info of the wrong type": '{"body": "", "headers": {}, "properties": {"delivery_info": 3}}',
     "a body that is no base64": '{"body": "abc", "headers": {}, "properties": {"body_encoding": "base64"}}',
     "an unknown encoding": '{"body": "x", "headers": {}, "properties": {"body_encoding": "rot13"}}',
     "too deep": "[" * 100_000,

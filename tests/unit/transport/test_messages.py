@@ -1,18 +1,23 @@
 """A delivered message is looked at before Celery acts on it, from whichever broker it comes."""
 
+import json
+import math
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from workers.consumer import unreadable
+from workers.envelope import unreadable
 
 BODY = '[[], {"job": {}}, {}]'
 
 
 def message(body: Any, **headers: Any) -> Any:
     return SimpleNamespace(
-        headers={"task": "overnight.job", "id": "one", **headers}, content_type="application/json", body=body
+        headers={"task": "overnight.job", "id": "one", **headers},
+        content_type="application/json",
+        content_encoding="utf-8",
+        body=body,
     )
 
 
@@ -24,10 +29,20 @@ def test_a_body_is_read_once_as_text_or_bytes(body: Any) -> None:
 
 
 @pytest.mark.parametrize("encode", [str, str.encode], ids=["text", "bytes"])
-def test_what_json_has_no_word_for_is_left_to_kombu(encode: Any) -> None:
-    found = message(encode('[[], {"at": {"__type__": "datetime", "__value__": "2026-01-01T00:00:00"}}, {}]'))
+def test_a_jobs_body_is_what_stands_there_and_another_tasks_is_read_by_kombu(encode: Any) -> None:
+    body = '[[], {"at": {"__type__": "datetime", "__value__": "2026-01-01T00:00:00"}}, {}]'
+    found = message(encode(body))
     assert unreadable(found, lambda _: True) is None
-    assert not hasattr(found, "_decoded_cache")
+    assert found._decoded_cache == json.loads(body)
+    other = message(encode(body), task="someones.own")
+    assert unreadable(other, lambda _: True) is None
+    assert not hasattr(other, "_decoded_cache")
+
+
+def test_nothing_of_a_jobs_third_part_is_believed() -> None:
+    found = message('[[], {}, {"delivery_info": {"routing_key": "workflow.victim"}, "id": "other", "callbacks": null}]')
+    assert unreadable(found, lambda _: True) is None
+    assert found._decoded_cache == [[], {}, {}]
 
 
 @pytest.mark.parametrize(
@@ -36,9 +51,49 @@ def test_what_json_has_no_word_for_is_left_to_kombu(encode: Any) -> None:
         (message("no JSON"), "its body is no JSON"),
         (message(b"\xff"), "its body is no JSON"),
         (message("{}"), "its body is not a task's arguments"),
+        (message("[[], {}]"), "its body is not a task's arguments"),
+        (message('[[], {}, {"callbacks": [{"task": "any"}]}]'), "its body asks for callbacks"),
+        (message('[[], {}, {"chord": {"task": "any"}, "errbacks": [1]}]'), "its body asks for errbacks, chord"),
         (message(BODY, id=7), "its headers name no task and id"),
+        (message(BODY, task="celery.map"), "its task 'celery.map' is unknown here"),
+        (message(BODY, id=""), "its header id is not 1 to 128"),
+        (message(BODY, id="x" * 129), "its header id is not 1 to 128"),
+        (message(BODY, id="../../srv"), "its header id is not 1 to 128"),
+        (message(BODY, id="x\n[CRITICAL] forged \x1b[31m"), "its header id is not 1 to 128"),
+        (message(BODY, parent_id=["<b>"]), "its header parent_id is not 1 to 128"),
+        (message(BODY, shadow="another"), "its header shadow is set"),
+        (message(BODY, stamped_headers=5), "its header stamped_headers is set"),
         (message(BODY, eta="soon"), "its header eta is no time"),
+        (message(BODY, retries=-1), "its header retries is no number"),
+        (message(BODY, retries=True), "its header retries is no number"),
+        (message(BODY, timelimit=["a", "b"]), "its header timelimit is not two numbers"),
+        (message(BODY, timelimit=[1, 2, 3]), "its header timelimit is not two numbers"),
+        (message(BODY, timelimit=[-1, None]), "its header timelimit is not two numbers"),
+        (message(BODY, timelimit=[math.inf, None]), "its header timelimit is not two numbers"),
+        (message(BODY, timelimit=[True, None]), "its header timelimit is not two numbers"),
+        (message(BODY, timelimit={}), "its header timelimit is not two numbers"),
     ],
 )
 def test_what_is_wrong_is_told_in_words(broken: Any, words: str) -> None:
-    assert unreadable(broken, lambda _: True) == words
+    assert (unreadable(broken, lambda _: True) or "").startswith(words)
+
+
+def test_an_encoding_that_can_grow_is_not_followed() -> None:
+    found = message(BODY)
+    found.content_encoding = "bz2_codec"
+    assert (unreadable(found, lambda _: True) or "").startswith("its content encoding is 'bz2_codec'")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"timelimit": None},
+        {"timelimit": [None, None]},
+        {"timelimit": [5, 2.5]},
+        {"root_id": "0b1e-4:a.b_c", "parent_id": None, "group": None, "shadow": None, "retries": 3},
+        {"eta": "2026-01-01T00:00:00Z", "expires": 5},
+    ],
+    ids=str,
+)
+def test_what_celery_sends_is_read(headers: dict[str, Any]) -> None:
+    assert unreadable(message(BODY, **headers), lambda _: True) is None
