@@ -172,17 +172,25 @@ class Keys:
 
     @property
     def queues(self) -> str:
-        """Set of the workflow queues that workers follow. Owner: workers/queues.py."""
+        """Set of the workflow queues that workers follow. Owner: workers/registry.py."""
         return self.prefix + "queues"
 
     @property
+    def queue_ages(self) -> str:
+        """Sorted set of the unconfigured queues in `queues` by the second when they last held a message. 30 days.
+
+        Owner: workers/registry.py.
+        """
+        return self.prefix + "queue_ages"
+
+    @property
     def queue_scan(self) -> str:
-        """String: somebody has just looked for queues of stock producers. Seconds. Owner: workers/queues.py."""
+        """String: somebody has just looked for queues of stock producers. Seconds. Owner: workers/registry.py."""
         return self.prefix + "queue_scan"
 
     @property
     def queue_cursor(self) -> str:
-        """String: where the look for queues of stock producers goes on. An hour. Owner: workers/queues.py."""
+        """String: where the look for queues of stock producers goes on. An hour. Owner: workers/registry.py."""
         return self.prefix + "queue_cursor"
 
     # The broker's side: what workers/transport.py keeps beside Celery's own lists, one a queue and priority.

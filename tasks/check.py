@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 import redis
 
@@ -15,6 +16,7 @@ from limits.errors import LimitsError
 from limits.suitability import check_server
 from tasks.agents import registry
 from tasks.files import StorageError, probe
+from tasks.flower.guard import is_loopback
 from workers.prices import configured
 from workers.providers import connect
 from workers.providers.errors import AccountBlocked, ProviderError
@@ -50,6 +52,7 @@ async def check(settings: Settings) -> list[Finding]:
     for answers in await asyncio.gather(*(_provider(name, each) for name, each in settings.providers.items())):
         found.extend(answers)
     found.extend(_names(settings))
+    found.append(_workflows(settings))
     return found
 
 
@@ -125,7 +128,7 @@ async def _provider(name: str, settings: ProviderSettings) -> list[Finding]:
     except SettingsError as exc:
         return [Finding("error", subject, str(exc), "Set it where Overnight runs, then check again.")]
     provider = connect(name, settings.api, base_url, PATIENCE, api_version=settings.api_version)
-    found = []
+    found = _plain_http(subject, base_url) if settings.api_key else []
     try:
         for number, key in enumerate(keys, 1):
             each = f"{subject}, key {number}" if len(keys) > 1 else subject
@@ -133,6 +136,15 @@ async def _provider(name: str, settings: ProviderSettings) -> list[Finding]:
     finally:
         await provider.close()
     return found
+
+
+def _plain_http(subject: str, base_url: str) -> list[Finding]:
+    """A warning if the key and the prompts leave this machine unencrypted."""
+    address = urlsplit(base_url)
+    if address.scheme != "http" or is_loopback(address.hostname or ""):
+        return []
+    words = f"the key and all prompts go to {address.hostname} unencrypted"
+    return [Finding("warn", subject, words, "Write https:// in base_url, if the server speaks it.")]
 
 
 async def _ping(subject: str, answer: Awaitable[str]) -> Finding:
@@ -164,6 +176,18 @@ def _names(settings: Settings) -> list[Finding]:
             else:
                 found.append(Finding("ok", told, _limits(limits.quota().limits, limits.concurrency)))
     return found
+
+
+def _workflows(settings: Settings) -> Finding:
+    """What becomes of a workflow's name that is not in the file, a mistyped one for example."""
+    if not settings.any_workflow:
+        known = ", ".join(sorted(settings.workflows)[:8])
+        return Finding("ok", "workflows", f"only those that are configured run: {known or 'none'}")
+    budgets = [name for name, each in settings.workflows.items() if each.budget_usd is not None]
+    if budgets and settings.budget_usd is None:
+        words = f"any name runs, and only {', '.join(sorted(budgets)[:8])} has a budget: a mistyped name has none"
+        return Finding("warn", "workflows", words, "Set budget_usd for everything, or drop unconfigured_workflows.")
+    return Finding("ok", "workflows", "any name runs; one that is not configured has the defaults")
 
 
 def _limits(limits: Mapping[str, int], concurrency: int | None) -> str:

@@ -76,6 +76,7 @@ async def run_job(_self: Any, *args: Any, **kwargs: Any) -> dict[str, Any] | Non
     memory = Memory.from_header(headers.get(HEADER))
     workflow = workflow_of(queue) or "default"
     job, problem = jobs.received(args, kwargs, task_id=request.id, workflow=workflow, headers=headers)
+    problem = problem or runtime.settings.refusal(workflow)
     with telemetry.delivery(job, request.id, headers):
         return await deliver(runtime, job, problem, memory)
 

@@ -78,6 +78,8 @@ def tallied(source: str, settings: Settings, store: Store, *, workflow: str) -> 
         raise InputError(
             "--workflow", [f'"{workflow[:60]}" is no workflow name: letters, digits, - _ . only, 128 at most']
         )
+    if words := settings.refusal(workflow):
+        raise InputError("--workflow", [words])
     tokens.warm()  # what the workers have learnt corrects their own count, not another
     ratios = Ratios(store.keys.token_ratios)
     ratios.load(store.client.hgetall(store.keys.token_ratios))
@@ -113,6 +115,8 @@ def enqueue(
     problems: list[str] = []
     if not is_workflow_name(workflow):
         problems.append(f'"{workflow[:60]}" is no workflow name: letters, digits, - _ . only')
+    elif words := current_settings().refusal(workflow):
+        problems.append(words)
     checked, more = jobs.check(line)
     problems.extend(more)
     if checked is not None and not problems:

@@ -5,7 +5,8 @@
     settings.py    overnight.toml, validated once, with errors that name the line to mend
     provider_settings.py   an account, its keys and limits, and its models
     server.py      the embedded Valkey, for one machine
-    queues.py      one queue a workflow, followed as it appears
+    queues.py      one queue a workflow, followed while it is registered
+    registry.py    which queues are registered: how they are found, how many, and for how long
     heartbeat.py   the file that health checks look at
     request.py     a delivery of a job: private in logs and events, put back without loss
     routing.py     which provider, model and key may take a call, and what it would cost

@@ -247,11 +247,11 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
             self._ready = set(claimed.ready)
             self._told_at = time.monotonic()
             self._hungry = False
-            queues = {name.partition(SEPARATOR)[0] for name in self._ready} - self._queue_cycle.mine - self._foreign
-            if queues:
-                # A queue that this worker does not follow yet: told once, it decides for itself.
-                self._foreign |= queues
-                newcomers.told(queues)
+            foreign = {name.partition(SEPARATOR)[0] for name in self._ready} - self._queue_cycle.mine
+            new, self._foreign = foreign - self._foreign, foreign
+            if new:
+                # Queues that this worker does not follow yet: told once for as long as they hold messages.
+                newcomers.told(new)
         elif not claimed.messages:
             self._hungry = True
         counts = Counter(queue_of(tag) for tag, _ in claimed.messages)

@@ -32,12 +32,21 @@ def inconsistencies(data: Mapping[str, Any]) -> Iterator[Inconsistency]:
             words = f"must be a model that is configured{_near(fallback, known)}"
             yield Inconsistency(place, words, fallback)
     workflows = _tables(data, "workflows")
+    implied = {"default"} if _any_workflow(data, workflows) else set()
     for name, schedule in _tables(data, "schedules").items():
         workflow_name = schedule.get("workflow")
-        if isinstance(workflow_name, str) and workflow_name not in workflows and workflow_name != "default":
+        if isinstance(workflow_name, str) and workflow_name not in {*workflows, *implied}:
             # A mistyped name would get the defaults, and they have no budget.
             words = f"must be a table under [workflows], which may be empty{_near(workflow_name, workflows)}"
             yield Inconsistency(("schedules", name, "workflow"), words, workflow_name)
+
+
+def _any_workflow(data: Mapping[str, Any], workflows: Mapping[str, Mapping[str, Any]]) -> bool:
+    """As `Settings.any_workflow`."""
+    said = data.get("unconfigured_workflows")
+    if said is not None:
+        return bool(said)
+    return data.get("budget_usd") is not None or all(each.get("budget_usd") is None for each in workflows.values())
 
 
 def _targets(name: str, targets: Any, providers: Mapping[str, Any]) -> Iterator[Inconsistency]:

@@ -58,8 +58,8 @@ COUNTED: Final = 0.05
 #: Messages a script call, so that none holds the server up.
 STEP: Final = 200
 
-#: Lists that one call looks for.
-LOOK_STEP: Final = 1_000
+#: Lists that one call looks for; and the most queues of one look: of more, the looks take turns.
+LOOK_STEP, LOOK_MOST = 1_000, 500
 
 #: Every so many looks include the lists of lower priorities: their messages start half a second later, at the most.
 FULL_LOOK: Final = 8
@@ -266,10 +266,20 @@ class Custody:
 
     def look(self, queues: Collection[str]) -> None:
         """Look for messages that nobody has announced, and wake a worker for them."""
-        full = self._looks % FULL_LOOK == 0
-        self._looks += 1
-        for step in _steps(self.broker, frozenset(queues), full):
+        for step in _steps(self.broker, *self._turn(queues)):
             self._connected().repeat(step)
+
+    def _turn(self, queues: Collection[str]) -> tuple[frozenset[str], bool]:
+        """The queues of this look, and whether their lists of lower priorities are looked at, too."""
+        if len(queues) <= LOOK_MOST:
+            part = frozenset(queues)
+            turns = 1
+        else:
+            turns = -(-len(queues) // LOOK_MOST)
+            part = frozenset(sorted(queues)[self._looks % turns :: turns])
+        full = self._looks // turns % FULL_LOOK == 0
+        self._looks += 1
+        return part, full
 
     def _call(self, call: Call[T]) -> T:
         return self._connected().run(call)

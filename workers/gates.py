@@ -39,6 +39,9 @@ FIRST, OPEN = 2, 256
 #: many seconds later any number, where nothing was heard of them.
 TRIED, TRIAL = 32, 1.0
 
+#: From so many workflows on, those whose jobs were claimed or denied long ago are forgotten.
+MOST_KNOWN: Final = 2_000
+
 #: A crowded model is one no more when its jobs have gone without standing in line for so many seconds.
 ROOMY: Final = 1.0
 
@@ -94,18 +97,27 @@ class Gates:
                     return
                 seconds = 0.0
             if gate is None:
-                gate = self._gates[workflow] = _Gate()
+                gate = self._new(workflow, now)
             until = now + min(seconds, LONGEST) - EARLY if seconds else 0.0
             before = gate.models.get(model, (0.0, 0.0))[0]
             # The first hint counts: later ones are of jobs further back in the same line.
             gate.models[model] = (before if before > now else until, now)
             gate.width, gate.let = FIRST, 0
 
+    def _new(self, workflow: str, now: float) -> _Gate:
+        """A workflow's gate; the lock is held."""
+        if len(self._gates) >= MOST_KNOWN:
+            for name, each in list(self._gates.items()):
+                if all(now - max(times) > FORGET for times in each.models.values()):
+                    del self._gates[name]
+        gate = self._gates[workflow] = _Gate()
+        return gate
+
     def crowd(self, workflow: str, model: str, wanted: Callable[[], int]) -> None:
         """More jobs of a model wait for places than are of use: no more are claimed than `wanted` says."""
         now = self._clock()
         with self._lock:
-            gate = self._gates.setdefault(workflow, _Gate())
+            gate = self._gates.get(workflow) or self._new(workflow, now)
             gate.crowded[model] = wanted, now
             gate.models[model] = (gate.models.get(model, (0.0, 0.0))[0], now)
 
@@ -187,6 +199,8 @@ class Gates:
         now = self._clock()
         trial = self._trials.get(workflow)
         if trial is None or now - trial.last > FORGET:
+            if len(self._trials) >= MOST_KNOWN:
+                self._trials = {name: each for name, each in self._trials.items() if now - each.last <= FORGET}
             trial = self._trials[workflow] = _Trial(now)
         trial.count += count
         trial.last = now

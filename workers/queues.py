@@ -1,13 +1,10 @@
-"""One queue a workflow, followed by every worker as it appears.
-
-A producer of ours names its queue in the registry; a stock Celery producer leaves a binding
-(`_kombu.binding.workflow.NAME`) in the broker, which one worker at a time looks for and registers.
-"""
+"""One queue a workflow, followed by every worker while it is in the registry (workers/registry.py)."""
 
 import logging
 import re
 import time
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Final, cast
@@ -22,12 +19,14 @@ log = logging.getLogger(__name__)
 
 PREFIX = "workflow."
 DEFAULT_NAMESPACE = "overnight"
-_BINDING = "_kombu.binding."
 _DELAY = re.compile(r"^(?:[01]\.){28}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
-#: Seconds between two looks at the registry, and between two scans for queues of stock producers; how long one takes.
-LOOK_EVERY, SCAN_EVERY, SCAN_FOR = 0.5, 2.0, 0.02
+#: Seconds between two looks at the registry; and until it is read again although it holds as many names as before.
+LOOK_EVERY, READ_EVERY = 0.5, 10.0
+
+#: Seconds between two tries of a worker to be the one that scans for queues of stock producers.
+SCAN_TURN: Final = 1.0
 
 #: Up to so many new queues are named in the log.
 TOLD = 10
@@ -121,34 +120,6 @@ def depths(
     }
 
 
-def adopt_bindings(
-    client: "redis.Redis", keys: Keys, broker: "redis.Redis | None" = None, seconds: float = SCAN_FOR
-) -> None:
-    """Register the queues that stock producers made; one process does it for all, `SCAN_EVERY` seconds apart.
-
-    `broker` is where their messages are, if not on the same server. It looks for so many seconds and goes on from
-    there next time: a server with millions of keys is looked through in minutes, and nobody is held up.
-    """
-    if not client.set(keys.queue_scan, b"1", px=int(SCAN_EVERY * 1000), nx=True):
-        return
-    before = key_prefix(keys.namespace) + _BINDING
-    ends = time.monotonic() + seconds
-    cursor = int(cast("bytes | None", client.get(keys.queue_cursor)) or 0)
-    found: list[str] = []
-    while True:
-        cursor, page = cast(
-            "tuple[int, list[bytes]]",
-            (broker or client).scan(cursor, match=f"{before}{PREFIX}*", count=1000, _type="SET"),
-        )
-        names = [key.decode(errors="replace").removeprefix(before) for key in page]
-        found += [queue for queue in names if workflow_of(queue)]
-        if cursor == 0 or time.monotonic() > ends:
-            break
-    client.set(keys.queue_cursor, cursor, ex=3600)
-    if found:
-        client.sadd(keys.queues, *found)
-
-
 class Newcomers:
     """Tells whoever follows queues that there is a message in one that it does not follow yet."""
 
@@ -170,13 +141,14 @@ class Policy:
 
     `weight`: its share beside others. `cap`: how many may be in flight in all workers, 0 for any number. `urgent`:
     may use the slots that are kept for urgent work. `allowed`: how many may be claimed now, None for any number, 0
-    while it is gated.
+    while it is gated. `shared`: its share is a part of the one that all unconfigured workflows have together.
     """
 
     weight: float = 1.0
     cap: int = 0
     urgent: bool = False
     allowed: int | None = None
+    shared: bool = False
 
 
 def policy(queue: str) -> Policy:
@@ -186,8 +158,10 @@ def policy(queue: str) -> Policy:
     workflow = workflow_of(queue)
     if workflow is None:
         return Policy()
-    settings = current_settings().workflow(workflow)
-    return Policy(settings.weight, settings.concurrency, settings.priority == "urgent", gates.allowed(workflow))
+    settings = current_settings()
+    chosen = settings.workflow(workflow)
+    shared = workflow not in settings.workflows
+    return Policy(chosen.weight, chosen.concurrency, chosen.priority == "urgent", gates.allowed(workflow), shared)
 
 
 def claimed(queue: str, count: int) -> None:
@@ -213,10 +187,12 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         self.client: Any = None
         self.broker: Any = None
         self.unreachable = False
+        self.registry: Any = None
         self.known = -1
+        self.read_at = 0.0
         self.next_scan = 0.0
         self.amqp = False
-        self.configured: set[str] = set()
+        self.followed: set[str] = set()
         self.listener: Any = None
 
     def start(self, consumer: Any) -> None:
@@ -224,18 +200,17 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         from workers import rabbitmq  # noqa: PLC0415 - what only a worker needs
         from workers.broker import broker_url  # noqa: PLC0415 - as above
         from workers.celery import current_settings  # noqa: PLC0415 - the app imports this module
+        from workers.registry import Registry  # noqa: PLC0415 - it reads queues with what is in this module
 
         if consumer.app.amqp.queues._consume_from is not None:  # noqa: SLF001 - how Celery keeps its -Q
             return
         settings = current_settings()
-        self.keys = Keys(settings.namespace)
         self.amqp = rabbitmq.is_amqp(settings)
-        # Nothing else tells of a workflow that only producers of other applications use there.
-        self.configured = {queue_name(name) for name in settings.workflows} if self.amqp else set()
         urls = (consumer.app.conf.result_backend, broker_url(settings))
         self.client, self.broker = (
             redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) if url else None for url in urls
         )
+        self.registry = Registry(self.client, Keys(settings.namespace), settings, self.broker)
         self.known = -1
         self.look(consumer)
         self.timer_entry = consumer.timer.call_repeatedly(LOOK_EVERY, self.look, (consumer,))
@@ -258,28 +233,37 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
     shutdown = stop
 
     def look(self, consumer: Any) -> None:
-        """Add what is registered and not yet consumed."""
+        """Follow what is wanted now, and nothing else."""
         try:
-            if self.broker is not None and time.monotonic() >= self.next_scan:
-                self.next_scan = time.monotonic() + SCAN_EVERY / 2  # another worker may have its turn
-                adopt_bindings(self.client, self.keys, self.broker)
-            # Queues are only ever added: as many as before are the same as before.
-            if self.client.scard(self.keys.queues) == self.known:
+            now = time.monotonic()
+            if self.broker is not None and now >= self.next_scan:
+                self.next_scan = now + SCAN_TURN
+                self.registry.scan()
+            count = self.client.scard(self.registry.keys.queues)
+            if count == self.known and now - self.read_at < READ_EVERY:
                 return
-            queues = registered(self.client, self.keys)
-            self.known = len(queues)
+            queues = self.registry.wanted()
+            self.known, self.read_at = count, now
         except redis.RedisError as exc:
             if not self.unreachable:
                 log.warning("queues cannot be followed while the server is unreachable: %s", exc)
             self.unreachable = True
             return
         self.unreachable = False
-        self.follow(consumer, queues | self.configured)
+        self.follow(consumer, queues)
+        self.leave(consumer, self.followed - queues)
 
     def noticed(self, consumer: Any, queues: Collection[str]) -> None:
-        """There are messages in queues that this worker does not follow yet: look at once."""
-        if any(workflow_of(queue) for queue in queues):
-            consumer.call_soon(self.look, consumer)
+        """There are messages in queues that this worker does not follow yet: register them, and look at once."""
+        names = {queue for queue in queues if workflow_of(queue)}
+        if names:
+            consumer.call_soon(self._adopt, consumer, names)
+
+    def _adopt(self, consumer: Any, names: set[str]) -> None:
+        with suppress(redis.RedisError):  # the next look says that the server is unreachable
+            self.registry.adopt(names)
+            self.known = -1
+        self.look(consumer)
 
     def follow(self, consumer: Any, queues: Iterable[str]) -> None:
         """Consume these queues too, all of them with one round of declarations."""
@@ -295,7 +279,22 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
 
                 rabbitmq.follow(consumer.connection, queue)
         if new:
+            self.followed.update(new)
             # Before the worker's loop has begun nobody takes messages: it consumes from all queues when it does.
             if task_consumer.on_message is not None:
                 task_consumer.consume()
-            log.info("consuming from %s", ", ".join(new) if len(new) <= TOLD else f"{len(new)} more queues")
+            log.info("consuming from %s", _listed(new))
+
+    def leave(self, consumer: Any, queues: Collection[str]) -> None:
+        """Stop consuming queues that the registry has forgotten; what is in flight of them goes on."""
+        task_consumer = consumer.task_consumer
+        for name in queues:
+            consumer.app.amqp.queues.deselect(name)
+            task_consumer.cancel_by_queue(name)
+        if queues:
+            self.followed.difference_update(queues)
+            log.info("no longer consuming from %s: no jobs for a while", _listed(sorted(queues)))
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= TOLD else f"{len(names)} queues"

@@ -165,6 +165,12 @@ class Settings(Table):
     visibility_timeout: Annotated[Seconds, Field(ge=1.0)] = 60.0
     budget_usd: Dollars | None = None
     budget_window: Literal["day", "month", "total"] = "month"
+    unconfigured_workflows: Annotated[bool, Field(strict=True)] | None = None
+    """Whether jobs of workflows without a table run; None: unless only such workflows would have no budget."""
+    unlisted_models: bool = Field(default=True, strict=True)
+    """Whether a job may name provider/MODEL if the provider doesn't list the model."""
+    remote_control: bool = Field(default=True, strict=True)
+    """Whether workers obey `celery control` and Flower's buttons, and answer `celery inspect`."""
     stop_grace_period: Annotated[float, Field(ge=0, le=86_400)] = 25.0
     """Seconds that calls in flight have when their worker is stopped; then their jobs go back into the queue."""
     providers: dict[Name, ProviderSettings] = Field(default_factory=dict)
@@ -245,6 +251,24 @@ class Settings(Table):
         """The budget over everything, in nano-dollars."""
         return None if self.budget_usd is None else quantities.nanodollars(self.budget_usd)
 
+    @property
+    def any_workflow(self) -> bool:
+        """Whether jobs of workflows without a table run: as the file says, else unless they would escape a budget."""
+        if self.unconfigured_workflows is not None:
+            return self.unconfigured_workflows
+        return self.budget_usd is not None or all(each.budget_usd is None for each in self.workflows.values())
+
+    def refusal(self, workflow: str) -> str:
+        """Why jobs of a workflow don't run, and how to change that; '' if they do."""
+        if workflow in self.workflows or self.any_workflow:
+            return ""
+        near = get_close_matches(workflow, self.workflows, 1, 0.6)
+        meant = f'did you mean "{near[0]}"? Else ' if near else ""
+        return (
+            f'workflow "{workflow}" is not configured, so no budget would count its jobs: '
+            f"{meant}add [workflows.{_key(workflow)}], or unconfigured_workflows = true"
+        )
+
     def workflow(self, name: str) -> WorkflowSettings:
         """A workflow's settings; the defaults for one that the file does not name."""
         return self.workflows.get(name, _DEFAULT_WORKFLOW)
@@ -262,7 +286,7 @@ class Settings(Table):
         if name in self.models:
             return [(target.provider, target.model, target.weight) for target in self.models[name].targets]
         provider, _, model = name.partition("/")
-        if model and provider in self.providers:
+        if model and provider in self.providers and (self.unlisted_models or model in self.providers[provider].models):
             return [(provider, model, 1.0)]
         listing = [each for each, settings in self.providers.items() if name in settings.models]
         if len(listing) == 1:
@@ -291,6 +315,9 @@ class Settings(Table):
 
     def _no_model(self, name: str, listing: list[str]) -> str:
         shown = f'"{name}"' if len(name) <= 80 and name.isprintable() else "that"  # noqa: PLR2004 - a line's worth
+        provider, _, model = name.partition("/")
+        if model and provider in self.providers:
+            return f"{shown} is not listed: add [providers.{_key(provider)}.models] for it, or unlisted_models = true"
         if not self.providers:
             where = f"in {self._file}" if self._file else f"there is no {FILE_NAME} here"
             return (
@@ -304,6 +331,11 @@ class Settings(Table):
             return f"no model {shown} is configured; did you mean {' or '.join(near)}?"
         known = ", ".join(self.model_names[:8]) or f"{next(iter(self.providers))}/MODEL"
         return f"no model {shown} is configured; there are: {known}"
+
+
+def _key(name: str) -> str:
+    """A name as it is written in a table's heading."""
+    return f'"{name}"' if "." in name else name
 
 
 def load(path: str | Path | None = None) -> Settings:

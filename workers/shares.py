@@ -3,11 +3,14 @@
 Stride scheduling: each queue has a *pass*, which grows by messages / weight as messages are taken from it, and the
 queue with the lowest pass is next. Over any stretch of time busy queues get their weights' share, whatever their
 length, and a queue that was empty starts at the present: it cannot save its turns up.
+
+The queues of workflows that are not in the configuration have one pass together: a thousand made-up names get the share
+of one workflow. Among themselves, the one that has waited longest for its turn is next.
 """
 
 from collections.abc import Callable, Iterable
 from heapq import nsmallest
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 from kombu.utils.scheduling import round_robin_cycle
 
@@ -20,6 +23,12 @@ EXTRA: Final = 16
 #: The most messages a turn that a weight can mean.
 MOST_SHARE: Final = 100
 
+#: The most queues of unconfigured workflows that one claim looks into.
+MOST_SHARED: Final = 32
+
+#: What the pass of all unconfigured workflows is kept under: no queue has this name.
+_SHARED: Final = ""
+
 
 class Shares(round_robin_cycle):  # type: ignore[misc]  # kombu has no types
     """kombu's cycle of queues, as a plan for a claim."""
@@ -31,6 +40,8 @@ class Shares(round_robin_cycle):  # type: ignore[misc]  # kombu has no types
         super().__init__(it)
         self.mine: frozenset[str] = frozenset(self.items)
         self.passes: dict[str, float] = {}
+        self.served: dict[str, int] = {}  # of unconfigured workflows: the number of the last claim from them
+        self._claims = 0
         self.now = 0.0
         self._urgent: frozenset[str] | None = None
 
@@ -38,7 +49,9 @@ class Shares(round_robin_cycle):  # type: ignore[misc]  # kombu has no types
         """These are the queues from now on."""
         super().update(it)
         self.mine = frozenset(self.items)
-        self.passes = {queue: value for queue, value in self.passes.items() if queue in self.mine}
+        kept = self.mine | {_SHARED}
+        self.passes = {queue: value for queue, value in self.passes.items() if queue in kept}
+        self.served = {queue: number for queue, number in self.served.items() if queue in self.mine}
         self._urgent = None
 
     @property
@@ -51,7 +64,7 @@ class Shares(round_robin_cycle):  # type: ignore[misc]  # kombu has no types
     def plan(self, ready: Iterable[str], most: int) -> list[Place]:
         """Which of these lists the next claim takes from, best first."""
         policies: dict[str, Policy] = {}
-        candidates: list[tuple[int, float, str, str]] = []
+        candidates: list[_Candidate] = []
         for name in ready:
             queue, _, step = name.partition(SEPARATOR)
             if queue not in self.mine:
@@ -60,26 +73,57 @@ class Shares(round_robin_cycle):  # type: ignore[misc]  # kombu has no types
             if policy is None:
                 policy = policies[queue] = type(self).policy(queue)
             if policy.allowed != 0:
-                candidates.append((priority_of(step), self._start(queue), name, queue))
+                start = self._start(_SHARED if policy.shared else queue)
+                candidates.append(_Candidate(priority_of(step), start, self.served.get(queue, 0), name, queue))
         if not candidates:
             return []
-        chosen = nsmallest(most + EXTRA, candidates)
-        self.now = max(self.now, min(start for _, start, _, _ in chosen))
-        least = min(policies[queue].weight for _, _, _, queue in chosen) or 1.0
-        return [_place(name, priority, policies[queue], least) for priority, _, name, queue in chosen]
+        chosen = _chosen(candidates, policies, most)
+        self.now = max(self.now, min(each.start for each in chosen))
+        return _places(chosen, policies)
 
     def took(self, queue: str, count: int) -> None:
         """So many messages came from a queue."""
         claimed(queue, count)
-        self.passes[queue] = self._start(queue) + count / (type(self).policy(queue).weight or 1.0)
+        policy = type(self).policy(queue)
+        if policy.shared:
+            self._claims += 1
+            self.served[queue] = self._claims
+            queue = _SHARED
+        self.passes[queue] = self._start(queue) + count / (policy.weight or 1.0)
 
     def _start(self, queue: str) -> float:
         return max(self.now, self.passes.get(queue, 0.0))
 
 
-def _place(name: str, priority: int, policy: Policy, least: float) -> Place:
-    share = min(MOST_SHARE, max(1, round(policy.weight / least)))
-    return Place(name, priority, share, policy.allowed or 0, policy.cap, policy.urgent)
+class _Candidate(NamedTuple):
+    """A list that a claim may take from. Sorted by its fields: the least is the next."""
+
+    priority: int
+    start: float
+    served: int
+    name: str
+    queue: str
+
+
+def _chosen(candidates: list[_Candidate], policies: dict[str, Policy], most: int) -> list[_Candidate]:
+    """The best candidates, not more unconfigured ones than `MOST_SHARED`."""
+    shared = [each for each in candidates if policies[each.queue].shared]
+    if len(shared) > MOST_SHARED:
+        best = set(nsmallest(MOST_SHARED, shared))
+        candidates = [each for each in candidates if each in best or not policies[each.queue].shared]
+    return nsmallest(most + EXTRA, candidates)
+
+
+def _places(chosen: list[_Candidate], policies: dict[str, Policy]) -> list[Place]:
+    """The places of a claim. If `parts` unconfigured queues share a turn, each of the others takes `parts` turns."""
+    least = min(policies[each.queue].weight for each in chosen) or 1.0
+    parts = max(1, sum(policies[each.queue].shared for each in chosen))
+    found = []
+    for each in chosen:
+        policy = policies[each.queue]
+        share = min(MOST_SHARE, max(1, round(policy.weight / least))) * (1 if policy.shared else parts)
+        found.append(Place(each.name, each.priority, share, policy.allowed or 0, policy.cap, policy.urgent))
+    return found
 
 
 def priority_of(step: str) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.transport.conftest import World
 from workers.queues import SEPARATOR, Policy
-from workers.shares import Shares
+from workers.shares import MOST_SHARED, Shares
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +75,32 @@ def test_of_a_thousand_queues_a_claim_looks_into_few(policies: dict[str, Policy]
     shares = Shares()
     shares.update(names)
     assert len(shares.plan(names, 50)) <= 70
+
+
+def test_all_unconfigured_workflows_share_one_share(policies: dict[str, Policy]) -> None:
+    strangers = [f"w{number}" for number in range(150)]
+    policies.update(dict.fromkeys(strangers, Policy(shared=True)))
+    shares = Shares()
+    shares.update([*strangers, "victim"])
+    found = served(shares, [*strangers, "victim"], 600)
+    assert found["victim"] == 300
+    assert {found[name] for name in strangers} == {2}, "among themselves they take turns"
+
+
+def test_one_claim_of_many_messages_is_shared_like_many_claims(policies: dict[str, Policy]) -> None:
+    strangers = [f"w{number}" for number in range(150)]
+    policies.update(dict.fromkeys(strangers, Policy(shared=True)))
+    policies["heavy"] = Policy(weight=2.0)
+    shares = Shares()
+    shares.update([*strangers, "victim", "heavy"])
+    plan = {place.name: place.share for place in shares.plan([*strangers, "victim", "heavy"], 100)}
+    assert len(plan) == MOST_SHARED + 2
+    assert plan["victim"] == sum(plan[name] for name in strangers if name in plan)
+    assert plan["heavy"] == 2 * plan["victim"]
+
+
+def test_a_lone_unconfigured_workflow_is_served_like_any_other(policies: dict[str, Policy]) -> None:
+    policies["new"] = Policy(shared=True)
+    shares = Shares()
+    shares.update(["new", "nightly"])
+    assert served(shares, ["new", "nightly"], 40) == {"new": 20, "nightly": 20}
