@@ -4,7 +4,7 @@ now.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
@@ -15,6 +15,9 @@ from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
 from limits.keys import Keys
 from limits.scripts import Call
+
+if TYPE_CHECKING:
+    from limits.connection import Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +136,44 @@ def _circuit(
     return CircuitState(name.decode(), state.decode(), until, bool(by_hand), calls, failures, float(retries_left))
 
 
-def ledger(keys: Keys, days: Sequence[int], now: int | None = None) -> Call[dict[tuple[int, str], dict[str, int]]]:
-    """The ledger of the given days (UTC, counted from 1970-01-01): (day, row) -> columns, money in n$.
+#: About how many rows of the ledger one call reads: some milliseconds of the server.
+LEDGER_ROWS: Final = 500
 
-    Columns: what settlements added, and `cost`, `failed_cost` and `presumed_cost`; `presumed` counts the calls of
-    the last.
-    """
-    return cast("Call[dict[tuple[int, str], dict[str, int]]]", call(keys, "ledger", {"days": list(days)}, _ledger, now))
+Rows = dict[tuple[int, str], dict[str, int]]
+"""Of the ledger: (day, row) -> columns, money in n$.
+
+Columns: what settlements added, and `cost`, `failed_cost` and `presumed_cost`; `presumed` counts the calls of the last.
+"""
 
 
-def _ledger(reply: Sequence[Any]) -> dict[tuple[int, str], dict[str, int]]:
-    return {(day, row.decode()): orjson.loads(columns) for day, row, columns in reply}
+@dataclass(frozen=True, slots=True)
+class LedgerPage:
+    """Some rows of the ledger. `following`: where the next page begins, a day's place and a cursor; None at the end."""
+
+    rows: Rows
+    following: tuple[int, str] | None
+
+
+def ledger_page(
+    keys: Keys, days: Sequence[int], begins: tuple[int, str] = (1, "0"), rows: int = LEDGER_ROWS, now: int | None = None
+) -> Call[LedgerPage]:
+    """A page of the ledger of the given days (UTC, counted from 1970-01-01)."""
+    body = {"days": list(days), "which": begins[0], "cursor": begins[1], "rows": rows}
+    return cast("Call[LedgerPage]", call(keys, "ledger", body, _page, now))
+
+
+def ledger(server: "Server", keys: Keys, days: Sequence[int], rows: int = LEDGER_ROWS) -> Rows:
+    """The ledger of the given days, page by page. Calls that settle during the reading may be in it or not."""
+    found: Rows = {}
+    begins: tuple[int, str] | None = (1, "0")
+    while begins is not None:
+        page = server.run(ledger_page(keys, days, begins, rows))
+        found |= page.rows
+        begins = page.following
+    return found
+
+
+def _page(reply: Sequence[Any]) -> LedgerPage:
+    rows, which, cursor = reply
+    found = {(day, row.decode()): orjson.loads(columns) for day, row, columns in rows}
+    return LedgerPage(found, (which, cursor.decode()) if which else None)

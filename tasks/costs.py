@@ -165,7 +165,7 @@ def read(server: Server, keys: Keys, begins: date, *, only: str | None = None) -
 
 def entries(server: Server, keys: Keys, days: Sequence[int]) -> Iterable[Entry]:
     """The rows of these days, counted from 1970-01-01."""
-    for (number, row), columns in server.run(ledger(keys, days)).items():
+    for (number, row), columns in ledger(server, keys, days).items():
         name, of, at, model = orjson.loads(row)
         spent = Spent(**{column: n for column, n in columns.items() if column in _COLUMNS})
         yield Entry(_EPOCH + timedelta(days=number), name, of, at, model, spent)

@@ -14,6 +14,7 @@ import orjson
 from limits.compact import dumps
 from tasks import proof
 from tasks.agents.purse import Purse
+from workers.fields import is_model_name
 from workers.providers import bodies
 
 #: The urls that a line may name, beside those of agents: `/agents/<name>`.
@@ -83,6 +84,8 @@ def check(value: Any) -> tuple[Line | None, list[str]]:
         model = body.get("model")
         if not isinstance(model, str) or not model:
             problems.append("body.model must name a model")
+        elif not is_model_name(model):
+            problems.append("body.model must be a model's name: printable, without spaces, 256 characters at most")
         if isinstance(url, str) and url in URLS:
             problems.extend(f"body: {problem}" for problem in bodies.check_body(url, body))
     unknown = sorted(set(value) - {"custom_id", "method", "url", "body"})

@@ -53,7 +53,7 @@ def before_the_pool(sender: Any, **_: Any) -> None:
             values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
         from tasks.worker_metrics import Meter  # noqa: PLC0415 - what only a worker with a port needs
 
-        telemetry.listen(Meter())
+        telemetry.listen(Meter(settings=current_settings()))
     if tracing.traced():
         from tasks.traces import Tracer, start  # noqa: PLC0415 - what only a traced worker needs
 

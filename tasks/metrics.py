@@ -21,10 +21,12 @@ from prometheus_client.registry import Collector
 from limits.errors import LimitsError
 from tasks.batch import LIVE, NANO, Batch
 from tasks.costs import Entry, Spent, entries
-from tasks.gauges import Gauges, accounts
+from tasks.gauges import Gauges, accounts, targets
+from tasks.labels import OTHER, Labels
 from tasks.overview import DAY, Overview, read
 from tasks.schedule import Record, Schedules, State, calendar
 from tasks.store import Store
+from workers.queues import Depth
 from workers.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,8 @@ class Exporter(Collector):
         self.store = store
         self.settings = settings
         self.month = Month(store)
+        self.workflows = Labels(settings.workflows)
+        self.rows = Labels([(name, *target) for name in settings.workflows for target in targets(settings)])
 
     def describe(self) -> list[Metric]:
         """Nothing: registering must not read."""
@@ -72,12 +76,12 @@ class Exporter(Collector):
             return
         up.add_metric([], 1)
         yield up
-        yield from queues(overview)
+        yield from queues(overview, self.workflows)
         yield from batches(overview)
         yield from quotas(overview.limits)
         yield from circuits(overview.limits, self.settings)
         yield from money(overview.limits)
-        yield from counters(month)
+        yield from counters(named(month, self.rows))
         if nights:
             yield from schedules(nights, self.settings, overview.at, led=led)
 
@@ -105,10 +109,15 @@ class Month:
         return tuple(entries(self.store.server, self.store.keys, [day]))
 
 
-def queues(overview: Overview) -> Iterator[Metric]:
+def queues(overview: Overview, labels: Labels) -> Iterator[Metric]:
     """How many jobs each workflow's queue holds."""
     jobs = GaugeMetricFamily("overnight_queue_jobs", "Jobs in a workflow's queue", labels=("workflow", "state"))
-    for workflow, depth in (overview.queues or {}).items():
+    held = overview.queues or {}
+    sums: dict[str, Depth] = {}
+    for name in sorted(held, key=lambda each: -held[each].total):
+        workflow = labels.of(name)
+        sums[workflow] = sums.get(workflow, Depth(0, 0, 0)) + held[name]
+    for workflow, depth in sums.items():
         jobs.add_metric([workflow, "ready"], depth.ready)
         jobs.add_metric([workflow, "in_flight"], depth.in_flight)
         jobs.add_metric([workflow, "delayed"], depth.delayed)
@@ -200,6 +209,15 @@ def money(limits: Gauges) -> Iterator[Metric]:
         spent.add_metric([state.subject], state.spent / NANO)
         held.add_metric([state.subject], state.held / NANO)
     yield from (limit, spent, held)
+
+
+def named(month: Ledger, labels: Labels) -> Ledger:
+    """The ledger by rows that have a series of their own, the most called ones; the others are summed by provider."""
+    sums: dict[Row, Spent] = {}
+    for row in sorted(month, key=lambda each: -month[each].calls):
+        label = row if labels.has(row) else (OTHER, row[1], OTHER)
+        sums[label] = sums.get(label, Spent()) + month[row]
+    return sums
 
 
 def counters(month: Ledger) -> Iterator[Metric]:

@@ -123,7 +123,7 @@ class Precheck:
     def _priced(self, model: str, url: str) -> tuple[Way, ...]:
         ways = self._routes.ways(model, url)
         if missing := {way.target for way in ways if way.rates is None}:
-            self._routes = Routes(self.settings, {**self._routes.prices, **self._prices(missing)})
+            self._routes = self._routes.repriced({**self._routes.prices, **self._prices(missing)})
             ways = self._routes.ways(model, url)
         for way in ways:
             if self.budgets and way.rates is None:

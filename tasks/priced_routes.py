@@ -76,4 +76,4 @@ class PricedRoutes:
     def _take_prices(self, shared: Mapping[str, Rates]) -> None:
         self.priced = True
         if shared != self.routes.prices:
-            self.routes = Routes(self.settings, shared)
+            self.routes = self.routes.repriced(shared)

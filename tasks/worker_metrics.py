@@ -14,11 +14,14 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from limits.admission import Admitted, Denied
 from limits.admission import Answer as Admission
 from tasks.attempt import Attempt
+from tasks.gauges import targets
+from tasks.labels import OTHER, Labels
 from tasks.store import Ending
 from tasks.telemetry import Delivery, Listener
 from workers.providers.answer import Answer
 from workers.providers.errors import ProviderError
 from workers.request import Snooze
+from workers.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +38,10 @@ _SECONDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0,
 class Meter(Listener):
     """Counts what its worker's jobs tell."""
 
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(self, registry: CollectorRegistry = REGISTRY, settings: Settings | None = None) -> None:
+        settings = settings or Settings()
+        self.workflows = Labels(settings.workflows)
+        self.models = Labels([f"{provider}/{model}" for provider, model in targets(settings)])
         target = ("provider", "model")
         self.admissions = Counter(
             "overnight_admissions_total",
@@ -68,22 +74,27 @@ class Meter(Listener):
                 name, reason = "denied", answer.reason
             case _:
                 name, reason = "impossible", answer.dimension
-        self._child(self.admissions, delivery.job.workflow, name, reason).inc()
+        self._child(self.admissions, self._workflow(delivery), name, reason).inc()
 
     def called(self, delivery: Delivery, attempt: Attempt, seconds: float, end: Answer | ProviderError) -> None:
         """A call's end; with its trace as the exemplar where there is one."""
         outcome = "ok" if isinstance(end, Answer) else end.code
         exemplar = {"trace_id": delivery.trace} if delivery.trace else None
-        self._child(self.calls, attempt.way.provider, attempt.way.model, outcome).observe(seconds, exemplar)
+        way = attempt.way
+        model = way.model if self.models.has(way.target) else OTHER
+        self._child(self.calls, way.provider, model, outcome).observe(seconds, exemplar)
 
     def ended(self, delivery: Delivery, ending: Ending) -> None:
         """A job's end."""
-        self._child(self.jobs, delivery.job.workflow, "completed" if ending.ok else "failed").inc()
+        self._child(self.jobs, self._workflow(delivery), "completed" if ending.ok else "failed").inc()
 
     def left(self, delivery: Delivery, error: BaseException | None) -> None:
         """A delivery's end."""
         if isinstance(error, Snooze):
-            self._child(self.snoozes, delivery.job.workflow).inc()
+            self._child(self.snoozes, self._workflow(delivery)).inc()
+
+    def _workflow(self, delivery: Delivery) -> str:
+        return self.workflows.of(delivery.job.workflow)
 
     def _child(self, metric: Counter | Histogram, *labels: str) -> Any:
         """A metric's child, found without the lock and the checks of `labels()`."""

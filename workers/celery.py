@@ -4,6 +4,7 @@ Its configuration is read when it is first needed, not when this module is impor
 can still say which `overnight.toml` counts.
 """
 
+import re
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -22,6 +23,9 @@ from workers.server import server_url
 from workers.settings import Settings, load
 
 JOB = envelope.JOB
+
+#: The user and password of a URL, wherever it is in a text.
+_CREDENTIALS = re.compile(r"(\w://[^\s:/@'\"]*):[^\s@'\"]+@")
 
 
 def current_settings() -> Settings:
@@ -72,8 +76,8 @@ def configuration() -> dict[str, Any]:
         "worker_pool": "workers.pool:TaskPool",
         "worker_concurrency": 100,
         "worker_stop_grace_period": settings.stop_grace_period,
-        # Flower's "restart pool" does what it says.
-        "worker_pool_restarts": True,
+        # Who reaches the broker may send these commands; workers/controls.py says what each of them may do.
+        "worker_enable_remote_control": settings.remote_control,
         # Sets aside what it cannot read, instead of printing or losing it.
         "worker_consumer": "workers.consumer:Consumer",
         # Our own discovery adds the queues; a message to an unknown one still creates it.
@@ -112,6 +116,10 @@ class Application(Celery):  # type: ignore[misc]  # Celery has no types
     def send_task(self, *args: Any, **options: Any) -> Any:
         """Publish a task; from within one on our pool, in a thread."""
         return aside(super().send_task, *args, **options)
+
+    def bugreport(self) -> str:
+        """What `celery report` and `inspect report` print, without the password of any URL."""
+        return _CREDENTIALS.sub(r"\1:**@", str(super().bugreport()))
 
     def _get_backend(self) -> Any:
         backend = super()._get_backend()

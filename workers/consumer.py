@@ -15,7 +15,7 @@ from celery.worker.consumer import Consumer as CeleryConsumer
 
 from limits.connection import Server
 from limits.keys import Keys
-from workers import inspection  # noqa: F401 - registers what `inspect` answers
+from workers import controls, inspection  # noqa: F401 - they register what `control` does and `inspect` answers
 from workers.broker import Broker
 from workers.envelope import unreadable
 from workers.queues import key_prefix

@@ -31,8 +31,13 @@ def _name(value: str) -> str:
     return value
 
 
+def is_model_name(value: str) -> bool:
+    """Whether a model may be called this: printable, without spaces, 256 characters at most."""
+    return bool(value) and len(value) <= 256 and value.isprintable() and " " not in value  # noqa: PLR2004 - said above
+
+
 def _model_name(value: str) -> str:
-    if not value or len(value) > 256 or not value.isprintable() or " " in value:  # noqa: PLR2004 - said below
+    if not is_model_name(value):
         raise ValueError("must be a model's name: printable, without spaces, 256 characters at most")
     return value
 

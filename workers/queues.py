@@ -88,6 +88,9 @@ class Depth:
         """Everything that is not acknowledged."""
         return self.ready + self.in_flight + self.delayed
 
+    def __add__(self, other: "Depth") -> "Depth":
+        return Depth(self.ready + other.ready, self.in_flight + other.in_flight, self.delayed + other.delayed)
+
 
 def lists(queue: str) -> tuple[str, ...]:
     """The Redis lists of a queue, one a priority."""
@@ -273,6 +276,8 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         for name in new:
             declared = consumer.app.amqp.queues
             queue = declared.select_add(declared[name])
+            # On Redis a list needs no declaration, which takes some round trips for each queue.
+            queue.no_declare = not self.amqp
             task_consumer.add_queue(queue)
             if self.amqp:
                 from workers import rabbitmq  # noqa: PLC0415 - what only a worker needs

@@ -6,7 +6,8 @@ can soonest.
 """
 
 import random
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -17,6 +18,10 @@ from workers.prices import Rates, resolve
 from workers.providers import ENDPOINTS_BY_API
 from workers.settings import ProviderSettings, Settings, UnknownModel
 
+#: How many models that no provider lists may be called, and for how many seconds a call counts. Each costs memory here,
+#: and keys and rows of the ledger in Redis.
+MOST_UNLISTED, UNLISTED_FOR = 1_000, 86_400.0
+
 #: Dimensions in which a single request can be larger than the whole limit.
 SIZES = ("tpm", "itpm", "otpm", "tpd")
 
@@ -25,6 +30,16 @@ class NoRoute(ValueError):  # noqa: N818 - names what was found: nothing
     """No configured target can take the call; says why, and what would mend it. `code` is the job's error code."""
 
     code: ClassVar[str] = "invalid_request"
+
+
+class TooManyModels(NoRoute):
+    """More models were named than a configuration without them may lead to."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"body.model: {MOST_UNLISTED:,} models that no provider lists were called within a day; "
+            "list those that you use under [providers.NAME.models]"
+        )
 
 
 class NoPrice(NoRoute):
@@ -106,17 +121,47 @@ def _fitted(quota: Quota, costs: Costs, least: Costs) -> dict[str, int]:
 class Routes:
     """The ways of every model, built from the settings when they are first asked for."""
 
-    def __init__(self, settings: Settings, prices: Mapping[str, Rates] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        prices: Mapping[str, Rates] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.settings = settings
         self.prices = prices or {}
         self._ways: dict[tuple[str, str], tuple[Way, ...]] = {}
+        self._clock = clock
+        self._unlisted: dict[str, float] = {}  # model: when it was last asked for
+
+    def repriced(self, prices: Mapping[str, Rates]) -> "Routes":
+        """The same with other prices."""
+        routes = Routes(self.settings, prices, clock=self._clock)
+        routes._unlisted = self._unlisted
+        return routes
 
     def ways(self, model: str, url: str) -> tuple[Way, ...]:
         """Every way that serves this model and url; NoRoute where there is none."""
         found = self._ways.get((model, url))
         if found is None:
-            found = self._ways[model, url] = self._build(model, url)
+            found = self._build(model, url)
+            if model not in self.settings.model_names and model.partition("/")[2] not in self.settings.model_names:
+                self._remember(model)
+            self._ways[model, url] = found
+        elif model in self._unlisted:
+            self._unlisted[model] = self._clock()
         return found
+
+    def _remember(self, model: str) -> None:
+        """A model that no provider lists is called; TooManyModels if there were `MOST_UNLISTED` others lately."""
+        now = self._clock()
+        if len(self._unlisted) >= MOST_UNLISTED and model not in self._unlisted:
+            for old in [name for name, at in self._unlisted.items() if now - at > UNLISTED_FOR]:
+                del self._unlisted[old]
+                self._ways = {key: ways for key, ways in self._ways.items() if key[0] != old}
+            if len(self._unlisted) >= MOST_UNLISTED:
+                raise TooManyModels
+        self._unlisted[model] = now
 
     def order(self, ways: Collection[Way], *, avoid: Collection[str] = ()) -> list[Way]:
         """The ways in an order that is random by weight; those of the targets in `avoid` are left out.

@@ -1,19 +1,24 @@
--- Reads the ledger of some days.
--- Guarantee: whole days as of one moment; changes nothing but the clock.
+-- Reads a page of the ledger of some days.
+-- Guarantee: a row that is there while the pages are read is in one of them, or in several; changes nothing but the
+-- clock. A page is small, so that a ledger of 50,000 rows holds up no other script.
 -- KEYS  1 the clock
--- ARGV  1 the time in us, 0: the server's   2 JSON: days (since 1970-01-01, UTC)
--- Returns [{ day, row, columns as a JSON object }]; n$ are written in full, which cjson would round to 14 digits
+-- ARGV  1 the time in us, 0: the server's   2 JSON: days (since 1970-01-01, UTC), which of them (from 1), the cursor
+--       within it, about how many rows
+-- Returns { [{ day, row, columns as a JSON object }], which day is next (0: none), the cursor within it }; n$ are
+-- written in full, which cjson would round to 14 digits
 --@include limits/lua/lib/namespace.lua
 clock(ARGV[1])
-local found = {}
-for _, day in ipairs(cjson.decode(ARGV[2]).days) do
-  local entries = redis.call('HGETALL', ledger_key(day))
-  for i = 1, #entries, 2 do
-    local columns = {}
-    for name, n in pairs(cmsgpack.unpack(entries[i + 1])) do
-      columns[#columns + 1] = cjson.encode(name) .. ':' .. integer(n)
-    end
-    found[#found + 1] = { day, entries[i], '{' .. table.concat(columns, ',') .. '}' }
+local asked = cjson.decode(ARGV[2])
+local day = asked.days[asked.which]
+if not day then return { {}, 0, '0' } end
+local page = redis.call('HSCAN', ledger_key(day), asked.cursor, 'COUNT', asked.rows)
+local found, entries = {}, page[2]
+for i = 1, #entries, 2 do
+  local columns = {}
+  for name, n in pairs(cmsgpack.unpack(entries[i + 1])) do
+    columns[#columns + 1] = cjson.encode(name) .. ':' .. integer(n)
   end
+  found[#found + 1] = { day, entries[i], '{' .. table.concat(columns, ',') .. '}' }
 end
-return found
+if page[1] ~= '0' then return { found, asked.which, page[1] } end
+return { found, asked.days[asked.which + 1] and asked.which + 1 or 0, '0' }

@@ -20,7 +20,7 @@ from limits.connection import Server
 from tasks.batch import ENDED, Batch
 from tasks.store import Store
 from tests.simulator import Simulator
-from tests.site import Site, Worker, jobs, wait_for
+from tests.site import Site, Worker, job, jobs, wait_for
 from workers.celery import JOB
 
 pytestmark = pytest.mark.long
@@ -166,26 +166,61 @@ def test_time_limits(flower: Flower, client: Celery) -> None:
         send(client, "sleep", 30).get(timeout=10)
 
 
-def test_a_soft_time_limit_is_a_failed_attempt_of_a_job(site: Site, simulator: Simulator, flower: Flower) -> None:
+def test_a_soft_time_limit_is_a_failed_attempt_of_a_job(simulator: Simulator, client: Celery) -> None:
     simulator.configure(latency=60.0)
-    flower.ask(f"task/timeout/{JOB}", workername=name_of(1), soft=0.3)
-    batch = site.submit(jobs(1), workflow="once")
-    record = ended(site, batch)
-    assert (record.completed, record.failed) == (0, 1)
-    _, errors = site.results(batch)
-    assert [line["error"]["code"] for line in errors] == ["time_limit"]
+    sent = client.send_task(JOB, kwargs={"job": job(1)}, queue="workflow.once", soft_time_limit=0.3)
+    assert sent.get(timeout=20)["error"]["code"] == "time_limit"
 
 
 def test_a_hard_time_limit_puts_a_job_back(site: Site, simulator: Simulator, flower: Flower, client: Celery) -> None:
     simulator.configure(latency=60.0)
-    flower.ask(f"task/timeout/{JOB}", workername=name_of(1), hard=0.3)
-    batch = site.submit(jobs(1), workflow="again")
+    sent = client.send_task(JOB, kwargs={"job": job(1)}, queue="workflow.again", time_limit=0.3)
     wait_for(lambda: "the hard time limit of job" in site.workers[0].said())
-    flower.ask(f"task/timeout/{JOB}", workername=name_of(1), hard=600)
     simulator.configure(latency=0.0)
     waiting = wait_for(lambda: (client.control.inspect([name_of(1)]).scheduled() or {}).get(name_of(1)))
-    assert site.client().zcard(site.keys.job_leases(batch)) == 0
-    flower.ask(f"task/revoke/{waiting[0]['request']['id']}", terminate="true")
+    assert waiting[0]["request"]["id"] == sent.id
+    flower.ask(f"task/revoke/{sent.id}", terminate="true")
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("time_limit", {"task_name": JOB, "hard": 0.05}),
+        ("time_limit", {"task_name": "overnight.tick", "soft": 1}),
+        ("time_limit", {"task_name": "tests.tasks.add", "hard": "b"}),
+        ("time_limit", {"task_name": ["x"]}),
+        ("rate_limit", {"task_name": JOB, "rate_limit": "1/h"}),
+        ("rate_limit", {"task_name": "tests.tasks.add", "rate_limit": [1]}),
+        ("pool_grow", {"n": 10**9}),
+        ("pool_grow", {"n": -4}),
+        ("pool_shrink", {"n": "x"}),
+        ("revoke", {"task_id": "a\nforged line of the log"}),
+        ("add_consumer", {"queue": "workflow.a b"}),
+        ("cancel_consumer", {"queue": {}}),
+        ("objgraph", {}),
+        ("election", {"id": "x", "topic": "y"}),
+    ],
+)
+def test_a_command_that_would_do_harm_is_refused(client: Celery, command: str, arguments: dict[str, Any]) -> None:
+    (answer,) = client.control.broadcast(command, arguments, reply=True, destination=[name_of(1)], timeout=5, limit=1)
+    assert "error" in answer[name_of(1)]
+
+
+def test_a_pool_restart_imports_nothing(site: Site, client: Celery) -> None:
+    (site.folder / "evil_module.py").write_text("open('was-here', 'w').close()")
+    arguments = {"modules": ["evil_module"], "reload": True, "reloader": "x"}
+    (answer,) = client.control.broadcast(
+        "pool_restart", arguments, reply=True, destination=[name_of(1)], timeout=5, limit=1
+    )
+    assert answer == {name_of(1): {"ok": "reload started"}}
+    assert send(client, "add", 1, 2).get(timeout=10) == 3
+    assert not (site.folder / "was-here").exists()
+
+
+def test_a_report_shows_no_password(site: Site, client: Celery) -> None:
+    found = client.control.inspect([name_of(1)], timeout=5).report()[name_of(1)]["ok"]
+    assert "redbeat_redis_url" in found
+    assert site.redis_url().split(":")[2].split("@")[0] not in found
 
 
 def test_rate_limit(flower: Flower, client: Celery) -> None:

@@ -86,7 +86,7 @@ class Scene:
     def spent(self) -> int:
         """What the ledger says was spent or presumed, in n$."""
         day = int(time.time() // 86_400)
-        rows = Server(self.site.client()).run(ledger(self.site.keys, [day - 1, day]))
+        rows = ledger(Server(self.site.client()), self.site.keys, [day - 1, day])
         kinds = ("cost", "failed_cost", "presumed_cost")
         return sum(columns.get(kind, 0) for columns in rows.values() for kind in kinds)
 

@@ -13,6 +13,7 @@ from tasks import metrics
 from tasks.batch import Batch
 from tasks.costs import Spent
 from tasks.gauges import Gauges
+from tasks.labels import Labels
 from tasks.overview import Overview
 from tasks.schedule import Night, Record
 from tasks.worker_metrics import Meter
@@ -48,7 +49,7 @@ def offered() -> dict[str, set[str]]:
     )
     record = Record(1.0, {"2026-11-24T02:00Z": Night("2026-11-24T02:00Z", "ran")})
     families = [
-        *metrics.queues(overview),
+        *metrics.queues(overview, Labels()),
         *metrics.batches(overview),
         *metrics.quotas(limits),
         *metrics.circuits(limits, settings),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from limits.counting import Estimate
-from workers.routing import NoRoute, Routes
+from workers.routing import MOST_UNLISTED, UNLISTED_FOR, NoRoute, Routes, TooManyModels
 from workers.settings import load
 
 CONFIG = """
@@ -94,3 +94,33 @@ def test_an_answer_that_a_provider_counts_as_it_comes_is_never_too_large(routes:
 def test_an_unknown_model_is_told_with_those_that_there_are(routes: Routes) -> None:
     with pytest.raises(NoRoute, match=r"body\.model: no model \"mixx\" is configured; did you mean mix\?"):
         routes.ways("mixx", CHAT)
+
+
+def test_models_that_no_provider_lists_are_bounded_in_number(tmp_path: Path) -> None:
+    file = tmp_path / "overnight.toml"
+    file.write_text(CONFIG)
+    now = [0.0]
+    routes = Routes(load(file), clock=lambda: now[0])
+    for number in range(MOST_UNLISTED):
+        assert routes.ways(f"one/m{number}", CHAT)
+    with pytest.raises(TooManyModels, match=r"1,000 models .* list those that you use"):
+        routes.ways("one/another", CHAT)
+    assert routes.ways("one/small", CHAT), "what is listed is always called"
+    assert routes.ways("small", CHAT)
+    now[0] += UNLISTED_FOR
+    assert routes.ways("one/m7", CHAT)
+    with pytest.raises(TooManyModels):
+        routes.repriced({}).ways("one/another", CHAT)
+    now[0] += 1.0
+    assert routes.ways("one/another", CHAT), "a day later the others are forgotten"
+    assert len(routes._ways) == 4, "m7, another, and the listed one by both of its names"
+
+
+def test_only_listed_models_are_called_if_the_configuration_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "overnight.toml"
+    file.write_text("unlisted_models = false\n" + CONFIG)
+    routes = Routes(load(file))
+    assert routes.ways("one/small", CHAT)
+    assert routes.ways("mix", CHAT)
+    with pytest.raises(NoRoute, match=r'"one/other" is not listed: add \[providers.one.models\]'):
+        routes.ways("one/other", CHAT)

@@ -61,12 +61,12 @@ def test_settles_and_records_in_one_step(world: World, batch: str, of_batch: boo
     tokens = next(state for state in after.buckets[0].dimensions if state.name == "tpm")
     assert tokens.available >= 7_000
     days = [int(time.time() // 86_400) - 1, int(time.time() // 86_400)]
-    assert list(world.server.run(ledger(world.keys, days)).values()) == [{"calls": 1, "cost": 40}]
+    assert list(ledger(world.server, world.keys, days).values()) == [{"calls": 1, "cost": 40}]
     # The same again changes nothing.
     assert not world.server.run(finish(world.keys, job, ending())).counts
     again = look(world)
     assert (again.budgets, again.circuits[0].calls) == (after.budgets, 1)
-    assert list(world.server.run(ledger(world.keys, days)).values()) == [{"calls": 1, "cost": 40}]
+    assert list(ledger(world.server, world.keys, days).values()) == [{"calls": 1, "cost": 40}]
 
 
 def test_another_delivery_settles_what_it_has_spent_and_counts_for_nothing(world: World, batch: str) -> None:
@@ -85,7 +85,7 @@ def test_headers_failures_and_refusals_come_along(world: World, batch: str) -> N
     assert after.circuits[0].state == "open"
     assert after.buckets[0].paused_until > after.now
     days = [int(time.time() // 86_400) - 1, int(time.time() // 86_400)]
-    assert list(world.server.run(ledger(world.keys, days)).values()) == [{"calls": 1, "failed_cost": 40}]
+    assert list(ledger(world.server, world.keys, days).values()) == [{"calls": 1, "failed_cost": 40}]
 
 
 def test_nothing_is_open(world: World, batch: str) -> None:

@@ -6,7 +6,7 @@ from limits.admission import Admitted, Denied, Settlement, release, renew, sent,
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
-from limits.overview import ledger, snapshot
+from limits.overview import snapshot
 from limits.provider import clear_latch, latch, set_circuit
 from tests.unit.limits.world import SECOND, START, World
 
@@ -27,7 +27,7 @@ def take(world: World, name: str, **options: object) -> Admitted:
 def columns(world: World) -> dict[str, int]:
     """The ledger's row of today and yesterday."""
     day = world.now // SECOND // DAY
-    rows = world.run(ledger, [day - 1, day])
+    rows = world.ledger([day - 1, day])
     found: dict[str, int] = {}
     for row in rows.values():
         for name, n in row.items():

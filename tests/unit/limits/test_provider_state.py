@@ -18,7 +18,7 @@ from limits.admission import (
 from limits.bucket import LARGEST, Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
-from limits.overview import ledger, snapshot
+from limits.overview import ledger_page, snapshot
 from limits.provider import clear_latch, latch, set_circuit, throttled
 from tests.unit.limits.world import SECOND, START, World
 
@@ -293,7 +293,7 @@ def test_a_failed_call_costs_in_a_column_of_its_own(world: World) -> None:
     for name, failed in (("a", False), ("b", True)):
         world.admitted(name, ANY, amount=50, row='["w","b"]')
         world.settle(name, amount=40, failed=failed, columns={"calls": 1, "input_tokens": 7})
-    row = world.run(ledger, [day, day + 1])[day, '["w","b"]']
+    row = world.ledger([day, day + 1])[day, '["w","b"]']
     assert row == {"cost": 40, "failed_cost": 40, "calls": 2, "input_tokens": 14}
 
 
@@ -301,7 +301,7 @@ def test_what_the_provider_may_have_billed_is_presumed(world: World) -> None:
     day = world.now // SECOND // 86_400
     world.admitted("a", ANY, amount=50, row="r")
     world.settle("a", amount=50, failed=True, presumed=True)
-    assert world.run(ledger, [day])[day, "r"] == {"presumed_cost": 50, "presumed": 1}
+    assert world.ledger([day])[day, "r"] == {"presumed_cost": 50, "presumed": 1}
 
 
 def test_money_is_exact_up_to_the_largest_number(world: World) -> None:
@@ -316,7 +316,19 @@ def test_money_is_exact_up_to_the_largest_number(world: World) -> None:
     world.settle("b", amount=1)
     assert world.run(snapshot, budgets=[budget]).budgets[0].spent == large
     day = world.now // SECOND // 86_400
-    assert world.run(ledger, [day])[day, "r"] == {"cost": large}
+    assert world.ledger([day])[day, "r"] == {"cost": large}
+
+
+def test_a_long_ledger_is_read_in_pages(world: World) -> None:
+    day = world.now // SECOND // 86_400
+    names = [f"r{number}" for number in range(700)]
+    for name in names:
+        world.admitted(name, ANY, amount=2, row=name)
+        world.settle(name, amount=1, columns={"calls": 1})
+    first = world.run(ledger_page, [day, day + 1], rows=50)
+    assert 50 <= len(first.rows) <= 100
+    found = world.ledger([day - 1, day, day + 1], rows=50)
+    assert found == {(day, name): {"cost": 1, "calls": 1} for name in names}
 
 
 # What is shown

@@ -1,7 +1,7 @@
 """A namespace under a clock that a test moves, with calls whose scripts a test may replace."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -9,7 +9,7 @@ from limits.admission import Admitted, Answer, Ask, Candidate, Charge, Denied, L
 from limits.bucket import Quota
 from limits.connection import Server
 from limits.keys import Keys
-from limits.overview import BucketState, CircuitState, snapshot
+from limits.overview import LEDGER_ROWS, BucketState, CircuitState, Rows, ledger_page, snapshot
 from limits.scripts import Call, Script
 
 if TYPE_CHECKING:
@@ -43,6 +43,16 @@ class World:
 
     def run(self, operation: Callable[..., Call[T]], *arguments: Any, **options: Any) -> T:
         return self.server.run(self.call(operation, *arguments, **options))
+
+    def ledger(self, days: Sequence[int], rows: int = LEDGER_ROWS) -> Rows:
+        """The ledger of some days, page by page."""
+        found: Rows = {}
+        begins: tuple[int, str] | None = (1, "0")
+        while begins is not None:
+            page = self.run(ledger_page, days, begins, rows)
+            found |= page.rows
+            begins = page.following
+        return found
 
     def run_many(self, *calls: Call[Any]) -> list[Any]:
         """Several calls in one round trip."""

@@ -1,0 +1,130 @@
+"""Names that a client makes up slow nobody down, and do not run where they would escape a budget."""
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from tests.simulator import Simulator
+from tests.site import Site, job, wait_for
+from tests.watching import ask, exporter
+from workers.celery import JOB
+from workers.queues import registered
+from workers.registry import MOST_UNCONFIGURED
+
+#: Of one client, in the time that a pipeline takes.
+WORKFLOWS, MODELS = 30_000, 50_000
+
+PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with Simulator(latency=0.02) as made:
+        yield made
+
+
+def stock(site: Site) -> Celery:
+    """A producer that knows nothing of Overnight but the address and the names."""
+    transport = {"broker_transport": "kombu.transport.redis:Transport"}
+    return Celery("plain", broker=site.redis_url(), backend=site.redis_url(), set_as_current=False, changes=transport)
+
+
+def test_a_workflow_that_is_not_configured_does_not_run_beside_budgets(tmp_path: Path, simulator: Simulator) -> None:
+    table = "[workflows.nightly-summaries]\nbudget_usd = 5.0"
+    with Site(tmp_path, simulator, model=PRICES, tables=table) as site:
+        refused = site.run("submit", str(site.input([job(1)])), "-w", "nightly-summarise", status=None)
+        assert refused.returncode != 0
+        assert 'did you mean "nightly-summaries"?' in " ".join(refused.stderr.split())
+        assert "only those that are configured run: nightly-summaries" in site.run("check").stderr
+        worker = site.start_worker()
+        with stock(site) as client:
+            simulator.clear()
+            # One queue that no worker follows, and the one that Celery follows whatever its name.
+            typo = client.send_task(JOB, kwargs={"job": job(1)}, queue="workflow.nightly-summarise")
+            default = client.send_task(JOB, kwargs={"job": job(2)}, queue="workflow.default")
+            allowed = client.send_task(JOB, kwargs={"job": job(3)}, queue="workflow.nightly-summaries")
+            assert allowed.get(timeout=20)["error"] is None
+            words = default.get(timeout=20)["error"]["message"]
+            assert words.startswith('workflow "default" is not configured, so no budget would count its jobs')
+            wait_for(lambda: "1 workflows are not configured" in worker.said(), what="a word in the log")
+            assert not typo.ready()
+        assert simulator.stats()["requests"] == 1
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_thirty_thousand_workflows_and_fifty_thousand_models_hold_nobody_up(
+    tmp_path: Path, simulator: Simulator
+) -> None:
+    with Site(tmp_path, simulator, model=PRICES, tables="[workflows.victim]") as site:
+        alone = started_in(site)
+        redis = site.client()
+        with stock(site) as client:
+            client.send_task(JOB, kwargs={"job": job(1)}, queue="workflow.template").get(timeout=20)
+            before = answered_in(client)
+            attack(site)
+            during = [answered_in(client) for _ in range(5)]
+            assert sorted(during)[2] < before + 1.0, "the victim's jobs start within a second"
+            beside = started_in(site)
+            names = registered(redis, site.keys)
+            assert len(names) <= MOST_UNCONFIGURED + 1
+            wait_for(lambda: redis.hlen(site.keys.ledger(int(time.time() // 86_400))) > 500, what="many models")
+            with exporter(site) as url:
+                _, text, _ = ask(url)
+        assert len(text) < 1 << 20
+        assert beside < alone + 3.0, f"a new worker is ready within seconds: {alone:.1f} alone, {beside:.1f} beside"
+        assert text.count("overnight_queue_jobs{") <= 3 * 102
+        for worker in site.workers:
+            worker.kill()  # thousands of jobs are left
+
+
+def answered_in(client: Celery) -> float:
+    """Seconds until a job of the victim's is answered."""
+    begun = time.monotonic()
+    client.send_task(JOB, kwargs={"job": job(1, text=str(begun))}, queue="workflow.victim").get(timeout=60)
+    return time.monotonic() - begun
+
+
+def started_in(site: Site) -> float:
+    """Seconds until a new worker is ready."""
+    begun = time.monotonic()
+    site.start_worker(concurrency=20)
+    return time.monotonic() - begun
+
+
+def attack(site: Site) -> None:
+    """Bindings and messages of as many workflows, and models, as fit into a few pipelines."""
+    pipeline = site.client().pipeline(transaction=False)
+    for number in range(MODELS):
+        queue = f"workflow.w{number % WORKFLOWS}"
+        pipeline.sadd(f"_kombu.binding.{queue}", "x")
+        pipeline.lpush(queue, message(f"made-up-{number}", job(1, model=f"acme/m{number}"), queue))
+        if number % 5_000 == 0:
+            pipeline.execute()
+    pipeline.execute()
+
+
+def message(task_id: str, line: dict[str, Any], queue: str) -> str:
+    """A job as a stock Celery producer pushes it."""
+    body = json.dumps([[], {"job": line}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+    return json.dumps(
+        {
+            "body": base64.b64encode(body.encode()).decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {"lang": "py", "task": JOB, "id": task_id, "root_id": task_id, "retries": 0},
+            "properties": {
+                "body_encoding": "base64",
+                "correlation_id": task_id,
+                "delivery_info": {"exchange": "", "routing_key": queue},
+                "delivery_tag": task_id,
+                "priority": 0,
+            },
+        }
+    )

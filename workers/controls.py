@@ -1,0 +1,141 @@
+"""What `celery control` and Flower's buttons may do to a worker: what they need, and no more.
+
+Everybody on the broker can send these commands, so none of them imports a module, fails jobs by a limit that no call
+can keep, or takes an argument of a wrong type. `remote_control = false` in overnight.toml switches all of them off.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from celery.worker import control
+from celery.worker.control import Panel, nok, ok
+
+#: Celery's commands that nothing here needs: they write files, grow memory, or work on stamps and elections.
+DROPPED: Final = ("election", "memdump", "memsample", "objgraph", "revoke_by_stamped_headers")
+
+#: The most places that one command may add or take away, and the most tasks that it may revoke.
+MOST_PLACES, MOST_IDS = 10_000, 10_000
+
+#: What the names of Overnight's own tasks begin with.
+OWN: Final = "overnight."
+
+#: Names of queues, exchanges, tasks, and ids of tasks.
+_NAME = re.compile(r"[\w.:@/+-]{1,255}")
+
+_celery: Final[Mapping[str, Any]] = dict(Panel.data)
+
+
+def _are_names(*values: Any) -> bool:
+    return all(isinstance(value, str) and _NAME.fullmatch(value) for value in values)
+
+
+@control.control_command()  # type: ignore[untyped-decorator]  # Celery has no types
+def pool_restart(state: Any, **options: Any) -> Any:
+    """Restart the pool. Modules that a message names are neither imported nor loaded again."""
+    del options
+    state.consumer.controller.reload([], reload=False)
+    return ok("reload started")
+
+
+@control.control_command(args=[("n", int)], signature="[N=1]")  # type: ignore[untyped-decorator]  # as above
+def pool_grow(state: Any, n: Any = 1, **options: Any) -> Any:
+    """Add places to the pool."""
+    return _celery["pool_grow"](state, n, **options) if _is_places(n) else _no_places()
+
+
+@control.control_command(args=[("n", int)], signature="[N=1]")  # type: ignore[untyped-decorator]  # as above
+def pool_shrink(state: Any, n: Any = 1, **options: Any) -> Any:
+    """Take places from the pool."""
+    return _celery["pool_shrink"](state, n, **options) if _is_places(n) else _no_places()
+
+
+def _is_places(n: Any) -> bool:
+    return type(n) is int and 1 <= n <= MOST_PLACES
+
+
+def _no_places() -> Any:
+    return nok(f"n must be a whole number from 1 to {MOST_PLACES:,}")
+
+
+@control.control_command(  # type: ignore[untyped-decorator]  # as above
+    args=[("task_name", str), ("rate_limit", str)], signature="<task_name> <rate_limit (e.g., 5/s | 5/m | 5/h)>"
+)
+def rate_limit(state: Any, task_name: Any, rate_limit: Any, **options: Any) -> Any:
+    """Limit how often a task of an agent's module runs; the rates of calls are in overnight.toml."""
+    if not _are_names(task_name):
+        return nok("task_name must be a task's name")
+    if task_name.startswith(OWN) and rate_limit not in (None, "", 0, "0"):
+        return nok(f"{task_name} takes no rate limit: write rpm or concurrency in overnight.toml")
+    if not isinstance(rate_limit, str | int | None):
+        return nok("rate_limit must be a number, or text such as 5/m")
+    return _celery["rate_limit"](state, task_name, rate_limit, **options)
+
+
+@control.control_command(  # type: ignore[untyped-decorator]  # as above
+    args=[("task_name", str), ("soft", float), ("hard", float)], signature="<task_name> <soft_secs> [hard_secs]"
+)
+def time_limit(state: Any, task_name: Any = None, hard: Any = None, soft: Any = None, **options: Any) -> Any:
+    """Limit how long a task runs; Overnight's own may run for as long as a call."""
+    if not _are_names(task_name):
+        return nok("task_name must be a task's name")
+    for seconds in (hard, soft):
+        if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < float("inf")):
+            return nok("a time limit must be a number of seconds above 0")
+    least = longest_call() if task_name.startswith(OWN) else 0.0
+    if any(seconds is not None and seconds < least for seconds in (hard, soft)):
+        return nok(f"{task_name} needs {least:g} s at least: the longest timeout of a provider's call")
+    return _celery["time_limit"](state, task_name, hard, soft, **options)
+
+
+def longest_call() -> float:
+    """Seconds that a call may take: the longest `timeout` of a provider."""
+    from workers.celery import current_settings  # noqa: PLC0415 - the app imports what consumes
+
+    return max((each.timeout for each in current_settings().providers.values()), default=0.0)
+
+
+@control.control_command(variadic="task_id", signature="[id1 [id2 [... [idN]]]]")  # type: ignore[untyped-decorator]
+def revoke(state: Any, task_id: Any, terminate: Any = False, signal: Any = None, **options: Any) -> Any:
+    """Keep tasks from running, or break them off."""
+    ids = task_id if isinstance(task_id, list | tuple | set) else [task_id]
+    if len(ids) > MOST_IDS or not _are_names(*ids):
+        return nok(f"task_id must be a task's id, or a list of at most {MOST_IDS:,}")
+    return _celery["revoke"](state, list(ids), bool(terminate), signal, **options)
+
+
+@control.control_command(args=[("signal", str)], signature="<signal> [id1 [id2 [... [idN]]]]", variadic="task_id")  # type: ignore[untyped-decorator]
+def terminate(state: Any, signal: Any, task_id: Any, **options: Any) -> Any:
+    """Break tasks off."""
+    return revoke(state, task_id, terminate=True, signal=signal, **options)
+
+
+@control.control_command()  # type: ignore[untyped-decorator]  # as above
+def shutdown(state: Any, **options: Any) -> Any:
+    """Stop the worker."""
+    del options
+    return _celery["shutdown"](state, "a remote command stops this worker")
+
+
+@control.control_command(  # type: ignore[untyped-decorator]  # as above
+    args=[("queue", str), ("exchange", str), ("exchange_type", str), ("routing_key", str)],
+    signature="<queue> [exchange [type [routing_key]]]",
+)
+def add_consumer(state: Any, queue: Any, **options: Any) -> Any:
+    """Consume from a queue."""
+    given = [options.get(name) for name in ("exchange", "exchange_type", "routing_key")]
+    if not _are_names(queue, *(value for value in given if value)):
+        return nok("queue must be a queue's name")
+    return _celery["add_consumer"](state, queue, *given)
+
+
+@control.control_command(args=[("queue", str)], signature="<queue>")  # type: ignore[untyped-decorator]  # as above
+def cancel_consumer(state: Any, queue: Any, **options: Any) -> Any:
+    """Stop consuming from a queue."""
+    del options
+    return _celery["cancel_consumer"](state, queue) if _are_names(queue) else nok("queue must be a queue's name")
+
+
+for _name in DROPPED:
+    Panel.data.pop(_name, None)
+    Panel.meta.pop(_name, None)
