@@ -22,6 +22,7 @@ from workers import prices
 from workers.prices import Query, Rates
 from workers.server import server_url
 from workers.settings import Settings, SettingsError
+from workers.threads import beside
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ async def ensure(
     asked = [each for each in queries(settings, targets) if each.name not in shared or shared[each.name].at < old]
     if asked:
         try:
-            found = await asyncio.to_thread(prices.lookup, asked)
+            found = await beside("lookups", prices.lookup, asked)
         except (OSError, ValueError, subprocess.SubprocessError) as exc:
             log.warning("prices could not be looked up: %s", exc)
             if strict and (missing := [each.name for each in asked if each.name not in shared]):

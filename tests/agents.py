@@ -2,6 +2,7 @@
 """Agents that the tests run in real workers: `agents = ["tests.agents"]`."""
 
 import asyncio
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -182,3 +183,31 @@ async def nested(body: dict[str, Any], llm: Llm) -> None:
         return (await llm.chat(**said("inner", f"{llm.custom_id}/inner"))).text
 
     await llm.step("outer", inner)
+
+
+@agent
+async def blocked(body: dict[str, Any], llm: Llm) -> str:
+    """A step that blocks its thread for some seconds, then a call."""
+    await llm.step("wait", time.sleep, body["seconds"])
+    return (await llm.chat(**said("after", f"{llm.custom_id}/after"))).text
+
+
+@agent
+async def careless(body: dict[str, Any], llm: Llm) -> dict[str, str]:
+    """Steps and tasks that raise what would end a thread, a future or the loop."""
+    told = {}
+    for kind in (SystemExit, KeyboardInterrupt, StopIteration):
+
+        def leave(kind: type[BaseException] = kind) -> None:
+            raise kind
+
+        try:
+            await llm.step(f"leave by {kind.__name__}", leave)
+        except StepFailed as exc:
+            told[kind.__name__] = f"{exc.kind}: {exc.message}"
+
+    async def leave_the_loop() -> None:
+        raise SystemExit(3)
+
+    await asyncio.wait([asyncio.create_task(leave_the_loop())])
+    return told

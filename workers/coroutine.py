@@ -23,6 +23,8 @@ from celery._state import _task_stack
 from celery.worker import state
 from greenlet import getcurrent
 
+from workers.threads import Loop
+
 
 class Host(Protocol):
     """What runs a task's body on our own pool."""
@@ -102,7 +104,7 @@ class _Loop:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self.loop = asyncio.new_event_loop()
+        self.loop = Loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="coroutines", daemon=True)
         self.thread.start()
 

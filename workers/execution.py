@@ -186,7 +186,7 @@ class CoroutineExecution(Execution):
         context.run(own, self)
         context.run(host.set, self)
         call = partial(self.order.target, *self.order.args)
-        self.bridge = Bridge(call, context, self.place.aside)
+        self.bridge = Bridge(call, context, self.place.loop.threads["results"])
         self.task = self.place.loop.create_task(self._main(self.bridge), context=context)
 
     async def _main(self, bridge: Bridge) -> None:

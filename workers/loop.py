@@ -1,20 +1,19 @@
-"""An event loop in a thread of its own, and the threads beside it for what would block it."""
+"""An event loop in a thread of its own, and threads beside it for tasks that are no coroutines."""
 
 import asyncio
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from workers.coroutine import end_loop
+from workers.threads import Loop, Threads
 
 log = logging.getLogger(__name__)
 
-#: Threads for tasks that are no coroutines, and for publishing and storing results. Apart, since tasks that
-#: wait for something slow must not keep a finished one from being recorded.
-TASK_THREADS, ASIDE_THREADS = 32, 4
+#: Threads for tasks that are no coroutines.
+TASK_THREADS = 32
 
 #: Seconds that the connections of a loop have to close.
 CLOSING = 5.0
@@ -24,15 +23,18 @@ class EventLoop:
     """Runs until it is ended. `app` becomes the current Celery app of its threads."""
 
     def __init__(self, app: Any) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.tasks = ThreadPoolExecutor(TASK_THREADS, "task", initializer=app.set_current)
-        self.aside = ThreadPoolExecutor(ASIDE_THREADS, "aside", initializer=app.set_current)
-        self.loop.set_default_executor(self.aside)
+        self.loop = Loop(app.set_current)
+        self.tasks = Threads(TASK_THREADS, "task", app.set_current)
         self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._scheduled = False
         self._app = app
         self.thread = threading.Thread(target=self._run, name="asyncio-pool", daemon=True)
         self.thread.start()
+
+    @property
+    def thread_count(self) -> int:
+        """How many threads there are beside the loop's own."""
+        return self.tasks.count + sum(threads.count for threads in self.loop.threads.values())
 
     def call(self, function: Callable[..., Any], *args: Any) -> None:
         """Have `function(*args)` called on the loop; a burst of calls wakes it once."""
@@ -52,16 +54,25 @@ class EventLoop:
             log.warning("connections could not be closed within %g s", CLOSING)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(CLOSING)
-        self.tasks.shutdown(wait=False, cancel_futures=True)
-        self.aside.shutdown(wait=False, cancel_futures=True)
+        self.tasks.shutdown(cancel_futures=True)
 
     def _run(self) -> None:
         self._app.set_current()
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_forever()
+            while not self._runs_until_stopped():
+                pass
         finally:
             self.loop.close()
+
+    def _runs_until_stopped(self) -> bool:
+        """Run the loop; False if a coroutine has thrown it out: asyncio lets these two exceptions through."""
+        try:
+            self.loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as exc:
+            log.error("a coroutine raised %s: it has ended, and the worker goes on", type(exc).__name__)  # noqa: TRY400
+            return False
+        return True
 
     def _make_calls(self) -> None:
         # Lowered first: whoever calls from here on schedules anew.

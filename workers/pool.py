@@ -1,7 +1,7 @@
 """The asyncio pool: thousands of tasks at a time in one process, and Celery to everyone who looks at it.
 
     main thread: Celery's hub ──► TaskPool ──► EventLoop: coroutines, each under Celery's own tracer in a greenlet
-         ▲                                          └──► threads: tasks that are no coroutines, stores, publishing
+         ▲                                          └──► threads: tasks that are no coroutines, results, names, steps
          └──────────────── Mailbox ◄────────────────┘
 
 The pool counts its places in the main thread: a task is accepted, ends, is followed by the next there. Signals,
@@ -243,7 +243,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
             "waiting": len(self.waiting),
             "processes": [os.getpid()],
             "loops": len(places),
-            "threads": sum(len(place.tasks._threads) + len(place.aside._threads) for place in places),  # noqa: SLF001
+            "threads": sum(place.thread_count for place in places),
             "timeouts": (self.options.get("soft_timeout") or 0, self.options.get("timeout") or 0),
         }
 

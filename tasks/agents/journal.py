@@ -11,7 +11,6 @@ Whoever writes holds the job's lease. A journal lives as long as its batch, and 
 succeeded, its answers go, and the story stays. A failed job keeps all: a new round takes over what still fits.
 """
 
-import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +28,7 @@ from tasks.agents.errors import Halted, Superseded
 from tasks.files import Files
 from tasks.job import Job
 from tasks.store import KEEP_BATCH, KEEP_JOB
+from workers.threads import beside
 
 #: Bytes of a body above which it goes into a file.
 LARGE: Final = 64 << 10
@@ -196,7 +196,7 @@ class Journal:
     async def body(self, entry: Entry) -> bytes:
         """The body of an entry."""
         known = self.record.bodies.get(entry.position)
-        return await asyncio.to_thread(self._read_file, entry.file) if known is None else known
+        return await beside("files", self._read_file, entry.file) if known is None else known
 
     async def write(
         self, position: str, entry: Entry, body: bytes, *, settlement: bytes = b"", calls: int = 0, throttles: int = 0
@@ -207,7 +207,7 @@ class Journal:
         """
         if len(body) > LARGE:
             name = f"{_file_prefix(self.job)}{position}.{self.owner[:12]}"
-            await asyncio.to_thread(self._files().keep, name, body)
+            await beside("files", self._files().keep, name, body)
             entry = replace(entry, file=name)
         keys = (self.keys.clock, self.key, *self._lease_keys())
         args: tuple[str | bytes | int, ...] = (
@@ -240,7 +240,7 @@ class Journal:
         script = load("tasks/lua/close_journal.lua")
         await self.server.run(Call(script, (self.key,), (self.job.round, *self.record.entries), bool))
         if names:
-            await asyncio.to_thread(self._files().drop, names)
+            await beside("files", self._files().drop, names)
 
     def _lease_keys(self) -> tuple[str, ...]:
         if self.job.batch:

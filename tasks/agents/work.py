@@ -4,7 +4,6 @@ A call takes a plain job's way, retries and 429s included; what would put a plai
 the agent. Its money is settled in the step that writes its entry.
 """
 
-import asyncio
 import inspect
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from tasks.memory import Memory
 from tasks.store import Ending
 from workers import budgets
 from workers.request import Snooze
+from workers.threads import beside
 
 if TYPE_CHECKING:
     from tasks.agents.run import Run
@@ -109,14 +109,14 @@ async def _step(
 ) -> Entry:
     in_step.set(True)
     began = time.monotonic()
-    failure: Exception | None = None
+    failure: BaseException | None = None
     body = b""
     try:
         body = encode(await _result(function, args, kwargs))
     except Unwritable as exc:
         failure = TypeError(f"it returned what JSON cannot hold: {exc}")
-    except Exception as exc:  # noqa: BLE001 - a step is the user's, and can raise anything
-        failure = exc
+    except (Exception, SystemExit, KeyboardInterrupt) as exc:  # noqa: BLE001 - a step of the user's can raise anything
+        failure = exc  # the last two would end the worker's loop if they were let through
     if failure is not None:
         body = encode({"kind": type(failure).__name__, "message": cut(str(failure))})
     entry = Entry(
@@ -136,5 +136,13 @@ async def _result(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
     """What a function returns: a coroutine's on the loop, any other's in a thread, where it may block."""
     if inspect.iscoroutinefunction(function):
         return await function(*args, **kwargs)
-    found = await asyncio.to_thread(function, *args, **kwargs)
+    found = await beside("steps", _stepped, function, args, kwargs)
     return await found if inspect.isawaitable(found) else found
+
+
+def _stepped(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What the function returns. Its StopIteration, which no future can hold, becomes what a coroutine makes of it."""
+    try:
+        return function(*args, **kwargs)
+    except StopIteration as exc:
+        raise RuntimeError("the step raised StopIteration") from exc

@@ -1,0 +1,53 @@
+"""A worker whose agents block: its other jobs go on, and it ends when it is told to."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.agents import line
+from tests.simulator import Simulator
+from tests.site import Site, jobs, wait_for
+from workers.pool import LAST_WORDS
+from workers.threads import MOST
+
+pytestmark = pytest.mark.long
+
+PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
+
+
+def test_blocking_steps_hold_up_neither_other_jobs_nor_the_workers_end(tmp_path: Path) -> None:
+    with Simulator(latency=0.05) as simulator:
+        more = 'agents = ["tests.agents"]\nstop_grace_period = 1.0'
+        site = Site(tmp_path, simulator, more=more, model=PRICES, provider="timeout = 5.0")
+        # A name, which each new connection has to look up.
+        site.file.write_text(site.file.read_text().replace("127.0.0.1", "localhost"))
+        with site:
+            worker = site.start_worker(concurrency=200)
+            held = site.submit([line("blocked", number, seconds=300) for number in range(MOST["steps"] + 30)])
+            wait_for(lambda: site.client().zcard(site.keys.job_leases(held)) == MOST["steps"] + 30)
+            began = time.monotonic()
+            odd = site.submit([line("careless", 900)], workflow="odd")
+            beside = site.submit(jobs(40), workflow="beside")
+            status = site.wait(beside)
+            assert status["request_counts"]["completed"] == 40
+            assert time.monotonic() - began < 20
+            assert len(simulator.journal()) == 40
+            billed = sum(entry["cost_nusd"] for entry in simulator.journal())
+            assert status["cost_usd"] == pytest.approx(billed / 1e9), "a call counts that the provider never saw"
+
+            worker.process.send_signal(signal.SIGTERM)
+            began = time.monotonic()
+            worker.process.wait(60)
+            assert time.monotonic() - began < 1.0 + LAST_WORDS + 9.0
+            assert site.client().zcard(site.keys.job_leases(held)) == 0, "their messages are back in the queue"
+
+            # Their turn had not come: steps of 300 s were before them in all threads.
+            site.run("cancel", held, status=None)
+            site.start_worker()
+            site.wait(odd)
+            [careless], _ = site.results(odd)
+            said = careless["response"]["body"]
+            kinds = [words.partition(":")[0] for words in said.values()]
+            assert kinds == ["SystemExit", "KeyboardInterrupt", "RuntimeError"]
