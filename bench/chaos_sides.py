@@ -16,7 +16,7 @@ from limits.connection import Server
 from tasks.store import Store
 from tests.simulator import Simulator
 from tests.site import Site, job, jobs, wait_for
-from workers.server import EmbeddedServer
+from workers.server import EmbeddedServer, address, celery_url
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTENDERS = ROOT / "bench" / "contenders"
@@ -58,7 +58,10 @@ class Overnight:
         wait_for(lambda: all(worker.ready() for worker in self.site.workers), 60)
         self.store = Store(self.site.keys, Server(self.site.client()))
         self.plain = Celery(
-            "plain", broker=self.url(), backend=self.url(), broker_transport="kombu.transport.redis:Transport"
+            "plain",
+            broker=celery_url(self.url()),
+            backend=celery_url(self.url()),
+            broker_transport="kombu.transport.redis:Transport",
         )
 
     def start_worker(self) -> "subprocess.Popen[bytes]":
@@ -80,7 +83,7 @@ class Overnight:
         return sum(count == 1 for count in Counter(line["custom_id"] for line in lines).values())
 
     def url(self) -> str:
-        return self.site.redis_url()
+        return address(self.site.folder / ".overnight" / "redis")  # no port: that is lost when the server is killed
 
     def redis_pid(self) -> int:
         return self.site.redis_pid()
@@ -111,13 +114,16 @@ class Stock:
         self.keeper.ping()
         self.environment = {
             **os.environ,
-            "BENCH_REDIS": self.url(),
+            "BENCH_REDIS": celery_url(self.url()),
             "BENCH_PROVIDER": self.simulator.base_url,
         }
         for _ in range(WORKERS):
             self.start_worker()
         self.plain = Celery(
-            "plain", broker=self.url(), backend=self.url(), broker_transport="kombu.transport.redis:Transport"
+            "plain",
+            broker=celery_url(self.url()),
+            backend=celery_url(self.url()),
+            broker_transport="kombu.transport.redis:Transport",
         )
         time.sleep(8)
 
@@ -154,7 +160,7 @@ class Stock:
         return self.done()
 
     def url(self) -> str:
-        return self.site.redis_url()
+        return address(self.site.folder / ".overnight" / "redis")  # no port: that is lost when the server is killed
 
     def redis_pid(self) -> int:
         return self.site.redis_pid()

@@ -25,7 +25,8 @@ import redis
 
 from limits.keys import Keys
 from tests.simulator import Simulator
-from workers.server import EmbeddedServer
+from tests.valkey import free_port
+from workers.server import EmbeddedServer, address
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "sk-test-aBcDeFgHiJkLmNoPqRsTuVwXyZ"
@@ -283,15 +284,21 @@ class Site:
     # The server
 
     def redis_url(self) -> str:
-        """The embedded server's URL; something must be using it."""
-        state = json.loads((self.folder / ".overnight" / "redis" / "state.json").read_bytes())
-        return f"redis://:{state['password']}@127.0.0.1:{state['port']}/0"
+        """The embedded server for clients of other projects: a port that it has until it is started again."""
+        with self.client() as client:
+            found: Any = client.config_get("port")
+            port = int(found["port"])
+            if not port:
+                port = free_port()
+                client.config_set("port", port)
+        return f"redis://127.0.0.1:{port}/0"
 
     def redis_pid(self) -> int:
         return int(json.loads((self.folder / ".overnight" / "redis" / "state.json").read_bytes())["pid"])
 
     def client(self) -> "redis.Redis":
-        return redis.Redis.from_url(self.redis_url())
+        """A client of the embedded server; something must be using it."""
+        return redis.Redis.from_url(address(self.folder / ".overnight" / "redis"))
 
     @property
     def keys(self) -> Keys:

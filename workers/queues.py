@@ -204,12 +204,13 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         from workers.broker import broker_url  # noqa: PLC0415 - as above
         from workers.celery import current_settings  # noqa: PLC0415 - the app imports this module
         from workers.registry import Registry  # noqa: PLC0415 - it reads queues with what is in this module
+        from workers.server import server_url  # noqa: PLC0415 - as above
 
         if consumer.app.amqp.queues._consume_from is not None:  # noqa: SLF001 - how Celery keeps its -Q
             return
         settings = current_settings()
         self.amqp = rabbitmq.is_amqp(settings)
-        urls = (consumer.app.conf.result_backend, broker_url(settings))
+        urls = (server_url(settings), broker_url(settings))
         self.client, self.broker = (
             redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) if url else None for url in urls
         )

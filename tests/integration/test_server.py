@@ -1,8 +1,10 @@
 """The embedded server: one for every process of a data_dir, there as long as somebody uses it, whoever is killed."""
 
+import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +16,9 @@ import pytest
 import redis
 
 from tests.site import ROOT, wait_for
-from workers.server import EmbeddedServer, ServerError
+from workers import child
+from workers.keeper import FIRST_STARTS
+from workers.server import EmbeddedServer, ServerError, answers
 
 USER = """
 import sys
@@ -100,7 +104,7 @@ def test_a_killed_user_leaves_no_server_behind(tmp_path: Path) -> None:
     wait_for(lambda: not any(map(runs, pids)), 20, what="the end of the server and its keeper")
 
 
-def test_a_killed_server_is_started_again_with_what_it_knew_on_the_same_port(tmp_path: Path) -> None:
+def test_a_killed_server_is_started_again_with_what_it_knew_at_the_same_address(tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path)
     try:
         client = redis.Redis.from_url(server.url)
@@ -134,7 +138,9 @@ def test_a_server_without_its_keeper_is_taken_over_by_the_next_user(tmp_path: Pa
 def test_a_stale_state_of_a_machine_that_lost_its_power_is_no_obstacle(tmp_path: Path) -> None:
     folder = tmp_path / "redis"
     folder.mkdir()
-    (folder / "state.json").write_text('{"pid": 1, "keeper": 1, "port": 1, "password": "x"}')
+    (folder / "state.json").write_text('{"pid": 1, "keeper": 1}')
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(folder / "valkey.sock"))
     server = EmbeddedServer(tmp_path)
     try:
         assert redis.Redis.from_url(server.url).ping()
@@ -142,28 +148,86 @@ def test_a_stale_state_of_a_machine_that_lost_its_power_is_no_obstacle(tmp_path:
         server.leave()
 
 
-def test_nobody_else_reads_the_password_and_the_server_is_durable(tmp_path: Path) -> None:
+def test_the_server_is_durable_and_has_no_port_and_only_its_owner_can_connect(tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path)
     try:
-        for name in ("state.json", "valkey.conf"):
-            assert (tmp_path / "redis" / name).stat().st_mode & 0o077 == 0
         client = redis.Redis.from_url(server.url)
         settings: Any = client.config_get("append*")
         assert (settings["appendonly"], settings["appendfsync"]) == ("yes", "always")
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
-        with pytest.raises(redis.AuthenticationError):
-            redis.Redis(port=state(tmp_path)["port"]).ping()
+        assert client.config_get("port") == {"port": "0"}
+        folder = tmp_path / "redis"
+        assert folder.stat().st_mode & 0o077 == 0
+        client.set("kept", "yes")
+        assert [path.name for path in folder.rglob("*") if path.is_file() and path.stat().st_mode & 0o077] == []
     finally:
         server.leave()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_cannot_connect_even_to_a_folder_that_was_open(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir(mode=0o755)
+    (tmp_path / "redis").chmod(0o755)
+    server = EmbeddedServer(tmp_path)
+    try:
+        program = f"import os, socket; os.setuid(65534); socket.socket(socket.AF_UNIX).connect({server.url[7:]!r})"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert "PermissionError" in done.stderr
+    finally:
+        server.leave()
+
+
+NAME = 'a [b] "quote"\n*?#%41é'
+
+
+@pytest.mark.parametrize("name", [NAME, pytest.param("long" * 50, marks=pytest.mark.long)], ids=["signs", "long"])
+def test_a_folder_may_have_any_name_and_the_keeper_gets_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("ACME_KEY", "sk-private")
+    server = EmbeddedServer(tmp_path / name)
+    try:
+        assert redis.Redis.from_url(server.url).ping()
+        for pid in state(tmp_path / name).values():
+            assert b"sk-private" not in Path(f"/proc/{pid}/environ").read_bytes()
+    finally:
+        server.leave()
+
+
+@pytest.mark.long
+def test_a_server_that_cannot_start_for_a_while_comes_back_at_its_address(tmp_path: Path) -> None:
+    """Its keeper can write no line of its log either, as on a full disk."""
+    folder = tmp_path / "redis"
+    folder.mkdir(mode=0o700)
+    with Path("/dev/full").open("wb") as full, (folder / "users.lock").open("wb") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        keeper = subprocess.Popen(child.command("workers.keeper", str(folder)), cwd=ROOT, stdout=full, stderr=full)
+        wait_for((folder / "state.json").exists, what="the keeper's server")
+        server = EmbeddedServer(tmp_path)
+    try:
+        client = redis.Redis.from_url(server.url)
+        client.set("kept", "yes")
+        assert state(tmp_path)["keeper"] == keeper.pid
+        (folder / "appendonlydir").rename(folder / "away")
+        (folder / "appendonlydir").write_text("in its way")
+        seen = {state(tmp_path)["pid"]}
+        os.kill(min(seen), signal.SIGKILL)
+
+        def tried() -> bool:
+            seen.add(state(tmp_path)["pid"])
+            return len(seen) > FIRST_STARTS + 2
+
+        wait_for(tried, 60, what="more starts than a first start gets")
+        (folder / "appendonlydir").unlink()
+        (folder / "away").rename(folder / "appendonlydir")
+        wait_for(lambda: answers(server.url), 20, what="the server")
+        assert client.get("kept") == b"yes"
+        assert keeper.poll() is None
+    finally:
+        server.leave()
+        keeper.wait(30)
 
 
 def test_a_folder_that_cannot_be_written_is_told() -> None:
     with pytest.raises(ServerError, match="/proc/overnight/redis cannot be written"):
         EmbeddedServer(Path("/proc/overnight"))
-
-
-def answers(url: str) -> bool:
-    try:
-        return bool(redis.Redis.from_url(url, socket_connect_timeout=1).ping())
-    except redis.RedisError:
-        return False
