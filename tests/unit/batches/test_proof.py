@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tasks.proof import new_token, proof
+from tasks.proof import proof
 from tasks.store import Ending, begin, finish
 from tests.unit.batches.conftest import World
 
@@ -19,7 +19,7 @@ def everything(world: World) -> dict[bytes, Any]:
     "forged",
     [
         {"proof": ""},
-        {"proof": proof(new_token(), 2, 0)},
+        {"proof": proof("another batch's token", 2, 0)},
         {"number": 3},  # with the proof of line 2
         {"round": 1},
         {"workflow": "mallory"},
