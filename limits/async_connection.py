@@ -244,13 +244,11 @@ class AsyncServer:
             if not self._written:
                 continue
             now = time.monotonic()
-            silence = now - max(self._heard, self._written[0][0].written)
-            written = (pending for group in self._written for pending in group)
-            overdue = [pending for pending in written if pending.deadline <= now and not pending.future.done()]
-            if silence > self._timeout or (overdue and silence > _SILENCE):
-                raise RedisTimeoutError("no reply before the deadline")
-            for pending in overdue:
-                pending.future.set_exception(ServerUnavailable("The Redis server gave no answer in time."))
+            if now - max(self._heard, self._written[0][0].written) > _SILENCE:
+                raise RedisTimeoutError(f"no reply for {_SILENCE:g} s")
+            for pending in (pending for group in self._written for pending in group):
+                if pending.deadline <= now and not pending.future.done():
+                    pending.future.set_exception(ServerUnavailable("The Redis server gave no answer in time."))
 
     def _take(self, reply: Any) -> None:
         group = self._written.popleft()

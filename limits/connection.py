@@ -2,8 +2,10 @@
 
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
+import redis
+import redis.asyncio
 from redis.exceptions import (
     ConnectionError as RedisConnectionError,
 )
@@ -19,19 +21,33 @@ from redis.exceptions import (
 from limits.replies import PASSING, told
 from limits.scripts import Call
 
-if TYPE_CHECKING:
-    import redis
-
 T = TypeVar("T")
+
+TIMEOUTS: Final[dict[str, Any]] = {"socket_timeout": 5.0, "socket_connect_timeout": 5.0, "socket_keepalive": True}
+"""Seconds that every connection to Redis waits for a reply, and to be made. A connection may fall silent without being
+closed: a firewall forgets it, or its server is gone. No command of ours takes longer than a second.
+"""
 
 _PACKED: Final = 64
 """So many repeated calls are kept as they are sent."""
 
 
+def open_client(url: str, **options: Any) -> redis.Redis:
+    """A client of the server at `url` that waits for no reply longer than `TIMEOUTS` say; `options` are redis-py's."""
+    client: redis.Redis = redis.Redis.from_url(url, **{**TIMEOUTS, **options})
+    return client
+
+
+def open_async_client(url: str) -> redis.asyncio.Redis:
+    """The same for an event loop."""
+    client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(url, **TIMEOUTS)
+    return client
+
+
 class Server:
     """Calls over a `redis.Redis`, which must not decode responses. For code that may block."""
 
-    def __init__(self, client: "redis.Redis") -> None:
+    def __init__(self, client: redis.Redis) -> None:
         self.client = client
         self._loaded: set[str] = set()
         self._repeating = threading.Lock()

@@ -7,12 +7,14 @@ from redis.exceptions import (
 )
 from redis.exceptions import (
     NoPermissionError,
+    ResponseError,
 )
 from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from limits.errors import ServerUnavailable, ServerUnsuitable
+from limits.errors import ServerUnsuitable
+from limits.replies import told
 
 if TYPE_CHECKING:
     import redis
@@ -20,10 +22,14 @@ if TYPE_CHECKING:
 _OLDEST: Final = {"redis": 7, "valkey": 8}
 
 
-def check_server(client: "redis.Redis") -> None:
-    """Raise ServerUnsuitable unless the server is Redis >= 7 or Valkey >= 8 and never evicts keys.
+class ClusterMode(ServerUnsuitable):
+    """Nothing of Overnight works on such a server: each step needs several keys."""
 
-    ServerUnavailable if it does not answer.
+
+def check_server(client: "redis.Redis") -> None:
+    """Raise ServerUnsuitable unless the server is Redis >= 7 or Valkey >= 8, holds all keys and never evicts any.
+
+    ServerUnavailable if it does not answer, or not now.
     """
     try:
         info: dict[str, Any] = client.info()
@@ -32,12 +38,18 @@ def check_server(client: "redis.Redis") -> None:
             "The Redis user may not run INFO, so the server's version and eviction policy cannot be checked.",
             next_step="Grant it +info.",
         ) from error
-    except (RedisConnectionError, RedisTimeoutError) as error:
-        raise ServerUnavailable(f"The Redis server gave no answer: {error}.") from error
+    except (RedisConnectionError, RedisTimeoutError, ResponseError) as error:
+        raise told(error, "INFO") from error
     name = "valkey" if info.get("server_name") == "valkey" else "redis"
     version = str(info.get("valkey_version" if name == "valkey" else "redis_version", "0"))
     if int(version.partition(".")[0]) < _OLDEST[name]:
         raise ServerUnsuitable(f"{name} {version} is too old: Overnight needs Redis 7 or Valkey 8.")
+    if int(info.get("cluster_enabled", 0)):
+        raise ClusterMode(
+            f"{name} runs in cluster mode, in which queues and batches could lie on different servers.",
+            next_step="Use a server without cluster mode (`cluster-enabled no`), or a managed one with one shard and "
+            "cluster mode disabled.",
+        )
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         raise ServerUnsuitable(

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import redis
 
+from limits.connection import open_client
 from limits.errors import LimitsError
 from limits.suitability import check_server
 from tasks.agents import registry
@@ -69,26 +70,34 @@ def _redis(settings: Settings) -> Finding:
     embedded = settings.redis_url is None
     shown = f"embedded, in {settings.data_dir}" if embedded else without_password(settings.redis_url or "")
     try:
-        with redis.Redis.from_url(
-            server_url(settings), socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE
-        ) as client:
-            check_server(client)
-            information = client.info("server")
+        return _server("redis", server_url(settings), shown)
     except ServerError as exc:
         return Finding("error", "redis", str(exc))
+
+
+def _server(subject: str, url: str, shown: str) -> Finding:
+    """A Redis server, which holds the state, the messages or both."""
+    try:
+        with open_client(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE) as client:
+            check_server(client)
+            information = client.info("server")
     except LimitsError as exc:
-        return Finding("error", f"redis ({shown})", str(exc))
+        return Finding("error", f"{subject} ({shown})", str(exc))
     except redis.RedisError as exc:
-        return Finding("error", f"redis ({shown})", f"{exc}", "Is it running, and are host, user and password right?")
+        return Finding(
+            "error", f"{subject} ({shown})", f"{exc}", "Is it running, and are host, user and password right?"
+        )
     name = "Valkey" if information.get("server_name") == "valkey" else "Redis"
     version = information.get("valkey_version") or information.get("redis_version")
-    return Finding("ok", "redis", f"{name} {version}, {shown}")
+    return Finding("ok", subject, f"{name} {version}, {shown}")
 
 
 def _broker(url: str) -> Finding:
     from kombu.connection import Connection  # noqa: PLC0415 - only where a broker of its own is configured
 
     shown = without_password(url)
+    if url.startswith("redis"):
+        return _server("broker", url, shown)
     try:
         with Connection(url, connect_timeout=PATIENCE) as connection:
             connection.ensure_connection(max_retries=1, timeout=PATIENCE)

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import redis
-
+from limits.connection import open_client
 from limits.overview import BucketState, CircuitState
 from tasks import gauges
 from tasks.batch import Batch
@@ -94,7 +93,7 @@ def read_queues(store: Store, settings: Settings, names: Iterable[str]) -> dict[
     """What each of these queues holds, by workflow."""
     client = store.client
     if settings.broker_url is not None:
-        client = redis.Redis.from_url(settings.broker_url)
+        client = open_client(settings.broker_url)
     try:
         found = depths(client, store.keys, sorted(names))
     finally:

@@ -12,17 +12,19 @@ import subprocess
 import time
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-import redis.asyncio
-
+from limits.connection import open_async_client
 from limits.keys import Keys
 from workers import prices
 from workers.prices import Query, Rates
 from workers.server import server_url
 from workers.settings import Settings, SettingsError
 from workers.threads import beside
+
+if TYPE_CHECKING:
+    import redis.asyncio
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ def looked_up(settings: Settings, targets: Collection[str]) -> dict[str, Rates]:
     """`ensure`, for code that may block; on an event loop's thread, too."""
 
     async def ask() -> dict[str, Rates]:
-        client = redis.asyncio.Redis.from_url(server_url(settings))
+        client = open_async_client(server_url(settings))
         try:
             return await ensure(settings, client, targets)
         finally:

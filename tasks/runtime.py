@@ -21,6 +21,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from limits.admission import Admitted, Denied, Impossible, Settlement, admit, release, sent, settle
 from limits.admission import Answer as Admission
 from limits.async_connection import AsyncServer
+from limits.connection import open_async_client
 from limits.errors import LimitsError, ServerUnavailable
 from limits.keys import Keys
 from limits.provider import latch
@@ -74,7 +75,7 @@ class Runtime:
         self.keys = Keys(settings.namespace)
         url = server_url(settings)
         self.server = AsyncServer(url)
-        self.client = redis.asyncio.Redis.from_url(url)
+        self.client = open_async_client(url)
         self.priced = PricedRoutes(settings, self.client, self.keys.prices)
         self.ratios = Ratios(self.keys.token_ratios)
         self.owner = uuid4().hex

@@ -6,18 +6,28 @@ where it is installed: before the prefork pool forks, so that its processes shar
 """
 
 import asyncio
+import logging
 import sys
 from importlib import import_module
 from typing import Any
 
+import redis
 from celery.signals import worker_init, worker_ready
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from limits.connection import open_client
+from limits.errors import LimitsError
+from limits.suitability import ClusterMode, check_server
 from tasks.agents import registry
 from tasks.runtime import Runtime
 from workers import tokens
 from workers.celery import current_settings
 from workers.loop import EventLoop
-from workers.settings import SettingsError
+from workers.rabbitmq import is_amqp
+from workers.settings import Settings, SettingsError
+
+log = logging.getLogger(__name__)
 
 #: The exit status of a wrong configuration, as the command line has it.
 _WRONG = 2
@@ -25,20 +35,35 @@ _WRONG = 2
 
 @worker_init.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def load(**_: Any) -> None:
-    """Import every agent and every wire format that is configured; the worker ends where that cannot be done.
+    """Import every agent and every wire format that is configured; the worker ends if that cannot be done, or if
+    its Redis server is a cluster.
 
     The tokenizer, too, without which it goes on.
     """
     try:
         settings = current_settings()
         registry.load(settings)
-    except SettingsError as exc:
+        _check_servers(settings)
+    except (SettingsError, ClusterMode) as exc:
         sys.stderr.write(f"{exc}\n")
         sys.stderr.flush()
         raise SystemExit(_WRONG) from None
     for api in sorted({provider.api for provider in settings.providers.values()}):
         import_module(f"workers.providers.{api}")
     tokens.warm()
+
+
+def _check_servers(settings: Settings) -> None:
+    """Say what is wrong with a server; ClusterMode if nothing can work. One that is away now is waited for later."""
+    urls = {settings.redis_url, None if is_amqp(settings) else settings.broker_url}
+    for url in filter(None, urls):
+        try:
+            with open_client(url, retry=Retry(NoBackoff(), 0)) as client:
+                check_server(client)
+        except ClusterMode:
+            raise
+        except (LimitsError, redis.RedisError) as exc:
+            log.warning("%s", exc)
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]  # Celery has no types

@@ -9,12 +9,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import orjson
-import redis
 
-from limits.connection import Server
+from limits.connection import Server, open_client
 from limits.keys import Keys
 from limits.scripts import Call, load
 from tasks import job as jobs
@@ -24,6 +23,9 @@ from tasks.proof import new_token
 from workers.queues import queue_name
 from workers.server import server_url
 from workers.settings import Settings
+
+if TYPE_CHECKING:
+    import redis
 
 #: How long the record of a batch that has ended is kept, and a job's of its own, in seconds.
 KEEP_BATCH, KEEP_JOB = 30 * 86_400, 86_400
@@ -407,4 +409,4 @@ class Bits:
 
 def open_store(settings: Settings) -> Store:
     """The store that the settings name."""
-    return Store(Keys(settings.namespace), Server(redis.Redis.from_url(server_url(settings))))
+    return Store(Keys(settings.namespace), Server(open_client(server_url(settings))))

@@ -12,12 +12,14 @@ from typing import Any
 from celery import Celery
 from celery.loaders.app import AppLoader
 
+from limits.connection import TIMEOUTS
 from limits.keys import Keys
 from workers import envelope, queues, rabbitmq, transport
 from workers.bridge import aside
 from workers.coroutine import CoroutineTask
 from workers.events import EventBatches
 from workers.heartbeat import Heartbeat
+from workers.last_resort import LastResort
 from workers.pool import SoftShutdown
 from workers.server import celery_url, server_url
 from workers.settings import Settings, load
@@ -69,6 +71,13 @@ def configuration() -> dict[str, Any]:
             "retry_policy": {"max_retries": None, "interval_start": 0, "interval_step": 0.5, "interval_max": 5.0},
             "additional_connection_errors": ("redis.exceptions.ResponseError",),
         },
+        # No connection waits for ever for a server that has fallen silent.
+        "redis_socket_timeout": TIMEOUTS["socket_timeout"],
+        "redis_socket_connect_timeout": TIMEOUTS["socket_connect_timeout"],
+        "redis_socket_keepalive": True,
+        "redis_backend_health_check_interval": transport.SILENT,
+        # An error reply is a passing one (the server is busy, or short of memory), and must not end a worker.
+        "broker_channel_error_retry": True,
         # Answers that nobody fetched are private, and do not stay.
         "result_expires": 24 * 3600,
         "task_default_queue": queues.queue_name("default"),
@@ -87,7 +96,7 @@ def configuration() -> dict[str, Any]:
         "beat_max_loop_interval": 5,
         "redbeat_lock_timeout": 25,
         "redbeat_redis_url": url,
-        "redbeat_redis_options": {"socket_timeout": 5, "socket_connect_timeout": 5},
+        "redbeat_redis_options": TIMEOUTS,
         "redbeat_key_prefix": keys.redbeat,
         "redbeat_lock_key": keys.redbeat + "lock",
         **(rabbitmq.configuration() if rabbitmq.is_amqp(settings) else _redis(settings)),
@@ -104,8 +113,10 @@ def _redis(settings: Settings) -> dict[str, Any]:
             # Renewed every third of it for as long as a worker lives.
             "visibility_timeout": settings.visibility_timeout,
             # A command on a dead connection fails in time for the heartbeat to reach the server over another one.
-            "socket_connect_timeout": 5.0,
-            "socket_keepalive": True,
+            **TIMEOUTS,
+            # Claims and subscriptions wait without a command of their own: kombu asks after them, and gives up a
+            # connection that has not answered twice.
+            "health_check_interval": transport.SILENT,
         }
     }
 
@@ -145,4 +156,4 @@ transport.register()
 app = Application("overnight", task_cls=CoroutineTask, loader=Loader)
 app.add_defaults(configuration)
 app.steps["consumer"].update((queues.FollowQueues, EventBatches, Heartbeat))
-app.steps["worker"].add(SoftShutdown)
+app.steps["worker"].update((SoftShutdown, LastResort))

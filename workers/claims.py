@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from queue import Empty
 from typing import Any, Final, cast
 from uuid import uuid4
@@ -77,6 +78,10 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
     def run(self, call: Call[Any]) -> Any:
         """Run a script over a connection that is not the claims'."""
 
+    @abstractmethod
+    def doubting(self) -> AbstractContextManager[None]:
+        """Drop every connection of this channel if one of them is found silent in the block."""
+
     def basic_consume(self, queue: str, no_ack: bool, callback: Callable[[Any], Any], **options: Any) -> Any:
         """Consume from a queue. Where no acknowledgement is wanted, kombu's own way will do."""
         if no_ack:
@@ -139,7 +144,8 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
             sent = ("BLPOP", key, seconds)
         self._in_poll = connection
         self._brpop_sent_at = time.monotonic()
-        connection.send_command(*sent)
+        with self.doubting():
+            connection.send_command(*sent)
 
     def _rest(self, seconds: float) -> bool:
         """Send nothing for so long, if there is a hub that will turn then; no message can be had that would wake us."""

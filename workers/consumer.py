@@ -13,7 +13,7 @@ import redis
 from celery import signals
 from celery.worker.consumer import Consumer as CeleryConsumer
 
-from limits.connection import Server
+from limits.connection import Server, open_client
 from limits.keys import Keys
 from workers import controls, inspection  # noqa: F401 - they register what `control` does and `inspect` answers
 from workers.broker import Broker
@@ -79,7 +79,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
             "headers": message.headers,
             "properties": {"priority": 0, "delivery_info": {"exchange": "", "routing_key": queue}},
         }
-        with redis.Redis.from_url(server_url(settings), socket_timeout=5) as client:
+        with open_client(server_url(settings)) as client:
             broker = Broker(Keys(settings.namespace), key_prefix(settings.namespace))
             call = broker.entomb(queue, reason, orjson.dumps(kept, default=str).decode())
             Server(client).run(call)

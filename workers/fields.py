@@ -20,6 +20,8 @@ YEAR: Final = 365 * 86_400.0
 #: Names become parts of queues, keys and addresses.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
+_CERT_REQS = re.compile(r"(?<![^&])ssl_cert_reqs=([^&#]*)")
+
 
 def _checked(check: Callable[[Any], Any]) -> BeforeValidator:
     return BeforeValidator(check)
@@ -142,7 +144,16 @@ def server_address(value: str, folder: Path, schemes: tuple[str, ...], told: str
         sound = False
     if not sound:
         raise ValueError(f'must be a URL, {told}, or "env:NAME" of a variable that holds one')
-    # Celery refuses a TLS URL that does not say how far to trust; not at all is nobody's default.
-    if parts.scheme == "rediss" and "ssl_cert_reqs" not in parts.query:
-        value += ("&" if parts.query else "?") + "ssl_cert_reqs=required"
-    return value
+    return _trusting(value, parts.query) if parts.scheme == "rediss" else value
+
+
+def _trusting(url: str, query: str) -> str:
+    """A TLS URL that says how far to trust its server, in the one spelling that redis-py, Celery and kombu all read."""
+    found = _CERT_REQS.search(query)
+    if found is None:
+        # Celery refuses a TLS URL that does not say; not at all is no sensible default.
+        return f"{url}{'&' if query else '?'}ssl_cert_reqs=required"
+    word = found[1].lower().removeprefix("cert_")
+    if word not in {"none", "optional", "required"}:
+        raise ValueError("has an ssl_cert_reqs that is not required, optional or none (or CERT_REQUIRED and so on)")
+    return url.replace(found[0], f"ssl_cert_reqs={word}", 1)

