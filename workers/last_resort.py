@@ -51,6 +51,7 @@ def _end(seconds: float) -> None:
     try:
         log.critical("this worker was told to stop %g s ago and could not; it ends now, its jobs come back", seconds)
         # Celery has put a logger in place of sys.stderr.
-        faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
+        if sys.__stderr__ is not None:
+            faulthandler.dump_traceback(sys.__stderr__, all_threads=True)
     finally:
         os._exit(1)
