@@ -102,6 +102,13 @@ class Keys:
         """Hash, line -> the delivery that holds its lease. Until the batch ends. Owner: tasks/store.py."""
         return f"{self.prefix}batch:{batch_id}:owners"
 
+    def spent(self, batch_id: str) -> str:
+        """Hash, line -> n$ of its settled calls, of jobs that have not ended. Until the batch ends.
+
+        Owner: tasks/store.py.
+        """
+        return f"{self.prefix}batch:{batch_id}:spent"
+
     def results(self, batch_id: str) -> str:
         """Stream of results that are not in a file yet. Until the batch ends. Owner: tasks/store.py."""
         return f"{self.prefix}batch:{batch_id}:results"

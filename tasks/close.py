@@ -39,7 +39,7 @@ def close(store: Store, batch: Batch) -> None:
                 proved = proof(batch.token, number, batch.round)
                 found.append(Job(line, "", batch.workflow, batch.id, number, batch.round, proof=proved))
             if len(found) == STEP:
-                _end(store, batch.stopping, found)
+                _end(store, batch, found)
                 room -= STEP
                 found = []
                 if not store.fed(batch, offset, number, 0) or room <= 0:
@@ -50,22 +50,28 @@ def close(store: Store, batch: Batch) -> None:
             raise
         give_up(store, batch, f"{exc}: {batch.left:,} jobs have no line in the results")
         return
-    _end(store, batch.stopping, found)
+    _end(store, batch, found)
     # From the beginning again, for what was in flight just now and may have been given up meanwhile.
     store.fed(batch, 0, 0, 0)
 
 
-def _end(store: Store, stopping: str, found: list[Job]) -> None:
-    """End these jobs; an agent's tells what its calls have cost before it stopped to wait."""
-    code, happened = STOPPED[stopping]
-    spent = journal.spent(store.client, store.keys, [job for job in found if job.line.agent])
+def _end(store: Store, batch: Batch, found: list[Job]) -> None:
+    """End these jobs; each says what its calls have cost before it stopped to wait. The batch has counted that."""
+    if not found:
+        return
+    code, happened = STOPPED[batch.stopping]
+    spent = store.spent(batch.id, [job.number for job in found])
+    agents = journal.spent(store.client, store.keys, [job for job in found if job.line.agent])
     steps: list[tuple[Job, Ending]] = []
     for job in found:
-        cost, calls = spent.get(job.number, (0, 0))
+        cost, calls = agents.get(job.number, (0, 0))
+        cost += spent.get(job.number, 0)
         words = f"{happened} before this job ran"
         if calls:
             many = "s" if calls > 1 else ""
             words = f"{happened} while this job waited (after {calls} call{many}, {dollars(cost)})"
+        elif cost:
+            words = f"{happened} while this job waited (its failed attempts cost {dollars(cost)})"
         steps.append((job, Ending.error(job, code, words, cost=cost, counted=cost)))
     store.finish_many(steps)
 

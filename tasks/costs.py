@@ -15,6 +15,7 @@ import orjson
 from limits.connection import Server
 from limits.keys import Keys
 from limits.overview import ledger
+from tasks.batch import Batch
 from workers import quantities
 from workers.budgets import NANO
 
@@ -22,6 +23,7 @@ from workers.budgets import NANO
 LONGEST: Final = 366
 
 _EPOCH: Final = date(1970, 1, 1)
+_DAY: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,3 +171,15 @@ def entries(server: Server, keys: Keys, days: Sequence[int]) -> Iterable[Entry]:
         name, of, at, model = orjson.loads(row)
         spent = Spent(**{column: n for column, n in columns.items() if column in _COLUMNS})
         yield Entry(_EPOCH + timedelta(days=number), name, of, at, model, spent)
+
+
+def presumed(server: Server, keys: Keys, of: Batch) -> int:
+    """What a batch's calls may have cost beside what it has counted, in n$: calls whose worker was killed.
+
+    Nothing is left of such a call but what the end of its lease has entered in the ledger.
+    """
+    first = int(of.created // _DAY)
+    last = int((of.ended or time.time()) // _DAY) + 1
+    days = list(range(max(first, last - LONGEST), last + 1))
+    sums = sum((entry.spent for entry in entries(server, keys, days) if entry.batch == of.id), Spent())
+    return max(0, min(sums.presumed_cost, sums.total - of.cost))

@@ -42,6 +42,14 @@ class Leases:
         finally:
             self._jobs.pop(job.id, None)
 
+    def batches(self) -> dict[str, int]:
+        """The batches of the jobs that run here, and the latest round of each."""
+        found: dict[str, int] = {}
+        for job, _ in self._jobs.values():
+            if job.batch:
+                found[job.batch] = max(job.round, found.get(job.batch, 0))
+        return found
+
     async def renew(self) -> None:
         """Renew the leases of all jobs in flight, and of what is reserved for them; so many at a time."""
         held, jobs = list(self.reservations), list(self._jobs.values())

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
+from limits.admission import Settlement
 from workers.providers.errors import ProviderError, Throttled
 from workers.unique import unique_id
 
@@ -17,7 +18,8 @@ class Memory:
     """Counts of what has happened to a job so far.
 
     `attempts` are failures that counted, `throttles` 429s, `snoozes` waits in the queue, `crashes` failures of the
-    worker's own code, `calls` requests sent. `cost` is what its failed attempts may have cost, in n$. `since` is
+    worker's own code, `calls` requests sent. `cost` is what its failed attempts may have cost, in n$. The `counted_…`
+    are the parts of these that its batch has counted when they were settled. `since` is
     when it was first delivered, in seconds since the epoch, `until` when it is to go on, in ms. `owner` names this
     delivery and is not remembered.
     """
@@ -28,6 +30,9 @@ class Memory:
     crashes: int = 0
     calls: int = 0
     cost: int = 0
+    counted_throttles: int = 0
+    counted_calls: int = 0
+    counted_cost: int = 0
     since: int = 0
     until: int = 0
     owner: str = field(default_factory=unique_id)
@@ -65,6 +70,12 @@ class Memory:
         until, self.until = self.until, 0
         left = until / 1000 - time.time()
         return left if 0 < left <= 2 * EARLY else 0.0
+
+    def counted(self, closing: Settlement) -> None:
+        """Its batch has counted a call of this settlement."""
+        self.counted_calls += closing.columns.get("calls", 0)
+        self.counted_throttles += closing.columns.get("throttled", 0)
+        self.counted_cost += closing.amount
 
     def failed(self, error: ProviderError) -> None:
         """Count a call that brought no answer."""

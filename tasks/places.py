@@ -60,6 +60,7 @@ class Standing:
     def __init__(self, places: "Places") -> None:
         self.name = ""  # of the line in which it stands
         self.called = False
+        self._looks_up = False
         self._stirred = asyncio.Event()
         self._ways = 1
         self._look = LOOK
@@ -121,6 +122,14 @@ class Standing:
                     self._places.take_along(self.name)
             if self.called:
                 return True
+            if self._looks_up:
+                self._looks_up = False
+                return False
+
+    def look_up(self) -> None:
+        """Something has happened that may end its wait; it keeps its place."""
+        self._looks_up = True
+        self._stirred.set()
 
     def call(self) -> None:
         """It may ask."""
@@ -253,6 +262,12 @@ class Places:
             self._call(standing.name)
         elif not line[0].called:
             line[0].promote()
+
+    def look_up(self) -> None:
+        """Whoever waits here looks whether it still has to."""
+        for line in self._lines.values():
+            for standing in line:
+                standing.look_up()
 
     def _call(self, line: str) -> bool:
         """The first one who is not asking already may ask; whether there is one."""

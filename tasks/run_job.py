@@ -13,6 +13,7 @@ import asyncio
 import logging
 import math
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,7 @@ from tasks.places import AHEAD, BRIEF, LINED, Standing, line_of
 from tasks.priced_routes import AFTER_FAILURE
 from tasks.pricing import LookUpFailed
 from tasks.runtime import Revoked, Runtime
+from tasks.stops import Stopped
 from tasks.store import Ending, open_store
 from workers.celery import JOB, app, current_settings
 from workers.coroutine import CoroutineTask, current_request, worker_stops
@@ -137,11 +139,14 @@ async def start(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | 
             return None
         case "refused":
             return refused(job, memory)
-    async with runtime.leases.held(job, memory.owner):
-        if job.line.agent:
-            return await run_agent(runtime, job, memory, attempts)
-        ending = await attempts(runtime, job, memory)
-        return await runtime.finish(job, ending, memory)
+    try:
+        async with runtime.leases.held(job, memory.owner):
+            if job.line.agent:
+                return await run_agent(runtime, job, memory, attempts)
+            ending = await attempts(runtime, job, memory)
+            return await runtime.finish(job, ending, memory)
+    except Stopped:
+        return None  # without a lease the line is ended with the others of its batch
 
 
 async def admission(
@@ -157,6 +162,7 @@ async def admission(
     heard, may_ask = False, True
     with runtime.places.line() as line:
         while True:
+            runtime.stops.check(job)
             if job.deadline and time.time() > job.deadline:
                 late = otherwise or retry.Fail("batch_expired", "the batch's deadline passed before this job ran")
                 return ended(job, memory, late.code, late.message)
@@ -320,7 +326,7 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
             )
             if isinstance(decision, retry.Fail):
                 return await runtime.failed(attempt, error, decision, memory)
-            memory.cost += await runtime.settle_failure(attempt, error)
+            memory.cost += await runtime.settle_failure(attempt, error, memory)
             if isinstance(decision, retry.Wait):
                 if decision.otherwise:
                     otherwise = decision.otherwise
@@ -366,5 +372,7 @@ def end_revoked(sender: Any, request: Any, expired: bool = False, **_: Any) -> N
     job, _problem = jobs.received(
         request.args, request.kwargs, task_id=request.id, workflow=workflow, headers=request.headers
     )
+    memory = Memory.from_header((request.headers or {}).get(HEADER))
     code, words = ("expired", "its message had expired") if expired else ("revoked", "it was revoked")
-    open_store(current_settings()).finish_many([(job, Ending.error(job, code, words))])
+    ending = replace(ended(job, memory, code, words), counted=memory.counted_cost)
+    open_store(current_settings()).finish_many([(job, ending)])

@@ -18,7 +18,7 @@ import orjson
 import redis.asyncio
 from celery.exceptions import SoftTimeLimitExceeded
 
-from limits.admission import Admitted, Denied, Impossible, Settlement, admit, release, sent, settle
+from limits.admission import Admitted, Denied, Impossible, Settlement, admit, release, sent, settle, settlement_json
 from limits.admission import Answer as Admission
 from limits.async_connection import AsyncServer
 from limits.connection import open_async_client
@@ -34,6 +34,7 @@ from tasks.pauses import Pauses
 from tasks.places import Places
 from tasks.priced_routes import PricedRoutes
 from tasks.starts import Starts
+from tasks.stops import Stops
 from tasks.store import Begun, Ending
 from tasks.usage import believed
 from workers.celery import current_settings
@@ -52,6 +53,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two exchanges of token ratios, and two looks at shared prices.
 SYNC_EVERY, PRICES_EVERY = 5.0, 60.0
+
+#: Seconds between two looks whether the batches of this worker's jobs still run.
+STOPS_EVERY: Final = 0.5
 
 #: A call that is not written so many seconds after the admission was asked has been held up.
 HELD_UP: Final = 0.1
@@ -82,6 +86,7 @@ class Runtime:
         self.leases = Leases(self.server, self.keys, self.owner, self.lease)
         self.providers: dict[str, Provider] = {}
         self.places = Places(slots)
+        self.stops = Stops(self.server, self.keys, self.leases.batches, self.places.look_up)
         self.pauses = Pauses()
         self.starts = Starts()
         self.background: list[asyncio.Task[None]] = []
@@ -96,6 +101,7 @@ class Runtime:
             found.background = [
                 loop.create_task(found._every(found.lease / 3, found.leases.renew)),
                 loop.create_task(found._every(found.lease / 6, found.leases.sweep)),
+                loop.create_task(found._every(STOPS_EVERY, found.stops.look)),
                 loop.create_task(found._every(SYNC_EVERY, found._sync)),
                 loop.create_task(found._every(PRICES_EVERY, found._prices)),
             ]
@@ -191,6 +197,7 @@ class Runtime:
             while not attempt.is_sent:
                 self.starts.over(memory.owner)
                 await asyncio.sleep(attempt.wait)
+                self.stops.check(attempt.job)
                 attempt.asked_at = time.monotonic()
                 departure = await self.server.run(sent(self.keys, attempt.ask.id, self.owner))
                 if departure.verdict == "go":
@@ -257,7 +264,7 @@ class Runtime:
         except BaseException:
             closing = endings.of_failure(attempt, Interrupted(code="cut_off", billed=attempt.written))
             # Left alone, the reservation ends with its lease, and its money is presumed then.
-            await asyncio.gather(self._settle(attempt, closing), return_exceptions=True)
+            await asyncio.gather(self._settle(attempt, closing, memory), return_exceptions=True)
             raise
         finally:
             self.starts.over(memory.owner)
@@ -292,7 +299,7 @@ class Runtime:
         for bucket, _ in attempt.way.buckets:
             self.pauses.passed(bucket, attempt.asked_at)
 
-    async def settle_failure(self, attempt: Attempt, error: ProviderError) -> int:
+    async def settle_failure(self, attempt: Attempt, error: ProviderError, memory: Memory) -> int:
         """Close the reservation of a call that brought no answer, and tell everyone what it showed.
 
         Returns what it may have cost, in n$.
@@ -300,15 +307,22 @@ class Runtime:
         closing = endings.of_failure(attempt, error)
         if isinstance(error, AccountBlocked):
             # In one write with the settlement: whoever is admitted after it finds the latch.
-            await asyncio.gather(self._latch(attempt.way.account, error), self._settle(attempt, closing))
+            await asyncio.gather(self._latch(attempt.way.account, error), self._settle(attempt, closing, memory))
         else:
-            await self._settle(attempt, closing)
+            await self._settle(attempt, closing, memory)
         return closing.amount
 
-    async def _settle(self, attempt: Attempt, closing: Settlement) -> None:
-        self.leases.reservations.discard(attempt.ask.id)
+    async def _settle(self, attempt: Attempt, closing: Settlement, memory: Memory) -> None:
+        """Settle a call that has not ended its job. A batch counts it now; an agent's job when it is written down."""
+        job, reservation = attempt.job, attempt.ask.id
+        self.leases.reservations.discard(reservation)
         try:
-            await self.server.run(settle(self.keys, attempt.ask.id, self.owner, closing), FINISH)
+            if job.batch and not job.call:
+                words = settlement_json(reservation, self.owner, closing)
+                await self.server.run(store.settle_line(self.keys, job, words, closing), FINISH)
+                memory.counted(closing)
+            else:
+                await self.server.run(settle(self.keys, reservation, self.owner, closing), FINISH)
         finally:
             self.settled(attempt.ask.id)
 
@@ -324,10 +338,11 @@ class Runtime:
 
     async def finish(self, job: Job, ending: Ending, memory: Memory) -> dict[str, Any] | None:
         """Record how the job ended; its result line where the job has no batch to write it."""
+        calls, throttles = memory.calls - memory.counted_calls, memory.throttles - memory.counted_throttles
+        if memory.counted_cost:
+            ending = replace(ending, counted=ending.counted + memory.counted_cost)
         try:
-            await self.server.run(
-                store.finish(self.keys, job, ending, calls=memory.calls, throttles=memory.throttles), FINISH
-            )
+            await self.server.run(store.finish(self.keys, job, ending, calls=calls, throttles=throttles), FINISH)
         finally:
             self.settled(ending.reservation)
         telemetry.ended(ending)

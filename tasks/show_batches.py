@@ -83,8 +83,8 @@ def table(batches: list[Batch]) -> None:
     listing(rows)
 
 
-def one(batch: Batch, waits: str, in_flight: int) -> None:
-    """One batch, a fact a line."""
+def one(batch: Batch, waits: str, in_flight: int, presumed: int = 0) -> None:
+    """One batch, a fact a line. `presumed`: n$ beside its cost, as in `costs.presumed`."""
     grid = Table.grid(padding=(0, 2))
     grid.add_row("batch", batch.id)
     grid.add_row("input", escape(batch.name))
@@ -99,6 +99,9 @@ def one(batch: Batch, waits: str, in_flight: int) -> None:
         grid.add_row("in flight", f"{in_flight:,}")
     grid.add_row("tokens", f"{batch.input_tokens:,} in, {batch.output_tokens:,} out")
     grid.add_row("cost", dollars(batch.cost))
+    if presumed:
+        words = f"up to {dollars(presumed)} more, for calls whose worker was killed before their end"
+        grid.add_row("presumed", words)
     grid.add_row("429s", f"{batch.throttled:,} of {batch.calls:,} calls")
     if batch.expected_input:
         grid.add_row("estimate", _estimate(batch))

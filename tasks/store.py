@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import orjson
 
+from limits.admission import Settlement
 from limits.connection import Server, open_client
 from limits.keys import Keys
 from limits.scripts import Call, load
@@ -127,8 +128,18 @@ def finish(keys: Keys, job: Job, ending: Ending, *, calls: int = 0, throttles: i
     script = load("tasks/lua/finish.lua")
     if job.batch is None:
         return Call(script, (keys.clock, keys.job(job.id)), args, _finished)
-    names = (keys.clock, *_batch_keys(keys, job.batch), keys.ticks, keys.ticks_idle)
+    names = (keys.clock, *_batch_keys(keys, job.batch), keys.ticks, keys.ticks_idle, keys.spent(job.batch))
     return Call(script, names, (*args, *_line(job), f"collect:{job.batch}"), _finished)
+
+
+def settle_line(keys: Keys, job: Job, settlement: bytes, closing: Settlement) -> Call[None]:
+    """Settle a call of a batch's line that has not ended its job, and count it in the batch."""
+    assert job.batch is not None
+    columns = closing.columns
+    counts = [columns.get(name, 0) for name in ("input_tokens", "output_tokens", "calls", "throttled")]
+    names = (keys.clock, keys.batch(job.batch), keys.spent(job.batch))
+    args: tuple[str | bytes | int, ...] = (0, settlement, job.number, closing.amount, *counts)
+    return Call(load("tasks/lua/settle_line.lua"), names, args, _nothing)
 
 
 def _finished(reply: Any) -> Finished:
@@ -272,13 +283,16 @@ class Store:
         if batch.over:
             for key in (self.keys.done(batch.id), self.keys.failed(batch.id)):
                 self.client.expire(key, KEEP_BATCH)
-            self.client.delete(*_batch_keys(self.keys, batch.id)[3:], self.keys.settled(batch.id))
+            self.client.delete(
+                *_batch_keys(self.keys, batch.id)[3:], self.keys.settled(batch.id), self.keys.spent(batch.id)
+            )
         return batch
 
     def retry(self, batch: Batch, deadline: float) -> int | None:
-        """Start another round for what has failed: how many jobs, None where the batch has moved on meanwhile."""
+        """Start another round for what has not succeeded: how many jobs, None if the batch has moved on meanwhile."""
         now = repr(time.time())
-        extra = (self.keys.batches, self.keys.ticks, self.keys.queues, self.keys.settled(batch.id))
+        kept = (self.keys.settled(batch.id), self.keys.spent(batch.id))
+        extra = (self.keys.batches, self.keys.ticks, self.keys.queues, *kept)
         fields = ("began", now, "deadline", repr(deadline))
         return self.server.run(
             Call(
@@ -291,7 +305,7 @@ class Store:
 
     def forget(self, batch_id: str) -> None:
         """Remove everything that is known of a batch."""
-        self.client.delete(*_batch_keys(self.keys, batch_id), self.keys.settled(batch_id))
+        self.client.delete(*_batch_keys(self.keys, batch_id), self.keys.settled(batch_id), self.keys.spent(batch_id))
         for journal in self.client.scan_iter(self.keys.journals(batch_id), count=1_000):
             self.client.unlink(journal)
         self.client.zrem(self.keys.batches, batch_id)
@@ -314,6 +328,11 @@ class Store:
                 bool,
             )
         )
+
+    def spent(self, batch_id: str, lines: Sequence[int]) -> dict[int, int]:
+        """What the calls of these lines have cost so far, in n$; lines without any are left out."""
+        found = cast("list[bytes | None]", self.client.hmget(self.keys.spent(batch_id), list(map(str, lines))))
+        return {line: int(cost) for line, cost in zip(lines, found, strict=True) if cost}
 
     def waiting(self, batch_id: str) -> int:
         """Results that are not in a file yet."""

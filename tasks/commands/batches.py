@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from tasks import show, show_batches
+from tasks import costs, show, show_batches
+from tasks.batch import NANO
 from tasks.console import (
     INTERRUPTED,
     BatchId,
@@ -119,12 +120,14 @@ def status(
         one = existing(store, batch)
         waits = waits_for(settings, store, one)
         in_flight = len(store.leased(one.id))
+        presumed = costs.presumed(store.server, store.keys, one)
         if as_json:
             rate = None if one.over else one.rate(time.time())
             left = one.left / rate if rate else None
             print_json(
                 {
                     **one.shown(),
+                    "presumed_usd": presumed / NANO,
                     "in_flight": in_flight,
                     "jobs_per_s": rate,
                     "seconds_left": left,
@@ -132,7 +135,7 @@ def status(
                 }
             )
         else:
-            show_batches.one(one, waits, in_flight)
+            show_batches.one(one, waits, in_flight, presumed)
 
 
 def wait(batch: BatchId, config: Config = None) -> None:

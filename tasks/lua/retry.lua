@@ -1,18 +1,18 @@
--- Start another round of a batch that has ended: what failed runs again.
+-- Start another round of a batch that has ended: what did not succeed runs again.
 --
 -- Guarantee: rounds are counted one by one; copies of older rounds are known by their number.
 -- KEYS  1 batch record (hash)  2 done bitmap  3 failed bitmap  4 leases  5 owners  6 results  7 batches (zset)
---       8 ticks (zset)  9 queues (set)  10 settled bitmap
+--       8 ticks (zset)  9 queues (set)  10 settled bitmap  11 spent (hash)
 -- ARGV  1 batch id  2 the round that has ended  3 queue  4 now (µs; '' = the server's)  5 lifetime (s)
 --       6… further fields and values
 -- Returns the number of jobs that run again; -1 if that round is no longer the last one, or has not ended.
-local batch = redis.call('HMGET', KEYS[1], 'status', 'round', 'completed', 'failed')
+local batch = redis.call('HMGET', KEYS[1], 'status', 'round', 'completed', 'total')
 local ended = { completed = true, failed = true, expired = true, cancelled = true }
 if not ended[batch[1]] or batch[2] ~= ARGV[2] then
   return -1
 end
-local failed = tonumber(batch[4])
-if failed == 0 then
+local failed = tonumber(batch[4]) - tonumber(batch[3])  -- or have no line, in a batch whose input was gone
+if failed <= 0 then
   return 0
 end
 local now = tonumber(ARGV[4])
@@ -20,7 +20,7 @@ if not now then
   local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
 end
-redis.call('DEL', KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[10])
+redis.call('DEL', KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[10], KEYS[11])
 redis.call('COPY', KEYS[2], KEYS[10])
 redis.call('HSET', KEYS[1], 'status', 'in_progress', 'failed', 0, 'fed', batch[3], 'fed_offset', 0, 'fed_line', 0,
   'output_offset', 0, 'errors_offset', 0, 'parts', 0, 'written_id', '0-0', 'plan', '', 'stopping', '', 'ended', '0',

@@ -160,6 +160,23 @@ def test_a_stopped_batch_whose_input_is_gone_ends_as_failed_and_says_so(world: W
     assert len(world.output(batch)) == 1
 
 
+def test_a_batch_whose_input_came_back_runs_the_jobs_that_have_no_line(world: World) -> None:
+    batch = world.batch(5)
+    world.feed(batch)
+    world.finish(batch, 1)
+    content = world.path(batch, INPUT).read_bytes()
+    world.path(batch, INPUT).unlink()
+    _stop(world, batch)
+    world.collect(batch)
+    _close(world, batch)
+    assert world.now(batch).status == "failed"
+    world.path(batch, INPUT).write_bytes(content)
+    assert world.store.retry(world.now(batch), time.time() + 100) == 4
+    assert world.feed(batch) == [2, 3, 4, 5]
+    world.finish(batch, 2, 3, 4, 5)
+    assert world.collect(batch).completed == 5
+
+
 def test_a_storage_that_is_away_is_no_reason_to_give_up(world: World) -> None:
     batch = world.batch(5)
     _stop(world, batch)

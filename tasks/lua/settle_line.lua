@@ -1,0 +1,23 @@
+-- A call of a batch's line has ended, and its job has not: its money is settled and counted in its batch in one step.
+--
+-- Guarantee: a settlement counts once, however often it is sent and however its job ends.
+-- KEYS  1 clock  2 the batch's record (hash)  3 spent (hash: line -> n$)
+-- ARGV  1 now (us; 0 = the server's)  2 settlement (JSON, as lib/settle.lua takes it)  3 line
+--       4 cost (n$)  5 input tokens  6 output tokens  7 calls  8 429s
+-- Returns { verdict, 1 if the settlement opened a circuit else 0 }
+--@include limits/lua/lib/settle.lua
+local now = clock(ARGV[1])
+local verdict, opened = settle(now, cjson.decode(ARGV[2]))
+commit()
+if (verdict == 'settled' or verdict == 'corrected') and redis.call('EXISTS', KEYS[2]) == 1 then
+  redis.call('HINCRBY', KEYS[2], 'cost', ARGV[4])
+  redis.call('HINCRBY', KEYS[2], 'input_tokens', ARGV[5])
+  redis.call('HINCRBY', KEYS[2], 'output_tokens', ARGV[6])
+  redis.call('HINCRBY', KEYS[2], 'calls', ARGV[7])
+  redis.call('HINCRBY', KEYS[2], 'throttled', ARGV[8])
+  if ARGV[4] ~= '0' then
+    redis.call('HINCRBY', KEYS[3], ARGV[3], ARGV[4])
+    redis.call('EXPIRE', KEYS[3], math.max(1, redis.call('TTL', KEYS[2])))
+  end
+end
+return { verdict, opened }
