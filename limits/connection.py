@@ -34,17 +34,17 @@ _PACKED: Final = 64
 
 def open_client(url: str, **options: Any) -> redis.Redis:
     """A client of the server at `url` that waits for no reply longer than `TIMEOUTS` say; `options` are redis-py's."""
-    client: redis.Redis = redis.Redis.from_url(url, **{**_timeouts(url), **options})
+    client: redis.Redis = redis.Redis.from_url(url, **{**timeouts(url), **options})
     return client
 
 
 def open_async_client(url: str) -> redis.asyncio.Redis:
     """The same for an event loop."""
-    client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(url, **_timeouts(url))
+    client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(url, **timeouts(url))
     return client
 
 
-def _timeouts(url: str) -> dict[str, Any]:
+def timeouts(url: str) -> dict[str, Any]:
     """`TIMEOUTS` as a connection to `url` takes them: a socket on this machine is not kept alive."""
     here = url.startswith("unix:")
     return {name: value for name, value in TIMEOUTS.items() if not (here and name == "socket_keepalive")}

@@ -12,7 +12,7 @@ from typing import Any
 from celery import Celery
 from celery.loaders.app import AppLoader
 
-from limits.connection import TIMEOUTS
+from limits.connection import TIMEOUTS, timeouts
 from limits.keys import Keys
 from workers import envelope, queues, rabbitmq, transport
 from workers.bridge import aside
@@ -96,7 +96,7 @@ def configuration() -> dict[str, Any]:
         "beat_max_loop_interval": 5,
         "redbeat_lock_timeout": 25,
         "redbeat_redis_url": url,
-        "redbeat_redis_options": TIMEOUTS,
+        "redbeat_redis_options": timeouts(url),
         "redbeat_key_prefix": keys.redbeat,
         "redbeat_lock_key": keys.redbeat + "lock",
         **(rabbitmq.configuration() if rabbitmq.is_amqp(settings) else _redis(settings)),
