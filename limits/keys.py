@@ -129,7 +129,10 @@ class Keys:
         return f"{self.prefix}batch:{batch_id}:journal:*"
 
     def job_journal(self, task_id: str) -> str:
-        """Hash: the same of a job without a batch. A day. Owner: tasks/agents/journal.py."""
+        """Hash: the same of a job without a batch. A month from when it is due, a day from its end.
+
+        Owner: tasks/agents/journal.py.
+        """
         return f"{self.prefix}job:{task_id}:journal"
 
     @property

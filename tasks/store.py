@@ -159,7 +159,7 @@ def renew(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[None]:
 def _lease_call(keys: Keys, job: Job, owner: str, what: str, lease: int) -> Call[None]:
     script = load("tasks/lua/lease.lua")
     if job.batch is None:
-        return Call(script, (keys.job(job.id),), (what, owner, lease, ""), _nothing)
+        return Call(script, (keys.job(job.id),), (what, owner, lease, "", KEEP_JOB), _nothing)
     names = _batch_keys(keys, job.batch)
     return Call(script, (names[3], names[4]), (what, owner, lease, "", job.number), _nothing)
 

@@ -211,3 +211,49 @@ async def careless(body: dict[str, Any], llm: Llm) -> dict[str, str]:
 
     await asyncio.wait([asyncio.create_task(leave_the_loop())])
     return told
+
+
+@agent
+async def wordy(body: dict[str, Any], llm: Llm) -> list[int]:
+    """Calls whose answers are files, side by side and one after the other."""
+
+    async def one(number: int) -> int:
+        return len((await llm.chat(**said(f"say much {number}", f"{llm.custom_id}/{number}", max_tokens=40_000))).text)
+
+    together = await llm.gather(*(one(number) for number in range(body.get("together", 1))))
+    return [*together, *[await one(number) for number in range(10, 10 + body.get("then", 1))]]
+
+
+@agent
+async def impatient(body: dict[str, Any], llm: Llm) -> dict[str, Any]:
+    """Gives a slow call up, in one of the ways that asyncio has, goes another way, and makes two calls more."""
+
+    async def slow() -> str:
+        return (await llm.chat(**said("slow", f"{llm.custom_id}/slow"))).text
+
+    async def quick() -> str:
+        return (await llm.chat(**said("quick", f"{llm.custom_id}/quick"))).text
+
+    path = ["in time"]
+    match body["way"]:
+        case "timeout":
+            try:
+                async with asyncio.timeout(body["seconds"]):
+                    await slow()
+            except TimeoutError:
+                path = ["given up", await quick()]
+        case "wait_for":
+            try:
+                await asyncio.wait_for(llm.gather(slow()), body["seconds"])
+            except TimeoutError:
+                path = ["given up", await quick()]
+        case "race":
+            racing = [asyncio.create_task(slow()), asyncio.create_task(quick())]
+            done, late = await asyncio.wait(racing, return_when=asyncio.FIRST_COMPLETED)
+            for task in late:
+                task.cancel()
+            await asyncio.wait(racing)
+            path = ["given up" if late else "in time", *sorted(task.result() for task in done)]
+    middle = await llm.chat(**said(f"after {path}", f"{llm.custom_id}/middle"))
+    last = await llm.chat(**said(f"at last {middle.text}", f"{llm.custom_id}/last"))
+    return {"path": path, "last": last.text}

@@ -5,15 +5,18 @@
     e:<position>            an entry's head, JSON: what was asked (as a digest), what it took, how it ended
     b:<position>            its body: the result line of a call, the JSON that a step returned; large ones are files
     o:<position>            what a call that is not finished has behind it, as a job's message would remember it
+    g:<position>            the agent gave this call or step up before it ended, and gives it up in every replay
     wait, waits             why the job is in its queue and until when, JSON; how often it was
 
-Whoever writes holds the job's lease. A journal lives as long as its batch, and a day without one. When a job has
-succeeded, its answers go, and the story stays. A failed job keeps all: a new round takes over what still fits.
+Whoever writes holds the job's lease. A journal lives as long as its batch; without one, for a month after its job was
+last seen or was to come back, and for a day after the job's end. When a job has succeeded, its answers go, and the
+story stays. A failed job keeps all: a new round takes over what still fits.
 """
 
 import hashlib
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, cast
 
@@ -23,15 +26,12 @@ import redis
 from limits.async_connection import AsyncServer
 from limits.keys import Keys
 from limits.scripts import Call, load
+from tasks.agents.blobs import LARGE, Blobs, Lost
 from tasks.agents.branch import order
 from tasks.agents.errors import Halted, Superseded
-from tasks.files import Files
+from tasks.files import StorageError
 from tasks.job import Job
 from tasks.store import KEEP_BATCH, KEEP_JOB
-from workers.threads import beside
-
-#: Bytes of a body above which it goes into a file.
-LARGE: Final = 64 << 10
 
 #: Seconds for which the end of a call is tried to be written: it is paid for, and is in no other place.
 PATIENCE: Final = 3_600.0
@@ -91,6 +91,7 @@ class Record:
     entries: dict[str, Entry] = field(default_factory=dict)
     bodies: dict[str, bytes] = field(default_factory=dict)
     open: dict[str, dict[str, int]] = field(default_factory=dict)
+    given_up: set[str] = field(default_factory=set)
 
 
 def read(found: Mapping[bytes, bytes]) -> Record:
@@ -112,6 +113,8 @@ def read(found: Mapping[bytes, bytes]) -> Record:
                 record.bodies[position] = value
             case "o":
                 record.open[position] = orjson.loads(value)
+            case "g":
+                record.given_up.add(position)
     record.entries = dict(sorted(record.entries.items(), key=lambda item: order(item[0])))
     return record
 
@@ -148,7 +151,7 @@ def spent(client: redis.Redis, keys: Keys, found: Sequence[Job]) -> dict[int, tu
 
 
 class Journal:
-    """The journal of one job, in the hands of one delivery."""
+    """The journal of one job, in the hands of one delivery. `refused` is why the storage did not take an answer."""
 
     def __init__(self, server: AsyncServer, keys: Keys, job: Job, owner: str, storage: str, record: Record) -> None:
         self.server = server
@@ -156,29 +159,50 @@ class Journal:
         self.key = key_of(keys, job)
         self.job = job
         self.owner = owner
-        self.storage = storage
+        self.blobs = Blobs(storage, job, owner)
         self.record = record
+        self.refused = ""
+        self._unwritten: set[str] = set()
 
     @classmethod
     async def open(cls, server: AsyncServer, keys: Keys, job: Job, owner: str, storage: str) -> "Journal":
         """Begin the job's journal, or read what is in it."""
-        lifetime = KEEP_JOB
+        lifetime = KEEP_BATCH
         if job.batch:
-            lifetime = KEEP_BATCH + max(0, round(job.deadline - time.time()))
+            lifetime += max(0, round(job.deadline - time.time()))
         script = load("tasks/lua/open_journal.lua")
         record = await server.run(Call(script, (key_of(keys, job),), (job.round, lifetime, ""), _record))
         return cls(server, keys, job, owner, storage, record)
 
-    def find(self, position: str, kind: str, name: str, asked: str) -> Entry | None:
-        """The entry at a position, None where there is none; Halted where something else was asked there.
+    async def load(self) -> None:
+        """Read the answers that are files; StorageError if the storage reads or takes none for now.
 
-        What an earlier round has left is taken over where it fits and was a success.
+        Halted if one is gone for good. Of an earlier round's, that call is made again.
+        """
+        bodies = self.record.bodies
+        for position, entry in self.record.entries.items():
+            if not entry.file and len(bodies.get(position, b"")) > LARGE:
+                # The storage has refused this one: it is tried before the next call brings another.
+                await self.blobs.drop(await self.blobs.keep(position, bodies[position]))
+            elif entry.file and (entry.round == self.job.round or entry.ok):
+                try:
+                    bodies[position] = await self.blobs.read(entry.file)
+                except Lost as lost:
+                    if entry.round == self.job.round:
+                        words = f"an answer of its journal is gone: {lost}; `overnight retry` makes that call again"
+                        raise Halted("answer_lost", words) from lost
+
+    def find(self, position: str, kind: str, name: str, asked: str) -> Entry | None:
+        """The entry at a position, None if there is none; Halted if something else was asked there.
+
+        What an earlier round has left is taken over if it fits and was a success.
         """
         entry = self.record.entries.get(position)
         if entry is None:
             return None
         if entry.round != self.job.round:
-            return entry if entry.ok and entry.digest == asked and self._has_body(position, entry) else None
+            fits = entry.ok and entry.digest == asked and position in self.record.bodies
+            return entry if fits else None
         if entry.digest == asked:
             return entry
         other = " with another request" if (entry.kind, entry.name) == (kind, name) else ""
@@ -190,34 +214,44 @@ class Journal:
             "takes over what still fits",
         )
 
-    def _has_body(self, position: str, entry: Entry) -> bool:
-        return bool(entry.file) or position in self.record.bodies
-
-    async def body(self, entry: Entry) -> bytes:
+    def body(self, entry: Entry) -> bytes:
         """The body of an entry."""
-        known = self.record.bodies.get(entry.position)
-        return await beside("files", self._read_file, entry.file) if known is None else known
+        return self.record.bodies[entry.position]
+
+    @property
+    def given_up(self) -> Collection[str]:
+        """The positions whose calls and steps the agent has given up."""
+        return self.record.given_up
+
+    def give_up(self, position: str) -> None:
+        """Note that the agent waits no more for a call or step; written with whatever is written next."""
+        self.record.given_up.add(position)
+        self._unwritten.add(position)
 
     async def write(
         self, position: str, entry: Entry, body: bytes, *, settlement: bytes = b"", calls: int = 0, throttles: int = 0
     ) -> tuple[Entry, str]:
         """Write an entry, and settle its money in the same step; the entry, and the batch's status, '' without one.
 
-        Superseded where another delivery has taken the job over: the money is settled, and the entry is not ours.
+        Superseded if another delivery has taken the job over: the money is settled, and the entry is not ours.
         """
         if len(body) > LARGE:
-            name = f"{_file_prefix(self.job)}{position}.{self.owner[:12]}"
-            await beside("files", self._files().keep, name, body)
-            entry = replace(entry, file=name)
+            try:
+                entry = replace(entry, file=await self.blobs.keep(position, body))
+            except StorageError as exc:
+                self.refused = str(exc)
         keys = (self.keys.clock, self.key, *self._lease_keys())
+        given_up = tuple(self._unwritten)
         args: tuple[str | bytes | int, ...] = (
             *(0, settlement, self.owner, position, entry.head(), b"" if entry.file else body),
             *(entry.cost, entry.input_tokens, entry.output_tokens, calls, throttles, self.job.round),
-            *([self.job.number] if self.job.batch else []),
+            *(self.job.number if self.job.batch else "", *given_up),
         )
         verdict, status = await self.server.run(Call(load("tasks/lua/journal.lua"), keys, args, _texts), PATIENCE)
         if verdict == "lost":
+            await self.blobs.drop(*([entry.file] if entry.file else []))
             raise Superseded
+        self._unwritten.difference_update(given_up)
         entry = self.record.entries[position] = replace(entry, position=position)
         self.record.bodies[position] = body
         self.record.open.pop(position, None)
@@ -228,35 +262,25 @@ class Journal:
     async def put_off(self, seconds: float, reason: str, memories: Mapping[str, Mapping[str, int]]) -> None:
         """Note why the job goes back into its queue, and what its open calls have behind them."""
         wait = orjson.dumps({"reason": reason, "until": time.time() + seconds, "seconds": round(seconds, 3)})
-        pairs = [part for position, memory in memories.items() for part in (position, orjson.dumps(memory))]
+        pairs = [part for position, memory in memories.items() for part in (f"o:{position}", orjson.dumps(memory))]
+        pairs += [part for position in self._unwritten for part in (f"g:{position}", b"1")]
         line = self.job.number if self.job.batch else ""
-        args: tuple[str | bytes | int, ...] = (self.owner, line, wait, *pairs)
+        lifetime = math.ceil(seconds) + KEEP_BATCH
+        args: tuple[str | bytes | int, ...] = (self.owner, line, lifetime, wait, *pairs)
         keys = (self.key, *self._lease_keys())
         await self.server.run(Call(load("tasks/lua/journal_wait.lua"), keys, args, bool))
 
     async def close(self) -> None:
-        """The job has succeeded: let its answers go."""
+        """The job has ended: let its answers go, and without a batch its journal a day later."""
         names = [entry.file for entry in self.record.entries.values() if entry.file]
-        script = load("tasks/lua/close_journal.lua")
-        await self.server.run(Call(script, (self.key,), (self.job.round, *self.record.entries), bool))
-        if names:
-            await beside("files", self._files().drop, names)
+        args = (self.job.round, "" if self.job.batch else KEEP_JOB, *self.record.entries)
+        await self.server.run(Call(load("tasks/lua/close_journal.lua"), (self.key,), args, bool))
+        await self.blobs.drop(*names)
 
     def _lease_keys(self) -> tuple[str, ...]:
         if self.job.batch:
             return self.keys.batch(self.job.batch), self.keys.job_owners(self.job.batch)
         return (self.keys.job(self.job.id),)
-
-    def _files(self) -> Files:
-        return Files(self.storage, self.job.batch or "jobs")
-
-    def _read_file(self, name: str) -> bytes:
-        with self._files().open(name) as source:
-            return source.read()
-
-
-def _file_prefix(job: Job) -> str:
-    return f"journal/{job.number}/" if job.batch else f"{job.task_id}/"
 
 
 def _shown(kind: str, name: str) -> str:

@@ -11,25 +11,25 @@ paid for is finished and written, whatever the coroutine does meanwhile.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NoReturn
 
-import orjson
 from celery.exceptions import SoftTimeLimitExceeded
 
-from tasks import job as jobs
 from tasks.agents import registry, work
+from tasks.agents.blobs import AWAY
 from tasks.agents.branch import Branch, current
+from tasks.agents.ending import answered, failed
 from tasks.agents.errors import Halted, Stop, Superseded, Suspended
 from tasks.agents.journal import Entry, Journal, digest
 from tasks.agents.llm import Llm
 from tasks.agents.purse import Purse
 from tasks.agents.values import Unwritable, encode, told
+from tasks.files import StorageError
 from tasks.job import Job
 from tasks.memory import Memory
 from tasks.runtime import Runtime
 from tasks.store import Ending
-from workers import budgets
 from workers.coroutine import worker_stops
 from workers.request import Snooze
 from workers.routing import NoRoute
@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 
 Attempts = Callable[[Runtime, Job, Memory], Awaitable[Ending]]
 """How a call is made, retries included: the way of a plain job (tasks.run_job.attempts)."""
+
+Act = Callable[[str, str], Coroutine[Any, Any, Entry]]
+"""How a call or a step is made: `act(position, digest)` gives its entry, once that is written."""
 
 #: What a batch that runs no more jobs says to an agent in the middle of its calls.
 _STOPPED = {
@@ -86,6 +89,8 @@ class Run:
         self._root = Branch("", f"{job.batch}:{job.number}" if job.batch else job.task_id, journal.record.born)
         self._closing: Halted | None = None
         self._flights: set[asyncio.Task[Entry]] = set()
+        self._stopped = asyncio.Event()
+        self._broken_off = False
         self._over = False
         self.purse: Purse | None = None
         if self._workflow.max_nano is not None:
@@ -101,6 +106,14 @@ class Run:
 
     async def to_end(self, function: registry.Coroutine, memory: Memory) -> Ending:
         """Run the coroutine; how the job ends, or Snooze."""
+        try:
+            await self.journal.load()
+        except StorageError as exc:
+            self._halt(Suspended(AWAY, f"its journal waits for the storage: {exc}"))
+        except Halted as halted:
+            self._halt(halted)
+        if self.stop is not None:
+            return await self._stopped_by(self.stop, memory)
         loop = asyncio.get_running_loop()
         main = loop.create_task(self._main(function))
         timer = None
@@ -117,6 +130,7 @@ class Run:
                 await asyncio.wait((main, *self._flights))
         except BaseException:
             # The worker stops, or the job was revoked: nothing goes on without it.
+            self._broken_off = True
             tasks = (main, *self._flights)
             for task in tasks:
                 task.cancel()
@@ -139,7 +153,19 @@ class Run:
 
     async def _ending(self, main: "asyncio.Task[bytes]", memory: Memory) -> Ending:
         error = None if main.cancelled() else main.exception()
-        match self.stop:
+        if self.stop is not None:
+            return await self._stopped_by(self.stop, memory)
+        if main.cancelled():
+            return failed(self, "agent_error", "the agent was cancelled by its own code")
+        if isinstance(error, Unwritable):
+            return failed(self, "agent_error", f"the agent returned what JSON cannot hold: {error}")
+        if error is not None:
+            log.warning("job %s: its agent raised %s", self.job.id, type(error).__name__)
+            return failed(self, "agent_error", told(error))
+        return answered(self, main.result())
+
+    async def _stopped_by(self, stop: Stop, memory: Memory) -> Ending:
+        match stop:
             case Superseded():
                 raise Snooze(self.runtime.lease, "another delivery of this job is running", memory.to_header())
             case Crash() as crash:
@@ -149,37 +175,12 @@ class Run:
                 await self.journal.put_off(wait.seconds, wait.reason, headers)
                 raise Snooze(wait.seconds, wait.reason, memory.to_header())
             case Halted() as halted:
-                return self._failed(halted.code, halted.message)
-        if main.cancelled():
-            return self._failed("agent_error", "the agent was cancelled by its own code")
-        if isinstance(error, Unwritable):
-            return self._failed("agent_error", f"the agent returned what JSON cannot hold: {error}")
-        if error is not None:
-            log.warning("job %s: its agent raised %s", self.job.id, type(error).__name__)
-            return self._failed("agent_error", told(error))
-        return self._line({"status_code": 200, "request_id": None, "body": orjson.Fragment(main.result())}, None)
-
-    def _failed(self, code: str, message: str) -> Ending:
-        calls = f"{self.calls} call{'' if self.calls == 1 else 's'}"
-        return self._line(None, jobs.error_object(code, f"{message} (after {calls}, {budgets.dollars(self.cost)})"))
-
-    def _line(self, response: dict[str, Any] | None, error: dict[str, Any] | None) -> Ending:
-        story = {
-            "provider": None,
-            "model": None,
-            "attempts": 1,
-            "cost_usd": self.cost / budgets.NANO,
-            "seconds": round(time.time() - self.journal.record.began, 3),
-            "calls": self.calls,
-        }
-        line = jobs.result_line(
-            self.job.result_id, self.job.line.custom_id, response=response, error=error, story=story
-        )
-        return Ending(ok=error is None, line=jobs.encode(line), cost=self.cost, counted=self.journal.record.cost)
+                return failed(self, halted.code, halted.message)
+        raise stop
 
     # What every call and step goes through
 
-    async def once(self, kind: str, name: str, request: Any, act: Callable[[str, str], Awaitable[Entry]]) -> Entry:
+    async def once(self, kind: str, name: str, request: Any, act: Act) -> Entry:
         """The entry of what is asked for here: from the journal, else from `act(position, digest)`, run to its end."""
         if work.in_step.get():
             raise RuntimeError("a step makes no calls: it is not run again in a replay; call before or after it")
@@ -193,16 +194,33 @@ class Run:
             entry = self.journal.find(position, kind, name, asked)
         except Halted as halted:
             raise self._halt(halted) from None
+        if position in self.journal.given_up:
+            # An earlier delivery gave it up: it brings nothing, until the agent's own timeout gives it up again.
+            await self._until_stopped()
         if entry is not None:
             await asyncio.sleep(0)  # a long journal must not hold up the worker's other jobs
         else:
             self._go_on()
-            flight = asyncio.create_task(self._flight(act(position, asked)))
-            self._flights.add(flight)
-            flight.add_done_callback(self._landed)
-            entry = await asyncio.shield(flight)
+            entry = await self._made(position, act(position, asked))
         branch.now = max(branch.now, entry.at)
         return entry
+
+    async def _until_stopped(self) -> NoReturn:
+        await self._stopped.wait()
+        assert self.stop is not None
+        raise self.stop
+
+    async def _made(self, position: str, act: Coroutine[Any, Any, Entry]) -> Entry:
+        """Make a call or a step. An agent that stops waiting for it has given it up: it ends all the same."""
+        flight = asyncio.create_task(self._flight(act))
+        self._flights.add(flight)
+        flight.add_done_callback(self._landed)
+        try:
+            return await asyncio.shield(flight)
+        except asyncio.CancelledError:
+            if self.stop is None and not self._broken_off:
+                self.journal.give_up(position)
+            raise
 
     def _go_on(self) -> None:
         """Whether something new may begin."""
@@ -232,6 +250,7 @@ class Run:
         shorter = isinstance(now, Suspended) and isinstance(stop, Suspended) and stop.seconds < now.seconds
         if now is None or _GRAVITY[type(stop)] > _GRAVITY[type(now)] or shorter:
             self.stop = stop
+        self._stopped.set()
         return stop
 
     async def write(
@@ -247,6 +266,8 @@ class Run:
             self.purse.pay(position, entry.cost)
         if status in _STOPPED:
             self._closing = Halted(*_STOPPED[status])
+        if self.journal.refused:
+            raise Suspended(AWAY, f"an answer waits in its journal for the storage: {self.journal.refused}")
         return written
 
     # Caps

@@ -39,7 +39,7 @@ async def call(run: "Run", url: str, body: dict[str, Any]) -> dict[str, Any]:
     run.count_call()
     name = str(body.get("model", ""))
     entry = await run.once("call", name, [url, body], lambda *place: _call(run, name, url, body, *place))
-    line: dict[str, Any] = orjson.loads(await run.journal.body(entry))
+    line: dict[str, Any] = orjson.loads(run.journal.body(entry))
     return line
 
 
@@ -50,7 +50,10 @@ async def _call(run: "Run", name: str, url: str, body: dict[str, Any], position:
     try:
         ending = await run.attempts(run.runtime, job, memory)
     except Snooze as snooze:
-        raise Suspended(snooze.seconds, snooze.reason) from None
+        if position not in run.journal.given_up:
+            raise Suspended(snooze.seconds, snooze.reason) from None
+        words = f"the agent gave this call up before it had to wait: {snooze.reason}"
+        ending = Ending.error(job, "given_up", words, cost=memory.cost, attempts=memory.attempts)
     except TooDear as dear:
         words = (
             f"a call could cost {budgets.dollars(dear.amount)}, and of the max_usd of its workflow, "
@@ -92,7 +95,7 @@ async def step(
     entry = await run.once(
         "step", name, [args, kwargs], lambda *place: _step(run, name, function, args, kwargs, *place)
     )
-    told = decode(await run.journal.body(entry))
+    told = decode(run.journal.body(entry))
     if entry.ok:
         return told
     raise StepFailed(name, told["kind"], told["message"])

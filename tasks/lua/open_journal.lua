@@ -14,9 +14,9 @@ if round ~= ARGV[1] then
   redis.call('HSET', KEYS[1], 'round', ARGV[1], 'began', string.format('%d', now), 'cost', 0, 'calls', 0,
     'input_tokens', 0, 'output_tokens', 0, 'throttled', 0)
   redis.call('HSETNX', KEYS[1], 'born', string.format('%d', now))
-  -- The calls that the last round left open begin anew, with all their attempts.
+  -- The calls that the last round left open or gave up begin again, with all their attempts.
   for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
-    if name == 'wait' or string.sub(name, 1, 2) == 'o:' then
+    if name == 'wait' or string.sub(name, 1, 2) == 'o:' or string.sub(name, 1, 2) == 'g:' then
       redis.call('HDEL', KEYS[1], name)
     end
   end

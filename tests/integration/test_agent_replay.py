@@ -13,6 +13,7 @@ from celery.worker import state
 from tasks import retry
 from tasks.agents.errors import Suspended
 from tasks.job import Job
+from tasks.proof import proof
 from tests import agents
 from tests.agents import line
 from tests.delivery import Desk
@@ -158,14 +159,14 @@ def test_a_large_entry_is_a_file_until_the_job_ends(desk: Desk, simulator: Simul
         record = await desk.journal(job)
         assert record.entries["0"].file
         assert not record.bodies
-        assert [path.stat().st_size for path in folder.rglob("0.*")] == [200_002]
+        assert [path.stat().st_size for path in folder.iterdir()] == [200_002]
         await desk.end_pause()
         result = (await desk.deliver_job(job, first.memory)).line
         assert result is not None
         assert result["response"]["body"]["length"] == 200_000
 
     desk.wait(test())
-    assert not list(folder.rglob("0.*"))
+    assert not list(folder.iterdir())
 
 
 def test_an_agent_that_asks_for_something_else_fails_clearly(desk: Desk, simulator: Simulator) -> None:
@@ -207,9 +208,10 @@ def test_whoever_has_lost_the_lease_writes_nothing(desk: Desk, simulator: Simula
 
 def in_batch(desk: Desk, job: Job, **fields: str) -> Job:
     """The job as line 1 of a batch that has these fields."""
-    record = {"status": "in_progress", "round": "0", **fields}
+    record = {"status": "in_progress", "round": "0", "workflow": job.workflow, "token": "t", "bytes": "1000", **fields}
     desk.client.hset(desk.keys.batch("batch_a"), mapping=record)
-    return replace(job, batch="batch_a", number=1, round=int(record["round"]))
+    round_ = int(record["round"])
+    return replace(job, batch="batch_a", number=1, round=round_, proof=proof("t", 1, round_))
 
 
 def results(desk: Desk) -> list[Line]:
