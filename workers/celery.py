@@ -4,17 +4,18 @@ Its configuration is read when it is first needed, not when this module is impor
 can still say which `overnight.toml` counts.
 """
 
+import logging
 import re
 from functools import partial
 from importlib import import_module
 from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
 from celery.loaders.app import AppLoader
 
 from limits.connection import TIMEOUTS, timeouts
 from limits.keys import Keys
-from workers import envelope, queues, rabbitmq, transport
+from workers import envelope, plain_text, queues, rabbitmq, transport
 from workers.bridge import aside
 from workers.coroutine import CoroutineTask
 from workers.events import EventBatches
@@ -150,6 +151,12 @@ class Loader(AppLoader):  # type: ignore[misc]  # Celery has no types
             if exc.name != module.partition(".")[0]:
                 raise
             return super().import_from_cwd(module, imp=imp, package=package)
+
+
+@signals.after_setup_logger.connect  # type: ignore[untyped-decorator]  # Celery has no types
+@signals.after_setup_task_logger.connect  # type: ignore[untyped-decorator]  # as above
+def _plain_logs(logger: logging.Logger, **_: Any) -> None:
+    plain_text.install(logger)
 
 
 transport.register()

@@ -2,6 +2,8 @@
 
 serve.py     `overnight flower`: Flower's own start, with our pages in it
 guard.py     who may look: nobody without a password, unless the port is this machine's alone
+door.py      each request before Flower sees it, and the headers of each answer
+incoming.py  what of an event from the broker is kept
 loader.py    Flower's templates and ours side by side; our tabs in its navigation bar
 watch.py     one reading of the overview for all who look, with the pace of everything
 pages.py     our pages: workflows and batches, limits, queues; the metrics, behind the same door

@@ -10,6 +10,8 @@ from typing import Any
 import flower.views.tasks as views
 from celery.events.state import Task
 
+from tasks.flower.incoming import TEXTS, is_number, text
+
 #: Our fields of a task: the column's name, and its label.
 FIELDS = {
     "workflow": "Workflow",
@@ -34,13 +36,21 @@ def install() -> None:
             setattr(Task, name, None)
 
 
+#: Attributes of a task that are other objects of Celery's; Flower shows them by their names.
+_OBJECTS = frozenset({"worker", "client", "root", "parent", "children"})
+
+
 def readable(task: Any) -> Any:
     """A copy of a task, with its values as people read them (Flower's `format_task`)."""
+    for name in task._fields:
+        value = getattr(task, name, None)
+        if name not in _OBJECTS and value is not None:
+            setattr(task, name, text(value, TEXTS.get(name, 300)))
     if task.workflow is None:
         task.workflow = _workflow(task.kwargs)
     if not task.provider:
         task.provider = task.model = task.tokens = task.cost_usd = None
-    if task.cost_usd is not None:
+    if is_number(task.cost_usd):
         task.cost_usd = f"${task.cost_usd:,.6f}".rstrip("0").rstrip(".")
     if task.state not in {"RETRY", "FAILURE", "REVOKED"}:
         task.exception = None  # why it waited the last time

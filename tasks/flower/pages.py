@@ -106,6 +106,16 @@ class Queues(BrokerView):  # type: ignore[misc]  # Flower has no types
         self.render("queues.html", broker_url=self.application.broker_uri, queues=queues, trouble=trouble)
 
 
+class NoAnswers(BaseHandler):  # type: ignore[misc]  # Flower has no types
+    """In place of Flower's `/api/task/result/ID`, which gives the answer of a single job: answers are private."""
+
+    @web.authenticated
+    def get(self, task_id: str) -> None:
+        """Say where answers are."""
+        del task_id
+        raise web.HTTPError(403, "answers are not shown here: the producer gets them with AsyncResult.get()")
+
+
 class GuardedMetrics(Metrics):  # type: ignore[misc]  # Flower has no types
     """`/metrics`, Flower's and ours, behind Flower's own password, or a token of its own where people log in.
 

@@ -1,24 +1,28 @@
 """`overnight flower`: Flower's own start, step by step, with our pages, columns and metrics in it."""
 
 import atexit
+import logging
 import signal
 import sys
 import threading
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import flower.events
 import prometheus_client
 from flower import command, urls
-from flower.app import Flower
 from flower.options import options
 from tornado.web import StaticFileHandler, url
 
 from tasks.flower import columns, guard
+from tasks.flower.door import Door
+from tasks.flower.incoming import MOST_WORKERS, Receiver
 from tasks.flower.loader import STATIC, Loader
-from tasks.flower.pages import GuardedMetrics, Limits, Queues, Workflows
+from tasks.flower.pages import GuardedMetrics, Limits, NoAnswers, Queues, Workflows
 from tasks.flower.watch import Watch
 from tasks.metrics import Exporter
 from tasks.store import open_store
+from workers import plain_text
 from workers.settings import Settings
 
 
@@ -29,10 +33,33 @@ def extend(watch: Watch, token: str) -> None:
         url(r"/workflows", Workflows, {"watch": watch}, name="workflows"),
         url(r"/limits", Limits, {"watch": watch}, name="limits"),
         url(r"/broker", Queues, {"watch": watch}),
+        url(r"/api/task/result/(.+)", NoAnswers),
         url(r"/metrics", GuardedMetrics, {"token": token}),
         url(r"/overnight/static/(.*)", StaticFileHandler, {"path": str(STATIC)}, name="overnight-static"),
     ]
     columns.install()
+
+
+def listen(application: Any, watch: Watch) -> None:
+    """Hear events, each of them checked, of at most `MOST_WORKERS` workers."""
+    state = application.events.state
+    state.event_callback = watch.event
+
+    def forget_offline() -> None:
+        gone = {name for name in list(state.counter) if name not in state.workers or not state.workers[name].alive}
+        state.metrics.remove_workers(gone)
+        for name in gone:
+            state.counter.pop(name, None)
+            state.workers.pop(name, None)
+
+    def room(hostname: str) -> bool:
+        if hostname in state.counter or len(state.counter) < MOST_WORKERS:
+            return True
+        application.io_loop.add_callback(forget_offline)
+        return False
+
+    Receiver.room = staticmethod(room)
+    flower.events.EventReceiver = Receiver
 
 
 def run(settings: Settings, arguments: Sequence[str], token: str = "") -> NoReturn:
@@ -47,20 +74,21 @@ def run(settings: Settings, arguments: Sequence[str], token: str = "") -> NoRetu
     guard.check(options)
     command.extract_settings()
     command.setup_logging()
+    plain_text.install(logging.getLogger())
 
     store = open_store(settings)
     watch = Watch(store, settings)
     extend(watch, token)
     prometheus_client.REGISTRY.register(Exporter(store, settings))
-    flower: Any = Flower(capp=app, options=options, **urls.settings)
-    flower.events.state.event_callback = watch.event
-    atexit.register(flower.stop)
+    application = Door(capp=app, options=options, **urls.settings)
+    listen(application, watch)
+    atexit.register(application.stop)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    port = flower.start_http_server()
+    port = application.start_http_server()
     threading.Thread(target=watch.run, name="watch", daemon=True).start()
     command.print_banner(app, "ssl_options" in urls.settings, port)
     try:
-        flower.start()
+        application.start()
     except (KeyboardInterrupt, SystemExit):
         pass
     finally:

@@ -20,6 +20,9 @@ FRESH, EVERY = 1.0, 5.0
 #: What a job was told when it was rescheduled says what its workflow waits for during so many seconds.
 TOLD: Final = 30.0
 
+#: Of how many workflows that is kept.
+MOST_REASONS: Final = 1_000
+
 _WAIT: Final = re.compile(r"waits [\d.]+ s: ")
 
 
@@ -52,9 +55,14 @@ class Watch:
     def event(self, state: Any, event: dict[str, Any]) -> None:
         """An event of a worker, as Celery's state hands it on (`event_callback`): keep why jobs wait."""
         del state
-        if event.get("type") == "task-retried" and event.get("workflow"):
-            words = _WAIT.sub("", str(event.get("exception", "")), count=1)
-            self.reasons[event["workflow"]] = (time.monotonic(), words)
+        workflow = event.get("workflow")
+        if event.get("type") != "task-retried" or not isinstance(workflow, str):
+            return
+        now = time.monotonic()
+        if len(self.reasons) >= MOST_REASONS and workflow not in self.reasons:
+            self.reasons = {name: kept for name, kept in self.reasons.items() if now - kept[0] < TOLD}
+        if len(self.reasons) < MOST_REASONS or workflow in self.reasons:
+            self.reasons[workflow] = (now, _WAIT.sub("", str(event.get("exception", "")), count=1))
 
     def look(self) -> View:
         """The view as of now. A redis.RedisError or ServerUnavailable where the server does not answer."""
