@@ -18,7 +18,7 @@ from celery import Celery
 from tests.browser import Browser, available
 from tests.simulator import Simulator
 from tests.site import Site, job, wait_for
-from tests.watching import USER, ask, flower
+from tests.watching import USER, ask, command, flower
 from workers.celery import JOB
 
 pytestmark = [
@@ -208,3 +208,14 @@ def test_a_password_that_is_not_ascii_is_wrong_and_nothing_more(seen: Seen) -> N
             urllib.request.urlopen(request, timeout=10)
         refused.value.close()
     assert "Traceback" not in (seen.site.folder / "flower.log").read_text()
+
+
+def test_another_sites_name_for_this_machine_is_not_answered(seen: Seen) -> None:
+    options = ("flower", "--port=0", "--address=127.0.0.1")
+    with command(seen.site, *options, says="Visit me at") as url:
+        for path in ("workflows", "metrics", "api/workers", "static/js/flower.js"):
+            assert ask(f"{url}/{path}")[0] != 403 or path.startswith("api")
+            request = urllib.request.Request(f"{url}/{path}", headers={"Host": "rebound.example.com"})
+            with pytest.raises(urllib.error.HTTPError, match="403") as refused:
+                urllib.request.urlopen(request, timeout=10)
+            refused.value.close()

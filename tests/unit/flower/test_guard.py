@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tasks.flower.guard import Open, check
+from tasks.flower.guard import Open, check, is_expected_host
 
 
 def options(**given: Any) -> SimpleNamespace:
@@ -26,6 +26,7 @@ def options(**given: Any) -> SimpleNamespace:
         {"basic_auth": ["operator:"]},
         {"basic_auth": [":secret"]},
         {"basic_auth": ["operator:secret", "other:"]},
+        {"basic_auth": ["operator:pässword"]},
         {"basic_auth": ["operator:"], "address": "127.0.0.1"},
         {"auth": ".*@example.com"},
     ],
@@ -49,3 +50,14 @@ def test_an_open_door_is_refused(given: dict[str, Any]) -> None:
 )
 def test_a_closed_one_is_not(given: dict[str, Any]) -> None:
     check(options(**given))
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.10", "[::1]", "::1"])
+def test_without_a_password_this_machines_names_are_answered(host: str) -> None:
+    assert is_expected_host(options(address="127.0.0.1"), host)
+
+
+@pytest.mark.parametrize("host", ["rebound.example.com", "10.0.0.1", "", "127.0.0.1.example.com", "localhost."])
+def test_without_a_password_no_other_name_is_answered(host: str) -> None:
+    assert not is_expected_host(options(address="127.0.0.1"), host)
+    assert is_expected_host(options(basic_auth=["operator:secret"]), host)
