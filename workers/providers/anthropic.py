@@ -1,11 +1,13 @@
 """Anthropic's wire format: `POST {base}/messages`, `GET {base}/models`, the key in `x-api-key`."""
 
 from collections.abc import Mapping
+from dataclasses import astuple
 from typing import Any, ClassVar, Final
 
 import httpx
 
 from limits.counting import Usage
+from workers.providers.assembly import dicts
 from workers.providers.endpoints import ENDPOINTS_BY_API
 from workers.providers.exchange import COMMON_HEADERS, HttpProvider, natural, versioned
 
@@ -40,19 +42,31 @@ class Anthropic(HttpProvider):
         usage = body.get("usage")
         if not isinstance(usage, dict):
             return None
-        # input_tokens counts only what neither came from the cache nor went into it.
-        cached = natural(usage.get("cache_read_input_tokens"))
-        written = natural(usage.get("cache_creation_input_tokens"))
-        total_input = natural(usage.get("input_tokens")) + cached + written
-        kept = usage.get("cache_creation")
-        written_1h = natural(kept.get("ephemeral_1h_input_tokens")) if isinstance(kept, dict) else 0
-        made = natural(usage.get("output_tokens"))
-        if not total_input and not made:
-            return None
-        return Usage(
-            input=total_input,
-            cached=cached,
-            cache_write=written,
-            output=made,
-            cache_write_1h=min(written_1h, written),
-        )
+        told, rounds = _usage(usage), [_usage(each) for each in dicts(usage.get("iterations"))]
+        if rounds:
+            # What compactions have read and written is not in the total.
+            told = _largest(told, _sum(rounds))
+        return told if told.input or told.output else None
+
+
+def _usage(told: Mapping[str, Any]) -> Usage:
+    # input_tokens counts only what neither came from the cache nor went into it.
+    cached = natural(told.get("cache_read_input_tokens"))
+    written = natural(told.get("cache_creation_input_tokens"))
+    kept = told.get("cache_creation")
+    written_1h = natural(kept.get("ephemeral_1h_input_tokens")) if isinstance(kept, dict) else 0
+    return Usage(
+        input=natural(told.get("input_tokens")) + cached + written,
+        cached=cached,
+        cache_write=written,
+        output=natural(told.get("output_tokens")),
+        cache_write_1h=min(written_1h, written),
+    )
+
+
+def _sum(rounds: list[Usage]) -> Usage:
+    return Usage(*(sum(figures) for figures in zip(*map(astuple, rounds), strict=True)))
+
+
+def _largest(one: Usage, other: Usage) -> Usage:
+    return Usage(*map(max, astuple(one), astuple(other)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
-import orjson
+from workers.providers.envelopes import opened
 
 _LONGEST_WORDS: Final = 500
 _LONGEST_CODE: Final = 64
@@ -51,29 +51,6 @@ class Complaint:
     generated: bool = False
 
 
-def decode(content: bytes) -> Any:
-    """The JSON of a body; the beginning of its text where it is none; None where it is empty."""
-    if not content.strip():
-        return None
-    try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError:
-        text = content[:_SEARCHED].decode("utf-8", "replace")
-    return _error_event(text) or text
-
-
-def _error_event(text: str) -> dict[str, Any] | None:
-    """The error in a stream of events, which some send though no stream was asked for."""
-    for line in text.splitlines() if text.startswith(("event:", "data:")) else ():
-        try:
-            event = orjson.loads(line.removeprefix("data:"))
-        except orjson.JSONDecodeError:
-            continue
-        if isinstance(event, dict) and event.get("error"):
-            return event
-    return None
-
-
 def read_complaint(body: Any, *, key: str) -> Complaint:
     """Code and words of an error object; empty where the body holds none of them. Never raises."""
     if isinstance(body, list) and body:  # Gemini's OpenAI-compatible endpoint
@@ -81,6 +58,8 @@ def read_complaint(body: Any, *, key: str) -> Complaint:
     if not isinstance(body, dict):
         return Complaint("", "" if not isinstance(body, str) else _clean(_unless_html(body), key))
     error = body.get("error")
+    if not error and (envelope := opened(body)) is not None:
+        return Complaint(envelope.code, _clean(envelope.words, key), envelope.status, own=True)
     if isinstance(error, str):
         error = {"message": error}
     if not isinstance(error, dict):
@@ -90,7 +69,7 @@ def read_complaint(body: Any, *, key: str) -> Complaint:
     flagged = isinstance(metadata, dict) and ("flagged_input" in metadata or "reasons" in metadata)
     if isinstance(metadata, dict) and isinstance(metadata.get("raw"), str):
         words.append(metadata["raw"])  # OpenRouter: what the provider behind it said
-    code = _code(error)
+    code = _code(error, key)
     said = _clean(" | ".join(filter(None, words)), key)
     return Complaint(
         code,
@@ -111,12 +90,15 @@ def _error_of_choice(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return error if isinstance(error, dict) else None
 
 
-def _code(error: Mapping[str, Any]) -> str:
-    """The provider's most telling word: its code, unless that repeats the status, else its type or status."""
+def _code(error: Mapping[str, Any], key: str) -> str:
+    """The provider's most telling word: its code, unless that repeats the status, else its type or status.
+
+    It may repeat a prompt: see `shown`.
+    """
     for field in ("code", "type", "status"):
         value = error.get(field)
         # llama.cpp and OpenRouter repeat the status as a number, Azure as a string of digits.
-        if isinstance(value, str) and value and not value.isdigit():
+        if isinstance(value, str) and value and not value.isdigit() and not _holds_key(value, key):
             code = re.sub(r"[^A-Za-z0-9_.-]", "_", value[:_LONGEST_CODE])
             if code != "error":
                 return code
@@ -153,6 +135,17 @@ def _finding(item: Any) -> str:
     return f"{path}: {said}" if path and said else said or ""
 
 
+def shown(code: str) -> str:
+    """A provider's code as logs, metrics and pages may show it: '' where it may be anything but a code."""
+    return code if _PLAIN_CODE.fullmatch(code) else ""
+
+
+def _holds_key(text: str, key: str) -> bool:
+    prefix = key[:_TELLING_PREFIX] if len(key) >= 2 * _TELLING_PREFIX else key
+    return len(key) >= _SHORTEST_SECRET and prefix in text
+
+
+_PLAIN_CODE: Final = re.compile(r"[a-z0-9_.-]{1,40}")
 _MASKED_KEY: Final = re.compile(r"[\w-]{0,40}\*{3,}[\w*-]{0,40}")
 _SHORTEST_SECRET: Final = 4
 _TELLING_PREFIX: Final = 8

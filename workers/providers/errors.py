@@ -4,7 +4,8 @@
     ProviderError
     ├── Throttled        429: wait `retry_after`; no attempt is spent, everybody's calls of this model pause
     ├── Unavailable      503, 529: the attempt failed; honour `retry_after`, try another target
-    ├── CallFailed       timeout, connection error, 500, 502, 504, an answer that is none: the attempt failed
+    ├── CallFailed       timeout, connection error, 500, 502, 504: the attempt failed
+    │   └── Broken       an answer came that is none: it may be paid for, and the next may be the same
     ├── Interrupted      408, 409: the attempt failed, and says nothing about the provider's health
     ├── AccountBlocked   401, 402, 403, quota or spend cap used up, no key: block the account, tell a person `advice`
     └── Refused          400, 404, 413, 422 and other 4xx in the provider's JSON: the job fails; the provider is healthy
@@ -110,6 +111,10 @@ class CallFailed(ProviderError):
     """No answer, or none that is one: another target, else another attempt later."""
 
     circuit = "failure"
+
+
+class Broken(CallFailed):
+    """What came back whole is no answer. A job asks for one twice, never more often: each may be paid for."""
 
 
 class Interrupted(ProviderError):

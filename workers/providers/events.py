@@ -11,14 +11,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import orjson
-
+from limits import compact
+from workers.providers import assembly
 from workers.providers.endpoints import CHAT, MESSAGES, RESPONSES
 
 #: The content type of a stream.
 EVENT_STREAM: Final = "text/event-stream"
 
 _DONE: Final = "[DONE]"
+
+_FIRST: Final = re.compile(r"\s*(?:data|event|id|retry)?:")
 
 # str.splitlines would also break at U+2028 and others, which may stand in a string of JSON.
 _LINES: Final = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
@@ -48,58 +50,28 @@ def without_usage(stream: str) -> str:
     return "".join(block for block in _blocks(stream) if not _is_usage_alone(_data(block)))
 
 
+def is_stream(text: str) -> bool:
+    """Whether a text that is no JSON is a stream of events."""
+    return _FIRST.match(text) is not None
+
+
 def assembled(url: str, stream: str) -> dict[str, Any] | None:
-    """The answer that a stream is, as far as an answer is looked at: its end, its usage, an error.
+    """The answer that a stream is, as the call would have brought it without one; or its error.
 
     None where it broke off.
     """
-    events = [event for block in _blocks(stream) if (event := _event(_data(block))) is not None]
+    events = [event for block in _blocks(stream) for event in _events(block)]
     for event in events:
         if event.get("error") or event.get("type") == "error":
             return {"error": event.get("error") or event}
     match url:
         case _ if url == CHAT:
-            return _chat(events)
+            return assembly.completion(events)
         case _ if url == RESPONSES:
-            return _response(events)
+            return assembly.response(events)
         case _ if url == MESSAGES:
-            return _message(events)
+            return assembly.message(events)
     return None
-
-
-def _chat(events: list[dict[str, Any]]) -> dict[str, Any] | None:
-    choices: dict[int, dict[str, Any]] = {}
-    usage: Any = None
-    for event in events:
-        usage = event.get("usage") or usage
-        for choice in _dicts(event.get("choices")):
-            told = {name: value for name, value in choice.items() if value is not None}
-            choices.setdefault(choice.get("index", 0), {}).update(told)  # Azure's filter may speak after the stop
-    if not choices or not all(choice.get("finish_reason") for choice in choices.values()):
-        return None
-    return {"choices": list(choices.values()), "usage": usage}
-
-
-def _response(events: list[dict[str, Any]]) -> dict[str, Any] | None:
-    for event in reversed(events):
-        if event.get("type") in {"response.completed", "response.incomplete", "response.failed"}:
-            response = event.get("response")
-            return response if isinstance(response, dict) else None
-    return None
-
-
-def _message(events: list[dict[str, Any]]) -> dict[str, Any] | None:
-    usage: dict[str, Any] = {}
-    for event in events:
-        told = event.get("message") if event.get("type") == "message_start" else event
-        if isinstance(told, dict) and isinstance(told.get("usage"), dict):
-            usage |= {name: value for name, value in told["usage"].items() if value is not None}
-    ended = any(event.get("type") == "message_stop" for event in events)
-    return {"type": "message", "content": [], "usage": usage} if ended else None
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _blocks(stream: str) -> Iterator[str]:
@@ -120,13 +92,26 @@ def _data(block: str) -> str:
     return "\n".join(values)
 
 
+def _events(block: str) -> Iterator[dict[str, Any]]:
+    """The event of a block; those of its lines if a server has left out the empty lines between them."""
+    data = _data(block)
+    if (event := _event(data)) is not None:
+        yield event
+    elif "\n" in data:
+        yield from (event for line in data.split("\n") if (event := _event(line)) is not None)
+
+
 def _event(data: str) -> dict[str, Any] | None:
     if not data or data == _DONE:
         return None
     try:
-        found = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return None
+        found = compact.loads(data.encode())
+    except ValueError:
+        try:
+            # Half of a surrogate pair: the next event may hold the other half.
+            found = compact.decoder().decode(data)
+        except (ValueError, RecursionError):
+            return None
     return found if isinstance(found, dict) else None
 
 

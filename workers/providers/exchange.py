@@ -14,7 +14,8 @@ from limits.counting import Usage
 from workers.providers import events
 from workers.providers.answer import Answer
 from workers.providers.client import HttpClient, Reply
-from workers.providers.complaint import decode
+from workers.providers.decoding import decode
+from workers.providers.endpoints import EMBEDDINGS
 from workers.providers.errors import AccountBlocked, ProviderError, Refused
 from workers.providers.failures import classify
 from workers.providers.headers import parse_limits
@@ -23,6 +24,8 @@ _PING_TIMEOUT: Final = 15.0
 _VERSIONED: Final = re.compile(r"/v\d\w*(?:/|$)")
 _KEY: Final = re.compile(r"[!-~]{0,4096}")
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
+# A shorter one may be a word of the answer: local servers take any.
+_SHORTEST_KEY: Final = 8
 
 
 class HttpProvider(ABC):
@@ -73,13 +76,16 @@ class HttpProvider(ABC):
         )
         now = time.time()
         limits = parse_limits(reply.headers, now=now, requests_are_daily=self._requests_are_daily)
-        decoded = decode(reply.content)
-        request_id = self._request_id(reply)
+        received = _without(key, reply.content)
+        decoded = decode(received, exact=url != EMBEDDINGS)
+        request_id = self._request_id(reply, key)
         whole, brought = decoded, decoded
         if events.asks_for_stream(body):
-            stream = reply.content.decode("utf-8", "replace")
+            stream = received.decode("utf-8", "replace")
             told = reply.headers.get("content-type", "").startswith(events.EVENT_STREAM)
             whole, brought = events.assembled(url, stream) if told else None, {"stream": stream}
+        elif isinstance(decoded, str) and events.is_stream(decoded):
+            whole = brought = events.assembled(url, received.decode("utf-8", "replace"))
         usage = None
         if reply.status < HTTPStatus.MULTIPLE_CHOICES and isinstance(whole, dict):
             usage = self._usage(url, whole)
@@ -125,10 +131,10 @@ class HttpProvider(ABC):
             known = self._urls[url, model] = str(httpx.URL(self._address(url, model)))
         return known
 
-    def _request_id(self, reply: Reply) -> str | None:
+    def _request_id(self, reply: Reply, key: str) -> str | None:
         for name in self.request_id_headers:
             value = reply.headers.get(name, "")
-            if _REQUEST_ID.fullmatch(value):
+            if _REQUEST_ID.fullmatch(value) and not (key and key in value):
                 return value
         return None
 
@@ -171,6 +177,12 @@ def _check_key(provider: str, key: str) -> None:
             code="bad_key",
             advice=f"set the key of {provider} anew where api_key points, without quotes or line breaks",
         )
+
+
+def _without(key: str, content: bytes) -> bytes:
+    """What came back without the key, if the provider repeats it: a key belongs into no file."""
+    secret = key.encode()
+    return content.replace(secret, b"[key]") if len(secret) >= _SHORTEST_KEY and secret in content else content
 
 
 def _encode(body: dict[str, Any]) -> bytes:

@@ -11,7 +11,8 @@
 | other 4xx in text, HTML or nothing; a 404 of a router      | `CallFailed`     | no                   |
 | other 5xx; 1xx and 3xx, which no API sends                 | `CallFailed`     | if a gateway gave up |
 | 2xx with an error in it                                    | by its own status | where that is 5xx   |
-| 2xx that is no answer: HTML, half a body, empty, other JSON | `CallFailed`    | yes                  |
+| 2xx that is no answer: half a body, empty, other JSON      | `Broken`         | yes                  |
+| 2xx with HTML, which something in between has sent         | `CallFailed`     | yes                  |
 | none: what the call needs is not there (`not_set`)          | `AccountBlocked` | no                  |
 
 Providers do not charge for what they answer with an error status. A gateway that stopped waiting (502, 504,
@@ -27,9 +28,10 @@ from typing import Any, Final, Literal
 from limits.counting import Usage
 from workers.providers import accounts
 from workers.providers.ceiling import refused_ceiling as _ceiling_field
-from workers.providers.complaint import Complaint, read_complaint
+from workers.providers.complaint import Complaint, read_complaint, shown
 from workers.providers.errors import (
     AccountBlocked,
+    Broken,
     CallFailed,
     Interrupted,
     ProviderError,
@@ -117,7 +119,7 @@ def classify(
     kind: type[ProviderError]
     judged = complaint.told_status if within_success and complaint.told_status else status
     if within_success and complaint.told_status is None:
-        kind, billed = CallFailed, True
+        kind, billed = CallFailed if _is_page(body) else Broken, True
     else:
         kind = _kind(judged, complaint)
         billed = judged in _GATEWAY_GAVE_UP or (within_success and judged >= HTTPStatus.INTERNAL_SERVER_ERROR)
@@ -130,7 +132,7 @@ def classify(
     return kind(
         complaint.words or _own_words(status, body),
         status=status,
-        code=SLOW_DOWN if _is_too_quick(kind, complaint) else complaint.code or _own_code(status, body),
+        code=SLOW_DOWN if _is_too_quick(kind, complaint) else shown(complaint.code) or _own_code(status, body),
         retry_after=wait,
         limits=limits,
         request_id=request_id,
@@ -227,11 +229,15 @@ def _advice(provider: str, status: int, complaint: Complaint) -> str:
 
 
 def _own_words(status: int, body: Any) -> str:
-    if isinstance(body, str) and body.lstrip()[:1] == "<":
+    if _is_page(body):
         return f"the provider answered {status} with HTML: a proxy or gateway stands in front of it"
     if body is None or body == "":
         return f"the provider answered {status} with an empty body"
     return f"the provider answered {status} without saying why"
+
+
+def _is_page(body: Any) -> bool:
+    return isinstance(body, str) and body.lstrip()[:1] == "<"
 
 
 def _own_code(status: int, body: Any) -> str:

@@ -10,6 +10,7 @@ import httpx
 
 from limits.counting import Usage
 from workers.providers.endpoints import EMBEDDINGS, ENDPOINTS_BY_API, RESPONSES
+from workers.providers.envelopes import cut_off
 from workers.providers.exchange import COMMON_HEADERS, HttpProvider, natural, versioned
 
 
@@ -50,6 +51,7 @@ def is_answer(url: str, body: Mapping[str, Any]) -> bool:
                 isinstance(choices, list)
                 and bool(choices)
                 and all(isinstance(choice, dict) and not choice.get("error") for choice in choices)
+                and cut_off(body) is None
             )
         case "/v1/responses":
             # `incomplete` is an answer that met its ceiling; `queued` and `in_progress` are none yet.
@@ -69,13 +71,17 @@ def usage_of(url: str, body: Mapping[str, Any]) -> Usage | None:
     else:
         total_input, made = natural(usage.get("prompt_tokens")), natural(usage.get("completion_tokens"))
         details = usage.get("prompt_tokens_details")
-    # Gemini and xAI leave what the model thought out of completion_tokens, but not out of the total, and
-    # bill it.
-    made = max(made, natural(usage.get("total_tokens")) - total_input) if url != EMBEDDINGS else 0
-    if not total_input and not made:
-        return None
     details = details if isinstance(details, dict) else {}
     cached = natural(details.get("cached_tokens")) or natural(usage.get("prompt_cache_hit_tokens"))  # DeepSeek's name
     written = natural(details.get("cache_write_tokens"))  # OpenRouter
+    beyond = natural(usage.get("total_tokens")) - total_input - made
+    if beyond >= cached > 0 and (cached > total_input or beyond == cached):
+        # Some gateways count what came from the cache in the total alone.
+        total_input, beyond = total_input + cached, beyond - cached
+    # Gemini and xAI leave what the model thought out of completion_tokens, but not out of the total, and
+    # bill it.
+    made = made + max(0, beyond) if url != EMBEDDINGS else 0
+    if not total_input and not made:
+        return None
     cached = min(cached, total_input)
     return Usage(input=total_input, cached=cached, cache_write=min(written, total_input - cached), output=made)

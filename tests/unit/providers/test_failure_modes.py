@@ -29,6 +29,7 @@ from workers.providers import (
     connect,
 )
 from workers.providers.bodies import CHAT, MESSAGES
+from workers.providers.errors import Broken
 
 MODES: list[tuple[str, type[ProviderError], str, bool]] = [
     # mode, error, code, billed
@@ -58,11 +59,11 @@ MODES: list[tuple[str, type[ProviderError], str, bool]] = [
     ("reset", CallFailed, "connection_lost", True),
     ("disconnect", CallFailed, "connection_lost", True),
     ("half", CallFailed, "broken_body", True),
-    ("empty", CallFailed, "empty_body", True),
+    ("empty", Broken, "empty_body", True),
     ("html", CallFailed, "broken_body", True),
     ("html502", CallFailed, "http_502", True),
-    ("garbage", CallFailed, "broken_body", True),
-    ("not_object", CallFailed, "broken_body", True),
+    ("garbage", Broken, "broken_body", True),
+    ("not_object", Broken, "broken_body", True),
     ("error_in_200", CallFailed, "broken_body", True),
     ("sse_error", Unavailable, "overloaded_error", True),
     ("huge", CallFailed, "answer_too_large", True),

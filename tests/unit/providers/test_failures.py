@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from workers.providers.complaint import decode
+from workers.providers.decoding import decode
 from workers.providers.errors import (
     AccountBlocked,
+    Broken,
     CallFailed,
     Interrupted,
     ProviderError,
@@ -138,10 +139,10 @@ ROWS: list[tuple[str, int, Any, type[ProviderError], bool]] = [
     ("an unfinished response", 200, {"status": "in_progress", "error": None}, CallFailed, True),
     ("an error event in a 200", 200, decode(ERROR_EVENT), Unavailable, True),
     ("html in a 200", 200, "<html>Welcome</html>", CallFailed, True),
-    ("nothing in a 200", 200, None, CallFailed, True),
-    ("another object in a 200", 200, {"hello": "world"}, CallFailed, True),
-    ("a list in a 200", 200, [1, 2, 3], CallFailed, True),
-    ("a number in a 200", 200, 17, CallFailed, True),
+    ("nothing in a 200", 200, None, Broken, True),
+    ("another object in a 200", 200, {"hello": "world"}, Broken, True),
+    ("a list in a 200", 200, [1, 2, 3], Broken, True),
+    ("a number in a 200", 200, 17, Broken, True),
     ("an error that is a string", 400, {"error": "bad things"}, Refused, False),
     ("an error without a message", 500, {"error": {}}, CallFailed, False),
     ("an error that is null", 500, {"error": None}, CallFailed, False),
