@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from limits.admission import Settlement
-from workers.providers.errors import ProviderError, Throttled
+from workers.providers.errors import Broken, ProviderError, Throttled
 from workers.unique import unique_id
 
 #: A queue gives a job back to within half a second, and a place that came free would be empty for as long: a job comes
@@ -13,18 +13,23 @@ from workers.unique import unique_id
 EARLY = 1.0
 
 
+#: A job asks again after one answer that is none: each may be paid for, and the next may be the same.
+MOST_BROKEN = 2
+
+
 @dataclass(slots=True)
 class Memory:
     """Counts of what has happened to a job so far.
 
-    `attempts` are failures that counted, `throttles` 429s, `snoozes` waits in the queue, `crashes` failures of the
-    worker's own code, `calls` requests sent. `cost` is what its failed attempts may have cost, in n$. The `counted_…`
-    are the parts of these that its batch has counted when they were settled. `since` is
-    when it was first delivered, in seconds since the epoch, `until` when it is to go on, in ms. `owner` names this
-    delivery and is not remembered.
+    `attempts` are failures that counted, `broken` those of them that brought an answer which is none, `throttles`
+    429s, `snoozes` waits in the queue, `crashes` failures of the worker's own code, `calls` requests sent. `cost` is
+    what its failed attempts may have cost, in n$. The `counted_…` are the parts of these that its batch has counted
+    when they were settled. `since` is when it was first delivered, in seconds since the epoch, `until` when it is to
+    go on, in ms. `owner` names this delivery and is not remembered.
     """
 
     attempts: int = 0
+    broken: int = 0
     throttles: int = 0
     snoozes: int = 0
     crashes: int = 0
@@ -83,6 +88,11 @@ class Memory:
             self.throttles += 1
         elif error.spends_attempt:
             self.attempts += 1
+            self.broken += isinstance(error, Broken)
+
+    def most_attempts(self, allowed: int) -> int:
+        """After how many failures the job ends, of those that its workflow allows."""
+        return min(allowed, self.attempts) if self.broken >= MOST_BROKEN else allowed
 
 
 #: What travels from one delivery to the next, and the most of it: counts, n$ (a million dollars), s, ms.

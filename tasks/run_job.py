@@ -317,7 +317,7 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
             decision = retry.decide(
                 error,
                 attempts=memory.attempts,
-                max_attempts=runtime.max_attempts(job),
+                max_attempts=memory.most_attempts(runtime.max_attempts(job)),
                 throttles=memory.throttles,
                 # Where a way is shut until the deadline, those that have failed are tried again.
                 others=otherwise is None and detour.others(attempt.way.target, ways),

@@ -20,14 +20,22 @@ from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
 import httpx
+from aiohttp.http_parser import RawResponseMessage
 
-from workers.providers.errors import CallFailed, NotSent, ProviderError
+from workers.providers.errors import Broken, CallFailed, Interrupted, NotSent, ProviderError, Refused
 
 # The largest answers are embeddings: 2,048 inputs of 3,072 floats are about 130 MB as text, which
 # takes two requests then; 64 MB hold any answer of a chat model many times over.
 LARGEST_ANSWER: Final = 64 * 1024 * 1024
 # Connecting takes a second or two where it succeeds at all; the rest of the call's time is the model's.
 CONNECT_TIMEOUT: Final = 15.0
+# Node's and uvicorn's servers close a connection that was idle for 5 s: a request that is on its way then is lost.
+KEPT_IDLE: Final = 4.0
+# Some servers put a policy or a trace into each answer's headers; aiohttp's own bounds are 8 kB and 128.
+LONGEST_HEADER: Final = 64 * 1024
+MOST_HEADERS: Final = 2_000
+# A request that met the end of an idle connection is told within a round trip. What breaks later may have been at work.
+_IDLE_END: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +79,13 @@ class HttpClient:
                 status, names, body = await _exchange(session, method, url, headers, content, _limits(seconds))
             return Reply(status, names, body, time.monotonic() - started)
         except (aiohttp.ClientError, OSError) as error:
-            failure = _transport_failure(error, seconds, written=departure.written)
+            failure = _transport_failure(error, seconds, departure)
         except _AnswerTooLargeError:
-            failure = CallFailed(
-                f"the answer is larger than {LARGEST_ANSWER >> 20} MB", code="answer_too_large", billed=True
+            failure = Refused(
+                f"the answer is larger than the {LARGEST_ANSWER >> 20} MB that are read; it may be paid for, so it is "
+                'not asked for again: ask for fewer embeddings in a line, or for encoding_format "base64"',
+                code="answer_too_large",
+                billed=True,
             )
         # Raised out here, so that the error carries no context: aiohttp's hold the request, and that the key.
         raise failure
@@ -94,7 +105,10 @@ class HttpClient:
             raise RuntimeError("a provider belongs to the event loop of its first call; connect one for each loop")
         proxy = _proxy(self._base_url)
         self._session = aiohttp.ClientSession(
-            connector=_Connector(limit=0, ssl=_ssl_context()),
+            connector=_Connector(limit=0, ssl=_ssl_context(), keepalive_timeout=KEPT_IDLE),
+            max_line_size=LONGEST_HEADER,
+            max_field_size=LONGEST_HEADER,
+            max_headers=MOST_HEADERS,
             cookie_jar=aiohttp.DummyCookieJar(),
             proxy=str(proxy.url) if proxy else None,
             proxy_auth=aiohttp.BasicAuth(*proxy.auth) if proxy and proxy.auth else None,
@@ -105,10 +119,19 @@ class HttpClient:
 
 @dataclass(slots=True)
 class _Departure:
-    """Whether one request may leave, and whether it did: aiohttp writes it as soon as it has its connection."""
+    """Whether one request may leave, and whether it did: aiohttp writes it as soon as it has its connection.
+
+    `reused` says whether that connection had carried another request before.
+    """
 
     may_leave: Callable[[], Awaitable[bool]] | None
-    written: bool = False
+    reused: bool = True
+    written_at: float | None = None
+
+    @property
+    def met_idle_end(self) -> bool:
+        """Whether a connection that broke without an answer had probably been closed for being idle."""
+        return self.reused and self.written_at is not None and time.monotonic() - self.written_at < _IDLE_END
 
 
 _departure: ContextVar[_Departure] = ContextVar("departure")
@@ -129,8 +152,12 @@ class _Connector(aiohttp.TCPConnector):
                     connection.release()
             if not leaves:
                 raise NotSent
-        departure.written = True
+        departure.written_at = time.monotonic()
         return connection
+
+    async def _create_connection(self, *args: Any, **options: Any) -> Any:
+        _departure.get().reused = False
+        return await super()._create_connection(*args, **options)
 
 
 @functools.lru_cache(maxsize=64)
@@ -190,8 +217,10 @@ async def _exchange(
         return response.status, names, b"".join(chunks)
 
 
-def _transport_failure(error: Exception, seconds: float, *, written: bool) -> CallFailed:
+def _transport_failure(error: Exception, seconds: float, departure: _Departure) -> ProviderError:
     """What became of the call. A provider that was sent nothing bills nothing; else it may have."""
+    kind: type[ProviderError] = CallFailed
+    written = billed = departure.written_at is not None
     match error:
         case aiohttp.ClientConnectorDNSError():
             code, words = "dns", "the provider's name cannot be resolved"
@@ -208,9 +237,38 @@ def _transport_failure(error: Exception, seconds: float, *, written: bool) -> Ca
         case aiohttp.ClientPayloadError():
             code, words = "broken_body", "the answer broke off in the middle"
         case aiohttp.ClientResponseError() if written:
-            code, words = "broken_answer", "what came back is not HTTP"
+            kind, code, words = Broken, "broken_answer", _why_no_http(error.message)
+        case _ if departure.met_idle_end and _brought_nothing(error):
+            kind, billed = Interrupted, False
+            code, words = "connection_lost", "the provider closed an idle connection as the call was sent"
         case _ if written:
             code, words = "connection_lost", "the connection broke during the call"
         case _:
             code, words = "connect", "the connection broke before the call was sent"
-    return CallFailed(words, code=code, billed=written)
+    return kind(words, code=code, billed=billed)
+
+
+def _brought_nothing(error: Exception) -> bool:
+    """Whether a connection ended without a byte of an answer."""
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return not isinstance(error.message, RawResponseMessage)
+    return isinstance(error, ConnectionResetError | BrokenPipeError | aiohttp.ClientOSError)
+
+
+def _why_no_http(told: str) -> str:
+    """What is wrong with an answer that is no HTTP, as far as it can be named."""
+    for mark, words in _NO_HTTP:
+        if all(word in told for word in mark):
+            return f"what came back is not HTTP: {words}"
+    return "what came back is not HTTP"
+
+
+#: What the parser says of an answer, and what that is.
+_NO_HTTP: Final = (
+    (
+        ("Content-Length", "Transfer-Encoding"),
+        "it has both a Content-Length and a Transfer-Encoding, so its end is not known; a proxy before it adds one",
+    ),
+    (("Content-Length",), "its Content-Length is no number, or it has two"),
+    (("than",), f"a header is longer than {LONGEST_HEADER >> 10} kB, or there are more than {MOST_HEADERS:,}"),
+)

@@ -99,7 +99,7 @@ def _code(error: Mapping[str, Any], key: str) -> str:
         value = error.get(field)
         # llama.cpp and OpenRouter repeat the status as a number, Azure as a string of digits.
         if isinstance(value, str) and value and not value.isdigit() and not _holds_key(value, key):
-            code = re.sub(r"[^A-Za-z0-9_.-]", "_", value[:_LONGEST_CODE])
+            code = value[:_LONGEST_CODE]
             if code != "error":
                 return code
     return ""

@@ -66,8 +66,8 @@ MODES: list[tuple[str, type[ProviderError], str, bool]] = [
     ("not_object", Broken, "broken_body", True),
     ("error_in_200", CallFailed, "broken_body", True),
     ("sse_error", Unavailable, "overloaded_error", True),
-    ("huge", CallFailed, "answer_too_large", True),
-    ("huge_told", CallFailed, "answer_too_large", True),
+    ("huge", Refused, "answer_too_large", True),
+    ("huge_told", Refused, "answer_too_large", True),
 ]
 
 
@@ -95,7 +95,7 @@ def test_no_call_is_sent_twice(simulator: Simulator) -> None:
 
     async def use(provider: Provider) -> None:
         await provider.call(CHAT, chat(), model="m", key=KEY)
-        with pytest.raises(CallFailed):
+        with pytest.raises(Interrupted):
             await provider.call(CHAT, chat(), model="m", key=KEY)
 
     with_provider(simulator.base_url, use)
