@@ -14,12 +14,12 @@ from tests.unit.providers.conftest import KEY, call, chat, with_provider
 from workers.providers import AccountBlocked, CallFailed, Interrupted, Provider, ProviderError, Refused, Throttled
 from workers.providers.anthropic import Anthropic
 from workers.providers.bodies import CHAT, MESSAGES, RESPONSES
-from workers.providers.truncation import met_ceiling
 from workers.providers.decoding import decode
 from workers.providers.errors import Broken, TooLarge, Unavailable
 from workers.providers.events import assembled
 from workers.providers.failures import classify
 from workers.providers.openai import is_answer, usage_of
+from workers.providers.truncation import met_ceiling
 
 LOCKED = "Your portal is locked. Please try again in 24 hours."
 
