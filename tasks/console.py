@@ -5,7 +5,7 @@ input, the configuration or the command is wrong, 3 the server is unreachable.
 """
 
 import os
-import shutil
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,10 +21,10 @@ from limits.errors import LimitsError, NotPermitted, ServerUnavailable
 from limits.replies import as_told
 from tasks import show
 from tasks.batch import Batch
-from tasks.collect import errors_name, output_names
-from tasks.files import Files, StorageError
+from tasks.files import StorageError
 from tasks.input import InputError
 from tasks.progress import progress
+from tasks.source import Source
 from tasks.store import Store
 from workers.server import ServerError
 from workers.settings import Settings, SettingsError, load
@@ -54,7 +54,7 @@ def configured(config: Path | None, *, keys: bool = False) -> Settings:
     return settings
 
 
-def submitted(source: str, settings: Settings, store: Store, workflow: str, *, new: bool) -> tuple[Batch, bool]:
+def submitted(source: Source, settings: Settings, store: Store, workflow: str, *, new: bool) -> tuple[Batch, bool]:
     """The batch that the file is, and whether it is new."""
     from tasks.submit import submit as make_batch  # noqa: PLC0415 - what only two commands need
 
@@ -85,6 +85,7 @@ def watched(
     *,
     on_poll: Callable[[int], None] | None = None,
     until: Callable[[], bool] = lambda: False,
+    patience: float = PATIENCE,
 ) -> Batch:
     """Wait until the batch has ended or `until` says so, with a progress bar where there is a terminal.
 
@@ -108,29 +109,16 @@ def watched(
                 away_since = None
                 bar.say("")
             except (ServerUnavailable, redis.RedisError) as exc:
-                away_since = away_since or time.monotonic()
-                if until() or time.monotonic() - away_since > PATIENCE:
+                if away_since is None:
+                    away_since = time.monotonic()
+                    if not sys.stderr.isatty():
+                        show.say(f"the Redis server is away, and is waited for: {exc}")
+                if until() or time.monotonic() - away_since > patience:
                     raise
                 bar.say(f"the Redis server is away: {exc}")
             if on_poll is not None:
                 on_poll(done)
             time.sleep(POLL_EVERY)
-
-
-def fetch(batch: Batch, output: Path, errors: Path | None) -> None:
-    """Copy a batch's files out, the answers to stdout where `output` is "-". No error file where nothing failed."""
-    files = Files(batch.storage, batch.id)
-    if str(output) == "-":
-        for name in output_names(batch):
-            with files.open(name) as reading:
-                shutil.copyfileobj(reading, sys.stdout.buffer)
-    else:
-        files.fetch(output_names(batch), output)
-    if errors is not None:
-        if batch.failed:
-            files.fetch([errors_name(batch)], errors)
-        else:
-            errors.unlink(missing_ok=True)
 
 
 def outcome(batch: Batch) -> int:
@@ -164,8 +152,15 @@ def told() -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(SUCCEEDED) from None
+    except OSError as exc:
+        fail(f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc))
+
+
+#: Characters that control a terminal and that JSON does not have to escape.
+_CONTROL = re.compile(r"[\x7f-\x9f]")
 
 
 def print_json(value: Any) -> None:
     """The data of a command, for another program."""
-    print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())  # noqa: T201 - the command's data
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    print(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))  # noqa: T201 - the command's data

@@ -30,6 +30,9 @@ from uuid import uuid4
 
 import fsspec
 
+from workers import private
+from workers.secrets import without_password
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -68,7 +71,7 @@ class Files:
     """The files of one batch."""
 
     def __init__(self, storage: str, batch: str) -> None:
-        self.fs, root = _file_system(storage)
+        self.fs, root = file_system(storage)
         self.folder = f"{root.rstrip('/')}/{batch}"
         self.local = is_local(self.fs)
 
@@ -94,8 +97,8 @@ class Files:
         target = Path(self.path(name))
         temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as writing:
+            private.folder(target.parent)
+            with private.create(temporary) as writing:
                 for chunk in chunks:
                     writing.write(chunk)
                 writing.flush()
@@ -125,7 +128,7 @@ class Files:
             return
         target = self.path(name)
         try:
-            Path(self.folder).mkdir(parents=True, exist_ok=True)
+            private.folder(Path(self.folder))
             handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 length = os.fstat(handle).st_size
@@ -297,7 +300,7 @@ def probe(storage: str) -> None:
     try:
         files = Files(storage, "")
         if files.local:  # in an object store it would make a bucket
-            files.fs.makedirs(files.folder, exist_ok=True)
+            private.folder(Path(files.folder))
         files.fs.pipe_file(files.path(name), b"probe")
         read = files.fs.cat_file(files.path(name))
         files.fs.rm_file(files.path(name))
@@ -311,7 +314,7 @@ def probe(storage: str) -> None:
 
 def folders(storage: str) -> dict[str, float]:
     """The folders in `storage` that look like a batch's, each with the time when its input was written."""
-    fs, root = _file_system(storage)
+    fs, root = file_system(storage)
     found = {}
     with suppress(FileNotFoundError):
         for path in fs.ls(root, detail=False):
@@ -327,35 +330,13 @@ def is_local(fs: Any) -> bool:
     return "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol))
 
 
-def source_chunks(source: str) -> Iterator[bytes]:
-    """The bytes of a file or URL."""
-    with open_source(source) as reading:
-        while chunk := reading.read(CHUNK):
-            yield chunk
-
-
-def open_source(source: str) -> BinaryIO:
-    """Open an input, a path or any URL that fsspec knows, for reading."""
-    if "://" not in source:
-        return Path(source).open("rb")
-    fs, path = _file_system(source)
-    return cast("BinaryIO", io.BufferedReader(fs.open(path, "rb"), CHUNK))
-
-
-def is_there(source: str) -> bool:
-    """Whether an input is there; StorageError or OSError where that cannot be told."""
-    if "://" not in source:
-        return Path(source).exists()
-    fs, path = _file_system(source)
-    return bool(fs.exists(path))
-
-
-def _file_system(url: str) -> tuple[Any, str]:
+def file_system(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path there; StorageError if there is none for it."""
     try:
         # What other processes write must be seen: no listing is remembered.
         fs, path = cast("tuple[Any, str]", fsspec.core.url_to_fs(url, use_listings_cache=False))
     except (ImportError, ValueError) as exc:
-        raise StorageError(f"{url}: {exc}") from exc
+        raise StorageError(f"{without_password(url)}: {exc}") from exc
     return fs, path
 
 

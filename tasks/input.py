@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from tasks import job as jobs
-from tasks.files import StorageError, open_source
+from tasks.files import StorageError
+from tasks.source import Source, source_of
 from workers.routing import NoRoute
 
 #: A longer line is no job: the largest contexts that providers take are a few megabytes of text.
@@ -83,13 +84,14 @@ def text_of(raw: bytes) -> bytes:
 
 
 def check_file(
-    source: str, check: Callable[[jobs.Line, int], None], each: Callable[[jobs.Line, int], None] | None = None
+    place: str | Source, check: Callable[[jobs.Line, int], None], each: Callable[[jobs.Line, int], None] | None = None
 ) -> Checked:
-    """Look at every line of a file or URL; InputError where it cannot be read at all.
+    """Look at every line of a file or URL; InputError if it is not there, StorageError if it cannot be read.
 
     `check` raises NoRoute for a line that nothing could take; `each` is called with every other. Both get the size of
     the line in bytes.
     """
+    source = source_of(place)
     found = Checked()
     ids = _Ids()
     digest = hashlib.sha256()
@@ -113,17 +115,14 @@ def check_file(
     return found
 
 
-def _opened(source: str) -> BinaryIO:
+def _opened(source: Source) -> BinaryIO:
+    """The input, open; StorageError if it cannot be read now, which may be otherwise later."""
     try:
-        return open_source(source)
-    except FileNotFoundError:
-        raise InputError(source, ["there is no such file"]) from None
-    except IsADirectoryError:
-        raise InputError(source, ["is a folder; name a file of JSON lines"]) from None
+        return source.open()
     except StorageError as exc:
-        raise InputError(source, [str(exc)]) from exc
-    except OSError as exc:
-        raise InputError(source, [f"cannot be read: {exc.strerror or exc}"]) from exc
+        if not exc.missing:
+            raise
+        raise InputError(source.shown, [str(exc).removeprefix(f"{source.shown}: ")]) from None
 
 
 def _check_line(
@@ -182,7 +181,7 @@ class _Ids:
         return found
 
 
-def _name_repeated(source: str, repeated: set[int], found: Checked) -> None:
+def _name_repeated(source: Source, repeated: set[int], found: Checked) -> None:
     """Read the file again and say which lines repeat the custom_id of an earlier one."""
     first_line: dict[str, int] = {}
     with _opened(source) as reading:

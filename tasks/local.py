@@ -14,7 +14,7 @@ from typing import Self
 
 from tasks.input import InputError
 from tasks.show import silence
-from workers import child
+from workers import child, private
 from workers.settings import Settings
 
 #: Seconds that a worker has beyond the longest call to put the rest back, and after it was told a second time.
@@ -31,7 +31,7 @@ class Group:
 
     def __init__(self, settings: Settings, number: int, concurrency: int) -> None:
         self.folder = settings.data_dir / "logs"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private.folder(self.folder)
         self.longest_call = max((provider.timeout for provider in settings.providers.values()), default=0.0)
         self.command = command(concurrency, ["--loglevel", "WARNING"])
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -45,7 +45,7 @@ class Group:
         return self.folder / f"worker-{index + 1}.log"
 
     def _start(self, index: int) -> "subprocess.Popen[bytes]":
-        with self.log(index).open("ab") as words:
+        with private.append(self.log(index)) as words:
             return subprocess.Popen(
                 [*self.command, "--hostname", f"overnight-{os.getpid()}-{index + 1}@%h"],
                 env=child.environment(),
@@ -108,6 +108,8 @@ class Interrupts:
                 (signal.SIGTERM, self._asked),
                 (signal.SIGHUP, self._hung_up),
             )
+            # `nohup` has it ignored: then the words go into its file, to the end.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
         }
         return self
 

@@ -15,10 +15,11 @@ from dataclasses import replace
 import redis
 
 from limits.errors import LimitsError
-from tasks.files import StorageError, is_there
+from tasks.files import StorageError
 from tasks.input import InputError
 from tasks.schedule import AGAIN, Night, Schedules, calendar
 from tasks.slots import from_name
+from tasks.source import Source
 from tasks.store import open_store
 from tasks.submit import submit
 from workers.settings import ScheduleSettings, Settings, load
@@ -39,17 +40,16 @@ def run(settings: Settings, name: str, slot: str) -> Night:
     night = before or Night(slot, since=now)
     if night.state == "ran":
         return night
-    source = schedule.source(calendar(schedule).local(from_name(slot)))
+    source = Source(schedule.source(calendar(schedule).local(from_name(slot))))
     try:
-        if not is_there(source):
-            night = _waits(night, schedule, now, f"{source} is not there yet")
-        else:
-            batch, _ = submit(source, settings, store, workflow=schedule.workflow, slot=f"{name}\n{slot}")
-            night = replace(night, state="ran", batch=batch.id, words="", at=now, again=0.0)
+        source.check()
+        batch, _ = submit(source, settings, store, workflow=schedule.workflow, slot=f"{name}\n{slot}")
+        night = replace(night, state="ran", batch=batch.id, words="", at=now, again=0.0)
     except InputError as exc:
         night = replace(night, state="failed", words=str(exc), at=now, again=0.0)
     except (StorageError, OSError) as exc:
-        night = _waits(night, schedule, now, str(exc))
+        missing = isinstance(exc, StorageError) and exc.missing
+        night = _waits(night, schedule, now, f"{source.shown} is not there yet" if missing else str(exc))
     schedules.note(name, night)
     if before is None or (night.state, night.words) != (before.state, before.words):
         tell(name, night)

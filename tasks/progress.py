@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from tasks.batch import Batch
 from tasks.pace import Pace
-from tasks.show import console, duration
+from tasks.show import console, duration, escape
 from workers.budgets import dollars
 
 #: Seconds over which the rate is measured, and between two looks at what a batch waits for.

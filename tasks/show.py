@@ -1,12 +1,13 @@
 """What a person sees, on stderr: words that all topics share."""
 
 import os
+import re
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as without_markup
 from rich.measure import Measurement
 from rich.table import Table
 
@@ -17,6 +18,15 @@ console = Console(stderr=True, highlight=False)
 
 #: The widest that a table may become, in characters.
 WIDEST = 1000
+
+
+#: C0 and C1 characters, with which a terminal is controlled, and halves of surrogate pairs, which nothing can write.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def escape(text: str) -> str:
+    """Text from elsewhere, an answer or a name, as it may go to a terminal: one line, no markup, no escape sequence."""
+    return without_markup(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def say(words: str) -> None:
@@ -32,7 +42,7 @@ def listing(rows: Table, out: Console = console) -> None:
 
 def error(words: str) -> None:
     """What is wrong, a line each."""
-    for line in words.splitlines():
+    for line in words.split("\n"):
         console.print(f"[red]✗[/] {escape(line)}", soft_wrap=True)
 
 

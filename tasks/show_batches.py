@@ -1,17 +1,16 @@
 """What a person sees of batches: one, all of them, their ends, and what they are expected to take."""
 
 import time
-from pathlib import Path
 
 import orjson
-from rich.markup import escape
 from rich.table import Table
 
 from tasks.batch import Batch
 from tasks.clean import Cleaned
 from tasks.collect import sample
 from tasks.estimate import Forecast, error_of
-from tasks.show import console, duration, jobs, listing, say, when
+from tasks.outputs import Outputs
+from tasks.show import console, duration, escape, jobs, listing, say, when
 from workers.budgets import dollars
 
 #: How much of an answer a sample shows, in characters.
@@ -41,7 +40,7 @@ def stopped(batch: Batch, hard: bool) -> None:
         say("Calls that were broken off may have been billed: they count as spent, and are made again.")
 
 
-def ended(batch: Batch, output: Path, errors: Path, *, seconds: float) -> None:
+def ended(batch: Batch, outputs: Outputs, *, seconds: float) -> None:
     """The summary of a run, and a few of its answers."""
     grid = Table.grid(padding=(0, 2))
     grid.add_row("jobs", f"{batch.completed:,} succeeded, {batch.failed:,} failed")
@@ -49,9 +48,10 @@ def ended(batch: Batch, output: Path, errors: Path, *, seconds: float) -> None:
     grid.add_row("cost", dollars(batch.cost))
     grid.add_row("calls", f"{batch.calls:,}, of which {batch.throttled:,} met a 429")
     grid.add_row("seconds", f"{seconds:.1f}")
-    grid.add_row("output", escape(str(output)))
+    grid.add_row("output", escape(str(outputs.answers)))
     if batch.failed:
-        grid.add_row("errors", escape(str(errors)))
+        elsewhere = f"overnight results {batch.id} -o … --errors FILE"
+        grid.add_row("errors", escape(str(outputs.failures or elsewhere)))
     console.print(grid)
     for line in sample(batch, 3):
         console.print(f"  [dim]{escape(str(line['custom_id']))}[/]  {escape(answer_text(line))}", soft_wrap=True)

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
-from tasks.show import listing, say
+from tasks.show import escape, listing, say
 
 
 def dead(rows: list[dict[str, Any]]) -> None:

@@ -4,12 +4,11 @@ import json
 from datetime import UTC, datetime
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from tasks.agents.journal import Entry
 from tasks.batch import Batch
-from tasks.show import listing
+from tasks.show import escape, listing
 from tasks.story import Story
 from workers.budgets import dollars
 

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 
 from limits.overview import BucketState, BudgetState, CircuitState
 from tasks import costs
 from tasks.costs import Costs, Spent
 from tasks.gauges import Gauges
+from tasks.show import escape
 from workers.budgets import dollars
 
 _MICRO = 1_000_000

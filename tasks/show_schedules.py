@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
-from tasks.show import console, listing
+from tasks.show import console, escape, listing, say
 
 _STATES = {
     "ran": "[green]ran[/]",
@@ -19,7 +18,7 @@ _STATES = {
 def table(found: Sequence[dict[str, Any]], *, beat: bool) -> None:
     """Each schedule on a line, its last night's trouble below."""
     if not found:
-        console.print("no schedules: add a [[schedules.NAME]] table to overnight.toml")
+        say("no schedules: add a [schedules.NAME] table to overnight.toml")
         return
     rows = Table(box=None, pad_edge=False, header_style="dim")
     for title in ("schedule", "workflow", "last night", "", "batch", "done", "next night"):

@@ -15,10 +15,11 @@ from tasks import job as jobs
 from tasks import tracing
 from tasks.batch import Batch
 from tasks.estimate import Tally, fields_of
-from tasks.files import INPUT, Files, source_chunks
+from tasks.files import INPUT, Files
 from tasks.input import Checked, InputError, check_file
 from tasks.precheck import Precheck
 from tasks.pricing import looked_up
+from tasks.source import Source, source_of
 from tasks.store import Store
 from workers import tokens
 from workers.queues import is_workflow_name, queue_name
@@ -33,7 +34,7 @@ __all__ = ["InputError", "enqueue", "submit", "tallied"]
 
 
 def submit(
-    source: str,
+    place: str | Source,
     settings: Settings,
     store: Store,
     *,
@@ -46,6 +47,7 @@ def submit(
     With `new` it is a batch of its own; with a `slot` (a schedule and its time) it is the slot's only batch, whatever
     the file holds. Raises InputError with every problem of the file; then nothing was stored and nothing queued.
     """
+    source = source_of(place)
     with tracing.submission(workflow) as trace:
         checked, tally = tallied(source, settings, store, workflow=workflow)
         identity = f"{workflow}\n{slot or checked.sha256}\n{uuid.uuid4().hex if new else ''}"
@@ -53,13 +55,13 @@ def submit(
         existing = store.batch(batch_id)
         if existing is not None:
             return existing, False
-        Files(settings.storage, batch_id).put(lambda: source_chunks(source), INPUT, checked.sha256)
+        Files(settings.storage, batch_id).put(source.chunks, INPUT, checked.sha256)
         forecast = tally.forecast()
         now = time.time()
         batch = Batch(
             id=batch_id,
             workflow=workflow,
-            name=source.rstrip("/").rpartition("/")[2],
+            name=source.name,
             status="in_progress",
             total=checked.lines,
             bytes=checked.bytes,
@@ -72,7 +74,7 @@ def submit(
         return store.create(replace(batch, **fields_of(forecast)))
 
 
-def tallied(source: str, settings: Settings, store: Store, *, workflow: str) -> tuple[Checked, Tally]:
+def tallied(source: Source, settings: Settings, store: Store, *, workflow: str) -> tuple[Checked, Tally]:
     """Check every line of a file, and count what it would take; InputError with every problem of it."""
     if not is_workflow_name(workflow):
         raise InputError(
@@ -87,7 +89,7 @@ def tallied(source: str, settings: Settings, store: Store, *, workflow: str) -> 
     tally = Tally(precheck, ratios)
     checked = check_file(source, precheck.check, tally.add)
     if checked.count:
-        raise InputError(source, checked.told(), checked.count)
+        raise InputError(source.shown, checked.told(), checked.count)
     return checked, tally
 
 

@@ -31,7 +31,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from workers import child
+from workers import child, private
 from workers.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -62,8 +62,7 @@ class EmbeddedServer:
     def __init__(self, data_dir: Path) -> None:
         self.folder = data_dir / "redis"
         try:
-            data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.folder.mkdir(exist_ok=True, mode=0o700)
+            private.folder(self.folder)
             if self.folder.stat().st_mode & 0o077:
                 self.folder.chmod(0o700)
             start = open_lock(self.folder / "start.lock")

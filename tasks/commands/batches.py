@@ -1,5 +1,6 @@
 """`overnight run`, `submit`, `estimate`, `status`, `wait`, `results`, `cancel`, `retry`, `clean`: a batch's life."""
 
+import math
 import time
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ from tasks import costs, show, show_batches
 from tasks.batch import NANO
 from tasks.console import (
     INTERRUPTED,
+    PATIENCE,
     BatchId,
     Config,
     Json,
@@ -17,7 +19,6 @@ from tasks.console import (
     configured,
     existing,
     fail,
-    fetch,
     outcome,
     print_json,
     submitted,
@@ -25,22 +26,31 @@ from tasks.console import (
     waits_for,
     watched,
 )
+from tasks.outputs import Outputs
+from tasks.source import held
 from tasks.store import open_store
 
-Source = Annotated[str, typer.Argument(metavar="IN.jsonl", help="The jobs, in OpenAI's batch format: a file or URL.")]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="IN.jsonl", help="The jobs, in OpenAI's batch format: a file, a pipe, - for stdin, or a URL."
+    ),
+]
 
 _DAY = 86_400.0
 
 
 def run(
     source: Source,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the answers go.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the answers go; - for stdout.")],
     workflow: Workflow = "default",
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 2,
     concurrency: Annotated[
         int, typer.Option("--concurrency", "-c", min=1, help="Calls in flight in each process, at most.")
     ] = 100,
-    errors: Annotated[Path | None, typer.Option(help="Where failures go; else beside the output.")] = None,
+    errors: Annotated[
+        Path | None, typer.Option(help="Where failures go; else beside the output, if it is a file.")
+    ] = None,
     config: Config = None,
 ) -> None:
     """One machine, one command: server, workers, submit, progress, results, stop.
@@ -50,23 +60,29 @@ def run(
     from tasks import local  # noqa: PLC0415 - what only this command needs
 
     started = time.monotonic()
-    with told(), local.Interrupts() as interrupts:
+    with told():
         settings = configured(config, keys=True)
-        errors = errors or output.with_name(f"{output.stem}.errors{output.suffix}")
-        store = open_store(settings)
-        batch, new = submitted(source, settings, store, workflow, new=False)
-        show_batches.begun(batch, new)
-        if not batch.over:
-            with local.workers(settings, workers, concurrency, interrupts.asked_again) as group:
-                batch = watched(settings, store, batch.id, on_poll=group.check, until=interrupts.asked)
-                if not batch.over:
-                    show_batches.stopping(len(store.leased(batch.id)))
-            batch = existing(store, batch.id)
-        if not batch.over:
-            show_batches.stopped(batch, interrupts.asked_again())
-            raise typer.Exit(INTERRUPTED)
-        fetch(batch, output, errors)
-        show_batches.ended(batch, output, errors, seconds=time.monotonic() - started)
+        outputs = Outputs.beside(output, errors)
+        outputs.check(source)
+        # The embedded server is started again for as long as it takes, and the workers hold answers that are paid for.
+        patience = PATIENCE if settings.redis_url else math.inf
+        with held(source, settings.data_dir) as given, local.Interrupts() as interrupts:
+            store = open_store(settings)
+            batch, new = submitted(given, settings, store, workflow, new=False)
+            show_batches.begun(batch, new)
+            if not batch.over:
+                with local.workers(settings, workers, concurrency, interrupts.asked_again) as group:
+                    batch = watched(
+                        settings, store, batch.id, on_poll=group.check, until=interrupts.asked, patience=patience
+                    )
+                    if not batch.over:
+                        show_batches.stopping(len(store.leased(batch.id)))
+                batch = existing(store, batch.id)
+            if not batch.over:
+                show_batches.stopped(batch, interrupts.asked_again())
+                raise typer.Exit(INTERRUPTED)
+            outputs.fetch(batch)
+            show_batches.ended(batch, outputs, seconds=time.monotonic() - started)
     raise typer.Exit(outcome(batch))
 
 
@@ -81,7 +97,8 @@ def submit(
     with told():
         settings = configured(config)
         store = open_store(settings)
-        batch, fresh = submitted(source, settings, store, workflow, new=new)
+        with held(source, settings.data_dir) as given:
+            batch, fresh = submitted(given, settings, store, workflow, new=new)
         print(batch.id, flush=True)  # noqa: T201 - the id alone, for a script to take
         show_batches.begun(batch, fresh)
         if wait_for:
@@ -96,12 +113,13 @@ def estimate(source: Source, workflow: Workflow = "default", as_json: Json = Fal
     with told():
         settings = configured(config)
         store = open_store(settings)
-        _, tally = tallied(source, settings, store, workflow=workflow)
+        with held(source, settings.data_dir) as given:
+            _, tally = tallied(given, settings, store, workflow=workflow)
         found = tally.forecast()
         notes = outlook(settings, store, workflow, found)
         if found.agents:
             notes.append(f"{show.jobs(found.agents)} of agents: what these will call is not known before, so not here")
-        print_json({**found.shown(), "notes": notes}) if as_json else show_batches.forecast(source, found, notes)
+        print_json({**found.shown(), "notes": notes}) if as_json else show_batches.forecast(given.shown, found, notes)
 
 
 def status(
@@ -155,10 +173,12 @@ def results(
 ) -> None:
     """Write a batch's answers, and its failures, to files of yours."""
     with told():
+        outputs = Outputs(output, errors)
+        outputs.check()
         found = existing(open_store(configured(config)), batch)
         if not found.over:
             fail(f"{batch} is {found.shown_status}: its results are there when it has ended (overnight wait {batch})")
-        fetch(found, output, errors)
+        outputs.fetch(found)
     raise typer.Exit(outcome(found))
 
 

@@ -11,6 +11,7 @@ from tasks import show_schedules
 from tasks.console import SOME_FAILED, SUCCEEDED, Config, Json, configured, fail, print_json, told
 from tasks.schedule import Schedules, calendar
 from tasks.slots import from_name, name_of
+from tasks.source import Source
 from tasks.store import Store, open_store
 from workers import child
 from workers.settings import Settings
@@ -77,7 +78,7 @@ def _night(settings: Settings, store: Store, kept: Schedules, name: str) -> dict
         "next": {
             "slot": name_of(upcoming := times.next(datetime.fromtimestamp(time.time(), UTC))),
             "local": times.local(upcoming).isoformat(),
-            "input": schedule.source(times.local(upcoming)),
+            "input": Source(schedule.source(times.local(upcoming))).shown,
         },
     }
 

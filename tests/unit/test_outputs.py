@@ -1,0 +1,110 @@
+"""Where results go: nothing of the user's is replaced or removed unasked."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.batch import Batch
+from tasks.collect import errors_name
+from tasks.files import Files
+from tasks.input import InputError
+from tasks.outputs import Outputs
+
+ANSWERS, FAILURES = b'{"id": "batch_req_1"}\n', b'{"id": "batch_req_2"}\n'
+
+
+def all_of(folder: Path) -> Batch:
+    """The batch, without a failure."""
+    storage = f"file://{folder}/s"
+    return Batch("batch_1", "w", "in", "completed", total=2, bytes=9, storage=storage, created=0.0, round=1)
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Batch:
+    """A batch that has ended in its second round, in which one job failed that failed in the first, too."""
+    found = replace(all_of(tmp_path), failed=1)
+    files = Files(found.storage, found.id)
+    files.keep("output.jsonl", ANSWERS)
+    files.keep("output.r1.jsonl", b"")
+    files.keep("errors.jsonl", FAILURES * 2)
+    files.keep(errors_name(found), FAILURES)
+    return found
+
+
+def test_a_link_stays_one_and_a_pipe_is_written_into(tmp_path: Path, batch: Batch) -> None:
+    target, link, fifo = tmp_path / "target", tmp_path / "link", tmp_path / "fifo"
+    link.symlink_to(target)
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    outputs = Outputs(link, fifo)
+    outputs.check("in.jsonl")
+    outputs.fetch(batch)
+    assert link.is_symlink()
+    assert target.read_bytes() == ANSWERS
+    assert os.read(reader, 1000) == FAILURES
+    assert fifo.is_fifo()
+    os.close(reader)
+
+
+def test_a_device_stays_one_and_gets_no_error_file_beside_it(batch: Batch) -> None:
+    outputs = Outputs.beside(Path("/dev/null"), None)
+    outputs.check("in.jsonl")
+    outputs.fetch(batch)
+    assert outputs.failures is None
+    assert Path("/dev/null").is_char_device()
+
+
+def test_stdout_has_no_error_file_beside_it(batch: Batch, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    outputs = Outputs.beside(Path("-"), None)
+    outputs.check()
+    outputs.fetch(batch)
+    assert outputs.failures is None
+    assert capfdbinary.readouterr().out == ANSWERS
+
+
+@pytest.mark.parametrize(
+    ("answers", "failures", "words"),
+    [
+        ("in.jsonl", None, "in.jsonl is the input"),
+        ("link.jsonl", None, "link.jsonl is the input"),
+        ("out.jsonl", "in.jsonl", "--errors .*in.jsonl is the input"),
+        ("out.jsonl", "out.jsonl", "are both"),
+        ("out.jsonl", "./folder/../out.jsonl", "are both"),
+        ("-", "-", "are both"),
+        ("folder", None, "--output .*folder is a folder"),
+        ("out.jsonl", "folder", "--errors .*folder is a folder"),
+        ("mine.jsonl", None, "mine.errors.jsonl, which is no error file of Overnight's"),
+    ],
+)
+def test_a_run_is_refused_that_would_replace_something(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: str, failures: str | None, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.jsonl").write_text("{}\n")
+    (tmp_path / "link.jsonl").symlink_to("in.jsonl")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "mine.errors.jsonl").write_text('{"id": "of my own"}\n')
+    outputs = Outputs.beside(Path(answers), Path(failures) if failures else None)
+    with pytest.raises(InputError, match=words):
+        outputs.check("in.jsonl")
+
+
+def test_without_failures_only_the_batch_s_own_error_file_goes(tmp_path: Path, batch: Batch) -> None:
+    outputs = Outputs.beside(tmp_path / "out.jsonl", None)
+    assert outputs.failures is not None
+    for content, stays in ((FAILURES * 2, False), (b'{"id": "batch_req_9"}\n', True), (b"", True)):
+        outputs.failures.write_bytes(content)
+        outputs.check("in.jsonl")
+        outputs.fetch(replace(batch, failed=0))
+        assert outputs.failures.exists() is stays
+
+
+def test_an_error_file_of_another_batch_is_replaced_by_this_one_s(tmp_path: Path, batch: Batch) -> None:
+    outputs = Outputs.beside(tmp_path / "out.jsonl", None)
+    assert outputs.failures is not None
+    outputs.failures.write_bytes(b'{"id": "batch_req_9"}\n')
+    outputs.check("in.jsonl")
+    outputs.fetch(batch)
+    assert outputs.failures.read_bytes() == FAILURES

@@ -1,0 +1,110 @@
+"""Inputs: pipes, names that are no UTF-8, and URLs whose credentials appear nowhere."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tasks.files import StorageError
+from tasks.source import Source, held
+
+SECRET = "SECRET-123/abc"
+QUERY = "X-Amz-Signature=SECRET-123%2Fabc&X-Amz-Expires=600"
+
+
+@contextmanager
+def server(answer: bytes) -> Iterator[str]:
+    """A raw server that gives each connection this answer; its address, with credentials."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://user:hunter22@127.0.0.1:{listening.getsockname()[1]}/in/t.jsonl?{QUERY}"
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
+def without_credentials(text: str) -> bool:
+    return not any(each in text for each in ("hunter22", "SECRET-123", "X-Amz-Expires"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "missing"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "there is no such file", True),
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "cannot be read: HTTP 403 Forbidden", False),
+        (b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n", "cannot be read: HTTP 500 Oh", False),
+        (b"nonsense\r\n\r\n", "cannot be read: ", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{}\n", "cannot be read to its end: ", False),
+    ],
+)
+def test_what_a_url_answers_is_told_without_its_credentials(answer: bytes, words: str, missing: bool) -> None:
+    with server(answer) as url, pytest.raises(StorageError) as told:
+        list(Source(url).chunks())
+    assert words in str(told.value)
+    assert "/in/t.jsonl: " in str(told.value)
+    assert told.value.missing is missing
+    assert without_credentials(str(told.value))
+
+
+def test_a_server_that_is_not_there_is_no_missing_file() -> None:
+    with server(b"") as url:
+        pass
+    with pytest.raises(StorageError, match=r"t\.jsonl: cannot be read: ") as told:
+        Source(url).open()
+    assert told.value.missing is False
+    assert without_credentials(str(told.value))
+
+
+def test_an_object_store_without_credentials_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(StorageError, match=r"s3://bucket/in\.jsonl: cannot be read: .*redentials"):
+        Source("s3://bucket/in.jsonl").check()
+
+
+def test_a_batch_is_named_after_the_file_and_not_after_the_query() -> None:
+    source = Source(f"https://user:hunter22@example.com/in/t.jsonl?{QUERY}#{SECRET}")
+    assert (source.shown, source.name) == ("https://***@example.com/in/t.jsonl", "t.jsonl")
+    assert Source(os.fsdecode(b"in/caf\xe9.jsonl")).name == "caf\N{REPLACEMENT CHARACTER}.jsonl"
+
+
+def test_a_file_whose_name_is_no_utf_8_is_read(tmp_path: Path) -> None:
+    path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.jsonl")  # noqa: PTH118 - bytes
+    with open(path, "wb") as writing:  # noqa: PTH123 - bytes
+        writing.write(b"{}\n")
+    with held(os.fsdecode(path), tmp_path / "data") as source:
+        assert b"".join(source.chunks()) == b"{}\n"
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_pipe_can_be_read_twice_and_its_copy_is_private_and_goes(tmp_path: Path) -> None:
+    fifo, folder = tmp_path / "fifo", tmp_path / "data"
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=fifo.write_bytes, args=(b"{}\n" * 100_000,))
+    writer.start()
+    with held(str(fifo), folder) as source:
+        assert [len(b"".join(source.chunks())) for _ in range(2)] == [300_000] * 2
+        assert (source.shown, source.name) == (str(fifo), "fifo")
+        [copy] = folder.iterdir()
+        assert (copy.stat().st_mode | folder.stat().st_mode) & 0o077 == 0
+    writer.join()
+    assert list(folder.iterdir()) == []
