@@ -46,8 +46,8 @@ class Charge:
 class Candidate:
     """One way to make the call: a target with one API key.
 
-    `circuit` and `account` name the circuit and the latch; `amount` is the most it can cost, in n$; `row` names
-    the ledger's row, '' for none.
+    `circuit` and `account` name the circuit and the account that may be blocked, `scope` the account's model, which may
+    be blocked alone ('': never); `amount` is the most it can cost, in n$; `row` names the ledger's row, '' for none.
     """
 
     circuit: str
@@ -55,6 +55,7 @@ class Candidate:
     charges: tuple[Charge, ...]
     amount: int = 0
     row: str = ""
+    scope: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class Denied:
     learned from 429s), "concurrency", "circuit", "latch",
     "retry_budget", "budget" (spent: wait for the window), "budget_held" (money held by calls in flight may
     come back), or "held" (another owner has this reservation). `subject` names the bucket, circuit, account
-    or budget. `retry_in` is None where only a person can help: a budget that never turns. A latch is asked
+    or budget. `retry_in` is None where only a person can help: a budget that never turns. A blocked account is asked
     about again. `opens_in` is when the first of all who wait for the same could go, in seconds; None as `retry_in`.
     """
 
@@ -247,6 +248,7 @@ def admit(keys: Keys, ask: Ask, now: int | None = None) -> Call[Answer]:
             {
                 "circuit": candidate.circuit,
                 "account": candidate.account,
+                "scope": candidate.scope,
                 "amount": candidate.amount,
                 "row": candidate.row,
                 "charges": [

@@ -53,7 +53,10 @@ class Keys:
         return f"{self.prefix}circuit:{circuit_id}"
 
     def latch(self, account: str) -> str:
-        """String: why nothing is sent to this account. 90 days, or until cleared. Owner: limits/lua."""
+        """String, MessagePack: why nothing is sent to this account, or to one of its models (lua/lib/latch.lua).
+
+        90 days, or until it ends; an hour while it is only suspected. Owner: limits/lua.
+        """
         return f"{self.prefix}latch:{account}"
 
     def budget(self, subject: str, window: str) -> str:

@@ -73,7 +73,7 @@ class BudgetState:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything asked about, read in one step at `now` (µs). `latches`: account -> reason, the latched
+    """Everything asked about, read in one step at `now` (µs). `latches`: account -> reason, the blocked
     ones.
     """
 

@@ -4,7 +4,8 @@ A worker that settles a call passes levels and 429s with the settlement; these a
 without a reservation, and for the command line.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from limits.admission import Level, Throttle, call, level_json, micros, throttle_json
@@ -32,14 +33,67 @@ def throttled(keys: Keys, throttle: Throttle, sent_at: int = 0, now: int | None 
     return cast("Call[float]", call(keys, "throttled", body, _seconds, now))
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """That an account refused a call: `reason` says why, and what a person can do.
+
+    `certain`: it can mean nothing but the account. Otherwise it is about `scope`, the account's model, and blocks that
+    once a second `job` is refused. `reservation` is the call's, '' if it was given back. `key` tells this key of the
+    account from a later one; '*' stands for any.
+    """
+
+    account: str
+    reason: str
+    scope: str = ""
+    certain: bool = True
+    job: str = ""
+    reservation: str = ""
+    key: str = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a word did: `new` if it has blocked something, `blocked` if calls like the refused one are blocked now."""
+
+    new: bool
+    blocked: bool
+
+
+def refused(keys: Keys, word: Word, now: int | None = None) -> Call[Heard]:
+    """Tell that an account refused a call. A blocked one is tried now and then, until a call is answered."""
+    body = {
+        "account": word.account,
+        "scope": word.scope,
+        "reason": word.reason,
+        "certain": word.certain,
+        "job": word.job,
+        "id": word.reservation,
+        "key": word.key,
+    }
+    return cast("Call[Heard]", call(keys, "latch", body, _heard, now))
+
+
+def _heard(reply: Sequence[int]) -> Heard:
+    new, blocked = reply
+    return Heard(bool(new), bool(blocked))
+
+
 def latch(keys: Keys, account: str, reason: str, now: int | None = None) -> Call[bool]:
-    """Send nothing to an account until someone clears it. `reason` tells what to do. True if it is new."""
-    return cast("Call[bool]", call(keys, "latch", {"account": account, "reason": reason}, bool, now))
+    """Block an account, or an account's model, at once. True if it was not blocked."""
+    body = {"account": account, "scope": "", "reason": reason, "certain": True, "job": "", "id": "", "key": "*"}
+    return cast("Call[bool]", call(keys, "latch", body, _changed, now))
 
 
-def clear_latch(keys: Keys, account: str, now: int | None = None) -> Call[bool]:
-    """Send to an account again. True if it was latched."""
-    return cast("Call[bool]", call(keys, "latch", {"account": account, "reason": ""}, bool, now))
+def clear_latch(keys: Keys, account: str, *, key: str = "*", now: int | None = None) -> Call[bool]:
+    """Send to an account, or an account's model, again. True if it was blocked.
+
+    With a `key`, only if it was blocked with another one.
+    """
+    return cast("Call[bool]", call(keys, "latch", {"account": account, "reason": "", "key": key}, _changed, now))
+
+
+def _changed(reply: Sequence[int]) -> bool:
+    return bool(reply[0])
 
 
 def set_circuit(

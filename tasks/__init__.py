@@ -12,6 +12,7 @@ feed.py      keeps a bounded window of the batch in its workflow's queue; close.
 run_job.py   one delivery of a job: lease, admission, call, settlement, result
 attempt.py   one attempt at it: what is asked of the admission, and the way that is given
 detour.py    the way around targets that have just failed
+sizes.py     whether a model's 429s are about the size of a request
 starts.py    how many jobs start at a time; places.py: who stands by for room; pauses.py: waits heard a moment ago
 leases.py    what a worker holds meanwhile, renewed together
 usage.py     the tokens that an answer tells, as far as it can be true

@@ -4,7 +4,7 @@ Nothing here talks to anybody: `plan` is a function of the job and of what is kn
 """
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from tasks.job import Job, Line
 from tasks.memory import Memory
 from workers import budgets, tokens
 from workers.providers import bodies
+from workers.providers.ceiling import with_ceiling_in
 from workers.providers.errors import AccountBlocked, ProviderError
 from workers.ratios import Ratios
 from workers.routing import NoPrice, Routes, Way
@@ -34,6 +35,8 @@ MAX_WAIT: Final = 5.0
 
 #: For how many seconds an attempt that has to ask again may stay as it was planned.
 FRESH: Final = 20.0
+
+NONE_LEARNED: Final[Mapping[str, str]] = {}
 
 #: When a target's circuit opens and comes back, and how retries of its calls are rationed.
 CIRCUIT = CircuitSettings()
@@ -71,10 +74,13 @@ class Attempt:
     def way_around(self, error: ProviderError, ways: Iterable[Way]) -> bool:
         """Whether one of the `ways` is left open by the failure of the one it took.
 
-        A blocked account shuts all ways of its own, a 429 those that draw on the same quota of the model.
+        A blocked account shuts all ways of its own, or those to the same model, and a 429 those that draw on the same
+        quota of the model.
         """
         if isinstance(error, AccountBlocked):
-            return any(way.account != self.way.account for way in ways)
+            if error.certain:
+                return any(way.account != self.way.account for way in ways)
+            return any(way.scope != self.way.scope for way in ways)
         return any(way.buckets[0][0] != self.way.buckets[0][0] for way in ways)
 
     def admitted(self, admitted: Admitted) -> None:
@@ -95,11 +101,18 @@ class Attempt:
 
 
 def assess(
-    line: Line, ways: Sequence[Way], workflow: WorkflowSettings, *, budgeted: bool, ratios: Ratios | None = None
+    line: Line,
+    ways: Sequence[Way],
+    workflow: WorkflowSettings,
+    *,
+    budgeted: bool,
+    ratios: Ratios | None = None,
+    ceilings: Mapping[str, str] = NONE_LEARNED,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Estimate]]:
     """What would be sent to each target, and how many tokens that has; by target.
 
-    Where a budget applies, an answer without a ceiling gets one: without it nothing could be held.
+    Where a budget applies, an answer without a ceiling gets one: without it nothing could be held. `ceilings` holds the
+    name that each target takes for it, if a refusal has told one.
     """
     output = workflow.default_max_tokens or DEFAULT_OUTPUT
     unbounded = bodies.output_ceiling(line.url, line.body) is None
@@ -111,6 +124,8 @@ def assess(
         body = line.body
         if unbounded and (budgeted or workflow.default_max_tokens):
             body = bodies.with_output_ceiling(line.url, body, output, model=way.model)
+        if line.url == bodies.CHAT and (field := ceilings.get(way.target)):
+            body = with_ceiling_in(body, field)
         sent[way.target] = body
         estimates[way.target] = tokens.estimate(
             line.url,
@@ -138,6 +153,7 @@ def plan(
     avoid: Collection[str],
     now: float,
     lease: float,
+    ceilings: Mapping[str, str] = NONE_LEARNED,
 ) -> Attempt:
     """What to ask of the admission for the next attempt; NoRoute where nothing can take the job.
 
@@ -154,7 +170,7 @@ def plan(
             raise NoPrice(way.target)
     if budgeted:
         surcharges.check(routes.settings, job.line, ways)
-    sent, estimates = assess(job.line, ways, workflow, budgeted=budgeted, ratios=ratios)
+    sent, estimates = assess(job.line, ways, workflow, budgeted=budgeted, ratios=ratios, ceilings=ceilings)
     ask = Ask(
         id=unique_id(),
         owner=owner,

@@ -5,9 +5,10 @@ holds one, so that the job's result and the money of its last call are recorded 
 """
 
 import time
+from collections.abc import Mapping
 from typing import Final
 
-from limits.admission import Level, Settlement, Throttle, settlement_json
+from limits.admission import Level, Outcome, Settlement, Throttle, settlement_json
 from limits.bucket import MINUTES
 from limits.counting import UNSENT, Usage, admission, refused, settlement
 from tasks import job as jobs
@@ -25,6 +26,9 @@ from workers.routing import Way
 #: Seconds that a 429 pauses an account's quota, at the most: a longer wait may be for a limit of the model alone, and
 #: the account's other models would wait for it.
 ACCOUNT_WAIT: Final = 5.0
+
+
+_OUTCOMES: Final[Mapping[str, Outcome]] = {"failure": "failure", "success": "ok", "none": "neutral"}
 
 
 def used(attempt: Attempt, answer: Answer) -> Usage:
@@ -68,11 +72,11 @@ def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
     return Settlement(
         amount=amount,
         costs=way.charged(costs),
-        outcome={"failure": "failure", "success": "ok", "none": "neutral"}[error.circuit],  # type: ignore[arg-type]
+        outcome="neutral" if error.alone else _OUTCOMES[error.circuit],
         failed=True,
         presumed=error.billed and usage is None,
         columns=columns,
-        levels=levels(way, error.limits) if error.limits else {},
+        levels=levels(way, error.limits) if error.limits and not error.alone else {},
         throttles=throttles(way, error),
         circuit=attempt.ask.circuit,
     )
@@ -80,6 +84,8 @@ def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
 
 def throttles(way: Way, error: ProviderError) -> tuple[Throttle, ...]:
     """Which buckets the failure pauses."""
+    if error.alone:
+        return ()
     overload = isinstance(error, Unavailable)
     if overload and error.code == SLOW_DOWN and not error.retry_after:
         overload = False  # OpenAI's 503 about the caller's own rate: as good as a 429

@@ -40,6 +40,10 @@ class Gauges:
     open_reservations: int
     accounts: tuple[str, ...]
 
+    def blocked(self, account: str, model: str) -> str:
+        """Why an account takes no calls of a model, '' if it does."""
+        return self.latches.get(account) or self.latches.get(f"{account}/{model}") or ""
+
     def shown(self) -> dict[str, Any]:
         """As `overnight limits --json` prints it. Times in seconds since the epoch."""
         return {
@@ -65,7 +69,7 @@ def read(settings: Settings, store: Store, now: float, live: Sequence[Batch] | N
             store.keys,
             list(_buckets(settings, every)),
             [f"{name}/{model}" for name, model in every],
-            keys,
+            [*keys, *scopes(keys, every)],
             list(_windows(settings, live, now)),
         )
     )
@@ -106,6 +110,12 @@ def accounts(settings: Settings) -> Iterator[str]:
 def accounts_of(settings: Settings, provider: str) -> list[str]:
     """The accounts of one provider."""
     return [f"{provider}/{key}" for key in range(max(1, settings.providers[provider].key_count))]
+
+
+def scopes(accounts: Iterable[str], every: Iterable[Target]) -> list[str]:
+    """Every model of every account, each of which may be blocked on its own."""
+    models = list(every)
+    return [f"{account}/{model}" for account in accounts for name, model in models if account.startswith(f"{name}/")]
 
 
 def _buckets(settings: Settings, every: Sequence[Target]) -> Iterator[tuple[str, Quota]]:

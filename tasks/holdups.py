@@ -48,8 +48,10 @@ def of_target(target: Target, limits: Gauges) -> Wait:
         return Wait(f"{target.name}: {words}", held_up=True)
     # Not those of the buckets: with shared_quota, several keys draw on one.
     accounts = {account for account in limits.accounts if account.startswith(f"{target.provider}/")}
-    if accounts and accounts <= set(limits.latches):
-        return Wait(f"the account {subject(min(accounts))} is blocked: {limits.latches[min(accounts)]}", held_up=True)
+    blocked = {account: limits.blocked(account, target.model) for account in accounts}
+    if blocked and all(blocked.values()):
+        first = min(blocked)
+        return Wait(f"the account {subject(first)} is blocked: {blocked[first]}", held_up=True)
     if target.buckets and all(bucket.paused_until > limits.now for bucket in target.buckets):
         seconds = (min(bucket.paused_until for bucket in target.buckets) - limits.now) / 1_000_000
         return Wait(f"{target.name} has answered 429: it is left alone for {seconds:.0f} s", held_up=seconds > SHORT)

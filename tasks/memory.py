@@ -22,15 +22,16 @@ class Memory:
     """Counts of what has happened to a job so far.
 
     `attempts` are failures that counted, `broken` those of them that brought an answer which is none, `throttles`
-    429s, `snoozes` waits in the queue, `crashes` failures of the worker's own code, `calls` requests sent. `cost` is
-    what its failed attempts may have cost, in n$. The `counted_…` are the parts of these that its batch has counted
-    when they were settled. `since` is when it was first delivered, in seconds since the epoch, `until` when it is to
-    go on, in ms. `owner` names this delivery and is not remembered.
+    429s, `alone` those that were about this job's size, `snoozes` waits in the queue, `crashes` failures of the
+    worker's own code, `calls` requests sent. `cost` is what its failed attempts may have cost, in n$. The `counted_…`
+    are the parts of these that its batch has counted when they were settled. `since` is when it was first delivered,
+    in seconds since the epoch, `until` when it is to go on, in ms. `owner` names this delivery and is not remembered.
     """
 
     attempts: int = 0
     broken: int = 0
     throttles: int = 0
+    alone: int = 0
     snoozes: int = 0
     crashes: int = 0
     calls: int = 0
@@ -86,7 +87,8 @@ class Memory:
         """Count a call that brought no answer."""
         if isinstance(error, Throttled):
             self.throttles += 1
-        elif error.spends_attempt:
+            self.alone += error.alone == "size"
+        elif error.spends_attempt or not error.blocked:
             self.attempts += 1
             self.broken += isinstance(error, Broken)
 

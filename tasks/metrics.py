@@ -192,10 +192,14 @@ def circuits(limits: Gauges, settings: Settings) -> Iterator[Metric]:
         for name in CIRCUIT_STATES:
             state.add_metric([provider, model, name], int(circuit.state == name))
     blocked = GaugeMetricFamily(
-        "overnight_account_blocked", "1 for an account that someone must clear", labels=("provider", "key")
+        "overnight_account_blocked",
+        "1 for an account that is blocked, or one of its models",
+        labels=("provider", "key"),
     )
     for account in accounts(settings):
-        blocked.add_metric(account.rsplit("/", 1), int(account in limits.latches))
+        blocked.add_metric(
+            account.rsplit("/", 1), int(any(f"{name}/".startswith(f"{account}/") for name in limits.latches))
+        )
     yield from (state, blocked)
 
 

@@ -23,7 +23,7 @@ def denial(denied: Denied) -> str:
         case "circuit":
             return f"{place} is failing: its circuit is open"
         case "latch":
-            return f"the account {place} is blocked until someone clears it"
+            return f"the account {place} is blocked; a call tries it now and then"
         case "retry_budget":
             return f"too many retries at {place} already"
         case "pace":

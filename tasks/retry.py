@@ -29,7 +29,10 @@ BACKOFF, MAX_BACKOFF = 1.0, 300.0
 #: A 429 that announces nothing: seconds for the first one, and the longest.
 THROTTLE, MAX_THROTTLE = 2.0, 60.0
 
-#: How long a job waits before it looks again whether a person has mended its account, in seconds.
+#: So many 429s that shorter requests do not meet end a job.
+MAX_ALONE = 6
+
+#: How long a job waits before it looks again whether its account is still blocked, in seconds.
 BLOCKED = 60.0
 
 #: How long a job waits before it looks again whether a person has raised a budget that never turns, in seconds.
@@ -90,6 +93,7 @@ def decide(
     others: bool,
     way_around: bool,
     time_left: float | None,
+    alone: int = 0,
     spread: float | None = None,
 ) -> Decision:
     """What follows from this error.
@@ -97,10 +101,14 @@ def decide(
     `attempts` counts the failed attempts, this one included where it was one; `throttles` the 429s of this job;
     `others` says whether a target is left that has not failed in this delivery; `way_around` whether there is a way
     that a 429 or a block does not shut, be it the same target's with another key; `time_left` the seconds until the
-    deadline, None without one; `spread` (0 to 1) replaces the random number.
+    deadline, None without one; `alone` counts the 429s about this job's size; `spread` (0 to 1) replaces the random
+    number.
     """
     chance = random.random() if spread is None else spread
-    decision = _by_kind(error, attempts, max_attempts, throttles, others, way_around, chance)
+    if isinstance(error, errors.Throttled) and error.alone:
+        decision = _by_itself(error, throttles, alone, others, chance)
+    else:
+        decision = _by_kind(error, attempts, max_attempts, throttles, others, way_around, chance)
     if time_left is None or isinstance(decision, Fail) or decision.seconds < time_left:
         return decision
     waits = f"would have to wait {decision.seconds:.0f} s, past its deadline"
@@ -122,12 +130,10 @@ def _by_kind(
     match error:
         case errors.Refused():
             return Fail(error.code, error.message, error.status)
-        case errors.AccountBlocked():
+        case errors.AccountBlocked() if error.blocked:
             return Wait(BLOCKED * (0.5 + chance), f"account blocked: {error.code}", elsewhere=way_around)
         case errors.Throttled():
-            wait = error.retry_after
-            if wait is None:
-                wait = min(MAX_THROTTLE, THROTTLE * 2 ** min(max(throttles - 1, 0), 10)) * (0.5 + chance)
+            wait = _throttle(error, throttles, chance)
             return Wait(wait, "429: rate limit", elsewhere=way_around)
     if attempts >= max_attempts:
         tried = f"{attempts} attempt{'s' if attempts != 1 else ''}"
@@ -135,6 +141,23 @@ def _by_kind(
     backoff = min(MAX_BACKOFF, BACKOFF * 2 ** min(max(attempts - 1, 0), 20)) * (0.5 + chance)
     backoff = max(backoff, error.retry_after or 0.0)
     return Retry(0.0, elsewhere=True, backoff=backoff) if others else Retry(backoff)
+
+
+def _throttle(error: errors.Throttled, throttles: int, chance: float) -> float:
+    if error.retry_after is not None:
+        return error.retry_after
+    doubled: float = THROTTLE * 2 ** min(max(throttles - 1, 0), 10)
+    return min(MAX_THROTTLE, doubled) * (0.5 + chance)
+
+
+def _by_itself(error: errors.Throttled, throttles: int, alone: int, others: bool, chance: float) -> Decision:
+    """What follows from a 429 that says nothing about other jobs: none of them waits for it."""
+    if alone >= MAX_ALONE:
+        return Fail(
+            error.code, f"{error.message} (shorter requests are answered; given up after {alone})", error.status
+        )
+    wait = _throttle(error, throttles, chance)
+    return Retry(0.0, elsewhere=True, backoff=wait) if others else Retry(wait)
 
 
 def not_admitted(

@@ -40,7 +40,8 @@ from tasks.store import Ending, open_store
 from workers.celery import JOB, app, current_settings
 from workers.coroutine import CoroutineTask, current_request, worker_stops
 from workers.gates import LONG, gates
-from workers.providers.errors import ProviderError
+from workers.providers.ceiling import OTHER
+from workers.providers.errors import AccountBlocked, ProviderError
 from workers.queues import workflow_of
 from workers.request import HEADER, Snooze
 from workers.routing import NoRoute
@@ -302,6 +303,7 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
     """Call until there is an answer or a final failure; Snooze where the job must wait in its queue."""
     detour = Detour()
     otherwise: retry.Fail | None = None
+    renamed: set[str] = set()
     while True:
         attempt = await admission(runtime, job, memory, detour, otherwise)
         if isinstance(attempt, Ending):
@@ -312,6 +314,9 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
         except Revoked:
             continue
         except ProviderError as error:
+            if await learned(runtime, attempt, error, renamed):
+                memory.cost += await runtime.settle_failure(attempt, error, memory)
+                continue
             memory.failed(error)
             ways = runtime.routes.ways(attempt.job.line.model, attempt.job.line.url)
             decision = retry.decide(
@@ -319,6 +324,7 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
                 attempts=memory.attempts,
                 max_attempts=memory.most_attempts(runtime.max_attempts(job)),
                 throttles=memory.throttles,
+                alone=memory.alone,
                 # Where a way is shut until the deadline, those that have failed are tried again.
                 others=otherwise is None and detour.others(attempt.way.target, ways),
                 way_around=attempt.way_around(error, ways),
@@ -336,7 +342,7 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
                 detour.around(attempt.way.target, decision.backoff)
                 continue
             detour.end()
-            reason = f"attempt {memory.attempts} failed: {error}"
+            reason = f"refused alone: {error}" if error.alone else f"attempt {memory.attempts} failed: {error}"
             if error.code == "time_limit":
                 raise Snooze(decision.seconds, reason, memory.to_header()) from None
             await back_off(memory, decision.seconds, reason)
@@ -355,6 +361,21 @@ def refused(job: Job, memory: Memory) -> dict[str, Any]:
     telemetry.ended(ending)
     line: dict[str, Any] = orjson.loads(ending.line)
     return line
+
+
+async def learned(runtime: Runtime, attempt: Attempt, error: ProviderError, renamed: set[str]) -> bool:
+    """Keep what a refusal says of its account or model; whether the call is made again for it, free of charge.
+
+    `renamed`: the targets at which this delivery has already used the other name of the ceiling.
+    """
+    if isinstance(error, AccountBlocked):
+        await runtime.refused(attempt, error)
+    target = attempt.way.target
+    if not error.ceiling_field or target in renamed or attempt.body.get(OTHER[error.ceiling_field]) is None:
+        return False
+    runtime.ceilings[target] = error.ceiling_field
+    renamed.add(target)
+    return True
 
 
 def ended(job: Job, memory: Memory, code: str, message: str) -> Ending:

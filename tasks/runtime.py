@@ -24,7 +24,7 @@ from limits.async_connection import AsyncServer
 from limits.connection import open_async_client
 from limits.errors import LimitsError, ServerUnavailable
 from limits.keys import Keys
-from limits.provider import latch
+from limits.provider import Word, clear_latch, refused
 from tasks import endings, retry, store, telemetry
 from tasks.attempt import MAX_WAIT, Attempt, plan
 from tasks.job import Job
@@ -33,6 +33,7 @@ from tasks.memory import Memory
 from tasks.pauses import Pauses
 from tasks.places import Places
 from tasks.priced_routes import PricedRoutes
+from tasks.sizes import Sizes
 from tasks.starts import Starts
 from tasks.stops import Stops
 from tasks.store import Begun, Ending
@@ -42,10 +43,12 @@ from workers.coroutine import at_loop_end
 from workers.pool import slots
 from workers.providers import connect
 from workers.providers.answer import Answer, Provider
-from workers.providers.errors import AccountBlocked, Interrupted, NotSent, ProviderError
+from workers.providers.errors import AccountBlocked, Interrupted, NotSent, ProviderError, Throttled
 from workers.providers.failures import not_set
+from workers.providers.headers import NO_LIMITS
 from workers.ratios import Ratios
 from workers.routing import NoPrice, Routes
+from workers.secrets import fingerprint
 from workers.server import server_url
 from workers.settings import Settings, SettingsError
 
@@ -89,6 +92,8 @@ class Runtime:
         self.stops = Stops(self.server, self.keys, self.leases.batches, self.places.look_up)
         self.pauses = Pauses()
         self.starts = Starts()
+        self.sizes = Sizes()
+        self.ceilings: dict[str, str] = {}  # by target: the name of the ceiling that it has asked for
         self.background: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -144,7 +149,15 @@ class Runtime:
 
     def _plan(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
         attempt = plan(
-            self.routes, self.ratios, job, memory, owner=self.owner, avoid=avoid, now=time.time(), lease=self.lease
+            self.routes,
+            self.ratios,
+            job,
+            memory,
+            owner=self.owner,
+            avoid=avoid,
+            now=time.time(),
+            lease=self.lease,
+            ceilings=self.ceilings,
         )
         if job.purse is not None:
             job.purse.hold(job.call, memory.cost + max(each.amount for each in attempt.ask.candidates))
@@ -157,6 +170,8 @@ class Runtime:
         attempt.asked_at = time.monotonic()
         try:
             answer = await self.server.run(admit(self.keys, attempt.ask))
+            while isinstance(answer, Denied) and answer.reason == "latch" and await self._has_other_key(answer.subject):
+                answer = await self.server.run(admit(self.keys, attempt.ask))
         except BaseException:
             # Whether it was given is not known; left alone it would count as a call that was sent.
             await self.release(attempt)
@@ -229,10 +244,11 @@ class Runtime:
         """
         way = attempt.way
         try:
-            provider, key = self.provider(way.provider), self.settings.providers[way.provider].key(way.key)
+            provider = self.provider(way.provider)
+            key = self.settings.providers[way.provider].key(way.key)
         except SettingsError as missing:
             await self.release(attempt)
-            raise not_set(way.provider, str(missing)) from None
+            raise not_set(way.provider, str(missing), key=way.provider in self.providers) from None
         attempt.sent_at = time.monotonic()
         memory.calls += 1
         self.starts.connects(memory.owner)
@@ -250,6 +266,9 @@ class Runtime:
             raise Revoked("pause") from None
         except ProviderError as error:
             error.usage = believed(attempt, error.usage)
+            error.fingerprint = fingerprint(key)
+            if isinstance(error, Throttled) and not error.alone and self._about_size(attempt, error):
+                error.alone = "size"
             if throttles := endings.throttles(way, error):
                 model = throttles[0]  # what the account is told is for the admission
                 self.pauses.told(model.bucket, model.retry_after, attempt.ask.id)
@@ -269,8 +288,16 @@ class Runtime:
         finally:
             self.starts.over(memory.owner)
         answer = replace(answer, usage=believed(attempt, answer.usage))
+        self.sizes.answered(way.buckets[0][0], attempt.estimate.input)
         telemetry.called(attempt, answer)
         return answer
+
+    def _about_size(self, attempt: Attempt, error: Throttled) -> bool:
+        """Whether a 429 is about the length of the request; not where a limit of requests is used up."""
+        used_up = {str(name) for name, level in (error.limits or NO_LIMITS).items() if level.remaining == 0}
+        if {error.dimension, *used_up} & {"rpm", "rpd"}:
+            return False
+        return self.sizes.refused(attempt.way.buckets[0][0], attempt.estimate.input)
 
     async def _may_leave(self, attempt: Attempt, delivery: str) -> bool:
         """Whether a call that was let go may still leave, now that there is a connection for it.
@@ -305,11 +332,7 @@ class Runtime:
         Returns what it may have cost, in n$.
         """
         closing = endings.of_failure(attempt, error)
-        if isinstance(error, AccountBlocked):
-            # In one write with the settlement: whoever is admitted after it finds the latch.
-            await asyncio.gather(self._latch(attempt.way.account, error), self._settle(attempt, closing, memory))
-        else:
-            await self._settle(attempt, closing, memory)
+        await self._settle(attempt, closing, memory)
         return closing.amount
 
     async def _settle(self, attempt: Attempt, closing: Settlement, memory: Memory) -> None:
@@ -331,10 +354,32 @@ class Runtime:
         self.pauses.known(reservation)
         self.places.free(reservation)
 
-    async def _latch(self, account: str, error: AccountBlocked) -> None:
-        words = f"{error.code}: {error.advice}"
-        if await self.server.run(latch(self.keys, account, words), FINISH):
-            log.error("account %s is blocked until someone clears it: %s", account, words)
+    async def refused(self, attempt: Attempt, error: AccountBlocked) -> None:
+        """Tell everyone that the account refused a call; `error.blocked` says then what that means for the job."""
+        way, words = attempt.way, f"{error.code}: {error.advice}"
+        word = Word(
+            way.account,
+            words,
+            scope=way.scope,
+            certain=error.certain,
+            job=attempt.job.task_id,
+            reservation=attempt.ask.id,
+            key=error.fingerprint,
+        )
+        heard = await self.server.run(refused(self.keys, word), FINISH)
+        error.blocked = heard.blocked
+        if heard.new:
+            name = way.account if error.certain else way.scope
+            log.error("account %s is blocked, and is tried now and then: %s", name, words)
+
+    async def _has_other_key(self, account: str) -> bool:
+        """Whether a blocked account has another key now than the one that was refused; then it is blocked no more."""
+        provider, _, rest = account.partition("/")
+        try:
+            key = self.settings.providers[provider].key(int(rest.partition("/")[0]))
+        except (SettingsError, KeyError, IndexError, ValueError):
+            return False
+        return await self.server.run(clear_latch(self.keys, account, key=fingerprint(key)))
 
     async def finish(self, job: Job, ending: Ending, memory: Memory) -> dict[str, Any] | None:
         """Record how the job ended; its result line where the job has no batch to write it."""
@@ -388,8 +433,6 @@ class Runtime:
 
     async def failed(self, attempt: Attempt, error: ProviderError, fail: retry.Fail, memory: Memory) -> Ending:
         """The job's end with a failure."""
-        if isinstance(error, AccountBlocked):
-            await self._latch(attempt.way.account, error)
         self.leases.reservations.discard(attempt.ask.id)
         return endings.failed(attempt, error, fail, memory, self.owner)
 

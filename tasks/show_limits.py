@@ -70,7 +70,7 @@ def _all(found: Gauges) -> RenderableType:
     for account, reason in found.latches.items():
         provider = account.partition("/")[0]
         parts.append(f"\n[red]account {escape(account)} is blocked[/]: {escape(reason)}")
-        parts.append(f"  when that is done: overnight limits --clear {escape(provider)}")
+        parts.append(f"  it is tried now and then; at once: overnight limits --clear {escape(provider)}")
     return Group(*parts)
 
 

@@ -143,13 +143,14 @@ class Desk:
 
     def snapshot(self) -> Snapshot:
         """Every bucket, circuit, account and budget of the configuration."""
+        accounts = list(gauges.accounts(self.settings))
         buckets = dict(bucket for way in self.ways() for bucket in way.buckets)
         return self.run(
             snapshot(
                 self.keys,
                 list(buckets.items()),
                 list({way.circuit: None for way in self.ways()}),
-                list(gauges.accounts(self.settings)),
+                [*accounts, *gauges.scopes(accounts, gauges.targets(self.settings))],
                 list(self.windows()),
             )
         )

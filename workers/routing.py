@@ -59,7 +59,8 @@ class Way:
     """One way to make a call: a target with one of its provider's keys.
 
     `weight` is the target's share of the calls, divided among the keys. `buckets` are the ids and quotas that the
-    call draws on: the model's own, and the account's where it has one. `target` is `provider/model`, as people name it.
+    call draws on: the model's own, and the account's where it has one. `target` is `provider/model`, as people name it,
+    `scope` this model of the account.
     """
 
     provider: str
@@ -72,9 +73,11 @@ class Way:
     profile: Profile
     rates: Rates | None
     target: str = field(init=False, compare=False)
+    scope: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "target", f"{self.provider}/{self.model}")
+        object.__setattr__(self, "scope", f"{self.account}/{self.model}")
 
     def candidate(self, estimate: Estimate, row: str = "") -> Candidate:
         """What the call would draw on this way, at the most it can cost. `row`: the ledger's."""
@@ -85,6 +88,7 @@ class Way:
             charges=tuple(Charge(bucket, quota, _fitted(quota, costs, least)) for bucket, quota in self.buckets),
             amount=self.rates.ceiling(estimate) if self.rates else 0,
             row=row,
+            scope=self.scope,
         )
 
     def charged(self, costs: Costs) -> tuple[dict[str, int], ...]:

@@ -6,6 +6,7 @@ it (so that Docker's and Kubernetes' secrets work). A reference may be shown any
 
 import os
 from dataclasses import dataclass
+from hashlib import blake2s
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -62,6 +63,11 @@ def reference(text: str, folder: Path) -> Reference | None:
             raise ValueError('must name a file, as in "file:PATH"')
         return Reference("file", str(folder / Path(name).expanduser()))
     return None
+
+
+def fingerprint(key: str) -> str:
+    """What tells a key from the one before it, and nothing more: 32 bits of a hash; '' for no key."""
+    return blake2s(key.encode(), digest_size=4, person=b"account").hexdigest() if key else ""
 
 
 def without_password(url: str) -> str:

@@ -61,8 +61,9 @@ end
 
 -- When a candidate can go: { at, whys, behind, probe }, or nil and a denial { reason, subject, back, charge, at }.
 local function weigh(candidate, ask)
-  if stored(latch_key(candidate.account)) then
-    return nil, { reason = 'latch', subject = candidate.account, back = now + LATCH_RETRY * (1 + ask.jitter) }
+  local latched = latch.barred(candidate.account, candidate.scope, now)
+  if latched then
+    return nil, { reason = 'latch', subject = latched, back = now + LATCH_RETRY * (1 + ask.jitter) }
   end
   local circuit = read_circuit(candidate.circuit)
   local ok, is_probe, wait = passes(circuit, now)
@@ -143,7 +144,8 @@ local function reserve(ask, chosen, plan)
   local candidate = ask.candidates[chosen]
   local circuit = read_circuit(candidate.circuit)
   local reservation = { owner = ask.owner, state = 'held', at = plan.at, till = plan.at + ask.lease, sent = 0,
-    candidate = chosen - 1, circuit = candidate.circuit, account = candidate.account, probe = plan.probe,
+    candidate = chosen - 1, circuit = candidate.circuit, account = candidate.account, scope = candidate.scope,
+    tries = latch.tries(candidate.account, candidate.scope, now), probe = plan.probe,
     parts = {}, budgets = {}, amount = candidate.amount, row = candidate.row }
   if ask.send_at_once and plan.at <= now then reservation.state, reservation.sent = 'sent', now end
 
@@ -220,6 +222,7 @@ local function fetch_all_for(asks)
     want(reservation_key(ask.id))
     for _, candidate in ipairs(ask.candidates) do
       want(latch_key(candidate.account))
+      if candidate.scope ~= '' then want(latch_key(candidate.scope)) end
       want(circuit_key(candidate.circuit))
       for _, charge in ipairs(candidate.charges) do want(bucket_key(charge.bucket)) end
     end

@@ -1,10 +1,21 @@
--- Latches an account with a reason, or clears it.
--- Guarantee: the first reason stays until it is cleared.
+-- Tells that an account refused a call, or ends a block.
+-- Guarantee: the first reason stays until the block ends; several refusals of one moment are one.
 -- KEYS  1 the clock
--- ARGV  1 the time in us, 0: the server's   2 JSON: account, reason ('': clear)
--- Returns 1 if that changed anything
+-- ARGV  1 the time in us, 0: the server's   2 JSON: account, scope ('': none), reason ('': end the block), certain, job,
+--       id (of the reservation, '': none), key ('*': any); to end a block: only one of another key ('*': of any)
+-- Returns { 1 if that changed anything, 1 if the call is barred from now on }
 --@include limits/lua/lib/namespace.lua
-clock(ARGV[1])
-local ask = cjson.decode(ARGV[2])
-if ask.reason == '' then return redis.call('DEL', latch_key(ask.account)) end
-return redis.call('SET', latch_key(ask.account), ask.reason, 'PX', integer(90 * DAY / 1000), 'NX') and 1 or 0
+local now = clock(ARGV[1])
+local word = cjson.decode(ARGV[2])
+local changed, barred = 0, 0
+if word.reason ~= '' then
+  changed, barred = latch.refused(word, word.id ~= '' and read_reservation(word.id) or nil, now)
+else
+  local block = latch.blocks(word.account)
+  if block and (word.key == '*' or (block.key ~= '*' and block.key ~= word.key)) then
+    latch.forget(word.account)
+    changed = 1
+  end
+end
+commit()
+return { changed, barred }

@@ -20,7 +20,9 @@ if reservation.state == 'held' and reservation.till <= now then
 end
 if not is_open(reservation) then return { 'swept', 0, '' } end
 
-if stored(latch_key(reservation.account)) then return { 'revoked', 0, 'latch' } end
+if not reservation.tries and (latch.blocks(reservation.account) or latch.blocks(reservation.scope or '')) then
+  return { 'revoked', 0, 'latch' }
+end
 local circuit = read_circuit(reservation.circuit)
 if circuit.state ~= 'closed' and circuit.probe ~= id then return { 'revoked', 0, 'circuit' } end
 

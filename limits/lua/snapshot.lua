@@ -39,8 +39,8 @@ end
 
 local latches = {}
 for _, account in ipairs(ask.accounts) do
-  local reason = redis.call('GET', latch_key(account))
-  if reason then latches[#latches + 1] = { account, reason } end
+  local block = latch.blocks(account)
+  if block then latches[#latches + 1] = { account, block.reason } end
 end
 
 local budgets = {}

@@ -83,9 +83,12 @@ def costs(
 def _clear(settings: Settings, store: Store, provider: str) -> None:
     if provider not in settings.providers:
         fail(f'no provider "{provider}" is configured; there are: {", ".join(settings.providers) or "none"}')
+    every = [*gauges.targets(settings), *gauges.unlisted(settings, store, time.time(), store.live())]
+    models = [model for name, model in every if name == provider]
+    accounts = gauges.accounts_of(settings, provider)
     cleared = [
         account
-        for account in gauges.accounts_of(settings, provider)
+        for account in [*accounts, *(f"{account}/{model}" for account in accounts for model in models)]
         if store.server.run(clear_latch(store.keys, account))
     ]
     if cleared:

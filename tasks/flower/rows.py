@@ -226,8 +226,7 @@ def model_rows(overview: Overview) -> list[ModelRow]:
 def bucket_state(overview: Overview, bucket: BucketState, circuit: object, account: str) -> tuple[str, str, str]:
     """The first thing that stands before a bucket: its name, badge and reason."""
     now = overview.limits.now
-    reason = overview.limits.latches.get(account)
-    if reason is not None:
+    if reason := overview.limits.blocked(account, bucket.bucket.removeprefix(f"{account}/")):
         return "blocked", "danger", f"{reason} (overnight limits --clear {account.partition('/')[0]})"
     state, until = getattr(circuit, "state", "closed"), getattr(circuit, "until", 0)
     if state == "open":

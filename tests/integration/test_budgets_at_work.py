@@ -269,7 +269,7 @@ def test_several_keys_have_a_quota_each_and_a_blocked_one_leaves_the_other(
         journal = simulator.journal()
         assert {entry["key"] for entry in journal[:2]} == {0, 1}
         assert journal[1]["at"] - journal[0]["at"] < 0.15 < journal[2]["at"] - journal[1]["at"]
-        simulator.configure(failures=[{"mode": "401", "key": 0}])
+        simulator.configure(failures=[{"mode": "insufficient_quota", "key": 0}])
         deliveries = desk.all(*(job(number) for number in range(4, 8)))
         assert all(each.answered for each in deliveries)
         assert all(each.memory.attempts == 0 for each in deliveries)

@@ -107,7 +107,7 @@ def test_another_target_that_is_free_again_soon_is_waited_for(
 
 def test_where_no_target_takes_a_call_the_gate_shuts(desk: Desk, simulator: Simulator) -> None:
     desk.run(latch(desk.keys, "spare/0", "pay"))
-    simulator.configure(failures=[{"mode": "401", "model": "small", "times": 1}])
+    simulator.configure(failures=[{"mode": "insufficient_quota", "model": "small", "times": 1}])
     delivery = desk.deliver(job(1, model="mix"))
     assert delivery.snooze is not None
     assert run_job.gates.shut(desk.workflow, "mix") > 0

@@ -116,10 +116,11 @@ TABLE = [
     Row("429", "waits", retry_after="60", pause=60),
     Row("429", "waits", retry_after="7200", pause=7200),
     Row("insufficient_quota", "waits", latch=True),
-    Row("spend_cap", "waits", latch=True),
-    Row("401", "waits", latch=True),
-    Row("402", "waits", latch=True),
-    Row("403", "waits", latch=True),
+    # One job's word blocks no account.
+    Row("spend_cap", "again", attempts=1),
+    Row("401", "again", attempts=1),
+    Row("402", "again", attempts=1),
+    Row("403", "again", attempts=1),
     Row("503", "again", attempts=1, circuit=(1, 1)),
     Row("503", "waits", attempts=1, retry_after="30", pause=30, circuit=(1, 1)),
     Row("529", "again", attempts=1, circuit=(1, 1)),
@@ -199,11 +200,11 @@ def test_nobody_calls_during_a_pause_and_nobody_pays_for_it(desk: Desk, simulato
 
 
 def test_a_blocked_account_takes_no_call_until_it_is_cleared(desk: Desk, simulator: Simulator) -> None:
-    simulator.configure(failures=[{"mode": "401", "times": 1}])
+    simulator.configure(failures=[{"mode": "insufficient_quota", "times": 1}])
     desk.deliver(job(1))
     waiting = desk.deliver(job(2))
     assert waiting.snooze is not None
-    assert waiting.snooze.reason == "the account acme is blocked until someone clears it"
+    assert waiting.snooze.reason == "the account acme is blocked; a call tries it now and then"
     assert 25 < waiting.snooze.seconds < 65
     assert len(simulator.journal()) == 1
     assert desk.run(clear_latch(desk.keys, "acme/0"))
@@ -261,9 +262,9 @@ def test_a_failed_attempt_goes_to_another_target_at_once(
     [
         ("429", "targets"),
         ("429", "keys"),
-        ("401", "targets"),
-        ("401", "keys"),
-        ("401", "keys of one quota"),
+        ("insufficient_quota", "targets"),
+        ("insufficient_quota", "keys"),
+        ("insufficient_quota", "keys of one quota"),
     ],
 )
 def test_what_cannot_wait_for_the_way_that_refused_it_takes_another(
@@ -273,7 +274,7 @@ def test_what_cannot_wait_for_the_way_that_refused_it_takes_another(
     simulator.configure(failures=[{"mode": mode, "times": 1, "retry_after": "60"}])
     with Desk(tmp_path, valkey, ways(simulator, kind)) as two:
         delivery = two.deliver(job(1, model="mix"), deadline=two.now() + 20)
-        assert bool(two.snapshot().latches) == (mode == "401")
+        assert bool(two.snapshot().latches) == (mode != "429")
     assert delivery.answered
     assert delivery.memory.attempts == 0
     refused, answered = simulator.journal()
@@ -297,13 +298,13 @@ def test_a_target_that_has_failed_is_tried_again_where_the_other_is_shut_until_t
     assert by_status[200] == by_status[500] != by_status[429]
 
 
-@pytest.mark.parametrize("mode", ["429", "401"])
+@pytest.mark.parametrize("mode", ["429", "insufficient_quota"])
 @pytest.mark.parametrize(("kind", "calls"), [("one", 1), ("keys of one quota", 1), ("keys", 2), ("targets", 2)])
 def test_what_no_way_takes_before_its_deadline_fails_at_once(
     tmp_path: Path, valkey: str, simulator: Simulator, desk: Desk, mode: str, kind: str, calls: int
 ) -> None:
     del desk
-    calls = 2 if (mode, kind) == ("401", "keys of one quota") else calls
+    calls = 2 if (mode, kind) == ("insufficient_quota", "keys of one quota") else calls
     simulator.configure(failures=[{"mode": mode, "retry_after": "60"}])
     with Desk(tmp_path, valkey, ways(simulator, kind)) as refused:
         began = time.monotonic()
@@ -316,7 +317,7 @@ def test_what_no_way_takes_before_its_deadline_fails_at_once(
     assert " s, past its deadline)" in words
     assert ("no other way opens before it: " in words) == (calls > 1)
     assert len(simulator.journal()) == calls
-    assert len(after.latches) == (calls if mode == "401" else 0)
+    assert len(after.latches) == (calls if mode != "429" else 0)
     assert after.open_reservations == 0
 
 

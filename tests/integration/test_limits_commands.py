@@ -91,7 +91,7 @@ def test_limits_shows_levels_and_budgets(desk: Desk, simulator: Simulator) -> No
 
 
 def test_limits_shows_pauses_and_blocked_accounts_until_they_are_cleared(desk: Desk, simulator: Simulator) -> None:
-    simulator.configure(failures=[{"mode": "401", "times": 2}])
+    simulator.configure(failures=[{"mode": "insufficient_quota", "times": 2}])
     assert desk.deliver(job(1)).snooze is not None
     shown = told("limits")
     assert {each["account"] for each in shown["latches"]} == {"acme/0", "acme/1"}

@@ -47,7 +47,7 @@ def test_its_jobs_wait_until_it_is_there_again(
         delivery = desk.deliver(job(1))
         after = desk.snapshot()
         assert delivery.snooze is not None
-        assert delivery.snooze.reason == "the account acme is blocked until someone clears it"
+        assert delivery.snooze.reason == "the account acme is blocked; a call tries it now and then"
         assert 25 < delivery.snooze.seconds < 65
         memory = delivery.memory
         assert (memory.attempts, memory.crashes, memory.calls, memory.cost) == (0, 0, 0, 0)

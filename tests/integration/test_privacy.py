@@ -223,7 +223,7 @@ def test_something_was_seen_of_everything(night: Night) -> None:
     assert sum(len(what) for where, what in night.found.items() if where.startswith("log")) > 10_000
     assert any(PROMPT.encode() in base64_too(what) for what in night.messages.values()), "no prompt in any message"
     logs = b"".join(what for where, what in night.found.items() if where.startswith("log worker"))
-    assert b"blocked until someone clears it" in logs, "the provider that repeats the key was not met"
+    assert b"is blocked, and is tried now and then" in logs, "the provider that repeats the key was not met"
 
 
 def test_no_key_is_anywhere(night: Night) -> None:

@@ -8,6 +8,7 @@ from limits.admission import Denied, Impossible
 from tasks.retry import (
     BACKOFF,
     BROKE,
+    MAX_ALONE,
     MAX_BACKOFF,
     MAX_THROTTLE,
     THROTTLE,
@@ -237,3 +238,25 @@ def test_who_was_refused_already_fails_where_no_way_opens_before_the_deadline() 
     crowded = Denied("rpm", "acme/1/small", 30.0, 5.0)
     assert isinstance(refused(crowded, left=20.0, otherwise=late), Wait), "others who wait for the same may go before"
     assert refused(SPENT, "fallback", "tiny", left=20.0, otherwise=late) == FallBack("tiny", 3_600.0)
+
+
+def test_a_429_about_the_jobs_size_is_its_own_and_ends_it_after_a_while() -> None:
+    error = errors.Throttled("too long", code="rate_limit_error", status=429, alone="size")
+    waits = [follows(error, throttles=count, alone=count) for count in range(1, MAX_ALONE)]
+    assert waits == [Retry(THROTTLE * 2**count) for count in range(MAX_ALONE - 1)]
+    assert follows(error, alone=1, others=True) == Retry(0.0, elsewhere=True, backoff=THROTTLE)
+    words = f"too long (shorter requests are answered; given up after {MAX_ALONE})"
+    assert follows(error, alone=MAX_ALONE) == Fail("rate_limit_error", words, 429)
+
+
+def test_a_tier_without_capacity_is_waited_for() -> None:
+    error = errors.Throttled("Resource Unavailable", alone="tier", retry_after=9.0)
+    assert follows(error, throttles=50) == Retry(9.0)
+
+
+def test_a_refusal_that_has_blocked_no_account_is_a_failed_attempt() -> None:
+    error = errors.AccountBlocked("no", code="permission_error")
+    assert isinstance(follows(error), Wait)
+    error.blocked = False
+    assert follows(error) == Retry(BACKOFF)
+    assert follows(error, attempts=5) == Fail("permission_error", "no (given up after 5 attempts)", None)

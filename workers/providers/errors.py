@@ -78,6 +78,7 @@ class ProviderError(Exception):
         self.alone = alone
         self.ceiling_field = ceiling_field
         self.blocked = True
+        self.fingerprint = "*"
 
     def __str__(self) -> str:
         return " ".join(str(part) for part in (self.status, self.code) if part) or type(self).__name__
@@ -126,6 +127,7 @@ class AccountBlocked(ProviderError):
 
     `certain`: it named a code that can mean nothing else. Otherwise it may be this job's alone, and `blocked` is False
     until another job is refused, too: then the attempt failed. A blocked account's jobs wait, and spend no attempt.
+    `fingerprint` is that of the key, "*" if the key does not matter.
     """
 
     spends_attempt = False

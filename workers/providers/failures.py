@@ -146,14 +146,17 @@ def classify(
     )
 
 
-def not_set(provider: str, missing: str) -> AccountBlocked:
-    """What a call needs, a key or an address, is not there: `missing` names it, and a person has to set it."""
-    return AccountBlocked(
+def not_set(provider: str, missing: str, *, key: bool = False) -> AccountBlocked:
+    """What a call needs is not there: `missing` names it, and a person has to set it. `key`: it is the key."""
+    error = AccountBlocked(
         missing,
         code="not_set",
         certain=True,
         advice=f"{missing}; set it where the workers of {provider} run, then `overnight limits --clear {provider}`",
     )
+    if key:
+        error.fingerprint = ""  # any key that is there later is another one
+    return error
 
 
 def _dimension(words: str) -> str:

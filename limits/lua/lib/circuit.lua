@@ -2,7 +2,7 @@
 --
 -- circuit = { state, till (us: when its cooldown ends; of a closed one, when it closed), streak, generation, probe (the id
 --             of its reservation, '': none is out), proved, by_hand, slots = { { slot number, calls, failures }, ... },
---             retries, earned (us) }
+--             retries, earned (us), good = { account = when a call of it was last answered (us) } }
 
 local SLOTS = 10
 local PROBE_TAKES = 2 * SECOND     -- how soon one asks again who has met a probe; it is out while its reservation is kept

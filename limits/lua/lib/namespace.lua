@@ -8,5 +8,6 @@
 --@include limits/lua/lib/quantum.lua
 --@include limits/lua/lib/giving_back.lua
 --@include limits/lua/lib/circuit.lua
+--@include limits/lua/lib/latch.lua
 --@include limits/lua/lib/budget.lua
 --@include limits/lua/lib/reservation.lua

@@ -1,6 +1,6 @@
 -- Reservations and the end of their leases.
 --
--- reservation = { owner, state, at (us), till (us), sent (us), candidate, circuit, account, generation, probe,
+-- reservation = { owner, state, at (us), till (us), sent (us), candidate, circuit, account, scope, tries, generation, probe,
 --                 retry (how many may be saved, nil: it is none), parts (see take), budgets (keys), amount (n$), row,
 --                 day }
 -- state: 'held' -> 'sent' -> 'settled', or once the lease has ended 'expired' (was never sent: all is given back)
@@ -41,6 +41,7 @@ local function fetch_all_of(ids)
       for _, key in ipairs(reservation.budgets) do names[#names + 1] = key end
       names[#names + 1] = circuit_key(reservation.circuit)
       names[#names + 1] = latch_key(reservation.account)
+      names[#names + 1] = latch_key(reservation.scope or '')
     end
   end
   fetch(names)

@@ -57,6 +57,7 @@ local function settle(now, report)
   else
     local circuit = read_circuit(reservation.circuit)
     opened = record(circuit, alike(report.circuit), reservation, id, report.outcome, report.jitter, now)
+    if report.outcome == 'ok' and not report.failed then latch.answered(reservation, circuit, now) end
     save_circuit(reservation.circuit, circuit)
   end
 

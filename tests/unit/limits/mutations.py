@@ -326,10 +326,10 @@ def all_mutations() -> Iterator[Mutation]:
         "    save_bucket(part.bucket, bucket)\n  end\n  withdraw",
     )
     yield Mutation(
-        "a latch is ignored",
+        "a blocked account is called",
         "admissions",
         ADMIT,
-        "if stored(latch_key(candidate.account)) then",
+        "if latched then",
         "if false then",
     )
     yield Mutation(

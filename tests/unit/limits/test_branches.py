@@ -10,6 +10,7 @@ from tests.unit.limits.conftest import MODULES, REACHED
 DIRECT = {
     "test_burst.py",
     "test_keys.py",
+    "test_latch.py",
     "test_leases.py",
     "test_pace.py",
     "test_provider_state.py",

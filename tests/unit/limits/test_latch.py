@@ -1,0 +1,151 @@
+"""Blocked accounts: whose word blocks what, who may try it, and what ends it."""
+
+import pytest
+
+from limits.admission import Candidate, Charge, Settlement, release, sent, settle
+from limits.bucket import Quota
+from limits.overview import snapshot
+from limits.provider import Heard, Word, clear_latch, latch, refused
+from tests.unit.limits.world import World
+
+ANY = Quota()
+SUSPECTED, BLOCKED, KNOWN = Heard(False, False), Heard(True, True), Heard(False, True)
+
+
+def ways(*accounts: str, model: str = "m") -> tuple[Candidate, ...]:
+    return tuple(Candidate("c", each, (Charge("b", ANY, {}),), scope=f"{each}/{model}") for each in accounts)
+
+
+def call(world: World, name: str, model: str = "m") -> None:
+    """A call that leaves at once."""
+    world.pass_time(0.001)
+    world.admitted(name, candidates=ways("a", model=model), send_at_once=True)
+
+
+def word(world: World, job: str, model: str = "m", *, certain: bool = False, key: str = "k1") -> Heard:
+    """A job's call is refused."""
+    name = f"{job}-{world.now}"
+    call(world, name, model)
+    heard = told(world, job, name, model, certain=certain, key=key)
+    world.run(release, name, "o")
+    return heard
+
+
+def told(
+    world: World, job: str, reservation: str, model: str = "m", *, certain: bool = False, key: str = "k1"
+) -> Heard:
+    word = Word("a", "no", f"a/{model}", certain=certain, job=job, reservation=reservation, key=key)
+    return world.run(refused, word)
+
+
+def answer(world: World, name: str) -> None:
+    world.run(settle, name, "o", Settlement())
+
+
+def blocked(world: World) -> set[str]:
+    return set(world.run(snapshot, accounts=["a", "a/m", "a/n"]).latches)
+
+
+def test_a_certain_word_blocks_the_account(world: World) -> None:
+    assert word(world, "j1", certain=True) == BLOCKED
+    assert blocked(world) == {"a"}
+    assert world.denied("r", candidates=ways("a", model="n")).subject == "a"
+    assert told(world, "j2", "", "n") == KNOWN
+
+
+def test_a_word_may_come_after_its_reservation_was_given_back(world: World) -> None:
+    call(world, "gone")
+    world.run(release, "gone", "o")
+    assert told(world, "j1", "gone", certain=True) == BLOCKED
+
+
+def test_a_second_jobs_word_blocks_the_model_alone(world: World) -> None:
+    assert word(world, "j1") == SUSPECTED
+    assert blocked(world) == set()
+    assert word(world, "j2") == BLOCKED
+    assert blocked(world) == {"a/m"}
+    denied = world.denied("r", candidates=ways("a"))
+    assert (denied.reason, denied.subject) == ("latch", "a/m")
+    call(world, "other", "n")
+
+
+def test_a_job_alone_is_believed_if_the_account_has_answered_nobody(world: World) -> None:
+    assert word(world, "j1") == SUSPECTED
+    assert word(world, "j1") == BLOCKED
+
+
+def test_a_job_alone_is_not_believed_while_the_account_answers(world: World) -> None:
+    call(world, "good")
+    answer(world, "good")
+    assert [word(world, "j1") for _ in range(3)] == [SUSPECTED] * 3
+    world.pass_time(3601)
+    assert word(world, "j1") == BLOCKED
+
+
+def test_words_of_two_jobs_with_an_answer_between_them_block_nothing(world: World) -> None:
+    assert word(world, "j1") == SUSPECTED
+    call(world, "good")
+    answer(world, "good")
+    assert word(world, "j2") == SUSPECTED
+
+
+@pytest.mark.parametrize("certain", [True, False])
+def test_an_answer_to_a_call_that_left_later_ends_a_block(world: World, certain: bool) -> None:
+    call(world, "before")
+    call(world, "refused")
+    call(world, "later")
+    call(world, "too")
+    told(world, "j1", "refused", certain=certain)
+    if not certain:
+        assert told(world, "j2", "too") == BLOCKED
+    answer(world, "before")
+    assert blocked(world)
+    world.run(settle, "too", "o", Settlement(failed=True))
+    assert blocked(world), "what was refused for its own sake proves nothing"
+    answer(world, "later")
+    assert blocked(world) == set()
+    call(world, "next")
+
+
+def test_one_call_at_a_time_tries_a_blocked_account_less_often_each_time(world: World) -> None:
+    word(world, "j1", certain=True)
+    for wait in (30, 60, 120, 240, 480, 960, 1800, 1800):
+        world.pass_time(wait - 1)
+        assert world.denied("early", candidates=ways("a")).reason == "latch"
+        world.pass_time(1)
+        trial = f"t{wait}-{world.now}"
+        world.admitted(trial, candidates=ways("a"))
+        assert world.denied("second", candidates=ways("a")).reason == "latch"
+        assert world.run(sent, trial, "o").verdict == "go"
+        assert told(world, "j2", trial) == KNOWN
+        world.run(release, trial, "o")
+
+
+def test_a_trial_that_brings_no_word_makes_way_for_the_next(world: World) -> None:
+    word(world, "j1", certain=True)
+    world.pass_time(30)
+    world.admitted("lost", candidates=ways("a"))
+    world.pass_time(29)
+    assert world.denied("early", candidates=ways("a")).reason == "latch"
+    world.pass_time(1)
+    call(world, "next")
+    answer(world, "next")
+    assert blocked(world) == set()
+
+
+def test_another_key_ends_the_block_of_the_one_before(world: World) -> None:
+    word(world, "j1", certain=True, key="k1")
+    assert not world.run(clear_latch, "a", key="k1")
+    assert world.run(clear_latch, "a", key="k2")
+    world.run(latch, "a", "by hand")
+    assert not world.run(clear_latch, "a", key="k2")
+    assert world.run(clear_latch, "a")
+
+
+def test_a_reason_that_an_older_version_stored_blocks_until_a_call_is_answered(world: World) -> None:
+    world.client.set(world.keys.latch("a"), "invalid_api_key: set a valid one", px=60_000)
+    assert blocked(world) == {"a"}
+    call(world, "trial")
+    assert world.denied("second", candidates=ways("a")).reason == "latch"
+    answer(world, "trial")
+    assert blocked(world) == set()
