@@ -75,7 +75,7 @@ def configuration() -> dict[str, Any]:
         # No connection waits for ever for a server that has fallen silent.
         "redis_socket_timeout": TIMEOUTS["socket_timeout"],
         "redis_socket_connect_timeout": TIMEOUTS["socket_connect_timeout"],
-        "redis_socket_keepalive": True,
+        "redis_socket_keepalive": "socket_keepalive" in timeouts(url),
         "redis_backend_health_check_interval": transport.SILENT,
         # An error reply is a passing one (the server is busy, or short of memory), and must not end a worker.
         "broker_channel_error_retry": True,
