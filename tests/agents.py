@@ -2,6 +2,8 @@
 """Agents that the tests run in real workers: `agents = ["tests.agents"]`."""
 
 import asyncio
+import os
+import signal
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -257,3 +259,10 @@ async def impatient(body: dict[str, Any], llm: Llm) -> dict[str, Any]:
     middle = await llm.chat(**said(f"after {path}", f"{llm.custom_id}/middle"))
     last = await llm.chat(**said(f"at last {middle.text}", f"{llm.custom_id}/last"))
     return {"path": path, "last": last.text}
+
+
+@agent
+async def deadly(body: dict[str, Any], llm: Llm) -> None:
+    """Ends the process that it runs in, as one does that takes all of its memory."""
+    del body, llm
+    os.kill(os.getpid(), signal.SIGKILL)

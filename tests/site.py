@@ -83,6 +83,11 @@ class Worker:
         assert self.process.poll() is None, f"the worker ended:\n{self.said()[-3000:]}"
         return " ready." in self.said()
 
+    def peak(self) -> int:
+        """The most memory that it has had so far, in bytes."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) << 10
+
     def kill(self) -> None:
         """As a machine that loses its power."""
         self.process.kill()

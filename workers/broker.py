@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, cast
 
 from limits.keys import Keys
 from limits.scripts import Call, load
+from workers.compression import MOST_BODY
 from workers.server import server_url
 from workers.settings import Settings
 
@@ -25,8 +26,12 @@ MICRO: Final = 1_000_000
 #: A claim stops after this many bytes: some messages hold long prompts.
 CLAIM_BYTES: Final = 4 << 20
 
-#: How long the dead list keeps a message, in seconds, and how many it keeps.
-KEEP_DEAD, MOST_DEAD = 30 * 86_400, 10_000
+#: Bytes of the largest message that a worker is given: a body of `MOST_BODY` in base64.
+LARGEST: Final = MOST_BODY * 4 // 3 + (1 << 20)
+
+#: How long the dead list keeps a message, in seconds, how many it keeps, and how many bytes of them.
+KEEP_DEAD, MOST_DEAD, DEAD_BYTES = 30 * 86_400, 10_000, 64 << 20
+_KEPT: Final = (KEEP_DEAD * 1000, MOST_DEAD, DEAD_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +128,10 @@ class Broker:
 
         Their tags are `owner` and a number, from `number` on, that was never used before.
         """
-        args: list[str | bytes | int] = [most, ordinary, CLAIM_BYTES, owner, number, int(tell)]
+        args: list[str | bytes | int] = [most, ordinary, CLAIM_BYTES, owner, number, int(tell), LARGEST, *_KEPT]
         for place in places:
             args += (place.name, place.priority, place.share, place.limit, place.cap, int(place.urgent))
-        keys = (*self._held, *self._woken, *(self.prefix + place.name for place in places))
+        keys = (*self._held, *self._woken, self._key(self.keys.dead), *(self.prefix + place.name for place in places))
         return Call(_script("claim"), keys, tuple(args), _claimed)
 
     def acknowledge(self, tags: Sequence[str]) -> Call[int]:
@@ -162,11 +167,11 @@ class Broker:
     def bury(self, tag: str, reason: str) -> Call[str]:
         """Set a claimed message aside that cannot be read; its id in the dead list."""
         keys = (*self._held, self._key(self.keys.dead))
-        return Call(_script("bury"), keys, (tag, reason, KEEP_DEAD * 1000, MOST_DEAD), _text)
+        return Call(_script("bury"), keys, (tag, reason, *_KEPT), _text)
 
     def entomb(self, name: str, reason: str, message: str) -> Call[str]:
         """Add a message to the dead list that is in no list here; its id."""
-        args = (name, reason, message, KEEP_DEAD * 1000, MOST_DEAD)
+        args = (name, reason, message, *_KEPT)
         return Call(_script("entomb"), (self._key(self.keys.dead),), args, _text)
 
     def replay(self, ids: Sequence[str]) -> Call[int]:

@@ -15,7 +15,7 @@ from celery.loaders.app import AppLoader
 
 from limits.connection import TIMEOUTS, timeouts
 from limits.keys import Keys
-from workers import envelope, plain_text, queues, rabbitmq, transport
+from workers import compression, envelope, plain_text, queues, rabbitmq, transport
 from workers.bridge import aside
 from workers.coroutine import CoroutineTask
 from workers.events import EventBatches
@@ -51,7 +51,7 @@ def configuration() -> dict[str, Any]:
         "broker_url": settings.broker_url or celery_url(url),
         "result_backend": celery_url(url),
         "broker_connection_retry_on_startup": True,
-        "imports": ("tasks.run_job", "tasks.ticks", "tasks.listening", "tasks.startup"),
+        "imports": ("tasks.run_job", "tasks.set_aside", "tasks.ticks", "tasks.listening", "tasks.startup"),
         # A message is acknowledged when its job has ended, and goes back when its process was killed.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
@@ -160,6 +160,7 @@ def _plain_logs(logger: logging.Logger, **_: Any) -> None:
 
 
 transport.register()
+compression.bound()
 app = Application("overnight", task_cls=CoroutineTask, loader=Loader)
 app.add_defaults(configuration)
 app.steps["consumer"].update((queues.FollowQueues, EventBatches, Heartbeat))

@@ -21,7 +21,8 @@ from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 from limits.scripts import Call
 from workers.broker import Broker, Claimed, Place
 from workers.custody import Custody
-from workers.message import opened, queue_of, wait_of
+from workers.envelope import MOST_DEATHS
+from workers.message import deaths_of, opened, queue_of, wait_of
 from workers.queues import PRIORITIES, SEPARATOR, lists, newcomers
 
 log = logging.getLogger(__name__)
@@ -267,6 +268,9 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
     def _deliver_one(self, tag: str, raw: bytes) -> None:
         """Hand a claimed message to its consumer, or set it aside: until its time has come, or for good."""
         queue = queue_of(tag)
+        if (deaths := deaths_of(raw)) > MOST_DEATHS:  # not even its reading has ended well
+            self.custody.bury(tag, f"{deaths} workers ended while they had it")
+            return
         try:
             payload = opened(raw, tag, queue)
             message = self.Message(payload, channel=self)  # whatever is wrong with it, it is wrong here

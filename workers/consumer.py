@@ -6,7 +6,7 @@ raise (the worker reconnects, and meets it again).
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import redis
@@ -22,8 +22,13 @@ from workers.queues import key_prefix
 
 log = logging.getLogger(__name__)
 
-#: A message whose delivery failed in the worker's own code is tried again after so many seconds.
-AFTER_CRASH = 15.0
+#: A message that could not be taken on is tried again after so many seconds, and set aside after so many failures; the
+#: header that counts them.
+AFTER_CRASH, MOST_UNTAKEN = 15.0, 3
+UNTAKEN: Final = "overnight_untaken"
+
+#: What is to be done about a message that is set aside, besides, by its reason.
+on_set_aside: list[Callable[[Any, str], None]] = []
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
@@ -47,9 +52,9 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
                 handle(message)
             except (redis.RedisError, OSError):
                 raise
-            except Exception:
+            except Exception as exc:
                 log.exception("message %s could not be taken on", message.headers.get("id"))
-                self.put_off(message)
+                self.put_off(message, type(exc).__name__)
 
         return on_task_received
 
@@ -58,6 +63,11 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
         info = message.delivery_info or {}
         queue = info.get("routing_key") or ""
         log.error("a message of %s is set aside, see `overnight dead`: %s", queue or "an unknown queue", reason)
+        for act in on_set_aside:
+            try:
+                act(message, reason)
+            except Exception:
+                log.exception("what follows a message that is set aside failed")
         channel = message.channel
         if hasattr(channel, "bury"):
             channel.bury(message.delivery_tag, reason)
@@ -85,11 +95,16 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
             Server(client).run(call)
         message.ack()
 
-    def put_off(self, message: Any) -> None:
-        """Deliver a message again later."""
+    def put_off(self, message: Any, failure: str) -> None:
+        """Deliver a message again later, unless it has failed too often. RabbitMQ only knows whether it did before."""
         channel = message.channel
-        if hasattr(channel, "snooze"):
-            channel.snooze(message.delivery_tag, AFTER_CRASH, {})
+        snoozes = hasattr(channel, "snooze")
+        before = message.headers.get(UNTAKEN)
+        failed = (before if type(before) is int and before > 0 else 0) + 1
+        if failed >= MOST_UNTAKEN or (not snoozes and (message.delivery_info or {}).get("redelivered")):
+            self.bury(message, f"the worker could not take it on, more than once: {failure}")
+        elif snoozes:
+            channel.snooze(message.delivery_tag, AFTER_CRASH, {UNTAKEN: failed})
         else:
             message.requeue()
 

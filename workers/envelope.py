@@ -12,16 +12,20 @@ from typing import Any, Final
 
 import orjson
 
+from workers.compression import ENCODINGS, MOST_BODY
+
 JOB: Final = "overnight.job"
 
 #: A task's id: it is in log lines, keys, events and pages.
 _ID: Final = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
-#: How a body may be encoded; what Python offers beyond these can grow without a bound.
-_ENCODINGS: Final = frozenset({None, "", "utf-8", "us-ascii", "ascii", "binary"})
-
 #: What Celery would publish when a task has ended, with the worker's rights.
 _FOLLOWERS: Final = ("callbacks", "errbacks", "chain", "chord")
+
+#: The property in which the transport tells how many workers have ended with a message, and after how many it is not
+#: given to another.
+DEATHS: Final = "overnight_deaths"
+MOST_DEATHS: Final = 5
 
 #: The most a header may count.
 _MOST: Final = 1 << 31
@@ -38,9 +42,25 @@ def unreadable(message: Any, known: Callable[[str], bool]) -> str | None:
         return f"its task {task[:200]!r} is unknown here"
     if message.content_type != "application/json":
         return f"its content type is {str(message.content_type)[:100]!r}, not application/json"
-    if message.content_encoding not in _ENCODINGS:
+    if message.content_encoding not in ENCODINGS:
         return f"its content encoding is {str(message.content_encoding)[:100]!r}, not utf-8"
+    if len(message.body) > MOST_BODY:
+        return f"its body has {len(message.body):,} bytes, {MOST_BODY:,} at most"
+    if fatal := _fatal(message):
+        return fatal
     return _wrong_header(headers, task) or _wrong_body(message, task)
+
+
+def _fatal(message: Any) -> str | None:
+    """Whether it has ended too many workers, as its broker counts."""
+    deaths = (message.properties or {}).get(DEATHS)
+    if type(deaths) is int and deaths >= MOST_DEATHS:
+        return f"{deaths} workers ended while they had it"
+    # RabbitMQ counts what workers gave back, too.
+    deliveries = message.headers.get("x-delivery-count")
+    if type(deliveries) is int and deliveries >= 2 * MOST_DEATHS:
+        return f"it was delivered {deliveries} times, and given back or lost"
+    return None
 
 
 def _wrong_header(headers: dict[str, Any], task: str) -> str | None:

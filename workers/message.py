@@ -1,17 +1,36 @@
-"""A message on the wire, as kombu's virtual transports write it, and the tag that it is claimed under."""
+"""A message on the wire, as kombu's virtual transports write it, and the tag that it is claimed under.
 
+Before all else of a message stands how many workers have ended with it, as workers/lua/lib/message.lua writes it.
+"""
+
+import re
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from kombu.utils.json import loads
 
+from workers.envelope import DEATHS
 from workers.queues import SEPARATOR
 
 
 class UnreadableError(ValueError):
     """A message that is not one of kombu's."""
+
+
+_DEATHS: Final = re.compile(rb'\{"redelivered": true, "deaths": (\d{1,9}), ')
+
+
+def deaths_of(raw: bytes) -> int:
+    """How many workers have ended with this message."""
+    found = _DEATHS.match(raw)
+    return int(found[1]) if found else 0
+
+
+def with_deaths(text: str, deaths: int) -> str:
+    """A message that is written anew, with the count of the one before."""
+    return f'{{"redelivered": true, "deaths": {deaths}, {text[1:]}' if deaths else text
 
 
 def opened(raw: bytes, tag: str, queue: str) -> dict[str, Any]:
@@ -27,8 +46,9 @@ def opened(raw: bytes, tag: str, queue: str) -> dict[str, Any]:
     info: dict[str, Any] = {"exchange": "", "routing_key": queue}
     if payload.pop("redelivered", False):
         headers["redelivered"] = info["redelivered"] = True
+    payload.pop("deaths", None)
     payload["headers"] = headers
-    payload["properties"] = {**properties, "delivery_tag": tag, "delivery_info": info}
+    payload["properties"] = {**properties, "delivery_tag": tag, "delivery_info": info, DEATHS: deaths_of(raw)}
     return payload
 
 

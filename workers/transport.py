@@ -32,7 +32,8 @@ from limits.scripts import Call
 from workers.broker import Broker
 from workers.claims import MOST, Claims, command
 from workers.custody import Custody, custody
-from workers.message import wait_of
+from workers.envelope import DEATHS
+from workers.message import wait_of, with_deaths
 from workers.queues import lists, workflow_of
 from workers.shares import Shares
 
@@ -230,7 +231,8 @@ class Channel(Claims):
             self.custody.delay(delivery_tag, seconds)
         else:
             raw = {**message._raw, "headers": {**message._raw["headers"], **headers}}  # noqa: SLF001 - as it came
-            self.custody.delay(delivery_tag, seconds, dumps(raw))
+            deaths = message.properties.get(DEATHS) or 0
+            self.custody.delay(delivery_tag, seconds, with_deaths(dumps(raw), deaths))
         self.qos._quick_ack(delivery_tag)  # noqa: SLF001 - it is delivered no longer
 
     def bury(self, delivery_tag: str, reason: str) -> None:

@@ -3,8 +3,11 @@
 Messages come from plain kombu; beside them a victim's batch runs, with a budget.
 """
 
+import bz2
 import json
+import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from limits.connection import Server
 from tasks import costs
 from tasks.batch import Batch, from_hash
+from tests.agents import line as agents_line
 from tests.producer import Producer
 from tests.simulator import Simulator
 from tests.site import Site, job, jobs, wait_for
@@ -182,3 +186,41 @@ def test_log_lines_cannot_be_forged(site: Site, mallory: Producer) -> None:
     assert "forged" not in said
     assert "\x1b[31m" not in said
     assert max(map(len, said.splitlines())) < 10_000
+
+
+def test_a_decompression_bomb_does_not_go_off(site: Site, mallory: Producer) -> None:
+    """A message of 2 kB that would be 800 MB, which kombu unpacks before anything of it is looked at."""
+    piece, made = bytes(10 << 20), bz2.BZ2Compressor()
+    bomb = b"".join(made.compress(piece) for _ in range(20)) + made.flush()
+    before, peak = len(dead(site)), site.workers[0].peak()
+    for _ in range(3):
+        mallory.push(bomb, headers={"compression": "bzip2"})
+    mallory.push(bz2.compress(b"[[], {}, {}]"), content_encoding="utf-8", headers={"compression": "zstd"})
+    fine = json.dumps([[], {"job": job(240)}, {}]).encode()
+    assert mallory.result(mallory.push(zlib.compress(fine), headers={"compression": "gzip"}))["error"] is None
+    wait_for(lambda: len(dead(site)) == before + 4, what="four messages set aside")
+    assert site.workers[0].peak() - peak < 150 << 20
+
+
+@pytest.mark.long
+@pytest.mark.timeout(240)
+def test_a_line_that_ends_its_workers_is_set_aside_after_five(tmp_path: Path, simulator: Simulator) -> None:
+    """Its batch ends, with an error for it and an answer for every other line."""
+    more = 'visibility_timeout = 2\nagents = ["tests.agents"]'
+    with Site(tmp_path, simulator, more=more, model=MODEL) as site:
+        lines = jobs(20)
+        lines[7] = agents_line("deadly", 8)
+        batch = site.submit(lines)
+        deaths = 0
+        while not record(site, batch).over:
+            worker = site.start_worker(concurrency=5)
+            wait_for(lambda w=worker: w.process.poll() is not None or record(site, batch).over, 60, what="an end")
+            deaths += worker.process.poll() is not None
+        assert deaths == 5
+        lines, errors = site.results(batch)
+        assert len(lines) == 19
+        (failed,) = errors
+        assert failed["custom_id"] == "job-8"
+        assert failed["error"]["code"] == "set_aside"
+        assert "5 workers ended while they had it" in failed["error"]["message"]
+        assert dead(site) == ["5 workers ended while they had it"]

@@ -2,20 +2,24 @@
 --
 -- Guarantee: a message is in a list or in `unacked`, never in neither. Lists of one priority are taken from in turn,
 -- `share` messages a turn, and a lower priority number goes first; a queue never has more in flight than its cap.
--- KEYS  1 unacked (hash)  2 unacked_index (zset)  3 in_flight (hash)  4 ready (set)  5 wake (list)  6.. lists
+-- One that is too large for a worker goes to the dead list at once.
+-- KEYS  1 unacked (hash)  2 unacked_index (zset)  3 in_flight (hash)  4 ready (set)  5 wake (list)  6 dead (stream)
+--       7.. lists
 -- ARGV  1 how many at the most  2 of those, from queues that are not urgent  3 bytes after which to stop
 --       4 what its tags begin with  5 number of its first tag  6 1: tell what is ready
---       7.. six for each list: name, priority, share, limit, cap (0: none), 1 if urgent
+--       7 bytes of the largest message that is given out
+--       8 how long the dead list keeps a message (ms)  9 how many it keeps  10 how many bytes of them
+--       11.. six for each list: name, priority, share, limit, cap (0: none), 1 if urgent
 -- Returns {{tag, message, tag, message, …}, names of the lists that may hold messages, or {}}
 --@include workers/lua/lib/message.lua
 local left, ordinary, bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local prefix, number = ARGV[4], tonumber(ARGV[5])
+local prefix, number, largest = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[7])
 local now = us(clock())
 local claimed, room = {}, {}
 
 local lists = {}
-for i = 6, #KEYS do
-  local at = 7 + (i - 6) * 6
+for i = 7, #KEYS do
+  local at = 11 + (i - 7) * 6
   local name, limit, cap = ARGV[at], tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   local queue = queue_of(name)
   if not room[queue] then
@@ -33,6 +37,11 @@ local function pop(list)
   if not message then
     list.empty = true
     return
+  end
+  if #message > largest then
+    entomb(KEYS[6], list.name, 'it has ' .. us(#message) .. ' bytes, ' .. us(largest) .. ' at most', message, ARGV[8],
+      ARGV[9], ARGV[10])
+    return true
   end
   local tag = prefix .. number .. '@' .. list.name
   number = number + 1

@@ -11,7 +11,7 @@ for i = 3, #ARGV do
   local message = take(KEYS[1], KEYS[2], KEYS[3], ARGV[i])
   if message then
     local list = list_of(ARGV[i])
-    redis.call(ARGV[2] == 'first' and 'RPUSH' or 'LPUSH', ARGV[1] .. list, marked(message))
+    redis.call(ARGV[2] == 'first' and 'RPUSH' or 'LPUSH', ARGV[1] .. list, (marked(message)))
     redis.call('SADD', KEYS[4], list)
     done = done + 1
   end

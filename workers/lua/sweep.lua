@@ -1,6 +1,9 @@
 #!lua flags=allow-oom
 -- Brings back what is due, and what dead workers have left: one worker at a time, a batch a call.
 --
+-- What is restored counts how many workers have ended with it. From the second one on such messages come back one
+-- after the other, ever further apart: the one that ends its workers does so with fewer and fewer others.
+--
 -- Guarantee: a message is restored only after a visibility timeout without a heartbeat, and never before the workers
 -- have had one timeout to send theirs since the server was away (nobody has swept for a third of a timeout).
 -- KEYS  1 sweep (hash)  2 delayed (zset)  3 delayed_messages (hash)  4 delayed_counts (hash)
@@ -10,7 +13,7 @@
 --@include workers/lua/lib/message.lua
 local prefix, every, timeout = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = clock()
-local state = redis.call('HMGET', KEYS[1], 'seen', 'next', 'grace')
+local state = redis.call('HMGET', KEYS[1], 'seen', 'next', 'grace', 'spaced')
 local seen, following, grace = tonumber(state[1] or 0), tonumber(state[2] or 0), tonumber(state[3] or 0)
 -- A clock that was set back must not stop the sweeps.
 if now < following and following <= now + every then
@@ -33,15 +36,25 @@ for i = #due, 1, -1 do
   end
 end
 
-local restored = 0
+local restored, spaced = 0, tonumber(state[4] or 0)
+-- Parts of a visibility timeout: a minute's are 1, 5 and 20 seconds.
+local APART = { [2] = 60, [3] = 12 }
 if now >= grace then
   local stale = redis.call('ZRANGE', KEYS[6], '-inf', us(now - timeout), 'BYSCORE', 'LIMIT', 0, ARGV[4])
   for _, tag in ipairs(stale) do
     local message = take(KEYS[5], KEYS[6], KEYS[7], tag)
     if message then
       local list = list_of(tag)
-      redis.call('RPUSH', prefix .. list, marked(message))
-      redis.call('SADD', KEYS[8], list)
+      local restoring, deaths = marked(message, true)
+      if deaths > 1 then
+        spaced = math.max(now, spaced) + math.floor(timeout / (APART[deaths] or 3))
+        redis.call('HSET', KEYS[3], tag, restoring)
+        redis.call('ZADD', KEYS[2], us(spaced), tag)
+        count(KEYS[4], queue_of(list), 1)
+      else
+        redis.call('RPUSH', prefix .. list, restoring)
+        redis.call('SADD', KEYS[8], list)
+      end
       restored = restored + 1
     end
   end
@@ -50,6 +63,6 @@ end
 if #due + restored > 0 then wake_one(KEYS[9]) end
 local full = #due == tonumber(ARGV[4]) or restored == tonumber(ARGV[4])
 following = full and now or now + every
-redis.call('HSET', KEYS[1], 'seen', us(now), 'next', us(following), 'grace', us(grace))
+redis.call('HSET', KEYS[1], 'seen', us(now), 'next', us(following), 'grace', us(grace), 'spaced', us(spaced))
 redis.call('EXPIRE', KEYS[1], 86400)
 return { 1, following - now, #due, restored }

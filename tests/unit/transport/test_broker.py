@@ -1,12 +1,16 @@
 """The scripts: a message is in one place at a time, whoever dies between two of them."""
 
 import time
+from dataclasses import replace
+from itertools import pairwise
 
+import orjson
 import pytest
 
+from tests.site import wait_for
 from tests.unit.transport.conftest import World
-from workers import dead
-from workers.broker import Delay, Place
+from workers import dead, message
+from workers.broker import LARGEST, Delay, Place
 from workers.queues import SEPARATOR, Depth, depths
 
 M = '{"body": "x"}'
@@ -98,7 +102,7 @@ def test_only_a_silent_workers_messages_are_restored(world: World) -> None:
     assert world.run(world.broker.heartbeat([silent])) == [silent], "its worker learns that it is another's"
     assert world.run(world.broker.acknowledge([silent])) == 0
     again = world.claim().messages
-    assert again[0][1].startswith(b'{"redelivered": true, "body"')
+    assert again[0][1].startswith(b'{"redelivered": true, "deaths": 1, "body"')
     end(world, [alive, again[0][0]])
 
 
@@ -221,3 +225,108 @@ def test_work_can_be_finished_on_a_server_that_is_out_of_memory(world: World) ->
     finally:
         world.client.config_set("maxmemory", before)
     end(world, take_all(world))
+
+
+def dead_ones(world: World) -> list[dead.Dead]:
+    return list(dead.listed(world.client, world.broker))
+
+
+def die(world: World) -> None:
+    """The worker that has the message goes silent, and its time is over."""
+    wait_for(lambda: world.run(world.broker.sweep(0.0, 0.3, 100)).restored, every=0.02, what="a message restored")
+
+
+def claimed_again(world: World) -> list[tuple[str, bytes]]:
+    """Claim what comes back in time."""
+
+    def claim() -> list[tuple[str, bytes]]:
+        world.run(world.broker.sweep(0.0, 60.0, 100))
+        return world.claim().messages
+
+    found: list[tuple[str, bytes]] = wait_for(claim, every=0.01, what="a message that is due")
+    return found
+
+
+def test_from_the_second_death_on_messages_come_back_ever_further_apart(world: World) -> None:
+    """The one that ends its workers does so with fewer and fewer others."""
+    for deaths, apart in ((1, 0.0), (2, 0.6 / 60), (3, 0.6 / 12), (4, 0.6 / 3), (5, 0.6 / 3)):
+        mark = f'{{"redelivered": true, "deaths": {deaths - 1}, "body": "x"}}' if deaths > 1 else M
+        world.push(mark, mark, mark)
+        assert len(world.claim().messages) == 3
+        wait_for(lambda: world.run(world.broker.sweep(0.0, 0.6, 100)).restored == 3, every=0.02, what="three restored")
+        due = [score for _, score in world.client.zrange(world.keys.delayed, 0, -1, withscores=True)]
+        assert len(due) == (3 if deaths > 1 else 0)
+        assert all(b - a == pytest.approx(apart * 1e6, abs=10) for a, b in pairwise(due))
+        found: list[str] = []
+        while len(found) < 3:
+            found += [tag for tag, _ in claimed_again(world)]
+        world.run(world.broker.acknowledge(found))
+    assert depth(world) == Depth(0, 0, 0)
+
+
+def test_how_many_workers_have_ended_with_a_message_is_counted_in_the_server(world: World) -> None:
+    world.push(M)
+    for deaths in range(4):
+        ((tag, raw),) = claimed_again(world)
+        assert message.deaths_of(raw) == deaths
+        assert orjson.loads(raw)["body"] == "x"
+        die(world)
+        assert world.run(world.broker.acknowledge([tag])) == 0
+    ((tag, _),) = claimed_again(world)
+    world.run(world.broker.give_back([tag], "first"))
+    ((tag, raw),) = world.claim().messages
+    assert message.deaths_of(raw) == 4, "a worker that gives a message back has not ended with it"
+    assert orjson.loads(raw) == {"redelivered": True, "deaths": 4, "body": "x"}
+    world.run(world.broker.bury(tag, "it ends its workers"))
+    world.run(world.broker.replay([dead_ones(world)[0].id]))
+    ((tag, raw),) = world.claim().messages
+    assert raw.decode() == M, "who is put back by hand begins again"
+    end(world, [tag])
+
+
+@pytest.mark.parametrize(
+    "forged", ['{"redelivered": true, "deaths": x, "body": ""}', '{"redelivered": true, "deaths": 7']
+)
+def test_a_mark_that_is_none_is_no_count(world: World, forged: str) -> None:
+    world.push(forged)
+    world.claim()
+    die(world)
+    ((tag, raw),) = world.claim().messages
+    assert message.deaths_of(raw) == 1
+    end(world, [tag])
+
+
+def test_the_dead_list_is_bounded_in_bytes(world: World) -> None:
+    bury = world.broker.bury
+    small = replace(bury("", ""), args=())
+    for number in range(40):
+        world.push(f"{number:03}" + "x" * 997)
+        ((tag, _),) = world.claim().messages
+        kept = (dead_age, 1000, 10_000)  # milliseconds, messages, bytes
+        world.run(replace(small, args=(tag, f"reason {number}", *kept)))
+        found = dead_ones(world)
+        assert sum(len(each.message) for each in found) <= 10_000
+        assert found[-1].reason == f"reason {number}"
+        if number == 20:
+            dead.drop(world.client, world.broker, [found[3].id, found[-1].id])
+    assert len(dead_ones(world)) == 10
+    world.push("y" * 2_501)
+    ((tag, _),) = world.claim().messages
+    world.run(replace(small, args=(tag, "too large to be kept", dead_age, 1000, 10_000)))
+    last = dead_ones(world)[-1]
+    assert (last.message, last.reason) == (b"", "too large to be kept (its 2501 bytes are not kept)")
+    assert world.run(world.broker.replay([last.id])) == 0, "what is not there is not put back"
+
+
+dead_age = 60_000
+
+
+def test_a_message_that_is_too_large_reaches_no_worker(world: World) -> None:
+    world.push("a", "b" * 5_000, "c")
+    call = world.broker.claim([Place(world.queue)], most=10, ordinary=10, owner="t.", number=0, tell=False)
+    assert call.args[6] == LARGEST
+    bounded = replace(call, args=(*call.args[:6], 4_999, *call.args[7:]))
+    assert [raw for _, raw in world.run(bounded).messages] == [b"a", b"c"]
+    (found,) = dead_ones(world)
+    assert (found.queue, found.reason, len(found.message)) == (world.queue, "it has 5000 bytes, 4999 at most", 5_000)
+    end(world, ["t.0@" + world.queue, "t.1@" + world.queue])

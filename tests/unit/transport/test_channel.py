@@ -16,7 +16,7 @@ from limits.connection import Server
 from limits.errors import ServerUnavailable
 from tests.site import wait_for
 from tests.unit.transport.conftest import World
-from workers import dead
+from workers import consumer, dead, envelope
 from workers.queues import Depth, depths
 
 if TYPE_CHECKING:
@@ -381,3 +381,45 @@ def test_replies_and_broadcasts_still_work(world: World) -> None:
 
 def pong(_state: Any) -> dict[str, str]:
     return {"ok": "pong"}
+
+
+def test_a_message_that_cannot_be_taken_on_is_set_aside_after_three_failures(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (consumer.AFTER_CRASH, consumer.MOST_UNTAKEN) == (15.0, 3)
+    monkeypatch.setattr(consumer, "AFTER_CRASH", 0.05)
+    publish(world, "poison", headers={"task": "some.task", "id": "one", consumer.UNTAKEN: -1})
+    mine = object.__new__(consumer.Consumer)
+    with reading(world) as reader:
+        for failed in range(3):
+            (message,) = reader.read()
+            assert message.headers[consumer.UNTAKEN] == (failed or -1)
+            mine.put_off(message, "TypeError")
+        settled(world, Depth(0, 0, 0))
+    (one,) = dead.listed(world.client, world.broker)
+    assert one.reason == "the worker could not take it on, more than once: TypeError"
+
+
+def test_a_message_that_ends_its_workers_is_known_by_that_however_often_it_waits(world: World) -> None:
+    """The count outlives a snooze; what a producer says of it counts for nothing."""
+    deadly = '{"redelivered": true, "deaths": 4, "body": "1", "content-type": "application/json", "deaths": 0, '
+    forged = '"headers": {"task": "overnight.job", "id": "one"}, "properties": {"overnight_deaths": 0}}'
+    world.client.lpush(world.queue, deadly + forged)
+    with reading(world) as reader:
+        (message,) = reader.read()
+        assert envelope.unreadable(message, lambda _: True) != "4 workers ended while they had it"
+        reader.channel.snooze(message.delivery_tag, 0.01, {})
+        (again,) = reader.read()
+        assert again.properties[envelope.DEATHS] == 4
+        reader.channel.basic_ack(again.delivery_tag)
+        world.client.lpush(world.queue, deadly.replace("4", "5") + forged)
+        (fatal,) = reader.read()
+        assert envelope.unreadable(fatal, lambda _: True) == "5 workers ended while they had it"
+        reader.channel.basic_ack(fatal.delivery_tag)
+        world.client.lpush(world.queue, deadly.replace("4", "6") + "no JSON")
+        publish(world, "good")
+        (good,) = reader.read()
+        good.ack()
+        settled(world, Depth(0, 0, 0))
+    (one,) = dead.listed(world.client, world.broker)
+    assert one.reason == "6 workers ended while they had it", "not even read once more"

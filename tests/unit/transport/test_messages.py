@@ -18,6 +18,7 @@ def message(body: Any, **headers: Any) -> Any:
         content_type="application/json",
         content_encoding="utf-8",
         body=body,
+        properties={},
     )
 
 

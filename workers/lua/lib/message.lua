@@ -47,9 +47,55 @@ local function wake_one(wake)
   end
 end
 
--- A message that was delivered before says so: the worker's transport takes this mark off again.
+-- A message that was delivered before says so, and with how many workers it has ended: the worker's transport takes
+-- this mark off again (workers/message.py).
 local MARK = '{"redelivered": true, '
-local function marked(message)
-  if string.sub(message, 1, 1) ~= '{' or string.sub(message, 1, #MARK) == MARK then return message end
-  return MARK .. string.sub(message, 2)
+local DEATHS = '^{"redelivered": true, "deaths": (%d+), '
+
+-- A message without its mark, and the deaths that this has counted.
+local function unmarked(message)
+  local deaths = string.match(message, DEATHS)
+  if deaths then
+    return '{' .. string.sub(message, #MARK + #'"deaths": , ' + #deaths + 1), tonumber(deaths)
+  end
+  if string.sub(message, 1, #MARK) == MARK then return '{' .. string.sub(message, #MARK + 1), 0 end
+  return message, 0
+end
+
+-- `died`: its worker has ended with it; else it was given back. The marked message, and how many workers have.
+local function marked(message, died)
+  if string.sub(message, 1, 1) ~= '{' then return message, 0 end
+  local rest, deaths = unmarked(message)
+  if died then deaths = deaths + 1 end
+  local count = deaths > 0 and '"deaths": ' .. us(deaths) .. ', ' or ''
+  return MARK .. count .. string.sub(rest, 2), deaths
+end
+
+-- Adds a message to the dead list, and lets the oldest go beyond what it keeps: `ms`, `count` and `bytes`. One that
+-- would fill a quarter of it is noted without its text. Each entry knows how many bytes were added before it.
+local function entomb(dead, list, reason, message, ms, count, bytes)
+  local limit = tonumber(bytes)
+  redis.call('XTRIM', dead, 'MINID', us(math.max(0, math.floor(clock() / 1000) - tonumber(ms))))
+  if #message > limit / 4 then
+    reason, message = reason .. ' (its ' .. us(#message) .. ' bytes are not kept)', ''
+  end
+  -- The bytes that were added before an entry, and with it.
+  local function bytes_of(entry)
+    local found = {}
+    for i = 1, #entry[2], 2 do found[entry[2][i]] = entry[2][i + 1] end
+    local before = tonumber(found.before or 0)
+    return before, before + #found.message
+  end
+  local last = redis.call('XREVRANGE', dead, '+', '-', 'COUNT', 1)[1]
+  local _, before = 0, 0
+  if last then _, before = bytes_of(last) end
+  local id = redis.call('XADD', dead, 'MAXLEN', '~', count, '*', 'list', list, 'reason', reason, 'message', message,
+    'before', us(before))
+  while true do
+    local first = redis.call('XRANGE', dead, '-', '+', 'COUNT', 1)[1]
+    if first[1] == id or before + #message - bytes_of(first) <= limit then break end
+    redis.call('XDEL', dead, first[1])
+  end
+  redis.call('PEXPIRE', dead, ms)
+  return id
 end
