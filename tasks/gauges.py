@@ -24,6 +24,9 @@ _DAY = 86_400
 #: Targets that are shown though the configuration does not list them: the most called of today and yesterday.
 MOST_UNLISTED: Final = 100
 
+#: How the budget of jobs without a batch is called, if each batch has one; it is shown once they have spent something.
+_SINGLE: Final = f"/{budgets.SINGLE}"
+
 Target = tuple[str, str]
 """A provider and its model."""
 
@@ -73,7 +76,8 @@ def read(settings: Settings, store: Store, now: float, live: Sequence[Batch] | N
             list(_windows(settings, live, now)),
         )
     )
-    return Gauges(found.now, found.buckets, found.circuits, found.latches, found.budgets, found.open_reservations, keys)
+    shown = tuple(each for each in found.budgets if each.spent or each.held or not each.subject.endswith(_SINGLE))
+    return Gauges(found.now, found.buckets, found.circuits, found.latches, shown, found.open_reservations, keys)
 
 
 def unlisted(settings: Settings, store: Store, now: float, live: Iterable[Batch]) -> list[Target]:
@@ -138,7 +142,7 @@ def _windows(settings: Settings, live: Iterable[Batch], now: float) -> Iterator[
             continue
         of: list[str | None] = [None]
         if workflow.budget_window == "batch":
-            of = [batch.id for batch in live if batch.workflow == name]
+            of += [batch.id for batch in live if batch.workflow == name]
         for batch in of:
             yield budgets.window(
                 f"workflow/{name}", workflow.budget_nano, workflow.budget_window, workflow.timezone, batch, now

@@ -13,6 +13,9 @@ from workers.settings import Settings
 NANO = 1_000_000_000
 _MICRO = 1_000_000
 
+#: Whose budget it is where each batch has one of its own: that of all jobs without a batch.
+SINGLE = "single"
+
 #: n$ below which a sum is told to the last of them: of a millionth of a dollar nothing would be left.
 _TINY = 1_000
 
@@ -45,9 +48,14 @@ def windows(settings: Settings, workflow: str, batch: str | None, now: float) ->
 
 
 def window(subject: str, limit: int, kind: str, timezone: str, batch: str | None, now: float) -> BudgetWindow:
-    """One budget's current and next window. `limit` in n$; `kind` is day, month, batch or total."""
+    """One budget's current and next window. `limit` in n$; `kind` is day, month, batch or total.
+
+    Jobs without a batch share one window a day where each batch has one of its own: theirs would never end.
+    """
+    if kind == "batch" and batch:
+        return BudgetWindow(f"{subject}/{batch}", limit, "batch")
     if kind == "batch":
-        return BudgetWindow(f"{subject}/{batch or 'single'}", limit, "batch")
+        return _of_calendar(f"{subject}/{SINGLE}", limit, "day", timezone, int(now))
     if kind == "total":
         return BudgetWindow(subject, limit, "total")
     return _of_calendar(subject, limit, kind, timezone, int(now))

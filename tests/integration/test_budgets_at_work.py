@@ -10,9 +10,10 @@ import pytest
 
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
-from limits.overview import snapshot
-from tasks import attempt, priced_routes, run_job
+from limits.overview import BudgetState, snapshot
+from tasks import attempt, gauges, priced_routes, run_job
 from tasks.memory import EARLY
+from tasks.store import Store
 from tests.delivery import Desk
 from tests.simulator import Simulator
 from tests.site import job
@@ -255,6 +256,27 @@ def test_an_admission_that_lies_behind_midnight_is_paid_by_the_new_day(
         days = [BudgetWindow("workflow/nightly", today.limit, day) for day in (today.window, tomorrow.window)]
         found = desk.run(snapshot(desk.keys, budgets=days)).budgets
         assert [(each.spent, each.held) for each in found] == [(one, 0), (one, 0)]
+
+
+def test_single_jobs_of_a_budget_for_each_batch_wait_until_midnight_and_are_shown(
+    tmp_path: Path, valkey: str, simulator: Simulator
+) -> None:
+    toml = acme(simulator, tables=nightly(0.00038, budget_window="batch"))
+    with Desk(tmp_path, valkey, toml) as desk:
+        assert [each.subject for each in look(desk)] == []
+        assert desk.deliver(job(1)).answered
+        waits = desk.deliver(job(2))
+        assert waits.snooze is not None
+        (budget,) = look(desk)
+        assert (budget.subject, budget.spent) == ("workflow/nightly/single", simulator.journal()[0]["cost_nusd"])
+        assert waits.snooze.seconds <= budget.resets / MICRO - desk.now() + 60 <= 86_460
+        desk.set_clock(budget.resets / MICRO + 1)
+        assert desk.deliver(job(2)).answered
+
+
+def look(desk: Desk) -> tuple[BudgetState, ...]:
+    """The budgets that `overnight limits` shows."""
+    return gauges.read(desk.settings, Store(desk.keys, desk.server), desk.now()).budgets
 
 
 def test_several_keys_have_a_quota_each_and_a_blocked_one_leaves_the_other(

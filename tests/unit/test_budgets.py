@@ -37,6 +37,16 @@ def test_other_limits_subjects_and_zones_have_windows_of_their_own() -> None:
     assert window("workflow/w", 6, "day", BERLIN, None, now).subject == "workflow/w"
 
 
+def test_each_batch_has_a_budget_and_so_has_a_days_other_jobs() -> None:
+    now = at("2026-11-27 00:30:00")
+    mine = window("workflow/w", 5, "batch", BERLIN, "batch_1", now)
+    assert (mine.subject, mine.window, mine.until) == ("workflow/w/batch_1", "batch", 0)
+    single = window("workflow/w", 5, "batch", BERLIN, None, now)
+    today = window("workflow/w/single", 5, "day", BERLIN, None, now)
+    assert single == today
+    assert single.until > now * 1e6
+
+
 @pytest.mark.parametrize(
     ("nano", "words"),
     [
