@@ -48,7 +48,7 @@ async def check(settings: Settings) -> list[Finding]:
     if settings.broker_url is not None:
         found.append(await asyncio.to_thread(_broker, settings.broker_url))
     found.append(await asyncio.to_thread(_storage, settings))
-    if settings.agents:
+    if settings.agents or any(workflow.agents for workflow in settings.workflows.values()):
         found.append(_agents(settings))
     for answers in await asyncio.gather(*(_provider(name, each) for name, each in settings.providers.items())):
         found.extend(answers)
@@ -124,6 +124,10 @@ def _agents(settings: Settings) -> Finding:
         names = sorted(registry.load(settings))
     except SettingsError as exc:
         return Finding("error", "agents", str(exc))
+    listed = {name for workflow in settings.workflows.values() for name in workflow.agents or ()}
+    if missing := sorted(listed.difference(names)):
+        mend = "Correct agents in the workflows' tables, or name the module that holds it."
+        return Finding("error", "agents", f"no agent is called {', '.join(missing)}", mend)
     if not names:
         mend = "Mark a coroutine: from tasks import agent, then @agent."
         return Finding("warn", "agents", f"{', '.join(settings.agents)}: no agent is in there", mend)

@@ -49,6 +49,7 @@ class Precheck:
 
     def __init__(self, settings: Settings, workflow: str, prices: Prices) -> None:
         self.settings = settings
+        self.name = workflow
         self.workflow = settings.workflow(workflow)
         self.budgets = budgets.limits(settings, workflow)
         self._prices = prices
@@ -61,7 +62,7 @@ class Precheck:
         `size`, the bytes of the line, spares most lines the closer look: what its bytes cannot exceed fits.
         """
         if line.agent:
-            registry.find(self.settings, line.agent)
+            registry.find(self.settings, line.agent, self.name)
             return
         known = self._known.get((line.model, line.url))
         if known is None:

@@ -20,6 +20,9 @@ YEAR: Final = 365 * 86_400.0
 #: Names become parts of queues, keys and addresses.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
+#: An agent's is part of a url, and may be a function's.
+AGENT_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
 _CERT_REQS = re.compile(r"(?<![^&])ssl_cert_reqs=([^&#]*)")
 
 
@@ -30,6 +33,12 @@ def _checked(check: Callable[[Any], Any]) -> BeforeValidator:
 def _name(value: str) -> str:
     if not _NAME.fullmatch(value):
         raise ValueError("must be a name of letters, digits, - _ and . that begins with a letter or digit, 128 at most")
+    return value
+
+
+def _agent_name(value: str) -> str:
+    if not AGENT_NAME.fullmatch(value):
+        raise ValueError("must be an agent's name: letters, digits, - _ and . only, 128 at most")
     return value
 
 
@@ -92,6 +101,7 @@ def folder(info: ValidationInfo) -> Path:
 
 
 Name = Annotated[str, AfterValidator(_name)]
+AgentName = Annotated[str, AfterValidator(_agent_name)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
 TimeZone = Annotated[str, AfterValidator(_timezone)]
 Count = Annotated[int, _checked(lambda value: quantities.whole(value, 1))]

@@ -100,6 +100,8 @@ class WorkflowSettings(Table):
     deadline: Seconds = 86_400.0
     priority: Literal["batch", "urgent"] = "batch"
     default_max_tokens: Count | None = None
+    agents: tuple[fields.AgentName, ...] | None = None
+    """The agents that its jobs may call; None: all, unless another workflow lists agents."""
     max_usd: Dollars | None = None
     max_calls: Count | None = None
     max_seconds: Seconds | None = None
@@ -268,6 +270,12 @@ class Settings(Table):
             f'workflow "{workflow}" is not configured, so no budget would count its jobs: '
             f"{meant}add [workflows.{_key(workflow)}], or unconfigured_workflows = true"
         )
+
+    def may_call(self, workflow: str, agent: str) -> bool:
+        """Whether a workflow's jobs may call an agent: any, until one workflow lists agents; then those it lists."""
+        if all(each.agents is None for each in self.workflows.values()):
+            return True
+        return agent in (self.workflow(workflow).agents or ())
 
     def workflow(self, name: str) -> WorkflowSettings:
         """A workflow's settings; the defaults for one that the file does not name."""

@@ -5,7 +5,6 @@ A module is looked for beside overnight.toml, then in the working folder, then w
 
 import importlib
 import inspect
-import re
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,8 +12,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from workers.fields import AGENT_NAME
 from workers.routing import NoRoute
 from workers.settings import Settings, SettingsError
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 Coroutine = Callable[[Any, "Llm"], Awaitable[Any]]
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
-
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ def _register(name: str | None, function: F) -> F:
     except TypeError:
         raise TypeError(f"@agent: {place} must take two arguments: the line's body, and llm") from None
     name = function.__name__ if name is None else name
-    if not _NAME.fullmatch(name):
+    if not AGENT_NAME.fullmatch(name):
         raise ValueError(f"@agent: {place}: {name!r} is no name: letters, digits, - _ . only, 128 at most")
     before = _agents.get(name)
     if before is not None and before.place != place:
@@ -109,12 +107,15 @@ def _told(exc: Exception) -> str:
     return f"{type(exc).__name__}: {exc}{where}{mend}"
 
 
-def find(settings: Settings, name: str) -> Agent:
-    """The agent of this name; NoRoute, with what there is, where there is none."""
+def find(settings: Settings, name: str, workflow: str) -> Agent:
+    """The agent of this name; NoRoute if there is none, or the workflow's jobs may not call it."""
     found = load(settings).get(name)
+    if found is not None and not settings.may_call(workflow, name):
+        mend = f'add "{name}" to agents in its table, or remove agents from all workflows'
+        raise NoRoute(f"jobs of workflow {workflow!r:.80} may not call agent {name!r}: {mend}")
     if found is not None:
         return found
-    shown = f'"{name}"' if _NAME.fullmatch(name) else "of that name"
+    shown = f'"{name}"' if AGENT_NAME.fullmatch(name) else "of that name"
     if not settings.agents:
         mend = 'name the module that holds it in agents = ["…"] of the configuration'
         raise NoRoute(f"there is no agent {shown}: {mend}")

@@ -63,7 +63,7 @@ _GRAVITY: dict[type[Stop], int] = {Suspended: 0, Halted: 1, Crash: 2, Superseded
 async def run(runtime: Runtime, job: Job, memory: Memory, attempts: Attempts) -> dict[str, Any] | None:
     """Run the agent's job and end it; Snooze where it must wait in its queue. Returns what `Runtime.finish` does."""
     try:
-        agent = registry.find(runtime.settings, job.line.agent)
+        agent = registry.find(runtime.settings, job.line.agent, job.workflow)
     except NoRoute as exc:
         return await runtime.finish(job, Ending.error(job, "invalid_request", str(exc)), memory)
     journal = await Journal.open(runtime.server, runtime.keys, job, memory.owner, runtime.settings.storage)

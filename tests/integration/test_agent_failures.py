@@ -85,3 +85,20 @@ def test_a_step_makes_no_calls(desk: Desk) -> None:
     result = desk.deliver(line("nested", 29)).line
     assert result is not None
     assert "a step makes no calls" in result["error"]["message"]
+
+
+def test_a_message_calls_no_agent_that_its_workflow_does_not_list(
+    tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACME_KEY", KEY)
+    simulator.configure(failures=[], latency=0.0)
+    simulator.clear()
+    listed = AGENTS + provider(simulator, timeout=10.0) + '[workflows.nightly]\nagents = ["chain"]\n'
+    with Desk(tmp_path, valkey, listed) as desk:
+        for workflow, name in (("nightly", "careless"), ("mallory", "chain")):
+            refused = desk.deliver(line(name, 51, calls=1), workflow=workflow)
+            assert refused.failure == "invalid_request"
+            assert refused.line is not None
+            assert f"jobs of workflow '{workflow}' may not call agent '{name}'" in refused.line["error"]["message"]
+        assert desk.deliver(line("chain", 52, calls=1), workflow="nightly").answered
+    assert billed_calls(simulator) == ["job-52/0"]

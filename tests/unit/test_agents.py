@@ -57,11 +57,34 @@ def test_an_agent_is_found_by_name_and_a_mistyped_one_is_helped(
 ) -> None:
     first, second = "@agent\nasync def triage(body, llm): ...\n", "@agent(name='Two.1')\nasync def b(x, y): ...\n"
     settings = configured(tmp_path, f"from tasks import agent\n{first}{second}", monkeypatch)
-    assert registry.find(settings, "Two.1").place.endswith(".b")
+    assert registry.find(settings, "Two.1", "w").place.endswith(".b")
     with pytest.raises(NoRoute, match="did you mean triage"):
-        registry.find(settings, "triages")
+        registry.find(settings, "triages", "w")
     with pytest.raises(NoRoute, match="name the module that holds it"):
-        registry.find(Settings(), "nothing")
+        registry.find(Settings(), "nothing", "w")
+
+
+@pytest.mark.parametrize(
+    ("tables", "allowed"),
+    [
+        ("", {"open": True, "support": True, "nowhere": True}),
+        ('[workflows.support]\nagents = ["triage"]\n', {"open": False, "support": True, "nowhere": False}),
+        ("[workflows.support]\nagents = []\n", {"open": False, "support": False, "nowhere": False}),
+        ('[workflows.support]\nagents = ["triage"]\n[workflows.open]\n', {"open": False, "support": True}),
+    ],
+)
+def test_a_workflow_calls_the_agents_that_it_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tables: str, allowed: dict[str, bool]
+) -> None:
+    settings = configured(tmp_path, "from tasks import agent\n@agent\nasync def triage(body, llm): ...\n", monkeypatch)
+    (tmp_path / "overnight.toml").write_text(f'agents = ["{settings.agents[0]}"]\n{tables}')
+    settings = load(tmp_path / "overnight.toml")
+    for workflow, may in allowed.items():
+        if may:
+            assert registry.find(settings, "triage", workflow).name == "triage"
+        else:
+            with pytest.raises(NoRoute, match=f"workflow '{workflow}' may not call agent 'triage': add"):
+                registry.find(settings, "triage", workflow)
 
 
 def test_positions_do_not_depend_on_who_is_faster() -> None:

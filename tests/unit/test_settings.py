@@ -164,6 +164,7 @@ def test_how_far_a_tls_server_is_trusted_has_two_spellings(tmp_path: Path, query
             ":2: models.m.targets[1].provider: must be a table under [providers] (there are none)",
         ),
         ('[workflows.w]\ndeadline = "soon"', ":2: workflows.w.deadline: must be a number of seconds above 0"),
+        ('[workflows.w]\nagents = ["a b"]', ":2: workflows.w.agents[1]: must be an agent's name"),
         ('[workflows.w]\ntimezone = "Mars"', ":2: workflows.w.timezone: must be a time zone of the IANA database"),
         ("[workflows.w]\nmax_attempts = 0", ":2: workflows.w.max_attempts: must be a whole number above 0, got 0"),
         ('[workflows.w]\nwhen_exhausted = "fallback"', ":1: workflows.w.fallback: is missing"),
