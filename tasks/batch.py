@@ -8,14 +8,17 @@ the names of its remaining jobs are known.
 A batch runs in *rounds*: the first one runs every line, each `overnight retry` starts another for what failed.
 """
 
+import re
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 #: Statuses in which jobs may still run, and those in which nothing more will happen.
 LIVE = frozenset({"in_progress", "finalizing", "cancelling", "expiring"})
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
+
+_ID: Final = re.compile(r"batch_[0-9a-z]{1,64}")
 
 #: Nano-dollars in a dollar.
 NANO = 1_000_000_000
@@ -158,6 +161,11 @@ _TYPES: dict[str, type[int | float | str]] = {
     each.name: {"int": int, "float": float, "str": str}[str(getattr(each.type, "__name__", each.type))]
     for each in fields(Batch)
 }
+
+
+def is_batch_id(name: str) -> bool:
+    """Whether this can be a batch's id, which names a folder."""
+    return _ID.fullmatch(name) is not None
 
 
 def from_hash(record: dict[bytes, bytes]) -> Batch | None:

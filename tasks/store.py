@@ -18,7 +18,7 @@ from limits.connection import Server, open_client
 from limits.keys import Keys
 from limits.scripts import Call, load
 from tasks import job as jobs
-from tasks.batch import LIVE, NANO, Batch, from_hash, to_hash
+from tasks.batch import LIVE, NANO, Batch, from_hash, is_batch_id, to_hash
 from tasks.job import Job
 from tasks.proof import new_token
 from workers.queues import queue_name
@@ -186,16 +186,27 @@ def _batch_keys(keys: Keys, batch: str) -> tuple[str, ...]:
 
 
 class Store:
-    """Batches, for whoever is not on an event loop: the command line and the ticks."""
+    """Batches, for whoever is not on an event loop: the command line and the ticks.
 
-    def __init__(self, keys: Keys, server: Server) -> None:
+    `storage` is where their files are, whatever their records say; None: as these say.
+    """
+
+    def __init__(self, keys: Keys, server: Server, storage: str | None = None) -> None:
         self.keys = keys
         self.server = server
+        self.storage = storage
         self.client: redis.Redis = server.client
 
     def batch(self, batch_id: str) -> Batch | None:
         """The batch's record, or None where there is none."""
-        return from_hash(cast("dict[bytes, bytes]", self.client.hgetall(self.keys.batch(batch_id))))
+        return self._read(batch_id, cast("dict[bytes, bytes]", self.client.hgetall(self.keys.batch(batch_id))))
+
+    def _read(self, batch_id: str, record: dict[bytes, bytes]) -> Batch | None:
+        """A record, which is not trusted with places: neither with a folder's name nor with where that folder is."""
+        batch = from_hash(record)
+        if batch is None or batch.id != batch_id or not is_batch_id(batch_id):
+            return None
+        return batch if self.storage is None else replace(batch, storage=self.storage)
 
     def batches(self, count: int = 100) -> list[Batch]:
         """The newest batches, newest first."""
@@ -230,11 +241,12 @@ class Store:
 
     def records(self, ids: Iterable[str]) -> list[Batch]:
         """The records of these batches, in one round trip; those that are gone are left out."""
+        names = list(ids)
         pipeline: Any = self.client.pipeline(transaction=False)
-        for name in ids:
+        for name in names:
             pipeline.hgetall(self.keys.batch(name))
-        records = cast("list[dict[bytes, bytes]]", pipeline.execute())
-        return [batch for record in records if (batch := from_hash(record)) is not None]
+        found = zip(names, cast("list[dict[bytes, bytes]]", pipeline.execute()), strict=True)
+        return [batch for name, record in found if (batch := self._read(name, record)) is not None]
 
     def create(self, batch: Batch) -> tuple[Batch, bool]:
         """Make the batch unless it is there; the one that counts, and whether it is new."""
@@ -428,4 +440,4 @@ class Bits:
 
 def open_store(settings: Settings) -> Store:
     """The store that the settings name."""
-    return Store(Keys(settings.namespace), Server(open_client(server_url(settings))))
+    return Store(Keys(settings.namespace), Server(open_client(server_url(settings))), settings.storage)

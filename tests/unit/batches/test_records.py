@@ -1,0 +1,78 @@
+"""A batch's record says what its batch is, and nothing of where files are written, read or removed."""
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tasks.batch import Batch, is_batch_id, to_hash
+from tasks.clean import clean
+from tasks.store import Store
+from tasks.ticks import run_tick
+from tests.unit.batches.conftest import World
+
+
+@pytest.fixture
+def store(world: World) -> Store:
+    """A store as the commands and ticks open it."""
+    return Store(world.store.keys, world.store.server, world.storage)
+
+
+def forged(world: World, **fields: Any) -> Batch:
+    """A record that somebody has written who reaches Redis, in the lists of batches and ticks."""
+    now = time.time()
+    record = {"id": "batch_x", "storage": world.storage, "status": "in_progress", "total": 1, "bytes": 1, "token": "t"}
+    rest = {"workflow": "nightly", "name": "in.jsonl", "created": now, "deadline": now + 60}
+    batch = Batch(**{**rest, **record, **fields})
+    client, keys = world.store.client, world.store.keys
+    client.hset(keys.batch(batch.id), mapping=to_hash(batch))
+    client.zadd(keys.batches, {batch.id: now})
+    client.zadd(keys.ticks, {f"collect:{batch.id}": 0})
+    for key in (keys.batch(batch.id), keys.batches, keys.ticks):
+        client.expire(key, 600)
+    return batch
+
+
+def test_results_are_written_where_the_configuration_says(world: World, store: Store, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "etc"
+    batch = forged(world, storage=f"file://{elsewhere}")
+    world.store.client.xadd(world.store.keys.results(batch.id), {"k": "1", "d": "stolen"})
+    world.store.client.expire(world.store.keys.results(batch.id), 600)
+    assert run_tick(store, f"collect:{batch.id}") is not None
+    assert not elsewhere.exists()
+    assert b"stolen" in world.path(batch, "output.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["home", "batch_x/../../home", "batch_", "../batch_x", "latest/meta-data"])
+def test_a_record_that_names_no_batch_is_none(world: World, store: Store, name: str, tmp_path: Path) -> None:
+    victim = tmp_path / "home"
+    victim.mkdir()
+    (victim / "diary").write_text("private")
+    batch = forged(world, id=name, storage=f"file://{tmp_path}", status="completed", ended=1.0)
+    assert not is_batch_id(name)
+    assert store.batch(batch.id) is None
+    assert [*store.every(), *store.batches(), *store.live()] == []
+    settings: Any = SimpleNamespace(storage=world.storage)
+    (tmp_path / "files").mkdir(exist_ok=True)
+    assert clean(settings, store, older_than=0.0, left_over=False, dry_run=False).batches == []
+    assert (victim / "diary").exists()
+    assert run_tick(store, f"collect:{batch.id}") is None
+
+
+def test_a_record_is_only_its_own_keys(world: World, store: Store) -> None:
+    batch = forged(world)
+    world.store.client.copy(store.keys.batch(batch.id), store.keys.batch("batch_y"))
+    assert store.batch("batch_y") is None
+    assert store.batch("batch_x") is not None
+
+
+def test_ended_batches_are_cleaned_in_the_configured_storage_alone(world: World, store: Store, tmp_path: Path) -> None:
+    victim = tmp_path / "srv" / "batch_x"
+    victim.mkdir(parents=True)
+    forged(world, storage=f"file://{victim.parent}", status="completed", ended=1.0)
+    settings: Any = SimpleNamespace(storage=world.storage)
+    (tmp_path / "files").mkdir(exist_ok=True)
+    assert clean(settings, store, older_than=0.0, left_over=False, dry_run=False).batches == ["batch_x"]
+    assert victim.exists()
