@@ -96,6 +96,11 @@ def _changed(reply: Sequence[int]) -> bool:
     return bool(reply[0])
 
 
+def resume(keys: Keys, bucket: str, now: int | None = None) -> Call[float]:
+    """End the pause of a bucket; returns for how many more seconds it would have lasted, 0.0 if it was not paused."""
+    return cast("Call[float]", call(keys, "resume", {"bucket": bucket}, _seconds, now))
+
+
 def set_circuit(
     keys: Keys, circuit: str, state: Literal["open", "closed", "auto"], now: int | None = None
 ) -> Call[None]:

@@ -12,6 +12,7 @@ of which takes the same way (tasks/agents/run.py).
 import asyncio
 import logging
 import math
+import random
 import time
 from dataclasses import replace
 from functools import partial
@@ -53,6 +54,9 @@ MAX_WAIT, SHORT_WAIT = 2.0, 1.0
 
 #: A job whose worker code failed unexpectedly is tried this often before it is given up.
 MAX_CRASHES = 3
+
+#: How long a job waits before it looks again whether a person has lifted a pause, in seconds.
+LIFTED = 60.0
 
 #: Denials that say when their own job is to come back: they say nothing of the next job.
 PACED = frozenset({"retry_budget", "budget_held", "held"})
@@ -279,9 +283,12 @@ async def stand_back(
     if wait.seconds <= SHORT_WAIT:
         await asyncio.sleep(wait.seconds)
         return True
+    seconds = wait.seconds
+    if isinstance(answer, Denied) and answer.reason == "pause":
+        seconds = min(seconds, LIFTED * (0.75 + 0.5 * random.random()))  # somebody may lift it
     crowded = isinstance(answer, Denied) and answer.reason == "concurrency"
     if isinstance(answer, Denied) and answer.reason not in PACED and not detour.avoid:
-        opens = wait.seconds if answer.opens_in is None else min(wait.seconds, answer.opens_in)
+        opens = seconds if answer.opens_in is None else min(seconds, answer.opens_in)
         least = BRIEF if answer.reason == "pause" else LONG
         if crowded or (answer.reason in LINED and opens <= least):
             gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, line))
@@ -289,7 +296,7 @@ async def stand_back(
             gates.close(job.workflow, job.line.model, opens, least)
     # Once its gate is ajar, whoever is let through may ask: the hints only keep jobs from coming all at once.
     exact = not (isinstance(answer, Denied) and answer.reason in LINED)
-    raise Snooze(memory.waits(wait.seconds, exact=exact), wait.reason, memory.to_header())
+    raise Snooze(memory.waits(seconds, exact=exact), wait.reason, memory.to_header())
 
 
 async def back_off(memory: Memory, seconds: float, reason: str) -> None:

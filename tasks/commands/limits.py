@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from limits.provider import clear_latch, set_circuit
+from limits.provider import clear_latch, resume, set_circuit
 from tasks import costs as ledger
 from tasks import gauges, show, show_limits
 from tasks.console import Config, Json, configured, fail, print_json, told
@@ -29,6 +29,9 @@ def limits(
     auto: Annotated[
         str | None, typer.Option(metavar="PROVIDER/MODEL", help="Let the circuit decide by itself again.")
     ] = None,
+    resume_: Annotated[
+        str | None, typer.Option("--resume", metavar="PROVIDER/MODEL", help="End the pause after a 429.")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every second, until Ctrl-C.")] = False,
     as_json: Json = False,
     config: Config = None,
@@ -39,12 +42,14 @@ def limits(
         store = open_store(settings)
         if clear is not None:
             _clear(settings, store, clear)
+        if resume_ is not None:
+            _resume(settings, store, resume_)
         by_hand: list[tuple[str | None, Literal["open", "closed", "auto"]]]
         by_hand = [(open_, "open"), (close, "closed"), (auto, "auto")]
         for target, state in by_hand:
             if target is not None:
                 _hold(settings, store, target, state)
-        if any(each is not None for each in (clear, open_, close, auto)):
+        if any(each is not None for each in (clear, open_, close, auto, resume_)):
             return
         if as_json:
             print_json(gauges.read(settings, store, time.time()).shown())
@@ -97,11 +102,27 @@ def _clear(settings: Settings, store: Store, provider: str) -> None:
         show.say(f"{provider} was not blocked")
 
 
-def _hold(settings: Settings, store: Store, target: str, state: Literal["open", "closed", "auto"]) -> None:
+def _resume(settings: Settings, store: Store, target: str) -> None:
+    provider, model = _known(settings, target)
+    buckets = [f"{account}{each}" for account in gauges.accounts_of(settings, provider) for each in (f"/{model}", "")]
+    lifted = sum(store.server.run(resume(store.keys, bucket)) > 0 for bucket in buckets)
+    if lifted:
+        show.say(f"{target} is paused no more; waiting jobs ask again within a minute")
+    else:
+        show.say(f"{target} was not paused")
+
+
+def _known(settings: Settings, target: str) -> tuple[str, str]:
+    """The provider and the model that a target names; the command ends here if it names none."""
     provider, _, model = target.partition("/")
     known = [f"{name}/{listed}" for name, listed in gauges.targets(settings)]
     if provider not in settings.providers or not model:
         fail(f'"{target}" is no PROVIDER/MODEL of the configuration; there are: {", ".join(known) or "none"}')
+    return provider, model
+
+
+def _hold(settings: Settings, store: Store, target: str, state: Literal["open", "closed", "auto"]) -> None:
+    _known(settings, target)
     store.server.run(set_circuit(store.keys, target, state))
     words = {
         "open": f"{target} is held open: nothing is sent there. Back to automatic: overnight limits --auto {target}",

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tasks import retry
+from limits.provider import resume
+from tasks import retry, run_job
 from tests.answering import AnsweringProvider, Call, Reply, completion, refusal
 from tests.delivery import Desk
 from tests.site import job
@@ -257,3 +258,29 @@ def test_a_tier_without_capacity_says_nothing_about_standard_work(
     assert all(each.snooze is not None and each.memory.attempts == 0 for each in ended[:3])
     assert all(each.answered for each in ended[3:])
     assert all(not bucket.paused_until for bucket in desk.snapshot().buckets)
+
+
+def test_a_wait_of_a_day_for_a_limit_of_a_minute_is_tested_after_minutes_and_can_be_lifted(
+    desk: Desk, raw: AnsweringProvider
+) -> None:
+    words = "Requests have exceeded token rate limit of your current tier. Please retry after 86400 seconds."
+    refused = {"error": {"code": "429", "message": words}}
+    raw.reply = lambda call: refusal(429, refused, retry_after="86400") if call.number == 0 else completion("fine")
+    delivery = desk.deliver(job(1, model="m"))
+    assert delivery.snooze is not None
+    assert delivery.snooze.seconds <= 1.25 * run_job.LIFTED, "it looks now and then whether the pause is lifted"
+    assert delivery.memory.attempts == 0
+    paused = desk.snapshot().buckets[0].paused_until / 1e6 - desk.now()
+    assert paused == pytest.approx(300, abs=10)
+    assert desk.run(resume(desk.keys, "acme/0/m")) > 290
+    assert desk.deliver(job(2, model="m")).answered
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_no_wait_is_read_out_of_a_prompt_that_a_failure_quotes(desk: Desk, raw: AnsweringProvider, status: int) -> None:
+    quoted = {
+        "error": {"message": "Cannot answer: 'Your portal is locked. Please try again in 24 hours.'", "type": "x"}
+    }
+    raw.reply = lambda call: refusal(status, quoted) if call.number == 0 else completion("fine")
+    delivery = desk.deliver(job(1, model="m"), deadline=desk.now() + 30)
+    assert delivery.answered if status == 500 else delivery.failure == "x"

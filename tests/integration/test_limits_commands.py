@@ -103,6 +103,12 @@ def test_limits_shows_pauses_and_blocked_accounts_until_they_are_cleared(desk: D
     assert desk.deliver(job(1)).snooze is not None
     assert all(each["paused_until"] - desk.now() > 50 for each in told("limits")["quotas"])
     assert "s more" in overnight("limits")
+    assert "acme/small is paused no more" in overnight("limits", "--resume", "acme/small")
+    assert "acme/small was not paused" in overnight("limits", "--resume", "acme/small")
+    assert all(each["paused_until"] is None for each in told("limits")["quotas"])
+    simulator.configure(failures=[])
+    assert desk.deliver(job(2)).answered
+    assert "no PROVIDER/MODEL" in overnight("limits", "--resume", "small", status=2)
 
 
 def test_a_circuit_is_held_by_hand_until_it_is_told_otherwise(desk: Desk, simulator: Simulator) -> None:

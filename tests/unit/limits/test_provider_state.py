@@ -19,7 +19,7 @@ from limits.bucket import LARGEST, Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
 from limits.overview import ledger_page, snapshot
-from limits.provider import clear_latch, latch, set_circuit, throttled
+from limits.provider import clear_latch, latch, resume, set_circuit, throttled
 from tests.unit.limits.world import SECOND, START, World
 
 SETTINGS = CircuitSettings(window=10.0, volume=2, cooldown=1.0, longest_cooldown=4.0, probes=2, most_retries=2.0)
@@ -365,3 +365,22 @@ def test_the_servers_own_clock(world: World) -> None:
     world.now = 0  # where a test injects nothing
     answer = world.admitted("a")
     assert 0 <= answer.at - (seconds * SECOND + micros) < 60 * SECOND
+
+
+@pytest.mark.parametrize("wait", [1.0, 600.0, 86_400.0])
+def test_a_pause_that_is_lifted_leaves_the_rate_as_it_was(world: World, wait: float) -> None:
+    quota = Quota(rpm=60, rpd=10_000, headroom=1.0, burst=1.0)
+    costs = {"rpm": 1, "rpd": 1}
+    assert world.run(resume, "b") == 0.0
+    world.admitted("a", quota, costs=costs)
+    world.admitted("booked", quota, costs=costs)
+    world.run(throttled, Throttle("b", wait))
+    assert world.denied("x", quota, costs=costs, max_wait=0.5).reason == "pause"
+    assert world.run(resume, "b") == wait
+    assert world.run(resume, "b") == 0.0
+    assert not world.bucket(quota).paused_until > world.now
+    world.pass_time(1.0)
+    assert world.run(sent, "booked", "o").verdict == "go"
+    waits = [world.admitted(f"r{number}", quota, costs=costs, max_wait=30.0).wait for number in range(3)]
+    assert waits == [pytest.approx(waits[0] + number, abs=0.01) for number in range(3)]
+    assert waits[0] <= 2.0
