@@ -96,7 +96,8 @@ class NightScheduler(schedulers.RedBeatScheduler):  # type: ignore[misc]  # RedB
                 if self.schedules.note(name, night):
                     tell(name, night)
             if found.since != record.since:
-                self.schedules.move(name, settings, found.since, record.nights)
+                over = [slot for slot, night in record.nights.items() if night.final]
+                self.schedules.move(name, settings, found.since, over)
             for night in found.run:
                 self._start(name, night.slot)
             moment = datetime.fromtimestamp(now, UTC)

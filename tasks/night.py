@@ -10,6 +10,7 @@ night is one batch.
 import logging
 import sys
 import time
+import traceback
 from dataclasses import replace
 
 import redis
@@ -50,10 +51,20 @@ def run(settings: Settings, name: str, slot: str) -> Night:
     except (StorageError, OSError) as exc:
         missing = isinstance(exc, StorageError) and exc.missing
         night = _waits(night, schedule, now, f"{source.shown} is not there yet" if missing else str(exc))
+    except (LimitsError, redis.RedisError):
+        raise
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the night must not get lost without an alarm
+        night = _waits(night, schedule, now, _defect(exc))
     schedules.note(name, night)
     if before is None or (night.state, night.words) != (before.state, before.words):
         tell(name, night)
     return night
+
+
+def _defect(exc: Exception) -> str:
+    """An error that nothing foresaw, without its own words: they may hold an input's credentials."""
+    frame = traceback.extract_tb(exc.__traceback__)[-1]
+    return f"{type(exc).__name__} in {frame.filename}, line {frame.lineno}"
 
 
 def _waits(night: Night, schedule: ScheduleSettings, now: float, words: str) -> Night:

@@ -99,14 +99,15 @@ def due(settings: ScheduleSettings, record: Record, now: float) -> Due:
     """Decide what is due: a pure function of the schedule, what has been, and the time.
 
     A schedule that is new, or whose times were changed, begins now. Of the nights that were missed the newest
-    `MADE_UP` run; where all nights have the same input, only the newest, and none if a night on time is due as well.
+    `MADE_UP` run; if all nights have the same input, only the newest, and none if a night on time is due as well.
+    A night that waits is due whatever the times are now: they may have changed since.
     """
+    waiting = [night for night in record.nights.values() if not night.final and night.again <= now]
     if record.since is None:
-        return Due([], [], now)
+        return Due(sorted(waiting, key=lambda night: night.slot), [], now)
     begin, end = (datetime.fromtimestamp(moment, UTC) for moment in (record.since, now))
     slots = [name_of(slot) for slot in calendar(settings).between(begin, end)]
     fresh = [Night(slot, since=now) for slot in slots if slot not in record.nights]
-    waiting = [night for slot in slots if (night := record.nights.get(slot)) and not night.final and night.again <= now]
     missed = [night for night in fresh if night.missed]
     on_time = [night for night in fresh if not night.missed]
     if settings.dated:
@@ -122,9 +123,8 @@ def due(settings: ScheduleSettings, record: Record, now: float) -> Due:
     over = {night.slot for night in skipped}
     since = record.since
     for slot in slots:
-        known = record.nights.get(slot)
-        if slot not in over and not (known and known.final):
-            break
+        if slot not in over and slot not in record.nights:
+            break  # to be noted by its process, which may be killed
         since = from_name(slot).timestamp()
     return Due(sorted([*waiting, *run, *on_time], key=lambda night: night.slot), skipped, since)
 
@@ -138,15 +138,18 @@ class Schedules:
 
     def record(self, name: str, settings: ScheduleSettings) -> Record:
         """What is known of a schedule."""
-        found = cast("dict[bytes, bytes]", self.store.client.hgetall(self.keys.schedule(name)))
-        times = found.pop(b"times", b"").decode()
-        since = found.pop(b"since", b"")
-        nights = [_night(slot.decode(), text) for slot, text in found.items()]
-        counts = since and times == _times(settings)
-        return Record(float(since) if counts else None, {night.slot: night for night in nights})
+        key = self.keys.schedule(name)
+        times, since = cast("list[bytes | None]", self.store.client.hmget(key, "times", "since"))
+        counts = since and (times or b"").decode() == _times(settings)
+        return Record(float(since) if since and counts else None, self._nights(key))
+
+    def _nights(self, key: str) -> dict[str, Night]:
+        found = cast("dict[bytes, bytes]", self.store.client.hgetall(key))
+        slots = {slot.decode(): text for slot, text in found.items() if slot not in {b"times", b"since"}}
+        return {slot: _night(slot, text) for slot, text in slots.items()}
 
     def move(self, name: str, settings: ScheduleSettings, since: float, nights: Iterable[str]) -> None:
-        """Count from `since`; forget the oldest of the `nights` that are known and over."""
+        """Count from `since`; forget the oldest of the `nights`, which are known and over."""
         key = self.keys.schedule(name)
         with self.store.client.pipeline(transaction=False) as pipeline:
             pipeline.sadd(self.keys.schedules, name)
@@ -165,17 +168,15 @@ class Schedules:
 
     def again(self, name: str, night: Night) -> None:
         """Run a night again that failed or was skipped: it waits, as if it were due now."""
-        moment = time.time()
-        self.note(name, Night(night.slot, since=moment))
-        key = self.keys.schedule(name)
-        since = float(cast("bytes | None", self.store.client.hget(key, "since")) or 0)
-        self.store.client.hset(key, "since", repr(min(since, night.due - 1)))
+        self.note(name, Night(night.slot, since=time.time()))
 
     def retire(self, names: Iterable[str]) -> None:
-        """Only these are configured. Another one that comes back some day has missed nothing meanwhile."""
+        """Only these are configured. Another one that comes back some day has missed nothing, and waits for nothing."""
         known = {name.decode() for name in cast("set[bytes]", self.store.client.smembers(self.keys.schedules))}
         for name in known.difference(names):
-            self.store.client.hdel(self.keys.schedule(name), "since")
+            key = self.keys.schedule(name)
+            waiting = [slot for slot, night in self._nights(key).items() if not night.final]
+            self.store.client.hdel(key, "since", *waiting)
             self.store.client.srem(self.keys.schedules, name)
 
     def beat_leads(self) -> bool:

@@ -227,3 +227,41 @@ def hours_pass(site: Nights, name: str, slot: datetime, hours: float) -> None:
 def run_night(site: Nights, name: str, slot: datetime) -> None:
     """What a beat starts as a process of its own when a night is due."""
     night.run(site.settings, name, name_of(slot))
+
+
+def test_nights_survive_a_change_of_their_schedule_s_times(nights: Callable[..., Nights]) -> None:
+    """One waits for its input when the times change; another has failed, and runs again under the new times."""
+    site = nights(late="late.jsonl", wrong="wrong.jsonl")
+    (site.site.folder / "wrong.jsonl").write_text("{}\n")
+    before = SLOT - timedelta(hours=3)
+    for name in ("late", "wrong"):
+        site.schedules.move(name, site.settings.schedules[name], before.timestamp(), [])
+        site.store.client.hset(site.store.keys.schedule(name), "times", "other times")
+        run_night(site, name, before)
+    for name in ("late", "wrong"):
+        (site.site.folder / f"{name}.jsonl").write_bytes((site.site.folder / "all.jsonl").read_bytes())
+    hours_pass(site, "late", before, 0)
+    site.site.run("schedules", "--again", "wrong")
+    site.site.start_beat()
+    for name in ("late", "wrong"):
+        assert site.over(name, before).state == "ran"
+
+
+def test_an_input_that_cannot_be_asked_for_is_told_and_given_up(
+    nights: Callable[..., Nights], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    site = nights(remote="s3://bucket/all.jsonl")
+    yesterday = SLOT - timedelta(days=1)
+    run_night(site, "remote", yesterday)
+    found = site.night("remote", yesterday)
+    assert found is not None
+    assert (found.state, "redentials" in found.words) == ("waiting", True)
+    hours_pass(site, "remote", yesterday, 7)
+    run_night(site, "remote", yesterday)
+    assert site.over("remote", yesterday).words.endswith("given up after 6 h")
+    assert site.shown(status=1)["remote"]["last"]["state"] == "failed"

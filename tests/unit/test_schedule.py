@@ -69,8 +69,7 @@ def test_a_night_that_waits_is_left_alone_until_its_time() -> None:
 def test_a_later_night_does_not_wait_for_one_that_waits() -> None:
     waits = Night("2026-11-24T02:00Z", since=at("2026-11-24T02:00"), again=at("2026-11-25T02:05"))
     found = decided(DATED, "2026-11-23T12:00", "2026-11-25T02:00", waits)
-    assert slots(found.run) == ["25"]
-    assert found.since == at("2026-11-23T12:00")
+    assert (slots(found.run), found.since) == (["25"], waits.due)
 
 
 @pytest.mark.parametrize(("seconds", "missed"), [(LATE, False), (LATE + 1, True)])
@@ -91,3 +90,11 @@ def test_the_input_carries_the_nights_date(name: str, source: str) -> None:
     settings = ScheduleSettings(cron="5 2 * * *", workflow="nightly", input=f"/in/{name}")
     assert settings.dated
     assert settings.source(datetime(2026, 3, 1, 2, 5, tzinfo=UTC)) == source
+
+
+@pytest.mark.parametrize("since", [None, "2026-11-25T12:00"])
+def test_a_night_that_waits_is_due_whatever_the_schedule_s_times_are_now(since: str | None) -> None:
+    waits = Night("2026-11-24T01:00Z", since=at("2026-11-24T01:00"), again=at("2026-11-25T12:30"))
+    record = Record(since and at(since), {waits.slot: waits})
+    assert due(DATED, record, at("2026-11-25T12:29")).run == []
+    assert due(DATED, record, at("2026-11-25T12:30")).run == [waits]
