@@ -111,8 +111,8 @@ def assess(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Estimate]]:
     """What would be sent to each target, and how many tokens that has; by target.
 
-    Where a budget applies, an answer without a ceiling gets one: without it nothing could be held. `ceilings` holds the
-    name that each target takes for it, if a refusal has told one.
+    An answer without a ceiling gets one if a budget applies, which could hold nothing without it, and of
+    /v1/messages, which requires one. `ceilings` holds the name that each target takes for it, if a refusal has told one.
     """
     output = workflow.default_max_tokens or DEFAULT_OUTPUT
     unbounded = bodies.output_ceiling(line.url, line.body) is None
@@ -122,7 +122,7 @@ def assess(
         if way.target in estimates:
             continue
         body = line.body
-        if unbounded and (budgeted or workflow.default_max_tokens):
+        if unbounded and (budgeted or workflow.default_max_tokens or line.url == bodies.MESSAGES):
             body = bodies.with_output_ceiling(line.url, body, output, model=way.model)
         if line.url == bodies.CHAT and (field := ceilings.get(way.target)):
             body = with_ceiling_in(body, field)

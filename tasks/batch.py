@@ -41,6 +41,7 @@ class Batch:
     targets that its jobs may go to. `trace` is its submission's W3C traceparent, where that was traced. The
     `expected_…` are what the batch was estimated at, when it was submitted.
     `token` is the secret that its lines are proved with (tasks/proof.py).
+    `cut_off` answers met a ceiling, `cut_off_default` of them one that their line had not set.
     `feed_trouble` and `collect_trouble` say what keeps its input from being read, or its results from being written.
     """
 
@@ -77,6 +78,8 @@ class Batch:
     output_tokens: int = 0
     calls: int = 0
     throttled: int = 0
+    cut_off: int = 0
+    cut_off_default: int = 0
     expected_cost: int = 0
     expected_input: int = 0
     expected_output: int = 0
@@ -152,6 +155,7 @@ class Batch:
             "usage": {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens},
             "calls": self.calls,
             "throttled": self.throttled,
+            "cut_off": {"total": self.cut_off, "by_default_ceiling": self.cut_off_default},
             "estimate": expected,
             "trouble": self.trouble or None,
         }

@@ -15,12 +15,14 @@ from tasks import job as jobs
 from tasks import retry
 from tasks.attempt import Attempt
 from tasks.memory import Memory
-from tasks.store import Ending
+from tasks.store import Ceiling, Ending
 from workers import budgets
 from workers.providers.answer import Answer
+from workers.providers.bodies import output_ceiling
 from workers.providers.errors import CallFailed, ProviderError, Throttled, Unavailable
 from workers.providers.failures import SLOW_DOWN
 from workers.providers.headers import RateLimits
+from workers.providers.truncation import met_ceiling
 from workers.routing import Way
 
 #: Seconds that a 429 pauses an account's quota, at the most: a longer wait may be for a limit of the model alone, and
@@ -132,12 +134,16 @@ def answered(attempt: Attempt, answer: Answer, memory: Memory, owner: str) -> En
     usage = used(attempt, answer)
     closing = of_answer(attempt, answer)
     cost = memory.cost + closing.amount
+    ceiling = _cut_off_by(attempt, answer)
+    story = _story(attempt, cost, answer.seconds)
+    if ceiling != "none":
+        story["cut_off_by"] = ceiling
     line = jobs.result_line(
         attempt.job.result_id,
         attempt.job.line.custom_id,
         response={"status_code": answer.status, "request_id": answer.request_id, "body": answer.body},
         error=None,
-        story=_story(attempt, cost, answer.seconds),
+        story=story,
     )
     try:
         written = jobs.encode(line)
@@ -151,7 +157,17 @@ def answered(attempt: Attempt, answer: Answer, memory: Memory, owner: str) -> En
         output_tokens=usage.output,
         settlement=settlement_json(attempt.ask.id, owner, closing),
         reservation=attempt.ask.id,
+        ceiling=ceiling,
     )
+
+
+def _cut_off_by(attempt: Attempt, answer: Answer) -> Ceiling:
+    """Whose ceiling cut the answer off."""
+    line = attempt.job.line
+    if not met_ceiling(line.url, answer.body):
+        return "none"
+    set_here = output_ceiling(line.url, line.body) is None and output_ceiling(line.url, attempt.body) is not None
+    return "default" if set_here else "own"
 
 
 def _unwritable(attempt: Attempt, answer: Answer, memory: Memory, owner: str) -> Ending:

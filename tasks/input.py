@@ -15,8 +15,8 @@ from tasks.files import StorageError
 from tasks.source import Source, source_of
 from workers.routing import NoRoute
 
-#: A longer line is no job: the largest contexts that providers take are a few megabytes of text.
-MAX_LINE = 16 << 20
+#: A longer line is no job: a request may have 50 MB at most (LARGEST_REQUEST_MB), and there is room for all else.
+MAX_LINE = 52 << 20
 
 #: Problems that are shown; the rest are counted.
 SHOWN = 20

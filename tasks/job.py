@@ -7,10 +7,11 @@ The format is OpenAI's batch input (https://platform.openai.com/docs/guides/batc
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 
+from limits import compact
 from limits.compact import dumps
 from tasks import proof
 from tasks.agents.purse import Purse
@@ -52,9 +53,22 @@ def decode(raw: bytes) -> Any:
     except UnicodeDecodeError as exc:
         raise ValueError(f"not UTF-8: byte {exc.start + 1} of the line is 0x{raw[exc.start]:02x}") from None
     try:
-        return orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError as exc:
         raise ValueError(f"not JSON: {exc.msg} (column {exc.colno})") from None
+    if compact.has_long_number(raw):
+        try:
+            compact.decoder(_refuse).decode(text)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+    return value
+
+
+def _refuse(number: str) -> NoReturn:
+    raise ValueError(
+        f"a number of {sum(map(str.isdigit, number))} digits would not arrive as it stands: whole numbers may have "
+        f"64 bits, others 17 digits; write it as a string, or shorter"
+    )
 
 
 def check(value: Any) -> tuple[Line | None, list[str]]:

@@ -17,7 +17,8 @@ from tasks.attempt import DEFAULT_OUTPUT, assess
 from tasks.job import Line
 from workers import budgets
 from workers.prices import MILLION, Rates
-from workers.providers.endpoints import CHAT
+from workers.providers import embeddings
+from workers.providers.endpoints import CHAT, EMBEDDINGS
 from workers.routing import SIZES, NoPrice, NoRoute, Routes, Way
 from workers.settings import Settings
 from workers.tokens import PROMPT_CEILING
@@ -37,6 +38,9 @@ class _Known:
     dearest: int = 0
     fee: int = 0
 
+
+#: Every provider takes a request of so many bytes.
+SMALL: Final = 1_000_000
 
 #: What a plain chat's body may hold, so that its bytes bound its tokens without a look at them.
 _PLAIN: Final = frozenset(
@@ -71,6 +75,8 @@ class Precheck:
             raise known
         if self.budgets:
             surcharges.check(self.settings, line, (*known.own, *known.fallback))
+        if size > SMALL or line.url == EMBEDDINGS:
+            self._check_sizes(line, size, known.own)
         if not known.bounded or (size and self._surely_fits(line, size, known)):
             return
         too_large, too_dear = self._reasons(line, known.own)
@@ -80,6 +86,17 @@ class Precheck:
             large, dear = self._reasons(line, known.fallback)
             if large or dear:
                 raise NoRoute(large or dear)
+
+    def _check_sizes(self, line: Line, size: int, ways: tuple[Way, ...]) -> None:
+        """NoRoute if no provider takes a request of `size` bytes, or the answer would be larger than is read."""
+        largest = max(self.settings.providers[way.provider].largest_request for way in ways)
+        if size > largest:
+            raise NoRoute(
+                f"has {size / 1e6:,.1f} MB, and {ways[0].target} takes requests of {largest / 1e6:,.0f} MB at most: "
+                f"make it smaller, or raise max_request_mb of providers.{ways[0].provider}"
+            )
+        if line.url == EMBEDDINGS and (large := embeddings.too_large(line.body, ways[0].model)):
+            raise NoRoute(large)
 
     def ways(self, line: Line) -> tuple[Way, ...]:
         """The ways of a line that has passed and calls a model, with their prices."""

@@ -47,6 +47,8 @@ def ended(batch: Batch, outputs: Outputs, *, seconds: float) -> None:
     grid.add_row("tokens", f"{batch.input_tokens:,} in, {batch.output_tokens:,} out")
     grid.add_row("cost", dollars(batch.cost))
     grid.add_row("calls", f"{batch.calls:,}, of which {batch.throttled:,} met a 429")
+    if batch.cut_off:
+        grid.add_row("cut off", f"[yellow]{_cut_off(batch)}[/]")
     grid.add_row("seconds", f"{seconds:.1f}")
     grid.add_row("output", escape(str(outputs.answers)))
     if batch.failed:
@@ -103,6 +105,8 @@ def one(batch: Batch, waits: str, in_flight: int, presumed: int = 0) -> None:
         words = f"up to {dollars(presumed)} more, for calls whose worker was killed before their end"
         grid.add_row("presumed", words)
     grid.add_row("429s", f"{batch.throttled:,} of {batch.calls:,} calls")
+    if batch.cut_off:
+        grid.add_row("cut off", f"[yellow]{_cut_off(batch)}[/]")
     if batch.expected_input:
         grid.add_row("estimate", _estimate(batch))
     grid.add_row("submitted", when(batch.created))
@@ -112,6 +116,18 @@ def one(batch: Batch, waits: str, in_flight: int, presumed: int = 0) -> None:
     if batch.trouble:
         grid.add_row("trouble", f"[red]{escape(batch.trouble)}[/]")
     console.print(grid)
+
+
+def _cut_off(batch: Batch) -> str:
+    """How many answers met their ceiling, and what helps."""
+    many = f"{batch.cut_off:,} answer{'s' if batch.cut_off != 1 else ''} met a ceiling of output tokens"
+    if not batch.cut_off_default:
+        return f"{many}: their lines allow no more"
+    which = "" if batch.cut_off_default == batch.cut_off else f", {batch.cut_off_default:,} of them"
+    return (
+        f"{many}{which} that Overnight has set since the line sets none: set max_tokens in the lines, or a larger "
+        f"default_max_tokens in the workflow"
+    )
 
 
 def _estimate(batch: Batch) -> str:

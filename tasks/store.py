@@ -45,6 +45,7 @@ _IDLE_EACH = 5_000
 #: Records that are read in one round trip.
 _AT_ONCE = 500
 
+Ceiling = Literal["none", "own", "default"]
 Verdict = Literal["run", "done", "held", "stopped", "stale", "gone", "refused"]
 
 
@@ -63,6 +64,7 @@ class Ending:
 
     `settlement` closes the `reservation` of its last call (`limits.admission.settlement_json`); both empty where none
     is open. `counted` is the part of the cost that its batch has counted before: that of an agent's finished calls.
+    `ceiling` is whose ceiling cut its answer off: its line's own, or the default one that Overnight has set.
     """
 
     ok: bool
@@ -73,6 +75,7 @@ class Ending:
     settlement: bytes = b""
     reservation: str = ""
     counted: int = 0
+    ceiling: Ceiling = "none"
 
     @classmethod
     def error(
@@ -129,7 +132,7 @@ def finish(keys: Keys, job: Job, ending: Ending, *, calls: int = 0, throttles: i
     if job.batch is None:
         return Call(script, (keys.clock, keys.job(job.id)), args, _finished)
     names = (keys.clock, *_batch_keys(keys, job.batch), keys.ticks, keys.ticks_idle, keys.spent(job.batch))
-    return Call(script, names, (*args, *_line(job), f"collect:{job.batch}"), _finished)
+    return Call(script, names, (*args, *_line(job), f"collect:{job.batch}", ending.ceiling), _finished)
 
 
 def settle_line(keys: Keys, job: Job, settlement: bytes, closing: Settlement) -> Call[None]:

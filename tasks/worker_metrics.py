@@ -19,6 +19,7 @@ from tasks.labels import OTHER, Labels
 from tasks.store import Ending
 from tasks.telemetry import Delivery, Listener
 from workers.providers.answer import Answer
+from workers.providers.codes import listed
 from workers.providers.errors import ProviderError
 from workers.request import Snooze
 from workers.settings import Settings
@@ -51,7 +52,7 @@ class Meter(Listener):
         )
         self.calls = Histogram(
             "overnight_call_seconds",
-            "From the request's departure to the last byte, or to the failure; outcome: ok, or the error's code",
+            "From the request's departure to the last byte, or to the failure; outcome: ok, the error's code, or other",
             (*target, "outcome"),
             buckets=_SECONDS,
             registry=registry,
@@ -78,7 +79,7 @@ class Meter(Listener):
 
     def called(self, delivery: Delivery, attempt: Attempt, seconds: float, end: Answer | ProviderError) -> None:
         """A call's end; with its trace as the exemplar where there is one."""
-        outcome = "ok" if isinstance(end, Answer) else end.code
+        outcome = "ok" if isinstance(end, Answer) else listed(end.code)
         exemplar = {"trace_id": delivery.trace} if delivery.trace else None
         way = attempt.way
         model = way.model if self.models.has(way.target) else OTHER

@@ -9,6 +9,7 @@ from limits.bucket import Quota
 from workers import fields
 from workers.fields import CallSeconds, Count, ModelName, Price
 from workers.problems import SettingsError
+from workers.providers.endpoints import LARGEST_REQUEST_MB
 from workers.secrets import MissingSecretError, Reference, reference
 
 #: Where each API is; Azure's is different for everyone.
@@ -62,6 +63,7 @@ class ProviderSettings(_Limits):
     api_key: tuple[Reference, ...] = ()
     shared_quota: bool = Field(default=False, strict=True)
     timeout: CallSeconds = 120.0
+    max_request_mb: int | None = Field(default=None, ge=1, le=50, strict=True, description="MB of a request")
     models: dict[ModelName, ModelQuota] = {}
 
     @field_validator("api_key", mode="before")
@@ -113,6 +115,11 @@ class ProviderSettings(_Limits):
             except (MissingSecretError, ValueError) as exc:
                 raise SettingsError([f"base_url ({self.address}): {exc}"]) from None
         return self.address or BASE_URLS[self.api]
+
+    @property
+    def largest_request(self) -> int:
+        """The bytes that a request may have."""
+        return (self.max_request_mb or LARGEST_REQUEST_MB[self.api]) * 1_000_000
 
     @property
     def counting_name(self) -> str:

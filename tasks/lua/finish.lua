@@ -9,7 +9,8 @@
 -- ARGV  1 now (µs; 0 = the server's)  2 settlement (JSON, as lib/settle.lua takes it; '' = nothing is open)
 --       3 ok (1 or 0)  4 the result line  5 cost (n$)  6 input tokens  7 output tokens  8 calls  9 429s
 --       10 lifetime (s) of a job's own record
---       11 line  12 round  13 workflow of the queue  14 proof  15 the tick that collects    only if the job is a batch's
+--       11 line  12 round  13 workflow of the queue  14 proof  15 the tick that collects
+--       16 the ceiling that the answer met: none, own (the line's) or default    11 to 16 only if the job is a batch's
 -- Returns {1 if this result counts else 0, 1 if the settlement opened a circuit else 0}
 --@include limits/lua/lib/settle.lua
 --@include tasks/lua/lib/line.lua
@@ -49,6 +50,12 @@ if over then
   return { 0, opened }
 end
 local ok = ARGV[3] == '1'
+if ARGV[16] ~= 'none' then
+  redis.call('HINCRBY', KEYS[2], 'cut_off', 1)
+end
+if ARGV[16] == 'default' then
+  redis.call('HINCRBY', KEYS[2], 'cut_off_default', 1)
+end
 redis.call('SETBIT', ok and KEYS[3] or KEYS[4], line, 1)
 redis.call('XADD', KEYS[7], '*', 'k', ARGV[3], 'd', ARGV[4])
 -- What is made here for the first time lives as long as the record.

@@ -78,7 +78,7 @@ def test_ten_kinds_of_bad_line_are_ten_messages_and_nothing_is_queued(site: Site
     [
         (b"", "is empty: give it one JSON object a line"),
         (b"\n\n  \n", "is empty: give it one JSON object a line"),
-        (b"x" * 100_000_000, "line 1: longer than 16 MiB"),
+        (b"x" * 100_000_000, "line 1: longer than 52 MiB"),
         (b"\xff\xfe\x00", "line 1: not UTF-8"),
     ],
 )

@@ -21,11 +21,27 @@ def without(key: str) -> dict[str, Any]:
         (b'{"a": NaN}', "not JSON: "),
         (b'{"a": "\xff"}', "not UTF-8: byte 8 of the line is 0xff"),
         (b"[" * 100_000, "not JSON: "),
+        (b'{"seed": 123456789012345678901}', "a number of 21 digits would not arrive as it stands"),
+        (b'{"body": {"tools": [{"id": -9223372036854775809}]}}', "a number of 19 digits would not arrive"),
+        (b'{"at": 3.14159265358979323846}', "a number of 21 digits would not arrive"),
+        (b'["000000000000000000", ' + b"[" * 990 + b"]" * 991, "nested too deeply"),
     ],
 )
-def test_a_line_that_is_no_json(raw: bytes, words: str) -> None:
+def test_a_line_that_cannot_be_a_job(raw: bytes, words: str) -> None:
     with pytest.raises(ValueError, match="^" + words.replace("(", r"\(")):
         decode(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"seed": 18446744073709551615, "low": -9223372036854775808}',
+        b'{"temperature": 0.30000000000000004, "x": 1e300}',
+        b'{"content": "123456789012345678901 and 3.14159265358979323846"}',
+    ],
+)
+def test_numbers_that_arrive_as_they_stand_are_taken(raw: bytes) -> None:
+    assert isinstance(decode(raw), dict)
 
 
 @pytest.mark.parametrize(

@@ -128,3 +128,54 @@ def test_the_table_is_not_asked_about_models_with_a_price_or_on_this_machine(tmp
     settings = precheck(tmp_path, "free").settings
     asked = queries(settings, ["one/small", "one/priced", "here/local"])
     assert [each.name for each in asked] == ["one/small"]
+
+
+EMBEDDING = "/v1/embeddings"
+
+
+def embeddings(count: int, model: str = "text-embedding-3-large", **fields: object) -> Line:
+    return Line("a", EMBEDDING, {"model": model, "input": ["word"] * count, **fields})
+
+
+WIDE = """
+[providers.wide]
+api = "openai"
+api_key = "env:K"
+[providers.wide.models."text-embedding-3-large"]
+[providers.wide.models.other]
+[providers.claude]
+api = "anthropic"
+api_key = "env:K"
+[providers.claude.models.opus]
+[providers.gateway]
+api = "anthropic"
+base_url = "http://127.0.0.1:8080"
+max_request_mb = 5
+[providers.gateway.models.inner]
+"""
+
+
+def test_embeddings_that_would_be_more_than_is_read_are_told(tmp_path: Path) -> None:
+    check = precheck(tmp_path, "free", more=WIDE).check
+    with pytest.raises(NoRoute, match="2,048 embeddings of 3,072 numbers, about 126 MB") as raised:
+        check(embeddings(2_048))
+    assert 'at most 1,040 inputs into a line, or set encoding_format to "base64"' in str(raised.value)
+    with pytest.raises(NoRoute, match="4,096 numbers"):
+        check(embeddings(2_048, "other", dimensions=4_096))
+    check(embeddings(1_040))
+    check(embeddings(2_048, encoding_format="base64"))
+    check(embeddings(2_048, dimensions=256))
+    check(embeddings(2_048, "other"))
+    check(Line("a", EMBEDDING, {"model": "text-embedding-3-large", "input": list(range(3_000))}))
+
+
+@pytest.mark.parametrize(
+    ("model", "url", "megabytes"),
+    [("opus", "/v1/messages", 32), ("inner", "/v1/messages", 5), ("large", "/v1/chat/completions", 50)],
+)
+def test_a_line_may_be_as_large_as_its_provider_takes(tmp_path: Path, model: str, url: str, megabytes: int) -> None:
+    line = Line("a", url, {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 9})
+    check = precheck(tmp_path, "free", more=WIDE).check
+    check(line, megabytes * 1_000_000)
+    with pytest.raises(NoRoute, match=f"takes requests of {megabytes} MB at most"):
+        check(line, megabytes * 1_000_000 + 1)

@@ -86,3 +86,13 @@ def test_workers_of_one_machine_take_the_next_free_port() -> None:
 def test_the_port_is_the_environments(monkeypatch: pytest.MonkeyPatch, named: str, expected: int | None) -> None:
     monkeypatch.setenv(listening.PORT, named)
     assert listening.port() == expected
+
+
+def test_metrics_name_failures_of_a_closed_list(registry: CollectorRegistry) -> None:
+    with telemetry.delivery(JOB, "task-1", {}):
+        for code in ("rate_limit_exceeded", "http_503", "prompt_of_mr_x", "http_999", "sk-test-a", ""):
+            telemetry.called(attempt(), Throttled(status=429, code=code))
+    scrape = Scrape(generate_latest(registry).decode())
+    for outcome, count in (("rate_limit_exceeded", 1), ("http_503", 1), ("other", 4)):
+        assert scrape.sum("overnight_call_seconds_count", outcome=outcome) == count
+    assert "mr_x" not in generate_latest(registry).decode()

@@ -22,11 +22,9 @@ import aiohttp
 import httpx
 from aiohttp.http_parser import RawResponseMessage
 
+from workers.providers.endpoints import LARGEST_ANSWER
 from workers.providers.errors import Broken, CallFailed, Interrupted, NotSent, ProviderError, Refused
 
-# The largest answers are embeddings: 2,048 inputs of 3,072 floats are about 130 MB as text, which
-# takes two requests then; 64 MB hold any answer of a chat model many times over.
-LARGEST_ANSWER: Final = 64 * 1024 * 1024
 # Connecting takes a second or two where it succeeds at all; the rest of the call's time is the model's.
 CONNECT_TIMEOUT: Final = 15.0
 # Node's and uvicorn's servers close a connection that was idle for 5 s: a request that is on its way then is lost.

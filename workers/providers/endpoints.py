@@ -13,3 +13,12 @@ ENDPOINTS_BY_API: Final[dict[str, frozenset[str]]] = {
     "anthropic": frozenset({MESSAGES}),
 }
 """Which urls each wire format serves."""
+
+# The largest answers are embeddings: 2,048 inputs of 3,072 floats are about 130 MB as text, which
+# takes two requests then; 64 MB hold any answer of a chat model many times over.
+LARGEST_ANSWER: Final = 64 << 20
+
+LARGEST_REQUEST_MB: Final[dict[str, int]] = {"openai": 50, "azure": 50, "anthropic": 32}
+"""The most that a request may have at a provider, in MB: OpenAI's images
+(https://platform.openai.com/docs/guides/images-vision), Anthropic's messages
+(https://platform.claude.com/docs/en/api/overview)."""
