@@ -112,7 +112,7 @@ def assess(
     """What would be sent to each target, and how many tokens that has; by target.
 
     An answer without a ceiling gets one if a budget applies, which could hold nothing without it, and of
-    /v1/messages, which requires one. `ceilings` holds the name that each target takes for it, if a refusal has told one.
+    /v1/messages, which requires one. `ceilings` holds the name that each target takes for it, if a refusal told one.
     """
     output = workflow.default_max_tokens or DEFAULT_OUTPUT
     unbounded = bodies.output_ceiling(line.url, line.body) is None
