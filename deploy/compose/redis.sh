@@ -15,7 +15,13 @@ appendfsync always
 save ""
 maxmemory-policy noeviction
 CONF
-sed "s/PASSWORD/$REDIS_PASSWORD/" /etc/overnight/users.acl >> /run/redis/redis.conf
+# By the shell itself: an argument of another command would be in `ps` for a moment.
+while IFS= read -r line || [ -n "$line" ]; do
+  case $line in
+    *PASSWORD*) printf '%s%s%s\n' "${line%%PASSWORD*}" "$REDIS_PASSWORD" "${line#*PASSWORD}" ;;
+    *) printf '%s\n' "$line" ;;
+  esac
+done < /etc/overnight/users.acl >> /run/redis/redis.conf
 chown redis /run/redis /run/redis/redis.conf
 unset REDIS_PASSWORD
 exec docker-entrypoint.sh redis-server /run/redis/redis.conf
