@@ -58,6 +58,8 @@ def submitted(source: Source, settings: Settings, store: Store, workflow: str, *
     """The batch that the file is, and whether it is new."""
     from tasks.submit import submit as make_batch  # noqa: PLC0415 - what only two commands need
 
+    if settings.any_workflow and (words := settings.warning(workflow)):
+        show.say(words)
     return make_batch(source, settings, store, workflow=workflow, new=new)
 
 

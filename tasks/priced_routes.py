@@ -16,6 +16,9 @@ from workers.settings import Settings
 if TYPE_CHECKING:
     import redis.asyncio
 
+#: Look-ups that are remembered; of more, those that still hold.
+MOST_ASKED = 2_000
+
 #: Seconds until the price table is asked again about a model that it did not know, and where it did not answer: one
 #: that is broken must not be asked, which takes a process, for each job that misses a price.
 ASK_AGAIN, AFTER_FAILURE = 600.0, 15.0
@@ -59,6 +62,8 @@ class PricedRoutes:
         """
         asked = self.asked.get(target)
         if asked is None or self.clock() >= asked[0]:
+            if len(self.asked) >= MOST_ASKED:
+                self.asked = {name: each for name, each in self.asked.items() if self.clock() < each[0]}
             finding = asyncio.ensure_future(pricing.ensure(self.settings, self.client, [target], strict=True))
             asked = self.asked[target] = (self.clock() + ASK_AGAIN, finding)
             finding.add_done_callback(partial(self._forget_failure, target))

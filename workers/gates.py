@@ -42,6 +42,9 @@ TRIED, TRIAL = 32, 1.0
 #: From so many workflows on, those whose jobs were claimed or denied long ago are forgotten.
 MOST_KNOWN: Final = 2_000
 
+#: The most models of one workflow that jobs merely name: more say nothing of what it asks for.
+MOST_MODELS: Final = 1_000
+
 #: A crowded model is one no more when its jobs have gone without standing in line for so many seconds.
 ROOMY: Final = 1.0
 
@@ -157,7 +160,8 @@ class Gates:
         now = self._clock()
         with self._lock:
             until, _ = gate.models.get(model, (0.0, 0.0))
-            gate.models[model] = (until, now)
+            if model in gate.models or len(gate.models) < MOST_MODELS:
+                gate.models[model] = (until, now)
             held = workflow in self._trials and all(opens > now for opens, _ in gate.models.values())
         if until <= now:
             return 0.0

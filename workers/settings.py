@@ -277,6 +277,13 @@ class Settings(Table):
             return True
         return agent in (self.workflow(workflow).agents or ())
 
+    def warning(self, workflow: str) -> str:
+        """What a person should know before a workflow without a table runs; '' if nothing."""
+        budgeted = any(each.budget_usd is not None for each in self.workflows.values())
+        if workflow in self.workflows or self.budget_usd is not None or not budgeted:
+            return ""
+        return f'workflow "{workflow}" is not configured, so it has no budget'
+
     def workflow(self, name: str) -> WorkflowSettings:
         """A workflow's settings; the defaults for one that the file does not name."""
         return self.workflows.get(name, _DEFAULT_WORKFLOW)

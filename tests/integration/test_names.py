@@ -66,7 +66,7 @@ def test_thirty_thousand_workflows_and_fifty_thousand_models_hold_nobody_up(
         alone = started_in(site)
         redis = site.client()
         with stock(site) as client:
-            client.send_task(JOB, kwargs={"job": job(1)}, queue="workflow.template").get(timeout=20)
+            comes_and_goes(site, client)
             before = answered_in(client)
             attack(site)
             during = [answered_in(client) for _ in range(5)]
@@ -82,6 +82,17 @@ def test_thirty_thousand_workflows_and_fifty_thousand_models_hold_nobody_up(
         assert text.count("overnight_queue_jobs{") <= 3 * 102
         for worker in site.workers:
             worker.kill()  # thousands of jobs are left
+
+
+def comes_and_goes(site: Site, client: Celery) -> None:
+    """An unconfigured workflow is followed when it has a job, and no longer when the registry has forgotten it."""
+    for _ in range(2):
+        client.send_task(JOB, kwargs={"job": job(1)}, queue="workflow.passing").get(timeout=20)
+        assert b"workflow.passing" in site.client().smembers(site.keys.queues)
+        said = len(site.workers[0].said())
+        site.client().srem(site.keys.queues, "workflow.passing")
+        words = "no longer consuming from workflow.passing"
+        wait_for(lambda: words in site.workers[0].said()[said:], what=words)  # noqa: B023 - waited for at once
 
 
 def answered_in(client: Celery) -> float:

@@ -263,3 +263,38 @@ def test_an_unknown_model_is_told_with_those_that_there_are(tmp_path: Path, name
     with pytest.raises(UnknownModel) as caught:
         read(tmp_path, EVERYTHING).find_model(name)
     assert any(each in str(caught.value) for each in words.split("|"))
+
+
+@pytest.mark.parametrize(
+    ("top", "workflows", "runs", "warned"),
+    [
+        ("", "", True, False),
+        ("", "[workflows.nightly]", True, False),
+        ("", "[workflows.nightly]\nbudget_usd = 1.0", False, True),
+        ("budget_usd = 5.0", "[workflows.nightly]\nbudget_usd = 1.0", True, False),
+        ("unconfigured_workflows = true", "[workflows.nightly]\nbudget_usd = 1.0", True, True),
+        ("unconfigured_workflows = false", "[workflows.nightly]", False, False),
+    ],
+)
+def test_a_workflow_without_a_table_runs_unless_it_would_escape_a_budget(
+    tmp_path: Path, top: str, workflows: str, runs: bool, warned: bool
+) -> None:
+    file = tmp_path / "overnight.toml"
+    file.write_text(f"{top}\n{workflows}\n")
+    settings = load(file)
+    assert settings.any_workflow is runs
+    assert bool(settings.warning("nightly-typo")) is warned
+    assert bool(settings.refusal("nightly-typo")) is not runs
+    if workflows:
+        assert not settings.refusal("nightly")
+        assert not settings.warning("nightly")
+
+
+def test_a_schedules_workflow_must_be_one_that_runs(tmp_path: Path) -> None:
+    schedule = '[schedules.s]\ncron = "0 2 * * *"\nworkflow = "default"\ninput = "in.jsonl"\n'
+    file = tmp_path / "overnight.toml"
+    file.write_text(schedule)
+    assert load(file).schedules["s"].workflow == "default"
+    file.write_text(f"{schedule}[workflows.nightly]\nbudget_usd = 1.0\n")
+    with pytest.raises(SettingsError, match=r"schedules\.s\.workflow: must be a table under"):
+        load(file)

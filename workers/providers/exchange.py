@@ -21,6 +21,9 @@ from workers.providers.failures import classify
 from workers.providers.headers import parse_limits
 
 _PING_TIMEOUT: Final = 15.0
+
+#: Addresses that are kept: of more models than that, each is put together again.
+MOST_URLS: Final = 4_096
 _VERSIONED: Final = re.compile(r"/v\d\w*(?:/|$)")
 _KEY: Final = re.compile(r"[!-~]{0,4096}")
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
@@ -128,6 +131,8 @@ class HttpProvider(ABC):
     def _url(self, url: str, model: str) -> str:
         known = self._urls.get((url, model))
         if known is None:
+            if len(self._urls) >= MOST_URLS:
+                self._urls.clear()
             known = self._urls[url, model] = str(httpx.URL(self._address(url, model)))
         return known
 
