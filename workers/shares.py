@@ -10,6 +10,7 @@ of one workflow. Among themselves, the one that has waited longest for its turn 
 
 from collections.abc import Callable, Iterable
 from heapq import nsmallest
+from itertools import islice
 from typing import ClassVar, Final, NamedTuple
 
 from kombu.utils.scheduling import round_robin_cycle
@@ -44,6 +45,7 @@ class Shares(round_robin_cycle):  # type: ignore[misc]  # kombu has no types
         self._claims = 0
         self.now = 0.0
         self._urgent: frozenset[str] | None = None
+        self._shared: frozenset[str] | None = None
 
     def update(self, it: Iterable[str]) -> None:
         """These are the queues from now on."""
@@ -52,7 +54,14 @@ class Shares(round_robin_cycle):  # type: ignore[misc]  # kombu has no types
         kept = self.mine | {_SHARED}
         self.passes = {queue: value for queue, value in self.passes.items() if queue in kept}
         self.served = {queue: number for queue, number in self.served.items() if queue in self.mine}
-        self._urgent = None
+        self._urgent = self._shared = None
+
+    @property
+    def shared(self) -> frozenset[str]:
+        """The queues of unconfigured workflows."""
+        if self._shared is None:
+            self._shared = frozenset(queue for queue in self.items if type(self).policy(queue).shared)
+        return self._shared
 
     @property
     def urgent(self) -> frozenset[str]:
@@ -64,22 +73,33 @@ class Shares(round_robin_cycle):  # type: ignore[misc]  # kombu has no types
     def plan(self, ready: Iterable[str], most: int) -> list[Place]:
         """Which of these lists the next claim takes from, best first."""
         policies: dict[str, Policy] = {}
-        candidates: list[_Candidate] = []
+        own: list[_Candidate] = []
+        shared: list[tuple[int, int, str, str]] = []
+        names, served = self.shared, self.served
         for name in ready:
             queue, _, step = name.partition(SEPARATOR)
-            if queue not in self.mine:
-                continue
-            policy = policies.get(queue)
-            if policy is None:
-                policy = policies[queue] = type(self).policy(queue)
-            if policy.allowed != 0:
-                start = self._start(_SHARED if policy.shared else queue)
-                candidates.append(_Candidate(priority_of(step), start, self.served.get(queue, 0), name, queue))
+            if queue in names:
+                shared.append((priority_of(step) if step else 0, served.get(queue, 0), name, queue))
+            elif queue in self.mine:
+                own.append(_Candidate(priority_of(step), self._start(queue), 0, name, queue))
+        candidates = [each for each in own if self._allowed(each.queue, policies)]
+        # Of many, only as many are looked at closely as a claim looks into.
+        shared.sort()
+        open_ones = (each for each in shared if self._allowed(each[3], policies))
+        start = self._start(_SHARED)
+        candidates += [_Candidate(each[0], start, *each[1:]) for each in islice(open_ones, MOST_SHARED)]
         if not candidates:
             return []
-        chosen = _chosen(candidates, policies, most)
+        chosen = nsmallest(most + EXTRA, candidates)
         self.now = max(self.now, min(each.start for each in chosen))
         return _places(chosen, policies)
+
+    def _allowed(self, queue: str, policies: dict[str, Policy]) -> bool:
+        """Whether messages of a queue may be claimed; its policy is in `policies` then."""
+        found = policies.get(queue)
+        if found is None:
+            found = policies[queue] = type(self).policy(queue)
+        return found.allowed != 0
 
     def took(self, queue: str, count: int) -> None:
         """So many messages came from a queue."""
@@ -103,15 +123,6 @@ class _Candidate(NamedTuple):
     served: int
     name: str
     queue: str
-
-
-def _chosen(candidates: list[_Candidate], policies: dict[str, Policy], most: int) -> list[_Candidate]:
-    """The best candidates, not more unconfigured ones than `MOST_SHARED`."""
-    shared = [each for each in candidates if policies[each.queue].shared]
-    if len(shared) > MOST_SHARED:
-        best = set(nsmallest(MOST_SHARED, shared))
-        candidates = [each for each in candidates if each in best or not policies[each.queue].shared]
-    return nsmallest(most + EXTRA, candidates)
 
 
 def _places(chosen: list[_Candidate], policies: dict[str, Policy]) -> list[Place]:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,8 +71,12 @@ def test_thirty_thousand_workflows_and_fifty_thousand_models_hold_nobody_up(
             before = answered_in(client)
             attack(site)
             during = [answered_in(client) for _ in range(5)]
-            assert sorted(during)[2] < before + 1.0, "the victim's jobs start within a second"
+            # A second on a machine that does nothing else; two minutes, if every name were followed.
+            assert sorted(during)[2] < before + 3.0, "the victim's jobs start soon"
+            # Its own work aside: two processes that compete for the processor are slow without any names.
+            site.workers[0].process.send_signal(signal.SIGSTOP)
             beside = started_in(site)
+            site.workers[0].process.send_signal(signal.SIGCONT)
             names = registered(redis, site.keys)
             assert len(names) <= MOST_UNCONFIGURED + 1
             wait_for(lambda: redis.hlen(site.keys.ledger(int(time.time() // 86_400))) > 500, what="many models")

@@ -99,6 +99,14 @@ def test_one_claim_of_many_messages_is_shared_like_many_claims(policies: dict[st
     assert plan["heavy"] == 2 * plan["victim"]
 
 
+def test_gated_unconfigured_workflows_do_not_hide_the_others(policies: dict[str, Policy]) -> None:
+    gated = [f"a{number}" for number in range(100)]
+    policies.update(dict.fromkeys(gated, Policy(shared=True, allowed=0)), z=Policy(shared=True))
+    shares = Shares()
+    shares.update([*gated, "z"])
+    assert [place.name for place in shares.plan([*gated, "z"], 10)] == ["z"]
+
+
 def test_a_lone_unconfigured_workflow_is_served_like_any_other(policies: dict[str, Policy]) -> None:
     policies["new"] = Policy(shared=True)
     shares = Shares()
