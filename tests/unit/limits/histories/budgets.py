@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from limits.admission import Admitted, Denied, Departure, renew, sent, sweep
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
-from limits.overview import Snapshot, ledger, snapshot
+from limits.overview import Snapshot, snapshot
 from tests.unit.limits.histories.quota import DAY
 from tests.unit.limits.world import SECOND, START, World
 
@@ -150,7 +150,7 @@ def budgets(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
     assert state.open_reservations == 0
     days = [world.now // SECOND // DAY - 1, world.now // SECOND // DAY]
     booked = dict.fromkeys(columns, 0)
-    for row in world.run(ledger, days).values():
+    for row in world.ledger(days).values():
         for name in booked:
             booked[name] += row.get(name, 0)
     assert booked == columns
