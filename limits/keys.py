@@ -165,6 +165,14 @@ class Keys:
         return self.prefix + "ticks:duty"
 
     @property
+    def probe(self) -> str:
+        """Never there: a SET of it that demands that it exists tells whether the server takes writes.
+
+        Owner: tasks/overview.py.
+        """
+        return self.prefix + "probe"
+
+    @property
     def schedules(self) -> str:
         """Set of the schedules that a beat has seen. Owner: tasks/schedule.py."""
         return self.prefix + "schedules"

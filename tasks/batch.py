@@ -33,16 +33,17 @@ class Batch:
 
     `round` counts from 0, and `began` is when it did. In this round, the input was read up to byte `fed_offset`, which
     is the end of line `fed_line`; `fed` lines in all have been handed to the queue or had ended before, the latest of
-    `fed_each` bytes each. Results are
-    written up to stream entry `written_id`: `output_offset` and `errors_offset` are the lengths of this round's files
-    there, `parts` the number of writes; `plan` is the end of the write that is going on, as `entry id:entries`.
+    `fed_each` bytes each. Results are written up to stream entry `written_id`: `output_offset` and `errors_offset` are
+    the lengths of this round's files there, `parts` the number of writes; `plan` is the end of the write that is going
+    on, as `entry id:entries`.
     `stopping` is the status that a cancelled or expired batch will end in. `short_since` is since when fewer messages
     are in the queue than jobs are owed. `pace` holds two earlier (time, jobs ended). `models` names the
     targets that its jobs may go to. `trace` is its submission's W3C traceparent, where that was traced. The
     `expected_…` are what the batch was estimated at, when it was submitted.
     `token` is the secret that its lines are proved with (tasks/proof.py).
     `cut_off` answers met a ceiling, `cut_off_default` of them one that their line had not set.
-    `feed_trouble` and `collect_trouble` say what keeps its input from being read, or its results from being written.
+    `feed_trouble` and `collect_trouble` say what keeps its input from being read, or its results from being written;
+    `told` is what a worker said at `told_at` that its jobs wait for.
     """
 
     id: str
@@ -86,6 +87,8 @@ class Batch:
     expected_seconds: float = 0.0
     feed_trouble: str = ""
     collect_trouble: str = ""
+    told: str = ""
+    told_at: float = 0.0
     token: str = field(default="", repr=False)
 
     @property
@@ -125,6 +128,11 @@ class Batch:
             if 1.0 <= now - at <= 10 * PACE_EVERY and self.done >= done:
                 return (self.done - done) / (now - at)
         return None
+
+    def still(self, now: float) -> float:
+        """For how many seconds it is known that no job has ended."""
+        marks: list[tuple[float, int]] = orjson.loads(self.pace) if self.pace else [(self.began, 0)]
+        return max((now - at for at, done in marks if done == self.done), default=0.0)
 
     @property
     def targets(self) -> list[str]:

@@ -72,12 +72,16 @@ def existing(store: Store, batch_id: str) -> Batch:
 
 
 def waits_for(settings: Settings, store: Store, batch: Batch) -> str:
-    """What keeps the batch's jobs from going out now, in words; '' where nothing does, or it is told as trouble."""
+    """What keeps the batch's jobs from going out now, in words; '' if nothing does, or if it is told as trouble."""
     from tasks import holdups, overview  # noqa: PLC0415 - what only two commands need
 
     if batch.over or batch.trouble:
         return ""
-    return holdups.of_batch(overview.read(store, settings, ended=0), batch, store.workers()).words
+    try:
+        now = overview.read(store, settings, ended=0)
+    except ServerUnavailable as exc:
+        return str(exc)  # it has just answered, but refuses what writes
+    return holdups.of_batch(now, batch, now.workers).words
 
 
 def watched(

@@ -22,6 +22,7 @@ from limits.errors import LimitsError
 from tasks.batch import LIVE, NANO, Batch
 from tasks.costs import Entry, Spent, entries
 from tasks.gauges import Gauges, accounts, targets
+from tasks.holdup_metrics import held_up
 from tasks.labels import OTHER, Labels
 from tasks.overview import DAY, Overview, read
 from tasks.schedule import Record, Schedules, State, calendar
@@ -78,6 +79,7 @@ class Exporter(Collector):
         yield up
         yield from queues(overview, self.workflows)
         yield from batches(overview)
+        yield from held_up(overview, self.workflows)
         yield from quotas(overview.limits)
         yield from circuits(overview.limits, self.settings)
         yield from money(overview.limits)

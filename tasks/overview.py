@@ -10,6 +10,7 @@ from typing import Any
 
 from limits.connection import open_client
 from limits.overview import BucketState, CircuitState
+from limits.replies import as_told, takes_no_writes
 from tasks import gauges
 from tasks.batch import Batch
 from tasks.costs import Entry, entries
@@ -33,7 +34,8 @@ class Overview:
     """Everything as of `at`, seconds since the epoch.
 
     `queues` are by workflow, and None where the broker is RabbitMQ, whose own exporter tells of them. `today` is
-    today's ledger (UTC).
+    today's ledger (UTC). `workers` are those that run ticks, None: unknown. `lead`: for how many seconds the clock that
+    the limits go by is ahead of the server's. `refuses`: what the server answers to writes, '' if it takes them.
     """
 
     at: float
@@ -41,6 +43,9 @@ class Overview:
     queues: Mapping[str, Depth] | None
     limits: Gauges
     today: tuple[Entry, ...]
+    workers: int | None = None
+    lead: float = 0.0
+    refuses: str = ""
 
     @property
     def live(self) -> list[Batch]:
@@ -71,17 +76,27 @@ def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Overv
     """Read everything: all batches that are not over and the newest `ended` of the others."""
     client, keys = store.client, store.keys
     look: Any = client.pipeline(transaction=False)
-    look.zrange(keys.batches, 0, ended - 1, desc=True)
+    look.zrevrangebyscore(keys.batches, "+inf", "-inf", 0, ended)
     look.zrange(keys.ticks, 0, -1)
     look.smembers(keys.queues)
-    newest, ticks, queues = look.execute()
+    look.time()
+    look.get(keys.clock)
+    look.set(keys.probe, "", xx=True)
+    *found, probe = look.execute(raise_on_error=False)
+    for reply in found:
+        if isinstance(reply, Exception):
+            raise reply
+    newest, ticks, queues, (seconds, micros), clock = found
     live = {tick.decode().partition(":")[2] for tick in ticks}
     ids = list(dict.fromkeys([*(name.decode() for name in newest), *sorted(live)]))
     batches = store.records(ids)
     names = {name.decode() for name in queues} | {queue_name(batch.workflow) for batch in batches if not batch.over}
     limits = gauges.read(settings, store, time.time(), [batch for batch in batches if not batch.over])
     return Overview(
-        at=limits.now / _MICRO,
+        at=seconds + micros / _MICRO,
+        workers=store.workers(),
+        lead=max(0.0, int(clock or 0) / _MICRO - seconds - micros / _MICRO),
+        refuses=as_told(probe) if isinstance(probe, Exception) and takes_no_writes(probe) else "",
         batches=tuple(sorted(batches, key=lambda batch: (batch.over, -batch.created))),
         queues=None if is_amqp(settings) else read_queues(store, settings, names),
         limits=limits,

@@ -16,7 +16,8 @@ import random
 import time
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from platform import node
+from typing import Any, NoReturn
 
 import orjson
 import redis
@@ -45,7 +46,7 @@ from workers.providers.ceiling import OTHER
 from workers.providers.errors import AccountBlocked, ProviderError
 from workers.queues import workflow_of
 from workers.request import HEADER, Snooze
-from workers.routing import NoRoute
+from workers.routing import NoRoute, NotConfigured
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,9 @@ LIFTED = 60.0
 
 #: Denials that say when their own job is to come back: they say nothing of the next job.
 PACED = frozenset({"retry_budget", "budget_held", "held"})
+
+#: Seconds until a job comes back whose worker has another configuration, and for which that one claims no more of them.
+OTHER_CONFIGURATION = 5.0
 
 #: Seconds until a job comes back that found the server away, or the code failing.
 SERVER_AWAY, AFTER_CRASH = 2.0, 15.0
@@ -150,6 +154,8 @@ async def start(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | 
                 return await run_agent(runtime, job, memory, attempts)
             ending = await attempts(runtime, job, memory)
             return await runtime.finish(job, ending, memory)
+    except NotConfigured as older:
+        await other_configuration(runtime, job, memory, older)
     except Stopped:
         return None  # without a lease the line is ended with the others of its batch
 
@@ -222,6 +228,18 @@ async def prepare(runtime: Runtime, asked: Job, job: Job, memory: Memory, detour
         raise Snooze(AFTER_FAILURE, str(failed), memory.to_header()) from None
 
 
+async def other_configuration(runtime: Runtime, job: Job, memory: Memory, missing: NotConfigured) -> NoReturn:
+    """A batch's line passed the check of its submit, and this worker's overnight.toml lacks what it names: Snooze.
+
+    Another worker may have the file that it was submitted with, so this one leaves the workflow's queue alone a while.
+    """
+    gates.heard(job.workflow)
+    gates.close(job.workflow, job.line.model, OTHER_CONFIGURATION)
+    words = f"a worker with its configuration: on {node()}, {missing} (restart workers whose overnight.toml is older)"
+    await runtime.tell(job, words)
+    raise Snooze(OTHER_CONFIGURATION, words, memory.to_header()) from None
+
+
 async def nowhere_to_go(
     runtime: Runtime,
     job: Job,
@@ -231,7 +249,12 @@ async def nowhere_to_go(
     otherwise: retry.Fail | None,
     detour: Detour,
 ) -> Ending | None:
-    """The job's end where no target could ever take it; None once it has waited for its own model; Snooze as above."""
+    """The job's end if no target could ever take it; None once it has waited for its own model; Snooze as above.
+
+    NotConfigured if that is not the line's fault.
+    """
+    if own == math.inf and job.batch and not job.call and isinstance(nowhere, NotConfigured):
+        raise nowhere  # its line was checked when it was submitted
     left = job.deadline - time.time() if job.deadline else None
     follows = retry.never(nowhere, time_left=left, own=own, otherwise=otherwise)
     if isinstance(follows, retry.Fail):

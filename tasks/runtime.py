@@ -60,6 +60,9 @@ SYNC_EVERY, PRICES_EVERY = 5.0, 60.0
 #: Seconds between two looks whether the batches of this worker's jobs still run.
 STOPS_EVERY: Final = 0.5
 
+#: Seconds between two notes in a batch's record of what holds it up.
+TELL_EVERY: Final = 5.0
+
 #: A call that is not written so many seconds after the admission was asked has been held up.
 HELD_UP: Final = 0.1
 
@@ -94,6 +97,7 @@ class Runtime:
         self.starts = Starts()
         self.sizes = Sizes()
         self.ceilings: dict[str, str] = {}  # by target: the name of the ceiling that it has asked for
+        self._told: dict[str, float] = {}
         self.background: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -395,6 +399,14 @@ class Runtime:
             return None
         line: dict[str, Any] = orjson.loads(ending.line)
         return line
+
+    async def tell(self, job: Job, words: str) -> None:
+        """Have `overnight status` of the job's batch tell what holds it up, as this worker knows just now."""
+        now = time.monotonic()
+        if job.batch and now >= self._told.get(job.batch, 0.0):
+            self._told = {batch: until for batch, until in self._told.items() if until > now}
+            self._told[job.batch] = now + TELL_EVERY
+            await self.server.run(store.tell(self.keys, job.batch, words))
 
     # What the decisions need to know
 

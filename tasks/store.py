@@ -145,6 +145,11 @@ def settle_line(keys: Keys, job: Job, settlement: bytes, closing: Settlement) ->
     return Call(load("tasks/lua/settle_line.lua"), names, args, _nothing)
 
 
+def tell(keys: Keys, batch: str, words: str) -> Call[None]:
+    """Say what holds up a batch, as a worker knows just now; forgotten soon after it was last said."""
+    return Call(load("tasks/lua/tell.lua"), (keys.batch(batch),), (words,), _nothing)
+
+
 def _finished(reply: Any) -> Finished:
     return Finished(counts=bool(reply[0]))
 

@@ -42,7 +42,11 @@ class TooManyModels(NoRoute):
         )
 
 
-class NoPrice(NoRoute):
+class NotConfigured(NoRoute):
+    """The configuration of this process names no such model or agent; that of another may."""
+
+
+class NoPrice(NotConfigured):
     """A budget applies, and nobody has told what this target costs."""
 
     code: ClassVar[str] = "no_price"
@@ -182,7 +186,7 @@ class Routes:
         try:
             targets = self.settings.find_model(model)
         except UnknownModel as exc:
-            raise NoRoute(f"body.model: {exc}") from None
+            raise NotConfigured(f"body.model: {exc}") from None
         ways: list[Way] = []
         served: set[str] = set()
         for name, target, weight in targets:
@@ -191,7 +195,9 @@ class Routes:
             if url in ENDPOINTS_BY_API[provider.api]:
                 ways.extend(self._ways_of(name, provider, target, weight))
         if not ways:
-            raise NoRoute(f'model "{model}" is not served at {url}: its targets serve {", ".join(sorted(served))}')
+            raise NotConfigured(
+                f'model "{model}" is not served at {url}: its targets serve {", ".join(sorted(served))}'
+            )
         return tuple(ways)
 
     def _ways_of(self, name: str, provider: ProviderSettings, model: str, weight: float) -> list[Way]:

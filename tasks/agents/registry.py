@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from workers.fields import AGENT_NAME
-from workers.routing import NoRoute
+from workers.routing import NoRoute, NotConfigured
 from workers.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _told(exc: Exception) -> str:
 
 
 def find(settings: Settings, name: str, workflow: str) -> Agent:
-    """The agent of this name; NoRoute if there is none, or the workflow's jobs may not call it."""
+    """The agent of this name; NotConfigured if there is none, NoRoute if the workflow's jobs may not call it."""
     found = load(settings).get(name)
     if found is not None and not settings.may_call(workflow, name):
         mend = f'add "{name}" to agents in its table, or remove agents from all workflows'
@@ -118,9 +118,9 @@ def find(settings: Settings, name: str, workflow: str) -> Agent:
     shown = f'"{name}"' if AGENT_NAME.fullmatch(name) else "of that name"
     if not settings.agents:
         mend = 'name the module that holds it in agents = ["…"] of the configuration'
-        raise NoRoute(f"there is no agent {shown}: {mend}")
+        raise NotConfigured(f"there is no agent {shown}: {mend}")
     near = get_close_matches(name, _agents, 3, 0.6)
     if near:
-        raise NoRoute(f"there is no agent {shown}; did you mean {' or '.join(near)}?")
+        raise NotConfigured(f"there is no agent {shown}; did you mean {' or '.join(near)}?")
     known = ", ".join(sorted(_agents)) or "none"
-    raise NoRoute(f"there is no agent {shown} in {', '.join(settings.agents)}; there are: {known}")
+    raise NotConfigured(f"there is no agent {shown} in {', '.join(settings.agents)}; there are: {known}")

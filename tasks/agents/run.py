@@ -32,7 +32,7 @@ from tasks.runtime import Runtime
 from tasks.store import Ending
 from workers.coroutine import worker_stops
 from workers.request import Snooze
-from workers.routing import NoRoute
+from workers.routing import NoRoute, NotConfigured
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +61,15 @@ _GRAVITY: dict[type[Stop], int] = {Suspended: 0, Halted: 1, Crash: 2, Superseded
 
 
 async def run(runtime: Runtime, job: Job, memory: Memory, attempts: Attempts) -> dict[str, Any] | None:
-    """Run the agent's job and end it; Snooze where it must wait in its queue. Returns what `Runtime.finish` does."""
+    """Run the agent's job and end it; Snooze where it must wait in its queue. Returns what `Runtime.finish` does.
+
+    NotConfigured if a batch's line names an agent that this worker doesn't have.
+    """
     try:
         agent = registry.find(runtime.settings, job.line.agent, job.workflow)
     except NoRoute as exc:
+        if job.batch and isinstance(exc, NotConfigured):
+            raise
         return await runtime.finish(job, Ending.error(job, "invalid_request", str(exc)), memory)
     journal = await Journal.open(runtime.server, runtime.keys, job, memory.owner, runtime.settings.storage)
     ending = await Run(runtime, job, journal, attempts).to_end(agent.function, memory)

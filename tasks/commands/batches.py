@@ -2,11 +2,13 @@
 
 import math
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from limits.errors import ServerUnavailable
 from tasks import costs, show, show_batches
 from tasks.batch import NANO
 from tasks.console import (
@@ -138,7 +140,9 @@ def status(
         one = existing(store, batch)
         waits = waits_for(settings, store, one)
         in_flight = len(store.leased(one.id))
-        presumed = costs.presumed(store.server, store.keys, one)
+        presumed = 0
+        with suppress(ServerUnavailable):  # what only the ledger knows is no reason to say nothing
+            presumed = costs.presumed(store.server, store.keys, one)
         if as_json:
             rate = None if one.over else one.rate(time.time())
             left = one.left / rate if rate else None

@@ -61,7 +61,8 @@ class Workflows(Page):
 
     def values(self, view: View) -> dict[str, Any]:
         """Cards, workflows, batches."""
-        workers = self.workers()
+        running = view.overview.workers
+        workers = self.workers() if running is None else running
         return {
             "cards": rows.workflow_cards(view, workers),
             "workflows": rows.workflow_rows(view, self.watch.settings, workers),

@@ -1,6 +1,6 @@
 """What the pages show, made of an overview: every number in the words and units that people read it in."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -9,7 +9,7 @@ from limits.overview import BucketState, BudgetState, DimensionState
 from tasks.batch import NANO, Batch
 from tasks.costs import Entry, Spent
 from tasks.flower.watch import View
-from tasks.holdups import Wait, of_batch, spent
+from tasks.holdups import Holdups, Wait, spent
 from tasks.overview import Overview
 from tasks.reasons import DIMENSIONS, budget, subject
 from workers.queues import Depth
@@ -110,13 +110,14 @@ class Cards:
 
 def batch_rows(view: View, workers: int | None) -> list[BatchRow]:
     """The batches that are not over, then the newest that are."""
-    return [_batch(view, batch, workers) for batch in view.overview.batches]
+    holdups = Holdups(view.overview, workers)
+    limits = {state.subject: state for state in view.overview.limits.budgets}
+    return [_batch(view, batch, holdups, limits) for batch in view.overview.batches]
 
 
-def _batch(view: View, batch: Batch, workers: int | None) -> BatchRow:
+def _batch(view: View, batch: Batch, holdups: Holdups, limits: Mapping[str, BudgetState]) -> BatchRow:
     pace = view.paces.get(batch.id)
     total = max(batch.total, 1)
-    limits = {state.subject: state for state in view.overview.limits.budgets}
     own = limits.get(f"workflow/{batch.workflow}/{batch.id}")
     return BatchRow(
         id=batch.id,
@@ -135,16 +136,17 @@ def _batch(view: View, batch: Batch, workers: int | None) -> BatchRow:
         cost=dollars(batch.cost),
         budget=money(own) if own else None,
         throttled=f"{batch.throttled:,}" if batch.throttled else "",
-        waits=waits(view, batch, workers),
+        waits=waits(view, batch, holdups),
     )
 
 
-def waits(view: View, batch: Batch, workers: int | None) -> Wait:
+def waits(view: View, batch: Batch, holdups: Holdups) -> Wait:
     """What a batch waits for: as the state of its limits says, else as the workflow's jobs were last told."""
     if batch.over:
         return Wait()
-    found = of_batch(view.overview, batch, workers)
-    return found if found.words else Wait(view.told.get(batch.workflow, ""))
+    found = holdups.of_batch(batch)
+    told = view.told.get(batch.workflow, "")
+    return Wait(told, kind="told") if told and found.kind in {"", "delayed"} else found
 
 
 def workflow_rows(view: View, settings: Settings, workers: int | None) -> list[WorkflowRow]:
@@ -156,12 +158,14 @@ def workflow_rows(view: View, settings: Settings, workers: int | None) -> list[W
     money_today = spent_by_workflow(overview.today)
     names = {*live, *(overview.queues or ()), *settings.workflows, *money_today}
     limits = {state.subject: state for state in overview.limits.budgets}
+    holdups = Holdups(overview, workers)
     rows = []
     for name in sorted(names, key=lambda name: (name not in live, -total(overview.depth(name)), name)):
         batches = live.get(name, [])
         paces = [pace for batch in batches if (pace := view.paces.get(batch.id)) is not None]
         left = sum(batch.total - batch.done for batch in batches)
         state = limits.get(f"workflow/{name}")
+        told = (wait for batch in batches if (wait := waits(view, batch, holdups)).words)
         rows.append(
             WorkflowRow(
                 name=name,
@@ -172,7 +176,7 @@ def workflow_rows(view: View, settings: Settings, workers: int | None) -> list[W
                 eta=eta(left, sum(paces) if paces else None) if batches else "",
                 spent=dollars(money_today.get(name, 0)),
                 budget=money(state) if state else None,
-                waits=next((wait for batch in batches if (wait := waits(view, batch, workers)).words), Wait()),
+                waits=next(told, Wait()) if batches else holdups.of_workflow(name, overview.depth(name)),
             )
         )
     return rows
@@ -187,7 +191,8 @@ def workflow_cards(view: View, workers: int | None) -> Cards:
     """Jobs left, jobs a minute, workers, money of today."""
     live = view.overview.live
     paces = [pace for batch in live if (pace := view.paces.get(batch.id)) is not None]
-    held_up = sum(waits(view, batch, workers).held_up for batch in live)
+    holdups = Holdups(view.overview, workers)
+    held_up = sum(waits(view, batch, holdups).held_up for batch in live)
     return Cards(
         [
             ("Jobs left", f"{sum(batch.total - batch.done for batch in live):,}", ""),

@@ -39,7 +39,7 @@ def offered() -> dict[str, set[str]]:
         ("acme/0",),
     )
     batch = Batch("batch_1", "nightly", "in.jsonl", "in_progress", 1, 1, "", 1.0, deadline=9.0)
-    overview = Overview(1.0, (batch,), {"nightly": Depth(0, 0, 0)}, limits, ())
+    overview = Overview(1.0, (batch,), {"nightly": Depth(0, 0, 0)}, limits, (), workers=0)
     settings = Settings.model_validate(
         {
             "providers": {"acme": {"api": "openai", "base_url": "http://127.0.0.1"}},
@@ -51,6 +51,7 @@ def offered() -> dict[str, set[str]]:
     families = [
         *metrics.queues(overview, Labels()),
         *metrics.batches(overview),
+        *metrics.held_up(overview, Labels()),
         *metrics.quotas(limits),
         *metrics.circuits(limits, settings),
         *metrics.money(limits),
@@ -105,7 +106,7 @@ def test_every_metric_is_on_the_dashboard_or_an_alert() -> None:
     named = {name for expression in (*dashboard(), *alerts()) for name, _ in _USED.findall(expression)}
     unseen = {name for name in offered() if name not in named}
     kept = {
-        *("overnight_batches", "overnight_quota_limit", "overnight_calls_in_flight_limit"),
+        *("overnight_quota_limit", "overnight_calls_in_flight_limit"),
         *("overnight_snoozes_total", "overnight_call_seconds_sum"),
         *("overnight_schedule_ran_timestamp_seconds", "overnight_schedule_next_timestamp_seconds"),
     }

@@ -9,7 +9,9 @@ from tasks.batch import Batch
 from tasks.flower import rows
 from tasks.flower.watch import View
 from tasks.gauges import Gauges
+from tasks.holdup_metrics import held_up
 from tasks.holdups import Wait, of_batch
+from tasks.labels import Labels
 from tasks.overview import Overview
 from tasks.pace import Pace
 from workers.queues import Depth
@@ -21,7 +23,7 @@ MICRO = 1_000_000
 
 def batch(**given: Any) -> Batch:
     fields = {"id": "batch_1", "workflow": "nightly", "name": "in.jsonl", "status": "in_progress", "total": 100}
-    return Batch(**{**fields, "bytes": 1, "storage": "", "created": NOW - 60.0, **given})  # type: ignore[arg-type]
+    return Batch(**{**fields, "bytes": 1, "storage": "", "created": NOW - 60.0, "began": NOW - 1.0, **given})  # type: ignore[arg-type]
 
 
 def bucket(name: str = "acme/0/small", **given: Any) -> BucketState:
@@ -102,6 +104,51 @@ def overview(**given: Any) -> Overview:
 )
 def test_what_a_batch_waits_for(given: dict[str, Any], words: str, held_up: bool) -> None:
     assert of_batch(overview(**given), batch(), workers=2) == Wait(words, held_up)
+
+
+@pytest.mark.parametrize(
+    ("given", "of", "words", "kind"),
+    [
+        ({"refuses": "OOM command not allowed"}, {}, "the Redis server, which refuses: OOM command", "redis"),
+        ({"lead": 600.0}, {}, "the server's clock: the limits have seen it 600 s ahead", "clock"),
+        (
+            {"queues": {"nightly": Depth(5, 3, 0)}, "workers": 0},
+            {},
+            "those that hold 3 jobs have not been heard of",
+            "no_worker",
+        ),
+        ({}, {"told": "a worker with its configuration", "told_at": NOW - 20.0}, "a worker with its", "configuration"),
+        ({}, {"began": NOW - 16.0}, "a worker that hands out its lines", "feed"),
+        ({}, {"began": NOW - 16.0, "short_since": NOW - 5.0}, "messages that were lost", "lost"),
+        ({"queues": {"nightly": Depth(7, 0, 0)}}, {"began": NOW - 16.0}, "none of the 7 that lie ready", "unclaimed"),
+        ({"queues": {"nightly": Depth(0, 0, 9)}}, {"began": NOW - 16.0}, "tried again: 9 are delayed", "delayed"),
+        ({"queues": {"nightly": Depth(0, 9, 0)}}, {"began": NOW - 16.0}, "", ""),
+        ({}, {"began": NOW - 900.0, "pace": f"[[{NOW - 20},0],[{NOW - 5},9]]", "completed": 9}, "", ""),
+        ({}, {"pace": f"[[{NOW - 20},9],[{NOW - 5},9]]", "completed": 9}, "a worker that hands out its lines", "feed"),
+        ({}, {"feed_trouble": "its lines of 16,000,000 bytes don't fit"}, "its lines of 16,000,000 bytes", "files"),
+    ],
+)
+def test_whatever_stands_still_has_a_name(given: dict[str, Any], of: dict[str, Any], words: str, kind: str) -> None:
+    workers = given.pop("workers", 2)
+    found = of_batch(overview(**given), batch(**of), workers)
+    assert words in found.words
+    assert (found.kind, found.held_up) == (kind, bool(kind) and kind != "delayed")
+
+
+def test_what_holds_up_batches_and_workflows_is_a_metric() -> None:
+    queues = {"nightly": Depth(1, 0, 0), "single": Depth(2, 0, 0), "empty": Depth(0, 0, 0)}
+    found = overview(budgets=(budget(1_000_000_000, subject="all"),), queues=queues, workers=3, lead=2.0)
+    samples = [
+        (sample.name, tuple(sample.labels.values()), sample.value)
+        for family in held_up(found, Labels())
+        for sample in family.samples
+    ]
+    assert samples == [
+        ("overnight_held_up", ("nightly", "batch_1", "budget"), 1),
+        ("overnight_held_up", ("single", "", "budget"), 1),
+        ("overnight_workers", (), 3),
+        ("overnight_clock_lead_seconds", (), 2.0),
+    ]
 
 
 def test_nothing_runs_without_a_worker() -> None:

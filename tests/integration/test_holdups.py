@@ -1,0 +1,159 @@
+"""The watchdog: whatever is wrong, a batch moves, or `overnight status`, Flower and the metrics say why not."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.registry import CollectorRegistry
+
+from limits.connection import Server
+from tasks import holdups, overview
+from tasks.batch import Batch
+from tasks.console import waits_for
+from tasks.metrics import Exporter
+from tasks.store import Store
+from tests.simulator import Simulator
+from tests.site import Site, Worker, job, jobs, wait_for
+from workers.settings import Settings, load
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
+
+#: Within so many seconds whatever stands still has a name.
+SOON = 30.0
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    with Simulator({"latency": 0.05}) as made:
+        yield made
+
+
+@pytest.fixture
+def site(tmp_path: Path, simulator: Simulator) -> Iterator[Site]:
+    with Site(tmp_path, simulator) as made:
+        yield made
+
+
+class Watchdog:
+    """What is told of a batch, by whoever tells."""
+
+    def __init__(self, site: Site, batch: str) -> None:
+        self.site = site
+        self.batch = batch
+        self.settings: Settings = load(site.file)
+        self.store = Store(site.keys, Server(site.client()))
+
+    def record(self) -> Batch:
+        found = self.store.batch(self.batch)
+        assert found is not None
+        return found
+
+    def told(self) -> str:
+        """What `overnight status` tells."""
+        record = self.record()
+        return record.trouble or waits_for(self.settings, self.store, record)
+
+    def names(self, words: str) -> None:
+        """Wait until all of them say that this is what it waits for."""
+        before = self.record().done
+        wait_for(lambda: words in self.told(), SOON, what=f"{words!r}, but: {self.told()!r}")
+        assert self.record().done == before, "it moves"
+
+    def kind(self) -> str:
+        """What the metric says."""
+        registry = CollectorRegistry()
+        registry.register(Exporter(self.store, self.settings))
+        for family in registry.collect():
+            for sample in family.samples:
+                if sample.name == "overnight_held_up" and sample.labels["batch"] == self.batch:
+                    return sample.labels["reason"]
+        return ""
+
+    def ends(self) -> Batch:
+        wait_for(lambda: self.record().over, 60.0, what=f"its end, but: {self.told()!r}")
+        found = self.record()
+        assert (found.completed, found.failed, self.told()) == (found.total, 0, "")
+        return found
+
+
+def no_worker(site: Site, worker: Worker) -> Callable[[], object]:
+    worker.stop()
+    return site.start_worker
+
+
+def silent_worker(site: Site, worker: Worker) -> Callable[[], object]:
+    del site
+    os.kill(worker.pid, signal.SIGSTOP)
+    return lambda: os.kill(worker.pid, signal.SIGCONT)
+
+
+def no_memory(site: Site, worker: Worker) -> Callable[[], object]:
+    del worker
+    site.client().config_set("maxmemory", "1mb")
+    return lambda: site.client().config_set("maxmemory", "0")
+
+
+def storage_refuses(site: Site, worker: Worker) -> Callable[[], object]:
+    """A file is where the folder was."""
+    del worker
+    files = site.folder / ".overnight" / "files"
+    away = files.rename(files.with_name("away"))
+    files.touch()
+
+    def over() -> None:
+        files.unlink()
+        away.rename(files)
+
+    return over
+
+
+@pytest.mark.parametrize(
+    ("fault", "words", "kind"),
+    [
+        (no_worker, "a worker: none is running", "no_worker"),
+        (silent_worker, "a worker", "no_worker"),
+        (no_memory, "takes no writes", ""),
+        (storage_refuses, "jsonl", "files"),
+    ],
+)
+def test_each_fault_has_a_name_and_the_batch_goes_on_when_it_is_over(
+    site: Site,
+    simulator: Simulator,
+    fault: Callable[[Site, Worker], Callable[[], object]],
+    words: str,
+    kind: str,
+) -> None:
+    worker = site.start_worker(concurrency=10)
+    simulator.configure(latency=0.5)
+    watchdog = Watchdog(site, site.submit(jobs(200)))
+    wait_for(lambda: watchdog.record().done, what="its first job")
+    over = fault(site, worker)
+    time.sleep(1.5)  # what was in flight comes in
+    watchdog.names(words)
+    assert watchdog.kind() == kind
+    over()
+    simulator.configure(latency=0.02)
+    watchdog.ends()
+
+
+def test_a_worker_with_an_older_file_leaves_the_jobs_to_newer_ones_and_says_so(site: Site) -> None:
+    site.start_worker()
+    site.file.write_text(f"{site.file.read_text()}\n[providers.acme.models.large]\n")
+    watchdog = Watchdog(site, site.submit([job(number, model="large") for number in range(20)]))
+    watchdog.names('no model "large" is configured')
+    assert watchdog.kind() == "configuration"
+    site.start_worker()
+    assert watchdog.ends().completed == 20
+
+
+def test_a_clock_that_was_ahead_is_named(site: Site) -> None:
+    watchdog = Watchdog(site, site.submit(jobs(1)))
+    ahead = int((time.time() + 600) * 1_000_000)
+    watchdog.store.client.set(site.keys.clock, ahead, ex=60)
+    now = overview.read(watchdog.store, watchdog.settings)
+    assert 590 < now.lead <= 600 or now.lead == 0, "the limits have given the lead up"
+    if now.lead:
+        assert holdups.of_batch(now, watchdog.record(), 1).kind == "clock"
