@@ -34,6 +34,7 @@ from workers import budgets
 from workers.gates import Gates, gates
 from workers.request import Snooze
 from workers.settings import load
+from workers.threads import Loop
 
 T = TypeVar("T")
 _numbers = itertools.count(1)
@@ -69,7 +70,7 @@ class Desk:
         self.client = redis.Redis.from_url(url)
         self.server = Server(self.client)
         self.workflow = workflow
-        self.loop = asyncio.new_event_loop()
+        self.loop = Loop()
         self.runtime = self.wait(self._open())
 
     async def _open(self) -> Runtime:

@@ -1,12 +1,14 @@
 """What an agent's journal outlives: a storage that refuses, a wait of a month, calls that the agent gave up."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tasks.agents import blobs
 from tasks.agents.blobs import AWAY, LARGE
 from tasks.agents.journal import Journal
 from tests.agents import line
@@ -118,6 +120,41 @@ def test_a_replay_waits_for_a_storage_that_it_cannot_read(
 
     assert desk.wait(test()).answered
     assert billed_calls(simulator) == ["job-32/last"]
+
+
+def hang_up(files: Path) -> Path:
+    """Put a named pipe in the place of the only file, which is called `whole` then."""
+    [kept] = files.iterdir()
+    kept.rename(files / "whole")
+    os.mkfifo(kept)
+    return kept
+
+
+def test_a_storage_that_hangs_makes_a_job_wait(
+    desk: Desk, simulator: Simulator, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading a named pipe hangs until someone writes, as reading from a network disk that is gone does."""
+    monkeypatch.setattr(blobs, "LONGEST", 0.3)
+    simulator.configure(failures=[{**LONG, "job": "/last"}])
+
+    async def test() -> Delivery:
+        job = desk.job(line("large", 40))
+        first = await desk.deliver_job(job)
+        await desk.end_pause()
+        kept = hang_up(files)
+        second = await desk.deliver_job(job, first.memory)
+        assert second.snooze is not None
+        assert "has not answered for 0.3 s" in second.snooze.reason
+        os.close(os.open(kept, os.O_WRONLY))  # lets the thread go
+        (files / "whole").rename(kept)
+        return await desk.deliver_job(job, second.memory)
+
+    assert desk.wait(test()).answered
+    assert billed_calls(simulator) == ["job-40/last"]
+
+
+def test_a_storage_may_take_a_minute_and_no_longer() -> None:
+    assert 10 <= blobs.LONGEST <= 60
 
 
 def test_an_answer_that_is_gone_for_good_fails_the_job_and_a_retry_buys_it_again(
