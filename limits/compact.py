@@ -57,8 +57,10 @@ def _as_it_came(value: Any) -> Any:
     raise TypeError
 
 
-def loads(raw: bytes) -> Any:
+def loads(raw: bytes | str) -> Any:
     """The JSON value of a text, with all its digits; ValueError where it is none."""
+    if isinstance(raw, str):
+        raw = raw.encode()
     if not has_long_number(raw):
         return orjson.loads(raw)
     try:

@@ -14,13 +14,13 @@ from typing import Any, ClassVar, Final
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-import orjson
 import redis.asyncio
 from celery.exceptions import SoftTimeLimitExceeded
 
 from limits.admission import Admitted, Denied, Impossible, Settlement, admit, release, sent, settle, settlement_json
 from limits.admission import Answer as Admission
 from limits.async_connection import AsyncServer
+from limits.compact import loads
 from limits.connection import open_async_client
 from limits.errors import LimitsError, ServerUnavailable
 from limits.keys import Keys
@@ -397,7 +397,7 @@ class Runtime:
         telemetry.ended(ending)
         if job.batch is not None:
             return None
-        line: dict[str, Any] = orjson.loads(ending.line)
+        line: dict[str, Any] = loads(ending.line)
         return line
 
     async def tell(self, job: Job, words: str) -> None:

@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import orjson
-
 from limits.admission import Settlement
+from limits.compact import loads
 from limits.connection import Server, open_client
 from limits.keys import Keys
 from limits.scripts import Call, load
@@ -120,7 +119,7 @@ def _line(job: Job) -> tuple[str | int, ...]:
 
 def _begun(reply: Any) -> Begun:
     verdict, wait, answer = reply
-    found = orjson.loads(answer) if answer else None
+    found = loads(answer) if answer else None
     return Begun(cast("Verdict", verdict.decode()), wait / _MICRO, found)
 
 

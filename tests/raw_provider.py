@@ -20,6 +20,10 @@ from typing import Any, Self
 CLOSED = b"closed"
 
 
+class Last(bytes):
+    """An answer after which the connection is closed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A request: `text` is its prompt, which came `count` times so far; its connection carried `on_connection`."""
@@ -110,6 +114,8 @@ class RawProvider:
                     break
                 writer.write(answer)
                 await writer.drain()
+                if isinstance(answer, Last):
+                    break
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:

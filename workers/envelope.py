@@ -10,8 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
-import orjson
-
+from limits.compact import loads
 from workers.compression import ENCODINGS, MOST_BODY
 
 JOB: Final = "overnight.job"
@@ -86,7 +85,7 @@ def _wrong_header(headers: dict[str, Any], task: str) -> str | None:
 
 def _wrong_body(message: Any, task: str) -> str | None:
     try:
-        body = orjson.loads(message.body)
+        body = loads(message.body)
     except ValueError:
         return "its body is no JSON"
     match body:

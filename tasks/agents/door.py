@@ -14,8 +14,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
-import orjson
 
+from limits.compact import dumps, loads
 from tasks.agents import work
 from workers.providers import bodies, events
 from workers.providers.endpoints import CHAT, EMBEDDINGS, MESSAGES, RESPONSES
@@ -76,8 +76,8 @@ async def _answer(run: "Run", method: str, path: str, content: bytes) -> _Answer
         words = f"{method} {path[:100]} is no call of an agent's ({served} are): other requests belong in llm.step()"
         return _refused("", HTTPStatus.NOT_FOUND, "invalid_request", words)
     try:
-        body = orjson.loads(content)
-    except orjson.JSONDecodeError:
+        body = loads(content)
+    except ValueError:
         return _refused(url, HTTPStatus.BAD_REQUEST, "invalid_request", "the body is not JSON")
     streams = isinstance(body, dict) and events.asks_for_stream(body)
     problems = bodies.check_body(url, {**body, "stream": False} if streams else body)
@@ -98,7 +98,7 @@ def _answered(url: str, asked: dict[str, Any], response: dict[str, Any]) -> _Ans
         headers["request-id" if url == MESSAGES else "x-request-id"] = request_id
     body = response["body"]
     if not events.asks_for_stream(asked):
-        return _Answer(response["status_code"], headers, orjson.dumps(body))
+        return _Answer(response["status_code"], headers, dumps(body))
     stream: str = body["stream"]
     if url == CHAT and not events.tells_usage(asked):
         stream = events.without_usage(stream)
@@ -110,4 +110,4 @@ def _refused(url: str, status: int, code: str, message: str) -> _Answer:
     error: dict[str, Any] = {"type": code, "message": message}
     body = {"type": "error", "error": error} if url == MESSAGES else {"error": {**error, "code": code, "param": None}}
     headers = {"content-type": "application/json", "x-should-retry": "false"}
-    return _Answer(int(status), headers, orjson.dumps(body))
+    return _Answer(int(status), headers, dumps(body))

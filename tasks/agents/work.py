@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from limits.compact import loads
 from tasks.agents.errors import Halted, StepFailed, Suspended
 from tasks.agents.journal import Entry
 from tasks.agents.purse import TooDear
@@ -39,7 +40,7 @@ async def call(run: "Run", url: str, body: dict[str, Any]) -> dict[str, Any]:
     run.count_call()
     name = str(body.get("model", ""))
     entry = await run.once("call", name, [url, body], lambda *place: _call(run, name, url, body, *place))
-    line: dict[str, Any] = orjson.loads(run.journal.body(entry))
+    line: dict[str, Any] = loads(run.journal.body(entry))
     return line
 
 
