@@ -329,6 +329,7 @@ def test_a_long_ledger_is_read_in_pages(world: World) -> None:
     assert 50 <= len(first.rows) <= 100
     found = world.ledger([day - 1, day, day + 1], rows=50)
     assert found == {(day, name): {"cost": 1, "calls": 1} for name in names}
+    assert world.ledger([]) == {}
 
 
 # What is shown
