@@ -78,6 +78,9 @@ class Registry:
         if self.clock() - self._pruned >= PRUNE_EVERY:
             self._pruned = self.clock()
             self.prune()
+            excess = len(registered(self.client, self.keys) - self._configured()) - MOST_UNCONFIGURED
+            if excess > 0:  # our own producers register names without a look at how many there are
+                self.prune(idle=0.0, most=excess)
 
     def adopt(self, queues: Iterable[str]) -> None:
         """Register these queues, which hold messages; unconfigured ones if the settings allow it and they fit."""

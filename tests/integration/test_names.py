@@ -38,7 +38,7 @@ def stock(site: Site) -> Celery:
 
 def test_a_workflow_that_is_not_configured_does_not_run_beside_budgets(tmp_path: Path, simulator: Simulator) -> None:
     table = "[workflows.nightly-summaries]\nbudget_usd = 5.0"
-    with Site(tmp_path, simulator, model=PRICES, tables=table) as site:
+    with Site(tmp_path, simulator, model=PRICES, more="remote_control = false", tables=table) as site:
         refused = site.run("submit", str(site.input([job(1)])), "-w", "nightly-summarise", status=None)
         assert refused.returncode != 0
         assert 'did you mean "nightly-summaries"?' in " ".join(refused.stderr.split())
@@ -55,6 +55,7 @@ def test_a_workflow_that_is_not_configured_does_not_run_beside_budgets(tmp_path:
             assert words.startswith('workflow "default" is not configured, so no budget would count its jobs')
             wait_for(lambda: "1 workflows are not configured" in worker.said(), what="a word in the log")
             assert not typo.ready()
+            assert client.control.inspect(timeout=1.0).ping() is None, "remote control is switched off"
         assert simulator.stats()["requests"] == 1
 
 

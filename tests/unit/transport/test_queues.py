@@ -95,6 +95,22 @@ def test_a_name_leaves_when_it_has_held_no_message_for_an_hour(world: World) -> 
     world.client.delete(world.keys.queues)
 
 
+def test_names_that_our_own_producers_registered_make_room_too(world: World) -> None:
+    """Or an earlier version, which kept every name."""
+    fill(world, ["busy"])
+    pipeline = world.client.pipeline(transaction=False)
+    for number in range(3 * MOST_UNCONFIGURED):
+        pipeline.sadd(world.keys.queues, f"workflow.old{number}")
+    pipeline.execute()
+    register(world.client, world.keys, "busy")
+    looks(world, registry(world))
+    names = registered(world.client, world.keys)
+    assert len(names) == MOST_UNCONFIGURED
+    assert "workflow.busy" in names
+    drain(world, ["workflow.busy"])
+    world.client.delete(world.keys.queues)
+
+
 def test_a_closed_site_follows_what_is_configured(world: World) -> None:
     found = registry(world, "nightly", unconfigured_workflows=False)
     fill(world, ["stranger", "nightly"])
