@@ -84,7 +84,7 @@ def test_thirty_thousand_workflows_and_fifty_thousand_models_hold_nobody_up(
             with exporter(site) as url:
                 _, text, _ = ask(url)
         assert len(text) < 1 << 20
-        assert beside < alone + 3.0, f"a new worker is ready within seconds: {alone:.1f} alone, {beside:.1f} beside"
+        assert beside < 2 * alone + 3.0, f"a new worker is ready within seconds: {alone:.1f} alone, {beside:.1f} beside"
         assert text.count("overnight_queue_jobs{") <= 3 * 102
         for worker in site.workers:
             worker.kill()  # thousands of jobs are left
