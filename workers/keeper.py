@@ -22,7 +22,7 @@ import orjson
 from workers import server
 
 #: Starts in a row that may fail before a keeper whose server has never answered gives up.
-FIRST_STARTS: Final = 5
+FIRST_STARTS: Final = 3
 
 #: The longest pause between two starts, in seconds. A full disk may take hours to be noticed.
 LONGEST_PAUSE: Final = 5.0
@@ -96,7 +96,11 @@ class Keeper:
         try:
             # Everything is relative to its folder, whose name may hold any character.
             self.server = subprocess.Popen(
-                [str(get_binary_path()), "-"], cwd=self.folder, stdin=subprocess.PIPE, start_new_session=True
+                [str(get_binary_path()), "-"],
+                cwd=self.folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,  # it has a log of its own
+                start_new_session=True,
             )
             assert self.server.stdin is not None
             with suppress(BrokenPipeError), self.server.stdin as config:

@@ -218,10 +218,10 @@ def _orphan(keeper: "subprocess.Popen[bytes] | None") -> None:
 
 
 def _last_words(folder: Path) -> str:
-    """The end of what the keeper and the server have said."""
-    for name in ("keeper.log", LOG):
+    """The end of what the server and its keeper have said."""
+    found = []
+    for name in (LOG, "keeper.log"):
         with suppress(OSError):
             lines = (folder / name).read_text(errors="replace").strip().splitlines()
-            if lines:
-                return f"{lines[-1][-300:]} ({folder / name})"
-    return f"look into {folder}"
+            found += [f"{lines[-1][-300:]} ({folder / name})"] if lines else []
+    return "; ".join(found) or f"look into {folder}"

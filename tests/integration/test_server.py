@@ -228,6 +228,13 @@ def test_a_server_that_cannot_start_for_a_while_comes_back_at_its_address(tmp_pa
         keeper.wait(30)
 
 
+def test_a_server_that_cannot_start_is_told_in_its_own_words(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    (tmp_path / "redis" / "appendonlydir").write_text("in its way")
+    with pytest.raises(ServerError, match=r"append.*valkey\.log.*did not start in 3 tries"):
+        EmbeddedServer(tmp_path)
+
+
 def test_a_folder_that_cannot_be_written_is_told() -> None:
     with pytest.raises(ServerError, match="/proc/overnight/redis cannot be written"):
         EmbeddedServer(Path("/proc/overnight"))
