@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class DimensionState:
     """One dimension: units of the limit in force (configured, or lower as headers told) and free right now.
 
-    `burst` in seconds, as learned or fixed; `rate` in units a second.
+    `configured` is 0 if the limit is the provider's alone. `burst` in seconds, as learned or fixed; `rate` in units a
+    second.
     """
 
     name: str
@@ -32,6 +33,7 @@ class DimensionState:
     rate: float
     available: float
     burst: float
+    configured: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +126,8 @@ def _bucket(
     name: bytes, in_flight: int, concurrency: int, paused_until: int, urgent: int, dimensions: Sequence[Any]
 ) -> BucketState:
     states = tuple(
-        DimensionState(dimension.decode(), limit, float(rate), float(available), float(burst))
-        for dimension, limit, rate, available, burst in sorted(dimensions)
+        DimensionState(dimension.decode(), limit, float(rate), float(available), float(burst), configured)
+        for dimension, limit, rate, available, burst, configured in sorted(dimensions)
     )
     return BucketState(name.decode(), states, in_flight, concurrency, paused_until, bool(urgent))
 

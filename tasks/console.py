@@ -73,15 +73,20 @@ def existing(store: Store, batch_id: str) -> Batch:
 
 def waits_for(settings: Settings, store: Store, batch: Batch) -> str:
     """What keeps the batch's jobs from going out now, in words; '' if nothing does, or if it is told as trouble."""
+    return outlook(settings, store, batch)[0]
+
+
+def outlook(settings: Settings, store: Store, batch: Batch) -> tuple[str, list[str]]:
+    """What a batch waits for, as above; and the limits that its providers state and that are lower than configured."""
     from tasks import holdups, overview  # noqa: PLC0415 - what only two commands need
 
     if batch.over or batch.trouble:
-        return ""
+        return "", []
     try:
         now = overview.read(store, settings, ended=0)
     except ServerUnavailable as exc:
-        return str(exc)  # it has just answered, but refuses what writes
-    return holdups.of_batch(now, batch, now.workers).words
+        return str(exc), []  # it has just answered, but refuses what writes
+    return holdups.of_batch(now, batch, now.workers).words, holdups.lower_limits(now, batch)
 
 
 def watched(

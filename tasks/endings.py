@@ -50,7 +50,7 @@ def of_answer(attempt: Attempt, answer: Answer) -> Settlement:
         costs=way.charged(costs),
         presumed=answer.usage is None,
         columns={"calls": 1, "input_tokens": usage.input, "output_tokens": usage.output},
-        levels=levels(way, answer.limits),
+        levels=levels(way, answer.limits, answered=True),
         circuit=attempt.ask.circuit,
     )
 
@@ -115,9 +115,10 @@ def _presumed(attempt: Attempt) -> int:
     return attempt.way.rates.ceiling(attempt.estimate) if attempt.way.rates else 0
 
 
-def levels(way: Way, told: RateLimits) -> dict[str, dict[str, Level]]:
+def levels(way: Way, told: RateLimits, *, answered: bool = False) -> dict[str, dict[str, Level]]:
     """What headers told, in the form that settling takes: of the model's bucket, or of the account's where that has the
-    very limit that was told, and the model has none.
+    very limit that was told, and the model has none. An answer's limit whose window is a guess is none where none is
+    configured: it would hold from then on.
     """
     found: dict[str, dict[str, Level]] = {}
     for name, level in told.items():
@@ -125,7 +126,9 @@ def levels(way: Way, told: RateLimits) -> dict[str, dict[str, Level]]:
         if name not in own.limits:
             same = (each for each, quota in accounts if name in quota.limits and quota.limits[name] == level.limit)
             bucket = next(same, bucket)
-        found.setdefault(bucket, {})[str(name)] = Level(level.limit, level.remaining, level.reset)
+        unsure = answered and level.guessed and name not in own.limits
+        limit = None if unsure else level.limit
+        found.setdefault(bucket, {})[str(name)] = Level(limit, level.remaining, level.reset)
     return found
 
 

@@ -158,6 +158,7 @@ def _quota(bucket: BucketState, now: int) -> dict[str, Any]:
                 "rate_per_second": each.rate,
                 "available": each.available,
                 "burst_seconds": each.burst,
+                "configured": each.configured or None,
             }
             for each in bucket.dimensions
         },

@@ -191,3 +191,17 @@ class Holdups:
 def of_batch(overview: Overview, batch: Batch, workers: int | None) -> Wait:
     """What a batch that is not over waits for. `workers`: how many run, None: unknown."""
     return Holdups(overview, workers).of_batch(batch)
+
+
+def lower_limits(overview: Overview, batch: Batch) -> list[str]:
+    """Where a provider's headers state less than what is configured for the models of a batch, in words."""
+    called = {entry.target for entry in overview.today if entry.workflow == batch.workflow}
+    names = set(batch.targets) or called
+    return [
+        f"{target.name}: its answers state {each.limit:,} {DIMENSIONS.get(each.name, each.name)}, "
+        f"and {each.configured:,} are configured"
+        for target in targets(overview)
+        if target.name in names and target.buckets
+        for each in target.buckets[0].dimensions
+        if each.limit < each.configured
+    ]

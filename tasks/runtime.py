@@ -431,6 +431,7 @@ class Runtime:
                 settings.timeout,
                 api_version=settings.api_version,
                 counting=settings.counting_name,
+                ignores_limits=settings.rate_limit_headers == "ignore",
             )
         return found
 

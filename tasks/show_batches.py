@@ -1,6 +1,7 @@
 """What a person sees of batches: one, all of them, their ends, and what they are expected to take."""
 
 import time
+from collections.abc import Sequence
 
 import orjson
 from rich.table import Table
@@ -85,7 +86,7 @@ def table(batches: list[Batch]) -> None:
     listing(rows)
 
 
-def one(batch: Batch, waits: str, in_flight: int, presumed: int = 0) -> None:
+def one(batch: Batch, waits: str, in_flight: int, presumed: int = 0, lower_limits: Sequence[str] = ()) -> None:
     """One batch, a fact a line. `presumed`: n$ beside its cost, as in `costs.presumed`."""
     grid = Table.grid(padding=(0, 2))
     grid.add_row("batch", batch.id)
@@ -113,6 +114,8 @@ def one(batch: Batch, waits: str, in_flight: int, presumed: int = 0) -> None:
     grid.add_row("ended" if batch.over else "deadline", when(batch.ended if batch.over else batch.deadline))
     if waits:
         grid.add_row("waits for", f"[yellow]{escape(waits)}[/]")
+    for words in lower_limits:
+        grid.add_row("limit", f"[yellow]{escape(words)}[/]")
     if batch.trouble:
         grid.add_row("trouble", f"[red]{escape(batch.trouble)}[/]")
     console.print(grid)

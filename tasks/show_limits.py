@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from limits.overview import BucketState, BudgetState, CircuitState
+from limits.overview import BucketState, BudgetState, CircuitState, DimensionState
 from tasks import costs
 from tasks.costs import Costs, Spent
 from tasks.gauges import Gauges
@@ -90,9 +90,17 @@ def _quotas(found: Gauges) -> Table:
 
 def _dimensions(bucket: BucketState) -> list[Row]:
     return [
-        (f"{each.limit:,} {each.name}", f"{each.rate:,.1f}/s", f"{each.available:,.0f}", f"{each.burst:.3g} s")
+        (_limit(each), f"{each.rate:,.1f}/s", f"{each.available:,.0f}", f"{each.burst:.3g} s")
         for each in bucket.dimensions
     ]
+
+
+def _limit(state: DimensionState) -> str:
+    """The limit in force, and the one that is configured if the provider states another."""
+    if not state.configured:
+        return f"{state.limit:,} {state.name}, stated"
+    less = f" of {state.configured:,}" if state.limit < state.configured else ""
+    return f"{state.limit:,}{less} {state.name}"
 
 
 def _circuits(found: Gauges) -> Table:

@@ -62,6 +62,7 @@ class ProviderSettings(_Limits):
     api_version: str | None = Field(default=None, pattern=r"^[0-9A-Za-z._-]+$")
     api_key: tuple[Reference, ...] = ()
     shared_quota: bool = Field(default=False, strict=True)
+    rate_limit_headers: Literal["follow", "ignore"] = "follow"
     timeout: CallSeconds = 120.0
     max_request_mb: int | None = Field(default=None, ge=1, le=50, strict=True, description="MB of a request")
     models: dict[ModelName, ModelQuota] = {}

@@ -190,6 +190,9 @@ local function decide(ask)
       return { 'denied', 'held', ask.id, ends, ends }
     end
   end
+  for _, candidate in ipairs(ask.candidates) do
+    for _, charge in ipairs(candidate.charges) do stated.count(charge, read_bucket(charge.bucket)) end
+  end
   local chosen, plan, refused, hopeless = choose(ask)
   if ask.urgent then
     -- Urgent work that asks keeps its share for a while, whatever the answer.

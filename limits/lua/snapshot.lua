@@ -4,7 +4,8 @@
 -- ARGV  1 the time in us, 0: the server's   2 JSON: buckets [{ bucket, quota }], circuits, accounts, budgets,
 --       circuit_settings
 -- Returns { now, open reservations,
---   [{ bucket, in flight, concurrency, paused until (us), urgent, [{ dimension, limit, rate, available, burst }] }],
+--   [{ bucket, in flight, concurrency, paused until (us), urgent, [{ dimension, limit, rate, available, burst,
+--      configured limit (0: none) }] }],
 --   [{ circuit, state, until (us), by hand, calls, failures, retries left }],
 --   [{ account, reason }], [{ subject, window, limit, spent, held, resets (us) }] }; fractions as strings
 --@include limits/lua/lib/namespace.lua
@@ -15,7 +16,10 @@ local function fraction(number) return string.format('%.6f', number) end
 local buckets = {}
 for _, each in ipairs(ask.buckets) do
   local bucket = read_bucket(each.bucket)
-  local quota, dims = alike(each.quota), {}
+  local configured, dims = alike(each.quota), {}
+  local charge = { quota = configured, costs = {} }
+  stated.count(charge, bucket)
+  local quota = charge.quota
   for name, limit in pairs(quota.limits) do
     local dim = dimension(bucket, quota, name, limit, now)
     take_back(bucket, dim, name, now)
@@ -23,7 +27,8 @@ for _, each in ipairs(ask.buckets) do
     local room = capacity(dim, name)
     local free = min(room, room - (max(dim[TAT], now) - now)) / unit
     local in_force = dim[TOLD] > 0 and min(dim[TOLD], limit) or limit
-    dims[#dims + 1] = { name, in_force, fraction(SECOND / unit), fraction(free), fraction(room / SECOND) }
+    dims[#dims + 1] = { name, in_force, fraction(SECOND / unit), fraction(free), fraction(room / SECOND),
+      configured.limits[name] or 0 }
   end
   buckets[#buckets + 1] = { each.bucket, bucket.flight, quota.concurrency,
     bucket.pause > now and bucket.pause or 0, reserved(bucket, now) and 1 or 0, dims }

@@ -22,10 +22,10 @@ from tasks.console import (
     existing,
     fail,
     outcome,
+    outlook,
     print_json,
     submitted,
     told,
-    waits_for,
     watched,
 )
 from tasks.outputs import Outputs
@@ -138,7 +138,7 @@ def status(
             print_json([one.shown() for one in found]) if as_json else show_batches.table(found)
             return
         one = existing(store, batch)
-        waits = waits_for(settings, store, one)
+        waits, lower_limits = outlook(settings, store, one)
         in_flight = len(store.leased(one.id))
         presumed = 0
         with suppress(ServerUnavailable):  # what only the ledger knows is no reason to say nothing
@@ -154,10 +154,11 @@ def status(
                     "jobs_per_s": rate,
                     "seconds_left": left,
                     "waits_for": waits or None,
+                    "lower_limits": lower_limits,
                 }
             )
         else:
-            show_batches.one(one, waits, in_flight, presumed)
+            show_batches.one(one, waits, in_flight, presumed, lower_limits)
 
 
 def wait(batch: BatchId, config: Config = None) -> None:

@@ -3,14 +3,19 @@
 The worker's own code over a real server, and a provider whose every answer is written here.
 """
 
+import json
+import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from limits.provider import resume
-from tasks import retry, run_job
+from tasks import attempt, retry, run_job
+from tasks.cli import app
 from tests.answering import AnsweringProvider, Call, Reply, completion, refusal
 from tests.delivery import Desk
 from tests.site import job
@@ -234,6 +239,7 @@ def test_429s_that_only_long_prompts_get_pause_no_short_ones_and_end_their_jobs(
     refused = {"type": "error", "error": {"type": "rate_limit_error", "message": words}}
     raw.reply = lambda call: refusal(429, refused) if len(call.text) > 1000 else completion("fine")
     assert all(each.answered for each in desk.all(*asking("m", range(30))))
+    monkeypatch.setattr(attempt, "MAX_WAIT", 0.2)
     if words != EXTRA:  # what the words do not tell is learned from a few of them
         for number in range(3):
             desk.deliver(job(number, model="m", text="long " * 400))
@@ -284,3 +290,60 @@ def test_no_wait_is_read_out_of_a_prompt_that_a_failure_quotes(desk: Desk, raw: 
     raw.reply = lambda call: refusal(status, quoted) if call.number == 0 else completion("fine")
     delivery = desk.deliver(job(1, model="m"), deadline=desk.now() + 30)
     assert delivery.answered if status == 500 else delivery.failure == "x"
+
+
+def limited(tmp_path: Path, valkey: str, raw: AnsweringProvider, model: str, provider: str = "") -> Desk:
+    """A desk whose model `m` has such limits."""
+    raw.clear()
+    toml = f'[providers.acme]\napi = "openai"\nbase_url = "{raw.base_url}"\n{provider}\n'
+    return Desk(tmp_path, valkey, f"{toml}[providers.acme.models.m]\n{model}\n")
+
+
+SIXTY = {
+    "x_ratelimit_limit_requests": "60",
+    "x_ratelimit_remaining_requests": "0",
+    "x_ratelimit_reset_requests": "1s",
+    "retry_after": "1",
+}
+SLOW_DOWN = {"error": {"message": "Rate limit reached", "type": "requests", "code": "rate_limit_exceeded"}}
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_a_limit_that_one_refusal_states_is_shown_and_given_up(
+    tmp_path: Path, valkey: str, raw: AnsweringProvider, monkeypatch: pytest.MonkeyPatch, follows: bool
+) -> None:
+    provider = "" if follows else 'rate_limit_headers = "ignore"'
+    with limited(tmp_path, valkey, raw, "rpm = 6_000", provider) as desk:
+        monkeypatch.setenv("OVERNIGHT_CONFIG", str(desk.settings.file))
+        raw.reply = lambda call: refusal(429, SLOW_DOWN, **SIXTY) if call.number == 0 else completion("fine")
+        desk.deliver(job(1, model="m"))
+        shown = CliRunner().invoke(app, ["limits"]).output
+        assert bool(re.search(r"(60|120|240) of 6,000 rpm", shown)) == follows
+        (quota,) = json.loads(CliRunner().invoke(app, ["limits", "--json"]).output)["quotas"]
+        assert quota["dimensions"]["rpm"]["configured"] == 6_000
+        refused, again = raw.calls
+        assert 0.95 < again.at - refused.at < 3.0
+        began = time.monotonic()
+        number = 1
+        while desk.snapshot().buckets[0].dimensions[0].limit < (480 if follows else 6_000):
+            number += 1
+            assert desk.deliver(job(number, model="m")).answered
+            assert time.monotonic() - began < 30
+
+
+def test_a_limit_that_answers_state_is_the_limit_though_none_is_configured(
+    tmp_path: Path, valkey: str, raw: AnsweringProvider
+) -> None:
+    def reply(call: Call) -> Reply:
+        left = 119 - call.number
+        told = {"x_ratelimit_limit_requests": "120", "x_ratelimit_remaining_requests": str(max(0, left))}
+        return completion("fine", **told) if left >= 0 else refusal(429, SLOW_DOWN, **told)
+
+    with limited(tmp_path, valkey, raw, "") as desk:
+        raw.reply = reply
+        ended = desk.all(*asking("m", range(135)))
+        (bucket,) = desk.snapshot().buckets
+        (dimension,) = bucket.dimensions
+        assert (dimension.name, dimension.limit, dimension.configured) == ("rpm", 120, 0)
+        assert sum(each.memory.throttles for each in ended) <= 5
+        assert len(raw.calls) <= 125

@@ -17,6 +17,7 @@ errors.py       the tree of failures
 """
 
 import math
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from workers.providers.answer import Answer, Provider
@@ -32,6 +33,9 @@ from workers.providers.errors import (
     Unavailable,
 )
 from workers.providers.headers import Level, RateLimits
+
+if TYPE_CHECKING:
+    from workers.providers.exchange import HttpProvider
 
 __all__ = [
     "ENDPOINTS_BY_API",
@@ -58,12 +62,14 @@ def connect(
     timeout: float,
     api_version: str | None = None,
     counting: str | None = None,
+    ignores_limits: bool = False,
 ) -> Provider:
     """The provider that the configuration calls `name`. Opens nothing yet.
 
     `timeout` is for a whole call, in seconds. `api_version` is Azure's (see azure.py) or Anthropic's.
     `counting` is the provider's way to count: `groq` means that its request headers count a day, which is
-    also known by its address. Raises ValueError, with words for the configuration's author.
+    also known by its address. `ignores_limits`: its rate-limit headers count for nothing. Raises ValueError,
+    with words for the configuration's author.
     """
     try:
         address = urlsplit(base_url)
@@ -77,12 +83,19 @@ def connect(
         raise ValueError(f"base_url of provider {name} must hold no password, query or fragment")
     if not 0 < timeout < math.inf:
         raise ValueError(f"timeout of provider {name} must be a number of seconds above 0")
+    made = _client(name, api, base_url, timeout, api_version, daily=counting == "groq" or host.endswith(".groq.com"))
+    made.ignores_limits = ignores_limits
+    return made
+
+
+def _client(
+    name: str, api: str, base_url: str, timeout: float, api_version: str | None, *, daily: bool
+) -> "HttpProvider":
     # httpx and aiohttp take 0.2 s to import; who only checks a body should not wait for them.
     match api:
         case "openai":
             from workers.providers.openai import OpenAI  # noqa: PLC0415  # see above
 
-            daily = counting == "groq" or host.endswith(".groq.com")
             return OpenAI(name, base_url, timeout, requests_are_daily=daily)
         case "azure":
             from workers.providers.azure import Azure  # noqa: PLC0415  # see above

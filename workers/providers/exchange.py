@@ -18,7 +18,7 @@ from workers.providers.decoding import decode
 from workers.providers.endpoints import EMBEDDINGS
 from workers.providers.errors import AccountBlocked, ProviderError, Refused
 from workers.providers.failures import classify
-from workers.providers.headers import parse_limits
+from workers.providers.headers import NO_LIMITS, parse_limits
 
 _PING_TIMEOUT: Final = 15.0
 
@@ -43,6 +43,8 @@ class HttpProvider(ABC):
         self._base = base_url
         self._timeout = timeout
         self._requests_are_daily = requests_are_daily
+        self.ignores_limits = False
+        """Whether rate-limit headers count for nothing."""
         self._http = HttpClient(base_url)
         self._urls: dict[tuple[str, str], str] = {}
 
@@ -78,7 +80,9 @@ class HttpProvider(ABC):
             may_leave,
         )
         now = time.time()
-        limits = parse_limits(reply.headers, now=now, requests_are_daily=self._requests_are_daily)
+        limits = NO_LIMITS
+        if not self.ignores_limits:
+            limits = parse_limits(reply.headers, now=now, requests_are_daily=self._requests_are_daily)
         received = _without(key, reply.content)
         decoded = decode(received, exact=url != EMBEDDINGS)
         request_id = self._request_id(reply, key)

@@ -18,7 +18,7 @@ number or beyond 2**53 is taken as not said. Nothing raises: these texts come fr
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, Literal
@@ -35,11 +35,15 @@ _LONGEST_TEXT: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One dimension as the provider counts it: units of a window, units left, seconds until it is full."""
+    """One dimension as the provider counts it: units of a window, units left, seconds until it is full.
+
+    `guessed`: no header says how long the window is.
+    """
 
     limit: int | None = None
     remaining: int | None = None
     reset: float | None = None
+    guessed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +175,9 @@ def _windowless(headers: Mapping[str, str], clock: float) -> dict[Dimension, Lev
             clock,
         )
         window = level.reset if level else None
+        level = level and replace(level, guessed=True)
+    if level and level.limit and item and window and "w" in policy and window < _MINUTE:
+        level = replace(level, limit=round(level.limit * _MINUTE / window))  # of a second, say
     return {"rpm" if window is None or window <= _MINUTE else "rpd": level}
 
 

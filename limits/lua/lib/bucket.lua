@@ -12,6 +12,7 @@
 --   falls      how often a burst has fallen back, nil: never
 --   began      when its first call left (us), nil: none has
 --   minutes    when a 429 last told a wait that only a minute's count explains (us), nil: never
+--   stated     see stated.lua
 --   refills    whether more requests than the limit were answered within a minute: what the provider holds for a minute
 --              comes back as time goes by
 --   dims       a table of the fields below for each dimension
@@ -39,7 +40,7 @@ local SHOWN = 18     -- as that and when its request left, of the answer that sh
 local DONE = 19      -- units of LEFT whose calls have ended
 local SURE = 20      -- the units of LEFT that the newest answer leaves room for even if no call that was open when its
                      -- request left had reached the provider, and when it came; false: none has
--- 21 and 22: see window.lua
+-- 21 and 22: see window.lua; 23: see stated.lua
 
 local MINUTE = 60 * SECOND
 local PERIOD = { rpm = MINUTE, tpm = MINUTE, itpm = MINUTE, otpm = MINUTE, rpd = DAY, tpd = DAY }
@@ -85,7 +86,7 @@ local function dimension(bucket, quota, name, limit, now)
   local dim = bucket.dims[name]
   if not dim then
     dim = { 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, limit, quota.headroom, quota.burst, 0, 0, -1, -1, false, 0, false,
-      false, false }
+      false, false, false }
     bucket.dims[name] = dim
   end
   dim[LIMIT], dim[FIXED] = limit, quota.burst

@@ -5,6 +5,7 @@
 --@include limits/lua/lib/pace.lua
 --@include limits/lua/lib/bucket.lua
 --@include limits/lua/lib/window.lua
+--@include limits/lua/lib/stated.lua
 --@include limits/lua/lib/quantum.lua
 --@include limits/lua/lib/giving_back.lua
 --@include limits/lua/lib/circuit.lua

@@ -36,10 +36,13 @@ local function observe(bucket, levels, sent, part, now, refused)
   for name, told in pairs(levels) do
     local dim = bucket.dims[name]
     local limit, remaining = told[1], told[2]
-    if not dim and name == 'rpm' and limit > 0 then bucket.told = MINUTE / limit end
+    if not dim and name == 'rpm' and limit > 0 then
+      bucket.told = MINUTE / limit
+      stated.take(bucket, nil, name, limit, refused, sent, now)
+    end
     if dim and sent >= dim[SEEN] and (limit > 0 or remaining >= 0) then
       dim[SEEN] = sent
-      if limit > 0 then dim[TOLD] = limit end
+      if limit > 0 then stated.take(bucket, dim, name, limit, refused, sent, now) end
       if remaining >= 0 then
         local total = dim[TOLD] > 0 and dim[TOLD] or dim[LIMIT]
         dim[MOST] = max(dim[MOST] or -1, remaining * PERIOD[name] / total / SECOND)

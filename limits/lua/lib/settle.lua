@@ -47,6 +47,7 @@ local function settle(now, report)
       bucket.strikes = 0
       speed_up(bucket, now)
     end
+    if report.outcome == 'ok' and not report.failed then stated.test(bucket, levels, sent, now) end
     save_bucket(part.bucket, bucket)
   end
 

@@ -10,7 +10,7 @@ from tasks.flower import rows
 from tasks.flower.watch import View
 from tasks.gauges import Gauges
 from tasks.holdup_metrics import held_up
-from tasks.holdups import Wait, of_batch
+from tasks.holdups import Wait, lower_limits, of_batch
 from tasks.labels import Labels
 from tasks.overview import Overview
 from tasks.pace import Pace
@@ -85,6 +85,8 @@ def overview(**given: Any) -> Overview:
         ({"circuits": (circuit("open"),)}, "acme/small: it is failing, its circuit is open", True),
         ({"circuits": (circuit("open", by_hand=True),)}, "acme/small: its circuit was opened by hand", True),
         ({"latches": {"acme/0": "invalid_api_key"}}, "the account acme is blocked: invalid_api_key", True),
+        ({"latches": {"acme/0/small": "permission_error"}}, "the account acme is blocked: permission_error", True),
+        ({"latches": {"acme/0/other": "permission_error"}}, "", False),
         # Two keys that share one quota: the other one is not blocked.
         ({"latches": {"acme/0": "invalid_api_key"}, "accounts": ("acme/0", "acme/1")}, "", False),
         (
@@ -195,3 +197,18 @@ def test_times_in_two_units(seconds: float, words: str) -> None:
 )
 def test_money_is_told_from_nothing(nano: int, words: str) -> None:
     assert rows.dollars(nano) == words
+
+
+@pytest.mark.parametrize(
+    ("limit", "configured", "words"),
+    [
+        (60, 6_000, ["acme/small: its answers state 60 requests a minute, and 6,000 are configured"]),
+        (6_000, 6_000, []),
+        (60, 0, []),
+    ],
+)
+def test_a_limit_below_the_configured_one_is_told(limit: int, configured: int, words: list[str]) -> None:
+    state = DimensionState("rpm", limit, 1.0, 1.0, 1.0, configured)
+    found = overview(buckets=(bucket(dimensions=(state,)),))
+    assert lower_limits(found, batch(targets=("acme/small",))) == words
+    assert lower_limits(found, batch(targets=("acme/other",))) == []

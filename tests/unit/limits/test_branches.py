@@ -14,6 +14,7 @@ DIRECT = {
     "test_leases.py",
     "test_pace.py",
     "test_provider_state.py",
+    "test_stated.py",
     "test_urgent.py",
     "test_waiting.py",
     "test_window.py",

@@ -1,0 +1,60 @@
+-- Limits that the provider's headers state, beside those that are configured.
+--
+-- A limit of requests that nobody has configured, but that good answers state, is the limit from the first answer on. It
+-- goes when answers have stated none for a while.
+-- A limit below the configured one that only refusals state is tested: it is doubled with each second of answers, until
+-- it is no limit any more or the next refusal states it again. Then it is left alone for twice as long.
+-- bucket.stated = { requests a minute, when an answer stated it last (us), whether calls are counted by it }
+
+local DOUBT = 23     -- of a limit that only refusals stated: when it is raised next, how long it was left alone before,
+                     -- and when it was learnt of (us); false: answers state it, or nothing does
+
+local stated = {}
+do
+  local FIRST_DOUBT = 2 * SECOND
+  local LAST_DOUBT = 3600 * SECOND
+
+  -- A charge with the limit that its bucket's provider states, if none is configured.
+  function stated.count(charge, bucket)
+    local found = bucket.stated
+    if not found or charge.quota.limits.rpm then return end
+    local quota = setmetatable({ limits = { rpm = found[1] } }, { __index = charge.quota })
+    for name, limit in pairs(charge.quota.limits) do quota.limits[name] = limit end
+    charge.quota, charge.costs.rpm, found[3] = quota, 1, true
+  end
+
+  -- Takes over the limit that headers told of a dimension, nil if the bucket has none; `refused`: they came with a 429.
+  function stated.take(bucket, dim, name, limit, refused, sent, now)
+    if name == 'rpm' and not refused then
+      bucket.stated = { limit, now, bucket.stated and bucket.stated[3] or false }
+    end
+    if not dim then return end
+    local doubt = dim[DOUBT]
+    if not refused then
+      dim[DOUBT] = false
+    elseif dim[TOLD] == 0 or doubt then
+      local hold = FIRST_DOUBT
+      if doubt and now - doubt[3] < 2 * LAST_DOUBT then
+        hold = sent > doubt[3] and min(LAST_DOUBT, 2 * doubt[2]) or doubt[2]
+      end
+      dim[DOUBT] = { now + hold, hold, now }
+    end
+    dim[TOLD] = limit
+  end
+
+  -- An answer came that left at `sent`, whose headers told `levels`, nil if nothing.
+  function stated.test(bucket, levels, sent, now)
+    local found = bucket.stated
+    if found and not (levels and levels.rpm) and now - found[2] > HEADERS_FRESH then
+      if found[3] then bucket.dims.rpm = nil end
+      bucket.stated = nil
+    end
+    for _, dim in pairs(bucket.dims) do
+      local doubt = dim[DOUBT]
+      if doubt and dim[TOLD] > 0 and sent > bucket.throttled and now >= max(doubt[1], bucket.pause) then
+        dim[TOLD] = 2 * dim[TOLD] < dim[LIMIT] and 2 * dim[TOLD] or 0
+        doubt[1] = now + SECOND
+      end
+    end
+  end
+end
