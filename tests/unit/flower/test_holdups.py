@@ -210,5 +210,5 @@ def test_money_is_told_from_nothing(nano: int, words: str) -> None:
 def test_a_limit_below_the_configured_one_is_told(limit: int, configured: int, words: list[str]) -> None:
     state = DimensionState("rpm", limit, 1.0, 1.0, 1.0, configured)
     found = overview(buckets=(bucket(dimensions=(state,)),))
-    assert lower_limits(found, batch(targets=("acme/small",))) == words
-    assert lower_limits(found, batch(targets=("acme/other",))) == []
+    assert lower_limits(found, batch(models="acme/small")) == words
+    assert lower_limits(found, batch(models="acme/other")) == []
