@@ -32,6 +32,11 @@ class Keys:
         return self.prefix + "clock"
 
     @property
+    def clock_lead(self) -> str:
+        """String: scripts' time and the server's at that moment (µs), if that is ahead. A day. Owner: limits/lua."""
+        return self.prefix + "clock:lead"
+
+    @property
     def leases(self) -> str:
         """Sorted set of reservation ids by the µs at which their lease ends. 400 days. Owner: limits/lua."""
         return self.prefix + "leases"

@@ -76,7 +76,7 @@ class BudgetState:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything asked about, read in one step at `now` (µs). `latches`: account -> reason, the blocked
-    ones.
+    ones. `ahead`: by how much scripts' time is ahead of the server's clock, which was set back (µs).
     """
 
     now: int
@@ -85,6 +85,7 @@ class Snapshot:
     latches: dict[str, str]
     budgets: tuple[BudgetState, ...]
     open_reservations: int
+    ahead: int = 0
 
 
 def snapshot(
@@ -111,7 +112,7 @@ def snapshot(
 
 
 def _snapshot(reply: Sequence[Any]) -> Snapshot:
-    now, reservations, buckets, circuits, latches, budgets = reply
+    now, reservations, server_time, buckets, circuits, latches, budgets = reply
     return Snapshot(
         now=now,
         buckets=tuple(_bucket(*bucket) for bucket in buckets),
@@ -119,6 +120,7 @@ def _snapshot(reply: Sequence[Any]) -> Snapshot:
         latches={account.decode(): reason.decode() for account, reason in latches},
         budgets=tuple(BudgetState(subject.decode(), window.decode(), *rest) for subject, window, *rest in budgets),
         open_reservations=reservations,
+        ahead=now - server_time,
     )
 
 

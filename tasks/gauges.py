@@ -33,7 +33,10 @@ Target = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """Everything at `now`, µs of the server's clock. `accounts` are all that are configured, latched or not."""
+    """Everything at `now`, µs of the scripts' time. `accounts` are all that are configured, latched or not.
+
+    `ahead`: by how many µs that time is ahead of the server's clock, which was set back.
+    """
 
     now: int
     buckets: tuple[BucketState, ...]
@@ -42,6 +45,7 @@ class Gauges:
     budgets: tuple[BudgetState, ...]
     open_reservations: int
     accounts: tuple[str, ...]
+    ahead: int = 0
 
     def blocked(self, account: str, model: str) -> str:
         """Why an account takes no calls of a model, '' if it does."""
@@ -51,6 +55,7 @@ class Gauges:
         """As `overnight limits --json` prints it. Times in seconds since the epoch."""
         return {
             "at": self.now / _MICRO,
+            "clock_ahead_seconds": self.ahead / _MICRO,
             "reservations": self.open_reservations,
             "quotas": [_quota(bucket, self.now) for bucket in self.buckets],
             "circuits": [_circuit(circuit) for circuit in self.circuits],
@@ -77,7 +82,16 @@ def read(settings: Settings, store: Store, now: float, live: Sequence[Batch] | N
         )
     )
     shown = tuple(each for each in found.budgets if each.spent or each.held or not each.subject.endswith(_SINGLE))
-    return Gauges(found.now, found.buckets, found.circuits, found.latches, shown, found.open_reservations, keys)
+    return Gauges(
+        found.now,
+        found.buckets,
+        found.circuits,
+        found.latches,
+        shown,
+        found.open_reservations,
+        keys,
+        found.ahead,
+    )
 
 
 def unlisted(settings: Settings, store: Store, now: float, live: Iterable[Batch]) -> list[Target]:

@@ -33,7 +33,7 @@ TOLD: Final = 30.0
 #: A batch of which no job has ended for so many seconds stands still.
 STILL: Final = 15.0
 
-#: A lead of the limits' clock over the server's that holds up, in seconds.
+#: A lead of the limits' clock over the server's that is told of a batch which stands still, in seconds.
 LEAD: Final = 5.0
 
 
@@ -151,9 +151,6 @@ class Holdups:
         overview = self.overview
         if overview.refuses:
             return Wait(f"the Redis server, which refuses: {overview.refuses}", held_up=True, kind="redis")
-        if overview.lead > LEAD:
-            words = f"the server's clock: the limits have seen it {overview.lead:,.0f} s ahead of where it is now"
-            return Wait(words, held_up=True, kind="clock")
         if self.workers == 0:
             if held := sum(depth.in_flight for depth in (overview.queues or {}).values()):
                 words = f"a worker: those that hold {held:,} jobs have not been heard of lately, see their logs"
@@ -176,6 +173,9 @@ class Holdups:
         """What a batch waits for of which no job ends, though nothing known holds it up."""
         if batch.still(self.overview.at) < STILL:
             return Wait()
+        if self.overview.lead > LEAD:
+            words = f"the server's clock: the limits have seen it {self.overview.lead:,.0f} s ahead of where it is now"
+            return Wait(words, held_up=True, kind="clock")
         if batch.short_since:
             words = "messages that were lost: their lines are handed out again two minutes after that was noticed"
             return Wait(words, held_up=True, kind="lost")

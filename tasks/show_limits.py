@@ -67,6 +67,9 @@ def _all(found: Gauges) -> RenderableType:
         parts += ["", _circuits(found)]
     if found.budgets:
         parts += ["", _budgets(found)]
+    if found.ahead > _MICRO:
+        seconds = f"{found.ahead / _MICRO:,.0f} s"
+        parts.append(f"\n[yellow]the Redis server's clock was set back by {seconds}[/]: limits go on a tenth slower")
     for account, reason in found.latches.items():
         provider = account.partition("/")[0]
         parts.append(f"\n[red]account {escape(account)} is blocked[/]: {escape(reason)}")

@@ -1,15 +1,15 @@
 -- Reads buckets, circuits, latches and budgets as of now.
--- Guarantee: one step; changes nothing but the clock.
+-- Guarantee: one step; changes nothing, so that it is answered also by a server that takes no writes.
 -- KEYS  1 the clock
 -- ARGV  1 the time in us, 0: the server's   2 JSON: buckets [{ bucket, quota }], circuits, accounts, budgets,
 --       circuit_settings
--- Returns { now, open reservations,
+-- Returns { now, open reservations, the server's own time (us),
 --   [{ bucket, in flight, concurrency, paused until (us), urgent, [{ dimension, limit, rate, available, burst,
 --      configured limit (0: none) }] }],
 --   [{ circuit, state, until (us), by hand, calls, failures, retries left }],
 --   [{ account, reason }], [{ subject, window, limit, spent, held, resets (us) }] }; fractions as strings
 --@include limits/lua/lib/namespace.lua
-local now = clock(ARGV[1])
+local now, server_time = clock_seen(ARGV[1])
 local ask = cjson.decode(ARGV[2])
 local function fraction(number) return string.format('%.6f', number) end
 
@@ -55,4 +55,4 @@ for _, budget in ipairs(ask.budgets) do
   budgets[#budgets + 1] = { budget.subject, turned and budget.next_window or budget.window, budget.limit,
     money[SPENT], money[HELD], turned and 0 or budget['until'] }
 end
-return { now, redis.call('ZCARD', LEASES), buckets, circuits, latches, budgets }
+return { now, redis.call('ZCARD', LEASES), server_time, buckets, circuits, latches, budgets }

@@ -18,13 +18,21 @@ if not now then
 end
 local ends = string.format('%d', now + lease)
 
+-- What is left of another delivery's lease, and whether that is cut: no lease is longer than the one asked for here,
+-- and a clock that was ahead has left it.
+local function left(until_)
+  local rest = tonumber(until_ or 0) - now
+  return math.min(rest, lease), rest > lease
+end
+
 if not KEYS[2] then
   local job = redis.call('HMGET', KEYS[1], 'answer', 'owner', 'until')
   if job[1] then
     return { 'done', 0, job[1] }
   end
-  local held = tonumber(job[3] or 0) - now
+  local held, cut = left(job[3])
   if held > 0 and job[2] ~= owner then
+    if cut then redis.call('HSET', KEYS[1], 'until', ends) end
     return { 'held', held, '' }
   end
   redis.call('HSET', KEYS[1], 'owner', owner, 'until', ends)
@@ -49,8 +57,9 @@ end
 if round < tonumber(batch[2]) then
   return { 'stale', 0, '' }
 end
-local held = tonumber(redis.call('ZSCORE', KEYS[4], line) or 0) - now
+local held, cut = left(redis.call('ZSCORE', KEYS[4], line))
 if held > 0 and redis.call('HGET', KEYS[5], line) ~= owner then
+  if cut then redis.call('ZADD', KEYS[4], ends, line) end
   return { 'held', held, '' }
 end
 redis.call('ZADD', KEYS[4], ends, line)

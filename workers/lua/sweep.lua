@@ -20,6 +20,12 @@ if now < following and following <= now + every then
   return { 0, following - now, 0, 0 }
 end
 if now - seen > timeout / 3 or now < seen then grace = now + timeout end
+if now < seen then
+  -- What a clock that was ahead has left looks alive for as long as it was.
+  for _, tag in ipairs(redis.call('ZRANGE', KEYS[6], '(' .. us(now), '+inf', 'BYSCORE')) do
+    redis.call('ZADD', KEYS[6], us(now), tag)
+  end
+end
 
 local due = redis.call('ZRANGE', KEYS[2], '-inf', us(now), 'BYSCORE', 'LIMIT', 0, ARGV[4])
 -- A list is read from its right end: the one that has waited longest goes there last.

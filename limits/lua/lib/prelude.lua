@@ -32,20 +32,48 @@ local function ledger_key(day) return PREFIX .. 'ledger:' .. string.format('%d',
 -- A number as Redis takes it. Lua's own tostring keeps 14 digits, and a time in microseconds has 16.
 local function integer(number) return string.format('%.0f', number) end
 
--- The time in microseconds: the server's, or `injected` where a test moves time. It never runs backwards, also
--- when the server's clock does: nothing refills, ends or opens twice.
-local function clock(injected)
-  local now = tonumber(injected)
-  if now == 0 then
+-- The time in microseconds that scripts go by: the server's, or `injected` where a test moves time. It never runs
+-- backwards, also when the server's clock does: nothing refills, ends or opens twice. After a clock that was ahead was
+-- set right (or a replica took over whose clock is behind), it goes on from where it was, a tenth slower than the
+-- server's, until that has caught up.
+local clock, clock_seen
+do  -- a script may have 200 local names at a time
+  local SLOWER = 0.9
+  local LEAD = PREFIX .. 'clock:lead'
+
+  local function server_time(injected)
+    local now = tonumber(injected)
+    if now ~= 0 then return now end
     local time = redis.call('TIME')
-    now = time[1] * SECOND + time[2]
+    return time[1] * SECOND + time[2]
   end
-  local latest = tonumber(redis.call('SET', KEYS[1], integer(now), 'PX', DAY / 1000, 'GET') or 0)
-  if latest > now then
-    redis.call('SET', KEYS[1], integer(latest), 'PX', DAY / 1000)
-    return latest
+
+  -- The time by the latest that scripts have seen, which is ahead of the server's.
+  local function time_ahead(latest, now)
+    local at, seen = string.match(redis.call('GET', LEAD) or '', '^(%d+) (%d+)$')
+    if tonumber(at) ~= latest then return latest end  -- the server's clock was set back just now
+    return max(now, latest + floor(max(0, now - tonumber(seen)) * SLOWER + 0.5))
   end
-  return now
+
+  -- For a script that changes nothing; and the server's own time.
+  function clock_seen(injected)
+    local now = server_time(injected)
+    local latest = tonumber(redis.call('GET', KEYS[1]) or 0)
+    return latest > now and time_ahead(latest, now) or now, now
+  end
+
+  -- For a script that may change something.
+  function clock(injected)
+    local now = server_time(injected)
+    local latest = tonumber(redis.call('SET', KEYS[1], integer(now), 'PX', DAY / 1000, 'GET') or 0)
+    if latest > now then
+      local ahead = time_ahead(latest, now)
+      redis.call('SET', KEYS[1], integer(ahead), 'PX', DAY / 1000)
+      redis.call('SET', LEAD, integer(ahead) .. ' ' .. integer(now), 'PX', DAY / 1000)
+      return ahead
+    end
+    return now
+  end
 end
 
 -- What many calls of a script say alike, such as their quota, comes as a text, and is read once.

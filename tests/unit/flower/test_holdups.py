@@ -112,7 +112,7 @@ def test_what_a_batch_waits_for(given: dict[str, Any], words: str, held_up: bool
     ("given", "of", "words", "kind"),
     [
         ({"refuses": "OOM command not allowed"}, {}, "the Redis server, which refuses: OOM command", "redis"),
-        ({"lead": 600.0}, {}, "the server's clock: the limits have seen it 600 s ahead", "clock"),
+        ({"lead": 600.0}, {"began": NOW - 16.0}, "the server's clock: the limits have seen it 600 s ahead", "clock"),
         (
             {"queues": {"nightly": Depth(5, 3, 0)}, "workers": 0},
             {},

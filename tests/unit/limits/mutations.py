@@ -95,6 +95,20 @@ def all_mutations() -> Iterator[Mutation]:
     )
     yield Mutation("time runs backwards", "arithmetic", PRELUDE, "if latest > now then", "if false then")
     yield Mutation(
+        "time stands still after the server's clock was set back",
+        "arithmetic",
+        PRELUDE,
+        "max(0, now - tonumber(seen)) * SLOWER",
+        "0",
+    )
+    yield Mutation(
+        "a lead of long ago counts once more",
+        "arithmetic",
+        PRELUDE,
+        "if tonumber(at) ~= latest then",
+        "if not at then",
+    )
+    yield Mutation(
         "a refund reaches into the past",
         "dimensions",
         GIVING_BACK,

@@ -126,6 +126,20 @@ def test_after_an_outage_nothing_is_restored_for_one_timeout(world: World) -> No
     end(world, take_all(world))
 
 
+def test_a_clock_that_was_ahead_keeps_no_dead_workers_message(world: World) -> None:
+    world.push(M)
+    tag = world.claim().messages[0][0]
+    far = int((time.time() + 600) * 1e6)
+    world.client.zadd(world.broker.prefix + world.keys.unacked_index, {tag: far})
+    world.client.hset(world.broker.prefix + world.keys.sweep, mapping={"seen": far, "next": far, "grace": far})
+    ends = time.monotonic() + 5
+    while depth(world).ready == 0:
+        assert time.monotonic() < ends
+        world.run(world.broker.sweep(0.01, 0.3, 100))
+        time.sleep(0.02)
+    end(world, take_all(world))
+
+
 def test_one_worker_sweeps_at_a_time(world: World) -> None:
     swept = [world.run(world.broker.sweep(5.0, 60.0, 100)) for _ in range(3)]
     assert [one.mine for one in swept] == [True, False, False]
