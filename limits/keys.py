@@ -76,7 +76,7 @@ class Keys:
         return f"{self.prefix}ledger:{day}"
 
     def batch(self, batch_id: str) -> str:
-        """Hash: a batch's record (tasks/batch.py). Until 30 days after its end, or after its deadline if it never ends.
+        """Hash: a batch's record (tasks/batch.py). Until 90 days after its end, or after its deadline if it never ends.
 
         Owner: tasks/store.py.
         """

@@ -27,8 +27,9 @@ from workers.settings import Settings
 if TYPE_CHECKING:
     import redis
 
-#: How long the record of a batch that has ended is kept, and a job's of its own, in seconds.
-KEEP_BATCH, KEEP_JOB = 30 * 86_400, 86_400
+#: How long the record of a batch that has ended is kept, and a job's of its own, in seconds. Longer than what
+#: `overnight clean` waits by default: without a record nothing knows when a batch has ended.
+KEEP_BATCH, KEEP_JOB = 90 * 86_400, 86_400
 
 #: A job is leased for this long, in seconds, where the configuration's `visibility_timeout` says nothing else.
 LEASE = 60.0

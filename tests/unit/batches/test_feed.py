@@ -15,9 +15,16 @@ from tests.unit.batches.conftest import World, ended, in_child, is_stopped, kill
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
+def small(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "real" in request.fixturenames:
+        return
     monkeypatch.setattr(window, "WINDOW_JOBS", 20)
     monkeypatch.setattr(feeding, "STEP", 5)
+
+
+@pytest.fixture
+def real() -> None:
+    """The real window."""
 
 
 def test_the_window_is_bounded_and_refilled_as_jobs_end(world: World) -> None:
@@ -211,3 +218,50 @@ def test_the_messages_of_two_batches_of_a_workflow_are_told_apart_by_number_only
             world.feed(batch)
         clock[0] += feeding.LOST_AFTER / 1.9
     assert len(world.queue) == 40  # each hands out again what may be its own
+
+
+@pytest.mark.usefixtures("real")
+def test_a_window_smaller_than_its_refill_is_handed_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window, "WINDOW_BYTES", 500_000)
+    batch = world.batch(230, text="x" * 1_600)
+    handed_out: list[int] = []
+    while len(handed_out) < 230:
+        lines = world.feed(batch)
+        assert lines, f"{len(handed_out)} lines were handed out, and no more are"
+        world.finish(batch, *lines)
+        handed_out += lines
+    assert handed_out == list(range(1, 231))
+
+
+@pytest.mark.usefixtures("real")
+def test_lines_larger_than_the_others_are_handed_out_within_the_bytes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window, "WINDOW_BYTES", 1_000_000)
+    monkeypatch.setattr(feeding, "STEP_BYTES", 160_000)
+    batch = world.batch(1_000)
+    small = world.path(batch, INPUT).read_bytes().splitlines(keepends=True)
+    large = world.path(world.batch(20, name="batch_2", text="x" * 160_000), INPUT).read_bytes().splitlines(True)
+    world.store.forget("batch_2")
+    content = b"".join(large + small[20:])
+    world.path(batch, INPUT).write_bytes(content)
+    world.store.note(batch, bytes=len(content))
+    while world.now(batch).fed < 20:
+        before = world.now(batch).fed
+        assert len(world.feed(batch)) <= 5
+        assert world.now(batch).fed >= 20 or world.feed(batch) == [], "it knows by now how large they are"
+        world.finish(batch, *range(before + 1, world.now(batch).fed + 1))
+    world.feed(batch)
+    world.finish(batch, *range(21, world.now(batch).fed + 1))
+    assert len(world.feed(batch)) > 100
+
+
+@pytest.mark.usefixtures("real")
+def test_a_line_that_does_not_fit_waits_and_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window, "WINDOW_BYTES", 1_000)
+    first, second, third = (world.batch(3, name=f"batch_{number}", text="x" * 800) for number in range(3))
+    assert [world.feed(batch) for batch in (first, second)] == [[1], [1]]
+    with pytest.raises(StorageError, match="don't fit beside what other batches have in their queues"):
+        world.feed(third)
+    world.finish(first, 1)
+    assert world.feed(third) == [1]

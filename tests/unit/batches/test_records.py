@@ -1,5 +1,6 @@
 """A batch's record says what its batch is, and nothing of where files are written, read or removed."""
 
+import inspect
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import pytest
 
 from tasks.batch import Batch, is_batch_id, to_hash
 from tasks.clean import clean
+from tasks.commands import batches as commands
 from tasks.store import Store
 from tasks.ticks import run_tick
 from tests.unit.batches.conftest import World
@@ -76,3 +78,17 @@ def test_ended_batches_are_cleaned_in_the_configured_storage_alone(world: World,
     (tmp_path / "files").mkdir(exist_ok=True)
     assert clean(settings, store, older_than=0.0, left_over=False, dry_run=False).batches == ["batch_x"]
     assert victim.exists()
+
+
+def test_what_clean_removes_by_default_still_has_its_record(world: World) -> None:
+    world.batch(1)
+    old = world.batch(1, name="batch_old")
+    world.finish(old, 1)
+    assert world.collect(old).over
+    default = inspect.signature(commands.clean).parameters["older_than"].default * 86_400
+    life = world.store.client.ttl(world.store.keys.batch(old.id))
+    assert life > default + 30 * 86_400, "a month to be cleaned in"
+    settings: Any = SimpleNamespace(storage=world.storage)
+    world.store.note(old, ended=time.time() - default - 1)
+    found = clean(settings, world.store, older_than=default, left_over=False, dry_run=False)
+    assert (found.batches, found.live) == (["batch_old"], 1)

@@ -221,7 +221,7 @@ def test_every_key_has_an_end_in_each_state_and_cleaning_leaves_nothing(world: W
 def test_a_batch_that_nobody_ever_works_on_has_an_end_too(world: World) -> None:
     batch = world.batch(1, deadline=50.0)
     life = world.store.client.ttl(world.store.keys.batch(batch.id))
-    assert 30 * 86_400 < life <= 30 * 86_400 + 51
+    assert 90 * 86_400 < life <= 90 * 86_400 + 51
 
 
 def test_the_record_says_what_it_is_for_a_program(world: World) -> None:
