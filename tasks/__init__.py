@@ -5,7 +5,7 @@ batch.py     a batch's record: what it is, where its files are, how far it has c
 precheck.py  what could never run is told before anything is queued
 surcharges.py   what a body asks for beside its tokens, which no budget can hold
 pricing.py   prices of the models that jobs may go to, looked up and shared; priced_routes.py: as a worker knows them
-input.py     a file of jobs, read line by line
+source.py    where it comes from: a file, a pipe or a URL; input.py: the file of jobs, read line by line
 estimate.py  what it would take: tokens, dollars, time; budget_outlook.py: whether that fits into the budgets
 submit.py    a file becomes a batch, or turns out to be one already; a single job is enqueued
 feed.py      keeps a bounded window of the batch in its workflow's queue; close.py ends what will not run any more
@@ -25,6 +25,7 @@ collect.py   results become the output files, which files.py keeps in a folder o
 ticks.py     what drives feed and collect, whichever worker is alive
 gauges.py    every quota, circuit, latch and budget as of now; holdups.py: what a batch waits for
 costs.py     what calls have cost, by workflow, model, provider and batch
+outputs.py   where a user wants the answers and failures: files, stdout, devices
 story.py     one job: where it is, and what it has done
 clean.py     what is old goes
 check.py     what is configured, reachable and missing

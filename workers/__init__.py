@@ -4,7 +4,8 @@
     celery_worker.py   its command line without other packages' commands, for workers and beat
     settings.py    overnight.toml, validated once, with errors that name the line to mend
     provider_settings.py   an account, its keys and limits, and its models
-    server.py      the embedded Valkey, for one machine
+    server.py      the embedded Valkey, for one machine; keeper.py: the process that holds it up
+    child.py       how a Python process of our own is started; private.py: files that only their owner can read
     queues.py      one queue a workflow, followed while it is registered
     registry.py    which queues are registered: how they are found, how many, and for how long
     heartbeat.py   the file that health checks look at

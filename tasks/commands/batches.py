@@ -4,13 +4,13 @@ import math
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from limits.errors import ServerUnavailable
 from tasks import costs, show, show_batches
-from tasks.batch import NANO
+from tasks.batch import NANO, Batch
 from tasks.console import (
     INTERRUPTED,
     PATIENCE,
@@ -30,7 +30,11 @@ from tasks.console import (
 )
 from tasks.outputs import Outputs
 from tasks.source import held
-from tasks.store import open_store
+from tasks.store import Store, open_store
+from workers.settings import Settings
+
+if TYPE_CHECKING:
+    from tasks.local import Group, Interrupts
 
 Source = Annotated[
     str,
@@ -66,19 +70,13 @@ def run(
         settings = configured(config, keys=True)
         outputs = Outputs.beside(output, errors)
         outputs.check(source)
-        # The embedded server is started again for as long as it takes, and the workers hold answers that are paid for.
-        patience = PATIENCE if settings.redis_url else math.inf
         with held(source, settings.data_dir) as given, local.Interrupts() as interrupts:
             store = open_store(settings)
             batch, new = submitted(given, settings, store, workflow, new=False)
             show_batches.begun(batch, new)
             if not batch.over:
                 with local.workers(settings, workers, concurrency, interrupts.asked_again) as group:
-                    batch = watched(
-                        settings, store, batch.id, on_poll=group.check, until=interrupts.asked, patience=patience
-                    )
-                    if not batch.over:
-                        show_batches.stopping(len(store.leased(batch.id)))
+                    _watch(settings, store, batch, group, interrupts)
                 batch = existing(store, batch.id)
             if not batch.over:
                 show_batches.stopped(batch, interrupts.asked_again())
@@ -86,6 +84,15 @@ def run(
             outputs.fetch(batch)
             show_batches.ended(batch, outputs, seconds=time.monotonic() - started)
     raise typer.Exit(outcome(batch))
+
+
+def _watch(settings: Settings, store: Store, batch: Batch, group: "Group", interrupts: "Interrupts") -> None:
+    """Wait until the batch has ended or the user wants to stop."""
+    # The embedded server is started again for as long as it takes, and the workers hold answers that are paid for.
+    patience = PATIENCE if settings.redis_url else math.inf
+    last = watched(settings, store, batch.id, on_poll=group.check, until=interrupts.asked, patience=patience)
+    if not last.over:
+        show_batches.stopping(len(store.leased(batch.id)))
 
 
 def submit(

@@ -149,6 +149,8 @@ def test_a_stale_state_of_a_machine_that_lost_its_power_is_no_obstacle(tmp_path:
 
 
 def test_the_server_is_durable_and_has_no_port_and_only_its_owner_can_connect(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    (tmp_path / "redis").chmod(0o755)
     server = EmbeddedServer(tmp_path)
     try:
         client = redis.Redis.from_url(server.url)
@@ -159,20 +161,8 @@ def test_the_server_is_durable_and_has_no_port_and_only_its_owner_can_connect(tm
         folder = tmp_path / "redis"
         assert folder.stat().st_mode & 0o077 == 0
         client.set("kept", "yes")
-        assert [path.name for path in folder.rglob("*") if path.is_file() and path.stat().st_mode & 0o077] == []
-    finally:
-        server.leave()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_another_user_cannot_connect_even_to_a_folder_that_was_open(tmp_path: Path) -> None:
-    (tmp_path / "redis").mkdir(mode=0o755)
-    (tmp_path / "redis").chmod(0o755)
-    server = EmbeddedServer(tmp_path)
-    try:
-        program = f"import os, socket; os.setuid(65534); socket.socket(socket.AF_UNIX).connect({server.url[7:]!r})"
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-        assert "PermissionError" in done.stderr
+        assert folder.joinpath("valkey.sock").is_socket()
+        assert [path.name for path in folder.rglob("*") if path.stat().st_mode & 0o077] == []
     finally:
         server.leave()
 
