@@ -14,6 +14,8 @@ import redis
 
 from limits.connection import open_client
 from limits.errors import LimitsError
+from limits.keys import Keys
+from limits.replies import refuses_for_now, told
 from limits.suitability import check_server
 from tasks.agents import registry
 from tasks.files import StorageError, probe
@@ -46,7 +48,7 @@ async def check(settings: Settings) -> list[Finding]:
     """Look at everything that a night depends on; the findings in the order of the configuration."""
     found = [_file(settings), await asyncio.to_thread(_redis, settings)]
     if settings.broker_url is not None:
-        found.append(await asyncio.to_thread(_broker, settings.broker_url))
+        found.append(await asyncio.to_thread(_broker, settings.broker_url, settings))
     found.append(await asyncio.to_thread(_storage, settings))
     if settings.agents or any(workflow.agents for workflow in settings.workflows.values()):
         found.append(_agents(settings))
@@ -70,20 +72,23 @@ def _redis(settings: Settings) -> Finding:
     embedded = settings.redis_url is None
     shown = f"embedded, in {settings.data_dir}" if embedded else without_password(settings.redis_url or "")
     try:
-        return _server("redis", server_url(settings), shown)
+        return _server("redis", server_url(settings), shown, settings)
     except ServerError as exc:
         return Finding("error", "redis", str(exc))
 
 
-def _server(subject: str, url: str, shown: str) -> Finding:
+def _server(subject: str, url: str, shown: str, settings: Settings) -> Finding:
     """A Redis server, which holds the state, the messages or both."""
     try:
         with open_client(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE) as client:
             check_server(client)
             information = client.info("server")
+            client.set(Keys(settings.namespace).probe, "", xx=True)
     except LimitsError as exc:
         return Finding("error", f"{subject} ({shown})", str(exc))
     except redis.RedisError as exc:
+        if refuses_for_now(exc):
+            return Finding("error", f"{subject} ({shown})", str(told(exc, "SET")))
         return Finding(
             "error", f"{subject} ({shown})", f"{exc}", "Is it running, and are host, user and password right?"
         )
@@ -92,12 +97,12 @@ def _server(subject: str, url: str, shown: str) -> Finding:
     return Finding("ok", subject, f"{name} {version}, {shown}")
 
 
-def _broker(url: str) -> Finding:
+def _broker(url: str, settings: Settings) -> Finding:
     from kombu.connection import Connection  # noqa: PLC0415 - only where a broker of its own is configured
 
     shown = without_password(url)
     if url.startswith("redis"):
-        return _server("broker", url, shown)
+        return _server("broker", url, shown, settings)
     try:
         with Connection(url, connect_timeout=PATIENCE) as connection:
             connection.ensure_connection(max_retries=1, timeout=PATIENCE)
@@ -179,15 +184,15 @@ def _names(settings: Settings) -> list[Finding]:
     )
     for name, provider in settings.providers.items():
         for model, limits in provider.models.items():
-            told = f"model {name}/{model}"
+            subject = f"model {name}/{model}"
             if not limits.quota().limits and limits.concurrency is None and provider.quota() is None:
                 words = "has no limits: only the provider's 429s and headers slow it down"
-                found.append(Finding("warn", told, words, "Write the rpm and tpm of your account beside it."))
+                found.append(Finding("warn", subject, words, "Write the rpm and tpm of your account beside it."))
             elif budgeted and configured(limits) is None:
                 words = "has no price of its own: the price table is asked at submit"
-                found.append(Finding("ok", told, words))
+                found.append(Finding("ok", subject, words))
             else:
-                found.append(Finding("ok", told, _limits(limits.quota().limits, limits.concurrency)))
+                found.append(Finding("ok", subject, _limits(limits.quota().limits, limits.concurrency)))
     return found
 
 
@@ -204,7 +209,7 @@ def _workflows(settings: Settings) -> Finding:
 
 
 def _limits(limits: Mapping[str, int], concurrency: int | None) -> str:
-    told = [f"{limit:,} {name}" for name, limit in limits.items()]
+    words = [f"{limit:,} {name}" for name, limit in limits.items()]
     if concurrency is not None:
-        told.append(f"{concurrency:,} in flight")
-    return ", ".join(told) or "the account's limits"
+        words.append(f"{concurrency:,} in flight")
+    return ", ".join(words) or "the account's limits"

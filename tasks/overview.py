@@ -10,7 +10,7 @@ from typing import Any
 
 from limits.connection import open_client
 from limits.overview import BucketState, CircuitState
-from limits.replies import as_told, takes_no_writes
+from limits.replies import as_told, refuses_for_now
 from tasks import gauges
 from tasks.batch import Batch
 from tasks.costs import Entry, entries
@@ -96,7 +96,7 @@ def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Overv
         at=seconds + micros / _MICRO,
         workers=store.workers(),
         lead=max(0.0, int(clock or 0) / _MICRO - seconds - micros / _MICRO),
-        refuses=as_told(probe) if isinstance(probe, Exception) and takes_no_writes(probe) else "",
+        refuses=as_told(probe) if isinstance(probe, Exception) and refuses_for_now(probe) else "",
         batches=tuple(sorted(batches, key=lambda batch: (batch.over, -batch.created))),
         queues=None if is_amqp(settings) else read_queues(store, settings, names),
         limits=limits,
