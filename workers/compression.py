@@ -21,7 +21,7 @@ MOST_BODY: Final = 48 << 20
 _LZMA_MEMORY: Final = 100_000_000
 
 #: How a body's text may be encoded: Python's other codecs can grow, too.
-ENCODINGS: Final = frozenset({None, "", "utf-8", "us-ascii", "ascii", "binary"})
+ENCODINGS: Final = frozenset({"utf-8", "us-ascii", "ascii", "binary"})
 
 
 class _Decompressor(Protocol):
@@ -59,8 +59,13 @@ _BOUNDED: Final = {
 _loads = kombu.message.loads
 
 
+def is_plain(encoding: Any) -> bool:
+    """Whether a content encoding is that of a text, which cannot grow."""
+    return not encoding or (isinstance(encoding, str) and encoding in ENCODINGS)
+
+
 def _checked_loads(data: Any, content_type: Any, content_encoding: Any, **options: Any) -> Any:
-    if content_encoding not in ENCODINGS:
+    if not is_plain(content_encoding):
         raise DecodeError(f"its content encoding is {str(content_encoding)[:100]!r}, not utf-8")
     return _loads(data, content_type, content_encoding, **options)
 

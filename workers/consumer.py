@@ -44,7 +44,11 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
         handle = super().create_task_handler(*args, **options)
 
         def on_task_received(message: Any) -> None:
-            reason = unreadable(message, self.strategies.__contains__)
+            try:
+                reason = unreadable(message, self.strategies.__contains__)
+            except Exception as exc:
+                log.exception("a message could not be looked at")
+                reason = f"it could not be looked at: {type(exc).__name__}"
             if reason is not None:
                 self.bury(message, reason)
                 return

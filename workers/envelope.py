@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from limits.compact import loads
-from workers.compression import ENCODINGS, MOST_BODY
+from workers.compression import MOST_BODY, is_plain
 
 JOB: Final = "overnight.job"
 
@@ -41,7 +41,7 @@ def unreadable(message: Any, known: Callable[[str], bool]) -> str | None:
         return f"its task {task[:200]!r} is unknown here"
     if message.content_type != "application/json":
         return f"its content type is {str(message.content_type)[:100]!r}, not application/json"
-    if message.content_encoding not in ENCODINGS:
+    if not is_plain(message.content_encoding):
         return f"its content encoding is {str(message.content_encoding)[:100]!r}, not utf-8"
     if len(message.body) > MOST_BODY:
         return f"its body has {len(message.body):,} bytes, {MOST_BODY:,} at most"
