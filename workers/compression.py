@@ -14,8 +14,8 @@ import kombu.compression
 import kombu.message
 from kombu.exceptions import DecodeError
 
-#: Bytes of a body, unpacked: a line of 16 MiB, whose characters may be three times as long in a producer's JSON.
-MOST_BODY: Final = 48 << 20
+#: Bytes of a body, unpacked: the longest line that `overnight submit` takes, and room for what surrounds it.
+MOST_BODY: Final = 64 << 20
 
 #: Bytes of memory that an lzma stream may ask for; its writers' highest preset takes 65 MB.
 _LZMA_MEMORY: Final = 100_000_000

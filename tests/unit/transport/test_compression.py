@@ -14,6 +14,7 @@ from kombu.message import Message
 import workers.celery  # noqa: F401 - as in every process that reads messages
 from tasks.input import MAX_LINE
 from workers import compression
+from workers.broker import LARGEST
 
 MAKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": zlib.compress, "bzip2": bz2.compress, "lzma": lzma.compress}
 
@@ -40,8 +41,10 @@ def test_up_to_its_bound_a_body_is_read(kind: str, monkeypatch: pytest.MonkeyPat
             decompress(packed, kind)
 
 
-def test_a_line_of_the_largest_size_fits_however_its_producer_writes_it() -> None:
-    assert 3 * MAX_LINE <= compression.MOST_BODY
+def test_the_longest_line_fits() -> None:
+    around = 1 << 20
+    assert MAX_LINE + around <= compression.MOST_BODY
+    assert (MAX_LINE + around) * 4 // 3 + around <= LARGEST
 
 
 def test_every_kind_that_kombu_knows_is_bounded() -> None:
