@@ -1,8 +1,13 @@
 """How Overnight starts a Python process of its own: it finds Overnight, and never the working folder's modules."""
 
 import os
+import site
 import sys
 from pathlib import Path
+from typing import Final
+
+#: The folder that Overnight's packages are in.
+ROOT: Final = Path(__file__).resolve().parent.parent
 
 
 def command(module: str, *arguments: str) -> list[str]:
@@ -14,11 +19,17 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment, in which Overnight's packages are found first."""
-    return {**os.environ, "PYTHONPATH": python_path()}
+    """This process's environment, in which Overnight's packages are found."""
+    path = python_path()
+    return {**os.environ, "PYTHONPATH": path} if path else dict(os.environ)
 
 
 def python_path() -> str:
-    """PYTHONPATH for such a process."""
-    root = str(Path(__file__).resolve().parent.parent)
-    return os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    """PYTHONPATH for such a process; '' for none.
+
+    Installed packages are found without: in an agent's own subprocess, perhaps of another Python, the path would harm.
+    """
+    given = os.environ.get("PYTHONPATH", "")
+    if any(Path(folder).resolve() == ROOT for folder in [*site.getsitepackages(), site.getusersitepackages()]):
+        return given
+    return os.pathsep.join(filter(None, (str(ROOT), given)))

@@ -248,14 +248,16 @@ def test_nights_survive_a_change_of_their_schedule_s_times(nights: Callable[...,
 
 
 def test_an_input_that_cannot_be_asked_for_is_told_and_given_up(
-    nights: Callable[..., Nights], monkeypatch: pytest.MonkeyPatch
+    nights: Callable[..., Nights], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, "/nowhere")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    site = nights(remote="s3://bucket/all.jsonl")
+    site = nights(
+        remote="s3://bucket/all.jsonl", signed="http://user:hunter22@127.0.0.1:9/{date}.jsonl?Signature=SECRET-123"
+    )
     yesterday = SLOT - timedelta(days=1)
     run_night(site, "remote", yesterday)
     found = site.night("remote", yesterday)
@@ -265,3 +267,8 @@ def test_an_input_that_cannot_be_asked_for_is_told_and_given_up(
     run_night(site, "remote", yesterday)
     assert site.over("remote", yesterday).words.endswith("given up after 6 h")
     assert site.shown(status=1)["remote"]["last"]["state"] == "failed"
+    run_night(site, "signed", yesterday)
+    kept = site.store.client.hgetall(site.store.keys.schedule("signed"))
+    told = f"{kept} {site.shown(status=1)} {site.site.run('schedules', status=1).stderr} {caplog.text}"
+    assert f"http://***@127.0.0.1:9/{yesterday:%Y-%m-%d}.jsonl: cannot be read: " in told
+    assert not any(secret in told for secret in ("hunter22", "SECRET-123"))

@@ -1,0 +1,24 @@
+"""The environment of a process that Overnight starts."""
+
+import os
+import site
+
+import pytest
+
+from workers import child
+
+
+def test_a_checkout_is_found_before_all_else_on_the_python_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/mine")
+    assert child.environment()["PYTHONPATH"] == f"{child.ROOT}{os.pathsep}/mine"
+
+
+@pytest.mark.parametrize("given", ["/mine", None])
+def test_an_installed_overnight_leaves_the_python_path_alone(
+    monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    monkeypatch.setattr(site, "getsitepackages", lambda: [str(child.ROOT)])
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    if given:
+        monkeypatch.setenv("PYTHONPATH", given)
+    assert child.environment().get("PYTHONPATH") == given
