@@ -103,9 +103,9 @@ class RawProvider:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
                 count += 1
-                length = int(head.partition("content-length:")[2].partition("\r\n")[0])
+                length = int(head.partition("content-length:")[2].partition("\r\n")[0] or 0)
                 raw = await reader.readexactly(length)
-                body = json.loads(raw)
+                body = json.loads(raw or b"{}")
                 text = prompt_of(body)
                 self.calls[text] += 1
                 call = self.seen[text] = Call(text, body, raw, self.calls[text], count)

@@ -85,7 +85,7 @@ def answer(call: Call) -> bytes:
             return answered(completion(f"You sent {KEY}"), x_request_id=f"req-{KEY}")
         case "a compaction, and no ceiling":
             return message(call)
-    return good
+    return message(call) if call.body.get("model") == "c" else good
 
 
 #: Prompt, calls, and the error's code, '' for an answer.
@@ -241,3 +241,32 @@ def test_a_message_without_a_ceiling_gets_one(tmp_path: Path) -> None:
         assert len(output.read_text().splitlines()) == 2
         assert provider.seen["a compaction, and no ceiling"].body["max_tokens"] == 4_096
         assert "1 answer met a ceiling of output tokens" in done.stdout + done.stderr
+
+
+@pytest.mark.long
+def test_digits_of_a_job_without_a_batch_arrive_both_ways(tmp_path: Path) -> None:
+    with RawProvider(answer) as provider, Site(tmp_path, toml=CONFIG.format(url=provider.base_url)) as site:
+        site.start_worker()
+        asked = line(1, "long digits")
+        asked["body"]["seed"] = 123456789012345678901
+        program = f"from tasks import enqueue\nprint(enqueue({asked!r}, workflow='adhoc').get(timeout=60))\n"
+        assert f"'id': {DIGITS}," in site.python(program).stdout
+        assert b'"seed":123456789012345678901' in provider.seen["long digits"].raw
+
+
+@pytest.mark.long
+def test_a_document_of_20_mb_arrives_whole(tmp_path: Path) -> None:
+    document = {
+        "type": "document",
+        "source": {"type": "base64", "media_type": "application/pdf", "data": "A" * 20_000_000},
+    }
+    with RawProvider(answer) as provider, Site(tmp_path, toml=CONFIG.format(url=provider.base_url)) as site:
+        site.start_worker()
+        asked = line(1, "a compaction, and no ceiling")
+        asked["body"] |= {"messages": [{"role": "user", "content": [document]}], "max_tokens": 50}
+        batch = site.submit([asked], workflow="adhoc")
+        assert site.wait(batch)["request_counts"]["completed"] == 1
+        assert provider.seen[""].body["messages"][0]["content"] == [document]
+        asked["body"]["messages"][0]["content"][0]["source"]["data"] *= 2
+        refused = site.run("submit", str(site.input([asked])), "-w", "adhoc", status=2)
+        assert "has 40.0 MB, and claude/c takes requests of 32 MB at most" in refused.stderr

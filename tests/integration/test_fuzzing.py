@@ -140,7 +140,7 @@ def test_fuzzed_lines_that_are_jobs_end(tmp_path: Path) -> None:
         worker = site.start_worker()
         batch = site.run("submit", str(source), "-w", "nightly").stdout.strip()
         counts = site.wait(batch, 400.0)["request_counts"]
-        assert counts["total"] == len(taken) > 2_000
+        assert counts["total"] == len(taken) > 1_000
         assert counts["completed"] + counts["failed"] == len(taken)
         assert 0 <= site.status(batch)["cost_usd"] < DEAREST * len(taken)
         output, errors = site.results(batch)

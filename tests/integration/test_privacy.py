@@ -8,100 +8,21 @@ commands print.
 import base64
 import json
 import re
-import threading
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import pytest
 import redis
 from celery import Celery
 
 from tests.events import Events
+from tests.privacy import ANSWER, TYPO, Night, base64_too, metrics, printed, watched
 from tests.simulator import Simulator
 from tests.site import Site, job, wait_for
 
 KEYS: Final = ("sk-first-0123456789abcdefghijklmnop", "sk-second-0123456789abcdefghijklmnop")
 PROMPT: Final = "Xylophone-4711"
-TYPO: Final = "Marzipan-0815"
-
-#: What the simulator's answers look like, and the prompts' mark; also as Celery's messages carry them.
-ANSWER: Final = re.compile(rb"answer [0-9a-f]{8}")
-
-#: Keys of Redis that hold messages, results and journals: prompts and answers may be there.
-MESSAGES: Final = re.compile(
-    rb"workflow\.|celery-task-meta-|\{overnight\}:(unacked|delayed_messages|dead|job:|batch:[^:]+:results|journal)"
-)
-
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
-
-
-class Night:
-    """What anybody could read of a night, by where it was found."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, bytes] = {}
-        self.messages: dict[str, bytes] = {}
-
-    def saw(self, where: str, what: bytes | str) -> None:
-        self.found[where] = what.encode() if isinstance(what, str) else what
-
-    def read_redis(self, client: "redis.Redis") -> None:
-        """Every key with all that is in it, by its type."""
-        for name in client.scan_iter(count=1000):
-            content = b"\0".join(self._flat(read(client, name)))
-            kind = self.messages if MESSAGES.match(name) else self.found
-            where = f"redis {name.decode(errors='replace')}"
-            kind[where] = kind.get(where, b"") + name + b"\0" + content
-
-    def _flat(self, value: Any) -> Iterator[bytes]:
-        if isinstance(value, dict):
-            value = list(value.items())
-        if isinstance(value, list | tuple | set):
-            for part in value:
-                yield from self._flat(part)
-        else:
-            yield value if isinstance(value, bytes) else str(value).encode()
-
-
-def read(client: Any, name: bytes) -> Any:
-    match client.type(name):
-        case b"string":
-            return client.get(name)
-        case b"hash":
-            return client.hgetall(name)
-        case b"list":
-            return client.lrange(name, 0, -1)
-        case b"set":
-            return client.smembers(name)
-        case b"zset":
-            return client.zrange(name, 0, -1, withscores=True)
-        case b"stream":
-            return client.xrange(name)
-        case b"none":
-            return b""
-        case kind:
-            raise AssertionError(f"{name!r} is a {kind!r}: read it, too")
-
-
-@contextmanager
-def watched(night: Night, client: "redis.Redis") -> Iterator[None]:
-    """Read all of Redis again and again, since much of it lives for less than a second."""
-    stop = threading.Event()
-
-    def look() -> None:
-        while not stop.wait(0.25):
-            night.read_redis(client)
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(30)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +72,7 @@ def _run(site: Site, seen: Night) -> None:
         app = Celery(broker=site.redis_url(), backend=site.redis_url(), set_as_current=False)
         sent = app.send_task("overnight.job", kwargs={"job": lines[0]}, queue="workflow.nightly")
         assert "answer " in json.dumps(sent.get(timeout=30))
-        for name, found in _printed(site, batch).items():
+        for name, found in printed(site, batch).items():
             seen.saw(name, found)
         app.close()
     output, errors = site.results(batch)
@@ -159,7 +80,7 @@ def _run(site: Site, seen: Night) -> None:
     assert all(ANSWER.search(json.dumps(line).encode()) for line in output)
     seen.saw("events", json.dumps(events.heard, default=str))
     assert events.count("task-succeeded") > 30
-    seen.saw("metrics", _metrics(site))
+    seen.saw("metrics", metrics(site))
     client.close()
 
 
@@ -175,45 +96,6 @@ def _poison(url: str) -> None:
     client.lpush("workflow.nightly", json.dumps({"body": body, "headers": {}, "properties": {"delivery_tag": "x"}}))
     app.close()
     client.close()
-
-
-def _printed(site: Site, batch: str) -> dict[str, str]:
-    """What the commands show, to people and to programs; and what they say of a file with mistakes."""
-    commands = (
-        ("status",),
-        ("status", batch),
-        ("status", batch, "--json"),
-        ("limits",),
-        ("limits", "--json"),
-        ("costs", "--json"),
-        ("dead", "list"),
-        ("jobs", batch, "job-3"),
-        ("check",),
-    )
-    running = {" ".join(command): site.popen(*command) for command in commands}
-    bad = site.folder / "bad.jsonl"
-    wrong = job(1, text=TYPO)
-    texts = [json.dumps(wrong)[:-9], json.dumps({**wrong, "url": "/v1/nowhere"}), json.dumps({**wrong, "body": TYPO})]
-    bad.write_text("\n".join(texts))
-    running["submit bad.jsonl"] = site.popen("submit", str(bad), "-w", "nightly")
-    found = {}
-    for name, process in running.items():
-        out, err = process.communicate(timeout=60)
-        assert "Traceback" not in err, f"{name}: {err}"
-        found[f"overnight {name}"] = out + err
-    return found
-
-
-def _metrics(site: Site) -> str:
-    process = site.popen("metrics", "--port", "0")
-    assert process.stderr is not None
-    try:
-        address = process.stderr.readline().split()[-1]
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address, timeout=30) as answer:
-            return str(answer.read().decode())
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
 
 
 def test_something_was_seen_of_everything(night: Night) -> None:
@@ -242,14 +124,3 @@ def test_prompts_and_answers_are_where_they_belong(night: Night, mark: str) -> N
         if leak
     }
     assert told == {}
-
-
-def base64_too(what: bytes) -> bytes:
-    """The bytes, and what they hold in base64, which is how Celery's messages carry their bodies."""
-    decoded = []
-    for found in re.findall(rb"[A-Za-z0-9+/]{40,}={0,2}", what):
-        try:
-            decoded.append(base64.b64decode(found + b"=" * (-len(found) % 4)))
-        except ValueError:
-            continue
-    return b"\0".join([what, *decoded])

@@ -14,6 +14,7 @@ from limits.counting import Usage
 from workers.providers import events
 from workers.providers.answer import Answer
 from workers.providers.client import HttpClient, Reply
+from workers.providers.codes import listed
 from workers.providers.decoding import decode
 from workers.providers.endpoints import EMBEDDINGS
 from workers.providers.errors import AccountBlocked, ProviderError, Refused
@@ -98,7 +99,7 @@ class HttpProvider(ABC):
             usage = self._usage(url, whole)
             if self._is_answer(url, whole):
                 return Answer(reply.status, request_id, brought, usage, limits, reply.seconds)
-        raise classify(
+        error = classify(
             reply.status,
             reply.headers,
             decoded,
@@ -109,6 +110,9 @@ class HttpProvider(ABC):
             request_id=request_id,
             usage=usage,
         )
+        if listed(error.code) == "other" and error.code.encode() in content:
+            error.code = f"http_{reply.status}"  # a word of the prompt, as far as anybody knows
+        raise error
 
     async def ping(self, key: str) -> str:
         """Ask for the list of models, which costs nothing. Returns in words what was reached."""
