@@ -8,6 +8,8 @@
     child.py       how a Python process of our own is started; private.py: files that only their owner can read
     queues.py      one queue a workflow, followed while it is registered
     registry.py    which queues are registered: how they are found, how many, and for how long
+    results.py     where single jobs' results are kept, and waited for
+    last_resort.py the end of a worker that was told to stop and cannot
     heartbeat.py   the file that health checks look at
     request.py     a delivery of a job: private in logs and events, put back without loss
     routing.py     which provider, model and key may take a call, and what it would cost

@@ -8,7 +8,7 @@ import logging
 import re
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 from celery import Celery, signals
 from celery.loaders.app import AppLoader
@@ -142,6 +142,8 @@ class Application(Celery):  # type: ignore[misc]  # Celery has no types
 
 class Loader(AppLoader):  # type: ignore[misc]  # Celery has no types
     """Celery's loader, which would import even Overnight's own modules from the working folder first."""
+
+    override_backends: ClassVar = dict.fromkeys(("redis", "rediss"), "workers.results:Backend")
 
     def import_from_cwd(self, module: str, imp: Any = None, package: Any = None) -> Any:
         """Import a module: an installed one if there is one, else from the working folder."""

@@ -4,7 +4,6 @@ import os
 import signal
 import struct
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,5 +143,6 @@ def test_a_process_that_is_stopped_for_a_while(
         batch = in_its_middle(site, provider)
         stopped = other.pid if which == "worker" else redis.Redis(port=server.port).info("server")["process_id"]
         os.kill(stopped, signal.SIGSTOP)
-        threading.Timer(25, os.kill, (stopped, signal.SIGCONT)).start()
+        time.sleep(25)
+        os.kill(stopped, signal.SIGCONT)
         balance(site, provider, batch, COUNT, paid_twice=CONCURRENCY if which == "worker" else 0, seconds=180)
