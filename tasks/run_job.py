@@ -316,7 +316,7 @@ async def stand_back(
         if crowded or (answer.reason in LINED and opens <= least):
             gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, line))
         else:
-            gates.close(job.workflow, job.line.model, opens, least)
+            gates.close(job.workflow, job.line.model, opens, least, blocked=answer.reason == "latch")
     # Once its gate is ajar, whoever is let through may ask: the hints only keep jobs from coming all at once.
     exact = not (isinstance(answer, Denied) and answer.reason in LINED)
     raise Snooze(memory.waits(seconds, exact=exact), wait.reason, memory.to_header())

@@ -39,6 +39,10 @@ FIRST, OPEN = 2, 256
 #: many seconds later any number, where nothing was heard of them.
 TRIED, TRIAL = 32, 1.0
 
+#: Behind a blocked account's jobs may lie those of other models: how many jobs are claimed to see, and how many seconds
+#: lie between two such looks.
+LOOKED_AT, LOOK_EVERY = 8, 1.0
+
 #: From so many workflows on, those whose jobs were claimed or denied long ago are forgotten.
 MOST_KNOWN: Final = 2_000
 
@@ -60,11 +64,13 @@ class _Gate:
     """One workflow. `models`: until when each is shut, 0.0 where it is open, and when it was last asked for.
 
     `crowded`: models whose jobs stand in line, with how many more are wanted there, and when one last went there.
-    `let`: jobs that were let through since one was admitted or denied; `coming`: those of whom nothing was heard yet.
+    `blocked`: models that a blocked account shuts. `let`: jobs that were let through since one was admitted or denied;
+    `coming`: those of whom nothing was heard yet.
     """
 
     models: dict[str, tuple[float, float]] = field(default_factory=dict)
     crowded: dict[str, tuple[Callable[[], int], float]] = field(default_factory=dict)
+    blocked: set[str] = field(default_factory=set)
     width: int = OPEN
     let: int = 0
     let_at: float = 0.0
@@ -90,8 +96,11 @@ class Gates:
         self._gates: dict[str, _Gate] = {}
         self._trials: dict[str, _Trial] = {}
 
-    def close(self, workflow: str, model: str, seconds: float, least: float = LONG) -> None:
-        """A job was denied for so long. Less than `least` shuts nothing."""
+    def close(self, workflow: str, model: str, seconds: float, least: float = LONG, *, blocked: bool = False) -> None:
+        """A job was denied for so long. Less than `least` shuts nothing. `blocked`: for a blocked account.
+
+        That may last for a night: the workflow's jobs of other models are looked for meanwhile.
+        """
         now = self._clock()
         with self._lock:
             gate = self._gates.get(workflow)
@@ -105,6 +114,7 @@ class Gates:
             before = gate.models.get(model, (0.0, 0.0))[0]
             # The first hint counts: later ones are of jobs further back in the same line.
             gate.models[model] = (before if before > now else until, now)
+            (gate.blocked.add if blocked else gate.blocked.discard)(model)
             gate.width, gate.let = FIRST, 0
 
     def _new(self, workflow: str, now: float) -> _Gate:
@@ -134,6 +144,7 @@ class Gates:
         now = self._clock()
         with self._lock:
             gate.models[model] = (0.0, now)
+            gate.blocked.discard(model)
             if not stood and model in gate.crowded and now - gate.crowded[model][1] > ROOMY:
                 del gate.crowded[model]
             gate.width, gate.let = min(OPEN, gate.width * 2), 0
@@ -182,11 +193,13 @@ class Gates:
                 if now - max(until, asked) > FORGET:
                     del gate.models[model]
                     gate.crowded.pop(model, None)
+                    gate.blocked.discard(model)
             if not gate.models:
                 self._gates.pop(workflow, None)
                 return None
             if all(until > now for until, _ in gate.models.values()):
-                return 0
+                looks = gate.blocked and now - gate.let_at >= LOOK_EVERY
+                return LOOKED_AT if looks else 0
             if now - gate.let_at > SILENT:
                 gate.let = gate.coming = 0
             allowed = None if gate.width >= OPEN else max(0, gate.width - gate.let)

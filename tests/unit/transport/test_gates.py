@@ -1,6 +1,6 @@
 """Gates: a workflow that cannot run now is not claimed from, and costs a handful of denials."""
 
-from workers.gates import EARLY, FIRST, FORGET, LONG, LONGEST, ROOMY, SILENT, TRIAL, TRIED, Gates
+from workers.gates import EARLY, FIRST, FORGET, LONG, LONGEST, LOOK_EVERY, LOOKED_AT, ROOMY, SILENT, TRIAL, TRIED, Gates
 
 
 class Clock:
@@ -168,3 +168,22 @@ def test_a_crowd_holds_up_no_other_model() -> None:
     gates.close("w", "fast", 30.0)
     gates.claimed("w", 1)
     assert gates.allowed("w") == 0
+
+
+def test_behind_a_blocked_account_the_jobs_of_other_models_are_looked_for() -> None:
+    gates, clock = made()
+    gates.close("nightly", "dead", 45.0, blocked=True)
+    assert gates.allowed("nightly") == LOOKED_AT
+    gates.claimed("nightly", LOOKED_AT)
+    assert gates.allowed("nightly") == 0
+    for _ in range(LOOKED_AT):
+        gates.heard("nightly")
+        assert gates.shut("nightly", "dead") > 0, "what is found of the blocked one goes back unasked"
+    clock.now += LOOK_EVERY
+    assert gates.allowed("nightly") == LOOKED_AT
+    gates.admitted("nightly", "alive")
+    assert gates.allowed("nightly"), "another one is there, and goes on"
+    gates.close("nightly", "alive", 45.0)
+    gates.close("nightly", "dead", 45.0)
+    clock.now += LOOK_EVERY
+    assert gates.allowed("nightly") == 0, "none is blocked any more"
