@@ -11,7 +11,7 @@ Three locks in that folder say who is there; the kernel drops them whenever a pr
                    stops it when it gets users.lock for itself alone, that is when the last user has left
 
 The keeper is in a session of its own: Ctrl-C in a terminal reaches neither it nor the server, and a user that is
-killed leaves nothing behind. A server without a keeper (the keeper was killed) is replaced by the next one.
+killed leaves nothing behind. If the keeper is killed, a user starts another, which replaces the server it has left.
 """
 
 import atexit
@@ -20,6 +20,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing, suppress
 from pathlib import Path
@@ -38,6 +39,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a server may take to load its data and answer, and to stop.
 START, STOP = 60.0, 30.0
+
+#: Seconds between two looks of a user whether there is still a keeper.
+WATCH_EVERY: Final = 5.0
 
 SOCKET: Final = "valkey.sock"
 LOG: Final = "valkey.log"
@@ -81,11 +85,14 @@ class EmbeddedServer:
         finally:
             os.close(start)
         self.pid = os.getpid()
+        self._left = threading.Event()
+        threading.Thread(target=self._watch, name="embedded-server", daemon=True).start()
         atexit.register(self.leave)
 
     def leave(self) -> None:
         """Use the server no more; the last one to leave makes it stop. A forked child leaves with its parent."""
         if self._users is not None and os.getpid() == self.pid:
+            self._left.set()
             os.close(self._users)
             self._users = None
             atexit.unregister(self.leave)
@@ -106,6 +113,19 @@ class EmbeddedServer:
                 break
             time.sleep(0.02)
         raise ServerError(f"the embedded server did not start: {_last_words(self.folder)}")
+
+    def _watch(self) -> None:
+        """Start a keeper again if the last one was killed: nothing else does while its users stay."""
+        while not self._left.wait(WATCH_EVERY):
+            with suppress(OSError, ServerError):
+                start = open_lock(self.folder / "start.lock")
+                try:
+                    fcntl.flock(start, fcntl.LOCK_EX | fcntl.LOCK_NB)  # else somebody is joining, and sees to it
+                    if not self._keeper_lives():
+                        log.warning("the keeper of the embedded server is gone; another one is started")
+                        self._join()
+                finally:
+                    os.close(start)
 
     def _start_keeper(self) -> "subprocess.Popen[bytes]":
         log.debug("starting the embedded server in %s", self.folder)

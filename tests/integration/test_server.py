@@ -135,6 +135,22 @@ def test_a_server_without_its_keeper_is_taken_over_by_the_next_user(tmp_path: Pa
         server.leave()
 
 
+@pytest.mark.long
+def test_a_keeper_that_is_killed_with_its_server_is_replaced_while_users_stay(tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path)
+    try:
+        client = redis.Redis.from_url(server.url)
+        client.set("kept", "yes")
+        before = state(tmp_path)
+        for pid in (before["keeper"], before["pid"]):
+            os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: answers(server.url), 40, what="another server")
+        assert client.get("kept") == b"yes"
+        assert state(tmp_path)["keeper"] != before["keeper"]
+    finally:
+        server.leave()
+
+
 def test_a_stale_state_of_a_machine_that_lost_its_power_is_no_obstacle(tmp_path: Path) -> None:
     folder = tmp_path / "redis"
     folder.mkdir()
