@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     seen = Night()
     failures = [
-        {"mode": "echo_key", "key": 1, "times": 1},
+        {"mode": "echo_key", "key": 1, "times": 4},
         {"mode": "429", "probability": 0.2, "times": 8, "retry_after": "1"},
         {"mode": "500", "probability": 0.2, "times": 8},
         {"mode": "garbage", "times": 2, "after": 5},

@@ -1,5 +1,6 @@
 """Answers with status 200 as they come in the wild: what is an answer is read, what is none is named."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -427,3 +428,16 @@ def test_413_before_the_body_is_read() -> None:
             call(f"http://127.0.0.1:{server.getsockname()[1]}", chat("x" * 12_000_000))
         thread.join(10)
         assert not raised.value.billed
+
+
+@pytest.mark.long
+def test_no_connection_is_kept_idle_for_as_long_as_servers_keep_it(raw: RawProvider) -> None:
+    """Node's and uvicorn's servers close after 5 s."""
+
+    async def twice(provider: Provider) -> None:
+        await provider.call(CHAT, chat("first"), model="m", key=KEY)
+        await asyncio.sleep(5.1)
+        await provider.call(CHAT, chat("second"), model="m", key=KEY)
+
+    with_provider(raw.base_url, twice)
+    assert raw.seen["second"].on_connection == 1
