@@ -1,10 +1,12 @@
 """Only a line that the feed has handed out runs, or ends: begin and finish refuse all others without a write."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tasks import ticks
 from tasks.proof import proof
 from tasks.store import Ending, begin, finish
 from tests.unit.batches.conftest import World
@@ -71,3 +73,23 @@ def test_a_token_is_in_no_text_of_its_batch(world: World) -> None:
     batch = world.now(world.batch(1))
     assert len(batch.token) == 32
     assert batch.token not in repr(batch) + str(batch.shown())
+
+
+def test_a_batch_that_an_earlier_version_has_submitted_gets_a_token(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lines that are in the queue have no proof: they are refused, found missing, and handed out again."""
+    batch = world.batch(3)
+    world.store.client.hdel(world.store.keys.batch(batch.id), "token")
+    assert world.now(batch).token == ""
+    settings: Any = SimpleNamespace(visibility_timeout=60.0)
+    monkeypatch.setattr(ticks, "current_settings", lambda: settings)
+    monkeypatch.setattr(ticks, "publish", world.publish)
+    monkeypatch.setattr(ticks, "depth", lambda *_: None)
+    ticks.run_tick(world.store, f"feed:{batch.id}")
+    token = world.now(batch).token
+    assert len(token) == 32
+    assert len(world.queue) == 3
+    ticks.run_tick(world.store, f"feed:{batch.id}")
+    assert world.now(batch).token == token
+    assert world.begin(batch, 1) == "run"
