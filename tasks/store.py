@@ -39,8 +39,8 @@ _MICRO = 1_000_000
 #: A worker that has not asked for ticks for so many seconds is not there; nor is any if a tick is overdue by so many.
 _SEEN, _OVERDUE = 10.0, 5.0
 
-#: Of idle ticks, each comes in so many µs for each that there is: 200 a second in all.
-_IDLE_EACH = 5_000
+#: Of idle ticks, each comes in so many µs for each that there is: 100 a second in all.
+_IDLE_EACH = 10_000
 
 #: Records that are read in one round trip.
 _AT_ONCE = 500

@@ -41,7 +41,7 @@ LOOK_EVERY, STAND_BY, LEASE, NEXT, ALL_FED, AFTER_TROUBLE = 0.2, 1.0, 10.0, 0.3,
 
 #: A tick that has nothing to do until a job ends comes at least once in so many seconds: nothing else may go unnoticed
 #: for longer, be it a deadline or a message that was lost.
-IDLE: Final = 20.0
+IDLE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@
 -- ARGV  1 batch id  2 queue  3 created (s)  4 now (µs; '' = the server's)  5 lifetime (s): its deadline and what it is
 --       kept after that  6… the record's fields and values
 -- Returns 1 if it was made, 0 if it was there.
+--@include tasks/lua/lib/wake.lua
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return 0
 end
@@ -18,6 +19,7 @@ redis.call('HSET', KEYS[1], unpack(ARGV, 6))
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
 redis.call('SADD', KEYS[3], ARGV[2])
 redis.call('ZADD', KEYS[4], due, 'feed:' .. ARGV[1], due, 'collect:' .. ARGV[1])
+wake(KEYS[4], 'feed:' .. ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[5])
 for _, key in ipairs({ KEYS[2], KEYS[4] }) do
   redis.call('EXPIRE', key, ARGV[5], 'NX')

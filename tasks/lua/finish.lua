@@ -14,6 +14,7 @@
 -- Returns {1 if this result counts else 0, 1 if the settlement opened a circuit else 0}
 --@include limits/lua/lib/settle.lua
 --@include tasks/lua/lib/line.lua
+--@include tasks/lua/lib/wake.lua
 local now = clock(ARGV[1])
 local opened, verdict = 0, ''
 if ARGV[2] ~= '' then
@@ -68,8 +69,7 @@ if redis.call('HINCRBY', KEYS[2], ok and 'completed' or 'failed', 1) == 1 or red
 end
 -- The first result that waits wakes the collector.
 if redis.call('XLEN', KEYS[7]) == 1 and redis.call('SREM', KEYS[9], ARGV[15]) == 1 then
-  local time = redis.call('TIME')
-  redis.call('ZADD', KEYS[8], 'XX', string.format('%d', time[1] * 1000000 + time[2]), ARGV[15])
+  wake(KEYS[8], ARGV[15])
 end
 redis.call('ZREM', KEYS[5], line)
 redis.call('HDEL', KEYS[6], line)

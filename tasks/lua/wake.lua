@@ -4,9 +4,9 @@
 -- KEYS  1 ticks (zset: tick -> us)  2 idle ticks (set)
 -- ARGV  1 tick
 -- Returns 1 if it was idle, else 0.
+--@include tasks/lua/lib/wake.lua
 if redis.call('SREM', KEYS[2], ARGV[1]) == 0 then
   return 0
 end
-local time = redis.call('TIME')
-redis.call('ZADD', KEYS[1], 'XX', string.format('%d', time[1] * 1000000 + time[2]), ARGV[1])
+wake(KEYS[1], ARGV[1])
 return 1

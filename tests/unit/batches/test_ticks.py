@@ -119,7 +119,7 @@ def test_a_tick_with_nothing_to_do_comes_less_often(world: World) -> None:
     batch = world.batch(3)
     assert _run(world, "feed:batch_1") == pytest.approx(ticks.NEXT, abs=0.2), "there may be more to hand out"
     assert _run(world, "feed:batch_1") == pytest.approx(ticks.ALL_FED, abs=0.2)
-    world.store.client.zadd(world.store.keys.ticks, {f"feed:other_{number}": 2**52 for number in range(4_000)})
+    world.store.client.zadd(world.store.keys.ticks, {f"feed:other_{number}": 2**52 for number in range(6_000)})
     assert _run(world, "feed:batch_1") == pytest.approx(ticks.IDLE, abs=0.2), "the more there are, the less often each"
     assert _run(world, "collect:batch_1") == pytest.approx(ticks.IDLE, abs=0.2)
     assert world.store.stop(batch, "cancelled").stopping
@@ -132,15 +132,15 @@ def test_a_jobs_end_wakes_the_collector_and_results_wake_the_feeder(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(window, "WINDOW_JOBS", 2)
-    world.store.client.zadd(world.store.keys.ticks, {f"feed:other_{number}": 2**52 for number in range(4_000)})
+    world.store.client.zadd(world.store.keys.ticks, {f"feed:other_{number}": 2**52 for number in range(6_000)})
     batch = world.batch(5)
     _run(world, "feed:batch_1")
     assert _run(world, "feed:batch_1") > 10
     assert _run(world, "collect:batch_1") > 10
     world.finish(batch, 1)
-    assert _due(world) <= 0
+    assert _due(world) < -30, "before all that only come round"
     assert _run(world, "collect:batch_1") > 0
-    assert _due(world, "feed:batch_1") <= 0
+    assert _due(world, "feed:batch_1") < -30
     _run(world, "feed:batch_1")
     assert world.now(batch).fed == 3
 
@@ -160,7 +160,7 @@ def test_a_job_that_ends_while_its_collector_works_is_not_missed(world: World) -
 
 @pytest.mark.usefixtures("alone")
 def test_an_idle_batch_expires_in_time(world: World) -> None:
-    world.store.client.zadd(world.store.keys.ticks, {f"feed:other_{number}": 2**52 for number in range(4_000)})
+    world.store.client.zadd(world.store.keys.ticks, {f"feed:other_{number}": 2**52 for number in range(6_000)})
     world.batch(1, deadline=4.0)
     _run(world, "feed:batch_1")
     assert _run(world, "feed:batch_1") == pytest.approx(4.0, abs=1.0)
