@@ -9,12 +9,13 @@ source.py    where it comes from: a file, a pipe or a URL; input.py: the file of
 estimate.py  what it would take: tokens, dollars, time; budget_outlook.py: whether that fits into the budgets
 submit.py    a file becomes a batch, or turns out to be one already; a single job is enqueued
 feed.py      keeps a bounded window of the batch in its workflow's queue; close.py ends what will not run any more
+window.py    how large that window is beside those of other batches; live.py: what all of them have out
 run_job.py   one delivery of a job: lease, admission, call, settlement, result
 attempt.py   one attempt at it: what is asked of the admission, and the way that is given
 detour.py    the way around targets that have just failed
 sizes.py     whether a model's 429s are about the size of a request
 starts.py    how many jobs start at a time; places.py: who stands by for room; pauses.py: waits heard a moment ago
-leases.py    what a worker holds meanwhile, renewed together
+leases.py    what a worker holds meanwhile, renewed together; stops.py: whose batch runs no more jobs
 usage.py     the tokens that an answer tells, as far as it can be true
 endings.py   how a call ends: what it settles, and the job's result line
 agents/      jobs of many calls: the same way, call by call, with a journal to go on from
@@ -23,7 +24,8 @@ store.py     begin and finish: the only way a job starts and the only way it end
 results.py   results on their way from Redis into files
 collect.py   results become the output files, which files.py keeps in a folder or an object store
 ticks.py     what drives feed and collect, whichever worker is alive
-gauges.py    every quota, circuit, latch and budget as of now; holdups.py: what a batch waits for
+gauges.py    every quota, circuit, latch and budget as of now; holdups.py: what a batch waits for;
+             holdup_metrics.py: the same as metrics
 costs.py     what calls have cost, by workflow, model, provider and batch
 outputs.py   where a user wants the answers and failures: files, stdout, devices
 story.py     one job: where it is, and what it has done
