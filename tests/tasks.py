@@ -149,3 +149,9 @@ async def counted(url: str, body: dict[str, Any]) -> int:
     """The tokens of a body, as a job in this worker would count them."""
     await asyncio.sleep(0)
     return tokens.count(url, body)
+
+
+@app.task
+def doze(seconds: float) -> None:
+    """Keeps its thread in one call of C, which nothing can interrupt."""
+    time.sleep(seconds)

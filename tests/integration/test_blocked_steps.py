@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
 from tests.agents import line
 from tests.simulator import Simulator
@@ -24,16 +25,19 @@ def test_blocking_steps_hold_up_neither_other_jobs_nor_the_workers_end(tmp_path:
         # A name, which each new connection has to look up.
         site.file.write_text(site.file.read_text().replace("127.0.0.1", "localhost"))
         with site:
-            worker = site.start_worker(concurrency=200)
+            worker = site.start_worker("-I", "tests.tasks", concurrency=200)
+            with Celery("producer", broker=site.redis_url(), set_as_current=False) as client:
+                client.send_task("tests.tasks.doze", [300], queue="workflow.plain", ignore_result=True)
+            wait_for(lambda: "tests.tasks.doze" in worker.said(), what="a plain task that blocks, too")
             held = site.submit([line("blocked", number, seconds=300) for number in range(MOST["steps"] + 30)])
             wait_for(lambda: site.client().zcard(site.keys.job_leases(held)) == MOST["steps"] + 30)
-            began = time.monotonic()
             odd = site.submit([line("careless", 900)], workflow="odd")
             beside = site.submit(jobs(40), workflow="beside")
             status = site.wait(beside)
             assert status["request_counts"]["completed"] == 40
-            assert time.monotonic() - began < 20
-            assert len(simulator.journal()) == 40
+            times = [entry["at"] for entry in simulator.journal()]
+            assert len(times) == 40
+            assert max(times) - min(times) < 5
             billed = sum(entry["cost_nusd"] for entry in simulator.journal())
             assert status["cost_usd"] == pytest.approx(billed / 1e9), "a call counts that the provider never saw"
 
