@@ -13,7 +13,6 @@ last seen or was to come back, and for a day after the job's end. When a job has
 story stays. A failed job keeps all: a new round takes over what still fits.
 """
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -117,20 +116,6 @@ def read(found: Mapping[bytes, bytes]) -> Record:
                 record.given_up.add(position)
     record.entries = dict(sorted(record.entries.items(), key=lambda item: order(item[0])))
     return record
-
-
-def digest(kind: str, name: str, request: Any) -> str:
-    """What stands for a request in the journal: equal for equal requests, and nothing can be read from it.
-
-    What JSON cannot hold counts by its type alone: an address in memory is another in each process.
-    """
-    text = orjson.dumps(
-        [kind, name, request], default=lambda value: type(value).__qualname__, option=orjson.OPT_SORT_KEYS | _LENIENT
-    )
-    return hashlib.blake2b(text, digest_size=12).hexdigest()
-
-
-_LENIENT = orjson.OPT_NON_STR_KEYS
 
 
 def key_of(keys: Keys, job: Job) -> str:

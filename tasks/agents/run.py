@@ -21,10 +21,10 @@ from tasks.agents.blobs import AWAY
 from tasks.agents.branch import Branch, current
 from tasks.agents.ending import answered, failed
 from tasks.agents.errors import Halted, Stop, Superseded, Suspended
-from tasks.agents.journal import Entry, Journal, digest
+from tasks.agents.journal import Entry, Journal
 from tasks.agents.llm import Llm
 from tasks.agents.purse import Purse
-from tasks.agents.values import Unwritable, encode, told
+from tasks.agents.values import Unwritable, digest, encode, told
 from tasks.files import StorageError
 from tasks.job import Job
 from tasks.memory import Memory

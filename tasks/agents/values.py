@@ -1,7 +1,13 @@
-"""What an agent and its steps return, as JSON: written and read back the same, or refused in words."""
+"""What an agent and its steps return, as JSON: written and read back the same, or refused in words.
 
+What they ask for stands in the journal as a digest.
+"""
+
+import hashlib
 import json
 from typing import Any, Final
+
+import orjson
 
 #: The longest message of an exception that goes into a result line or a journal, in characters.
 LONGEST: Final = 2_000
@@ -22,6 +28,26 @@ def encode(value: Any) -> bytes:
 def decode(text: bytes) -> Any:
     """The value that `encode` wrote; whole numbers keep their size."""
     return json.loads(text)
+
+
+def digest(kind: str, name: str, request: Any) -> str:
+    """What stands for a request in the journal: equal for equal requests, and nothing can be read from it.
+
+    What JSON cannot hold counts by its type alone: an address in memory is another in each process.
+    """
+    asked = [kind, name, request]
+    try:
+        text = orjson.dumps(asked, default=_kind, option=orjson.OPT_SORT_KEYS | _LENIENT)
+    except TypeError:  # a whole number beyond 64 bits, half of a surrogate pair
+        text = json.dumps(asked, default=_kind, sort_keys=True).encode()
+    return hashlib.blake2b(text, digest_size=12).hexdigest()
+
+
+_LENIENT = orjson.OPT_NON_STR_KEYS
+
+
+def _kind(value: Any) -> str:
+    return type(value).__qualname__
 
 
 def cut(text: str) -> str:

@@ -11,10 +11,9 @@ import pytest
 
 from tasks.agents import registry
 from tasks.agents.branch import Branch, current, order
-from tasks.agents.journal import digest
 from tasks.agents.purse import Purse, TooDear
 from tasks.agents.reply import Embeddings, Reply
-from tasks.agents.values import Unwritable, decode, encode, told
+from tasks.agents.values import Unwritable, decode, digest, encode, told
 from workers.providers import events
 from workers.routing import NoRoute
 from workers.settings import Settings, SettingsError, load
@@ -120,6 +119,12 @@ def test_a_digest_stands_for_the_request_and_not_for_an_address() -> None:
     assert digest("call", "m", {"a": 1, "b": 2}) == digest("call", "m", {"b": 2, "a": 1})
     assert digest("call", "m", {"a": 1}) != digest("call", "m", {"a": 2})
     assert digest("step", "s", [object()]) == digest("step", "s", [object()])
+
+
+def test_a_digest_of_what_only_python_writes_as_json() -> None:
+    seeds = {digest("call", "m", {"seed": 123456789012345678901 + number, "of": object()}) for number in (0, 0, 1)}
+    assert len(seeds) == 2
+    assert digest("step", "s", ["\ud800"]) != digest("step", "s", ["\ud801"])
 
 
 @pytest.mark.parametrize("value", [None, 1 << 80, 0.1, "é\u2028", [1, {"a": []}], {"1": "x"}])
