@@ -8,6 +8,7 @@
     Stop (BaseException)        ends this run of the coroutine; `except Exception` in an agent or an SDK lets it pass
     ├── Suspended               the job waits in its queue, and is replayed from its journal later
     ├── Halted                  the job has failed: a cap, a journal that does not fit, a deadline
+    ├── Crash                   our own code failed, or the server is away
     └── Superseded              another delivery holds the job's lease
 
 A Stop that an agent swallows all the same is raised again at its next call, and counts in the end whatever the
@@ -76,3 +77,15 @@ class Halted(Stop):
 
 class Superseded(Stop):
     """Another delivery runs this job now."""
+
+
+class Crash(Stop):
+    """Our own code failed, or the server is away: this delivery ends as a plain job's would."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+#: Of several reasons why a run ends, the one with the highest number counts.
+GRAVITY: dict[type[Stop], int] = {Suspended: 0, Halted: 1, Crash: 2, Superseded: 3}

@@ -5,7 +5,7 @@
     e:<position>            an entry's head, JSON: what was asked (as a digest), what it took, how it ended
     b:<position>            its body: the result line of a call, the JSON that a step returned; large ones are files
     o:<position>            what a call that is not finished has behind it, as a job's message would remember it
-    g:<position>            the agent gave this call or step up before it ended, and gives it up in every replay
+    g:<position>            after how many seconds the agent gave this call or step up; it does in every replay
     wait, waits             why the job is in its queue and until when, JSON; how often it was
 
 Whoever writes holds the job's lease. A journal lives as long as its batch; without one, for a month after its job was
@@ -15,7 +15,7 @@ story stays. A failed job keeps all: a new round takes over what still fits.
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, cast
 
@@ -90,7 +90,7 @@ class Record:
     entries: dict[str, Entry] = field(default_factory=dict)
     bodies: dict[str, bytes] = field(default_factory=dict)
     open: dict[str, dict[str, int]] = field(default_factory=dict)
-    given_up: set[str] = field(default_factory=set)
+    given_up: dict[str, float] = field(default_factory=dict)
 
 
 def read(found: Mapping[bytes, bytes]) -> Record:
@@ -113,7 +113,7 @@ def read(found: Mapping[bytes, bytes]) -> Record:
             case "o":
                 record.open[position] = orjson.loads(value)
             case "g":
-                record.given_up.add(position)
+                record.given_up[position] = float(value)
     record.entries = dict(sorted(record.entries.items(), key=lambda item: order(item[0])))
     return record
 
@@ -147,7 +147,7 @@ class Journal:
         self.blobs = Blobs(storage, job, owner)
         self.record = record
         self.refused = ""
-        self._unwritten: set[str] = set()
+        self._unwritten: dict[str, float] = {}
 
     @classmethod
     async def open(cls, server: AsyncServer, keys: Keys, job: Job, owner: str, storage: str) -> "Journal":
@@ -204,14 +204,13 @@ class Journal:
         return self.record.bodies[entry.position]
 
     @property
-    def given_up(self) -> Collection[str]:
-        """The positions whose calls and steps the agent has given up."""
+    def given_up(self) -> Mapping[str, float]:
+        """The positions whose calls and steps the agent has given up, and after how many seconds."""
         return self.record.given_up
 
-    def give_up(self, position: str) -> None:
+    def give_up(self, position: str, seconds: float) -> None:
         """Note that the agent waits no more for a call or step; written with whatever is written next."""
-        self.record.given_up.add(position)
-        self._unwritten.add(position)
+        self.record.given_up[position] = self._unwritten[position] = round(seconds, 3)
 
     async def write(
         self, position: str, entry: Entry, body: bytes, *, settlement: bytes = b"", calls: int = 0, throttles: int = 0
@@ -226,17 +225,16 @@ class Journal:
             except StorageError as exc:
                 self.refused = str(exc)
         keys = (self.keys.clock, self.key, *self._lease_keys())
-        given_up = tuple(self._unwritten)
+        given_up, self._unwritten = self._unwritten, {}
         args: tuple[str | bytes | int, ...] = (
             *(0, settlement, self.owner, position, entry.head(), b"" if entry.file else body),
             *(entry.cost, entry.input_tokens, entry.output_tokens, calls, throttles, self.job.round),
-            *(self.job.number if self.job.batch else "", *given_up),
+            *(self.job.number if self.job.batch else "", *_pairs(given_up)),
         )
         verdict, status = await self.server.run(Call(load("tasks/lua/journal.lua"), keys, args, _texts), PATIENCE)
         if verdict == "lost":
             await self.blobs.drop(*([entry.file] if entry.file else []))
             raise Superseded
-        self._unwritten.difference_update(given_up)
         entry = self.record.entries[position] = replace(entry, position=position)
         self.record.bodies[position] = body
         self.record.open.pop(position, None)
@@ -247,8 +245,10 @@ class Journal:
     async def put_off(self, seconds: float, reason: str, memories: Mapping[str, Mapping[str, int]]) -> None:
         """Note why the job goes back into its queue, and what its open calls have behind them."""
         wait = orjson.dumps({"reason": reason, "until": time.time() + seconds, "seconds": round(seconds, 3)})
-        pairs = [part for position, memory in memories.items() for part in (f"o:{position}", orjson.dumps(memory))]
-        pairs += [part for position in self._unwritten for part in (f"g:{position}", b"1")]
+        pairs: list[str | bytes] = [
+            part for position, memory in memories.items() for part in (f"o:{position}", orjson.dumps(memory))
+        ]
+        pairs += _pairs({f"g:{position}": seconds for position, seconds in self._unwritten.items()})
         line = self.job.number if self.job.batch else ""
         lifetime = math.ceil(seconds) + KEEP_BATCH
         args: tuple[str | bytes | int, ...] = (self.owner, line, lifetime, wait, *pairs)
@@ -266,6 +266,10 @@ class Journal:
         if self.job.batch:
             return self.keys.batch(self.job.batch), self.keys.job_owners(self.job.batch)
         return (self.keys.job(self.job.id),)
+
+
+def _pairs(given_up: Mapping[str, float]) -> list[str]:
+    return [part for position, seconds in given_up.items() for part in (position, str(seconds))]
 
 
 def _shown(kind: str, name: str) -> str:

@@ -4,14 +4,14 @@
                              │  each call and step: found in the journal, else made and written there
                              └► Suspended: what is in flight finishes and is written ─► back into the queue
 
-Calls and steps run in tasks of their own, which the agent's timeouts and cancellations do not reach: what is being
-paid for is finished and written, whatever the coroutine does meanwhile.
+Calls and steps run in tasks of their own, which no timeout of the agent reaches: what is paid for is written down.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -20,7 +20,7 @@ from tasks.agents import registry, work
 from tasks.agents.blobs import AWAY
 from tasks.agents.branch import Branch, current
 from tasks.agents.ending import answered, failed
-from tasks.agents.errors import Halted, Stop, Superseded, Suspended
+from tasks.agents.errors import GRAVITY, Crash, Halted, Stop, Superseded, Suspended
 from tasks.agents.journal import Entry, Journal
 from tasks.agents.llm import Llm
 from tasks.agents.purse import Purse
@@ -42,22 +42,14 @@ Attempts = Callable[[Runtime, Job, Memory], Awaitable[Ending]]
 Act = Callable[[str, str], Coroutine[Any, Any, Entry]]
 """How a call or a step is made: `act(position, digest)` gives its entry, once that is written."""
 
+#: Seconds, beside thrice its own time, in which an agent must give up again what it has given up before.
+GIVEN_UP = 60.0
+
 #: What a batch that runs no more jobs says to an agent in the middle of its calls.
 _STOPPED = {
     "cancelling": ("batch_cancelled", "the batch was cancelled while this job ran"),
     "expiring": ("batch_expired", "the batch's deadline passed while this job ran"),
 }
-
-
-class Crash(Stop):
-    """Our own code failed, or the server is away: this delivery ends as a plain job's would."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        self.error = error
-
-
-_GRAVITY: dict[type[Stop], int] = {Suspended: 0, Halted: 1, Crash: 2, Superseded: 3}
 
 
 async def run(runtime: Runtime, job: Job, memory: Memory, attempts: Attempts) -> dict[str, Any] | None:
@@ -199,9 +191,8 @@ class Run:
             entry = self.journal.find(position, kind, name, asked)
         except Halted as halted:
             raise self._halt(halted) from None
-        if position in self.journal.given_up:
-            # An earlier delivery gave it up: it brings nothing, until the agent's own timeout gives it up again.
-            await self._until_stopped()
+        if (seconds := self.journal.given_up.get(position)) is not None:
+            await self._given_up_again(position, seconds)
         if entry is not None:
             await asyncio.sleep(0)  # a long journal must not hold up the worker's other jobs
         else:
@@ -210,8 +201,14 @@ class Run:
         branch.now = max(branch.now, entry.at)
         return entry
 
-    async def _until_stopped(self) -> NoReturn:
-        await self._stopped.wait()
+    async def _given_up_again(self, position: str, seconds: float) -> NoReturn:
+        """Bring nothing until the agent's own timeout gives this up, as it did before after `seconds`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(3 * seconds + GIVEN_UP):
+                await self._stopped.wait()
+        if self.stop is None:
+            words = f"at position {position} of its journal the agent gave up after {seconds:g} s, and now it waits on"
+            self._halt(Halted("agent_changed", words))
         assert self.stop is not None
         raise self.stop
 
@@ -220,11 +217,12 @@ class Run:
         flight = asyncio.create_task(self._flight(act))
         self._flights.add(flight)
         flight.add_done_callback(self._landed)
+        began = time.monotonic()
         try:
             return await asyncio.shield(flight)
         except asyncio.CancelledError:
             if self.stop is None and not self._broken_off:
-                self.journal.give_up(position)
+                self.journal.give_up(position, time.monotonic() - began)
             raise
 
     def _go_on(self) -> None:
@@ -253,7 +251,7 @@ class Run:
             stop = self._too_long()
         now = self.stop
         shorter = isinstance(now, Suspended) and isinstance(stop, Suspended) and stop.seconds < now.seconds
-        if now is None or _GRAVITY[type(stop)] > _GRAVITY[type(now)] or shorter:
+        if now is None or GRAVITY[type(stop)] > GRAVITY[type(now)] or shorter:
             self.stop = stop
         self._stopped.set()
         return stop

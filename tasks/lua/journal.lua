@@ -7,7 +7,7 @@
 -- ARGV  1 now (µs; 0 = the server's)  2 settlement (JSON, as lib/settle.lua takes it; '' = nothing is open)
 --       3 owner of the lease  4 position  5 head (JSON)  6 body ('' = none)
 --       7 cost (n$)  8 input tokens  9 output tokens  10 calls  11 429s  12 round
---       13 line ('' without a batch)  14… positions that the agent has given up meanwhile
+--       13 line ('' without a batch)  14… position, and seconds until then, of what the agent gave up
 -- Returns {verdict, the batch's status ('' without one)}: verdict is kept, repeated (it was written before), or lost
 --         (another delivery holds the lease, or another round has begun).
 --@include limits/lua/lib/settle.lua
@@ -53,8 +53,8 @@ else
   redis.call('HDEL', KEYS[2], 'b:' .. ARGV[4])
 end
 redis.call('HDEL', KEYS[2], 'o:' .. ARGV[4], 'wait')
-for i = 14, #ARGV do
-  redis.call('HSET', KEYS[2], 'g:' .. ARGV[i], '1')
+for i = 14, #ARGV, 2 do
+  redis.call('HSET', KEYS[2], 'g:' .. ARGV[i], ARGV[i + 1])
 end
 count(KEYS[2])
 if status ~= '' then

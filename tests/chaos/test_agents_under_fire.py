@@ -18,7 +18,7 @@ JOBS, CALLS, KILLS, PAUSE = 200, 10, 10, 30.0
 
 
 def test_kills_and_a_pause_cost_no_more_than_the_calls_in_flight(tmp_path: Path) -> None:
-    """200 agents of 10 calls; 3 workers, killed 10 times; a 429 that pauses everybody for 30 s."""
+    """200 agents of 10 calls; 3 workers, killed up to 10 times; a 429 that pauses everybody for 30 s."""
     more = 'agents = ["tests.agents"]\nvisibility_timeout = 10.0'
     price = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
     with Simulator(latency=[0.3, 1.5]) as simulator, Site(tmp_path, simulator, more=more, model=price) as site:
@@ -61,7 +61,7 @@ def test_kills_and_a_pause_cost_no_more_than_the_calls_in_flight(tmp_path: Path)
         assert not early
         told = sum(entry["cost_nusd"] for entry in entries)
         print(  # noqa: T201 - the figures of this run
-            f"{JOBS * CALLS} calls, {len(entries)} paid: {len(twice)} of those in flight at {KILLS} kills twice; "
+            f"{JOBS * CALLS} calls, {len(entries)} paid: {len(twice)} of those in flight at {len(kills)} kills twice; "
             f"billed ${told / 1e9:.6f}, told ${status['cost_usd']:.6f}"
         )
 

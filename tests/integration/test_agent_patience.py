@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.agents import blobs
+from tasks.agents import blobs, run
 from tasks.agents.blobs import AWAY, LARGE
 from tasks.agents.journal import Journal
 from tests.agents import line
@@ -249,6 +249,26 @@ def test_a_call_that_was_given_up_is_not_made_again_after_a_crash(desk: Desk, si
     assert asked.count("job-38/slow") == asked.count("job-38/quick") == 1
 
 
+def test_an_agent_that_gave_up_and_does_not_any_more_fails_clearly(
+    desk: Desk, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "GIVEN_UP", 0.1)
+    slow_call(simulator, {**LONG, "job": "/last"})
+    asked = line("impatient", 41, way="timeout", seconds=IMPATIENCE)
+
+    async def test() -> Delivery:
+        job = desk.job(asked)
+        first = await desk.deliver_job(job)
+        await desk.end_pause()
+        patient = replace(job, line=replace(job.line, body={**job.line.body, "seconds": 3600}))
+        return await desk.deliver_job(patient, first.memory)
+
+    found = desk.wait(test())
+    assert found.failure == "agent_changed"
+    assert found.line is not None
+    assert "at position 0 of its journal the agent gave up after" in found.line["error"]["message"]
+
+
 def test_a_call_that_was_given_up_makes_no_job_wait(desk: Desk, simulator: Simulator) -> None:
     """Its first attempt fails; its second, after the job has gone another way, meets a 429 for a minute."""
     simulator.configure(failures=[{"mode": "500", "job": "/slow", "times": 1}, {**LONG, "job": "/slow"}])
@@ -257,7 +277,8 @@ def test_a_call_that_was_given_up_makes_no_job_wait(desk: Desk, simulator: Simul
         job = desk.job(line("impatient", 39, way="timeout", seconds=IMPATIENCE))
         assert (await desk.deliver_job(job)).answered
         record = await desk.journal(job)
-        assert record.given_up == {"0"}
+        assert list(record.given_up) == ["0"]
+        assert IMPATIENCE <= record.given_up["0"] < IMPATIENCE + 5
         assert record.entries["0"].code == "given_up"
         assert (record.calls, record.throttled) == (5, 1)
 
