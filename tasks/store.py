@@ -260,10 +260,11 @@ class Store:
         """Make the batch unless it is there; the one that counts, and whether it is new."""
         batch = replace(batch, token=batch.token or new_token())
         record = [part for item in to_hash(batch).items() for part in item]
+        keys = self.keys
         made = self.server.run(
             Call(
                 load("tasks/lua/create.lua"),
-                (self.keys.batch(batch.id), self.keys.batches, self.keys.queues, self.keys.ticks),
+                (keys.batch(batch.id), keys.batches, keys.queues, keys.ticks, keys.ticks_idle),
                 (batch.id, queue_name(batch.workflow), repr(batch.created), "", _lifetime(batch.deadline), *record),
                 bool,
             )
@@ -284,7 +285,7 @@ class Store:
         return self.server.run(
             Call(
                 load("tasks/lua/advance.lua"),
-                (self.keys.batch(batch.id), self.keys.ticks),
+                (self.keys.batch(batch.id), self.keys.ticks, self.keys.ticks_idle),
                 (batch.id, ",".join(expected), status, keep, "", round_, *pairs),
                 lambda reply: cast("bytes", reply).decode(),
             )
@@ -311,7 +312,7 @@ class Store:
     def retry(self, batch: Batch, deadline: float) -> int | None:
         """Start another round for what has not succeeded: how many jobs, None if the batch has moved on meanwhile."""
         now = repr(time.time())
-        kept = (self.keys.settled(batch.id), self.keys.spent(batch.id))
+        kept = (self.keys.settled(batch.id), self.keys.spent(batch.id), self.keys.ticks_idle)
         extra = (self.keys.batches, self.keys.ticks, self.keys.queues, *kept)
         fields = ("began", now, "deadline", repr(deadline))
         return self.server.run(

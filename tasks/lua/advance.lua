@@ -2,7 +2,7 @@
 --
 -- Guarantee: a status changes only from one that the caller expected, and in the round that it knows; ticks are due
 -- at once where they are needed.
--- KEYS  1 batch record (hash)  2 ticks (zset)
+-- KEYS  1 batch record (hash)  2 ticks (zset)  3 idle ticks (set)
 -- ARGV  1 batch id  2 expected statuses, separated by commas  3 new status  4 lifetime (s), 0 for none
 --       5 now (µs; '' = the server's)  6 round, '' for any  7… further fields and values
 -- Returns the status that counts now, '' where there is no batch.
@@ -18,6 +18,7 @@ redis.call('HSET', KEYS[1], 'status', ARGV[3], unpack(ARGV, 7))
 if ARGV[4] ~= '0' then
   redis.call('EXPIRE', KEYS[1], ARGV[4])
   redis.call('ZREM', KEYS[2], 'feed:' .. ARGV[1], 'collect:' .. ARGV[1])
+  redis.call('SREM', KEYS[3], 'feed:' .. ARGV[1], 'collect:' .. ARGV[1])
 else
   local now = tonumber(ARGV[5])
   if not now then

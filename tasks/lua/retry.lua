@@ -2,7 +2,7 @@
 --
 -- Guarantee: rounds are counted one by one; copies of older rounds are known by their number.
 -- KEYS  1 batch record (hash)  2 done bitmap  3 failed bitmap  4 leases  5 owners  6 results  7 batches (zset)
---       8 ticks (zset)  9 queues (set)  10 settled bitmap  11 spent (hash)
+--       8 ticks (zset)  9 queues (set)  10 settled bitmap  11 spent (hash)  12 idle ticks (set)
 -- ARGV  1 batch id  2 the round that has ended  3 queue  4 now (µs; '' = the server's)  5 lifetime (s)
 --       6… further fields and values
 -- Returns the number of jobs that run again; -1 if that round is no longer the last one, or has not ended.
@@ -28,6 +28,8 @@ redis.call('HSET', KEYS[1], 'status', 'in_progress', 'failed', 0, 'fed', batch[3
 redis.call('HINCRBY', KEYS[1], 'round', 1)
 local due = string.format('%d', now)
 redis.call('ZADD', KEYS[8], due, 'feed:' .. ARGV[1], due, 'collect:' .. ARGV[1])
+redis.call('SADD', KEYS[12], 'collect:' .. ARGV[1])
+redis.call('PEXPIRE', KEYS[12], 3600000)
 redis.call('SADD', KEYS[9], ARGV[3])
 redis.call('EXPIRE', KEYS[1], ARGV[5])
 redis.call('EXPIRE', KEYS[2], ARGV[5])

@@ -145,6 +145,13 @@ def test_a_jobs_end_wakes_the_collector_and_results_wake_the_feeder(
     assert world.now(batch).fed == 3
 
 
+def test_a_new_batch_goes_before_all_that_only_come_round(world: World) -> None:
+    first = world.batch(1)
+    assert _due(world, "feed:batch_1") < -30
+    world.finish(first, 1)
+    assert _due(world) < -30, "its collector need not have looked before"
+
+
 @pytest.mark.usefixtures("alone")
 def test_a_job_that_ends_while_its_collector_works_is_not_missed(world: World) -> None:
     batch = world.batch(3)
