@@ -86,6 +86,7 @@ def test_a_call_that_is_broken_off_costs_only_if_it_was_written(
                 raise breaks
 
             monkeypatch.setattr(desk.runtime.provider("acme"), "call", breaking_call)
+            desk.open_gates()
             running = asyncio.create_task(desk.delivery(job(1, max_tokens=20_000)))
             if written:
                 await asyncio.to_thread(wait_for, lambda: simulator.stats()["in_flight"])
