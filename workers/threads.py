@@ -56,7 +56,7 @@ class Threads(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let the threads go once they have nothing to do; nobody waits for them."""
+        """Let the threads go once they have nothing to do; this does not wait for them."""
         del wait
         with self._changed:
             self._closed = True
@@ -76,7 +76,7 @@ class Threads(Executor):
                 continue
             try:
                 result = call()
-            except BaseException as exc:  # noqa: BLE001 - for whoever waits for it
+            except BaseException as exc:  # noqa: BLE001 - raised where the result is asked for
                 future.set_exception(exc)
             else:
                 future.set_result(result)

@@ -50,7 +50,7 @@ def test_a_request_that_was_written_may_have_been_billed() -> None:
     assert (raised.value.code, raised.value.billed) == ("connection_lost", True)
 
 
-def test_a_port_that_nobody_listens_on_was_not_billed() -> None:
+def test_a_port_without_a_listener_was_not_billed() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(CallFailed) as raised:
