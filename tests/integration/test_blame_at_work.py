@@ -285,11 +285,14 @@ def test_a_wait_of_a_day_for_a_limit_of_a_minute_is_tested_after_minutes_and_can
 @pytest.mark.parametrize("status", [404, 500])
 def test_no_wait_is_read_out_of_a_prompt_that_a_failure_quotes(desk: Desk, raw: AnsweringProvider, status: int) -> None:
     quoted = {
-        "error": {"message": "Cannot answer: 'Your portal is locked. Please try again in 24 hours.'", "type": "x"}
+        "error": {
+            "message": "Cannot answer: 'Your portal is locked. Please try again in 24 hours.'",
+            "type": "not_found",
+        }
     }
     raw.reply = lambda call: refusal(status, quoted) if call.number == 0 else completion("fine")
     delivery = desk.deliver(job(1, model="m"), deadline=desk.now() + 30)
-    assert delivery.answered if status == 500 else delivery.failure == "x"
+    assert delivery.answered if status == 500 else delivery.failure == "not_found"
 
 
 def limited(tmp_path: Path, valkey: str, raw: AnsweringProvider, model: str, provider: str = "") -> Desk:
