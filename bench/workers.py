@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # instead of this folder, whose `workers` is this file
 
-from limits.connection import Server  # noqa: E402 - the repository is not on the path of a script
-from tasks.store import Store  # noqa: E402
+from limits.client.connection import Server  # noqa: E402 - the repository is not on the path of a script
+from tasks.batches.store import Store  # noqa: E402
 from tests.simulator import Simulator  # noqa: E402
 from tests.site import Site, jobs, wait_for  # noqa: E402
 

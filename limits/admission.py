@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, cast
 
-from limits.arguments import budgets_json, circuit_json, quota_json
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
-from limits.compact import dumps
+from limits.client.compact_json import dumps
+from limits.client.scripts import Call, load
+from limits.encoding import budgets_json, circuit_json, quota_json
 from limits.keys import Keys
-from limits.scripts import Call, load
 
 SECOND: Final = 1_000_000
 """Scripts count time in µs."""
@@ -67,7 +67,7 @@ class Ask:
     `max_wait` is how far ahead an admission may lie, `lease` how long after it the reservation lives unless
     renewed. `retry` draws on the shared retry budget. `urgent` work goes
     before batch work. `send_at_once`: an admission without a wait is marked as sent in the same step, which
-    saves calling `sent`. `in_line`: who asks stands in a line of its worker's (tasks/places.py), and asks for all who
+    saves calling `sent`. `in_line`: who asks stands in a line of its worker's (jobs/waitlist.py), and asks for all who
     stand behind it; a denial then takes no turn among those who come back.
     """
 

@@ -4,7 +4,7 @@
     ├── ServerUnavailable      no answer in time, or no writes: nothing was decided, so nothing may be called
     │   └── NotPermitted       the server's user lacks a right that a call needs
     ├── ServerUnsuitable       the server answers, and must not be used as it is
-    │   └── ClusterMode        (limits/suitability.py) it keeps parts of the keys only
+    │   └── ClusterMode        (limits/client/server_check.py) it keeps parts of the keys only
     ├── ScriptError            a script failed: the arguments or the script are wrong
     └── InvalidQuota           a setting of a quota, budget or circuit that cannot be meant (also a
     ValueError)

@@ -76,53 +76,53 @@ class Keys:
         return f"{self.prefix}ledger:{day}"
 
     def batch(self, batch_id: str) -> str:
-        """Hash: a batch's record (tasks/batch.py). Until 90 days after its end, or after its deadline if it never ends.
+        """Hash: a batch's record (batch.py). Until 90 days after its end, or after its deadline if it never ends.
 
-        Owner: tasks/store.py.
+        Owner: tasks/batches/store.py.
         """
         return f"{self.prefix}batch:{batch_id}"
 
     @property
     def batches(self) -> str:
-        """Sorted set of batch ids by the second of their submission. As the youngest batch. Owner: tasks/store.py."""
+        """Sorted set of batch ids by the second of their submission. As the youngest batch. Owner: batches/store.py."""
         return self.prefix + "batches"
 
     def done(self, batch_id: str) -> str:
-        """Bitmap, a bit a line of the input: the jobs that succeeded. As its batch. Owner: tasks/store.py."""
+        """Bitmap, a bit a line of the input: the jobs that succeeded. As its batch. Owner: tasks/batches/store.py."""
         return f"{self.prefix}batch:{batch_id}:done"
 
     def failed(self, batch_id: str) -> str:
-        """Bitmap, a bit a line of the input: the jobs that failed. As its batch. Owner: tasks/store.py."""
+        """Bitmap, a bit a line of the input: the jobs that failed. As its batch. Owner: tasks/batches/store.py."""
         return f"{self.prefix}batch:{batch_id}:failed"
 
     def settled(self, batch_id: str) -> str:
-        """Bitmap: the jobs that had succeeded when the present round began. As its batch. Owner: tasks/store.py."""
+        """Bitmap: the jobs that had succeeded when the present round began. As its batch. Owner: batches/store.py."""
         return f"{self.prefix}batch:{batch_id}:settled"
 
     def job_leases(self, batch_id: str) -> str:
         """Sorted set of the lines in flight by the µs at which their lease ends. Until the batch ends.
 
-        Owner: tasks/store.py.
+        Owner: tasks/batches/store.py.
         """
         return f"{self.prefix}batch:{batch_id}:leases"
 
     def job_owners(self, batch_id: str) -> str:
-        """Hash, line -> the delivery that holds its lease. Until the batch ends. Owner: tasks/store.py."""
+        """Hash, line -> the delivery that holds its lease. Until the batch ends. Owner: tasks/batches/store.py."""
         return f"{self.prefix}batch:{batch_id}:owners"
 
     def spent(self, batch_id: str) -> str:
         """Hash, line -> n$ of its settled calls, of jobs that have not ended. Until the batch ends.
 
-        Owner: tasks/store.py.
+        Owner: tasks/batches/store.py.
         """
         return f"{self.prefix}batch:{batch_id}:spent"
 
     def results(self, batch_id: str) -> str:
-        """Stream of results that are not in a file yet. Until the batch ends. Owner: tasks/store.py."""
+        """Stream of results that are not in a file yet. Until the batch ends. Owner: tasks/batches/store.py."""
         return f"{self.prefix}batch:{batch_id}:results"
 
     def job(self, task_id: str) -> str:
-        """Hash: lease and answer of a job without a batch. A day. Owner: tasks/store.py."""
+        """Hash: lease and answer of a job without a batch. A day. Owner: tasks/batches/store.py."""
         return f"{self.prefix}job:{task_id}"
 
     def journal(self, batch_id: str, line: int) -> str:
@@ -147,45 +147,45 @@ class Keys:
     def ticks(self) -> str:
         """Sorted set of the ticks of live batches by the µs at which they are due. As the youngest batch.
 
-        Owner: tasks/ticks.py.
+        Owner: tasks/batches/ticks.py.
         """
         return self.prefix + "ticks"
 
     @property
     def ticks_idle(self) -> str:
-        """Set of the ticks that have nothing to do until a job of their batch ends. An hour. Owner: tasks/ticks.py."""
+        """Set of the ticks that have nothing to do until a job of their batch ends. 1 h. Owner: batches/ticks.py."""
         return self.prefix + "ticks:idle"
 
     @property
     def tickers(self) -> str:
         """Sorted set of the workers that run ticks by the µs at which each last asked for one. An hour.
 
-        Owner: tasks/ticks.py.
+        Owner: tasks/batches/ticks.py.
         """
         return self.prefix + "tickers"
 
     @property
     def ticks_duty(self) -> str:
-        """String: who looks for due ticks often, on behalf of all. Under a second. Owner: tasks/ticks.py."""
+        """String: who looks for due ticks often, on behalf of all. Under a second. Owner: tasks/batches/ticks.py."""
         return self.prefix + "ticks:duty"
 
     @property
     def probe(self) -> str:
         """Never there: a SET of it that demands that it exists tells whether the server takes writes.
 
-        Owner: tasks/overview.py.
+        Owner: tasks/monitoring/snapshot.py.
         """
         return self.prefix + "probe"
 
     @property
     def schedules(self) -> str:
-        """Set of the schedules that a beat has seen. Owner: tasks/schedule.py."""
+        """Set of the schedules that a beat has seen. Owner: tasks/schedules/runs.py."""
         return self.prefix + "schedules"
 
     def schedule(self, name: str) -> str:
         """Hash: what a schedule's nights are counted from, and slot -> JSON of its latest nights.
 
-        400 days after the latest of them. Owner: tasks/schedule.py.
+        400 days after the latest of them. Owner: tasks/schedules/runs.py.
         """
         return f"{self.prefix}schedule:{name}"
 
@@ -198,34 +198,34 @@ class Keys:
 
     @property
     def queues(self) -> str:
-        """Set of the workflow queues that workers follow. Owner: workers/registry.py."""
+        """Set of the workflow queues that workers follow. Owner: workers/transport/registry.py."""
         return self.prefix + "queues"
 
     @property
     def queue_ages(self) -> str:
         """Sorted set of the unconfigured queues in `queues` by the second when they last held a message. 30 days.
 
-        Owner: workers/registry.py.
+        Owner: workers/transport/registry.py.
         """
         return self.prefix + "queue_ages"
 
     @property
     def queue_scan(self) -> str:
-        """String: somebody has just looked for queues of stock producers. Seconds. Owner: workers/registry.py."""
+        """String: somebody has just looked for queues of stock producers. Seconds. Owner: transport/registry.py."""
         return self.prefix + "queue_scan"
 
     @property
     def queue_cursor(self) -> str:
-        """String: where the look for queues of stock producers goes on. An hour. Owner: workers/registry.py."""
+        """String: where the look for queues of stock producers goes on. An hour. Owner: transport/registry.py."""
         return self.prefix + "queue_cursor"
 
-    # The broker's side: what workers/transport.py keeps beside Celery's own lists, one a queue and priority.
+    # The broker's side: what workers/transport/channel.py keeps beside Celery's own lists, one a queue and priority.
 
     @property
     def unacked(self) -> str:
         """Hash, delivery tag -> message: claimed by a worker and not acknowledged. Until then.
 
-        Owner: workers/transport.py, as all that follow up to `dead`.
+        Owner: workers/transport/channel.py, as all that follow up to `dead`.
         """
         return self.prefix + "unacked"
 
@@ -271,15 +271,15 @@ class Keys:
 
     @property
     def dead(self) -> str:
-        """Stream of messages that no worker can read, with queue and reason. 30 days each. Owner: workers/dead.py."""
+        """Stream of messages that no worker can read, with queue and reason. 30 days each. Owner: dead_letters.py."""
         return self.prefix + "dead"
 
     @property
     def token_ratios(self) -> str:
-        """Hash: sums of counted and real tokens a model. 30 days. Owner: workers/tokens.py."""
+        """Hash: sums of counted and real tokens a model. 30 days. Owner: workers/models/tokens.py."""
         return self.prefix + "token_ratios"
 
     @property
     def prices(self) -> str:
-        """Hash, provider/model -> JSON of its rates. 30 days. Owner: workers/prices.py."""
+        """Hash, provider/model -> JSON of its rates. 30 days. Owner: workers/models/prices.py."""
         return self.prefix + "prices"

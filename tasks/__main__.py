@@ -1,5 +1,5 @@
 """`python -m tasks` is `overnight`, where the console script is not on the path."""
 
-from tasks.cli import main
+from tasks.console.cli import main
 
 main()

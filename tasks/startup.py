@@ -16,16 +16,16 @@ from celery.signals import worker_init, worker_ready
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from limits.connection import open_client
+from limits.client.connection import open_client
+from limits.client.server_check import ClusterMode, check_server
 from limits.errors import LimitsError
-from limits.suitability import ClusterMode, check_server
 from tasks.agents import registry
-from tasks.runtime import Runtime
-from workers import tokens
+from tasks.jobs.runtime import Runtime
 from workers.celery import current_settings
-from workers.loop import EventLoop
-from workers.rabbitmq import is_amqp
-from workers.settings import Settings, SettingsError
+from workers.config.settings import Settings, SettingsError
+from workers.models import tokens
+from workers.pool.loop import EventLoop
+from workers.transport.rabbitmq import is_amqp
 
 log = logging.getLogger(__name__)
 

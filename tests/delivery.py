@@ -20,21 +20,22 @@ from typing import Any, Self, TypeVar
 
 import redis
 
-from limits.connection import Server
+from limits.client.connection import Server
+from limits.client.scripts import Call
 from limits.keys import Keys
-from limits.overview import Snapshot, snapshot
-from limits.scripts import Call
-from tasks import costs, gauges, run_job
+from limits.snapshot import Snapshot, snapshot
 from tasks.agents.journal import Record, key_of, read
-from tasks.costs import Spent
-from tasks.job import Job, check
-from tasks.memory import Memory
-from tasks.runtime import Runtime
-from workers import budgets
-from workers.gates import Gates, gates
+from tasks.jobs import run as run_job
+from tasks.jobs.job import Job, check
+from tasks.jobs.runtime import Runtime
+from tasks.jobs.state import Memory
+from tasks.monitoring import costs, limits
+from tasks.monitoring.costs import Spent
+from workers.config.settings import load
+from workers.models import budgets
+from workers.pool.threads import Loop
 from workers.request import Snooze
-from workers.settings import load
-from workers.threads import Loop
+from workers.transport.gates import Gates, gates
 
 T = TypeVar("T")
 _numbers = itertools.count(1)
@@ -144,20 +145,20 @@ class Desk:
 
     def snapshot(self) -> Snapshot:
         """Every bucket, circuit, account and budget of the configuration."""
-        accounts = list(gauges.accounts(self.settings))
+        accounts = list(limits.accounts(self.settings))
         buckets = dict(bucket for way in self.ways() for bucket in way.buckets)
         return self.run(
             snapshot(
                 self.keys,
                 list(buckets.items()),
                 list({way.circuit: None for way in self.ways()}),
-                [*accounts, *gauges.scopes(accounts, gauges.targets(self.settings))],
+                [*accounts, *limits.scopes(accounts, limits.targets(self.settings))],
                 list(self.windows()),
             )
         )
 
     def ways(self) -> list[Any]:
-        names = [f"{provider}/{model}" for provider, model in gauges.targets(self.settings)]
+        names = [f"{provider}/{model}" for provider, model in limits.targets(self.settings)]
         return [way for name in names for way in self.runtime.routes.ways(name, "/v1/chat/completions")]
 
     def windows(self) -> list[Any]:

@@ -26,7 +26,7 @@ import redis
 from limits.keys import Keys
 from tests.simulator import Simulator
 from tests.valkey import free_port
-from workers.server import EmbeddedServer, address
+from workers.embedded import EmbeddedServer, address
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "sk-test-aBcDeFgHiJkLmNoPqRsTuVwXyZ"

@@ -8,8 +8,8 @@ from typing import Any
 from celery import current_task
 from celery.exceptions import SoftTimeLimitExceeded
 
-from workers import tokens
 from workers.celery import app
+from workers.models import tokens
 
 
 @app.task(bind=True)

@@ -1,21 +1,23 @@
-"""Who does the work, in the order in which a job meets it.
+"""Who does the work: the Celery application, its transport and pool, and the providers that it calls.
 
-    celery.py      the Celery application; every setting with its reason
-    celery_worker.py   its command line without other packages' commands, for workers and beat
-    settings.py    overnight.toml, validated once, with errors that name the line to mend
-    provider_settings.py   an account, its keys and limits, and its models
-    server.py      the embedded Valkey, for one machine; keeper.py: the process that holds it up
-    child.py       how a Python process of our own is started; private.py: files that only their owner can read
-    queues.py      one queue a workflow, followed while it is registered
-    registry.py    which queues are registered: how they are found, how many, and for how long
-    results.py     where single jobs' results are kept, and waited for
-    last_resort.py the end of a worker that was told to stop and cannot
-    heartbeat.py   the file that health checks look at
-    request.py     a delivery of a job: private in logs and events, put back without loss
-    routing.py     which provider, model and key may take a call, and what it would cost
-    tokens.py      how many tokens a body has, before anyone has counted them
-    prices.py      what tokens cost, in integer nano-dollars
-    providers/     one file a wire format
-
-`limits` is below this package and `tasks` above it: imports point one way.
+celery.py           the Celery application
+celery_worker.py    celery's command line without the commands of other packages
+child_process.py    how Overnight starts a Python process of its own
+consumer.py         celery's consumer, which sets a message aside that it cannot read instead of failing, …
+embedded_keeper.py  the keeper of an embedded Valkey
+heartbeat.py        A file that is touched as long as a process goes round
+inspection.py       `inspect scheduled`, with what waits in the server
+plain_text.py       text from elsewhere (a message, a provider, a model) as it may stand in a log or on a page
+private_files.py    files and folders that only their owner can read, whatever the umask
+remote_control.py   what `celery control` and Flower's buttons may do to a worker
+request.py          one delivery of a job, as Celery's worker sees it
+result_backend.py   celery's Redis backend, whose `.get()` outlives a subscription that has fallen silent
+event_batches.py    task events leave a few times a second, many in one message
+embedded.py         the embedded Valkey
+ids.py              identifiers that no other process makes, without a question to the kernel for each
+config/             overnight.toml: read and validated once, with errors that name the line to fix
+models/             Which model takes a call and what it costs
+pool/               Coroutines and threads under Celery
+providers/          Calls to providers: one wire format a file, one meaning for what they answer
+transport/          Messages: published, claimed, in flight, restored, delayed, shared fairly, set aside
 """

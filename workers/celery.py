@@ -13,17 +13,18 @@ from typing import Any, ClassVar
 from celery import Celery, signals
 from celery.loaders.app import AppLoader
 
-from limits.connection import TIMEOUTS, timeouts
+from limits.client.connection import TIMEOUTS, timeouts
 from limits.keys import Keys
-from workers import compression, envelope, plain_text, queues, rabbitmq, transport
-from workers.bridge import aside
-from workers.coroutine import CoroutineTask
-from workers.events import EventBatches
+from workers import plain_text
+from workers.config.settings import Settings, load
+from workers.embedded import celery_url, server_url
+from workers.event_batches import EventBatches
 from workers.heartbeat import Heartbeat
-from workers.last_resort import LastResort
-from workers.pool import SoftShutdown
-from workers.server import celery_url, server_url
-from workers.settings import Settings, load
+from workers.pool.bridge import aside
+from workers.pool.coroutine import CoroutineTask
+from workers.pool.last_resort import LastResort
+from workers.pool.pool import SoftShutdown
+from workers.transport import channel, compression, envelope, queues, rabbitmq
 
 JOB = envelope.JOB
 
@@ -51,7 +52,13 @@ def configuration() -> dict[str, Any]:
         "broker_url": settings.broker_url or celery_url(url),
         "result_backend": celery_url(url),
         "broker_connection_retry_on_startup": True,
-        "imports": ("tasks.run_job", "tasks.set_aside", "tasks.ticks", "tasks.listening", "tasks.startup"),
+        "imports": (
+            "tasks.jobs.run",
+            "tasks.batches.set_aside",
+            "tasks.batches.ticks",
+            "tasks.monitoring.setup",
+            "tasks.startup",
+        ),
         # A message is acknowledged when its job has ended, and goes back when its process was killed.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
@@ -76,24 +83,24 @@ def configuration() -> dict[str, Any]:
         "redis_socket_timeout": TIMEOUTS["socket_timeout"],
         "redis_socket_connect_timeout": TIMEOUTS["socket_connect_timeout"],
         "redis_socket_keepalive": "socket_keepalive" in timeouts(url),
-        "redis_backend_health_check_interval": transport.SILENT,
+        "redis_backend_health_check_interval": channel.SILENT,
         # An error reply is a passing one (the server is busy, or short of memory), and must not end a worker.
         "broker_channel_error_retry": True,
         # Answers that nobody fetched are private, and do not stay.
         "result_expires": 24 * 3600,
         "task_default_queue": queues.queue_name("default"),
         # A call is a wait of seconds: a process holds many of them.
-        "worker_pool": "workers.pool:TaskPool",
+        "worker_pool": "workers.pool.pool:TaskPool",
         "worker_concurrency": 100,
         "worker_stop_grace_period": settings.stop_grace_period,
-        # Who reaches the broker may send these commands; workers/controls.py says what each of them may do.
+        # Who reaches the broker may send these commands; workers/remote_control.py says what each of them may do.
         "worker_enable_remote_control": settings.remote_control,
         # Sets aside what it cannot read, instead of printing or losing it.
         "worker_consumer": "workers.consumer:Consumer",
         # Our own discovery adds the queues; a message to an unknown one still creates it.
         "task_create_missing_queues": True,
         # Any number of beats; a killed leader is followed within half a minute (RedBeat's default is 25 minutes).
-        "beat_scheduler": "tasks.beat:NightScheduler",
+        "beat_scheduler": "tasks.schedules.beat:NightScheduler",
         "beat_max_loop_interval": 5,
         "redbeat_lock_timeout": 25,
         "redbeat_redis_url": url,
@@ -105,7 +112,7 @@ def configuration() -> dict[str, Any]:
 
 
 def _redis(settings: Settings) -> dict[str, Any]:
-    """What workers/transport.py is told."""
+    """What workers/transport/channel.py is told."""
     return {
         "broker_transport_options": {
             # Two namespaces on one server keep what they have claimed apart.
@@ -117,7 +124,7 @@ def _redis(settings: Settings) -> dict[str, Any]:
             **TIMEOUTS,
             # Claims and subscriptions wait without a command of their own: kombu asks after them, and gives up a
             # connection that has not answered twice.
-            "health_check_interval": transport.SILENT,
+            "health_check_interval": channel.SILENT,
         }
     }
 
@@ -143,7 +150,7 @@ class Application(Celery):  # type: ignore[misc]  # Celery has no types
 class Loader(AppLoader):  # type: ignore[misc]  # Celery has no types
     """Celery's loader, which would import even Overnight's own modules from the working folder first."""
 
-    override_backends: ClassVar = dict.fromkeys(("redis", "rediss"), "workers.results:Backend")
+    override_backends: ClassVar = dict.fromkeys(("redis", "rediss"), "workers.result_backend:Backend")
 
     def import_from_cwd(self, module: str, imp: Any = None, package: Any = None) -> Any:
         """Import a module: an installed one if there is one, else from the working folder."""
@@ -161,7 +168,7 @@ def _plain_logs(logger: logging.Logger, **_: Any) -> None:
     plain_text.install(logger)
 
 
-transport.register()
+channel.register()
 compression.bound()
 app = Application("overnight", task_cls=CoroutineTask, loader=Loader)
 app.add_defaults(configuration)

@@ -13,12 +13,12 @@ import redis
 from celery import signals
 from celery.worker.consumer import Consumer as CeleryConsumer
 
-from limits.connection import Server, open_client
+from limits.client.connection import Server, open_client
 from limits.keys import Keys
-from workers import controls, inspection  # noqa: F401 - they register what `control` does and `inspect` answers
-from workers.broker import Broker
-from workers.envelope import unreadable
-from workers.queues import key_prefix
+from workers import inspection, remote_control  # noqa: F401 - they register what `control` does and `inspect` answers
+from workers.transport.broker import Broker
+from workers.transport.envelope import unreadable
+from workers.transport.queues import key_prefix
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
     def _entomb(self, message: Any, queue: str, reason: str) -> None:
         """As above, for a broker that keeps no dead list itself; acknowledged only when it is kept."""
         from workers.celery import current_settings  # noqa: PLC0415 - the app imports what consumes
-        from workers.server import server_url  # noqa: PLC0415 - as above
+        from workers.embedded import server_url  # noqa: PLC0415 - as above
 
         settings = current_settings()
         body = message.body if isinstance(message.body, bytes) else str(message.body).encode()

@@ -11,8 +11,8 @@ import redis
 from celery.worker import control
 from kombu.utils.url import maybe_sanitize_url
 
-from workers.broker import MICRO
-from workers.message import opened, queue_of
+from workers.transport.broker import MICRO
+from workers.transport.message import opened, queue_of
 
 #: The most delayed messages that one answer tells of, soonest first.
 MOST = 100

@@ -15,8 +15,8 @@ from celery.exceptions import Retry
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
-from workers import rabbitmq
-from workers.queues import queue_name, workflow_of
+from workers.transport import rabbitmq
+from workers.transport.queues import queue_name, workflow_of
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
         self._put_back_or_keep(exc)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        """Put a job that passed its hard time limit back; what it remembers bounds how often (tasks/run_job.py)."""
+        """Put a job that passed its hard time limit back; what it remembers bounds how often (tasks/jobs/run.py)."""
         if soft:
             super().on_timeout(soft, timeout)
             return

@@ -1,18 +1,19 @@
 """Agents: jobs of many calls, that go on where they were after a wait, a crash or a deploy.
 
-registry.py    `@agent`: which coroutines there are, and the modules that hold them
-llm.py         `Llm`: what an agent is given; its calls, steps, branches, time and chance
-reply.py       what a call brings back
-run.py         one delivery of an agent's job, from its journal to its result or its next wait
-work.py        one call and one step, made once and journaled
-journal.py     what a job has done, in Redis, entry by entry
-blobs.py       large answers and results of steps, a file each
-branch.py      where in the agent's code a call stands: its position in the journal
-purse.py       what a job may spend
-door.py        the same for SDKs: an HTTP client whose requests are an agent's calls
-ending.py      a job's result line
-errors.py      what an agent may catch, and what ends its run whatever it catches
-
-The decorator has no module of its own name: `from tasks import agent` must give the decorator, also once everything
-here is imported.
+http_client.py         an HTTP client whose requests are an agent's calls
+position.py            where in an agent's code a call stands
+json_values.py         what an agent and its steps return, as JSON
+calls.py               one call and one step of an agent
+errors.py              what can end a call, a step or a run of an agent
+journal.py             what an agent's job has done
+llm.py                 what an agent is given
+outcome.py             how an agent's job ends
+registry.py            which agents there are
+reply.py               what a call brings back to an agent
+stored_bodies.py       what calls and steps brought, if it is large
+run.py                 one delivery of an agent's job
+lua/close_journal.lua  A job of an agent has ended
+lua/journal.lua        A call or a step of an agent has ended
+lua/journal_wait.lua   an agent goes back into its queue
+lua/open_journal.lua   A delivery of an agent's job opens the job's journal, and reads what earlier ones have …
 """

@@ -22,15 +22,15 @@ from typing import Any, Final, cast
 import orjson
 import redis
 
-from limits.async_connection import AsyncServer
+from limits.client.async_connection import AsyncServer
+from limits.client.scripts import Call, load
 from limits.keys import Keys
-from limits.scripts import Call, load
-from tasks.agents.blobs import LARGE, Blobs, Lost
-from tasks.agents.branch import order
 from tasks.agents.errors import Halted, Superseded
-from tasks.files import StorageError
-from tasks.job import Job
-from tasks.store import KEEP_BATCH, KEEP_JOB
+from tasks.agents.position import order
+from tasks.agents.stored_bodies import LARGE, Blobs, Lost
+from tasks.batches.storage import StorageError
+from tasks.batches.store import KEEP_BATCH, KEEP_JOB
+from tasks.jobs.job import Job
 
 #: Seconds for which the end of a call is tried to be written: it is paid for, and is in no other place.
 PATIENCE: Final = 3_600.0
@@ -155,7 +155,7 @@ class Journal:
         lifetime = KEEP_BATCH
         if job.batch:
             lifetime += max(0, round(job.deadline - time.time()))
-        script = load("tasks/lua/open_journal.lua")
+        script = load("tasks/agents/lua/open_journal.lua")
         record = await server.run(Call(script, (key_of(keys, job),), (job.round, lifetime, ""), _record))
         return cls(server, keys, job, owner, storage, record)
 
@@ -231,7 +231,9 @@ class Journal:
             *(entry.cost, entry.input_tokens, entry.output_tokens, calls, throttles, self.job.round),
             *(self.job.number if self.job.batch else "", *_pairs(given_up)),
         )
-        verdict, status = await self.server.run(Call(load("tasks/lua/journal.lua"), keys, args, _texts), PATIENCE)
+        verdict, status = await self.server.run(
+            Call(load("tasks/agents/lua/journal.lua"), keys, args, _texts), PATIENCE
+        )
         if verdict == "lost":
             await self.blobs.drop(*([entry.file] if entry.file else []))
             raise Superseded
@@ -253,13 +255,13 @@ class Journal:
         lifetime = math.ceil(seconds) + KEEP_BATCH
         args: tuple[str | bytes | int, ...] = (self.owner, line, lifetime, wait, *pairs)
         keys = (self.key, *self._lease_keys())
-        await self.server.run(Call(load("tasks/lua/journal_wait.lua"), keys, args, bool))
+        await self.server.run(Call(load("tasks/agents/lua/journal_wait.lua"), keys, args, bool))
 
     async def close(self) -> None:
         """The job has ended: let its answers go, and without a batch its journal a day later."""
         names = [entry.file for entry in self.record.entries.values() if entry.file]
         args = (self.job.round, "" if self.job.batch else KEEP_JOB, *self.record.entries)
-        await self.server.run(Call(load("tasks/lua/close_journal.lua"), (self.key,), args, bool))
+        await self.server.run(Call(load("tasks/agents/lua/close_journal.lua"), (self.key,), args, bool))
         await self.blobs.drop(*names)
 
     def _lease_keys(self) -> tuple[str, ...]:

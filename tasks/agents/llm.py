@@ -13,11 +13,11 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tasks.agents import work
-from tasks.agents.branch import Branch, current
+from tasks.agents import calls
 from tasks.agents.errors import CallFailed, Stop
+from tasks.agents.position import Branch, current
 from tasks.agents.reply import Embeddings, Reply
-from workers import budgets
+from workers.models import budgets
 from workers.providers import bodies
 from workers.providers.endpoints import CHAT, EMBEDDINGS, MESSAGES, RESPONSES
 
@@ -86,7 +86,7 @@ class Llm:
     async def _call(self, url: str, body: dict[str, Any]) -> Reply:
         if problems := bodies.check_body(url, body):
             raise ValueError("; ".join(problems))
-        line = await work.call(self._run, url, body)
+        line = await calls.call(self._run, url, body)
         if error := line["error"]:
             status = line["response"]["status_code"] if line["response"] else None
             raise CallFailed(error["code"], error["message"], status)
@@ -101,7 +101,7 @@ class Llm:
         A coroutine runs on the worker's loop, any other function in a thread. Killed in the middle it runs again.
         StepFailed where it raised, or returned what JSON cannot hold.
         """
-        return await work.step(self._run, name, function, args, kwargs)
+        return await calls.step(self._run, name, function, args, kwargs)
 
     async def gather(self, *branches: Coroutine[Any, Any, T], return_exceptions: bool = False) -> list[Any]:
         """Run branches side by side; their results, in the order of the branches.
@@ -146,13 +146,13 @@ class Llm:
 
         Models are found by the name that the request gives; keys, addresses and retries of the SDK play no part.
         """
-        from tasks.agents.door import httpx_client  # noqa: PLC0415 - agents that use no SDK need not wait for it
+        from tasks.agents.http_client import httpx_client  # noqa: PLC0415 - agents that use no SDK need not wait for it
 
         return httpx_client(self._run)
 
     def httpx2_client(self) -> "httpx2.AsyncClient":
         """The same for SDKs on httpx2; ImportError without the extra `overnight[httpx2]`."""
-        from tasks.agents.door import httpx2_client  # noqa: PLC0415 - as above
+        from tasks.agents.http_client import httpx2_client  # noqa: PLC0415 - as above
 
         return httpx2_client(self._run)
 

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from workers.fields import AGENT_NAME
-from workers.routing import NoRoute, NotConfigured
-from workers.settings import Settings, SettingsError
+from workers.config.fields import AGENT_NAME
+from workers.config.settings import Settings, SettingsError
+from workers.models.routing import NoRoute, NotConfigured
 
 if TYPE_CHECKING:
     from tasks.agents.llm import Llm

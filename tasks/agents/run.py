@@ -16,28 +16,29 @@ from typing import Any, NoReturn
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from tasks.agents import registry, work
-from tasks.agents.blobs import AWAY
-from tasks.agents.branch import Branch, current
-from tasks.agents.ending import answered, failed
+from tasks.agents import calls as work
+from tasks.agents import registry
 from tasks.agents.errors import GRAVITY, Crash, Halted, Stop, Superseded, Suspended
 from tasks.agents.journal import Entry, Journal
+from tasks.agents.json_values import Unwritable, digest, encode, told
 from tasks.agents.llm import Llm
-from tasks.agents.purse import Purse
-from tasks.agents.values import Unwritable, digest, encode, told
-from tasks.files import StorageError
-from tasks.job import Job
-from tasks.memory import Memory
-from tasks.runtime import Runtime
-from tasks.store import Ending
-from workers.coroutine import worker_stops
+from tasks.agents.outcome import answered, failed
+from tasks.agents.position import Branch, current
+from tasks.agents.stored_bodies import AWAY
+from tasks.batches.storage import StorageError
+from tasks.batches.store import Ending
+from tasks.jobs.job import Job
+from tasks.jobs.runtime import Runtime
+from tasks.jobs.spending_cap import Purse
+from tasks.jobs.state import Memory
+from workers.models.routing import NoRoute, NotConfigured
+from workers.pool.coroutine import worker_stops
 from workers.request import Snooze
-from workers.routing import NoRoute, NotConfigured
 
 log = logging.getLogger(__name__)
 
 Attempts = Callable[[Runtime, Job, Memory], Awaitable[Ending]]
-"""How a call is made, retries included: the way of a plain job (tasks.run_job.attempts)."""
+"""How a call is made, retries included: the way of a plain job (tasks.jobs.run.attempts)."""
 
 Act = Callable[[str, str], Coroutine[Any, Any, Entry]]
 """How a call or a step is made: `act(position, digest)` gives its entry, once that is written."""

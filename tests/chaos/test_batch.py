@@ -15,9 +15,9 @@ import pytest
 import redis
 
 from limits.admission import sweep
-from limits.connection import Server
-from tasks.batch import Batch, from_hash
-from tasks.store import Store
+from limits.client.connection import Server
+from tasks.batches.batch import Batch, from_hash
+from tasks.batches.store import Store
 from tests.simulator import Simulator
 from tests.site import Site, Worker, jobs, read_lines, wait_for
 

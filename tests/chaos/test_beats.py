@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.schedule import Schedules
-from tasks.slots import name_of
-from tasks.store import open_store
+from tasks.batches.store import open_store
+from tasks.schedules.calendar import name_of
+from tasks.schedules.runs import Schedules
 from tests.site import Site, jobs, wait_for
-from workers.settings import load
+from workers.config.settings import load
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
 

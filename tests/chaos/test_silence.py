@@ -13,7 +13,7 @@ from tests.silent_proxy import SilentProxy
 from tests.simulator import Simulator
 from tests.site import Site, jobs, wait_for
 from tests.valkey import own_valkey
-from workers.last_resort import OVERTIME
+from workers.pool.last_resort import OVERTIME
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 

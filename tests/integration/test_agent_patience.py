@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.agents import blobs, run
-from tasks.agents.blobs import AWAY, LARGE
+from tasks.agents import run, stored_bodies
 from tasks.agents.journal import Journal
+from tasks.agents.stored_bodies import AWAY, LARGE
 from tests.agents import line
 from tests.delivery import Delivery, Desk
 from tests.integration.test_agent_replay import AGENTS, LONG, after_the_wait, billed_calls, in_batch
@@ -134,7 +134,7 @@ def test_a_storage_that_hangs_makes_a_job_wait(
     desk: Desk, simulator: Simulator, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reading a named pipe hangs until someone writes, as reading from a network disk that is gone does."""
-    monkeypatch.setattr(blobs, "LONGEST", 0.3)
+    monkeypatch.setattr(stored_bodies, "LONGEST", 0.3)
     simulator.configure(failures=[{**LONG, "job": "/last"}])
 
     async def test() -> Delivery:
@@ -154,7 +154,7 @@ def test_a_storage_that_hangs_makes_a_job_wait(
 
 
 def test_a_storage_may_take_a_minute_and_no_longer() -> None:
-    assert 10 <= blobs.LONGEST <= 60
+    assert 10 <= stored_bodies.LONGEST <= 60
 
 
 def test_an_answer_that_is_gone_for_good_fails_the_job_and_a_retry_buys_it_again(

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from celery.worker import state
 
-from tasks import retry
 from tasks.agents.errors import Suspended
-from tasks.job import Job
-from tasks.proof import proof
+from tasks.jobs import retry
+from tasks.jobs.job import Job
+from tasks.jobs.proof import proof
 from tests import agents
 from tests.agents import line
 from tests.delivery import Desk

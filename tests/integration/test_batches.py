@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from tasks.batch import from_hash
+from tasks.batches.batch import from_hash
 from tests.simulator import Simulator
 from tests.site import ROOT, Site, job, jobs, read_lines, wait_for
 

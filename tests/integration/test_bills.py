@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tasks import retry
+from tasks.jobs import retry
 from tests.delivery import Desk
 from tests.simulator import Simulator
 from tests.site import job

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from limits.provider import resume
-from tasks import attempt, retry, run_job
-from tasks.cli import app
+from limits.feedback import resume
+from tasks.console.cli import app
+from tasks.jobs import attempt, retry, run
 from tests.answering import AnsweringProvider, Call, Reply, completion, refusal
 from tests.delivery import Desk
 from tests.site import job
@@ -274,7 +274,7 @@ def test_a_wait_of_a_day_for_a_limit_of_a_minute_is_tested_after_minutes_and_can
     raw.reply = lambda call: refusal(429, refused, retry_after="86400") if call.number == 0 else completion("fine")
     delivery = desk.deliver(job(1, model="m"))
     assert delivery.snooze is not None
-    assert delivery.snooze.seconds <= 1.25 * run_job.LIFTED, "it looks now and then whether the pause is lifted"
+    assert delivery.snooze.seconds <= 1.25 * run.LIFTED, "it looks now and then whether the pause is lifted"
     assert delivery.memory.attempts == 0
     paused = desk.snapshot().buckets[0].paused_until / 1e6 - desk.now()
     assert paused == pytest.approx(300, abs=10)

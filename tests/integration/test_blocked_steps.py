@@ -10,8 +10,8 @@ from celery import Celery
 from tests.agents import line
 from tests.simulator import Simulator
 from tests.site import Site, jobs, wait_for
-from workers.pool import LAST_WORDS
-from workers.threads import MOST
+from workers.pool.pool import LAST_WORDS
+from workers.pool.threads import MOST
 
 pytestmark = pytest.mark.long
 

@@ -10,14 +10,16 @@ import pytest
 
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
-from limits.overview import BudgetState, snapshot
-from tasks import attempt, gauges, priced_routes, run_job
-from tasks.memory import EARLY
-from tasks.store import Store
+from limits.snapshot import BudgetState, snapshot
+from tasks.batches.store import Store
+from tasks.jobs import attempt, priced_routes
+from tasks.jobs import run as run_job
+from tasks.jobs.state import EARLY
+from tasks.monitoring import limits
 from tests.delivery import Desk
 from tests.simulator import Simulator
 from tests.site import job
-from workers import budgets
+from workers.models import budgets
 
 MICRO = 1_000_000
 
@@ -276,7 +278,7 @@ def test_single_jobs_of_a_budget_for_each_batch_wait_until_midnight_and_are_show
 
 def look(desk: Desk) -> tuple[BudgetState, ...]:
     """The budgets that `overnight limits` shows."""
-    return gauges.read(desk.settings, Store(desk.keys, desk.server), desk.now()).budgets
+    return limits.read(desk.settings, Store(desk.keys, desk.server), desk.now()).budgets
 
 
 def test_several_keys_have_a_quota_each_and_a_blocked_one_leaves_the_other(
@@ -367,7 +369,7 @@ def test_the_retry_budget_is_shared(
     """A provider that fails every call gets each job once, and of the second attempts only what is saved."""
     few = CircuitSettings(volume=1_000, most_retries=3.0, retries_per_call=0.01, retries_per_second=0.01)
     monkeypatch.setattr(attempt, "CIRCUIT", few)
-    monkeypatch.setattr("tasks.retry.BACKOFF", 0.01)
+    monkeypatch.setattr("tasks.jobs.retry.BACKOFF", 0.01)
     simulator.configure(failures=[{"mode": "500"}])
     with Desk(tmp_path, valkey, acme(simulator)) as desk:
         deliveries = desk.all(*(job(number) for number in range(1, 11)))

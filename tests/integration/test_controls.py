@@ -16,9 +16,9 @@ import pytest
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
-from limits.connection import Server
-from tasks.batch import ENDED, Batch
-from tasks.store import Store
+from limits.client.connection import Server
+from tasks.batches.batch import ENDED, Batch
+from tasks.batches.store import Store
 from tests.simulator import Simulator
 from tests.site import Site, Worker, job, jobs, wait_for
 from workers.celery import JOB

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from limits.admission import Throttle
+from limits.client.scripts import Call
+from limits.feedback import latch, set_circuit, throttled
 from limits.keys import Keys
-from limits.provider import latch, set_circuit, throttled
-from limits.scripts import Call
-from tasks import retry, run_job
+from tasks.jobs import retry, run
 from tests.delivery import Delivery, Desk
 from tests.simulator import Simulator
 from tests.site import job
@@ -62,8 +62,8 @@ def desk(tmp_path: Path, valkey: str, simulator: Simulator) -> Iterator[Desk]:
 
 def mixed(desk: Desk) -> Delivery:
     delivery = desk.deliver(job(1, model="mix"))
-    assert run_job.gates.shut(desk.workflow, "mix") == 0.0, "other jobs may go to the target that takes calls"
-    assert run_job.gates.allowed(desk.workflow) != 0
+    assert run.gates.shut(desk.workflow, "mix") == 0.0, "other jobs may go to the target that takes calls"
+    assert run.gates.allowed(desk.workflow) != 0
     return delivery
 
 
@@ -110,7 +110,7 @@ def test_where_no_target_takes_a_call_the_gate_shuts(desk: Desk, simulator: Simu
     simulator.configure(failures=[{"mode": "insufficient_quota", "model": "small", "times": 1}])
     delivery = desk.deliver(job(1, model="mix"))
     assert delivery.snooze is not None
-    assert run_job.gates.shut(desk.workflow, "mix") > 0
+    assert run.gates.shut(desk.workflow, "mix") > 0
 
 
 #: A token costs 1,000 n$ at `small`, or so many times that. A job of `site.job` is held at some 355 tokens, and uses

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from limits.admission import Throttle
-from limits.provider import clear_latch, throttled
-from tasks import attempt, retry, run_job, runtime
-from tasks.memory import EARLY
+from limits.feedback import clear_latch, throttled
+from tasks.jobs import attempt, retry, run, runtime
+from tasks.jobs.state import EARLY
 from tests.delivery import Delivery, Desk
 from tests.simulator import Simulator
 from tests.site import job, wait_for
@@ -158,7 +158,7 @@ def test_a_failure_and_what_follows(desk: Desk, simulator: Simulator, row: Row) 
         assert delivery.line["overnight"]["attempts"] == row.attempts + 1
     elif row.job == "waits":
         assert delivery.snooze is not None
-        assert delivery.snooze.seconds >= min(row.pause, 0.75 * run_job.LIFTED) - 5, "a call may be admitted 5 s ahead"
+        assert delivery.snooze.seconds >= min(row.pause, 0.75 * run.LIFTED) - 5, "a call may be admitted 5 s ahead"
     else:
         assert delivery.failure == row.job
     assert delivery.memory.attempts == row.attempts

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from limits.connection import Server
-from limits.overview import snapshot
+from limits.client.connection import Server
+from limits.snapshot import snapshot
 from tests.simulator import Simulator
 from tests.site import Site, job, wait_for
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from prometheus_client.registry import CollectorRegistry
 
-from limits.connection import Server
-from tasks import holdups, overview
-from tasks.batch import Batch
-from tasks.console import waits_for
-from tasks.metrics import Exporter
-from tasks.store import Store
+from limits.client.connection import Server
+from tasks.batches.batch import Batch
+from tasks.batches.store import Store
+from tasks.console.common import waits_for
+from tasks.monitoring import blockers, snapshot
+from tasks.monitoring.metrics import Exporter
 from tests.simulator import Simulator
 from tests.site import Site, Worker, job, jobs, wait_for
-from workers.settings import Settings, load
+from workers.config.settings import Settings, load
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
@@ -153,6 +153,6 @@ def test_a_clock_that_was_ahead_is_named(site: Site) -> None:
     watchdog = Watchdog(site, site.submit(jobs(1)))
     ahead = int((time.time() + 600) * 1_000_000)
     watchdog.store.client.set(site.keys.clock, ahead, ex=60)
-    now = overview.read(watchdog.store, watchdog.settings)
+    now = snapshot.read(watchdog.store, watchdog.settings)
     assert 590 < now.lead <= 600
-    assert not holdups.of_batch(now, watchdog.record(), 1).held_up, "the limits go on all the same"
+    assert not blockers.of_batch(now, watchdog.record(), 1).held_up, "the limits go on all the same"

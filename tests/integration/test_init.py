@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.commands.init import JOB_MODEL, LOCAL, PROVIDERS, KnownProvider, configuration
+from tasks.console.init import JOB_MODEL, LOCAL, PROVIDERS, KnownProvider, configuration
 from tests.site import ROOT, job
-from workers.settings import Settings, load
+from workers.config.settings import Settings, load
 
 
 def variables(*providers: KnownProvider) -> dict[str, str]:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tasks import gauges
-from tasks.cli import app
-from tasks.store import open_store
-from tasks.submit import submit
+from tasks.batches.store import open_store
+from tasks.batches.submit import submit
+from tasks.console.cli import app
+from tasks.monitoring import limits
 from tests.delivery import Desk
 from tests.simulator import Simulator
 from tests.site import job
@@ -153,13 +153,13 @@ def test_limits_shows_models_that_are_called_without_being_listed(
         assert "held open by hand" in overnight("limits")
         # Yesterday's calls count, older ones do not; of many models the most called are shown.
         store, now = open_store(desk.settings), time.time()
-        assert gauges.unlisted(desk.settings, store, now + 86_400, store.live()) == [
+        assert limits.unlisted(desk.settings, store, now + 86_400, store.live()) == [
             ("acme", "small"),
             ("acme", "tiny"),
         ]
-        assert gauges.unlisted(desk.settings, store, now + 2 * 86_400, store.live()) == []
-        monkeypatch.setattr(gauges, "MOST_UNLISTED", 1)
-        assert gauges.unlisted(desk.settings, store, now, store.live()) == [("acme", "small")]
+        assert limits.unlisted(desk.settings, store, now + 2 * 86_400, store.live()) == []
+        monkeypatch.setattr(limits, "MOST_UNLISTED", 1)
+        assert limits.unlisted(desk.settings, store, now, store.live()) == [("acme", "small")]
 
 
 def test_limits_shows_what_a_batch_waits_for_before_anything_was_called(

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from limits.connection import Server
-from tasks.store import Store
-from tasks.submit import submit
+from limits.client.connection import Server
+from tasks.batches.store import Store
+from tasks.batches.submit import submit
 from tests.simulator import Simulator
 from tests.site import Site, job, jobs, wait_for
-from workers.settings import load
+from workers.config.settings import load
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from limits.provider import clear_latch
+from limits.feedback import clear_latch
 from tests.delivery import Desk
 from tests.simulator import Simulator
 from tests.site import job

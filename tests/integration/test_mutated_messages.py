@@ -14,13 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
-from limits.connection import Server
-from tasks import costs
+from limits.client.connection import Server
+from tasks.monitoring import costs
 from tests.mutations import Mutations
 from tests.producer import Producer
 from tests.simulator import Simulator
 from tests.site import Site, job, jobs, wait_for
-from workers.queues import depths
+from workers.transport.queues import depths
 
 MODEL = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
 TABLES = "[workflows.victim]\nbudget_usd = 5.0\n[workflows.mallory]\nmax_attempts = 1\nbudget_usd = 5.0\n"

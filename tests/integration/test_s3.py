@@ -13,7 +13,7 @@ import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from tasks.files import ERRORS, INPUT, OUTPUT, Files, StorageError, probe
+from tasks.batches.storage import ERRORS, INPUT, OUTPUT, Files, StorageError, probe
 from tests.simulator import Simulator
 from tests.site import Site, job, jobs
 
@@ -112,7 +112,7 @@ def test_a_write_repeated_is_one_part(files: Files) -> None:
 def test_an_upload_that_is_refused_for_a_while_begins_anew(
     s3: Store, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.files.PATIENCE", (0.01,) * 12)
+    monkeypatch.setattr("tasks.batches.storage.PATIENCE", (0.01,) * 12)
     content = [b"x" * (1 << 20)] * 20  # in two pieces
     s3.on, s3.refuse = INPUT, 3
     files.put(lambda: content, INPUT, hashlib.sha256(b"".join(content)).hexdigest())

@@ -14,16 +14,16 @@ import pytest
 import redis
 from prometheus_client import CollectorRegistry, generate_latest
 
-from limits.connection import Server
+from limits.client.connection import Server
 from limits.keys import Keys
-from tasks import night
-from tasks.metrics import Exporter
-from tasks.schedule import Night, Schedules
-from tasks.slots import name_of
-from tasks.store import Store
+from tasks.batches.store import Store
+from tasks.monitoring.metrics import Exporter
+from tasks.schedules import run as night
+from tasks.schedules.calendar import name_of
+from tasks.schedules.runs import Night, Schedules
 from tests.site import Site, Worker, jobs, wait_for
 from tests.watching import Scrape
-from workers.settings import Settings, load
+from workers.config.settings import Settings, load
 
 pytestmark = pytest.mark.long
 

@@ -16,14 +16,14 @@ import pytest
 import redis
 
 from tests.site import ROOT, wait_for
-from workers import child
-from workers.keeper import FIRST_STARTS
-from workers.server import EmbeddedServer, ServerError, answers
+from workers import child_process
+from workers.embedded import EmbeddedServer, ServerError, answers
+from workers.embedded_keeper import FIRST_STARTS
 
 USER = """
 import sys
 from pathlib import Path
-from workers.server import EmbeddedServer
+from workers.embedded import EmbeddedServer
 server = EmbeddedServer(Path(sys.argv[1]))
 print(server.url, flush=True)
 sys.stdin.read()
@@ -207,7 +207,9 @@ def test_a_server_that_cannot_start_for_a_while_comes_back_at_its_address(tmp_pa
     folder.mkdir(mode=0o700)
     with Path("/dev/full").open("wb") as full, (folder / "users.lock").open("wb") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
-        keeper = subprocess.Popen(child.command("workers.keeper", str(folder)), cwd=ROOT, stdout=full, stderr=full)
+        keeper = subprocess.Popen(
+            child_process.command("workers.embedded_keeper", str(folder)), cwd=ROOT, stdout=full, stderr=full
+        )
         wait_for((folder / "state.json").exists, what="the keeper's server")
         server = EmbeddedServer(tmp_path)
     try:

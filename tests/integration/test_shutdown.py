@@ -15,8 +15,8 @@ import pytest
 from celery import Celery
 from celery.result import AsyncResult
 
-from limits.connection import Server
-from limits.overview import ledger
+from limits.client.connection import Server
+from limits.snapshot import ledger
 from tests.events import Events
 from tests.simulator import Simulator
 from tests.site import Site, Worker, jobs, wait_for

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from limits.connection import Server
-from tasks import costs
-from tasks.batch import NANO, Batch, from_hash
-from tasks.store import Store
+from limits.client.connection import Server
+from tasks.batches.batch import NANO, Batch, from_hash
+from tasks.batches.store import Store
+from tasks.monitoring import costs
 from tests.simulator import Simulator
 from tests.site import Site, jobs, wait_for
 

@@ -14,7 +14,7 @@ import pytest
 from celery import Celery
 
 from tests.site import ROOT, Site, job
-from workers.tokens import MESSAGE_TOKENS
+from workers.models.tokens import MESSAGE_TOKENS
 
 FOLDER = Path(sys.prefix) / "tokenizer"
 WITH = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(FOLDER)))}

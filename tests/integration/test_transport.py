@@ -16,7 +16,7 @@ from celery import Celery
 
 from tests.simulator import Simulator
 from tests.site import KEY, Site, Worker, job, jobs, wait_for
-from workers.queues import Depth, depths
+from workers.transport.queues import Depth, depths
 
 pytestmark = pytest.mark.long
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from tasks import retry
+from tasks.jobs import retry
 from tests.delivery import Desk
 from tests.simulator import Simulator
 from tests.site import KEY, job, wait_for

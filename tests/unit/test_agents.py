@@ -10,13 +10,13 @@ import orjson
 import pytest
 
 from tasks.agents import registry
-from tasks.agents.branch import Branch, current, order
-from tasks.agents.purse import Purse, TooDear
+from tasks.agents.json_values import Unwritable, decode, digest, encode, told
+from tasks.agents.position import Branch, current, order
 from tasks.agents.reply import Embeddings, Reply
-from tasks.agents.values import Unwritable, decode, digest, encode, told
-from workers.providers import events
-from workers.routing import NoRoute
-from workers.settings import Settings, SettingsError, load
+from tasks.jobs.spending_cap import Purse, TooDear
+from workers.config.settings import Settings, SettingsError, load
+from workers.models.routing import NoRoute
+from workers.providers import sse
 
 _names = itertools.count()
 
@@ -217,12 +217,12 @@ USAGE = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
 
 
 def test_a_chat_stream_is_whole_when_each_choice_has_ended() -> None:
-    whole = events.assembled("/v1/chat/completions", chunks(DELTA, END, USAGE, "[DONE]"))
+    whole = sse.assembled("/v1/chat/completions", chunks(DELTA, END, USAGE, "[DONE]"))
     assert whole is not None
     assert whole["usage"]["prompt_tokens"] == 3
-    assert events.assembled("/v1/chat/completions", chunks(DELTA)) is None
-    assert events.assembled("/v1/chat/completions", "") is None
-    failed = events.assembled("/v1/chat/completions", chunks(DELTA, {"error": {"message": "no"}}))
+    assert sse.assembled("/v1/chat/completions", chunks(DELTA)) is None
+    assert sse.assembled("/v1/chat/completions", "") is None
+    failed = sse.assembled("/v1/chat/completions", chunks(DELTA, {"error": {"message": "no"}}))
     assert failed == {"error": {"message": "no"}}
 
 
@@ -230,24 +230,24 @@ def test_a_filters_word_after_the_stop_does_not_undo_it() -> None:
     """As Azure OpenAI sends it with an asynchronous content filter, in an answer that was streamed to an agent."""
     choice = {"index": 0, "finish_reason": None, "content_filter_results": {}, "content_filter_offsets": {"a": 9}}
     late = {"id": "", "object": "", "choices": [choice]}
-    whole = events.assembled("/v1/chat/completions", chunks(DELTA, END, late, USAGE, "[DONE]"))
+    whole = sse.assembled("/v1/chat/completions", chunks(DELTA, END, late, USAGE, "[DONE]"))
     assert whole is not None
     assert whole["choices"][0]["finish_reason"] == "stop"
-    assert events.assembled("/v1/chat/completions", chunks(DELTA, late, "[DONE]")) is None
+    assert sse.assembled("/v1/chat/completions", chunks(DELTA, late, "[DONE]")) is None
 
 
 def test_usage_that_nobody_asked_for_is_not_shown() -> None:
     stream = chunks(DELTA, END, USAGE, "[DONE]")
-    assert events.without_usage(stream) == chunks(DELTA, END, "[DONE]")
-    body = events.with_usage("/v1/chat/completions", {"stream": True})
-    assert events.tells_usage(body)
-    assert events.with_usage("/v1/responses", {"stream": True}) == {"stream": True}
+    assert sse.without_usage(stream) == chunks(DELTA, END, "[DONE]")
+    body = sse.with_usage("/v1/chat/completions", {"stream": True})
+    assert sse.tells_usage(body)
+    assert sse.with_usage("/v1/responses", {"stream": True}) == {"stream": True}
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_line_ends_of_every_kind(end: str) -> None:
     stream = chunks(DELTA, END, USAGE).replace("\n", end)
-    whole = events.assembled("/v1/chat/completions", stream)
+    whole = sse.assembled("/v1/chat/completions", stream)
     assert whole is not None
     assert whole["usage"] == USAGE["usage"]
 
@@ -255,12 +255,12 @@ def test_line_ends_of_every_kind(end: str) -> None:
 def test_streams_of_responses_and_messages() -> None:
     body = {"output": [], "status": "completed", "usage": {"input_tokens": 1, "output_tokens": 2}}
     stream = chunks({"type": "response.created", "response": {}}, {"type": "response.completed", "response": body})
-    assert events.assembled("/v1/responses", stream) == body
-    assert events.assembled("/v1/responses", chunks({"type": "response.created", "response": {}})) is None
+    assert sse.assembled("/v1/responses", stream) == body
+    assert sse.assembled("/v1/responses", chunks({"type": "response.created", "response": {}})) is None
     start = {"type": "message_start", "message": {"usage": {"input_tokens": 5, "output_tokens": 1}}}
     delta = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 9}}
-    whole = events.assembled("/v1/messages", chunks(start, delta, {"type": "message_stop"}))
+    whole = sse.assembled("/v1/messages", chunks(start, delta, {"type": "message_stop"}))
     assert whole == {"type": "message", "content": [], "usage": {"input_tokens": 5, "output_tokens": 9}}
-    assert events.assembled("/v1/messages", chunks(start, delta)) is None
+    assert sse.assembled("/v1/messages", chunks(start, delta)) is None
     overloaded = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
-    assert events.assembled("/v1/messages", chunks(start, overloaded)) == {"error": overloaded["error"]}
+    assert sse.assembled("/v1/messages", chunks(start, overloaded)) == {"error": overloaded["error"]}

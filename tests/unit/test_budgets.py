@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from workers.budgets import dollars, window
+from workers.models.budgets import dollars, window
 
 BERLIN = "Europe/Berlin"
 

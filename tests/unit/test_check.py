@@ -2,8 +2,8 @@
 
 import pytest
 
-from tasks import check
-from workers.settings import Settings
+from tasks.console import check
+from workers.config.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -5,20 +5,20 @@ import site
 
 import pytest
 
-from workers import child
+from workers import child_process
 
 
 def test_a_checkout_is_found_before_all_else_on_the_python_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/mine")
-    assert child.environment()["PYTHONPATH"] == f"{child.ROOT}{os.pathsep}/mine"
+    assert child_process.environment()["PYTHONPATH"] == f"{child_process.ROOT}{os.pathsep}/mine"
 
 
 @pytest.mark.parametrize("given", ["/mine", None])
 def test_an_installed_overnight_leaves_the_python_path_alone(
     monkeypatch: pytest.MonkeyPatch, given: str | None
 ) -> None:
-    monkeypatch.setattr(site, "getsitepackages", lambda: [str(child.ROOT)])
+    monkeypatch.setattr(site, "getsitepackages", lambda: [str(child_process.ROOT)])
     monkeypatch.delenv("PYTHONPATH", raising=False)
     if given:
         monkeypatch.setenv("PYTHONPATH", given)
-    assert child.environment().get("PYTHONPATH") == given
+    assert child_process.environment().get("PYTHONPATH") == given

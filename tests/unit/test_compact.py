@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from limits.compact import Decimals, Whole, dumps, loads
+from limits.client.compact_json import Decimals, Whole, dumps, loads
 
 EXACT = [
     b"92055901755477000271990251",

@@ -4,8 +4,8 @@ from datetime import date
 
 import pytest
 
-from tasks import costs
-from tasks.costs import Costs, Entry, Spent
+from tasks.monitoring import costs
+from tasks.monitoring.costs import Costs, Entry, Spent
 
 DAY = date(2026, 11, 25)
 

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from limits.overview import BucketState, BudgetState, CircuitState, DimensionState
-from tasks import metrics
-from tasks.batch import Batch
-from tasks.costs import Spent
-from tasks.gauges import Gauges
-from tasks.labels import Labels
-from tasks.overview import Overview
-from tasks.schedule import Night, Record
-from tasks.worker_metrics import Meter
+from limits.snapshot import BucketState, BudgetState, CircuitState, DimensionState
+from tasks.batches.batch import Batch
+from tasks.monitoring import metrics
+from tasks.monitoring.costs import Spent
+from tasks.monitoring.labels import Labels
+from tasks.monitoring.limits import Gauges
+from tasks.monitoring.snapshot import Overview
+from tasks.monitoring.worker_metrics import Meter
+from tasks.schedules.runs import Night, Record
 from tests.watching import Scrape
-from workers.queues import Depth
-from workers.settings import Settings
+from workers.config.settings import Settings
+from workers.transport.queues import Depth
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 

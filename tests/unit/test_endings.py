@@ -5,11 +5,11 @@ import pytest
 from limits.admission import Level, Throttle
 from limits.bucket import Quota
 from limits.counting import PROFILES
-from tasks.endings import levels, throttles
+from tasks.jobs.outcomes import levels, throttles
+from workers.models.routing import Way
 from workers.providers.errors import CallFailed, ProviderError, Throttled, Unavailable
 from workers.providers.headers import Level as Told
 from workers.providers.headers import RateLimits
-from workers.routing import Way
 
 NONE = Quota()
 MINUTES = Quota(rpm=600, tpm=60_000)

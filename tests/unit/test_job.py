@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.job import MAX_CUSTOM_ID, check, decode, received
+from tasks.jobs.job import MAX_CUSTOM_ID, check, decode, received
 from tests.site import job
 
 

@@ -1,8 +1,8 @@
 """Made-up names in metrics: a hundred have series of their own, and nothing is lost of the others."""
 
-from tasks import metrics
-from tasks.costs import Spent
-from tasks.labels import MOST, OTHER, Labels
+from tasks.monitoring import metrics
+from tasks.monitoring.costs import Spent
+from tasks.monitoring.labels import MOST, OTHER, Labels
 
 
 def test_the_hundred_most_called_rows_have_series_and_the_others_are_summed() -> None:

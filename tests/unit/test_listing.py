@@ -2,8 +2,8 @@
 
 import pytest
 
-from tasks import show_batches, show_dead
-from tasks.batch import Batch
+from tasks.batches.batch import Batch
+from tasks.console import batches_view, dead_view
 
 BATCH = Batch("nightly-a-0123456789ab", "a-workflow-with-a-long-name", "in.jsonl", "in_progress", 1_000, 1, "/x", 1.0)
 
@@ -12,7 +12,7 @@ def test_a_batch_can_be_read_whole_on_a_narrow_screen(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    show_batches.table([BATCH])
+    batches_view.table([BATCH])
     (_, row) = capsys.readouterr().err.splitlines()
     assert row.split()[:4] == [BATCH.id, BATCH.workflow, "in_progress", "0/1,000"]
 
@@ -22,6 +22,6 @@ def test_a_dead_message_keeps_its_id_and_its_reason(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     reason = "its body is no JSON: unexpected character"
-    show_dead.dead([{"id": "7", "queue": "workflow.a", "at": "2026-01-01T00:00:00Z", "bytes": 12, "reason": reason}])
+    dead_view.dead([{"id": "7", "queue": "workflow.a", "at": "2026-01-01T00:00:00Z", "bytes": 12, "reason": reason}])
     (_, row) = capsys.readouterr().err.splitlines()
     assert reason in row

@@ -6,26 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from tasks import local
-from tasks.input import InputError
+from tasks.batches.input import InputError
+from tasks.console import local_workers
 from tests.site import wait_for
-from workers.settings import Settings
+from workers.config.settings import Settings
 
 
 @pytest.fixture
-def crashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[local.Group]:
+def crashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[local_workers.Group]:
     """One worker, which ends as soon as it starts."""
-    monkeypatch.setattr(local, "command", lambda *_: [sys.executable, "-S", "-c", "raise SystemExit(7)"])
-    with local.workers(Settings(data_dir=tmp_path), 1, 10) as group:
+    monkeypatch.setattr(local_workers, "command", lambda *_: [sys.executable, "-S", "-c", "raise SystemExit(7)"])
+    with local_workers.workers(Settings(data_dir=tmp_path), 1, 10) as group:
         yield group
 
 
-def ended(group: local.Group) -> bool:
+def ended(group: local_workers.Group) -> bool:
     return group.processes[0].poll() is not None
 
 
-def test_a_worker_that_crashes_without_progress_is_given_up(crashing: local.Group) -> None:
-    for _ in range(local.RESTARTS):
+def test_a_worker_that_crashes_without_progress_is_given_up(crashing: local_workers.Group) -> None:
+    for _ in range(local_workers.RESTARTS):
         wait_for(lambda: ended(crashing))
         crashing.check(3)
     wait_for(lambda: ended(crashing))
@@ -33,8 +33,8 @@ def test_a_worker_that_crashes_without_progress_is_given_up(crashing: local.Grou
         crashing.check(3)
 
 
-def test_a_worker_that_crashes_while_jobs_end_is_started_again(crashing: local.Group) -> None:
-    for progress in range(local.RESTARTS * 2):
+def test_a_worker_that_crashes_while_jobs_end_is_started_again(crashing: local_workers.Group) -> None:
+    for progress in range(local_workers.RESTARTS * 2):
         wait_for(lambda: ended(crashing))
         crashing.check(progress)
     assert crashing.restarts == 1

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.batch import Batch
-from tasks.collect import errors_name
-from tasks.files import Files
-from tasks.input import InputError
-from tasks.outputs import Outputs
+from tasks.batches.batch import Batch
+from tasks.batches.collect import errors_name
+from tasks.batches.input import InputError
+from tasks.batches.outputs import Outputs
+from tasks.batches.storage import Files
 
 ANSWERS, FAILURES = b'{"id": "batch_req_1"}\n', b'{"id": "batch_req_2"}\n'
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tasks.pauses import UNTOLD, Pauses
+from tasks.jobs.throttles import UNTOLD, Pauses
 from tests.simulator import Simulator
 from tests.unit.providers.conftest import KEY, chat, with_provider
 from workers.providers import Provider

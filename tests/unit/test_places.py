@@ -8,9 +8,9 @@ import pytest
 
 from limits.admission import Denied
 from limits.bucket import Quota
-from tasks import places as module
-from tasks.places import AHEAD, BRIEF, SOON, Places, Standing
-from workers.gates import LONG
+from tasks.jobs import waitlist as module
+from tasks.jobs.waitlist import AHEAD, BRIEF, SOON, Places, Standing
+from workers.transport.gates import LONG
 
 FAR = SOON + 100.0
 

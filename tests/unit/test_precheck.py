@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tasks.job import Line
-from tasks.precheck import Precheck
-from tasks.pricing import queries
-from workers.prices import Rates, flat
-from workers.routing import NoPrice, NoRoute
-from workers.settings import load
+from tasks.batches.precheck import Precheck
+from tasks.jobs.job import Line
+from tasks.jobs.pricing import queries
+from workers.config.settings import load
+from workers.models.prices import Rates, flat
+from workers.models.routing import NoPrice, NoRoute
 
 CONFIG = """
 [providers.one]

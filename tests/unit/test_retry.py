@@ -5,7 +5,7 @@ import math
 import pytest
 
 from limits.admission import Denied, Impossible
-from tasks.retry import (
+from tasks.jobs.retry import (
     BACKOFF,
     BROKE,
     MAX_ALONE,
@@ -21,8 +21,8 @@ from tasks.retry import (
     never,
     not_admitted,
 )
+from workers.models.routing import NoPrice
 from workers.providers import errors
-from workers.routing import NoPrice
 
 
 def follows(error: errors.ProviderError, **more: object) -> Decision:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from limits.counting import Estimate
-from workers.routing import MOST_UNLISTED, UNLISTED_FOR, NoRoute, Routes, TooManyModels
-from workers.settings import load
+from workers.config.settings import load
+from workers.models.routing import MOST_UNLISTED, UNLISTED_FOR, NoRoute, Routes, TooManyModels
 
 CONFIG = """
 [providers.one]

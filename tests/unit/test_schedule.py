@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tasks.schedule import LATE, MADE_UP, Due, Night, Record, due
-from workers.settings import ScheduleSettings
+from tasks.schedules.runs import LATE, MADE_UP, Due, Night, Record, due
+from workers.config.settings import ScheduleSettings
 
 DATED = ScheduleSettings(cron="0 2 * * *", workflow="nightly", input="/in/{date}.jsonl")
 SAME = ScheduleSettings(cron="0 2 * * *", workflow="nightly", input="/in/all.jsonl")

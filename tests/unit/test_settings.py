@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.settings import Settings, SettingsError, UnknownModel, load
+from workers.config.settings import Settings, SettingsError, UnknownModel, load
 
 EVERYTHING = """\
 redis_url = "redis://user:secret-word@127.0.0.1:6379/0"

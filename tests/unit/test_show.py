@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 import tasks
-from tasks import show, show_schedules
-from tasks.console import print_json
+from tasks.console import schedules_view, view
+from tasks.console.common import print_json
 
 HOSTILE = "a\x1b]52;c;cHduZWQ=\x07b\x1b[2J\x9b31mc\r\nd\x7f[red]e[/] \udcff"
 
 
 def test_text_from_elsewhere_loses_its_control_characters_and_its_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    show.say(HOSTILE)
-    show.error(HOSTILE)
+    view.say(HOSTILE)
+    view.error(HOSTILE)
     shown = capsys.readouterr().err
     assert re.findall(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]", shown) == []
     assert "[red]e[/]" in shown
@@ -30,9 +30,9 @@ def test_json_for_another_program_holds_the_same_text_without_control_characters
 
 def test_all_views_use_the_filter_and_not_rich_s_own_escape() -> None:
     files = [path for path in Path(tasks.__path__[0]).rglob("*.py") if "rich.markup" in path.read_text()]
-    assert [path.name for path in files] == ["show.py"]
+    assert [path.name for path in files] == ["view.py"]
 
 
 def test_no_schedules_is_told_with_the_table_s_name(capsys: pytest.CaptureFixture[str]) -> None:
-    show_schedules.table([], beat=True)
+    schedules_view.table([], beat=True)
     assert "add a [schedules.NAME] table" in capsys.readouterr().err

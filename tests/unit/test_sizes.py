@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tasks.sizes import ENOUGH, IN_A_ROW, LATELY, LONGER, Sizes
+from tasks.jobs.sizes import ENOUGH, IN_A_ROW, LATELY, LONGER, Sizes
 
 
 class Clock:

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from tasks.slots import Calendar, from_name, name_of
+from tasks.schedules.calendar import Calendar, from_name, name_of
 
 
 def slots(cron: str, zone: str, begin: str, end: str) -> list[str]:

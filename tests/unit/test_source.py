@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.files import StorageError
-from tasks.source import Source, held
+from tasks.batches.sources import Source, held
+from tasks.batches.storage import StorageError
 
 SECRET = "SECRET-123/abc"
 QUERY = "X-Amz-Signature=SECRET-123%2Fabc&X-Amz-Expires=600"

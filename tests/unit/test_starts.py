@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tasks import starts as module
-from tasks.starts import BRIEF, CALLS, FIRST, QUIET, Starts
+from tasks.jobs import slow_start as module
+from tasks.jobs.slow_start import BRIEF, CALLS, FIRST, QUIET, Starts
 
 
 class Jobs:

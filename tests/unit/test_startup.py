@@ -38,9 +38,9 @@ def test_sessions_are_there_before_the_first_job(tmp_path: Path) -> None:
 import asyncio, logging
 from unittest.mock import Mock
 from celery.signals import worker_init, worker_ready
-from tasks.runtime import Runtime
+from tasks.jobs.runtime import Runtime
 from workers.celery import app
-from workers.loop import EventLoop
+from workers.pool.loop import EventLoop
 import tasks.startup
 
 logging.disable()

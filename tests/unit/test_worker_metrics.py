@@ -8,10 +8,10 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from limits.admission import Admitted, Denied, Impossible
-from tasks import listening, telemetry, worker_metrics
-from tasks.job import Job, Line
-from tasks.store import Ending
-from tasks.worker_metrics import Meter
+from tasks.batches.store import Ending
+from tasks.jobs.job import Job, Line
+from tasks.monitoring import hooks, setup, worker_metrics
+from tasks.monitoring.worker_metrics import Meter
 from tests.watching import Scrape
 from workers.providers.errors import Throttled
 from workers.request import Snooze
@@ -22,7 +22,7 @@ JOB = Job(Line("a", "/v1/chat/completions", {"model": "small"}), "task-1", "nigh
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
     found = CollectorRegistry()
-    monkeypatch.setattr(telemetry, "listeners", (Meter(found),))
+    monkeypatch.setattr(hooks, "listeners", (Meter(found),))
     return found
 
 
@@ -40,9 +40,9 @@ def test_answers_of_the_admission_are_counted_by_reason(registry: CollectorRegis
         Denied("budget", "workflow/nightly", None),
         Impossible("acme/0/small", "tpm", 9, 8),
     ]
-    with telemetry.delivery(JOB, "task-1", {}):
+    with hooks.delivery(JOB, "task-1", {}):
         for answer in answers:
-            telemetry.admitted(attempt(), answer)
+            hooks.admitted(attempt(), answer)
     scrape = Scrape(generate_latest(registry).decode())
     for answer, reason, count in (
         ("admitted", "", 1),
@@ -56,13 +56,13 @@ def test_answers_of_the_admission_are_counted_by_reason(registry: CollectorRegis
 
 
 def test_calls_jobs_and_snoozes_are_counted(registry: CollectorRegistry) -> None:
-    with telemetry.delivery(JOB, "task-1", {}):
-        telemetry.called(attempt(), Throttled(status=429, code="rate_limit_exceeded"))
-    with pytest.raises(Snooze), telemetry.delivery(JOB, "task-1", {}):
+    with hooks.delivery(JOB, "task-1", {}):
+        hooks.called(attempt(), Throttled(status=429, code="rate_limit_exceeded"))
+    with pytest.raises(Snooze), hooks.delivery(JOB, "task-1", {}):
         raise Snooze(1.0, "a pause")
-    with telemetry.delivery(JOB, "task-1", {}):
+    with hooks.delivery(JOB, "task-1", {}):
         line = b'{"response":{"status_code":400},"error":{"code":"invalid_request"}}'
-        telemetry.ended(Ending(ok=False, line=line))
+        hooks.ended(Ending(ok=False, line=line))
     scrape = Scrape(generate_latest(registry).decode())
     assert scrape.sum("overnight_call_seconds_count", provider="acme", model="small") == 1
     assert scrape.labels("overnight_call_seconds_count", "outcome") == {"rate_limit_exceeded"}
@@ -84,14 +84,14 @@ def test_workers_of_one_machine_take_the_next_free_port() -> None:
     ("named", "expected"), [("", None), (" 9470 ", 9470), ("0", 0), ("http", None), ("70000", None)]
 )
 def test_the_port_is_the_environments(monkeypatch: pytest.MonkeyPatch, named: str, expected: int | None) -> None:
-    monkeypatch.setenv(listening.PORT, named)
-    assert listening.port() == expected
+    monkeypatch.setenv(setup.PORT, named)
+    assert setup.port() == expected
 
 
 def test_metrics_name_failures_of_a_closed_list(registry: CollectorRegistry) -> None:
-    with telemetry.delivery(JOB, "task-1", {}):
+    with hooks.delivery(JOB, "task-1", {}):
         for code in ("rate_limit_exceeded", "http_503", "prompt_of_mr_x", "http_999", "sk-test-a", ""):
-            telemetry.called(attempt(), Throttled(status=429, code=code))
+            hooks.called(attempt(), Throttled(status=429, code=code))
     scrape = Scrape(generate_latest(registry).decode())
     for outcome, count in (("rate_limit_exceeded", 1), ("http_503", 1), ("other", 4)):
         assert scrape.sum("overnight_call_seconds_count", outcome=outcome) == count

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from limits.connection import Server
+from limits.client.connection import Server
 from limits.keys import Keys
 from tests.simulator import Simulator
 from tests.site import Site

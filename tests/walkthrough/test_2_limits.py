@@ -16,9 +16,9 @@ from limits.admission import (
 )
 from limits.bucket import Quota
 from limits.budget import NANO, BudgetWindow
-from limits.connection import Server
+from limits.client.connection import Server
 from limits.keys import Keys
-from limits.overview import snapshot
+from limits.snapshot import snapshot
 
 QUOTA = Quota(rpm=60, tpm=6_000, burst=1.0, headroom=1.0)
 BUDGET = BudgetWindow("workflow/tickets", limit=2 * NANO, window="2026-11-25")

@@ -1,19 +1,28 @@
 """Calls to providers: one wire format a file, one meaning for what they answer.
 
-bodies.py       what a job's body says: is it valid, how long may the answer be, what does the model read
-answer.py       Answer, and the Provider protocol
-exchange.py     one exchange, from body to answer: what the wire formats share
-openai.py       OpenAI and everything compatible: chat completions, responses, embeddings
-azure.py        Azure OpenAI: deployments, `api-key`
-anthropic.py    Anthropic: messages
-events.py       streamed answers, put together again
-client.py       the HTTP client: httpx over aiohttp, bounded, without redirects or retries
-headers.py      rate-limit headers, in a dozen spellings
-retry_after.py  how long a provider asks to be left alone
-failures.py     which failure an answer is
-accounts.py     which refusals are about the account
-ceiling.py      the two names of a chat completion's ceiling, learned from refusals
-errors.py       the tree of failures
+accounts.py       which refusals are about the account that called, and which are about one model or one prompt
+answer.py         an answer, and the provider that gives it
+anthropic.py      anthropic's wire format
+assembly.py       A stream of events put together to the answer that the same call brings without a stream
+azure.py          azure OpenAI
+bodies.py         what a job's body says, before anything is sent
+ceiling.py        which of the two names for the ceiling of a chat completion a model takes, learned from what …
+client.py         the HTTP client under every provider
+codes.py          the codes of failures that metrics name
+decoding.py       the JSON of an answer, as far as it is one
+embeddings.py     how large an answer of embeddings will be, before it is asked for
+endpoints.py      the urls that a job may have, each of which names the format of its body, and who serves them
+envelopes.py      what an answer with status 200 says that is none
+errors.py         what went wrong with a call to a provider, as the caller must treat it
+failures.py       which failure an answer is
+headers.py        what a provider's answer tells of its rate limits
+openai.py         openAI's wire format, which most other providers and servers speak too
+prompt.py         what the model is going to read of a body, for an estimate of its tokens
+retry_after.py    how long a provider asks to be left alone, wherever it says so
+truncation.py     answers that met a ceiling
+sse.py            streamed answers
+error_body.py     what a provider's error says, whatever its shape
+http_provider.py  one exchange with a provider, from a job's body to an Answer
 """
 
 import math
@@ -35,7 +44,7 @@ from workers.providers.errors import (
 from workers.providers.headers import Level, RateLimits
 
 if TYPE_CHECKING:
-    from workers.providers.exchange import HttpProvider
+    from workers.providers.http_provider import HttpProvider
 
 __all__ = [
     "ENDPOINTS_BY_API",

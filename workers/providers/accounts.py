@@ -14,7 +14,7 @@ import re
 from http import HTTPStatus
 from typing import Final
 
-from workers.providers.complaint import Complaint
+from workers.providers.error_body import Complaint
 
 #: Codes that can mean nothing but that the account takes no calls, in lower case.
 CERTAIN: Final = frozenset({

@@ -9,7 +9,7 @@ import httpx
 from limits.counting import Usage
 from workers.providers.assembly import dicts
 from workers.providers.endpoints import ENDPOINTS_BY_API
-from workers.providers.exchange import COMMON_HEADERS, HttpProvider, natural, versioned
+from workers.providers.http_provider import COMMON_HEADERS, HttpProvider, natural, versioned
 
 # The only version of the API's format so far (platform.claude.com, "Versions").
 API_VERSION: Final = "2023-06-01"

@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode
 import httpx
 
 from workers.providers.endpoints import RESPONSES
-from workers.providers.exchange import COMMON_HEADERS
+from workers.providers.http_provider import COMMON_HEADERS
 from workers.providers.openai import OpenAI
 
 _ENDINGS: Final = ("/openai/v1", "/openai")

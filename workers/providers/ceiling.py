@@ -8,7 +8,7 @@ import re
 from http import HTTPStatus
 from typing import Any, Final
 
-from workers.providers.complaint import Complaint
+from workers.providers.error_body import Complaint
 
 #: The two names; each stands for the other.
 OTHER: Final = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}

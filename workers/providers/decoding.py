@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from limits import compact
+from limits.client import compact_json
 
 #: Bytes of a text that is no JSON which are looked at.
 SEARCHED: Final = 4_000
@@ -31,13 +31,13 @@ def decode(content: bytes, *, exact: bool = True) -> Any:
     if not content.strip():
         return None
     try:
-        return compact.loads(content) if exact else orjson.loads(content)
+        return compact_json.loads(content) if exact else orjson.loads(content)
     except ValueError:
         text = _text(content)
     if text.lstrip()[:1] in {"{", "["}:
         mended = _ESCAPE.sub(_whole, text.lstrip())
         try:
-            value, end = compact.decoder().raw_decode(mended)
+            value, end = compact_json.decoder().raw_decode(mended)
         except (ValueError, RecursionError):
             pass
         else:

@@ -28,7 +28,7 @@ from typing import Any, Final, Literal
 from limits.counting import Usage
 from workers.providers import accounts
 from workers.providers.ceiling import refused_ceiling as _ceiling_field
-from workers.providers.complaint import Complaint, read_complaint, shown
+from workers.providers.error_body import Complaint, read_complaint, shown
 from workers.providers.errors import (
     AccountBlocked,
     Broken,

@@ -11,7 +11,7 @@ import httpx
 from limits.counting import Usage
 from workers.providers.endpoints import EMBEDDINGS, ENDPOINTS_BY_API, RESPONSES
 from workers.providers.envelopes import cut_off
-from workers.providers.exchange import COMMON_HEADERS, HttpProvider, natural, versioned
+from workers.providers.http_provider import COMMON_HEADERS, HttpProvider, natural, versioned
 
 
 class OpenAI(HttpProvider):

@@ -7,7 +7,7 @@ import signal
 from contextlib import suppress
 from typing import Any
 
-from tasks.store import Store
+from tasks.batches.store import Store
 
 _fed = Store.fed
 

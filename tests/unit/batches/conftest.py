@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 import redis
 
-from limits.connection import Server
+from limits.client.connection import Server
 from limits.keys import Keys
-from tasks import job as jobs
-from tasks.batch import Batch
-from tasks.collect import collect, errors_name, output_names
-from tasks.feed import Row, feed
-from tasks.files import INPUT, Files
-from tasks.job import Job
-from tasks.proof import proof
-from tasks.store import Ending, Store, begin
+from tasks.batches.batch import Batch
+from tasks.batches.collect import collect, errors_name, output_names
+from tasks.batches.feed import Row, feed
+from tasks.batches.storage import INPUT, Files
+from tasks.batches.store import Ending, Store, begin
+from tasks.jobs import job as jobs
+from tasks.jobs.job import Job
+from tasks.jobs.proof import proof
 from tests.valkey import own_valkey
 
 

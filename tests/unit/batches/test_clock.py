@@ -2,9 +2,9 @@
 
 import time
 
-from tasks import job as jobs
-from tasks.job import Job
-from tasks.store import begin
+from tasks.batches.store import begin
+from tasks.jobs import job as jobs
+from tasks.jobs.job import Job
 from tests.unit.batches.conftest import World
 
 TICK = "collect:batch_1"

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-import tasks.feed as feeding
-from tasks import window
-from tasks.batch import Batch
-from tasks.feed import Row, feed
-from tasks.files import INPUT, StorageError
+import tasks.batches.feed as feeding
+from tasks.batches import window
+from tasks.batches.batch import Batch
+from tasks.batches.feed import Row, feed
+from tasks.batches.storage import INPUT, StorageError
 from tests.unit.batches.conftest import World, ended, in_child, is_stopped, killed, stopped
 
 

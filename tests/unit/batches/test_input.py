@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from tasks import job as jobs
-from tasks.estimate import Tally
-from tasks.input import InputError, check_file
-from tasks.precheck import Precheck
-from workers.ratios import Ratios
-from workers.routing import NoRoute
-from workers.settings import load
+from tasks.batches.estimate import Tally
+from tasks.batches.input import InputError, check_file
+from tasks.batches.precheck import Precheck
+from tasks.jobs import job as jobs
+from workers.config.settings import load
+from workers.models.calibration import Ratios
+from workers.models.routing import NoRoute
 
 TOML = """
 [providers.acme]
@@ -109,6 +109,6 @@ def test_an_estimate_of_every_tenth_line_is_near_the_whole(tmp_path: Path, prech
 
 
 def precheck_input(line: dict[str, Any]) -> int:
-    from workers import tokens  # noqa: PLC0415 - here only
+    from workers.models import tokens  # noqa: PLC0415 - here only
 
     return tokens.count(line["url"], line["body"])

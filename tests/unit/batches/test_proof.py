@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tasks import ticks
-from tasks.proof import proof
-from tasks.store import Ending, begin, finish
+from tasks.batches import ticks
+from tasks.batches.store import Ending, begin, finish
+from tasks.jobs.proof import proof
 from tests.unit.batches.conftest import World
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tasks.batch import Batch, is_batch_id, to_hash
-from tasks.clean import clean
-from tasks.commands import batches as commands
-from tasks.store import Store
-from tasks.ticks import run_tick
+from tasks.batches.batch import Batch, is_batch_id, to_hash
+from tasks.batches.prune import clean
+from tasks.batches.store import Store
+from tasks.batches.ticks import run_tick
+from tasks.console import batches as commands
 from tests.unit.batches.conftest import World
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-import tasks.close as closing
-from tasks.batch import Batch
-from tasks.close import close
-from tasks.files import INPUT, StorageError
+import tasks.batches.close as closing
+from tasks.batches.batch import Batch
+from tasks.batches.close import close
+from tasks.batches.storage import INPUT, StorageError
 from tests.unit.batches.conftest import World
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tasks.show_batches import SAMPLE, answer_text
+from tasks.console.batches_view import SAMPLE, answer_text
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks import ticks, window
-from tasks.live import Live
-from tasks.store import Store
-from tasks.ticks import Ticker
+from tasks.batches import ticks, window
+from tasks.batches.live import Live
+from tasks.batches.store import Store
+from tasks.batches.ticks import Ticker
 from tests.site import wait_for
 from tests.unit.batches.conftest import World
 
@@ -176,12 +176,12 @@ def test_an_idle_batch_expires_in_time(world: World) -> None:
 def test_workers_are_known_by_their_ticks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.store.workers() is None
     world.batch(1)
-    monkeypatch.setattr("tasks.store._OVERDUE", 0.0)
+    monkeypatch.setattr("tasks.batches.store._OVERDUE", 0.0)
     assert world.store.workers() == 0
     world.store.take_ticks(10.0, 10, "one", 1.0)
     world.store.take_ticks(10.0, 10, "two", 1.0)
     assert world.store.workers() == 2
-    monkeypatch.setattr("tasks.store._SEEN", 0.0)
+    monkeypatch.setattr("tasks.batches.store._SEEN", 0.0)
     assert world.store.workers() is None, "its ticks are not overdue"
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tasks.window import WINDOW_BYTES, WINDOW_JOBS, floor, room
+from tasks.batches.window import WINDOW_BYTES, WINDOW_JOBS, floor, room
 
 LINES = (100, 1_000, 2_800, 10_000, 126_000, 160_000, 1_000_000, 10_000_000, 16_000_000)
 

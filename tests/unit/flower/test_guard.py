@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tasks.flower.guard import Open, check, is_expected_host
+from tasks.monitoring.flower.guard import Open, check, is_expected_host
 
 
 def options(**given: Any) -> SimpleNamespace:

@@ -4,18 +4,18 @@ from typing import Any
 
 import pytest
 
-from limits.overview import BucketState, BudgetState, CircuitState, DimensionState
-from tasks.batch import Batch
-from tasks.flower import rows
-from tasks.flower.watch import View
-from tasks.gauges import Gauges
-from tasks.holdup_metrics import held_up
-from tasks.holdups import Wait, lower_limits, of_batch
-from tasks.labels import Labels
-from tasks.overview import Overview
-from tasks.pace import Pace
-from workers.queues import Depth
-from workers.settings import Settings
+from limits.snapshot import BucketState, BudgetState, CircuitState, DimensionState
+from tasks.batches.batch import Batch
+from tasks.monitoring.blocker_metrics import held_up
+from tasks.monitoring.blockers import Wait, lower_limits, of_batch
+from tasks.monitoring.flower import rows
+from tasks.monitoring.flower.watch import View
+from tasks.monitoring.labels import Labels
+from tasks.monitoring.limits import Gauges
+from tasks.monitoring.snapshot import Overview
+from tasks.monitoring.throughput import Pace
+from workers.config.settings import Settings
+from workers.transport.queues import Depth
 
 NOW = 1_764_000_000
 MICRO = 1_000_000

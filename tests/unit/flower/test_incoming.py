@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from celery.events.state import State, Task
 
-from tasks.flower import columns
-from tasks.flower.incoming import NUMBERS, TEXTS, checked
-from tasks.flower.watch import MOST_REASONS, Watch
+from tasks.monitoring.flower import columns
+from tasks.monitoring.flower.incoming import NUMBERS, TEXTS, checked
+from tasks.monitoring.flower.watch import MOST_REASONS, Watch
 from workers.celery import JOB
 
 SCRIPT = '<img src=x onerror="alert(1)">'

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
-from limits.scripts import Script, compose, read
+from limits.client.scripts import Script, compose, read
 
 if TYPE_CHECKING:
     import redis

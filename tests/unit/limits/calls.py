@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from limits.admission import Ask, Candidate, Charge, admit
-from limits.async_connection import AsyncServer
 from limits.bucket import Quota
+from limits.client.async_connection import AsyncServer
+from limits.client.scripts import Call, Script
 from limits.keys import Keys
-from limits.scripts import Call, Script
 
 T = TypeVar("T")
 KEYS = Keys("connection")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from limits.scripts import Script, compose, read
+from limits.client.scripts import Script, compose, read
 
 BOOKING: Final = "limits/lua/lib/booking.lua"
 BUCKET: Final = "limits/lua/lib/bucket.lua"

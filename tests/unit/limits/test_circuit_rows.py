@@ -3,8 +3,8 @@
 import pytest
 
 from limits.admission import Denied, release, sweep
-from limits.overview import snapshot
-from limits.provider import latch
+from limits.feedback import latch
+from limits.snapshot import snapshot
 from tests.unit.limits.test_provider_state import ANY, SETTINGS, end, fail
 from tests.unit.limits.world import SECOND, World
 

@@ -4,7 +4,7 @@ import pytest
 
 from limits.admission import Denied
 from limits.bucket import Quota
-from limits.overview import ledger_page, snapshot
+from limits.snapshot import ledger_page, snapshot
 from tests.unit.limits.world import SECOND, World
 
 QUOTA = Quota(rpm=60, headroom=1.0, burst=1.0)

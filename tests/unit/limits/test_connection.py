@@ -5,9 +5,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from limits.connection import Server
+from limits.client.connection import Server
+from limits.client.scripts import Call, Script
 from limits.errors import ScriptError, ServerUnavailable
-from limits.scripts import Call, Script
 from tests.unit.limits.calls import BROKEN, ONE
 
 

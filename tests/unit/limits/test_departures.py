@@ -6,7 +6,7 @@ import pytest
 
 from limits.admission import Admitted, Level, Throttle, sent
 from limits.bucket import Quota
-from limits.provider import throttled
+from limits.feedback import throttled
 from tests.unit.limits.world import SECOND, World
 
 AUTO = Quota(rpm=600, headroom=1.0)  # ten a second

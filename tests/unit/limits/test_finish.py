@@ -9,11 +9,11 @@ from limits.admission import Settlement, Throttle, admit, settlement_json
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
-from limits.overview import Snapshot, ledger, snapshot
-from tasks.batch import Batch
-from tasks.job import Job, Line
-from tasks.proof import proof
-from tasks.store import Ending, Store, finish
+from limits.snapshot import Snapshot, ledger, snapshot
+from tasks.batches.batch import Batch
+from tasks.batches.store import Ending, Store, finish
+from tasks.jobs.job import Job, Line
+from tasks.jobs.proof import proof
 from tests.unit.limits.world import World
 
 QUOTA = Quota(rpm=600, tpm=60_000, headroom=1.0, burst=10.0)

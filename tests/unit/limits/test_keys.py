@@ -6,9 +6,9 @@ import pytest
 
 from limits.admission import Level, Settlement, Throttle, admit, sent, settle
 from limits.budget import BudgetWindow
+from limits.client.scripts import Call, Script, compose
+from limits.feedback import latch
 from limits.keys import Keys
-from limits.provider import latch
-from limits.scripts import Call, Script, compose
 from tests.unit.limits.world import SECOND, START, World
 
 KEYS = Keys("ns")

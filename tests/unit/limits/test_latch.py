@@ -4,8 +4,8 @@ import pytest
 
 from limits.admission import Candidate, Charge, Settlement, release, sent, settle
 from limits.bucket import Quota
-from limits.overview import snapshot
-from limits.provider import Heard, Word, clear_latch, latch, refused
+from limits.feedback import Heard, Word, clear_latch, latch, refused
+from limits.snapshot import snapshot
 from tests.unit.limits.world import World
 
 ANY = Quota()

@@ -6,8 +6,8 @@ from limits.admission import Admitted, Denied, Settlement, release, renew, sent,
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
-from limits.overview import snapshot
-from limits.provider import clear_latch, latch, set_circuit
+from limits.feedback import clear_latch, latch, set_circuit
+from limits.snapshot import snapshot
 from tests.unit.limits.world import SECOND, START, World
 
 QUOTA = Quota(rpm=60, headroom=1.0, burst=10.0, concurrency=3)

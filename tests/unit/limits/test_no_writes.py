@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from limits.admission import Admitted, Settlement, settle
-from limits.async_connection import AsyncServer
-from limits.connection import Server
+from limits.client.async_connection import AsyncServer
+from limits.client.connection import Server
 from limits.errors import ServerUnavailable
 from tests.unit.limits.calls import KEYS, ONE, ask, with_server
 from tests.valkey import own_valkey
@@ -105,7 +105,7 @@ def test_what_a_server_that_takes_no_writes_refuses_is_sent_again_until_it_does(
         assert server._out == 0
 
     with_server(url_of(trouble), steps)
-    [told] = [record.getMessage() for record in caplog.records if record.name == "limits.async_connection"]
+    [told] = [record.getMessage() for record in caplog.records if record.name == "limits.client.async_connection"]
     assert "takes no writes" in told
     assert trouble.word in told
 

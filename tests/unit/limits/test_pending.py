@@ -3,14 +3,14 @@
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from limits.client.scripts import Call, Script
 from limits.errors import ScriptError
-from limits.scripts import Call, Script
 from tests.unit.limits.calls import with_server
 
 if TYPE_CHECKING:
     import redis
 
-    from limits.async_connection import AsyncServer
+    from limits.client.async_connection import AsyncServer
 
 COUNT = Script(
     "count",

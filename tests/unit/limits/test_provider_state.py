@@ -18,8 +18,8 @@ from limits.admission import (
 from limits.bucket import LARGEST, Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
-from limits.overview import ledger_page, snapshot
-from limits.provider import clear_latch, latch, resume, set_circuit, throttled
+from limits.feedback import clear_latch, latch, resume, set_circuit, throttled
+from limits.snapshot import ledger_page, snapshot
 from tests.unit.limits.world import SECOND, START, World
 
 SETTINGS = CircuitSettings(window=10.0, volume=2, cooldown=1.0, longest_cooldown=4.0, probes=2, most_retries=2.0)

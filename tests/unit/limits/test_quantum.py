@@ -4,7 +4,7 @@ import pytest
 
 from limits.admission import Admitted, Denied, Level, Settlement, Throttle, release, sent, settle
 from limits.bucket import Quota
-from limits.provider import throttled
+from limits.feedback import throttled
 from tests.unit.limits.world import SECOND, START, World
 
 RPM = 1_200

@@ -4,7 +4,7 @@ import pytest
 
 from limits.admission import Admitted, Level, Throttle
 from limits.bucket import Quota
-from limits.provider import throttled
+from limits.feedback import throttled
 from tests.unit.limits.test_burst import AUTO, RPM, call, drain, press
 from tests.unit.limits.world import World
 

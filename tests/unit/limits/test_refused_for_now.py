@@ -10,10 +10,10 @@ import pytest
 import redis
 
 from limits.admission import Admitted
-from limits.async_connection import AsyncServer
-from limits.connection import Server
+from limits.client.async_connection import AsyncServer
+from limits.client.connection import Server
+from limits.client.scripts import Call, Script
 from limits.errors import NotPermitted, ScriptError, ServerUnavailable
-from limits.scripts import Call, Script
 from tests.unit.limits.calls import ONE, ask, with_server
 from tests.valkey import own_valkey
 

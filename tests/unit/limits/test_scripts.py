@@ -5,7 +5,7 @@ from importlib.resources import files
 
 import pytest
 
-from limits.scripts import Script, compose, load, read
+from limits.client.scripts import Script, compose, load, read
 
 SCRIPTS = sorted(path.name for path in files("limits").joinpath("lua").iterdir() if path.name.endswith(".lua"))
 

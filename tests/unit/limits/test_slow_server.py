@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from limits import async_connection
-from limits.async_connection import AsyncServer
+from limits.client import async_connection
+from limits.client.async_connection import AsyncServer
 from limits.errors import ServerUnavailable
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from limits.connection import Server
+from limits.client.connection import Server
+from limits.client.server_check import ClusterMode, check_server
 from limits.errors import NotPermitted, ServerUnavailable, ServerUnsuitable
-from limits.suitability import ClusterMode, check_server
 from tests.unit.limits.calls import ask
 from tests.valkey import own_valkey
 

@@ -4,7 +4,7 @@ import pytest
 
 from limits.admission import Throttle, sent
 from limits.bucket import Quota
-from limits.provider import throttled
+from limits.feedback import throttled
 from tests.unit.limits.world import SECOND, World
 
 QUOTA = Quota(rpm=600, headroom=1.0, burst=1.0, urgent_share=0.2)  # ten a second

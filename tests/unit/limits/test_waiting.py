@@ -20,7 +20,7 @@ from limits.admission import (
     settle,
 )
 from limits.bucket import Quota
-from limits.provider import throttled
+from limits.feedback import throttled
 from tests.unit.limits.world import SECOND, START, World
 
 QUOTA = Quota(rpm=600, headroom=1.0, burst=1.0)  # ten a second

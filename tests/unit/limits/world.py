@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from limits.admission import Admitted, Answer, Ask, Candidate, Charge, Denied, Level, Settlement, admit, settle
 from limits.bucket import Quota
-from limits.connection import Server
+from limits.client.connection import Server
+from limits.client.scripts import Call, Script
 from limits.keys import Keys
-from limits.overview import LEDGER_ROWS, BucketState, CircuitState, Rows, ledger_page, snapshot
-from limits.scripts import Call, Script
+from limits.snapshot import LEDGER_ROWS, BucketState, CircuitState, Rows, ledger_page, snapshot
 
 if TYPE_CHECKING:
     import redis

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from workers.bridge import Bridge, aside
+from workers.pool.bridge import Bridge, aside
 
 color: contextvars.ContextVar[str] = contextvars.ContextVar("color", default="none")
 

@@ -7,9 +7,9 @@ import pytest
 from celery import Celery
 
 from tests.site import wait_for
-from workers.execution import CoroutineExecution, Execution, Order, ThreadExecution
-from workers.loop import EventLoop
-from workers.mailbox import Mailbox
+from workers.pool.execution import CoroutineExecution, Execution, Order, ThreadExecution
+from workers.pool.loop import EventLoop
+from workers.pool.main_thread import Mailbox
 
 
 @pytest.mark.parametrize("kind", [CoroutineExecution, ThreadExecution])

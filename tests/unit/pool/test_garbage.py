@@ -5,7 +5,7 @@ import sys
 
 PROGRAM = """
 import gc, weakref
-from workers.garbage import SELDOM, collect_seldom
+from workers.pool.gc_tuning import SELDOM, collect_seldom
 {setting}
 collect_seldom()
 class Ring:
@@ -31,7 +31,7 @@ def test_what_is_loaded_is_left_out_and_rings_are_still_collected() -> None:
 def test_an_idle_worker_collects_now_and_then() -> None:
     program = """
 import time, weakref
-from workers.garbage import collect_seldom
+from workers.pool.gc_tuning import collect_seldom
 collect_seldom(every=0.05)
 class Ring:
     def __init__(self): self.itself = self

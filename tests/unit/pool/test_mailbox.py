@@ -5,7 +5,7 @@ import time
 
 from kombu.asynchronous import Hub
 
-from workers.mailbox import Mailbox
+from workers.pool.main_thread import Mailbox
 
 
 def test_a_sleeping_hub_is_woken_once_for_many_calls() -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.site import ROOT, wait_for
-from workers.threads import MOST, Kind, Loop, Threads, beside
+from workers.pool.threads import MOST, Kind, Loop, Threads, beside
 
 T = TypeVar("T")
 
@@ -100,7 +100,7 @@ def test_context_goes_along_and_a_foreign_loop_has_its_own_threads() -> None:
 
 def test_a_process_ends_while_its_threads_are_blocked() -> None:
     program = (
-        "import asyncio, time\nfrom workers.threads import Loop, beside\nloop = Loop()\n"
+        "import asyncio, time\nfrom workers.pool.threads import Loop, beside\nloop = Loop()\n"
         "async def main():\n    asyncio.ensure_future(beside('steps', time.sleep, 60))\n"
         "    asyncio.ensure_future(asyncio.to_thread(time.sleep, 60))\n    await asyncio.sleep(0.1)\n"
         "loop.run_until_complete(main())\nprint('ends')\n"

@@ -3,7 +3,7 @@
 import os
 from uuid import UUID
 
-from workers.unique import unique_id, unique_uuid
+from workers.ids import unique_id, unique_uuid
 
 
 def test_they_are_distinct_and_of_full_length() -> None:

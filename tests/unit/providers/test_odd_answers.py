@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from limits.compact import dumps
+from limits.client.compact_json import dumps
 from limits.counting import Usage
 from tests.raw_provider import CLOSED, Call, RawProvider, answered, completion
 from tests.unit.providers.conftest import KEY, call, chat, with_provider
@@ -17,9 +17,9 @@ from workers.providers.anthropic import Anthropic
 from workers.providers.bodies import CHAT, MESSAGES, RESPONSES
 from workers.providers.decoding import decode
 from workers.providers.errors import Broken, TooLarge, Unavailable
-from workers.providers.events import assembled
 from workers.providers.failures import classify
 from workers.providers.openai import is_answer, usage_of
+from workers.providers.sse import assembled
 from workers.providers.truncation import met_ceiling
 
 LOCKED = "Your portal is locked. Please try again in 24 hours."

@@ -9,14 +9,14 @@ import pytest
 import redis
 from kombu import Connection
 
-from limits.connection import Server
+from limits.client.connection import Server
+from limits.client.scripts import Call
 from limits.keys import Keys
-from limits.scripts import Call
 from tests.valkey import own_valkey
-from workers import custody
-from workers.broker import Broker, Claimed, Place
-from workers.queues import lists
-from workers.transport import Transport
+from workers.transport import in_flight
+from workers.transport.broker import Broker, Claimed, Place
+from workers.transport.channel import Transport
+from workers.transport.queues import lists
 
 _numbers = count(1)
 
@@ -67,10 +67,10 @@ class World:
 
     def leave(self) -> None:
         """End what the process keeps of this broker, as the process's end would."""
-        for key, found in list(custody._custodies.items()):
+        for key, found in list(in_flight._custodies.items()):
             if found.broker == self.broker:
                 found.close()
-                custody._custodies.pop(key, None)
+                in_flight._custodies.pop(key, None)
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ import pytest
 
 from tests.site import wait_for
 from tests.unit.transport.conftest import World
-from workers import dead, message
-from workers.broker import LARGEST, Delay, Place
-from workers.queues import SEPARATOR, Depth, depths
+from workers.transport import dead_letters, message
+from workers.transport.broker import LARGEST, Delay, Place
+from workers.transport.queues import SEPARATOR, Depth, depths
 
 M = '{"body": "x"}'
 
@@ -199,15 +199,15 @@ def test_a_buried_message_can_be_listed_replayed_and_dropped(world: World) -> No
     assert world.run(world.broker.bury(first, "it is no JSON object"))
     assert world.run(world.broker.bury(first, "again")) == ""
     world.run(world.broker.bury(second, "neither is this"))
-    listed = list(dead.listed(world.client, world.broker))
+    listed = list(dead_letters.listed(world.client, world.broker))
     assert [(one.queue, one.reason, one.message) for one in listed] == [
         (world.queue, "it is no JSON object", b"poison"),
         (world.queue, "neither is this", b"more poison"),
     ]
     assert abs(listed[0].at - time.time()) < 60
-    assert dead.replay(world.client, world.broker, [listed[0].id, "0-1"]) == 1
-    assert dead.drop(world.client, world.broker, [listed[1].id]) == 1
-    assert list(dead.listed(world.client, world.broker)) == []
+    assert dead_letters.replay(world.client, world.broker, [listed[0].id, "0-1"]) == 1
+    assert dead_letters.drop(world.client, world.broker, [listed[1].id]) == 1
+    assert list(dead_letters.listed(world.client, world.broker)) == []
     end(world, take_all(world))
 
 
@@ -222,8 +222,8 @@ def test_a_prefix_is_before_every_key(world: World) -> None:
     assert all(key.startswith(b"site-a.") for key in found)
     tag = prefixed.claim().messages[0][0]
     prefixed.run(prefixed.broker.bury(tag, "reason"))
-    buried = next(dead.listed(world.client, prefixed.broker))
-    assert dead.replay(world.client, prefixed.broker, [buried.id]) == 1
+    buried = next(dead_letters.listed(world.client, prefixed.broker))
+    assert dead_letters.replay(world.client, prefixed.broker, [buried.id]) == 1
     prefixed.run(prefixed.broker.acknowledge([prefixed.claim().messages[0][0]]))
 
 
@@ -241,8 +241,8 @@ def test_work_can_be_finished_on_a_server_that_is_out_of_memory(world: World) ->
     end(world, take_all(world))
 
 
-def dead_ones(world: World) -> list[dead.Dead]:
-    return list(dead.listed(world.client, world.broker))
+def dead_ones(world: World) -> list[dead_letters.Dead]:
+    return list(dead_letters.listed(world.client, world.broker))
 
 
 def die(world: World) -> None:
@@ -321,7 +321,7 @@ def test_the_dead_list_is_bounded_in_bytes(world: World) -> None:
         assert sum(len(each.message) for each in found) <= 10_000
         assert found[-1].reason == f"reason {number}"
         if number == 20:
-            dead.drop(world.client, world.broker, [found[3].id, found[-1].id])
+            dead_letters.drop(world.client, world.broker, [found[3].id, found[-1].id])
     assert len(dead_ones(world)) == 10
     world.push("y" * 2_501)
     ((tag, _),) = world.claim().messages

@@ -12,12 +12,13 @@ import pytest
 from kombu import Connection, Consumer, Queue
 from kombu.pidbox import Mailbox
 
-from limits.connection import Server
+from limits.client.connection import Server
 from limits.errors import ServerUnavailable
 from tests.site import wait_for
 from tests.unit.transport.conftest import World
-from workers import consumer, dead, envelope
-from workers.queues import Depth, depths
+from workers import consumer
+from workers.transport import dead_letters, envelope
+from workers.transport.queues import Depth, depths
 
 if TYPE_CHECKING:
     import redis
@@ -291,7 +292,7 @@ def test_poison_is_set_aside_and_stops_nobody(world: World, poison: str | bytes)
         assert good.payload == "good"
         good.ack()
         settled(world, Depth(0, 0, 0))
-    (one,) = dead.listed(world.client, world.broker)
+    (one,) = dead_letters.listed(world.client, world.broker)
     assert one.queue == world.queue
     assert one.message == (poison if isinstance(poison, bytes) else poison.encode())
     assert one.reason.startswith("unreadable: ")
@@ -396,7 +397,7 @@ def test_a_message_that_cannot_be_taken_on_is_set_aside_after_three_failures(
             assert message.headers[consumer.UNTAKEN] == (failed or -1)
             mine.put_off(message, "TypeError")
         settled(world, Depth(0, 0, 0))
-    (one,) = dead.listed(world.client, world.broker)
+    (one,) = dead_letters.listed(world.client, world.broker)
     assert one.reason == "the worker could not take it on, more than once: TypeError"
 
 
@@ -421,5 +422,5 @@ def test_a_message_that_ends_its_workers_is_known_by_that_however_often_it_waits
         (good,) = reader.read()
         good.ack()
         settled(world, Depth(0, 0, 0))
-    (one,) = dead.listed(world.client, world.broker)
+    (one,) = dead_letters.listed(world.client, world.broker)
     assert one.reason == "6 workers ended while they had it", "not even read once more"

@@ -12,9 +12,9 @@ from kombu.exceptions import DecodeError
 from kombu.message import Message
 
 import workers.celery  # noqa: F401 - as in every process that reads messages
-from tasks.input import MAX_LINE
-from workers import compression
-from workers.broker import LARGEST
+from tasks.batches.input import MAX_LINE
+from workers.transport import compression
+from workers.transport.broker import LARGEST
 
 MAKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": zlib.compress, "bzip2": bz2.compress, "lzma": lzma.compress}
 
@@ -49,7 +49,7 @@ def test_the_longest_line_fits() -> None:
 
 def test_every_kind_that_kombu_knows_is_bounded() -> None:
     for kind, decoder in _decoders.items():
-        assert decoder.__module__ == "workers.compression", kind
+        assert decoder.__module__ == "workers.transport.compression", kind
 
 
 def test_a_codec_is_no_compression() -> None:

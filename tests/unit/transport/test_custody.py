@@ -6,16 +6,16 @@ import pytest
 
 from tests.site import wait_for
 from tests.unit.transport.conftest import World
-from workers import custody
-from workers.broker import Place, Swept
-from workers.custody import Custody
-from workers.queues import lists
+from workers.transport import in_flight
+from workers.transport.broker import Place, Swept
+from workers.transport.in_flight import Custody
+from workers.transport.queues import lists
 
 
 def test_messages_of_stock_producers_are_found_between_two_sweeps(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(custody, "SWEEP_EVERY", 60.0)
+    monkeypatch.setattr(in_flight, "SWEEP_EVERY", 60.0)
     kept = Custody(world.broker, lambda: world.client, 60.0)
     kept.watched.add(world.queue)
     kept.start()
@@ -36,7 +36,7 @@ def test_messages_of_stock_producers_are_found_between_two_sweeps(
 def test_a_worker_whose_turn_it_is_not_leaves_the_looks_to_the_other(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(custody, "SWEEP_EVERY", 60.0)
+    monkeypatch.setattr(in_flight, "SWEEP_EVERY", 60.0)
     world.run(world.broker.sweep(60.0, 60.0, 100))  # another worker's
     looked, asked = [], []
     sweep = Custody.sweep
@@ -51,7 +51,7 @@ def test_a_worker_whose_turn_it_is_not_leaves_the_looks_to_the_other(
     monkeypatch.setattr(Custody, "look", look)
     monkeypatch.setattr(Custody, "sweep", swept)
     kept = Custody(world.broker, lambda: world.client, 60.0)
-    kept.watched.update(f"workflow.many-{number}" for number in range(custody.CHOSEN + 1))
+    kept.watched.update(f"workflow.many-{number}" for number in range(in_flight.CHOSEN + 1))
     kept.start()
     try:
         wait_for(lambda: asked, 5.0, what="its question whether it may sweep")
@@ -66,7 +66,7 @@ def test_a_queue_that_the_other_may_not_follow_is_looked_at_all_the_same(
     world: World, monkeypatch: pytest.MonkeyPatch, beside: int
 ) -> None:
     """One that this worker alone was told to consume from, whatever workflows it follows beside."""
-    monkeypatch.setattr(custody, "SWEEP_EVERY", 60.0)
+    monkeypatch.setattr(in_flight, "SWEEP_EVERY", 60.0)
     world.run(world.broker.sweep(60.0, 60.0, 100))  # another worker's
     queue = f"elsewhere-{world.keys.namespace}"
     kept = Custody(world.broker, lambda: world.client, 60.0)

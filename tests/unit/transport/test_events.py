@@ -5,7 +5,7 @@ from decimal import Decimal
 import orjson
 from kombu.serialization import dumps, loads, registry
 
-from workers.events import SERIALIZER
+from workers.event_batches import SERIALIZER
 
 
 def test_a_batch_is_json_that_everybody_reads() -> None:

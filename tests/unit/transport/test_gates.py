@@ -1,6 +1,19 @@
 """Gates: a workflow that cannot run now is not claimed from, and costs a handful of denials."""
 
-from workers.gates import EARLY, FIRST, FORGET, LONG, LONGEST, LOOK_EVERY, LOOKED_AT, ROOMY, SILENT, TRIAL, TRIED, Gates
+from workers.transport.gates import (
+    EARLY,
+    FIRST,
+    FORGET,
+    LONG,
+    LONGEST,
+    LOOK_EVERY,
+    LOOKED_AT,
+    ROOMY,
+    SILENT,
+    TRIAL,
+    TRIED,
+    Gates,
+)
 
 
 class Clock:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workers.envelope import unreadable
+from workers.transport.envelope import unreadable
 
 BODY = '[[], {"job": {}}, {}]'
 

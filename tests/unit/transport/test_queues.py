@@ -7,9 +7,9 @@ from typing import Any
 from celery import Celery
 
 from tests.unit.transport.conftest import World
-from workers.queues import SEPARATOR, key_prefix, queue_name, register, registered, workflow_of
-from workers.registry import KEEP_IDLE, MOST_UNCONFIGURED, Registry
-from workers.settings import Settings
+from workers.config.settings import Settings
+from workers.transport.queues import SEPARATOR, key_prefix, queue_name, register, registered, workflow_of
+from workers.transport.registry import KEEP_IDLE, MOST_UNCONFIGURED, Registry
 
 
 def test_a_queue_tells_its_workflow() -> None:

@@ -9,10 +9,10 @@ from kombu.asynchronous import Hub
 
 from tests.unit.transport.conftest import World
 from tests.unit.transport.test_channel import publish
-from workers import claims
-from workers.claims import REFRESH
-from workers.queues import Policy
-from workers.shares import Shares
+from workers.transport import fetch
+from workers.transport.fair_share import Shares
+from workers.transport.fetch import REFRESH
+from workers.transport.queues import Policy
 
 
 class Gate:
@@ -69,7 +69,7 @@ def test_it_asks_little_while_its_gates_are_shut_and_goes_on_when_one_opens(
         assert gate.came == []
         assert 2 <= sent.count("EVALSHA") <= 5, "what is ready is asked for four times a second"
         assert "BLPOP" not in sent
-        monkeypatch.setattr(claims, "REFRESH", 3600.0)
+        monkeypatch.setattr(fetch, "REFRESH", 3600.0)
         turn(hub, 2 * REFRESH)  # from now on its rest does not end by itself
         gate.allowed = None
         turn(hub, 10.0, lambda: gate.came)

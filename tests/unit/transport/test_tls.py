@@ -17,8 +17,8 @@ from tests.certificates import write_certificate
 from tests.site import wait_for
 from tests.tls_proxy import behind_tls
 from tests.unit.transport.conftest import World
-from workers.queues import Depth, depths
-from workers.transport import Transport
+from workers.transport.channel import Transport
+from workers.transport.queues import Depth, depths
 
 PASSWORD = "a-password"
 

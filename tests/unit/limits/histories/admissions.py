@@ -20,9 +20,9 @@ from limits.admission import (
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
-from limits.overview import Snapshot, snapshot
-from limits.provider import latch, set_circuit
-from limits.scripts import Call
+from limits.client.scripts import Call
+from limits.feedback import latch, set_circuit
+from limits.snapshot import Snapshot, snapshot
 from tests.unit.limits.histories.budgets import window_of
 from tests.unit.limits.world import SECOND, START, World
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from limits.scripts import Script
+    from limits.client.scripts import Script
 
 
 class Fleet:

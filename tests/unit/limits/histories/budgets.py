@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from limits.admission import Admitted, Denied, Departure, renew, sent, sweep
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
-from limits.overview import Snapshot, snapshot
+from limits.snapshot import Snapshot, snapshot
 from tests.unit.limits.histories.quota import DAY
 from tests.unit.limits.world import SECOND, START, World
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from limits.scripts import Script
+    from limits.client.scripts import Script
 
 
 @dataclass

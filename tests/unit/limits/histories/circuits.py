@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from limits.admission import Admitted, Denied, Settlement, settle
 from limits.bucket import Quota
 from limits.circuit import CircuitSettings
-from limits.overview import snapshot
+from limits.snapshot import snapshot
 from tests.unit.limits.world import SECOND, World
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from limits.scripts import Script
+    from limits.client.scripts import Script
 
 
 @dataclass

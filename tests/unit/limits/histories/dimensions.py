@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from limits.admission import Admitted, Denied, Settlement, Throttle, release, sent, settle
 from limits.bucket import Quota
-from limits.overview import snapshot
+from limits.snapshot import snapshot
 from tests.unit.limits.histories.quota import capacity, rate, some_costs, some_quota
 from tests.unit.limits.histories.timeline import Timeline
 from tests.unit.limits.world import SECOND, START, World
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from limits.scripts import Script
+    from limits.client.scripts import Script
 
 
 def arithmetic(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | None" = None) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from limits.admission import Admitted, Level, Settlement, Throttle, admit, settle
 from limits.bucket import Quota
-from limits.overview import snapshot
+from limits.snapshot import snapshot
 from tests.unit.limits.histories.windows import Provider
 from tests.unit.limits.world import SECOND, World
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from limits.scripts import Script
+    from limits.client.scripts import Script
 
 RPM = 60
 QUOTA = Quota(rpm=RPM)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from limits.admission import Admitted, Ask, Settlement, Throttle, admit, settle, sweep
 from limits.circuit import CircuitSettings
+from limits.feedback import latch
 from limits.keys import Keys
-from limits.provider import latch
 from tests.unit.limits.histories.admissions import Fleet
 from tests.unit.limits.world import World
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from limits.scripts import Call, Script
+    from limits.client.scripts import Call, Script
 
 DIFFERENCES: Final = """
 local function same(a, b)

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from limits.admission import Admitted, Level, Settlement, Throttle, admit, sent, settle
 from limits.bucket import Quota
-from limits.overview import snapshot
-from limits.provider import observe
+from limits.feedback import observe
+from limits.snapshot import snapshot
 from tests.unit.limits.world import SECOND, World
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from limits.scripts import Script
+    from limits.client.scripts import Script
 
 
 def levels(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | None" = None) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from limits.scripts import Script
+    from limits.client.scripts import Script
 
 #: A call reaches the provider within so many µs.
 TRANSIT = SECOND // 60

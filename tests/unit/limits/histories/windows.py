@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from limits.scripts import Script
+    from limits.client.scripts import Script
 
 RPM, MINUTE = 60, 60 * SECOND
 

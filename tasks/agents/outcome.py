@@ -1,0 +1,38 @@
+"""How an agent's job ends: its result line, with what all its calls have come to."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from tasks.batches.store import Ending
+from tasks.jobs import job as jobs
+from workers.models import budgets
+
+if TYPE_CHECKING:
+    from tasks.agents.run import Run
+
+
+def answered(run: "Run", body: bytes) -> Ending:
+    """The job's end with what its agent returned, as JSON."""
+    return _line(run, {"status_code": 200, "request_id": None, "body": orjson.Fragment(body)}, None)
+
+
+def failed(run: "Run", code: str, message: str) -> Ending:
+    """The job's end without an answer."""
+    calls = f"{run.calls} call{'' if run.calls == 1 else 's'}"
+    return _line(run, None, jobs.error_object(code, f"{message} (after {calls}, {budgets.dollars(run.cost)})"))
+
+
+def _line(run: "Run", response: dict[str, Any] | None, error: dict[str, Any] | None) -> Ending:
+    record, job = run.journal.record, run.job
+    story = {
+        "provider": None,
+        "model": None,
+        "attempts": 1,
+        "cost_usd": run.cost / budgets.NANO,
+        "seconds": round(time.time() - record.began, 3),
+        "calls": run.calls,
+    }
+    line = jobs.result_line(job.result_id, job.line.custom_id, response=response, error=error, story=story)
+    return Ending(ok=error is None, line=jobs.encode(line), cost=run.cost, counted=record.cost)

@@ -1,0 +1,199 @@
+"""A file of jobs, read line by line: every line is checked before anything is queued.
+
+One pass over the file, in memory that does not grow with its lines but for 8 bytes each: the hashes by which a
+custom_id is found to stand there twice. Only where one does, the file is read again to say which.
+"""
+
+import hashlib
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from tasks.batches.sources import Source, source_of
+from tasks.batches.storage import StorageError
+from tasks.jobs import job as jobs
+from workers.models.routing import NoRoute
+
+#: A longer line is no job: a request may have 50 MB at most (LARGEST_REQUEST_MB), and there is room for all else.
+MAX_LINE = 52 << 20
+
+#: Problems that are shown; the rest are counted.
+SHOWN = 20
+
+#: Different custom_ids that are looked up when some stand there twice.
+_MOST_REPEATED = 100_000
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class InputError(Exception):
+    """The input has problems; nothing was queued. `problems` holds the first of them, `count` all."""
+
+    def __init__(self, source: str, problems: list[str], count: int | None = None) -> None:
+        self.source = source
+        self.problems = problems
+        self.count = len(problems) if count is None else count
+        super().__init__(source, problems, self.count)
+
+    def __str__(self) -> str:
+        more = self.count - len(self.problems)
+        rows = [f"{self.source}: {problem}" for problem in self.problems]
+        if more > 0:
+            rows.append(f"{self.source}: and {more:,} more problem{'s' if more > 1 else ''}")
+        return "\n".join(rows)
+
+
+@dataclass(slots=True)
+class Checked:
+    """What a look at every line of a file found: `lines` are those that hold a job."""
+
+    lines: int = 0
+    bytes: int = 0
+    sha256: str = ""
+    problems: list[tuple[int, str]] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, number: int, problem: str) -> None:
+        """Note a problem of a line, 0 for the whole file; after the first `SHOWN` they are only counted."""
+        self.count += 1
+        if len(self.problems) < SHOWN:
+            self.problems.append((number, problem))
+
+    def told(self) -> list[str]:
+        """The problems in the order of their lines, in words."""
+        return [f"line {number}: {words}" if number else words for number, words in sorted(self.problems)]
+
+
+def numbered_lines(source: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
+    """(line number from 1, its bytes with the line end, whether it was cut off at `MAX_LINE`)."""
+    number = 0
+    while raw := source.readline(MAX_LINE + 1):
+        number += 1
+        whole = len(raw) <= MAX_LINE
+        yield number, raw, not whole
+        while not whole:
+            rest = source.readline(1 << 20)
+            yield number, rest, True
+            whole = not rest or rest.endswith(b"\n")
+
+
+def text_of(raw: bytes) -> bytes:
+    """A line without its end and the byte order mark that some editors put before the first; b"" where it is blank."""
+    return raw.removeprefix(_BOM).strip()
+
+
+def check_file(
+    place: str | Source, check: Callable[[jobs.Line, int], None], each: Callable[[jobs.Line, int], None] | None = None
+) -> Checked:
+    """Look at every line of a file or URL; InputError if it is not there, StorageError if it cannot be read.
+
+    `check` raises NoRoute for a line that nothing could take; `each` is called with every other. Both get the size of
+    the line in bytes.
+    """
+    source = source_of(place)
+    found = Checked()
+    ids = _Ids()
+    digest = hashlib.sha256()
+    last_cut = 0
+    with _opened(source) as reading:
+        for number, raw, cut in numbered_lines(reading):
+            digest.update(raw)
+            found.bytes += len(raw)
+            if cut:
+                if number != last_cut:
+                    found.add(number, f"longer than {MAX_LINE >> 20} MiB, which no provider takes")
+                last_cut = number
+            elif text := text_of(raw):
+                found.lines += 1
+                _check_line(number, text, ids, check, found, each)
+    if repeated := ids.repeated():
+        _name_repeated(source, repeated, found)
+    if not found.lines and not found.count:
+        found.add(0, "is empty: give it one JSON object a line")
+    found.sha256 = digest.hexdigest()
+    return found
+
+
+def _opened(source: Source) -> BinaryIO:
+    """The input, open; StorageError if it cannot be read now, which may be otherwise later."""
+    try:
+        return source.open()
+    except StorageError as exc:
+        if not exc.missing:
+            raise
+        raise InputError(source.shown, [str(exc).removeprefix(f"{source.shown}: ")]) from None
+
+
+def _check_line(
+    number: int,
+    text: bytes,
+    ids: "_Ids",
+    check: Callable[[jobs.Line, int], None],
+    found: Checked,
+    each: Callable[[jobs.Line, int], None] | None,
+) -> None:
+    try:
+        value = jobs.decode(text)
+    except ValueError as exc:
+        found.add(number, str(exc))
+        return
+    line, problems = jobs.check(value)
+    for problem in problems:
+        found.add(number, problem)
+    custom_id = value.get("custom_id") if isinstance(value, dict) else None
+    if isinstance(custom_id, str) and custom_id:
+        ids.add(custom_id)
+    if line is not None:
+        try:
+            check(line, len(text))
+        except NoRoute as exc:
+            found.add(number, str(exc))
+        else:
+            if each is not None:
+                each(line, len(text))
+
+
+class _Ids:
+    """Hashes of the custom_ids of a file, in parts that are small enough to be sorted one by one."""
+
+    PARTS = 256
+
+    def __init__(self) -> None:
+        self.parts = [array("Q") for _ in range(self.PARTS)]
+
+    def add(self, custom_id: str) -> None:
+        """Remember an id."""
+        number = hash(custom_id) & 0xFFFF_FFFF_FFFF_FFFF
+        self.parts[number % self.PARTS].append(number)
+
+    def repeated(self) -> set[int]:
+        """The hashes that came more than once, which two different ids can do only by a rare chance."""
+        found: set[int] = set()
+        for part in self.parts:
+            before = -1
+            for number in sorted(part):
+                if number == before:
+                    found.add(number)
+                before = number
+            if len(found) > _MOST_REPEATED:
+                break
+        return found
+
+
+def _name_repeated(source: Source, repeated: set[int], found: Checked) -> None:
+    """Read the file again and say which lines repeat the custom_id of an earlier one."""
+    first_line: dict[str, int] = {}
+    with _opened(source) as reading:
+        for number, raw, cut in numbered_lines(reading):
+            if cut or not (text := text_of(raw)):
+                continue
+            try:
+                value = jobs.decode(text)
+            except ValueError:
+                continue
+            custom_id = value.get("custom_id") if isinstance(value, dict) else None
+            if isinstance(custom_id, str) and custom_id and hash(custom_id) & 0xFFFF_FFFF_FFFF_FFFF in repeated:
+                before = first_line.setdefault(custom_id, number)
+                if before != number:
+                    found.add(number, f'custom_id "{custom_id[:60]}" stands already in line {before}')

@@ -1,0 +1,31 @@
+-- Make a batch, once: whoever comes second finds the first one's record.
+--
+-- Guarantee: the record, its place in the list of batches, its queue and its ticks come into being together.
+-- KEYS  1 batch record (hash)  2 batches (zset)  3 queues (set)  4 ticks (zset)  5 idle ticks (set)
+-- ARGV  1 batch id  2 queue  3 created (s)  4 now (µs; '' = the server's)  5 lifetime (s): its deadline and what it is
+--       kept after that  6… the record's fields and values
+-- Returns 1 if it was made, 0 if it was there.
+--@include tasks/batches/lua/lib/wake.lua
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  return 0
+end
+local now = tonumber(ARGV[4])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+local due = string.format('%d', now)
+redis.call('HSET', KEYS[1], unpack(ARGV, 6))
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+redis.call('SADD', KEYS[3], ARGV[2])
+redis.call('ZADD', KEYS[4], due, 'feed:' .. ARGV[1], due, 'collect:' .. ARGV[1])
+wake(KEYS[4], 'feed:' .. ARGV[1])
+-- There is nothing to collect before a job ends.
+redis.call('SADD', KEYS[5], 'collect:' .. ARGV[1])
+redis.call('PEXPIRE', KEYS[5], 3600000)
+redis.call('EXPIRE', KEYS[1], ARGV[5])
+for _, key in ipairs({ KEYS[2], KEYS[4] }) do
+  redis.call('EXPIRE', key, ARGV[5], 'NX')
+  redis.call('EXPIRE', key, ARGV[5], 'GT')
+end
+return 1

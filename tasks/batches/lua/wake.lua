@@ -1,0 +1,12 @@
+-- An idle tick has something to do: it is due now.
+--
+-- Guarantee: a tick that a worker is at, or that is due soon anyway, stays as it is.
+-- KEYS  1 ticks (zset: tick -> us)  2 idle ticks (set)
+-- ARGV  1 tick
+-- Returns 1 if it was idle, else 0.
+--@include tasks/batches/lua/lib/wake.lua
+if redis.call('SREM', KEYS[2], ARGV[1]) == 0 then
+  return 0
+end
+wake(KEYS[1], ARGV[1])
+return 1

@@ -1,0 +1,140 @@
+"""Where a batch's answers and failures go: files of the user's, "-" for stdout, or a device, pipe or link of theirs."""
+
+import shutil
+import stat
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from tasks.batches.batch import Batch
+from tasks.batches.collect import errors_name, output_names
+from tasks.batches.input import InputError
+from tasks.batches.storage import CHUNK, ERRORS, Files, StorageError, of_round
+
+STDOUT = "-"
+
+#: More than any line that says whose it is needs, in bytes.
+_FIRST_LINE = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where answers go, and failures: None if nowhere. `named`: whether the user has named that file."""
+
+    answers: Path
+    failures: Path | None
+    named: bool = True
+
+    @classmethod
+    def beside(cls, answers: Path, failures: Path | None) -> "Outputs":
+        """As the user wants it; without a word on failures, a file beside that of the answers, if that is one."""
+        if failures is not None:
+            return cls(answers, failures)
+        if _is_stream(answers):
+            return cls(answers, None, named=False)
+        return cls(answers, answers.with_name(f"{answers.stem}.errors{answers.suffix}"), named=False)
+
+    def check(self, source: str = "") -> None:
+        """Refuse, before anything is paid for, what would replace the input or a file that is not Overnight's."""
+        problems = []
+        for option, path in (("--output", self.answers), ("--errors", self.failures)):
+            if path is None:
+                continue
+            if path.is_dir():
+                problems.append(f"{option} {path} is a folder: name a file")
+            elif source and "://" not in source and not _is_stream(path) and _same(path, Path(source)):
+                problems.append(f"{option} {path} is the input: name another file")
+        if self.failures is not None and not problems:
+            if _same(self.answers, self.failures) and not (_is_device(self.answers) and str(self.answers) != STDOUT):
+                problems.append(f"--output and --errors are both {self.answers}: name two files")
+            elif not self.named and _is_file(self.failures) and not _is_errors(self.failures):
+                problems.append(
+                    f"failures would replace {self.failures}, which is no error file of Overnight's: "
+                    "name another file with --errors"
+                )
+        if problems:
+            raise InputError("overnight", problems)
+
+    def fetch(self, batch: Batch) -> None:
+        """Copy the batch's files out. Without failures there is no error file, and an older one of the batch goes."""
+        files = Files(batch.storage, batch.id)
+        _copy(files, output_names(batch), self.answers)
+        if self.failures is None:
+            return
+        if batch.failed:
+            _copy(files, [errors_name(batch)], self.failures)
+        elif _is_file(self.failures) and _of_batch(self.failures, files, batch):
+            self.failures.unlink(missing_ok=True)
+
+
+def _copy(files: Files, names: Sequence[str], target: Path) -> None:
+    """Write files one behind the other: whole or not at all into a file, and straight into anything else."""
+    if not _is_stream(target):
+        files.fetch(names, target.resolve())  # the file behind a link, which stays one
+        return
+    try:
+        with nullcontext(sys.stdout.buffer) if str(target) == STDOUT else target.open("wb") as writing:
+            for name in names:
+                with files.open(name) as reading:
+                    shutil.copyfileobj(reading, writing, CHUNK)
+            writing.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        raise StorageError(f"{target} cannot be written: {exc.strerror or exc}") from exc
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether it is no file that could be replaced."""
+    return str(path) == STDOUT or _is_device(path)
+
+
+def _is_device(path: Path) -> bool:
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    return str(path) != STDOUT and path.is_file()
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return one.resolve() == other.resolve()
+
+
+def _first_line(path: Path) -> bytes:
+    with path.open("rb") as reading:
+        return reading.readline(_FIRST_LINE)
+
+
+def _is_errors(path: Path) -> bool:
+    """Whether a file holds result lines, or nothing."""
+    try:
+        line = _first_line(path)
+        return not line or str(orjson.loads(line)["id"]).startswith("batch_req_")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _of_batch(path: Path, files: Files, batch: Batch) -> bool:
+    """Whether a file was fetched from an earlier round of this batch."""
+    try:
+        line = _first_line(path)
+    except OSError:
+        return False
+    for number in range(batch.round):
+        name = of_round(ERRORS, number)
+        if files.exists(name):
+            with files.open(name) as reading:
+                if reading.readline(_FIRST_LINE) == line:
+                    return bool(line)
+    return False

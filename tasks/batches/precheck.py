@@ -1,0 +1,173 @@
+"""What a worker would refuse for good, known before anything is queued.
+
+A request that is larger than a limit of every target, that can cost more than a whole budget, or that has no price
+or a surcharge though a budget applies, would only fail in the night. It is told at submit, beside the file's other
+problems.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+from limits.counting import UNKNOWN_OUTPUT, Estimate
+from tasks.agents import registry
+from tasks.jobs import surcharges
+from tasks.jobs.attempt import DEFAULT_OUTPUT, assess
+from tasks.jobs.job import Line
+from workers.config.settings import Settings
+from workers.models import budgets
+from workers.models.prices import MILLION, Rates
+from workers.models.routing import SIZES, NoPrice, NoRoute, Routes, Way
+from workers.models.tokens import PROMPT_CEILING
+from workers.providers import embeddings
+from workers.providers.endpoints import CHAT, EMBEDDINGS
+
+Prices = Callable[[Collection[str]], Mapping[str, Rates]]
+"""Shared prices, once those of the given targets have been looked up."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a model at a url: its own ways, its fallback's, and whether a line needs a look."""
+
+    own: tuple[Way, ...]
+    fallback: tuple[Way, ...]
+    bounded: bool
+    most_tokens: float = 0.0
+    dearest: int = 0
+    fee: int = 0
+
+
+#: Every provider takes a request of so many bytes.
+SMALL: Final = 1_000_000
+
+#: What a plain chat's body may hold, so that its bytes bound its tokens without a look at them.
+_PLAIN: Final = frozenset(
+    {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed", "user"}
+)
+
+
+class Precheck:
+    """The check of one workflow's lines. `prices` is asked once a model."""
+
+    def __init__(self, settings: Settings, workflow: str, prices: Prices) -> None:
+        self.settings = settings
+        self.name = workflow
+        self.workflow = settings.workflow(workflow)
+        self.budgets = budgets.limits(settings, workflow)
+        self._prices = prices
+        self._routes = Routes(settings)
+        self._known: dict[tuple[str, str], _Known | NoRoute] = {}
+
+    def check(self, line: Line, size: int = 0) -> None:
+        """NoRoute where no target could ever take the line; it says why, and what would mend it.
+
+        `size`, the bytes of the line, spares most lines the closer look: what its bytes cannot exceed fits.
+        """
+        if line.agent:
+            registry.find(self.settings, line.agent, self.name)
+            return
+        known = self._known.get((line.model, line.url))
+        if known is None:
+            known = self._known[line.model, line.url] = self._look(line.model, line.url)
+        if isinstance(known, NoRoute):
+            raise known
+        if self.budgets:
+            surcharges.check(self.settings, line, (*known.own, *known.fallback))
+        if size > SMALL or line.url == EMBEDDINGS:
+            self._check_sizes(line, size, known.own)
+        if not known.bounded or (size and self._surely_fits(line, size, known)):
+            return
+        too_large, too_dear = self._reasons(line, known.own)
+        if too_large or too_dear:
+            if not too_dear or not known.fallback:
+                raise NoRoute(too_large or too_dear)
+            large, dear = self._reasons(line, known.fallback)
+            if large or dear:
+                raise NoRoute(large or dear)
+
+    def _check_sizes(self, line: Line, size: int, ways: tuple[Way, ...]) -> None:
+        """NoRoute if no provider takes a request of `size` bytes, or the answer would be larger than is read."""
+        largest = max(self.settings.providers[way.provider].largest_request for way in ways)
+        if size > largest:
+            raise NoRoute(
+                f"has {size / 1e6:,.1f} MB, and {ways[0].target} takes requests of {largest / 1e6:,.0f} MB at most: "
+                f"make it smaller, or raise max_request_mb of providers.{ways[0].provider}"
+            )
+        if line.url == EMBEDDINGS and (large := embeddings.too_large(line.body, ways[0].model)):
+            raise NoRoute(large)
+
+    def ways(self, line: Line) -> tuple[Way, ...]:
+        """The ways of a line that has passed and calls a model, with their prices."""
+        known = self._known[line.model, line.url]
+        assert isinstance(known, _Known)
+        return known.own
+
+    def _look(self, model: str, url: str) -> _Known | NoRoute:
+        try:
+            own = self._priced(model, url)
+            cheaper = self.workflow.cheaper_than(model)
+            fallback = self._priced(cheaper, url) if cheaper and self.budgets else ()
+        except NoRoute as exc:
+            return exc
+        sized = any(quota.limits for way in own for _, quota in way.buckets)
+        limits = [getattr(quota, name) or inf for way in own for _, quota in way.buckets for name in SIZES]
+        rates = [way.rates for way in own if way.rates is not None]
+        return _Known(
+            own,
+            fallback,
+            bounded=sized or bool(self.budgets),
+            most_tokens=min(limits, default=inf),
+            dearest=max((rate.dearest for rate in rates), default=0),
+            fee=max((rate.request for rate in rates), default=0),
+        )
+
+    def _surely_fits(self, line: Line, size: int, known: _Known) -> bool:
+        """Whether a chat of nothing but text is within every limit, were each of its bytes two tokens."""
+        body = line.body
+        if line.url != CHAT or not _PLAIN.issuperset(body):
+            return False
+        if any(type(turn.get("content")) is not str for turn in body["messages"]):
+            return False
+        stated = max(body.get("max_tokens") or 0, body.get("max_completion_tokens") or 0)
+        output = stated or self.workflow.default_max_tokens or DEFAULT_OUTPUT
+        most = 2 * size + PROMPT_CEILING + max(output, UNKNOWN_OUTPUT)
+        if most > known.most_tokens:
+            return False
+        amount = -(-most * known.dearest // MILLION) + known.fee
+        return all(amount <= limit for _, limit in self.budgets)
+
+    def _priced(self, model: str, url: str) -> tuple[Way, ...]:
+        ways = self._routes.ways(model, url)
+        if missing := {way.target for way in ways if way.rates is None}:
+            self._routes = self._routes.repriced({**self._routes.prices, **self._prices(missing)})
+            ways = self._routes.ways(model, url)
+        for way in ways:
+            if self.budgets and way.rates is None:
+                raise NoPrice(way.target)
+        return ways
+
+    def _reasons(self, line: Line, ways: tuple[Way, ...]) -> tuple[str, str]:
+        """Why no way can take the line: for its size, and for its price; both empty where one can."""
+        _, estimates = assess(line, ways, self.workflow, budgeted=bool(self.budgets))
+        too_large = too_dear = ""
+        for way in ways:
+            estimate = estimates[way.target]
+            if large := way.too_large(estimate):
+                too_large = too_large or f"the request is larger than a limit: {large}; make it smaller"
+            elif dear := self._too_dear(way, estimate):
+                too_dear = too_dear or dear
+            else:
+                return "", ""
+        return too_large, too_dear
+
+    def _too_dear(self, way: Way, estimate: Estimate) -> str:
+        amount = way.rates.ceiling(estimate) if way.rates else 0
+        for subject, limit in self.budgets:
+            if amount > limit:
+                return (
+                    f"can cost up to {budgets.dollars(amount)} at {way.target}, more than the whole budget of "
+                    f"{subject}, {budgets.dollars(limit)}: lower its max_tokens, or raise the budget"
+                )
+        return ""

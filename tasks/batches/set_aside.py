@@ -1,0 +1,37 @@
+"""A line whose message was set aside has ended, with an error: its batch does not wait for it."""
+
+from typing import Any
+
+import orjson
+
+from tasks.batches.store import Ending, open_store
+from tasks.jobs import job as jobs
+from tasks.jobs import proof
+from tasks.jobs.state import Memory
+from workers import consumer
+from workers.celery import JOB, current_settings
+from workers.request import HEADER
+from workers.transport.queues import workflow_of
+
+
+def end(message: Any, reason: str) -> None:
+    """End the line that a message is, if it is one."""
+    headers = message.headers
+    if headers.get("task") != JOB or not headers.get(proof.HEADER):
+        return
+    try:
+        body = orjson.loads(message.body)
+    except ValueError:
+        return
+    match body:
+        case [args, dict() as kwargs, _]:
+            workflow = workflow_of((message.delivery_info or {}).get("routing_key") or "") or "default"
+            job, _problem = jobs.received(args, kwargs, task_id="", workflow=workflow, headers=headers)
+            if job.batch is not None:
+                memory = Memory.from_header(headers.get(HEADER))
+                words = f"its message was set aside, see `overnight dead`: {reason}"
+                ending = Ending.error(job, "set_aside", words, cost=memory.cost, attempts=memory.attempts)
+                open_store(current_settings()).finish_many([(job, ending)])
+
+
+consumer.on_set_aside.append(end)

@@ -1,0 +1,167 @@
+"""Where a batch's lines come from: a file, a pipe, stdin, or any URL that fsspec knows.
+
+A URL may hold credentials: a password, or a query that is signed. They go into the request and nowhere else, so words
+for people, records and logs are made from `Source.shown`, and an error's own words go through `Source.told`.
+"""
+
+import io
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tasks.batches.storage import CHUNK, StorageError, file_system
+from workers import private_files
+from workers.config.credentials import without_password
+
+#: A part of a URL's query that is shorter is no secret, and replacing it would spoil other words.
+_SECRET = 6
+
+#: What HTTP says of a file that is not there.
+_NOT_THERE = frozenset({404, 410})
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An input: `place` is what is opened, a path or a URL; `given` is what the user wrote."""
+
+    place: str
+    given: str = ""
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is a URL."""
+        return "://" in self.place
+
+    @property
+    def shown(self) -> str:
+        """The input as a person may see it: without credentials, and in characters that can be written."""
+        text = self.given or self.place
+        return readable(without_password(text) if "://" in text else text)
+
+    @property
+    def name(self) -> str:
+        """Its last part, as a name for its batch."""
+        return self.shown.rstrip("/").rpartition("/")[2]
+
+    def open(self) -> BinaryIO:
+        """Open it for reading; StorageError if that fails, now or in the middle of it."""
+        try:
+            if not self.remote:
+                return Path(self.place).open("rb")
+            fs, path = file_system(self.place)
+            raw = fs.open(path, "rb")
+        except IsADirectoryError:
+            raise StorageError(f"{self.shown}: is a folder; name a file of JSON lines", missing=True) from None
+        except Exception as exc:  # noqa: BLE001 - object stores have errors of their own types
+            raise self.told(exc) from None
+        return cast("BinaryIO", io.BufferedReader(_Remote(self, raw), CHUNK))
+
+    def chunks(self) -> Iterator[bytes]:
+        """Its bytes."""
+        with self.open() as reading:
+            while chunk := reading.read(CHUNK):
+                yield chunk
+
+    def check(self) -> None:
+        """StorageError if it is not there, or that cannot be said."""
+        if self.remote:
+            self.open().close()
+        elif not Path(self.place).exists():
+            raise StorageError(f"{self.shown}: there is no such file", missing=True)
+
+    def told(self, exc: Exception, done: str = "read") -> StorageError:
+        """What went wrong, as an error whose words hold no credential."""
+        while isinstance(exc, FileNotFoundError) and isinstance(exc.__cause__, Exception):
+            exc = exc.__cause__  # fsspec calls whatever HTTP says a file that is not found
+        status = getattr(exc, "status", None)
+        if isinstance(exc, FileNotFoundError) or status in _NOT_THERE:
+            return StorageError(f"{self.shown}: there is no such file", missing=True)
+        if isinstance(status, int):
+            words = f"HTTP {status} {getattr(exc, 'message', '')}".strip()
+        else:
+            words = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+        return StorageError(f"{self.shown}: cannot be {done}: {self._without_secrets(readable(words))}")
+
+    def _without_secrets(self, words: str) -> str:
+        words = words.replace(self.place, self.shown)
+        for secret in sorted(self._secrets(), key=len, reverse=True):
+            words = words.replace(secret, "***")
+        return words
+
+    def _secrets(self) -> set[str]:
+        if not self.remote:
+            return set()
+        try:
+            parts = urlsplit(self.place)
+        except ValueError:
+            return {self.place}
+        found = {parts.query, *(value for _, value in parse_qsl(parts.query))}
+        found |= {parts.netloc.rpartition("@")[0], parts.password or "", parts.fragment}
+        found |= {unquote(each) for each in found}
+        return {each for each in found if len(each) >= _SECRET}
+
+
+class _Remote(io.RawIOBase):
+    """An object of fsspec's, in the shape that a buffered reader wants, with errors of ours."""
+
+    def __init__(self, source: Source, raw: Any) -> None:
+        self.source = source
+        self.raw = raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self.raw.read(len(buffer))
+        except Exception as exc:  # noqa: BLE001 - as above
+            raise self.source.told(exc, "read to its end") from None
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self.raw.close()
+        super().close()
+
+
+def readable(text: str) -> str:
+    """The text without characters that cannot be written: parts of a file name that are no UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def source_of(place: "str | Source") -> Source:
+    """An input by what the user wrote."""
+    return place if isinstance(place, Source) else Source(place)
+
+
+@contextmanager
+def held(given: str, folder: Path) -> Iterator[Source]:
+    """The input for as long as the block runs; what can be read only once, a pipe or "-" for stdin, is copied first.
+
+    An input is read twice: a batch begins only when all its lines have been checked. The copy goes into `folder`.
+    """
+    if "://" in given or (given != "-" and not _only_once(given)):
+        yield Source(given)
+        return
+    private_files.folder(folder)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="input-") as copy:
+        with sys.stdin.buffer if given == "-" else Path(given).open("rb") as reading:
+            shutil.copyfileobj(reading, copy, CHUNK)
+        copy.flush()
+        yield Source(copy.name, "stdin" if given == "-" else given)
+
+
+def _only_once(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - of a path with any bytes
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISBLK(mode))

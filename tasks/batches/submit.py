@@ -1,0 +1,136 @@
+"""A file becomes a batch: every line is checked first, and the same file for the same workflow is one batch.
+
+A single job needs no batch: `enqueue` puts it into its workflow's queue, and its result line comes back through
+Celery's `AsyncResult.get()`.
+"""
+
+import hashlib
+import time
+import uuid
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tasks.batches.batch import Batch
+from tasks.batches.estimate import Tally, fields_of
+from tasks.batches.input import Checked, InputError, check_file
+from tasks.batches.precheck import Precheck
+from tasks.batches.sources import Source, source_of
+from tasks.batches.storage import INPUT, Files
+from tasks.batches.store import Store
+from tasks.jobs import job as jobs
+from tasks.jobs.pricing import looked_up
+from tasks.monitoring import tracing
+from workers.config.settings import Settings
+from workers.models import tokens
+from workers.models.calibration import Ratios
+from workers.models.routing import NoRoute
+from workers.transport.queues import is_workflow_name, queue_name
+
+if TYPE_CHECKING:
+    from celery.result import AsyncResult
+
+__all__ = ["InputError", "enqueue", "submit", "tallied"]
+
+
+def submit(
+    place: str | Source,
+    settings: Settings,
+    store: Store,
+    *,
+    workflow: str,
+    new: bool = False,
+    slot: str = "",
+) -> tuple[Batch, bool]:
+    """Make the file or URL a batch, or find that it is one already; says whether it is new.
+
+    With `new` it is a batch of its own; with a `slot` (a schedule and its time) it is the slot's only batch, whatever
+    the file holds. Raises InputError with every problem of the file; then nothing was stored and nothing queued.
+    """
+    source = source_of(place)
+    with tracing.submission(workflow) as trace:
+        checked, tally = tallied(source, settings, store, workflow=workflow)
+        identity = f"{workflow}\n{slot or checked.sha256}\n{uuid.uuid4().hex if new else ''}"
+        batch_id = "batch_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
+        existing = store.batch(batch_id)
+        if existing is not None:
+            return existing, False
+        Files(settings.storage, batch_id).put(source.chunks, INPUT, checked.sha256)
+        forecast = tally.forecast()
+        now = time.time()
+        batch = Batch(
+            id=batch_id,
+            workflow=workflow,
+            name=source.name,
+            status="in_progress",
+            total=checked.lines,
+            bytes=checked.bytes,
+            storage=settings.storage,
+            trace=trace,
+            created=now,
+            began=now,
+            deadline=now + settings.workflow(workflow).deadline,
+        )
+        return store.create(replace(batch, **fields_of(forecast)))
+
+
+def tallied(source: Source, settings: Settings, store: Store, *, workflow: str) -> tuple[Checked, Tally]:
+    """Check every line of a file, and count what it would take; InputError with every problem of it."""
+    if not is_workflow_name(workflow):
+        raise InputError(
+            "--workflow", [f'"{workflow[:60]}" is no workflow name: letters, digits, - _ . only, 128 at most']
+        )
+    if words := settings.refusal(workflow):
+        raise InputError("--workflow", [words])
+    tokens.warm()  # what the workers have learnt corrects their own count, not another
+    ratios = Ratios(store.keys.token_ratios)
+    ratios.load(store.client.hgetall(store.keys.token_ratios))
+    precheck = Precheck(settings, workflow, partial(looked_up, settings))
+    tally = Tally(precheck, ratios)
+    checked = check_file(source, precheck.check, tally.add)
+    if checked.count:
+        raise InputError(source.shown, checked.told(), checked.count)
+    return checked, tally
+
+
+_prechecks: dict[str, Precheck] = {}
+
+
+def _precheck(settings: Settings, workflow: str) -> Precheck:
+    """A process that enqueues many jobs looks a model up once."""
+    found = _prechecks.get(workflow)
+    if found is None or found.settings is not settings:
+        found = _prechecks[workflow] = Precheck(settings, workflow, partial(looked_up, settings))
+    return found
+
+
+def enqueue(
+    line: dict[str, Any], workflow: str = "default", *, priority: int | None = None
+) -> "AsyncResult[dict[str, Any]]":
+    """Put one job, an input line, into its workflow's queue; `.get()` gives its result line.
+
+    Raises InputError where the line is none that a worker could run, and kombu's errors where the broker cannot
+    be reached; then nothing is queued.
+    """
+    from workers.celery import JOB, app, current_settings  # noqa: PLC0415 - importing this must not start a server
+
+    problems: list[str] = []
+    if not is_workflow_name(workflow):
+        problems.append(f'"{workflow[:60]}" is no workflow name: letters, digits, - _ . only')
+    elif words := current_settings().refusal(workflow):
+        problems.append(words)
+    checked, more = jobs.check(line)
+    problems.extend(more)
+    if checked is not None and not problems:
+        try:
+            _precheck(current_settings(), workflow).check(checked)
+        except NoRoute as exc:
+            problems.append(str(exc))
+    if problems:
+        raise InputError("enqueue", problems)
+    options: dict[str, Any] = {"argsrepr": "()", "kwargsrepr": "{}"}
+    if priority is not None:
+        options["priority"] = priority
+    if trace := tracing.headers():
+        options["headers"] = trace
+    return app.send_task(JOB, kwargs={"job": line}, queue=queue_name(workflow), **options)

@@ -1,0 +1,244 @@
+"""`overnight run`, `submit`, `estimate`, `status`, `wait`, `results`, `cancel`, `retry`, `clean`: a batch's life."""
+
+import math
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from limits.errors import ServerUnavailable
+from tasks.batches.batch import NANO, Batch
+from tasks.batches.outputs import Outputs
+from tasks.batches.sources import held
+from tasks.batches.store import Store, open_store
+from tasks.console import batches_view, view
+from tasks.console.common import (
+    INTERRUPTED,
+    PATIENCE,
+    BatchId,
+    Config,
+    Json,
+    Workflow,
+    configured,
+    existing,
+    fail,
+    outcome,
+    outlook,
+    print_json,
+    submitted,
+    told,
+    watched,
+)
+from tasks.monitoring import costs
+from workers.config.settings import Settings
+
+if TYPE_CHECKING:
+    from tasks.console.local_workers import Group, Interrupts
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="IN.jsonl", help="The jobs, in OpenAI's batch format: a file, a pipe, - for stdin, or a URL."
+    ),
+]
+
+_DAY = 86_400.0
+
+
+def run(
+    source: Source,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the answers go; - for stdout.")],
+    workflow: Workflow = "default",
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 2,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", "-c", min=1, help="Calls in flight in each process, at most.")
+    ] = 100,
+    errors: Annotated[
+        Path | None, typer.Option(help="Where failures go; else beside the output, if it is a file.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """One machine, one command: server, workers, submit, progress, results, stop.
+
+    Run again after an interruption, it goes on, and pays for nothing twice.
+    """
+    from tasks.console import local_workers  # noqa: PLC0415 - what only this command needs
+
+    started = time.monotonic()
+    with told():
+        settings = configured(config, keys=True)
+        outputs = Outputs.beside(output, errors)
+        outputs.check(source)
+        with held(source, settings.data_dir) as given, local_workers.Interrupts() as interrupts:
+            store = open_store(settings)
+            batch, new = submitted(given, settings, store, workflow, new=False)
+            batches_view.begun(batch, new)
+            if not batch.over:
+                with local_workers.workers(settings, workers, concurrency, interrupts.asked_again) as group:
+                    _watch(settings, store, batch, group, interrupts)
+                batch = existing(store, batch.id)
+            if not batch.over:
+                batches_view.stopped(batch, interrupts.asked_again())
+                raise typer.Exit(INTERRUPTED)
+            outputs.fetch(batch)
+            batches_view.ended(batch, outputs, seconds=time.monotonic() - started)
+    raise typer.Exit(outcome(batch))
+
+
+def _watch(settings: Settings, store: Store, batch: Batch, group: "Group", interrupts: "Interrupts") -> None:
+    """Wait until the batch has ended or the user wants to stop."""
+    # The embedded server is started again for as long as it takes, and the workers hold answers that are paid for.
+    patience = PATIENCE if settings.redis_url else math.inf
+    last = watched(settings, store, batch.id, on_poll=group.check, until=interrupts.asked, patience=patience)
+    if not last.over:
+        batches_view.stopping(len(store.leased(batch.id)))
+
+
+def submit(
+    source: Source,
+    workflow: Workflow = "default",
+    wait_for: Annotated[bool, typer.Option("--wait", help="Wait until the batch has ended.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="A batch of its own, even if this file was one before.")] = False,
+    config: Config = None,
+) -> None:
+    """Check a file, make it a batch, and print the batch's id."""
+    with told():
+        settings = configured(config)
+        store = open_store(settings)
+        with held(source, settings.data_dir) as given:
+            batch, fresh = submitted(given, settings, store, workflow, new=new)
+        print(batch.id, flush=True)  # noqa: T201 - the id alone, for a script to take
+        batches_view.begun(batch, fresh)
+        if wait_for:
+            raise typer.Exit(outcome(watched(settings, store, batch.id)))
+
+
+def estimate(source: Source, workflow: Workflow = "default", as_json: Json = False, config: Config = None) -> None:
+    """Say what a file would take: tokens, dollars, and when it would be done within the limits. Sends nothing."""
+    from tasks.batches.budget_outlook import outlook  # noqa: PLC0415 - what only this command needs
+    from tasks.batches.submit import tallied  # noqa: PLC0415
+
+    with told():
+        settings = configured(config)
+        store = open_store(settings)
+        with held(source, settings.data_dir) as given:
+            _, tally = tallied(given, settings, store, workflow=workflow)
+        found = tally.forecast()
+        notes = outlook(settings, store, workflow, found)
+        if found.agents:
+            notes.append(f"{view.jobs(found.agents)} of agents: what these will call is not known before, so not here")
+        print_json({**found.shown(), "notes": notes}) if as_json else batches_view.forecast(given.shown, found, notes)
+
+
+def status(
+    batch: Annotated[str | None, typer.Argument(metavar="[BATCH]", help="A batch id; none lists them.")] = None,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """How far a batch has come, and what it waits for; without a batch, how far each has."""
+    with told():
+        settings = configured(config)
+        store = open_store(settings)
+        if batch is None:
+            found = store.batches()
+            print_json([one.shown() for one in found]) if as_json else batches_view.table(found)
+            return
+        one = existing(store, batch)
+        waits, lower_limits = outlook(settings, store, one)
+        in_flight = len(store.leased(one.id))
+        presumed = 0
+        with suppress(ServerUnavailable):  # what only the ledger knows is no reason to say nothing
+            presumed = costs.presumed(store.server, store.keys, one)
+        if as_json:
+            rate = None if one.over else one.rate(time.time())
+            left = one.left / rate if rate else None
+            print_json(
+                {
+                    **one.shown(),
+                    "presumed_usd": presumed / NANO,
+                    "in_flight": in_flight,
+                    "jobs_per_s": rate,
+                    "seconds_left": left,
+                    "waits_for": waits or None,
+                    "lower_limits": lower_limits,
+                }
+            )
+        else:
+            batches_view.one(one, waits, in_flight, presumed, lower_limits)
+
+
+def wait(batch: BatchId, config: Config = None) -> None:
+    """Wait until a batch has ended."""
+    with told():
+        settings = configured(config)
+        store = open_store(settings)
+        existing(store, batch)
+        raise typer.Exit(outcome(watched(settings, store, batch)))
+
+
+def results(
+    batch: BatchId,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the answers go; - for stdout.")],
+    errors: Annotated[Path | None, typer.Option(help="Where the failures go.")] = None,
+    config: Config = None,
+) -> None:
+    """Write a batch's answers, and its failures, to files of yours."""
+    with told():
+        outputs = Outputs(output, errors)
+        outputs.check()
+        found = existing(open_store(configured(config)), batch)
+        if not found.over:
+            fail(f"{batch} is {found.shown_status}: its results are there when it has ended (overnight wait {batch})")
+        outputs.fetch(found)
+    raise typer.Exit(outcome(found))
+
+
+def cancel(batch: BatchId, config: Config = None) -> None:
+    """Stop what has not begun; what is being paid for finishes."""
+    with told():
+        store = open_store(configured(config))
+        found = existing(store, batch)
+        if found.over:
+            fail(f"{batch} has ended already: {found.status}")
+        found = store.stop(found, "cancelled")
+        if found.stopping != "cancelled":
+            fail(f"{batch} is {found.shown_status}: it is about to end")
+        view.say(f"{batch} is being cancelled; calls in flight finish. Watch it: overnight status {batch}")
+
+
+def retry(batch: BatchId, config: Config = None) -> None:
+    """Run again what has failed, was cancelled or has expired, as part of the same batch."""
+    with told():
+        settings = configured(config)
+        store = open_store(settings)
+        found = existing(store, batch)
+        if not found.over:
+            fail(f"{batch} is {found.shown_status}: what has failed can run again when it has ended")
+        count = store.retry(found, time.time() + settings.workflow(found.workflow).deadline)
+        if count is None:
+            fail(f"{batch} has moved on meanwhile: overnight status {batch}")
+        if not count:
+            view.say(f"{batch}: nothing has failed")
+            return
+        batches_view.retried(existing(store, batch), count)
+
+
+def clean(
+    older_than: Annotated[float, typer.Option(min=0, help="Days since a batch's end.")] = 30.0,
+    left_over: Annotated[
+        bool, typer.Option("--left-over", help="Also folders in the storage that no record here speaks of.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    config: Config = None,
+) -> None:
+    """Remove records and files of batches that ended long ago."""
+    from tasks.batches.prune import clean as remove  # noqa: PLC0415 - what only this command needs
+
+    with told():
+        settings = configured(config)
+        found = remove(
+            settings, open_store(settings), older_than=older_than * _DAY, left_over=left_over, dry_run=dry_run
+        )
+        batches_view.cleaned(found, dry_run=dry_run, left_over=left_over)

@@ -1,0 +1,209 @@
+"""What a person sees of batches: one, all of them, their ends, and what they are expected to take."""
+
+import time
+from collections.abc import Sequence
+
+import orjson
+from rich.table import Table
+
+from tasks.batches.batch import Batch
+from tasks.batches.collect import sample
+from tasks.batches.estimate import Forecast, error_of
+from tasks.batches.outputs import Outputs
+from tasks.batches.prune import Cleaned
+from tasks.console.view import console, duration, escape, jobs, listing, say, when
+from workers.models.budgets import dollars
+
+#: How much of an answer a sample shows, in characters.
+SAMPLE = 160
+
+
+def begun(batch: Batch, new: bool) -> None:
+    """A batch was submitted, or found."""
+    if new:
+        say(f"{batch.id}: {jobs(batch.total)} for workflow {batch.workflow}")
+    elif batch.over:
+        say(f"{batch.id}: this file was run before ({batch.status}); nothing is called again")
+    else:
+        say(f"{batch.id}: this file was submitted before; it goes on at {batch.done:,} of {jobs(batch.total)}")
+
+
+def stopping(flight: int) -> None:
+    """The person has asked to stop."""
+    calls = f"{flight:,} call{'s' if flight != 1 else ''} in flight" if flight else "what is in flight"
+    say(f"Stopping: {calls} will finish, since they are paid for. Again to stop at once.")
+
+
+def stopped(batch: Batch, hard: bool) -> None:
+    """The person stopped it."""
+    say(f"Stopped at {batch.done:,} of {jobs(batch.total)}. What is done is kept: the same command goes on from here.")
+    if hard:
+        say("Calls that were broken off may have been billed: they count as spent, and are made again.")
+
+
+def ended(batch: Batch, outputs: Outputs, *, seconds: float) -> None:
+    """The summary of a run, and a few of its answers."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row("jobs", f"{batch.completed:,} succeeded, {batch.failed:,} failed")
+    grid.add_row("tokens", f"{batch.input_tokens:,} in, {batch.output_tokens:,} out")
+    grid.add_row("cost", dollars(batch.cost))
+    grid.add_row("calls", f"{batch.calls:,}, of which {batch.throttled:,} met a 429")
+    if batch.cut_off:
+        grid.add_row("cut off", f"[yellow]{_cut_off(batch)}[/]")
+    grid.add_row("seconds", f"{seconds:.1f}")
+    grid.add_row("output", escape(str(outputs.answers)))
+    if batch.failed:
+        elsewhere = f"overnight results {batch.id} -o … --errors FILE"
+        grid.add_row("errors", escape(str(outputs.failures or elsewhere)))
+    console.print(grid)
+    for line in sample(batch, 3):
+        console.print(f"  [dim]{escape(str(line['custom_id']))}[/]  {escape(answer_text(line))}", soft_wrap=True)
+    if batch.failed:
+        say(f"To run what failed again: overnight retry {batch.id}, then the same command.")
+
+
+def retried(batch: Batch, count: int) -> None:
+    """A new round has begun."""
+    say(f"{batch.id}: {jobs(count)} run again, until {when(batch.deadline)}. Watch it: overnight status {batch.id}")
+
+
+def table(batches: list[Batch]) -> None:
+    """All batches, newest first."""
+    if not batches:
+        say("no batches yet: overnight submit IN.jsonl -w WORKFLOW")
+        return
+    rows = Table("batch", "workflow", "status", "done", "failed", "cost", "submitted", box=None, pad_edge=False)
+    for batch in batches:
+        rows.add_row(
+            batch.id,
+            escape(batch.workflow),
+            batch.shown_status + (" !" if batch.trouble else ""),
+            f"{batch.done:,}/{batch.total:,}",
+            f"{batch.failed:,}",
+            dollars(batch.cost),
+            when(batch.created),
+        )
+    listing(rows)
+
+
+def one(batch: Batch, waits: str, in_flight: int, presumed: int = 0, lower_limits: Sequence[str] = ()) -> None:
+    """One batch, a fact a line. `presumed`: n$ beside its cost, as in `costs.presumed`."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row("batch", batch.id)
+    grid.add_row("input", escape(batch.name))
+    grid.add_row("workflow", escape(batch.workflow))
+    grid.add_row("status", batch.shown_status + (f", round {batch.round + 1}" if batch.round else ""))
+    grid.add_row("jobs", f"{batch.done:,} of {batch.total:,} ended, {batch.failed:,} failed")
+    if not batch.over:
+        rate = batch.rate(time.time())
+        if rate is not None:
+            left = f", {duration(batch.left / rate)} left" if rate else ""
+            grid.add_row("pace", f"{rate:,.1f} jobs/s{left}")
+        grid.add_row("in flight", f"{in_flight:,}")
+    grid.add_row("tokens", f"{batch.input_tokens:,} in, {batch.output_tokens:,} out")
+    grid.add_row("cost", dollars(batch.cost))
+    if presumed:
+        words = f"up to {dollars(presumed)} more, for calls whose worker was killed before their end"
+        grid.add_row("presumed", words)
+    grid.add_row("429s", f"{batch.throttled:,} of {batch.calls:,} calls")
+    if batch.cut_off:
+        grid.add_row("cut off", f"[yellow]{_cut_off(batch)}[/]")
+    if batch.expected_input:
+        grid.add_row("estimate", _estimate(batch))
+    grid.add_row("submitted", when(batch.created))
+    grid.add_row("ended" if batch.over else "deadline", when(batch.ended if batch.over else batch.deadline))
+    if waits:
+        grid.add_row("waits for", f"[yellow]{escape(waits)}[/]")
+    for words in lower_limits:
+        grid.add_row("limit", f"[yellow]{escape(words)}[/]")
+    if batch.trouble:
+        grid.add_row("trouble", f"[red]{escape(batch.trouble)}[/]")
+    console.print(grid)
+
+
+def _cut_off(batch: Batch) -> str:
+    """How many answers met their ceiling, and what helps."""
+    many = f"{batch.cut_off:,} answer{'s' if batch.cut_off != 1 else ''} met a ceiling of output tokens"
+    if not batch.cut_off_default:
+        return f"{many}: their lines allow no more"
+    which = "" if batch.cut_off_default == batch.cut_off else f", {batch.cut_off_default:,} of them"
+    return (
+        f"{many}{which} that Overnight has set since the line sets none: set max_tokens in the lines, or a larger "
+        f"default_max_tokens in the workflow"
+    )
+
+
+def _estimate(batch: Batch) -> str:
+    """What was expected, and after the end by how much it was off."""
+    words = f"{batch.expected_input:,} in, {batch.expected_output:,} out"
+    if batch.expected_cost:
+        words += f", {dollars(batch.expected_cost)}"
+    if batch.expected_seconds:
+        words += f", {duration(batch.expected_seconds)}"
+    if batch.status == "completed" and not batch.round:
+        off = [f"{part:+.0%} {name.replace('_', ' ')}" for name, part in error_of(batch).items()]
+        words += f" (off by {', '.join(off)})"
+    return words
+
+
+def forecast(source: str, found: Forecast, notes: list[str]) -> None:
+    """What a file would take."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row("input", escape(source))
+    grid.add_row("jobs", f"{found.lines:,}")
+    if found.agents < found.lines:
+        _expected(grid, found)
+    for words in notes:
+        grid.add_row("note", f"[yellow]{escape(words)}[/]")
+    console.print(grid)
+
+
+def _expected(grid: Table, found: Forecast) -> None:
+    grid.add_row("tokens", f"about {found.input:,} in, {found.output:,} out")
+    if found.cost is None or found.ceiling is None:
+        grid.add_row("cost", f"unknown: no price for {escape(', '.join(found.unpriced))}")
+    else:
+        grid.add_row("cost", f"about {dollars(found.cost)}, at the most {dollars(found.ceiling)}")
+    if found.limit:
+        ends = when(time.time() + found.seconds)
+        grid.add_row("time", f"{duration(found.seconds)} within {escape(found.limit)}: done at {ends} if it began now")
+    else:
+        grid.add_row("time", "no limit slows it down: as fast as the provider answers")
+
+
+def cleaned(found: Cleaned, *, dry_run: bool, left_over: bool) -> None:
+    """What was removed."""
+    done = "would be removed" if dry_run else "removed"
+    say(f"{len(found.batches):,} ended batches {done}, {found.kept:,} kept, {found.live:,} still running")
+    if found.left_over:
+        names = ", ".join(found.left_over[:3]) + (", …" if len(found.left_over) > 3 else "")  # noqa: PLR2004 - shown
+        if left_over:
+            say(f"{len(found.left_over):,} folders without a record {done}: {names}")
+        else:
+            say(f"{len(found.left_over):,} folders have no record here: {names}. To remove them: --left-over")
+
+
+def answer_text(line: dict[str, object]) -> str:
+    """The first words of an answer, whatever its wire format."""
+    response = line.get("response")
+    body = response.get("body") if isinstance(response, dict) else None
+    text = _text(body) if isinstance(body, dict) else ""
+    text = " ".join(text.split())
+    return text if len(text) <= SAMPLE else f"{text[: SAMPLE - 1]}…"
+
+
+def _text(body: dict[str, object]) -> str:
+    """The text of a chat completion, a response or a message; of embeddings, what they are; else what is there."""
+    match body:
+        case {"choices": [{"message": {"content": str(text)}}, *_]}:
+            return text
+        case {"content": [{"text": str(text)}, *_]}:
+            return text
+        case {"output": [*items]}:
+            for item in items:
+                match item:
+                    case {"content": [{"text": str(text)}, *_]}:
+                        return text
+        case {"data": [{"embedding": [*numbers]}, *_]}:
+            return f"an embedding of {len(numbers)} numbers"
+    return orjson.dumps(body).decode()

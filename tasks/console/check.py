@@ -1,0 +1,215 @@
+"""`overnight check`: what is configured, what is reachable, and what is missing.
+
+It sends no job and costs nothing: a provider is asked for its list of models, which also proves the key.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+import redis
+
+from limits.client.connection import open_client
+from limits.client.replies import refuses_for_now, told
+from limits.client.server_check import check_server
+from limits.errors import LimitsError
+from limits.keys import Keys
+from tasks.agents import registry
+from tasks.batches.storage import StorageError, probe
+from tasks.monitoring.flower.guard import is_loopback
+from workers.config.credentials import without_password
+from workers.config.settings import FILE_NAME, ProviderSettings, Settings, SettingsError
+from workers.embedded import ServerError, server_url
+from workers.models.prices import configured
+from workers.providers import connect
+from workers.providers.errors import AccountBlocked, ProviderError
+
+#: Seconds that a server may take to accept a connection and answer.
+PATIENCE = 5.0
+
+#: Bytes free on the disk of the storage below which a night may not fit.
+ROOM = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: how it is, in words, and what would mend it where it is not well."""
+
+    state: Literal["ok", "warn", "error"]
+    subject: str
+    words: str
+    mend: str = ""
+
+
+async def check(settings: Settings) -> list[Finding]:
+    """Look at everything that a night depends on; the findings in the order of the configuration."""
+    found = [_file(settings), await asyncio.to_thread(_redis, settings)]
+    if settings.broker_url is not None:
+        found.append(await asyncio.to_thread(_broker, settings.broker_url, settings))
+    found.append(await asyncio.to_thread(_storage, settings))
+    if settings.agents or any(workflow.agents for workflow in settings.workflows.values()):
+        found.append(_agents(settings))
+    for answers in await asyncio.gather(*(_provider(name, each) for name, each in settings.providers.items())):
+        found.extend(answers)
+    found.extend(_names(settings))
+    found.append(_workflows(settings))
+    return found
+
+
+def _file(settings: Settings) -> Finding:
+    if settings.file is None:
+        words = f"there is no {FILE_NAME} here, so the defaults apply and no model can be called"
+        return Finding("error", "configuration", words, "Write one; docs/configuration.md shows how.")
+    if not settings.providers:
+        return Finding("error", "configuration", f"{settings.file} has no provider", "Add a [providers.NAME] table.")
+    return Finding("ok", "configuration", str(settings.file))
+
+
+def _redis(settings: Settings) -> Finding:
+    embedded = settings.redis_url is None
+    shown = f"embedded, in {settings.data_dir}" if embedded else without_password(settings.redis_url or "")
+    try:
+        return _server("redis", server_url(settings), shown, settings)
+    except ServerError as exc:
+        return Finding("error", "redis", str(exc))
+
+
+def _server(subject: str, url: str, shown: str, settings: Settings) -> Finding:
+    """A Redis server, which holds the state, the messages or both."""
+    try:
+        with open_client(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE) as client:
+            check_server(client)
+            information = client.info("server")
+            client.set(Keys(settings.namespace).probe, "", xx=True)
+    except LimitsError as exc:
+        return Finding("error", f"{subject} ({shown})", str(exc))
+    except redis.RedisError as exc:
+        if refuses_for_now(exc):
+            return Finding("error", f"{subject} ({shown})", str(told(exc, "SET")))
+        return Finding(
+            "error", f"{subject} ({shown})", f"{exc}", "Is it running, and are host, user and password right?"
+        )
+    name = "Valkey" if information.get("server_name") == "valkey" else "Redis"
+    version = information.get("valkey_version") or information.get("redis_version")
+    return Finding("ok", subject, f"{name} {version}, {shown}")
+
+
+def _broker(url: str, settings: Settings) -> Finding:
+    from kombu.connection import Connection  # noqa: PLC0415 - only where a broker of its own is configured
+
+    shown = without_password(url)
+    if url.startswith("redis"):
+        return _server("broker", url, shown, settings)
+    try:
+        with Connection(url, connect_timeout=PATIENCE) as connection:
+            connection.ensure_connection(max_retries=1, timeout=PATIENCE)
+    except Exception as exc:  # noqa: BLE001 - each transport has errors of its own
+        mend = "Is it running, and are host, user and password right?"
+        return Finding("error", f"broker ({shown})", f"cannot be reached: {type(exc).__name__}", mend)
+    return Finding("ok", "broker", shown)
+
+
+def _storage(settings: Settings) -> Finding:
+    try:
+        probe(settings.storage)
+    except StorageError as exc:
+        return Finding("error", "storage", str(exc))
+    if settings.storage.startswith("file://"):
+        free = shutil.disk_usage(settings.storage.removeprefix("file://")).free
+        if free < ROOM:
+            return Finding("warn", "storage", f"{settings.storage}: {free >> 20:,} MiB are free", "Make room.")
+    return Finding("ok", "storage", settings.storage)
+
+
+def _agents(settings: Settings) -> Finding:
+    try:
+        names = sorted(registry.load(settings))
+    except SettingsError as exc:
+        return Finding("error", "agents", str(exc))
+    listed = {name for workflow in settings.workflows.values() for name in workflow.agents or ()}
+    if missing := sorted(listed.difference(names)):
+        mend = "Correct agents in the workflows' tables, or name the module that holds it."
+        return Finding("error", "agents", f"no agent is called {', '.join(missing)}", mend)
+    if not names:
+        mend = "Mark a coroutine: from tasks import agent, then @agent."
+        return Finding("warn", "agents", f"{', '.join(settings.agents)}: no agent is in there", mend)
+    return Finding("ok", "agents", ", ".join(names))
+
+
+async def _provider(name: str, settings: ProviderSettings) -> list[Finding]:
+    subject = f"provider {name}"
+    try:
+        base_url, keys = settings.base_url, settings.keys() or [""]
+    except SettingsError as exc:
+        return [Finding("error", subject, str(exc), "Set it where Overnight runs, then check again.")]
+    provider = connect(name, settings.api, base_url, PATIENCE, api_version=settings.api_version)
+    found = _plain_http(subject, base_url) if settings.api_key else []
+    try:
+        for number, key in enumerate(keys, 1):
+            each = f"{subject}, key {number}" if len(keys) > 1 else subject
+            found.append(await _ping(each, provider.ping(key)))
+    finally:
+        await provider.close()
+    return found
+
+
+def _plain_http(subject: str, base_url: str) -> list[Finding]:
+    """A warning if the key and the prompts leave this machine unencrypted."""
+    address = urlsplit(base_url)
+    if address.scheme != "http" or is_loopback(address.hostname or ""):
+        return []
+    words = f"the key and all prompts go to {address.hostname} unencrypted"
+    return [Finding("warn", subject, words, "Write https:// in base_url, if the server speaks it.")]
+
+
+async def _ping(subject: str, answer: Awaitable[str]) -> Finding:
+    try:
+        return Finding("ok", subject, await answer)
+    except AccountBlocked as exc:
+        return Finding("error", subject, f"refuses the key ({exc})", exc.advice)
+    except ProviderError as exc:
+        if exc.status is None:
+            return Finding("error", subject, exc.message, "Is base_url right, and may this machine reach it?")
+        return Finding("warn", subject, f"answers, but not with a list of models ({exc})")
+
+
+def _names(settings: Settings) -> list[Finding]:
+    """Budgets without prices, and models without limits: allowed, and seldom meant."""
+    found = []
+    budgeted = settings.budget_usd is not None or any(
+        each.budget_usd is not None for each in settings.workflows.values()
+    )
+    for name, provider in settings.providers.items():
+        for model, limits in provider.models.items():
+            subject = f"model {name}/{model}"
+            if not limits.quota().limits and limits.concurrency is None and provider.quota() is None:
+                words = "has no limits: only the provider's 429s and headers slow it down"
+                found.append(Finding("warn", subject, words, "Write the rpm and tpm of your account beside it."))
+            elif budgeted and configured(limits) is None:
+                words = "has no price of its own: the price table is asked at submit"
+                found.append(Finding("ok", subject, words))
+            else:
+                found.append(Finding("ok", subject, _limits(limits.quota().limits, limits.concurrency)))
+    return found
+
+
+def _workflows(settings: Settings) -> Finding:
+    """What becomes of a workflow's name that is not in the file, a mistyped one for example."""
+    if not settings.any_workflow:
+        known = ", ".join(sorted(settings.workflows)[:8])
+        return Finding("ok", "workflows", f"only those that are configured run: {known or 'none'}")
+    budgets = [name for name, each in settings.workflows.items() if each.budget_usd is not None]
+    if budgets and settings.budget_usd is None:
+        words = f"any name runs, and only {', '.join(sorted(budgets)[:8])} has a budget: a mistyped name has none"
+        return Finding("warn", "workflows", words, "Set budget_usd for everything, or drop unconfigured_workflows.")
+    return Finding("ok", "workflows", "any name runs; one that is not configured has the defaults")
+
+
+def _limits(limits: Mapping[str, int], concurrency: int | None) -> str:
+    words = [f"{limit:,} {name}" for name, limit in limits.items()]
+    if concurrency is not None:
+        words.append(f"{concurrency:,} in flight")
+    return ", ".join(words) or "the account's limits"

@@ -1,0 +1,41 @@
+"""The command line: `overnight`. Each topic's commands are a file in this folder."""
+
+import typer
+
+from tasks.console import batches, dead, init, jobs, limits, monitoring, schedules, services
+
+app = typer.Typer(
+    name="overnight",
+    help="Batches of LLM jobs overnight: inside every rate limit and a hard budget, without losing a job.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+for command in (
+    batches.run,
+    batches.submit,
+    batches.estimate,
+    batches.status,
+    batches.wait,
+    batches.results,
+    batches.cancel,
+    batches.retry,
+    batches.clean,
+):
+    app.command()(command)
+for service in (services.worker, schedules.beat, monitoring.flower):
+    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(service)
+app.command()(init.init)
+app.command()(jobs.jobs)
+app.command()(schedules.schedules)
+app.command()(monitoring.metrics)
+app.command()(services.check)
+app.add_typer(dead.app, name="dead")
+app.command()(limits.costs)
+app.command()(limits.limits)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

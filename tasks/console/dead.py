@@ -1,0 +1,106 @@
+"""`overnight dead list`, `replay`, `drop`: messages that no worker could read."""
+
+from collections.abc import Iterable
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+
+from limits.client.connection import open_client
+from limits.keys import Keys
+from tasks.console import dead_view, view
+from tasks.console.common import Config, Json, configured, fail, print_json, told
+from workers.config.settings import Settings
+from workers.embedded import server_url
+from workers.transport import dead_letters
+from workers.transport.broker import Broker, broker_url
+from workers.transport.queues import key_prefix
+
+if TYPE_CHECKING:
+    import redis
+
+app = typer.Typer(no_args_is_help=True, help="Messages that no worker could read: list, put back, drop.")
+
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As `overnight dead list` prints them.")]
+Every = Annotated[bool, typer.Option("--all", help="All of them.")]
+
+
+@app.command("list")
+def list_dead(as_json: Json = False, config: Config = None) -> None:
+    """What was set aside, when, from which queue and why. The messages themselves are private and not shown."""
+    with told():
+        client, broker = _opened(configured(config))
+        with closing(client):
+            rows = [
+                {"id": one.id, "queue": one.queue, "at": _time(one.at), "bytes": len(one.message), "reason": one.reason}
+                for one in dead_letters.listed(client, broker)
+            ]
+    print_json(rows) if as_json else dead_view.dead(rows)
+
+
+@app.command()
+def replay(ids: Ids = None, every: Every = False, config: Config = None) -> None:
+    """Put messages back into their queues, once what was wrong is mended."""
+    with told():
+        settings = configured(config)
+        client, broker = _opened(settings)
+        with closing(client):
+            chosen = _chosen(ids, every, client, broker)
+            if broker_url(settings) is None:
+                count = _publish(client, broker, chosen)
+            else:
+                count = dead_letters.replay(client, broker, chosen)
+    view.say(f"{count} message{'s' if count != 1 else ''} put back into the queue")
+
+
+@app.command()
+def drop(ids: Ids = None, every: Every = False, config: Config = None) -> None:
+    """Forget messages for good."""
+    with told():
+        client, broker = _opened(configured(config))
+        with closing(client):
+            count = dead_letters.drop(client, broker, _chosen(ids, every, client, broker))
+    view.say(f"{count} message{'s' if count != 1 else ''} dropped")
+
+
+def _opened(settings: Settings) -> tuple["redis.Redis", Broker]:
+    """Where dead messages are kept: beside the live ones, or with RabbitMQ as the broker beside the state."""
+    url = broker_url(settings) or server_url(settings)
+    return open_client(url), Broker(Keys(settings.namespace), key_prefix(settings.namespace))
+
+
+def _publish(client: "redis.Redis", broker: Broker, ids: Iterable[str]) -> int:
+    """Put messages back into RabbitMQ; each leaves the dead list when the broker has confirmed it."""
+    from workers.celery import app as celery  # noqa: PLC0415 - what only this needs
+
+    wanted, count = set(ids), 0
+    with celery.producer_or_acquire() as producer:
+        for one in dead_letters.listed(client, broker):
+            if one.id not in wanted:
+                continue
+            kept = orjson.loads(one.message)
+            producer.publish(
+                kept["body"].encode(),
+                exchange="",
+                routing_key=one.queue,
+                headers=kept["headers"],
+                content_type=kept["content-type"] or "application/json",
+                content_encoding=kept["content-encoding"] or "utf-8",
+            )
+            count += dead_letters.drop(client, broker, [one.id])
+    return count
+
+
+def _chosen(ids: Iterable[str] | None, every: bool, client: "redis.Redis", broker: Broker) -> list[str]:
+    if every:
+        return [one.id for one in dead_letters.listed(client, broker)]
+    chosen = list(ids or ())
+    if not chosen:
+        fail("which? Give ids, as `overnight dead list` prints them, or --all")
+    return chosen
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

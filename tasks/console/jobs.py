@@ -1,0 +1,29 @@
+"""`overnight jobs`: one job's story."""
+
+from typing import Annotated
+
+import typer
+
+from tasks.batches.report import story
+from tasks.batches.store import open_store
+from tasks.console import jobs_view
+from tasks.console.common import BatchId, Config, Json, configured, existing, fail, print_json, told
+
+
+def jobs(
+    batch: BatchId,
+    custom_id: Annotated[str, typer.Argument(metavar="CUSTOM_ID", help="The custom_id of the job's line.")],
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """One job of a batch: where it is, and what it has done; of an agent's, every call, step, wait and cost."""
+    with told():
+        store = open_store(configured(config))
+        found = existing(store, batch)
+        one = story(store, found, custom_id)
+        if one is None:
+            fail(f'{batch} has no job with the custom_id "{custom_id[:60]}"')
+        if as_json:
+            print_json(one.shown())
+        else:
+            jobs_view.story(found, one)

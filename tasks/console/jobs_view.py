@@ -1,0 +1,58 @@
+"""What a person sees of one job: on stdout, since it is what the command was asked for. No prompt and no answer."""
+
+import json
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.table import Table
+
+from tasks.agents.journal import Entry
+from tasks.batches.batch import Batch
+from tasks.batches.report import Story
+from tasks.console.view import escape, listing
+from workers.models.budgets import dollars
+
+
+def story(batch: Batch, told: Story) -> None:
+    """One job: facts, and the journal of an agent's."""
+    console = Console(highlight=False)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row("job", escape(told.line.custom_id))
+    grid.add_row("batch", f"{batch.id}, line {told.number}")
+    grid.add_row("workflow", escape(batch.workflow))
+    grid.add_row("calls", escape((told.line.agent and f"agent {told.line.agent}") or told.line.model))
+    grid.add_row("now", escape(told.where))
+    if told.journal is not None:
+        grid.add_row("cost", dollars(told.journal.cost))
+        grid.add_row("requests", f"{told.journal.calls:,}, {told.journal.throttled:,} of them met a 429")
+        grid.add_row("waits", f"{told.journal.waits:,}")
+    elif told.result is not None:
+        known = told.result["overnight"]
+        grid.add_row("cost", f"${known['cost_usd']:.6f}".rstrip("0"))
+        grid.add_row("attempts", f"{known['attempts']:,}")
+        grid.add_row("went to", escape(f"{known['provider']}/{known['model']}" if known["provider"] else "nobody"))
+    if told.result is not None and (error := told.result["error"]):
+        grid.add_row("error", escape(f"{error['code']}: {json.dumps(error['message'], ensure_ascii=False)[1:-1]}"))
+    console.print(grid)
+    if told.journal is not None and told.journal.entries:
+        listing(_journal(list(told.journal.entries.values())), console)
+
+
+def _journal(entries: list[Entry]) -> Table:
+    rows = Table(box=None, pad_edge=False)
+    for name in ("position", "ended", "what", "went to", "attempts", "tokens", "cost", "seconds", ""):
+        rows.add_column(name, justify="right" if name in {"attempts", "cost", "seconds"} else "left")
+    for entry in entries:
+        call = entry.kind == "call"
+        rows.add_row(
+            entry.position,
+            datetime.fromtimestamp(entry.at, UTC).strftime("%H:%M:%S"),
+            escape(f"{entry.kind} {entry.name}"),
+            escape(entry.target),
+            f"{entry.attempts}" if call else "",
+            f"{entry.input_tokens:,} in, {entry.output_tokens:,} out" if call else "",
+            dollars(entry.cost) if call else "",
+            f"{entry.seconds:.2f}",
+            "" if entry.ok else escape(entry.code),
+        )
+    return rows

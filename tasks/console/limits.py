@@ -1,0 +1,133 @@
+"""`overnight limits` and `overnight costs`: what holds jobs back now, and what they have cost."""
+
+import time
+from typing import Annotated, Literal
+
+import typer
+
+from limits.feedback import clear_latch, resume, set_circuit
+from tasks.batches.store import Store, open_store
+from tasks.console import limits_view, view
+from tasks.console.common import Config, Json, configured, fail, print_json, told
+from tasks.monitoring import costs as ledger
+from tasks.monitoring import limits as gauges
+from workers.config.settings import Settings
+
+#: Seconds between two looks of `--watch`.
+REFRESH = 1.0
+
+
+def limits(
+    clear: Annotated[
+        str | None, typer.Option(metavar="PROVIDER", help="Send to a provider again whose account was blocked.")
+    ] = None,
+    open_: Annotated[
+        str | None, typer.Option("--open", metavar="PROVIDER/MODEL", help="Send nothing there, whatever its health.")
+    ] = None,
+    close: Annotated[
+        str | None, typer.Option(metavar="PROVIDER/MODEL", help="Send there, however many calls fail.")
+    ] = None,
+    auto: Annotated[
+        str | None, typer.Option(metavar="PROVIDER/MODEL", help="Let the circuit decide by itself again.")
+    ] = None,
+    resume_: Annotated[
+        str | None, typer.Option("--resume", metavar="PROVIDER/MODEL", help="End the pause after a 429.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every second, until Ctrl-C.")] = False,
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """Rates, levels, pauses, circuits, blocked accounts and budgets, as of now."""
+    with told():
+        settings = configured(config)
+        store = open_store(settings)
+        if clear is not None:
+            _clear(settings, store, clear)
+        if resume_ is not None:
+            _resume(settings, store, resume_)
+        by_hand: list[tuple[str | None, Literal["open", "closed", "auto"]]]
+        by_hand = [(open_, "open"), (close, "closed"), (auto, "auto")]
+        for target, state in by_hand:
+            if target is not None:
+                _hold(settings, store, target, state)
+        if any(each is not None for each in (clear, open_, close, auto, resume_)):
+            return
+        if as_json:
+            print_json(gauges.read(settings, store, time.time()).shown())
+        elif watch:
+            try:
+                limits_view.watch(lambda: gauges.read(settings, store, time.time()), lambda: time.sleep(REFRESH))
+            except KeyboardInterrupt:
+                return
+        else:
+            limits_view.gauges(gauges.read(settings, store, time.time()))
+
+
+def costs(
+    workflow: Annotated[str | None, typer.Option("--workflow", "-w", help="Only this workflow's.")] = None,
+    since: Annotated[
+        str, typer.Option(metavar="D", help='A day such as 2026-11-01, or how far back, such as "7d".')
+    ] = "30d",
+    as_json: Json = False,
+    config: Config = None,
+) -> None:
+    """What calls have cost: by workflow, model, provider and batch."""
+    with told():
+        settings = configured(config)
+        try:
+            begins = ledger.since(since, ledger.today())
+        except ValueError as exc:
+            fail(str(exc))
+        store = open_store(settings)
+        found = ledger.read(store.server, store.keys, begins, only=workflow)
+        if as_json:
+            print_json(found.shown())
+        else:
+            limits_view.spent(found, days=found.since != found.until)
+
+
+def _clear(settings: Settings, store: Store, provider: str) -> None:
+    if provider not in settings.providers:
+        fail(f'no provider "{provider}" is configured; there are: {", ".join(settings.providers) or "none"}')
+    every = [*gauges.targets(settings), *gauges.unlisted(settings, store, time.time(), store.live())]
+    models = [model for name, model in every if name == provider]
+    accounts = gauges.accounts_of(settings, provider)
+    cleared = [
+        account
+        for account in [*accounts, *(f"{account}/{model}" for account in accounts for model in models)]
+        if store.server.run(clear_latch(store.keys, account))
+    ]
+    if cleared:
+        view.say(f"cleared: {', '.join(cleared)}; waiting jobs ask again within a minute")
+    else:
+        view.say(f"{provider} was not blocked")
+
+
+def _resume(settings: Settings, store: Store, target: str) -> None:
+    provider, model = _known(settings, target)
+    buckets = [f"{account}{each}" for account in gauges.accounts_of(settings, provider) for each in (f"/{model}", "")]
+    lifted = sum(store.server.run(resume(store.keys, bucket)) > 0 for bucket in buckets)
+    if lifted:
+        view.say(f"{target} is paused no more; waiting jobs ask again within a minute")
+    else:
+        view.say(f"{target} was not paused")
+
+
+def _known(settings: Settings, target: str) -> tuple[str, str]:
+    """The provider and the model that a target names; the command ends here if it names none."""
+    provider, _, model = target.partition("/")
+    known = [f"{name}/{listed}" for name, listed in gauges.targets(settings)]
+    if provider not in settings.providers or not model:
+        fail(f'"{target}" is no PROVIDER/MODEL of the configuration; there are: {", ".join(known) or "none"}')
+    return provider, model
+
+
+def _hold(settings: Settings, store: Store, target: str, state: Literal["open", "closed", "auto"]) -> None:
+    _known(settings, target)
+    store.server.run(set_circuit(store.keys, target, state))
+    words = {
+        "open": f"{target} is held open: nothing is sent there. Back to automatic: overnight limits --auto {target}",
+        "closed": f"{target} is held closed: failures are ignored. Back to automatic: overnight limits --auto {target}",
+        "auto": f"{target} decides by itself again",
+    }
+    view.say(words[state])

@@ -1,0 +1,192 @@
+"""Worker processes of this machine: started, watched and stopped by `overnight run` and `overnight worker`."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Self
+
+from tasks.batches.input import InputError
+from tasks.console.view import silence
+from workers import child_process, private_files
+from workers.config.settings import Settings
+
+#: Seconds that a worker has beyond the longest call to put the rest back, and after it was told a second time.
+STOP, STOP_AT_ONCE = 15.0, 3.0
+
+#: Workers that end this often while no job ends are not started again.
+RESTARTS = 5
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Group:
+    """Some worker processes, each with a log of its own."""
+
+    def __init__(self, settings: Settings, number: int, concurrency: int) -> None:
+        self.folder = settings.data_dir / "logs"
+        private_files.folder(self.folder)
+        self.longest_call = max((provider.timeout for provider in settings.providers.values()), default=0.0)
+        self.command = command(concurrency, ["--loglevel", "WARNING"])
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.restarts = 0
+        self.progress = -1
+        for index in range(number):
+            self.processes.append(self._start(index))
+
+    def log(self, index: int) -> Path:
+        """What worker `index` says."""
+        return self.folder / f"worker-{index + 1}.log"
+
+    def _start(self, index: int) -> "subprocess.Popen[bytes]":
+        with private_files.append(self.log(index)) as words:
+            return subprocess.Popen(
+                [*self.command, "--hostname", f"overnight-{os.getpid()}-{index + 1}@%h"],
+                env=child_process.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=words,
+                stderr=words,
+                start_new_session=True,  # Ctrl-C reaches the command alone, which then stops its workers
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 - runs one system call and no Python lock
+            )
+
+    def check(self, progress: int) -> None:
+        """Start a worker again that has ended; InputError if that happens too often while no job ends."""
+        if progress != self.progress:
+            self.progress = progress
+            self.restarts = 0
+        for index, process in enumerate(self.processes):
+            status = process.poll()
+            if status is None:
+                continue
+            self.restarts += 1
+            if self.restarts > RESTARTS:
+                raise InputError("worker", [f"keeps crashing (exit status {status}): see {self.log(index)}"])
+            self.processes[index] = self._start(index)
+
+    def stop(self, at_once: Callable[[], bool] = lambda: False) -> None:
+        """Let the workers finish what is being paid for, and end them; sooner as soon as `at_once` says so."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.terminate()
+        ends = time.monotonic() + self.longest_call + STOP
+        told_again = False
+        while any(process.poll() is None for process in self.processes) and time.monotonic() < ends:
+            if at_once() and not told_again:
+                told_again = True
+                ends = time.monotonic() + STOP_AT_ONCE
+                for process in self.processes:
+                    if process.poll() is None:
+                        process.send_signal(signal.SIGQUIT)
+            time.sleep(0.05)
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+class Interrupts:
+    """What a person asks of a command that runs: Ctrl-C to stop, again to stop at once, a closed terminal nothing.
+
+    A closed terminal (SIGHUP) is no wish to stop: the batch goes on, and only the words to the terminal end.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> Self:
+        self._before = {
+            number: signal.signal(number, handler)
+            for number, handler in (
+                (signal.SIGINT, self._asked),
+                (signal.SIGTERM, self._asked),
+                (signal.SIGHUP, self._hung_up),
+            )
+            # `nohup` has it ignored: then the words go into its file, to the end.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self.count += 1
+
+    @staticmethod
+    def _hung_up(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        silence()
+
+    def asked(self) -> bool:
+        """Whether to stop."""
+        return self.count > 0
+
+    def asked_again(self) -> bool:
+        """Whether to stop at once."""
+        return self.count > 1
+
+
+def _end_with_parent() -> None:
+    """Ask Linux for SIGTERM when the parent dies, so that a killed command leaves no workers behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def command(concurrency: int, options: Sequence[str]) -> list[str]:
+    """The command line of one worker process."""
+    return child_process.command(
+        "workers.celery_worker",
+        "--app",
+        "workers",
+        "worker",
+        "--concurrency",
+        str(concurrency),
+        "--without-mingle",
+        "--without-gossip",
+        *options,
+    )
+
+
+@contextmanager
+def workers(
+    settings: Settings, number: int, concurrency: int, at_once: Callable[[], bool] = lambda: False
+) -> Iterator[Group]:
+    """Worker processes for as long as the block runs."""
+    group = Group(settings, number, concurrency)
+    try:
+        yield group
+    finally:
+        group.stop(at_once)
+
+
+def run_workers(number: int, concurrency: int, options: Sequence[str]) -> int:
+    """Run worker processes in the foreground until they end or are told to; returns an exit status."""
+    if number == 1:
+        argv = command(concurrency, options)
+        os.execve(argv[0], argv, child_process.environment())  # noqa: S606 - becomes the worker: signals reach it directly
+    processes = [
+        subprocess.Popen(
+            [*command(concurrency, options), "--hostname", f"overnight-{os.getpid()}-{index + 1}@%h"],
+            env=child_process.environment(),
+        )
+        for index in range(number)
+    ]
+
+    def tell(signum: int, frame: FrameType | None) -> None:
+        del frame
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signum)
+
+    for number_ in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number_, tell)
+    return max(abs(process.wait()) for process in processes)

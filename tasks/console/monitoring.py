@@ -1,0 +1,55 @@
+"""`overnight flower` and `overnight metrics`: what shows a namespace to people, and to Prometheus."""
+
+import threading
+from typing import Annotated
+
+import typer
+
+from tasks.batches.store import open_store
+from tasks.console import view
+from tasks.console.common import SUCCEEDED, Config, configured, fail, told
+
+
+def flower(
+    context: typer.Context,
+    token: Annotated[
+        str,
+        typer.Option(envvar="OVERNIGHT_METRICS_TOKEN", show_envvar=True, help="Lets Prometheus in at /metrics."),
+    ] = "",
+    config: Config = None,
+) -> None:
+    """Flower, with pages of workflows, batches and limits. Further options go to Flower."""
+    from tasks.monitoring.flower import guard, serve  # noqa: PLC0415 - what only this command needs
+
+    with told():
+        settings = configured(config)
+        try:
+            serve.run(settings, context.args, token)
+        except guard.Open as exc:
+            fail(str(exc))
+
+
+def metrics(
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any that is free.")] = 9464,
+    address: Annotated[str, typer.Option(help="The interface; this asks for no password.")] = "127.0.0.1",
+    config: Config = None,
+) -> None:
+    """Serve the metrics of a namespace to Prometheus, until stopped."""
+    from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415 - what only this command needs
+
+    from tasks.monitoring.metrics import Exporter  # noqa: PLC0415
+
+    with told():
+        settings = configured(config)
+        registry = CollectorRegistry()
+        registry.register(Exporter(open_store(settings), settings))
+        try:
+            server, thread = start_http_server(port, address, registry)
+        except OSError as exc:
+            fail(f"{address}:{port} cannot be served at: {exc.strerror or exc}")
+        view.say(f"metrics at http://{address}:{server.server_port}/metrics")
+        try:
+            while thread.is_alive():
+                threading.Event().wait(3600)
+        except KeyboardInterrupt:
+            raise typer.Exit(SUCCEEDED) from None

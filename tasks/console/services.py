@@ -1,0 +1,48 @@
+"""`overnight worker` and `overnight check`: the long-running parts, and whether they could run."""
+
+import asyncio
+import os
+from typing import Annotated
+
+import typer
+
+from tasks.console import view
+from tasks.console.common import SUCCEEDED, WRONG, Config, configured, told
+
+#: Where a worker process finds the port of its metrics (tasks/monitoring/setup.py).
+METRICS_PORT = "OVERNIGHT_METRICS_PORT"
+
+
+def worker(
+    context: typer.Context,
+    number: Annotated[int, typer.Option("-n", min=1, max=64, help="Worker processes.")] = 1,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", "-c", min=1, help="Calls in flight in each process, at most.")
+    ] = 100,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65_535, envvar=METRICS_PORT, help="Serve each process's metrics here, or at the next free port."
+        ),
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Run workers until they are stopped. Further options go to Celery's worker."""
+    from tasks.console import local_workers  # noqa: PLC0415 - what only this command needs
+
+    with told():
+        configured(config, keys=True)
+        if metrics_port is not None:
+            os.environ[METRICS_PORT] = str(metrics_port)
+        raise typer.Exit(local_workers.run_workers(number, concurrency, context.args))
+
+
+def check(config: Config = None) -> None:
+    """Tell what is configured, what is reachable, and what is missing."""
+    from tasks.console.check import check as run_check  # noqa: PLC0415 - what only this command needs
+
+    with told():
+        settings = configured(config)
+        findings = asyncio.run(run_check(settings))
+        view.findings(findings)
+    raise typer.Exit(WRONG if any(finding.state == "error" for finding in findings) else SUCCEEDED)

@@ -1,0 +1,87 @@
+"""What a person sees, on stderr: words that all topics share."""
+
+import os
+import re
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape as without_markup
+from rich.measure import Measurement
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from tasks.console.check import Finding
+
+console = Console(stderr=True, highlight=False)
+
+#: The widest that a table may become, in characters.
+WIDEST = 1000
+
+
+#: C0 and C1 characters, with which a terminal is controlled, and halves of surrogate pairs, which nothing can write.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def escape(text: str) -> str:
+    """Text from elsewhere, an answer or a name, as it may go to a terminal: one line, no markup, no escape sequence."""
+    return without_markup(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
+
+
+def say(words: str) -> None:
+    """A line for a person."""
+    console.print(escape(words), soft_wrap=True)
+
+
+def listing(rows: Table, out: Console = console) -> None:
+    """A table as wide as what it holds: wrapped by the terminal an id can still be read, cut off it is lost."""
+    needed = Measurement.get(out, out.options.update(max_width=WIDEST), rows).maximum
+    Console(file=out.file, highlight=False, width=max(out.width, needed)).print(rows, soft_wrap=True)
+
+
+def error(words: str) -> None:
+    """What is wrong, a line each."""
+    for line in words.split("\n"):
+        console.print(f"[red]✗[/] {escape(line)}", soft_wrap=True)
+
+
+def findings(found: "list[Finding]") -> None:
+    """What a check found, a line each."""
+    marks = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "error": "[red]✗[/]"}
+    for finding in found:
+        console.print(f"{marks[finding.state]} {escape(finding.subject)}: {escape(finding.words)}", soft_wrap=True)
+        if finding.mend:
+            console.print(f"    {escape(finding.mend)}", soft_wrap=True, style="dim")
+
+
+def jobs(count: int) -> str:
+    """A number of jobs in words."""
+    return f"{count:,} job{'s' if count != 1 else ''}"
+
+
+def when(seconds: float) -> str:
+    """A moment in UTC, to the minute."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC") if seconds else "none"
+
+
+def duration(seconds: float) -> str:
+    """A span of time, to two places: 42 s, 3 min 20 s, 2 h 05 min, 3 d 4 h."""
+    whole = round(seconds)
+    if whole < 60:  # noqa: PLR2004 - a minute
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:  # noqa: PLR2004 - an hour
+        return f"{minutes} min {rest:02d} s" if minutes < 10 else f"{minutes} min"  # noqa: PLR2004 - to two places
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:  # noqa: PLR2004 - two days
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def silence() -> None:
+    """Say nothing more: the terminal is gone, and writing to it would be an error."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

@@ -1,0 +1,215 @@
+"""How an attempt's call ends: what it settles, and the result line where it ends its job.
+
+Pure functions of the attempt and of what came back. A settlement closes the attempt's reservation; an `Ending`
+holds one, so that the job's result and the money of its last call are recorded in one step.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from limits.admission import Level, Outcome, Settlement, Throttle, settlement_json
+from limits.bucket import MINUTES
+from limits.counting import UNSENT, Usage, admission, refused, settlement
+from tasks.batches.store import Ceiling, Ending
+from tasks.jobs import job as jobs
+from tasks.jobs import retry
+from tasks.jobs.attempt import Attempt
+from tasks.jobs.state import Memory
+from workers.models import budgets
+from workers.models.routing import Way
+from workers.providers.answer import Answer
+from workers.providers.bodies import output_ceiling
+from workers.providers.errors import CallFailed, ProviderError, Throttled, Unavailable
+from workers.providers.failures import SLOW_DOWN
+from workers.providers.headers import RateLimits
+from workers.providers.truncation import met_ceiling
+
+#: Seconds that a 429 pauses an account's quota, at the most: a longer wait may be for a limit of the model alone, and
+#: the account's other models would wait for it.
+ACCOUNT_WAIT: Final = 5.0
+
+
+_OUTCOMES: Final[Mapping[str, Outcome]] = {"failure": "failure", "success": "ok", "none": "neutral"}
+
+
+def used(attempt: Attempt, answer: Answer) -> Usage:
+    """The tokens of an answer: as it told them, else as they were expected."""
+    return answer.usage or Usage(attempt.estimate.input, output=attempt.estimate.output or 0)
+
+
+def of_answer(attempt: Attempt, answer: Answer) -> Settlement:
+    """How the reservation of an answered call ends."""
+    way, estimate, usage = attempt.way, attempt.estimate, used(attempt, answer)
+    costs = settlement(way.profile, estimate, usage) if answer.usage else admission(way.profile, estimate)
+    amount = _presumed(attempt)
+    if answer.usage is not None and way.rates is not None:
+        amount = way.rates.cost(answer.usage, media=estimate.media)
+    return Settlement(
+        amount=amount,
+        costs=way.charged(costs),
+        presumed=answer.usage is None,
+        columns={"calls": 1, "input_tokens": usage.input, "output_tokens": usage.output},
+        levels=levels(way, answer.limits, answered=True),
+        circuit=attempt.ask.circuit,
+    )
+
+
+def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
+    """How a reservation ends whose call brought no answer. If the failure told its usage, that is the bill.
+
+    Without an answer, a failure that is not `billed` was never sent: quota and money are given back whole.
+    """
+    way, estimate, usage = attempt.way, attempt.estimate, error.usage
+    columns = {"calls": 1, "throttled": 1} if isinstance(error, Throttled) else {"calls": 1, "failed_calls": 1}
+    amount = _presumed(attempt) if error.billed else 0
+    if usage is not None:
+        amount = way.rates.cost(usage, media=estimate.media) if way.rates else 0
+        costs = settlement(way.profile, estimate, usage)
+        columns |= {"input_tokens": usage.input, "output_tokens": usage.output}
+    elif error.status is not None:
+        costs = refused(way.profile, estimate)
+    else:
+        costs = admission(way.profile, estimate) if error.billed else UNSENT
+    return Settlement(
+        amount=amount,
+        costs=way.charged(costs),
+        outcome="neutral" if error.alone else _OUTCOMES[error.circuit],
+        failed=True,
+        presumed=error.billed and usage is None,
+        columns=columns,
+        levels=levels(way, error.limits) if error.limits and not error.alone else {},
+        throttles=throttles(way, error),
+        circuit=attempt.ask.circuit,
+    )
+
+
+def throttles(way: Way, error: ProviderError) -> tuple[Throttle, ...]:
+    """Which buckets the failure pauses."""
+    if error.alone:
+        return ()
+    overload = isinstance(error, Unavailable)
+    if overload and error.code == SLOW_DOWN and not error.retry_after:
+        overload = False  # OpenAI's 503 about the caller's own rate: as good as a 429
+    elif not isinstance(error, Throttled) and not (overload and error.retry_after):
+        return ()
+    # A plain zero is as good as no word: at once is when the refused call was sent.
+    wait = error.retry_after or None
+    (model, own), *accounts = way.buckets
+    named = error.dimension
+    if named in MINUTES and not any(named in quota.limits for _, quota in way.buckets):
+        named = ""  # what it was is not known here, and something has to learn of it
+    limited = any(quota.rpm is not None for _, quota in accounts)
+    found = [Throttle(model, wait, named, overload=overload, limited=limited)]
+    for bucket, quota in accounts:
+        # Where nothing is named, the limit that was met is the account's as far as anyone knows, unless the model's
+        # requests are limited, too. It may also be one of the model's that nobody has told us: so it pauses briefly.
+        met = named in quota.limits and named not in own.limits if named else quota.paces and own.rpm is None
+        if met and not overload:
+            found.append(Throttle(bucket, wait, named, longest=ACCOUNT_WAIT))
+    return tuple(found)
+
+
+def _presumed(attempt: Attempt) -> int:
+    """What may have been billed, at its upper bound: a provider bills a client that hung up."""
+    return attempt.way.rates.ceiling(attempt.estimate) if attempt.way.rates else 0
+
+
+def levels(way: Way, told: RateLimits, *, answered: bool = False) -> dict[str, dict[str, Level]]:
+    """What headers told, in the form that settling takes: of the model's bucket, or of the account's where that has the
+    very limit that was told, and the model has none. An answer's limit whose window is a guess is none where none is
+    configured: it would hold from then on.
+    """
+    found: dict[str, dict[str, Level]] = {}
+    for name, level in told.items():
+        (bucket, own), *accounts = way.buckets
+        if name not in own.limits:
+            same = (each for each, quota in accounts if name in quota.limits and quota.limits[name] == level.limit)
+            bucket = next(same, bucket)
+        unsure = answered and level.guessed and name not in own.limits
+        limit = None if unsure else level.limit
+        found.setdefault(bucket, {})[str(name)] = Level(limit, level.remaining, level.reset)
+    return found
+
+
+def answered(attempt: Attempt, answer: Answer, memory: Memory, owner: str) -> Ending:
+    """The job's end with an answer, or with a failure where that cannot be written down. `owner` of the reservation."""
+    usage = used(attempt, answer)
+    closing = of_answer(attempt, answer)
+    cost = memory.cost + closing.amount
+    ceiling = _cut_off_by(attempt, answer)
+    story = _story(attempt, cost, answer.seconds)
+    if ceiling != "none":
+        story["cut_off_by"] = ceiling
+    line = jobs.result_line(
+        attempt.job.result_id,
+        attempt.job.line.custom_id,
+        response={"status_code": answer.status, "request_id": answer.request_id, "body": answer.body},
+        error=None,
+        story=story,
+    )
+    try:
+        written = jobs.encode(line)
+    except TypeError:
+        return _unwritable(attempt, answer, memory, owner)
+    return Ending(
+        ok=True,
+        line=written,
+        cost=cost,
+        input_tokens=usage.input,
+        output_tokens=usage.output,
+        settlement=settlement_json(attempt.ask.id, owner, closing),
+        reservation=attempt.ask.id,
+        ceiling=ceiling,
+    )
+
+
+def _cut_off_by(attempt: Attempt, answer: Answer) -> Ceiling:
+    """Whose ceiling cut the answer off."""
+    line = attempt.job.line
+    if not met_ceiling(line.url, answer.body):
+        return "none"
+    set_here = output_ceiling(line.url, line.body) is None and output_ceiling(line.url, attempt.body) is not None
+    return "default" if set_here else "own"
+
+
+def _unwritable(attempt: Attempt, answer: Answer, memory: Memory, owner: str) -> Ending:
+    """The job's end with an answer that is nested too deeply for JSON's writer: it is paid, as the next would be."""
+    error = CallFailed(
+        "the answer is nested too deeply to be written down; it is paid for, and the job is not tried again",
+        status=answer.status,
+        code="broken_body",
+        limits=answer.limits,
+        request_id=answer.request_id,
+        billed=True,
+        usage=answer.usage,
+    )
+    return failed(attempt, error, retry.Fail(error.code, error.message, error.status), memory, owner)
+
+
+def failed(attempt: Attempt, error: ProviderError, fail: retry.Fail, memory: Memory, owner: str) -> Ending:
+    """The job's end with a failure. `owner` of the reservation."""
+    closing = of_failure(attempt, error)
+    cost = memory.cost + closing.amount
+    response = None
+    if error.status is not None:
+        response = {"status_code": error.status, "request_id": error.request_id, "body": None}
+    line = jobs.result_line(
+        attempt.job.result_id,
+        attempt.job.line.custom_id,
+        response=response,
+        error=jobs.error_object(fail.code, fail.message),
+        story=_story(attempt, cost, time.monotonic() - attempt.sent_at),
+    )
+    settled = settlement_json(attempt.ask.id, owner, closing)
+    return Ending(ok=False, line=jobs.encode(line), cost=cost, settlement=settled, reservation=attempt.ask.id)
+
+
+def _story(attempt: Attempt, cost: int, seconds: float) -> dict[str, object]:
+    return {
+        "provider": attempt.way.provider,
+        "model": attempt.way.model,
+        "attempts": attempt.number,
+        "cost_usd": cost / budgets.NANO,
+        "seconds": round(seconds, 3),
+    }

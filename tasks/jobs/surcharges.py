@@ -1,0 +1,134 @@
+"""What a body can ask for that is not paid by the token price of its model: no budget could hold it.
+
+A dearer tier of service multiplies the price, a tool that the provider hosts costs a fee each time that the model
+uses it, as often as it likes, and another model that the provider falls back to has a price of its own. Under a budget
+all are refused, unless the configuration has told the price: an answer that costs more than was held could exceed the
+budget.
+
+Tiers and fees as of November 2026: https://platform.openai.com/docs/pricing (priority costs twice the standard price,
+a web search 1 cent), https://platform.claude.com/docs/en/about-claude/pricing (fast mode, inference in the US, a web
+search 1 cent), https://openrouter.ai/docs/guides/features/plugins, https://docs.x.ai/docs/guides/live-search,
+https://console.groq.com/docs/compound, https://openrouter.ai/docs/guides/routing/model-fallbacks (priced by the model
+that was ultimately used). What is not known to be free counts as dear.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Final
+
+from tasks.jobs.job import Line
+from workers.config.settings import Settings
+from workers.models import prices
+from workers.models.routing import NoRoute, Way
+from workers.providers.endpoints import MESSAGES
+
+#: Fields that choose a tier, and their values that cost the standard price at most. OpenAI's `auto` is its project's
+#: setting, which nobody can see from here; Anthropic's has been paid for in advance.
+_TIERS: Final[Mapping[str, frozenset[str]]] = {
+    "service_tier": frozenset({"auto", "default", "standard", "standard_only", "on_demand", "flex"}),
+    "speed": frozenset({"standard"}),
+    "inference_geo": frozenset({"global"}),
+}
+
+#: Fields that ask for a search or another service: of OpenAI's chats and Perplexity, of xAI, and of OpenRouter.
+_SERVICES: Final = ("web_search_options", "search_parameters", "plugins")
+#: How xAI is told to search nowhere, which is free.
+_NO_SEARCH: Final = "off"
+
+#: Fields that list models which answer where the body's own does not: OpenRouter's, of chats and of messages.
+_FALLBACKS: Final = ("models", "fallbacks")
+
+#: Tools that the client runs, and hosted ones that cost the tokens that they bring.
+_FREE: Final = frozenset({"function", "custom", "mcp", "tool_search", "namespace", "local_shell", "apply_patch"})
+_FREE_PREFIX: Final = "computer"
+#: The same of Anthropic, whose names end in a date.
+_FREE_OF_ANTHROPIC: Final = re.compile(r"custom|(?:bash|text_editor|computer|memory|web_fetch|tool_search|mcp)_\w+")
+
+#: Models that search by themselves: OpenAI's, any of OpenRouter's, and the compound systems of Groq.
+_SEARCHES: Final = re.compile(r"-search-(?:preview|api)\b|:online$|^(?:groq/compound|compound-beta)(?:-mini)?$")
+
+_LONGEST_SHOWN: Final = 60
+
+
+class Surcharge(NoRoute):
+    """A budget applies, and a call could cost more than its tokens."""
+
+    code: ClassVar[str] = "no_price"
+
+
+def check(settings: Settings, line: Line, ways: Iterable[Way]) -> None:
+    """Surcharge where one of the ways could bill more for the line than its tokens; for jobs under a budget."""
+    tier, fee = _tier(line.body), _fee(line.url, line.body)
+    for way in ways:
+        due = fee or (f"the model {way.target}" if _SEARCHES.search(way.model) else "")
+        others = _fallbacks(line.body, way.model)
+        if not due and not tier and not others:
+            continue
+        told = prices.configured(settings.model(way.provider, way.model))
+        if tier and told is None:
+            raise Surcharge(
+                f"{way.target} has no price for {tier}, and a budget applies: leave it out, or write the "
+                f"input_usd_per_mtok and output_usd_per_mtok that {way.target} costs with it"
+            )
+        if due and (told is None or told.dearest):
+            raise Surcharge(
+                f"{due} costs a fee for each use beside its tokens, and a budget applies, which cannot hold it: "
+                f"leave it out, or run the job where no budget applies"
+            )
+        if others and (told is None or told.dearest):
+            raise Surcharge(
+                f"{others} lets other models than {way.target} answer, at prices of their own, and a budget applies, "
+                f"which cannot hold them: leave it out, or run the job where no budget applies"
+            )
+
+
+def _tier(body: Mapping[str, Any]) -> str:
+    """The tier that a body asks for, in words; '' where it is the standard one, or cheaper."""
+    for field, known in _TIERS.items():
+        value = body.get(field)
+        if value is not None and not (isinstance(value, str) and value.lower() in known):
+            return f"{field}{_shown(value)}"
+    return ""
+
+
+def _fee(url: str, body: Mapping[str, Any]) -> str:
+    """The service with a fee that a body asks for, in words; '' where there is none."""
+    for field in _SERVICES:
+        if body.get(field) not in (None, []) and not _searches_nowhere(field, body[field]):
+            return f"body.{field}"
+    tools = body.get("tools")
+    for tool in tools if isinstance(tools, list) else ():
+        if isinstance(tool, dict) and not _is_free(url, tool):
+            return f"the tool{_shown(tool.get('type'))}"
+    return ""
+
+
+def _searches_nowhere(field: str, value: Any) -> bool:
+    return field == "search_parameters" and isinstance(value, dict) and value.get("mode") == _NO_SEARCH
+
+
+def _fallbacks(body: Mapping[str, Any], model: str) -> str:
+    """The field by which a body lets other models than `model` answer, in words; '' where there is none."""
+    for field in _FALLBACKS:
+        value = body.get(field)
+        # An entry may change the body, too: nothing but the name is known to change no price.
+        same = isinstance(value, list) and all(each in (model, {"model": model}) for each in value)
+        if value is not None and not same:
+            return f"body.{field}"
+    return ""
+
+
+def _is_free(url: str, tool: Mapping[str, Any]) -> bool:
+    kind = tool.get("type")
+    if url == MESSAGES:
+        return kind is None or (isinstance(kind, str) and _FREE_OF_ANTHROPIC.fullmatch(kind) is not None)
+    if kind is None:
+        return "function" in tool
+    return isinstance(kind, str) and (kind in _FREE or kind.startswith(_FREE_PREFIX))
+
+
+def _shown(value: Any) -> str:
+    """A short word as it stands; anything else is not repeated, since it may be private."""
+    if isinstance(value, str) and len(value) <= _LONGEST_SHOWN and value.isprintable():
+        return f' "{value}"'
+    return ""

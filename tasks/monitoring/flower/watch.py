@@ -1,0 +1,88 @@
+"""One reading of the overview for all who look: pages that refresh in many browsers cost Redis no more than one."""
+
+import logging
+import re
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tasks.batches.store import Store
+from tasks.monitoring.snapshot import Overview, read
+from tasks.monitoring.throughput import Pace
+from workers.config.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: A reading is this many seconds old at most; and one is made this often although nobody looks, for the paces.
+FRESH, EVERY = 1.0, 5.0
+
+#: What a job was told when it was rescheduled says what its workflow waits for during so many seconds.
+TOLD: Final = 30.0
+
+#: Of how many workflows that is kept.
+MOST_REASONS: Final = 1_000
+
+_WAIT: Final = re.compile(r"waits [\d.]+ s: ")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An overview and what goes with it.
+
+    `paces` in jobs a second by batch id, None where it is too early to tell; `told` is why a workflow's jobs were
+    last rescheduled, in words, where that is not long ago.
+    """
+
+    overview: Overview
+    paces: dict[str, float | None]
+    told: dict[str, str]
+
+
+class Watch:
+    """Reads in the threads of those who ask, one at a time; `run` keeps the paces going."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store = store
+        self.settings = settings
+        self.pace = Pace()
+        self.lock = threading.Lock()
+        self.view: View | None = None
+        self.read_at = 0.0
+        self.stopping = threading.Event()
+        self.reasons: dict[str, tuple[float, str]] = {}
+
+    def event(self, state: Any, event: dict[str, Any]) -> None:
+        """An event of a worker, as Celery's state hands it on (`event_callback`): keep why jobs wait."""
+        del state
+        workflow = event.get("workflow")
+        if event.get("type") != "task-retried" or not isinstance(workflow, str):
+            return
+        now = time.monotonic()
+        if len(self.reasons) >= MOST_REASONS and workflow not in self.reasons:
+            self.reasons = {name: kept for name, kept in self.reasons.items() if now - kept[0] < TOLD}
+        if len(self.reasons) < MOST_REASONS or workflow in self.reasons:
+            self.reasons[workflow] = (now, _WAIT.sub("", str(event.get("exception", "")), count=1))
+
+    def look(self) -> View:
+        """The view as of now. A redis.RedisError or ServerUnavailable where the server does not answer."""
+        with self.lock:
+            if self.view is None or time.monotonic() - self.read_at >= FRESH:
+                overview = read(self.store, self.settings)
+                for batch in overview.batches:
+                    self.pace.read(batch.id, batch.done, overview.at)
+                self.pace.keep(batch.id for batch in overview.batches)
+                paces = {batch.id: self.pace.a_second(batch.id) for batch in overview.batches}
+                self.read_at = now = time.monotonic()
+                recent = list(self.reasons.items())
+                told = {workflow: words for workflow, (at, words) in recent if now - at < TOLD}
+                self.view = View(overview, paces, told)
+            return self.view
+
+    def run(self) -> None:
+        """Look now and then, until told to stop."""
+        while not self.stopping.wait(EVERY):
+            try:
+                self.look()
+            except Exception as exc:  # noqa: BLE001 - a page says what is wrong; the thread must not die of it
+                log.debug("no reading: %s", exc)

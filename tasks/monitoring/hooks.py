@@ -1,0 +1,147 @@
+"""What is told of jobs while they run, to whoever listens: Flower's task list, a worker's metrics, traces.
+
+A listener is called at five moments of a job's way. None may fail or wait, and none is given a prompt or an answer
+to keep: what it tells is counts, names and times. Without listeners a moment costs a loop over an empty tuple.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from limits.admission import Answer as Admission
+from tasks.batches.store import Ending
+from tasks.jobs.attempt import Attempt
+from tasks.jobs.job import Job
+from workers import request
+from workers.providers.answer import Answer
+from workers.providers.errors import ProviderError
+
+_NANO = 1_000_000_000
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One delivery of a job, and what is known of it so far. Times are seconds since the epoch.
+
+    `provider` and `model` are those of the last call; tokens and calls are summed over all of this delivery's.
+    `span` and `trace` (its id in hex) are its trace's, where it is traced.
+    """
+
+    job: Job
+    task_id: str
+    headers: Mapping[str, Any]
+    at: float = field(default_factory=time.time)
+    provider: str = ""
+    model: str = ""
+    calls: int = 0
+    attempts: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    span: Any = None
+    trace: str = ""
+
+
+class Listener:
+    """Hears of nothing; each kind of listener overrides what it is there for."""
+
+    def begun(self, delivery: Delivery) -> None:
+        """A delivery has reached its worker."""
+
+    def admitted(self, delivery: Delivery, attempt: Attempt, answer: Admission) -> None:
+        """The admission has answered: admitted, denied or impossible."""
+
+    def called(self, delivery: Delivery, attempt: Attempt, seconds: float, end: Answer | ProviderError) -> None:
+        """A call has ended, with an answer or without."""
+
+    def ended(self, delivery: Delivery, ending: Ending) -> None:
+        """The job has ended, and that is recorded."""
+
+    def left(self, delivery: Delivery, error: BaseException | None) -> None:
+        """The delivery is over: its job has ended, is snoozed, or broke off."""
+
+
+#: Who listens in this process.
+listeners: tuple[Listener, ...] = ()
+
+_current: ContextVar[Delivery | None] = ContextVar("delivery", default=None)
+
+
+def listen(listener: Listener) -> None:
+    """Add a listener to this process."""
+    global listeners  # noqa: PLW0603 - a process has one set of listeners, as it has one set of metrics
+    listeners = (*listeners, listener)
+
+
+@contextmanager
+def delivery(job: Job, task_id: str, headers: Mapping[str, Any]) -> Iterator[Delivery]:
+    """One delivery of a job, from its arrival to its end or its snooze."""
+    here = Delivery(job, task_id, headers)
+    token = _current.set(here)
+    error: BaseException | None = None
+    try:
+        for listener in listeners:
+            listener.begun(here)
+        yield here
+    except BaseException as exc:
+        error = exc
+        raise
+    finally:
+        _current.reset(token)
+        for listener in listeners:
+            listener.left(here, error)
+
+
+def admitted(attempt: Attempt, answer: Admission) -> None:
+    """Tell of an admission's answer."""
+    here = _current.get()
+    if here is not None:
+        for listener in listeners:
+            listener.admitted(here, attempt, answer)
+
+
+def called(attempt: Attempt, end: Answer | ProviderError) -> None:
+    """Tell of a call's end."""
+    here = _current.get()
+    if here is None:
+        return
+    here.calls += 1
+    here.attempts = attempt.number
+    here.provider, here.model = attempt.way.provider, attempt.way.model
+    if isinstance(end, Answer) and end.usage is not None:
+        here.input_tokens += end.usage.input
+        here.output_tokens += end.usage.output
+    if listeners:
+        seconds = time.monotonic() - attempt.sent_at
+        for listener in listeners:
+            listener.called(here, attempt, seconds, end)
+
+
+def ended(ending: Ending) -> None:
+    """Tell of a job's end, and leave for Celery's event what Flower lists of it."""
+    here = _current.get()
+    if here is None:
+        return
+    fields: dict[str, Any] = {
+        "provider": here.provider,
+        "model": here.model,
+        "tokens": here.input_tokens + here.output_tokens,
+        "cost_usd": ending.cost / _NANO,
+        "attempts": here.attempts,
+    }
+    if not ending.ok:
+        fields["exception"] = failure(ending)
+    request.tell(here.task_id, **fields)
+    for listener in listeners:
+        listener.ended(here, ending)
+
+
+def failure(ending: Ending) -> str:
+    """Why a job was given up: its error's code and status. The provider's words may repeat the prompt."""
+    line = orjson.loads(ending.line)
+    status = (line["response"] or {}).get("status_code")
+    return f"{line['error']['code']} ({status})" if status else str(line["error"]["code"])

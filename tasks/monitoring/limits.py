@@ -1,0 +1,207 @@
+"""What `overnight limits` shows: every quota, circuit, latch and budget, as of one moment.
+
+Targets are those of the configuration, and those that jobs have named as `provider/model` without its listing them.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from limits.bucket import Quota
+from limits.budget import BudgetWindow
+from limits.snapshot import BucketState, BudgetState, CircuitState, Snapshot, snapshot
+from tasks.batches.batch import Batch
+from tasks.batches.store import Store
+from tasks.monitoring.costs import entries
+from workers.config.settings import Settings
+from workers.models import budgets
+from workers.models.budgets import NANO
+
+_MICRO = 1_000_000
+_DAY = 86_400
+
+#: Targets that are shown though the configuration does not list them: the most called of today and yesterday.
+MOST_UNLISTED: Final = 100
+
+#: How the budget of jobs without a batch is called, if each batch has one; it is shown once they have spent something.
+_SINGLE: Final = f"/{budgets.SINGLE}"
+
+Target = tuple[str, str]
+"""A provider and its model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """Everything at `now`, µs of the scripts' time. `accounts` are all that are configured, latched or not.
+
+    `ahead`: by how many µs that time is ahead of the server's clock, which was set back.
+    """
+
+    now: int
+    buckets: tuple[BucketState, ...]
+    circuits: tuple[CircuitState, ...]
+    latches: dict[str, str]
+    budgets: tuple[BudgetState, ...]
+    open_reservations: int
+    accounts: tuple[str, ...]
+    ahead: int = 0
+
+    def blocked(self, account: str, model: str) -> str:
+        """Why an account takes no calls of a model, '' if it does."""
+        return self.latches.get(account) or self.latches.get(f"{account}/{model}") or ""
+
+    def shown(self) -> dict[str, Any]:
+        """As `overnight limits --json` prints it. Times in seconds since the epoch."""
+        return {
+            "at": self.now / _MICRO,
+            "clock_ahead_seconds": self.ahead / _MICRO,
+            "reservations": self.open_reservations,
+            "quotas": [_quota(bucket, self.now) for bucket in self.buckets],
+            "circuits": [_circuit(circuit) for circuit in self.circuits],
+            "latches": [{"account": account, "reason": reason} for account, reason in self.latches.items()],
+            "budgets": [_budget(budget) for budget in self.budgets],
+        }
+
+
+def read(settings: Settings, store: Store, now: float, live: Sequence[Batch] | None = None) -> Gauges:
+    """One look at everything, in one step of the server once the targets are known.
+
+    `now`, in seconds since the epoch, says which windows. `live`: the batches that are not over, read here if None.
+    """
+    live = store.live() if live is None else live
+    every = targets(settings) + unlisted(settings, store, now, live)
+    keys = tuple(accounts(settings))
+    found: Snapshot = store.server.run(
+        snapshot(
+            store.keys,
+            list(_buckets(settings, every)),
+            [f"{name}/{model}" for name, model in every],
+            [*keys, *scopes(keys, every)],
+            list(_windows(settings, live, now)),
+        )
+    )
+    shown = tuple(each for each in found.budgets if each.spent or each.held or not each.subject.endswith(_SINGLE))
+    return Gauges(
+        found.now,
+        found.buckets,
+        found.circuits,
+        found.latches,
+        shown,
+        found.open_reservations,
+        keys,
+        found.ahead,
+    )
+
+
+def unlisted(settings: Settings, store: Store, now: float, live: Iterable[Batch]) -> list[Target]:
+    """Other targets of configured providers: those called today or yesterday (UTC), and those of `live` batches.
+
+    Of more than `MOST_UNLISTED` the most called; in the order of their names.
+    """
+    today = int(now // _DAY)
+    calls: Counter[Target] = Counter()
+    for entry in entries(store.server, store.keys, [today - 1, today]):
+        calls[entry.provider, entry.model] += entry.spent.calls
+    for batch in live:
+        for name in batch.targets:
+            provider, _, model = name.partition("/")
+            calls[provider, model] += 1
+    known = set(targets(settings))
+    found = [each for each, _ in calls.most_common() if each[0] in settings.providers and each[1] and each not in known]
+    return sorted(found[:MOST_UNLISTED])
+
+
+def targets(settings: Settings) -> list[Target]:
+    """(provider, model) of every target that the configuration names."""
+    listed = [(name, model) for name, provider in settings.providers.items() for model in provider.models]
+    mixed = [(target.provider, target.model) for model in settings.models.values() for target in model.targets]
+    return list(dict.fromkeys([*listed, *mixed]))
+
+
+def accounts(settings: Settings) -> Iterator[str]:
+    """Every account: a provider's key, counted from 0."""
+    for name in settings.providers:
+        yield from accounts_of(settings, name)
+
+
+def accounts_of(settings: Settings, provider: str) -> list[str]:
+    """The accounts of one provider."""
+    return [f"{provider}/{key}" for key in range(max(1, settings.providers[provider].key_count))]
+
+
+def scopes(accounts: Iterable[str], every: Iterable[Target]) -> list[str]:
+    """Every model of every account, each of which may be blocked on its own."""
+    models = list(every)
+    return [f"{account}/{model}" for account in accounts for name, model in models if account.startswith(f"{name}/")]
+
+
+def _buckets(settings: Settings, every: Sequence[Target]) -> Iterator[tuple[str, Quota]]:
+    for name, provider in settings.providers.items():
+        quotas = 1 if provider.shared_quota else max(1, provider.key_count)
+        account = provider.quota()
+        for key in range(quotas):
+            if account is not None:
+                yield f"{name}/{key}", account
+            for of, model in every:
+                if of == name:
+                    yield f"{name}/{key}/{model}", settings.model(name, model).quota()
+
+
+def _windows(settings: Settings, live: Iterable[Batch], now: float) -> Iterator[BudgetWindow]:
+    if settings.budget_nano is not None:
+        yield budgets.window("all", settings.budget_nano, settings.budget_window, "UTC", None, now)
+    for name, workflow in settings.workflows.items():
+        if workflow.budget_nano is None:
+            continue
+        of: list[str | None] = [None]
+        if workflow.budget_window == "batch":
+            of += [batch.id for batch in live if batch.workflow == name]
+        for batch in of:
+            yield budgets.window(
+                f"workflow/{name}", workflow.budget_nano, workflow.budget_window, workflow.timezone, batch, now
+            )
+
+
+def _quota(bucket: BucketState, now: int) -> dict[str, Any]:
+    return {
+        "quota": bucket.bucket,
+        "dimensions": {
+            each.name: {
+                "limit": each.limit,
+                "rate_per_second": each.rate,
+                "available": each.available,
+                "burst_seconds": each.burst,
+                "configured": each.configured or None,
+            }
+            for each in bucket.dimensions
+        },
+        "in_flight": bucket.in_flight,
+        "concurrency": bucket.concurrency or None,
+        "paused_until": bucket.paused_until / _MICRO if bucket.paused_until > now else None,
+        "urgent": bucket.urgent,
+    }
+
+
+def _circuit(circuit: CircuitState) -> dict[str, Any]:
+    return {
+        "target": circuit.circuit,
+        "state": circuit.state,
+        "by_hand": circuit.by_hand,
+        "until": circuit.until / _MICRO if circuit.state == "open" and not circuit.by_hand else None,
+        "calls": circuit.calls,
+        "failures": circuit.failures,
+        "retries_left": circuit.retries_left if circuit.retries_left >= 0 else None,
+    }
+
+
+def _budget(budget: BudgetState) -> dict[str, Any]:
+    return {
+        "budget": budget.subject,
+        "window": budget.window,
+        "limit_usd": budget.limit / NANO,
+        "spent_usd": budget.spent / NANO,
+        "held_usd": budget.held / NANO,
+        "left_usd": (budget.limit - budget.spent - budget.held) / NANO,
+        "resets_at": budget.resets / _MICRO if budget.resets else None,
+    }

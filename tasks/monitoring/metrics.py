@@ -1,0 +1,275 @@
+"""What Prometheus sees of a namespace: read from Redis at each scrape, so any process may serve it and none loses it.
+
+Counters are the ledger's: what settlements have entered, and no process can forget. They begin on the first of each
+month (UTC), which Prometheus takes for the restart of a counter; so a scrape reads two days of the ledger, not four
+hundred. Money that was presumed, because nobody saw a call's end, may still be corrected, and is a gauge.
+
+`overnight metrics` serves this by itself, `overnight flower` under /metrics beside Flower's own. What a worker's own
+process counts (admissions, latencies) is in worker_metrics.py.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Final, get_args
+
+import redis
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from limits.errors import LimitsError
+from tasks.batches.batch import LIVE, NANO, Batch
+from tasks.batches.store import Store
+from tasks.monitoring.blocker_metrics import held_up
+from tasks.monitoring.costs import Entry, Spent, entries
+from tasks.monitoring.labels import OTHER, Labels
+from tasks.monitoring.limits import Gauges, accounts, targets
+from tasks.monitoring.snapshot import DAY, Overview, read
+from tasks.schedules.runs import Record, Schedules, State, calendar
+from workers.config.settings import Settings
+from workers.transport.queues import Depth
+
+log = logging.getLogger(__name__)
+
+CIRCUIT_STATES: Final = ("closed", "open", "half-open")
+
+#: How many batches that have ended are told of, so that a dashboard sees how they ended.
+ENDED: Final = 10
+
+_MICRO: Final = 1_000_000
+_BUCKET: Final = ("provider", "key", "model")
+_ROW: Final = ("workflow", "provider", "model")
+
+Row = tuple[str, str, str]
+"""Workflow, provider, model."""
+
+Ledger = Mapping[Row, Spent]
+
+
+class Exporter(Collector):
+    """The collector of a namespace. `overnight_up` is 0, and alone, where Redis does not answer."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store = store
+        self.settings = settings
+        self.month = Month(store)
+        self.workflows = Labels(settings.workflows)
+        self.rows = Labels([(name, *target) for name in settings.workflows for target in targets(settings)])
+
+    def describe(self) -> list[Metric]:
+        """Nothing: registering must not read."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Read, and tell."""
+        up = GaugeMetricFamily("overnight_up", "Whether Redis answered")
+        try:
+            overview = read(self.store, self.settings, ended=ENDED)
+            month = self.month.read(overview)
+            kept = Schedules(self.store)
+            nights = {name: kept.record(name, schedule) for name, schedule in self.settings.schedules.items()}
+            led = kept.beat_leads()
+        except (redis.RedisError, LimitsError) as exc:
+            log.warning("no metrics: %s", exc)
+            up.add_metric([], 0)
+            yield up
+            return
+        up.add_metric([], 1)
+        yield up
+        yield from queues(overview, self.workflows)
+        yield from batches(overview)
+        yield from held_up(overview, self.workflows)
+        yield from quotas(overview.limits)
+        yield from circuits(overview.limits, self.settings)
+        yield from money(overview.limits)
+        yield from counters(named(month, self.rows))
+        if nights:
+            yield from schedules(nights, self.settings, overview.at, led=led)
+
+
+class Month:
+    """The ledger since the first of the month. Days that have been over for a day are read once."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.closed: dict[int, tuple[Entry, ...]] = {}
+
+    def read(self, overview: Overview) -> Ledger:
+        """The sums of this month's days; `overview` has today's."""
+        today = int(overview.at) // DAY
+        days = [today - back for back in range(datetime.fromtimestamp(overview.at, UTC).day)]
+        self.closed = {day: self.closed.get(day) or self._day(day) for day in days[2:]}
+        sums: dict[Row, Spent] = {}
+        for found in (overview.today, *(self._day(day) for day in days[1:2]), *self.closed.values()):
+            for entry in found:
+                row = (entry.workflow, entry.provider, entry.model)
+                sums[row] = sums.get(row, Spent()) + entry.spent
+        return sums
+
+    def _day(self, day: int) -> tuple[Entry, ...]:
+        return tuple(entries(self.store.server, self.store.keys, [day]))
+
+
+def queues(overview: Overview, labels: Labels) -> Iterator[Metric]:
+    """How many jobs each workflow's queue holds."""
+    jobs = GaugeMetricFamily("overnight_queue_jobs", "Jobs in a workflow's queue", labels=("workflow", "state"))
+    held = overview.queues or {}
+    sums: dict[str, Depth] = {}
+    for name in sorted(held, key=lambda each: -held[each].total):
+        workflow = labels.of(name)
+        sums[workflow] = sums.get(workflow, Depth(0, 0, 0)) + held[name]
+    for workflow, depth in sums.items():
+        jobs.add_metric([workflow, "ready"], depth.ready)
+        jobs.add_metric([workflow, "in_flight"], depth.in_flight)
+        jobs.add_metric([workflow, "delayed"], depth.delayed)
+    yield jobs
+
+
+def batches(overview: Overview) -> Iterator[Metric]:
+    """How far the batches have come: those that are not over and the last few that are."""
+    labels = ("workflow", "batch")
+    jobs = GaugeMetricFamily("overnight_batch_jobs", "Jobs of a batch", labels=(*labels, "state"))
+    spent = GaugeMetricFamily("overnight_batch_spent_dollars", "What a batch has cost", labels=labels)
+    deadline = GaugeMetricFamily(
+        "overnight_batch_deadline_timestamp_seconds", "When a batch that is not over expires", labels=labels
+    )
+    trouble = GaugeMetricFamily(
+        "overnight_batch_trouble", "1 where something keeps a batch from going on", labels=labels
+    )
+    live = GaugeMetricFamily("overnight_batches", "Batches that are not over", labels=("workflow", "status"))
+    counts: dict[tuple[str, str], int] = {}
+    for batch in overview.batches:
+        _batch(batch, jobs, spent)
+        if not batch.over:
+            names = [batch.workflow, batch.id]
+            trouble.add_metric(names, int(bool(batch.trouble)))
+            if batch.deadline:
+                deadline.add_metric(names, batch.deadline)
+            counts[batch.workflow, batch.status] = counts.get((batch.workflow, batch.status), 0) + 1
+    for workflow in {batch.workflow for batch in overview.live}:
+        for status in sorted(LIVE):
+            live.add_metric([workflow, status], counts.get((workflow, status), 0))
+    yield from (jobs, spent, deadline, trouble, live)
+
+
+def _batch(batch: Batch, jobs: GaugeMetricFamily, spent: GaugeMetricFamily) -> None:
+    names = [batch.workflow, batch.id]
+    jobs.add_metric([*names, "completed"], batch.completed)
+    jobs.add_metric([*names, "failed"], batch.failed)
+    jobs.add_metric([*names, "left"], batch.total - batch.done if not batch.over else 0)
+    spent.add_metric(names, batch.cost / NANO)
+
+
+def quotas(limits: Gauges) -> Iterator[Metric]:
+    """How much of each quota is in use. `model` is empty for what a whole account shares."""
+    dimensions = (*_BUCKET, "dimension")
+    limit = GaugeMetricFamily("overnight_quota_limit", "A quota in force, in its own unit", labels=dimensions)
+    used = GaugeMetricFamily("overnight_quota_used_ratio", "The part of a quota in use right now", labels=dimensions)
+    burst = GaugeMetricFamily("overnight_quota_burst_seconds", "Seconds of a quota's rate in one go", labels=dimensions)
+    flight = GaugeMetricFamily("overnight_calls_in_flight", "Reserved calls", labels=_BUCKET)
+    most = GaugeMetricFamily("overnight_calls_in_flight_limit", "Reserved calls, at most; 0: no limit", labels=_BUCKET)
+    paused = GaugeMetricFamily("overnight_paused_seconds", "For how long a 429 still keeps calls back", labels=_BUCKET)
+    for state in limits.buckets:
+        provider, key, *rest = state.bucket.split("/", 2)
+        names = [provider, key, rest[0] if rest else ""]
+        flight.add_metric(names, state.in_flight)
+        most.add_metric(names, state.concurrency)
+        paused.add_metric(names, max(0.0, (state.paused_until - limits.now) / _MICRO))
+        for each in state.dimensions:
+            room = each.rate * each.burst
+            limit.add_metric([*names, each.name], each.limit)
+            used.add_metric([*names, each.name], min(1.0, max(0.0, 1 - each.available / room)) if room else 0.0)
+            burst.add_metric([*names, each.name], each.burst)
+    yield from (limit, used, burst, flight, most, paused)
+
+
+def circuits(limits: Gauges, settings: Settings) -> Iterator[Metric]:
+    """Which models are shut off, and which accounts wait for a person."""
+    state = GaugeMetricFamily(
+        "overnight_circuit_state", "1 for the state that a circuit is in", labels=("provider", "model", "state")
+    )
+    for circuit in limits.circuits:
+        provider, _, model = circuit.circuit.partition("/")
+        for name in CIRCUIT_STATES:
+            state.add_metric([provider, model, name], int(circuit.state == name))
+    blocked = GaugeMetricFamily(
+        "overnight_account_blocked",
+        "1 for an account that is blocked, or one of its models",
+        labels=("provider", "key"),
+    )
+    for account in accounts(settings):
+        blocked.add_metric(
+            account.rsplit("/", 1), int(any(f"{name}/".startswith(f"{account}/") for name in limits.latches))
+        )
+    yield from (state, blocked)
+
+
+def money(limits: Gauges) -> Iterator[Metric]:
+    """The budgets' current windows."""
+    limit = GaugeMetricFamily("overnight_budget_limit_dollars", "What a budget allows", labels=("budget",))
+    spent = GaugeMetricFamily("overnight_budget_spent_dollars", "What its window has spent", labels=("budget",))
+    held = GaugeMetricFamily("overnight_budget_held_dollars", "What calls in flight may still cost", labels=("budget",))
+    for state in limits.budgets:
+        limit.add_metric([state.subject], state.limit / NANO)
+        spent.add_metric([state.subject], state.spent / NANO)
+        held.add_metric([state.subject], state.held / NANO)
+    yield from (limit, spent, held)
+
+
+def named(month: Ledger, labels: Labels) -> Ledger:
+    """The ledger by rows that have a series of their own, the most called ones; the others are summed by provider."""
+    sums: dict[Row, Spent] = {}
+    for row in sorted(month, key=lambda each: -month[each].calls):
+        label = row if labels.has(row) else (OTHER, row[1], OTHER)
+        sums[label] = sums.get(label, Spent()) + month[row]
+    return sums
+
+
+def counters(month: Ledger) -> Iterator[Metric]:
+    """Calls, tokens and money since the first of the month."""
+    calls = CounterMetricFamily("overnight_calls", "Calls that were sent, 429s and failures included", labels=_ROW)
+    throttled = CounterMetricFamily("overnight_throttled_calls", "Calls that were answered 429", labels=_ROW)
+    failed = CounterMetricFamily("overnight_failed_calls", "Calls without an answer, 429s aside", labels=_ROW)
+    tokens = CounterMetricFamily("overnight_tokens", "Tokens of answers, as they were told", labels=(*_ROW, "type"))
+    spent = CounterMetricFamily(
+        "overnight_spent_dollars", "Money settled, for results and for failures", labels=(*_ROW, "outcome")
+    )
+    presumed = GaugeMetricFamily(
+        "overnight_presumed_dollars", "Money counted as spent on calls whose end nobody saw", labels=_ROW
+    )
+    for row, sums in month.items():
+        calls.add_metric(row, sums.calls)
+        throttled.add_metric(row, sums.throttled)
+        failed.add_metric(row, sums.failed_calls)
+        tokens.add_metric([*row, "input"], sums.input_tokens)
+        tokens.add_metric([*row, "output"], sums.output_tokens)
+        spent.add_metric([*row, "result"], sums.cost / NANO)
+        spent.add_metric([*row, "failure"], sums.failed_cost / NANO)
+        presumed.add_metric(row, sums.presumed_cost / NANO)
+    yield from (calls, throttled, failed, tokens, spent, presumed)
+
+
+def schedules(records: Mapping[str, Record], settings: Settings, at: float, *, led: bool) -> Iterator[Metric]:
+    """How each schedule's last night went, when the next is due, and whether a beat is there to start it."""
+    names = ("schedule", "workflow")
+    state = GaugeMetricFamily(
+        "overnight_schedule_night_state", "1 for the state that the last night is in", labels=(*names, "state")
+    )
+    ran = GaugeMetricFamily(
+        "overnight_schedule_ran_timestamp_seconds", "The last night that became a batch", labels=names
+    )
+    due = GaugeMetricFamily("overnight_schedule_next_timestamp_seconds", "When the next night is due", labels=names)
+    for name, record in records.items():
+        schedule = settings.schedules[name]
+        labels = [name, schedule.workflow]
+        if record.latest:
+            for each in get_args(State):
+                state.add_metric([*labels, each], int(record.latest.state == each))
+        nights = [night.due for night in record.nights.values() if night.state == "ran"]
+        if nights:
+            ran.add_metric(labels, max(nights))
+        due.add_metric(labels, calendar(schedule).next(datetime.fromtimestamp(at, UTC)).timestamp())
+    beat = GaugeMetricFamily("overnight_beat_leads", "1 where a beat is running that starts the nights")
+    beat.add_metric([], int(led))
+    yield from (state, ran, due, beat)

@@ -1,0 +1,131 @@
+"""What goes on right now, read in one place for all who show it: Flower's pages, the metrics, the command line.
+
+Nothing here changes anything, and a reading takes a handful of round trips whatever the size of a batch.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from limits.client.connection import open_client
+from limits.client.replies import as_told, refuses_for_now
+from limits.snapshot import BucketState, CircuitState
+from tasks.batches.batch import Batch
+from tasks.batches.store import Store
+from tasks.monitoring import limits as gauges
+from tasks.monitoring.costs import Entry, entries
+from tasks.monitoring.limits import Gauges
+from workers.config.settings import Settings
+from workers.transport.queues import Depth, depths, queue_name, workflow_of
+from workers.transport.rabbitmq import is_amqp
+
+#: Seconds of a day; the ledger counts its days from 1970-01-01, UTC.
+DAY = 86_400
+
+#: How many batches are shown that have ended.
+ENDED_SHOWN = 20
+
+_MICRO = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything as of `at`, seconds since the epoch.
+
+    `queues` are by workflow, and None where the broker is RabbitMQ, whose own exporter tells of them. `today` is
+    today's ledger (UTC). `workers` are those that run ticks, None: unknown. `lead`: for how many seconds the clock that
+    the limits go by is ahead of the server's. `refuses`: what the server answers to writes, '' if it takes them.
+    """
+
+    at: float
+    batches: tuple[Batch, ...]
+    queues: Mapping[str, Depth] | None
+    limits: Gauges
+    today: tuple[Entry, ...]
+    workers: int | None = None
+    lead: float = 0.0
+    refuses: str = ""
+
+    @property
+    def live(self) -> list[Batch]:
+        """The batches that are not over."""
+        return [batch for batch in self.batches if not batch.over]
+
+    def depth(self, workflow: str) -> Depth | None:
+        """A workflow's queue; an empty one where there is none, None where it cannot be told."""
+        return None if self.queues is None else self.queues.get(workflow, Depth(0, 0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A provider's model, with the state of its buckets (one a key) and its circuit."""
+
+    provider: str
+    model: str
+    buckets: tuple[BucketState, ...]
+    circuit: CircuitState | None
+
+    @property
+    def name(self) -> str:
+        """`provider/model`, as people name it."""
+        return f"{self.provider}/{self.model}"
+
+
+def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Overview:
+    """Read everything: all batches that are not over and the newest `ended` of the others."""
+    client, keys = store.client, store.keys
+    look: Any = client.pipeline(transaction=False)
+    look.zrevrangebyscore(keys.batches, "+inf", "-inf", 0, ended)
+    look.zrange(keys.ticks, 0, -1)
+    look.smembers(keys.queues)
+    look.time()
+    look.get(keys.clock)
+    look.set(keys.probe, "", xx=True)
+    *found, probe = look.execute(raise_on_error=False)
+    for reply in found:
+        if isinstance(reply, Exception):
+            raise reply
+    newest, ticks, queues, (seconds, micros), clock = found
+    live = {tick.decode().partition(":")[2] for tick in ticks}
+    ids = list(dict.fromkeys([*(name.decode() for name in newest), *sorted(live)]))
+    batches = store.records(ids)
+    names = {name.decode() for name in queues} | {queue_name(batch.workflow) for batch in batches if not batch.over}
+    limits = gauges.read(settings, store, time.time(), [batch for batch in batches if not batch.over])
+    return Overview(
+        at=seconds + micros / _MICRO,
+        workers=store.workers(),
+        lead=max(0.0, int(clock or 0) / _MICRO - seconds - micros / _MICRO),
+        refuses=as_told(probe) if isinstance(probe, Exception) and refuses_for_now(probe) else "",
+        batches=tuple(sorted(batches, key=lambda batch: (batch.over, -batch.created))),
+        queues=None if is_amqp(settings) else read_queues(store, settings, names),
+        limits=limits,
+        today=tuple(entries(store.server, keys, [limits.now // _MICRO // DAY])),
+    )
+
+
+def read_queues(store: Store, settings: Settings, names: Iterable[str]) -> dict[str, Depth]:
+    """What each of these queues holds, by workflow."""
+    client = store.client
+    if settings.broker_url is not None:
+        client = open_client(settings.broker_url)
+    try:
+        found = depths(client, store.keys, sorted(names))
+    finally:
+        if client is not store.client:
+            client.close()
+    return {workflow: depth for name, depth in found.items() if (workflow := workflow_of(name))}
+
+
+def targets(overview: Overview) -> list[Target]:
+    """The models of every provider with their buckets and circuits, in the order of the configuration."""
+    found: list[Target] = []
+    for circuit in overview.limits.circuits:
+        provider, _, model = circuit.circuit.partition("/")
+        buckets = tuple(
+            bucket
+            for bucket in overview.limits.buckets
+            if bucket.bucket.startswith(f"{provider}/") and bucket.bucket.partition("/")[2].partition("/")[2] == model
+        )
+        found.append(Target(provider, model, buckets, circuit))
+    return found

@@ -1,0 +1,223 @@
+"""OpenTelemetry traces by the conventions for generative AI (https://opentelemetry.io/docs/specs/semconv/gen-ai/).
+
+    submit IN.jsonl ─┬─ job ── chat small        one span a delivery, one a call under it
+                     └─ job ─┬ chat small        a 429, then …
+                             └ chat small        … the answer
+
+A job's spans belong to one trace from its submission to its settlement, over every snooze and every worker: the
+trace's context travels in the batch's record and in the message's headers. In a batch of more than `JOINED` lines
+(tracing.py) each job has a trace of its own, linked to the submission's: nothing shows a million spans.
+
+Spans hold names, counts, codes and times. They never hold a prompt, an answer, or a provider's words.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode
+
+from limits.admission import Admitted, Denied
+from limits.admission import Answer as Admission
+from tasks.batches.store import Ending
+from tasks.jobs.attempt import Attempt
+from tasks.monitoring.hooks import Delivery, Listener
+from tasks.monitoring.tracing import LINK
+from workers.config.settings import Settings
+from workers.providers.answer import Answer
+from workers.providers.errors import ProviderError
+from workers.request import Snooze
+
+#: Seconds that spans are tried to be sent, unless OTEL_EXPORTER_OTLP_TIMEOUT says otherwise.
+PATIENCE: Final = 3.0
+
+_NANO: Final = 1_000_000_000
+
+#: What an API is called in `gen_ai.provider.name`, and what a url does in `gen_ai.operation.name`.
+_PROVIDERS: Final = {"openai": "openai", "azure": "azure.ai.openai", "anthropic": "anthropic"}
+_OPERATIONS: Final = {"/v1/embeddings": "embeddings"}
+
+
+def start(service: str, exporter: SpanExporter | None = None) -> None:
+    """Make this process's provider of traces, unless the person's own set-up has made one (opentelemetry-instrument).
+
+    Spans go to the OTLP endpoint that the environment names, or to `exporter`.
+    """
+    if isinstance(trace.get_tracer_provider(), TracerProvider):
+        return
+    if exporter is None:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+
+        # A command must not hang for long at its end because nobody takes its spans.
+        exporter = OTLPSpanExporter(timeout=float(os.environ.get("OTEL_EXPORTER_OTLP_TIMEOUT") or PATIENCE))
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win, as everywhere.
+    provider = TracerProvider(resource=Resource({SERVICE_NAME: service}).merge(Resource.create()))
+    if "unknown_service" in str(provider.resource.attributes.get(SERVICE_NAME)):
+        provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service}))
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+
+
+def stop() -> None:
+    """Send what waits to be sent."""
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        provider.shutdown()
+
+
+def headers() -> dict[str, str]:
+    """The context of here and now, as W3C writes it (traceparent, tracestate)."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return carrier
+
+
+@contextmanager
+def submission(workflow: str) -> Iterator[str]:
+    """A span over the submission of a batch, and the `traceparent` of what follows from it."""
+    start("overnight")
+    tracer = trace.get_tracer("overnight")
+    with tracer.start_as_current_span(f"submit {workflow}", kind=SpanKind.PRODUCER) as span:
+        span.set_attribute("overnight.workflow", workflow)
+        yield headers().get("traceparent", "")
+
+
+class Tracer(Listener):
+    """Makes a span of each delivery, and of each call."""
+
+    def __init__(self, settings: Settings, provider: trace.TracerProvider | None = None) -> None:
+        self.tracer = trace.get_tracer("overnight", tracer_provider=provider)
+        self.settings = settings
+
+    def begun(self, delivery: Delivery) -> None:
+        """The delivery's span begins, in its job's trace."""
+        job = delivery.job
+        parent, links = origin(delivery.headers, job.id)
+        span = self.tracer.start_span(
+            f"job {job.workflow}",
+            parent,
+            SpanKind.CONSUMER,
+            attributes={
+                "messaging.system": "celery",
+                "messaging.operation.type": "process",
+                "messaging.destination.name": f"workflow.{job.workflow}",
+                "messaging.message.id": delivery.task_id,
+                "overnight.workflow": job.workflow,
+                "overnight.batch": job.batch or "",
+                "overnight.line": job.number,
+                "overnight.round": job.round,
+            },
+            links=links,
+        )
+        delivery.span = span
+        delivery.trace = trace.format_trace_id(span.get_span_context().trace_id)
+
+    def admitted(self, delivery: Delivery, attempt: Attempt, answer: Admission) -> None:
+        """The admission's answer, as an event of the delivery's span."""
+        match answer:
+            case Admitted():
+                told = {"answer": "admitted", "wait": answer.wait, "target": attempt.way.target}
+            case Denied():
+                told = {"answer": "denied", "reason": answer.reason, "subject": answer.subject}
+            case _:
+                told = {"answer": "impossible", "reason": answer.dimension, "subject": answer.subject}
+        delivery.span.add_event("admission", {f"overnight.{key}": value for key, value in told.items()})
+
+    def called(self, delivery: Delivery, attempt: Attempt, seconds: float, end: Answer | ProviderError) -> None:
+        """A call's span, made when the call has ended."""
+        way, url = attempt.way, attempt.job.line.url
+        operation = _OPERATIONS.get(url, "chat")
+        settings = self.settings.providers[way.provider]
+        address = urlsplit(settings.base_url)
+        now = time.time_ns()
+        span = self.tracer.start_span(
+            f"{operation} {way.model}",
+            trace.set_span_in_context(delivery.span, Context()),
+            SpanKind.CLIENT,
+            attributes={
+                "gen_ai.operation.name": operation,
+                "gen_ai.provider.name": _PROVIDERS.get(settings.api, settings.api),
+                "gen_ai.request.model": way.model,
+                "server.address": address.hostname or "",
+                "server.port": address.port or (443 if address.scheme == "https" else 80),
+                "overnight.provider": way.provider,
+                "overnight.attempt": attempt.number,
+            },
+            start_time=now - round(seconds * _NANO),
+        )
+        if isinstance(end, Answer):
+            span.set_attributes(answered(end))
+        else:
+            span.set_attribute("error.type", end.code or type(end).__name__)
+            if end.status is not None:
+                span.set_attribute("http.response.status_code", end.status)
+            span.set_status(Status(StatusCode.ERROR))
+        span.end(now)
+
+    def ended(self, delivery: Delivery, ending: Ending) -> None:
+        """What the job came to, on the span of its last delivery."""
+        delivery.span.set_attributes(
+            {
+                "overnight.outcome": "completed" if ending.ok else "failed",
+                "overnight.cost_usd": ending.cost / _NANO,
+                "overnight.calls": delivery.calls,
+            }
+        )
+        if not ending.ok:
+            delivery.span.set_status(Status(StatusCode.ERROR))
+
+    def left(self, delivery: Delivery, error: BaseException | None) -> None:
+        """The delivery's span ends."""
+        if isinstance(error, Snooze):
+            delivery.span.add_event("snooze", {"overnight.seconds": error.seconds, "overnight.reason": error.reason})
+        elif error is not None:
+            delivery.span.set_attribute("error.type", type(error).__name__)
+            delivery.span.set_status(Status(StatusCode.ERROR))
+        delivery.span.end()
+
+
+def answered(answer: Answer) -> dict[str, Any]:
+    """What the conventions tell of an answer."""
+    found: dict[str, Any] = {}
+    body = answer.body if isinstance(answer.body, dict) else {}
+    for key, name in (("id", "gen_ai.response.id"), ("model", "gen_ai.response.model")):
+        if isinstance(body.get(key), str):
+            found[name] = body[key]
+    choices = body.get("choices")
+    reasons = [each.get("finish_reason") for each in choices if isinstance(each, dict)] if choices else []
+    reasons = [reason for reason in [*reasons, body.get("stop_reason")] if isinstance(reason, str)]
+    if reasons:
+        found["gen_ai.response.finish_reasons"] = reasons
+    if answer.usage is not None:
+        found["gen_ai.usage.input_tokens"] = answer.usage.input
+        found["gen_ai.usage.output_tokens"] = answer.usage.output
+    return found
+
+
+def origin(told: Mapping[str, Any], job: str) -> tuple[Context, list[Link]]:
+    """The context in which a delivery's span begins, and what it is linked to, by its message's headers."""
+    carrier = {key: value for key, value in told.items() if isinstance(key, str) and isinstance(value, str)}
+    if LINK not in carrier:
+        return propagate.extract(carrier, Context()), []
+    linked = propagate.extract({"traceparent": carrier[LINK]}, Context())
+    submission = trace.get_current_span(linked).get_span_context()
+    if not submission.is_valid:
+        return Context(), []
+    # Every delivery of a job finds the same trace, by the job's own name.
+    digest = hashlib.blake2b(f"{submission.trace_id:x} {job}".encode(), digest_size=24).digest()
+    root = SpanContext(
+        trace_id=int.from_bytes(digest[:16]),
+        span_id=int.from_bytes(digest[16:]),
+        is_remote=True,
+        trace_flags=submission.trace_flags,
+    )
+    return trace.set_span_in_context(NonRecordingSpan(root), Context()), [Link(submission)]

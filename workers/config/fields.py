@@ -1,0 +1,169 @@
+"""What a key of the configuration may hold: names, counts, money, times, addresses, each with its bounds.
+
+Every check raises ValueError that says what would be right and does not repeat what was written.
+"""
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
+
+from workers.config import units
+from workers.config.credentials import MissingSecretError, reference, without_password
+
+YEAR: Final = 365 * 86_400.0
+
+#: Names become parts of queues, keys and addresses.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+#: An agent's is part of a url, and may be a function's.
+AGENT_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+_CERT_REQS = re.compile(r"(?<![^&])ssl_cert_reqs=([^&#]*)")
+
+
+def _checked(check: Callable[[Any], Any]) -> BeforeValidator:
+    return BeforeValidator(check)
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("must be a name of letters, digits, - _ and . that begins with a letter or digit, 128 at most")
+    return value
+
+
+def _agent_name(value: str) -> str:
+    if not AGENT_NAME.fullmatch(value):
+        raise ValueError("must be an agent's name: letters, digits, - _ and . only, 128 at most")
+    return value
+
+
+def is_model_name(value: str) -> bool:
+    """Whether a model may be called this: printable, without spaces, 256 characters at most."""
+    return bool(value) and len(value) <= 256 and value.isprintable() and " " not in value  # noqa: PLR2004 - said above
+
+
+def _model_name(value: str) -> str:
+    if not is_model_name(value):
+        raise ValueError("must be a model's name: printable, without spaces, 256 characters at most")
+    return value
+
+
+def _timezone(value: str) -> str:
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - only where a time zone is named
+
+    try:
+        ZoneInfo(value)
+    # ValueError and OSError: what is no key of the database but a path, a folder or nothing.
+    except (LookupError, ValueError, OSError):
+        raise ValueError('must be a time zone of the IANA database, such as "UTC" or "Europe/Berlin"') from None
+    return value
+
+
+def _cron(value: str) -> str:
+    from celery.schedules import ParseException, crontab  # noqa: PLC0415 - 0.1 s, only where there are schedules
+
+    told = 'must be five fields, minute hour day month weekday, such as "0 2 * * *"'
+    fields = value.split()
+    if len(fields) != 5:  # noqa: PLR2004 - cron's five
+        raise ValueError(told)
+    minute, hour, day, month, weekday = fields
+    try:
+        crontab(minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
+    except (ParseException, ValueError) as exc:
+        raise ValueError(f"{told}: {str(exc).removeprefix('Invalid crontab: ').rstrip('.')}") from None
+    return value
+
+
+def _burst(value: Any) -> Any:
+    if value == "auto":
+        return value
+    if units.is_number(value) and 0 < value <= 60:  # noqa: PLR2004 - a bucket holds a minute at most
+        return float(value)
+    raise ValueError('must be "auto" or seconds of the rate, above 0 and at most 60')
+
+
+def _headroom(value: Any) -> Any:
+    if value == "auto":
+        return value
+    if units.is_number(value) and 0 < value <= 1:
+        return float(value)
+    raise ValueError('must be "auto" or the part of a limit that is used: above 0 and at most 1')
+
+
+def folder(info: ValidationInfo) -> Path:
+    """Where relative paths begin: the file's folder, else the working folder."""
+    return (info.context or {}).get("folder") or Path.cwd()
+
+
+Name = Annotated[str, AfterValidator(_name)]
+AgentName = Annotated[str, AfterValidator(_agent_name)]
+ModelName = Annotated[str, AfterValidator(_model_name)]
+TimeZone = Annotated[str, AfterValidator(_timezone)]
+Count = Annotated[int, _checked(lambda value: units.whole(value, 1))]
+CountOrZero = Annotated[int, _checked(lambda value: units.whole(value, 0))]
+Weight = Annotated[float, _checked(lambda value: units.number(value, 1e6))]
+Seconds = Annotated[float, _checked(lambda value: units.seconds(value, YEAR))]
+CallSeconds = Annotated[float, _checked(lambda value: units.seconds(value, 86_400.0))]
+Dollars = Annotated[Decimal, _checked(units.budget)]
+Price = Annotated[Decimal, _checked(units.dollars)]
+Burst = Annotated[float | Literal["auto"], _checked(_burst)]
+Headroom = Annotated[float | Literal["auto"], _checked(_headroom)]
+Attempts = Annotated[int, _checked(lambda value: units.whole(value, 1, 1000))]
+Cron = Annotated[str, AfterValidator(_cron)]
+Address = Annotated[str, PlainSerializer(without_password)]
+
+
+ADDRESS = 'must be an address such as "https://api.example.com/v1", or "env:NAME"'
+
+
+def http_address(value: str) -> str:
+    """The address of a provider, without a slash at its end."""
+    try:
+        parts = urlsplit(value)
+        sound = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or True)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError(ADDRESS)
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user or a password: a key belongs under api_key")
+    if parts.query or parts.fragment:
+        raise ValueError("must end with its path: no ?… and no #…")
+    return value.rstrip("/")
+
+
+def server_address(value: str, folder: Path, schemes: tuple[str, ...], told: str) -> str:
+    """The URL of a server, or the one that a reference leads to; `told` says what would be right."""
+    found = reference(value, folder)
+    if found is not None:
+        try:
+            value = found.value()
+        except MissingSecretError as exc:
+            raise ValueError(f"leads nowhere: {exc}") from None
+    try:
+        parts = urlsplit(value)
+        sound = parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port >= 0)
+        if sound and parts.scheme.startswith("redis"):
+            sound = re.fullmatch(r"(/\d*)?", parts.path) is not None
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError(f'must be a URL, {told}, or "env:NAME" of a variable that holds one')
+    return _trusting(value, parts.query) if parts.scheme == "rediss" else value
+
+
+def _trusting(url: str, query: str) -> str:
+    """A TLS URL that says how far to trust its server, in the one spelling that redis-py, Celery and kombu all read."""
+    found = _CERT_REQS.search(query)
+    if found is None:
+        # Celery refuses a TLS URL that does not say; not at all is no sensible default.
+        return f"{url}{'&' if query else '?'}ssl_cert_reqs=required"
+    word = found[1].lower().removeprefix("cert_")
+    if word not in {"none", "optional", "required"}:
+        raise ValueError("has an ssl_cert_reqs that is not required, optional or none (or CERT_REQUIRED and so on)")
+    return url.replace(found[0], f"ssl_cert_reqs={word}", 1)

@@ -1,0 +1,226 @@
+"""Which provider, model and key may take a call, and what it would cost each of them.
+
+A model's name leads to targets, each with a weight and as many ways as its provider has keys. For a call, the ways
+are put into an order that is random by weight; the admission takes the first that can go out now, else the one that
+can soonest.
+"""
+
+import random
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from limits.admission import Candidate, Charge
+from limits.bucket import Quota
+from limits.counting import Costs, Estimate, Profile, admission, certain, profile
+from workers.config.settings import ProviderSettings, Settings, UnknownModel
+from workers.models.prices import Rates, resolve
+from workers.providers import ENDPOINTS_BY_API
+
+#: How many models that no provider lists may be called, and for how many seconds a call counts. Each costs memory here,
+#: and keys and rows of the ledger in Redis.
+MOST_UNLISTED, UNLISTED_FOR = 1_000, 86_400.0
+
+#: Dimensions in which a single request can be larger than the whole limit.
+SIZES = ("tpm", "itpm", "otpm", "tpd")
+
+
+class NoRoute(ValueError):  # noqa: N818 - names what was found: nothing
+    """No configured target can take the call; says why, and what would mend it. `code` is the job's error code."""
+
+    code: ClassVar[str] = "invalid_request"
+
+
+class TooManyModels(NoRoute):
+    """More models were named than a configuration without them may lead to."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"body.model: {MOST_UNLISTED:,} models that no provider lists were called within a day; "
+            "list those that you use under [providers.NAME.models]"
+        )
+
+
+class NotConfigured(NoRoute):
+    """The configuration of this process names no such model or agent; that of another may."""
+
+
+class NoPrice(NotConfigured):
+    """A budget applies, and nobody has told what this target costs."""
+
+    code: ClassVar[str] = "no_price"
+
+    def __init__(self, target: str) -> None:
+        super().__init__(
+            f"{target} has no price, and a budget applies: write input_usd_per_mtok and output_usd_per_mtok beside it"
+        )
+        self.target = target
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to make a call: a target with one of its provider's keys.
+
+    `weight` is the target's share of the calls, divided among the keys. `buckets` are the ids and quotas that the
+    call draws on: the model's own, and the account's where it has one. `target` is `provider/model`, as people name it,
+    `scope` this model of the account.
+    """
+
+    provider: str
+    model: str
+    key: int
+    weight: float
+    circuit: str
+    account: str
+    buckets: tuple[tuple[str, Quota], ...]
+    profile: Profile
+    rates: Rates | None
+    target: str = field(init=False, compare=False)
+    scope: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target", f"{self.provider}/{self.model}")
+        object.__setattr__(self, "scope", f"{self.account}/{self.model}")
+
+    def candidate(self, estimate: Estimate, row: str = "") -> Candidate:
+        """What the call would draw on this way, at the most it can cost. `row`: the ledger's."""
+        costs, least = admission(self.profile, estimate), certain(self.profile, estimate)
+        return Candidate(
+            circuit=self.circuit,
+            account=self.account,
+            charges=tuple(Charge(bucket, quota, _fitted(quota, costs, least)) for bucket, quota in self.buckets),
+            amount=self.rates.ceiling(estimate) if self.rates else 0,
+            row=row,
+            scope=self.scope,
+        )
+
+    def charged(self, costs: Costs) -> tuple[dict[str, int], ...]:
+        """`costs` in each bucket, in the dimensions that its quota limits."""
+        return tuple(_limited(quota, costs) for _, quota in self.buckets)
+
+    def too_large(self, estimate: Estimate) -> str | None:
+        """Why this call can never go this way, in words; None where it can."""
+        costs = certain(self.profile, estimate)._asdict()
+        for bucket, quota in self.buckets:
+            for dimension in SIZES:
+                limit = getattr(quota, dimension)
+                if limit is not None and costs[dimension] > limit:
+                    return f"about {costs[dimension]:,} tokens, and {bucket} allows {limit:,} {dimension}"
+        return None
+
+
+def _limited(quota: Quota, costs: Costs) -> dict[str, int]:
+    """The costs in the dimensions that this quota limits."""
+    return {dimension: getattr(costs, dimension) for dimension in quota.limits}
+
+
+def _fitted(quota: Quota, costs: Costs, least: Costs) -> dict[str, int]:
+    """The costs in the dimensions that this quota limits; a forecast makes no call larger than the limit.
+
+    What the answer has above that becomes debt when the call is settled.
+    """
+    return {
+        dimension: max(getattr(least, dimension), min(getattr(costs, dimension), limit))
+        for dimension, limit in quota.limits.items()
+    }
+
+
+class Routes:
+    """The ways of every model, built from the settings when they are first asked for."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        prices: Mapping[str, Rates] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self.prices = prices or {}
+        self._ways: dict[tuple[str, str], tuple[Way, ...]] = {}
+        self._clock = clock
+        self._unlisted: dict[str, float] = {}  # model: when it was last asked for
+
+    def repriced(self, prices: Mapping[str, Rates]) -> "Routes":
+        """The same with other prices."""
+        routes = Routes(self.settings, prices, clock=self._clock)
+        routes._unlisted = self._unlisted
+        return routes
+
+    def ways(self, model: str, url: str) -> tuple[Way, ...]:
+        """Every way that serves this model and url; NoRoute where there is none."""
+        found = self._ways.get((model, url))
+        if found is None:
+            found = self._build(model, url)
+            if model not in self.settings.model_names and model.partition("/")[2] not in self.settings.model_names:
+                self._remember(model)
+            self._ways[model, url] = found
+        elif model in self._unlisted:
+            self._unlisted[model] = self._clock()
+        return found
+
+    def _remember(self, model: str) -> None:
+        """A model that no provider lists is called; TooManyModels if there were `MOST_UNLISTED` others lately."""
+        now = self._clock()
+        if len(self._unlisted) >= MOST_UNLISTED and model not in self._unlisted:
+            for old in [name for name, at in self._unlisted.items() if now - at > UNLISTED_FOR]:
+                del self._unlisted[old]
+                self._ways = {key: ways for key, ways in self._ways.items() if key[0] != old}
+            if len(self._unlisted) >= MOST_UNLISTED:
+                raise TooManyModels
+        self._unlisted[model] = now
+
+    def order(self, ways: Collection[Way], *, avoid: Collection[str] = ()) -> list[Way]:
+        """The ways in an order that is random by weight; those of the targets in `avoid` are left out.
+
+        Each way gets the key u^(1/weight), u uniform (Efraimidis and Spirakis, 2006): the first of the order is
+        each way with a probability of its weight's share.
+        """
+        left = [way for way in ways if way.target not in avoid]
+        if len(left) > 1:
+            left.sort(key=lambda way: random.random() ** (1.0 / way.weight), reverse=True)
+        return left
+
+    def _build(self, model: str, url: str) -> tuple[Way, ...]:
+        try:
+            targets = self.settings.find_model(model)
+        except UnknownModel as exc:
+            raise NotConfigured(f"body.model: {exc}") from None
+        ways: list[Way] = []
+        served: set[str] = set()
+        for name, target, weight in targets:
+            provider = self.settings.providers[name]
+            served |= ENDPOINTS_BY_API[provider.api]
+            if url in ENDPOINTS_BY_API[provider.api]:
+                ways.extend(self._ways_of(name, provider, target, weight))
+        if not ways:
+            raise NotConfigured(
+                f'model "{model}" is not served at {url}: its targets serve {", ".join(sorted(served))}'
+            )
+        return tuple(ways)
+
+    def _ways_of(self, name: str, provider: ProviderSettings, model: str, weight: float) -> list[Way]:
+        limits = self.settings.model(name, model)
+        keys = max(1, provider.key_count)
+        account = provider.quota()
+        ways = []
+        for key in range(keys):
+            bucket = 0 if provider.shared_quota else key
+            buckets = [(f"{name}/{bucket}/{model}", limits.quota())]
+            if account is not None:
+                buckets.append((f"{name}/{bucket}", account))
+            ways.append(
+                Way(
+                    provider=name,
+                    model=model,
+                    key=key,
+                    weight=weight / keys,
+                    circuit=f"{name}/{model}",
+                    account=f"{name}/{key}",
+                    buckets=tuple(buckets),
+                    profile=profile(provider.counting_name, model),
+                    rates=resolve(limits, self.prices, f"{name}/{model}"),
+                )
+            )
+        return ways

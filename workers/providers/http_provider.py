@@ -1,0 +1,220 @@
+"""One exchange with a provider, from a job's body to an Answer: what all wire formats share."""
+
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, ClassVar, Final
+
+import httpx
+
+from limits.client.compact_json import dumps
+from limits.counting import Usage
+from workers.providers import sse
+from workers.providers.answer import Answer
+from workers.providers.client import HttpClient, Reply
+from workers.providers.codes import listed
+from workers.providers.decoding import decode
+from workers.providers.endpoints import EMBEDDINGS
+from workers.providers.errors import AccountBlocked, ProviderError, Refused
+from workers.providers.failures import classify
+from workers.providers.headers import NO_LIMITS, parse_limits
+
+_PING_TIMEOUT: Final = 15.0
+
+#: Addresses that are kept: of more models than that, each is put together again.
+MOST_URLS: Final = 4_096
+_VERSIONED: Final = re.compile(r"/v\d\w*(?:/|$)")
+_KEY: Final = re.compile(r"[!-~]{0,4096}")
+_REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
+# A shorter one may be a word of the answer: local servers take any.
+_SHORTEST_KEY: Final = 8
+
+
+class HttpProvider(ABC):
+    """A provider over HTTP. A wire format adds its paths, its headers, and how its answers are read."""
+
+    api: ClassVar[str]
+    endpoints: ClassVar[frozenset[str]]
+    request_id_headers: ClassVar[tuple[str, ...]] = ("x-request-id",)
+
+    def __init__(self, name: str, base_url: str, timeout: float, *, requests_are_daily: bool = False) -> None:
+        self.name = name
+        self._base = base_url
+        self._timeout = timeout
+        self._requests_are_daily = requests_are_daily
+        self.ignores_limits = False
+        """Whether rate-limit headers count for nothing."""
+        self._http = HttpClient(base_url)
+        self._urls: dict[tuple[str, str], str] = {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(name={self.name!r})"
+
+    async def call(
+        self,
+        url: str,
+        body: dict[str, Any],
+        *,
+        model: str,
+        key: str,
+        timeout: float | None = None,  # noqa: ASYNC109  # a call's bound is part of its meaning: its error says so
+        may_leave: Callable[[], Awaitable[bool]] | None = None,
+    ) -> Answer:
+        """Send `body`, with `model` in place of its own, and return the answer.
+
+        `timeout` is for the whole call, in seconds; None takes the provider's. Raises a ProviderError for
+        everything that is not an answer, and never tries again by itself. `may_leave` is asked right before the
+        request is written: where it says no, NotSent is raised.
+        """
+        if url not in self.endpoints:
+            raise Refused(f"{self.name} ({self.api}) does not serve {url}", code="unknown_url")
+        _check_key(self.name, key)
+        content = _encode({**body, "model": model})
+        reply = await self._http.send(
+            "POST",
+            self._url(url, model),
+            self._headers(key),
+            content,
+            self._timeout if timeout is None else timeout,
+            may_leave,
+        )
+        now = time.time()
+        limits = NO_LIMITS
+        if not self.ignores_limits:
+            limits = parse_limits(reply.headers, now=now, requests_are_daily=self._requests_are_daily)
+        received = _without(key, reply.content)
+        decoded = decode(received, exact=url != EMBEDDINGS)
+        request_id = self._request_id(reply, key)
+        whole, brought = decoded, decoded
+        if sse.asks_for_stream(body):
+            stream = received.decode("utf-8", "replace")
+            told = reply.headers.get("content-type", "").startswith(sse.EVENT_STREAM)
+            whole, brought = sse.assembled(url, stream) if told else None, {"stream": stream}
+        elif isinstance(decoded, str) and sse.is_stream(decoded):
+            whole = brought = sse.assembled(url, received.decode("utf-8", "replace"))
+        usage = None
+        if reply.status < HTTPStatus.MULTIPLE_CHOICES and isinstance(whole, dict):
+            usage = self._usage(url, whole)
+            if self._is_answer(url, whole):
+                return Answer(reply.status, request_id, brought, usage, limits, reply.seconds)
+        error = classify(
+            reply.status,
+            reply.headers,
+            decoded,
+            provider=self.name,
+            key=key,
+            now=now,
+            limits=limits,
+            request_id=request_id,
+            usage=usage,
+        )
+        if listed(error.code) == "other" and error.code.encode() in content:
+            error.code = f"http_{reply.status}"  # a word of the prompt, as far as anybody knows
+        raise error
+
+    async def ping(self, key: str) -> str:
+        """Ask for the list of models, which costs nothing. Returns in words what was reached."""
+        _check_key(self.name, key)
+        reply = await self._http.send("GET", str(self._models_url()), self._headers(key), None, _PING_TIMEOUT)
+        decoded = decode(reply.content)
+        if reply.status >= HTTPStatus.MULTIPLE_CHOICES or not isinstance(decoded, dict):
+            error: ProviderError = classify(
+                reply.status, reply.headers, decoded, provider=self.name, key=key, now=time.time()
+            )
+            raise error
+        models = decoded.get("data")
+        listed = f", {len(models)} models listed" if isinstance(models, list) else ""
+        return f"reached in {reply.seconds * 1000:.0f} ms{listed}"
+
+    async def open(self) -> None:
+        """Make what the first call would have to wait for; nothing is connected yet."""
+        self._http.open()
+
+    async def close(self) -> None:
+        """Close the connections. Calls in flight fail; the next call opens new ones."""
+        await self._http.close()
+
+    def _url(self, url: str, model: str) -> str:
+        known = self._urls.get((url, model))
+        if known is None:
+            if len(self._urls) >= MOST_URLS:
+                self._urls.clear()
+            known = self._urls[url, model] = str(httpx.URL(self._address(url, model)))
+        return known
+
+    def _request_id(self, reply: Reply, key: str) -> str | None:
+        for name in self.request_id_headers:
+            value = reply.headers.get(name, "")
+            if _REQUEST_ID.fullmatch(value) and not (key and key in value):
+                return value
+        return None
+
+    @abstractmethod
+    def _address(self, url: str, model: str) -> str:
+        """Where a call of `url` for `model` goes."""
+
+    @abstractmethod
+    def _models_url(self) -> httpx.URL:
+        """Where the list of models is."""
+
+    @abstractmethod
+    def _headers(self, key: str) -> list[tuple[str, str]]:
+        """The headers of a request, with the key in the one that holds it."""
+
+    @abstractmethod
+    def _is_answer(self, url: str, body: Mapping[str, Any]) -> bool:
+        """Whether a 2xx body is an answer, and a finished one."""
+
+    @abstractmethod
+    def _usage(self, url: str, body: Mapping[str, Any]) -> Usage | None:
+        """The tokens that the body tells, or None."""
+
+
+# Answers are read once and are small beside what made them: to have them compressed costs more CPU than it
+# saves.
+COMMON_HEADERS: Final = [
+    ("content-type", "application/json"),
+    ("accept", "application/json"),
+    ("accept-encoding", "identity"),
+    ("user-agent", "overnight"),
+]
+
+
+def _check_key(provider: str, key: str) -> None:
+    """Refuse a key that no header can hold, before anything has it in a traceback."""
+    if not _KEY.fullmatch(key):
+        raise AccountBlocked(
+            "the key holds characters that no key has: a line break, a space, a letter with an accent",
+            code="bad_key",
+            advice=f"set the key of {provider} anew where api_key points, without quotes or line breaks",
+        )
+
+
+def _without(key: str, content: bytes) -> bytes:
+    """What came back without the key, if the provider repeats it: a key belongs into no file."""
+    secret = key.encode()
+    return content.replace(secret, b"[key]") if len(secret) >= _SHORTEST_KEY and secret in content else content
+
+
+def _encode(body: dict[str, Any]) -> bytes:
+    try:
+        return dumps(body)
+    except TypeError:
+        problem = Refused(
+            "the body cannot be written as JSON: half a surrogate pair, or a whole number beyond 64 bits",
+            code="bad_body",
+        )
+    raise problem
+
+
+def versioned(base_url: str) -> str:
+    """A base address with its version: `/v1` is added where its path has none (as `/v1beta/openai` has)."""
+    base = base_url.rstrip("/")
+    return base if _VERSIONED.search(httpx.URL(base).path) else f"{base}/v1"
+
+
+def natural(value: Any) -> int:
+    """A token count that can be used: whole and not negative, else 0."""
+    return value if type(value) is int and value >= 0 else 0

@@ -1,0 +1,120 @@
+"""Streamed answers: server-sent events, read to their end and put together again.
+
+A stream is taken whole, like any answer: only then is it known what it has cost, and whether it is one. What its
+reader gets are the events as they came.
+
+The format is WHATWG's (https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream):
+fields a line, events divided by empty lines.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from limits.client import compact_json
+from workers.providers import assembly
+from workers.providers.endpoints import CHAT, MESSAGES, RESPONSES
+
+#: The content type of a stream.
+EVENT_STREAM: Final = "text/event-stream"
+
+_DONE: Final = "[DONE]"
+
+_FIRST: Final = re.compile(r"\s*(?:data|event|id|retry)?:")
+
+# str.splitlines would also break at U+2028 and others, which may stand in a string of JSON.
+_LINES: Final = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
+
+
+def asks_for_stream(body: Mapping[str, Any]) -> bool:
+    """Whether a body asks for its answer as events."""
+    return body.get("stream") is True
+
+
+def with_usage(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The body, asking for the stream's usage, which chat completions tell only then."""
+    if url != CHAT or tells_usage(body):
+        return body
+    options = body.get("stream_options")
+    return {**body, "stream_options": {**(options if isinstance(options, dict) else {}), "include_usage": True}}
+
+
+def tells_usage(body: Mapping[str, Any]) -> bool:
+    """Whether the reader of this stream asked for its usage, and expects the event that holds it."""
+    options = body.get("stream_options")
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def without_usage(stream: str) -> str:
+    """The stream without the event that holds nothing but usage: who did not ask for it may not bear it."""
+    return "".join(block for block in _blocks(stream) if not _is_usage_alone(_data(block)))
+
+
+def is_stream(text: str) -> bool:
+    """Whether a text that is no JSON is a stream of events."""
+    return _FIRST.match(text) is not None
+
+
+def assembled(url: str, stream: str) -> dict[str, Any] | None:
+    """The answer that a stream is, as the call would have brought it without one; or its error.
+
+    None where it broke off.
+    """
+    events = [event for block in _blocks(stream) for event in _events(block)]
+    for event in events:
+        if event.get("error") or event.get("type") == "error":
+            return {"error": event.get("error") or event}
+    match url:
+        case _ if url == CHAT:
+            return assembly.completion(events)
+        case _ if url == RESPONSES:
+            return assembly.response(events)
+        case _ if url == MESSAGES:
+            return assembly.message(events)
+    return None
+
+
+def _blocks(stream: str) -> Iterator[str]:
+    """The events, each with the empty line that ends it."""
+    block: list[str] = []
+    for line in _LINES.findall(stream):
+        block.append(line)
+        if line in {"\n", "\r\n", "\r"}:
+            yield "".join(block)
+            block = []
+    if block:
+        yield "".join(block)
+
+
+def _data(block: str) -> str:
+    lines = (line.rstrip("\r\n") for line in _LINES.findall(block))
+    values = [line[5:].removeprefix(" ") for line in lines if line.startswith("data:")]
+    return "\n".join(values)
+
+
+def _events(block: str) -> Iterator[dict[str, Any]]:
+    """The event of a block; those of its lines if a server has left out the empty lines between them."""
+    data = _data(block)
+    if (event := _event(data)) is not None:
+        yield event
+    elif "\n" in data:
+        yield from (event for line in data.split("\n") if (event := _event(line)) is not None)
+
+
+def _event(data: str) -> dict[str, Any] | None:
+    if not data or data == _DONE:
+        return None
+    try:
+        found = compact_json.loads(data.encode())
+    except ValueError:
+        try:
+            # Half of a surrogate pair: the next event may hold the other half.
+            found = compact_json.decoder().decode(data)
+        except (ValueError, RecursionError):
+            return None
+    return found if isinstance(found, dict) else None
+
+
+def _is_usage_alone(data: str) -> bool:
+    event = _event(data)
+    return event is not None and event.get("choices") == [] and bool(event.get("usage"))

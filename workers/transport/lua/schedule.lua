@@ -1,0 +1,11 @@
+-- Publishes a message that is to be delivered later.
+--
+-- Guarantee: repeated with the same tag, it is there once.
+-- KEYS  1 delayed (zset)  2 delayed_messages (hash)  3 delayed_counts (hash)
+-- ARGV  1 tag  2 µs from now  3 message
+-- Returns 1 if it is new.
+--@include workers/transport/lua/lib/message.lua
+local new = redis.call('ZADD', KEYS[1], us(clock() + ARGV[2]), ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
+if new == 1 then count(KEYS[3], queue_of(list_of(ARGV[1])), 1) end
+return new
