@@ -55,7 +55,8 @@ def before_the_pool(sender: Any, **_: Any) -> None:
 
         hooks.listen(Meter(settings=current_settings()))
     if tracing.traced():
-        from tasks.monitoring.traces import Tracer, start  # noqa: PLC0415 - what only a traced worker needs
+        from tasks.monitoring.trace_provider import start  # noqa: PLC0415 - only a traced worker needs it
+        from tasks.monitoring.traces import Tracer  # noqa: PLC0415
 
         start("overnight-worker")
         hooks.listen(Tracer(current_settings()))
@@ -79,7 +80,7 @@ def after_the_start(**_: Any) -> None:
 def at_the_end(**_: Any) -> None:
     """Send the spans that wait; remove what was shared with children."""
     if tracing.traced():
-        from tasks.monitoring.traces import stop  # noqa: PLC0415 - as above
+        from tasks.monitoring.trace_provider import stop  # noqa: PLC0415 - as above
 
         stop()
     for folder in _made:

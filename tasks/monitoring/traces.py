@@ -12,18 +12,13 @@ Spans hold names, counts, codes and times. They never hold a prompt, an answer, 
 """
 
 import hashlib
-import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode
 
 from limits.admission import Admitted, Denied
@@ -37,58 +32,11 @@ from workers.providers.answer import Answer
 from workers.providers.errors import ProviderError
 from workers.request import Snooze
 
-#: Seconds that spans are tried to be sent, unless OTEL_EXPORTER_OTLP_TIMEOUT says otherwise.
-PATIENCE: Final = 3.0
-
 _NANO: Final = 1_000_000_000
 
 #: What an API is called in `gen_ai.provider.name`, and what a url does in `gen_ai.operation.name`.
 _PROVIDERS: Final = {"openai": "openai", "azure": "azure.ai.openai", "anthropic": "anthropic"}
 _OPERATIONS: Final = {"/v1/embeddings": "embeddings"}
-
-
-def start(service: str, exporter: SpanExporter | None = None) -> None:
-    """Make this process's provider of traces, unless the person's own set-up has made one (opentelemetry-instrument).
-
-    Spans go to the OTLP endpoint that the environment names, or to `exporter`.
-    """
-    if isinstance(trace.get_tracer_provider(), TracerProvider):
-        return
-    if exporter is None:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
-
-        # A command must not hang for long at its end because nobody takes its spans.
-        exporter = OTLPSpanExporter(timeout=float(os.environ.get("OTEL_EXPORTER_OTLP_TIMEOUT") or PATIENCE))
-    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win, as everywhere.
-    provider = TracerProvider(resource=Resource({SERVICE_NAME: service}).merge(Resource.create()))
-    if "unknown_service" in str(provider.resource.attributes.get(SERVICE_NAME)):
-        provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service}))
-    provider.add_span_processor(BatchSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
-
-
-def stop() -> None:
-    """Send what waits to be sent."""
-    provider = trace.get_tracer_provider()
-    if isinstance(provider, TracerProvider):
-        provider.shutdown()
-
-
-def headers() -> dict[str, str]:
-    """The context of here and now, as W3C writes it (traceparent, tracestate)."""
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier)
-    return carrier
-
-
-@contextmanager
-def submission(workflow: str) -> Iterator[str]:
-    """A span over the submission of a batch, and the `traceparent` of what follows from it."""
-    start("overnight")
-    tracer = trace.get_tracer("overnight")
-    with tracer.start_as_current_span(f"submit {workflow}", kind=SpanKind.PRODUCER) as span:
-        span.set_attribute("overnight.workflow", workflow)
-        yield headers().get("traceparent", "")
 
 
 class Tracer(Listener):

@@ -93,7 +93,7 @@ def test_traces_are_asked_for_as_everywhere(
 
 def test_who_asks_for_nothing_pays_for_nothing() -> None:
     # redis-py imports OpenTelemetry by itself where that is installed.
-    names = "('tasks.monitoring.traces', 'prometheus_client', 'flower', 'rich')"
+    names = "('tasks.monitoring.traces', 'tasks.monitoring.trace_provider', 'prometheus_client', 'flower', 'rich')"
     script = (
         "import sys; import tasks.jobs.run, tasks.monitoring.setup, tasks.batches.submit, tasks.batches.feed;"
         f"print([name for name in {names} if name in sys.modules])"
