@@ -146,20 +146,20 @@ class Desk:
     def snapshot(self) -> Snapshot:
         """Every bucket, circuit, account and budget of the configuration."""
         accounts = list(limits.accounts(self.settings))
-        buckets = dict(bucket for way in self.ways() for bucket in way.buckets)
+        buckets = dict(bucket for route in self.routes() for bucket in route.buckets)
         return self.run(
             snapshot(
                 self.keys,
                 list(buckets.items()),
-                list({way.circuit: None for way in self.ways()}),
+                list({route.circuit: None for route in self.routes()}),
                 [*accounts, *limits.scopes(accounts, limits.targets(self.settings))],
                 list(self.windows()),
             )
         )
 
-    def ways(self) -> list[Any]:
+    def routes(self) -> list[Any]:
         names = [f"{provider}/{model}" for provider, model in limits.targets(self.settings)]
-        return [way for name in names for way in self.runtime.routes.ways(name, "/v1/chat/completions")]
+        return [route for name in names for route in self.runtime.routes.find(name, "/v1/chat/completions")]
 
     def windows(self) -> list[Any]:
         return list(budgets.windows(self.settings, self.workflow, None, self.now()))

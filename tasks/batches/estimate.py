@@ -17,7 +17,7 @@ from tasks.jobs.attempt import assess
 from tasks.jobs.job import Line
 from tasks.jobs.reasons import DIMENSIONS, subject
 from workers.models.calibration import Ratios
-from workers.models.routing import Way
+from workers.models.routing import Route
 
 #: Of each model, so many lines are counted, and of those that follow one in so many, for all.
 COUNTED, ONE_IN = 2_000, 10
@@ -30,7 +30,7 @@ MOST_TARGETS = 50
 class _Group:
     """The lines of one model and url: all of them, and the sums over those that were counted."""
 
-    ways: tuple[Way, ...]
+    routes: tuple[Route, ...]
     lines: int = 0
     bytes: int = 0
     counted_lines: int = 0
@@ -47,11 +47,11 @@ class _Group:
         return self.bytes / self.counted_bytes if self.counted_bytes else 0.0
 
     def capacities(self) -> list[float]:
-        """How many jobs a second each way allows by its limits."""
+        """How many jobs a second each route allows by its limits."""
         found = []
-        for way, costs in zip(self.ways, self.costs, strict=True):
+        for route, costs in zip(self.routes, self.costs, strict=True):
             most = float("inf")
-            for _, quota in way.buckets:
+            for _, quota in route.buckets:
                 for position, dimension in enumerate(PERIODS):
                     if (rate := _rate(quota, dimension)) and costs[position]:
                         most = min(most, rate * self.counted_lines / costs[position])
@@ -59,9 +59,11 @@ class _Group:
         return found
 
     def shares(self) -> list[float]:
-        """Which part of the lines would go each way: by what the limits let through, else by weight."""
+        """Which part of the lines would take each route: by what the limits let through, else by weight."""
         capacities = self.capacities()
-        free = [way.weight if most == float("inf") else 0.0 for way, most in zip(self.ways, capacities, strict=True)]
+        free = [
+            route.weight if most == float("inf") else 0.0 for route, most in zip(self.routes, capacities, strict=True)
+        ]
         parts = free if any(free) else capacities
         return [part / sum(parts) for part in parts]
 
@@ -118,8 +120,8 @@ class Tally:
         name = (line.model, line.url)
         group = self.groups.get(name)
         if group is None:
-            ways = self.precheck.ways(line)
-            group = self.groups[name] = _Group(ways, costs=[[0] * len(PERIODS) for _ in ways])
+            routes = self.precheck.routes(line)
+            group = self.groups[name] = _Group(routes, costs=[[0] * len(PERIODS) for _ in routes])
         group.lines += 1
         group.bytes += size
         if group.counted_lines < COUNTED or group.lines % ONE_IN == 0:
@@ -129,28 +131,28 @@ class Tally:
         group.counted_lines += 1
         group.counted_bytes += size
         _, estimates = assess(
-            line, group.ways, self.precheck.workflow, budgeted=bool(self.precheck.budgets), ratios=self.ratios
+            line, group.routes, self.precheck.workflow, budgeted=bool(self.precheck.budgets), ratios=self.ratios
         )
-        weight = sum(way.weight for way in group.ways)
+        weight = sum(route.weight for route in group.routes)
         ceiling = 0
-        for way, costs in zip(group.ways, group.costs, strict=True):
-            estimate, share = estimates[way.target], way.weight / weight
+        for route, costs in zip(group.routes, group.costs, strict=True):
+            estimate, share = estimates[route.target], route.weight / weight
             expected = expected_usage(estimate)
             group.input += share * expected.input
             group.output += share * expected.output
-            for dimension, cost in enumerate(admission(way.profile, estimate)):
+            for dimension, cost in enumerate(admission(route.profile, estimate)):
                 costs[dimension] += cost
-            if way.rates is not None:
-                group.cost += share * way.rates.cost(expected, media=estimate.media)
-                ceiling = max(ceiling, way.rates.ceiling(estimate))
+            if route.rates is not None:
+                group.cost += share * route.rates.cost(expected, media=estimate.media)
+                ceiling = max(ceiling, route.rates.ceiling(estimate))
         group.ceiling += ceiling
 
     def forecast(self) -> Forecast:
         """What all lines so far would take."""
         groups = self.groups.values()
-        unpriced = sorted({way.target for group in groups for way in group.ways if way.rates is None})
+        unpriced = sorted({route.target for group in groups for route in group.routes if route.rates is None})
         seconds, limit = self._slowest()
-        targets = sorted({way.target for group in groups for way in group.ways})
+        targets = sorted({route.target for group in groups for route in group.routes})
         return Forecast(
             lines=self.agents + sum(group.lines for group in groups),
             agents=self.agents,
@@ -165,12 +167,12 @@ class Tally:
         )
 
     def _slowest(self) -> tuple[float, str]:
-        """The limit that takes longest for all lines, each group's spread over its ways."""
+        """The limit that takes longest for all lines, each group's spread over its routes."""
         loads: dict[tuple[str, str], float] = defaultdict(float)
         quotas: dict[str, Quota] = {}
         for group in self.groups.values():
-            for way, share, costs in zip(group.ways, group.shares(), group.costs, strict=True):
-                for bucket, quota in way.buckets:
+            for route, share, costs in zip(group.routes, group.shares(), group.costs, strict=True):
+                for bucket, quota in route.buckets:
                     quotas[bucket] = quota
                     for position, dimension in enumerate(PERIODS):
                         loads[bucket, dimension] += share * costs[position] * group.scale

@@ -18,7 +18,7 @@ from tasks.jobs.job import Line
 from workers.config.settings import Settings
 from workers.models import budgets
 from workers.models.prices import MILLION, Rates
-from workers.models.routing import SIZES, NoPrice, NoRoute, Routes, Way
+from workers.models.routing import SIZES, NoPrice, NoRoute, Route, Routes
 from workers.models.tokens import PROMPT_CEILING
 from workers.providers import embeddings
 from workers.providers.endpoints import CHAT, EMBEDDINGS
@@ -29,10 +29,10 @@ Prices = Callable[[Collection[str]], Mapping[str, Rates]]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of a model at a url: its own ways, its fallback's, and whether a line needs a look."""
+    """What is known of a model at a url: its own routes, its fallback's, and whether a line needs a look."""
 
-    own: tuple[Way, ...]
-    fallback: tuple[Way, ...]
+    own: tuple[Route, ...]
+    fallback: tuple[Route, ...]
     bounded: bool
     most_tokens: float = 0.0
     dearest: int = 0
@@ -87,19 +87,19 @@ class Precheck:
             if large or dear:
                 raise NoRoute(large or dear)
 
-    def _check_sizes(self, line: Line, size: int, ways: tuple[Way, ...]) -> None:
+    def _check_sizes(self, line: Line, size: int, routes: tuple[Route, ...]) -> None:
         """NoRoute if no provider takes a request of `size` bytes, or the answer would be larger than is read."""
-        largest = max(self.settings.providers[way.provider].largest_request for way in ways)
+        largest = max(self.settings.providers[route.provider].largest_request for route in routes)
         if size > largest:
             raise NoRoute(
-                f"has {size / 1e6:,.1f} MB, and {ways[0].target} takes requests of {largest / 1e6:,.0f} MB at most: "
-                f"make it smaller, or raise max_request_mb of providers.{ways[0].provider}"
+                f"has {size / 1e6:,.1f} MB, and {routes[0].target} takes requests of {largest / 1e6:,.0f} MB at most: "
+                f"make it smaller, or raise max_request_mb of providers.{routes[0].provider}"
             )
-        if line.url == EMBEDDINGS and (large := embeddings.too_large(line.body, ways[0].model)):
+        if line.url == EMBEDDINGS and (large := embeddings.too_large(line.body, routes[0].model)):
             raise NoRoute(large)
 
-    def ways(self, line: Line) -> tuple[Way, ...]:
-        """The ways of a line that has passed and calls a model, with their prices."""
+    def routes(self, line: Line) -> tuple[Route, ...]:
+        """The routes of a line that has passed and calls a model, with their prices."""
         known = self._known[line.model, line.url]
         assert isinstance(known, _Known)
         return known.own
@@ -111,9 +111,9 @@ class Precheck:
             fallback = self._priced(cheaper, url) if cheaper and self.budgets else ()
         except NoRoute as exc:
             return exc
-        sized = any(quota.limits for way in own for _, quota in way.buckets)
-        limits = [getattr(quota, name) or inf for way in own for _, quota in way.buckets for name in SIZES]
-        rates = [way.rates for way in own if way.rates is not None]
+        sized = any(quota.limits for route in own for _, quota in route.buckets)
+        limits = [getattr(quota, name) or inf for route in own for _, quota in route.buckets for name in SIZES]
+        rates = [route.rates for route in own if route.rates is not None]
         return _Known(
             own,
             fallback,
@@ -138,36 +138,36 @@ class Precheck:
         amount = -(-most * known.dearest // MILLION) + known.fee
         return all(amount <= limit for _, limit in self.budgets)
 
-    def _priced(self, model: str, url: str) -> tuple[Way, ...]:
-        ways = self._routes.ways(model, url)
-        if missing := {way.target for way in ways if way.rates is None}:
+    def _priced(self, model: str, url: str) -> tuple[Route, ...]:
+        routes = self._routes.find(model, url)
+        if missing := {route.target for route in routes if route.rates is None}:
             self._routes = self._routes.repriced({**self._routes.prices, **self._prices(missing)})
-            ways = self._routes.ways(model, url)
-        for way in ways:
-            if self.budgets and way.rates is None:
-                raise NoPrice(way.target)
-        return ways
+            routes = self._routes.find(model, url)
+        for route in routes:
+            if self.budgets and route.rates is None:
+                raise NoPrice(route.target)
+        return routes
 
-    def _reasons(self, line: Line, ways: tuple[Way, ...]) -> tuple[str, str]:
-        """Why no way can take the line: for its size, and for its price; both empty where one can."""
-        _, estimates = assess(line, ways, self.workflow, budgeted=bool(self.budgets))
+    def _reasons(self, line: Line, routes: tuple[Route, ...]) -> tuple[str, str]:
+        """Why no route can take the line: for its size, and for its price; both empty if one can."""
+        _, estimates = assess(line, routes, self.workflow, budgeted=bool(self.budgets))
         too_large = too_dear = ""
-        for way in ways:
-            estimate = estimates[way.target]
-            if large := way.too_large(estimate):
+        for route in routes:
+            estimate = estimates[route.target]
+            if large := route.too_large(estimate):
                 too_large = too_large or f"the request is larger than a limit: {large}; make it smaller"
-            elif dear := self._too_dear(way, estimate):
+            elif dear := self._too_dear(route, estimate):
                 too_dear = too_dear or dear
             else:
                 return "", ""
         return too_large, too_dear
 
-    def _too_dear(self, way: Way, estimate: Estimate) -> str:
-        amount = way.rates.ceiling(estimate) if way.rates else 0
+    def _too_dear(self, route: Route, estimate: Estimate) -> str:
+        amount = route.rates.ceiling(estimate) if route.rates else 0
         for subject, limit in self.budgets:
             if amount > limit:
                 return (
-                    f"can cost up to {budgets.dollars(amount)} at {way.target}, more than the whole budget of "
+                    f"can cost up to {budgets.dollars(amount)} at {route.target}, more than the whole budget of "
                     f"{subject}, {budgets.dollars(limit)}: lower its max_tokens, or raise the budget"
                 )
         return ""

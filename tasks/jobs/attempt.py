@@ -1,4 +1,4 @@
-"""One attempt at a job: what is asked of the admission, and which way the admission has chosen.
+"""One attempt at a job: what is asked of the admission, and which route the admission has chosen.
 
 Nothing here talks to anybody: `plan` is a function of the job and of what is known of models, prices and the time.
 """
@@ -20,7 +20,7 @@ from workers.config.settings import WorkflowSettings
 from workers.ids import unique_id
 from workers.models import budgets, tokens
 from workers.models.calibration import Ratios
-from workers.models.routing import NoPrice, Routes, Way
+from workers.models.routing import NoPrice, Route, Routes
 from workers.providers import bodies
 from workers.providers.ceiling import with_ceiling_in
 from workers.providers.errors import AccountBlocked, ProviderError
@@ -44,7 +44,7 @@ CIRCUIT = CircuitSettings()
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt at a job: what is asked of the admission, and which way it was given.
+    """One attempt at a job: what is asked of the admission, and which route it was given.
 
     `bodies` and `estimates` are by target: each model may name the ceiling of its answer differently. `narrowed`:
     targets of its model that have failed are left out. `asked_at` is when it was last asked whether the call may
@@ -52,11 +52,11 @@ class Attempt:
     """
 
     job: Job
-    ways: list[Way]
+    routes: list[Route]
     bodies: dict[str, dict[str, Any]]
     estimates: dict[str, Estimate]
     ask: Ask
-    way: Way
+    route: Route
     number: int
     narrowed: bool = False
     wait: float = 0.0
@@ -71,38 +71,38 @@ class Attempt:
         """Whether it is to be planned anew before it asks again: prices, ratios and windows move on."""
         return time.monotonic() - self.planned_at > FRESH
 
-    def way_around(self, error: ProviderError, ways: Iterable[Way]) -> bool:
-        """Whether one of the `ways` is left open by the failure of the one it took.
+    def way_around(self, error: ProviderError, routes: Iterable[Route]) -> bool:
+        """Whether the failure of the route it took leaves one of `routes` open.
 
-        A blocked account shuts all ways of its own, or those to the same model, and a 429 those that draw on the same
+        A blocked account shuts all routes of its own, or those to the same model, and a 429 those that draw on the same
         quota of the model.
         """
         if isinstance(error, AccountBlocked):
             if error.certain:
-                return any(way.account != self.way.account for way in ways)
-            return any(way.scope != self.way.scope for way in ways)
-        return any(way.buckets[0][0] != self.way.buckets[0][0] for way in ways)
+                return any(route.account != self.route.account for route in routes)
+            return any(route.scope != self.route.scope for route in routes)
+        return any(route.buckets[0][0] != self.route.buckets[0][0] for route in routes)
 
     def admitted(self, admitted: Admitted) -> None:
-        """Note which way the admission has chosen."""
-        self.way = self.ways[admitted.candidate]
+        """Note which route the admission has chosen."""
+        self.route = self.routes[admitted.candidate]
         self.wait = admitted.wait
         self.is_sent = admitted.sent
 
     @property
     def estimate(self) -> Estimate:
         """The estimate of this attempt's target."""
-        return self.estimates[self.way.target]
+        return self.estimates[self.route.target]
 
     @property
     def body(self) -> dict[str, Any]:
         """What is sent to this attempt's target."""
-        return self.bodies[self.way.target]
+        return self.bodies[self.route.target]
 
 
 def assess(
     line: Line,
-    ways: Sequence[Way],
+    routes: Sequence[Route],
     workflow: WorkflowSettings,
     *,
     budgeted: bool,
@@ -118,22 +118,22 @@ def assess(
     unbounded = bodies.output_ceiling(line.url, line.body) is None
     sent: dict[str, dict[str, Any]] = {}
     estimates: dict[str, Estimate] = {}
-    for way in ways:
-        if way.target in estimates:
+    for route in routes:
+        if route.target in estimates:
             continue
         body = line.body
         if unbounded and (budgeted or workflow.default_max_tokens or line.url == bodies.MESSAGES):
-            body = bodies.with_output_ceiling(line.url, body, output, model=way.model)
-        if line.url == bodies.CHAT and (field := ceilings.get(way.target)):
+            body = bodies.with_output_ceiling(line.url, body, output, model=route.model)
+        if line.url == bodies.CHAT and (field := ceilings.get(route.target)):
             body = with_ceiling_in(body, field)
-        sent[way.target] = body
-        estimates[way.target] = tokens.estimate(
+        sent[route.target] = body
+        estimates[route.target] = tokens.estimate(
             line.url,
             body,
-            model=way.target,
+            model=route.target,
             output_default=output,
             ratios=ratios,
-            window=(way.rates and way.rates.window) or tokens.WINDOW,
+            window=(route.rates and route.rates.window) or tokens.WINDOW,
         )
     return sent, estimates
 
@@ -160,22 +160,22 @@ def plan(
     `avoid` holds the targets that have failed in this delivery; they are asked only where there is no other.
     `now` in seconds since the epoch, `lease` in seconds.
     """
-    every = routes.ways(job.line.model, job.line.url)
-    ways = routes.order(every, avoid=avoid) or routes.order(every)
+    every = routes.find(job.line.model, job.line.url)
+    chosen = routes.order(every, avoid=avoid) or routes.order(every)
     workflow = routes.settings.workflow(job.workflow)
     over = budgets.windows(routes.settings, job.workflow, job.batch, now)
     budgeted = bool(over) or job.purse is not None
-    for way in ways:
-        if budgeted and way.rates is None:
-            raise NoPrice(way.target)
+    for route in chosen:
+        if budgeted and route.rates is None:
+            raise NoPrice(route.target)
     if budgeted:
-        surcharges.check(routes.settings, job.line, ways)
-    sent, estimates = assess(job.line, ways, workflow, budgeted=budgeted, ratios=ratios, ceilings=ceilings)
+        surcharges.check(routes.settings, job.line, chosen)
+    sent, estimates = assess(job.line, chosen, workflow, budgeted=budgeted, ratios=ratios, ceilings=ceilings)
     ask = Ask(
         id=unique_id(),
         owner=owner,
         candidates=tuple(
-            way.candidate(estimates[way.target], row(job.workflow, job.batch, way.target)) for way in ways
+            route.candidate(estimates[route.target], row(job.workflow, job.batch, route.target)) for route in chosen
         ),
         budgets=over,
         max_wait=MAX_WAIT,
@@ -185,5 +185,5 @@ def plan(
         send_at_once=True,
         circuit=CIRCUIT,
     )
-    narrowed = len(ways) < len(every)
-    return Attempt(job, ways, sent, estimates, ask, ways[0], memory.attempts + 1, narrowed)
+    narrowed = len(chosen) < len(every)
+    return Attempt(job, chosen, sent, estimates, ask, chosen[0], memory.attempts + 1, narrowed)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from workers.models.routing import Way
+from workers.models.routing import Route
 
 
 @dataclass(slots=True)
@@ -25,9 +25,9 @@ class Detour:
         self.avoid.add(target)
         self.until = self.clock() + backoff
 
-    def others(self, target: str, ways: Iterable[Way]) -> bool:
-        """Whether one of the ways leads to a target that has not failed in this delivery, as this one just did."""
-        return any(way.target not in {*self.avoid, target} for way in ways)
+    def others(self, target: str, routes: Iterable[Route]) -> bool:
+        """Whether one of the routes leads to a target that has not failed in this delivery, as this one just did."""
+        return any(route.target not in {*self.avoid, target} for route in routes)
 
     def left(self) -> float:
         """Seconds until those to avoid may be asked again."""

@@ -17,7 +17,7 @@ from tasks.jobs import retry
 from tasks.jobs.attempt import Attempt
 from tasks.jobs.state import Memory
 from workers.models import budgets
-from workers.models.routing import Way
+from workers.models.routing import Route
 from workers.providers.answer import Answer
 from workers.providers.bodies import output_ceiling
 from workers.providers.errors import CallFailed, ProviderError, Throttled, Unavailable
@@ -40,17 +40,17 @@ def used(attempt: Attempt, answer: Answer) -> Usage:
 
 def of_answer(attempt: Attempt, answer: Answer) -> Settlement:
     """How the reservation of an answered call ends."""
-    way, estimate, usage = attempt.way, attempt.estimate, used(attempt, answer)
-    costs = settlement(way.profile, estimate, usage) if answer.usage else admission(way.profile, estimate)
+    route, estimate, usage = attempt.route, attempt.estimate, used(attempt, answer)
+    costs = settlement(route.profile, estimate, usage) if answer.usage else admission(route.profile, estimate)
     amount = _presumed(attempt)
-    if answer.usage is not None and way.rates is not None:
-        amount = way.rates.cost(answer.usage, media=estimate.media)
+    if answer.usage is not None and route.rates is not None:
+        amount = route.rates.cost(answer.usage, media=estimate.media)
     return Settlement(
         amount=amount,
-        costs=way.charged(costs),
+        costs=route.charged(costs),
         presumed=answer.usage is None,
         columns={"calls": 1, "input_tokens": usage.input, "output_tokens": usage.output},
-        levels=levels(way, answer.limits, answered=True),
+        levels=levels(route, answer.limits, answered=True),
         circuit=attempt.ask.circuit,
     )
 
@@ -60,31 +60,31 @@ def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
 
     Without an answer, a failure that is not `billed` was never sent: quota and money are given back whole.
     """
-    way, estimate, usage = attempt.way, attempt.estimate, error.usage
+    route, estimate, usage = attempt.route, attempt.estimate, error.usage
     columns = {"calls": 1, "throttled": 1} if isinstance(error, Throttled) else {"calls": 1, "failed_calls": 1}
     amount = _presumed(attempt) if error.billed else 0
     if usage is not None:
-        amount = way.rates.cost(usage, media=estimate.media) if way.rates else 0
-        costs = settlement(way.profile, estimate, usage)
+        amount = route.rates.cost(usage, media=estimate.media) if route.rates else 0
+        costs = settlement(route.profile, estimate, usage)
         columns |= {"input_tokens": usage.input, "output_tokens": usage.output}
     elif error.status is not None:
-        costs = refused(way.profile, estimate)
+        costs = refused(route.profile, estimate)
     else:
-        costs = admission(way.profile, estimate) if error.billed else UNSENT
+        costs = admission(route.profile, estimate) if error.billed else UNSENT
     return Settlement(
         amount=amount,
-        costs=way.charged(costs),
+        costs=route.charged(costs),
         outcome="neutral" if error.alone else _OUTCOMES[error.circuit],
         failed=True,
         presumed=error.billed and usage is None,
         columns=columns,
-        levels=levels(way, error.limits) if error.limits and not error.alone else {},
-        throttles=throttles(way, error),
+        levels=levels(route, error.limits) if error.limits and not error.alone else {},
+        throttles=throttles(route, error),
         circuit=attempt.ask.circuit,
     )
 
 
-def throttles(way: Way, error: ProviderError) -> tuple[Throttle, ...]:
+def throttles(route: Route, error: ProviderError) -> tuple[Throttle, ...]:
     """Which buckets the failure pauses."""
     if error.alone:
         return ()
@@ -95,9 +95,9 @@ def throttles(way: Way, error: ProviderError) -> tuple[Throttle, ...]:
         return ()
     # A plain zero is as good as no word: at once is when the refused call was sent.
     wait = error.retry_after or None
-    (model, own), *accounts = way.buckets
+    (model, own), *accounts = route.buckets
     named = error.dimension
-    if named in MINUTES and not any(named in quota.limits for _, quota in way.buckets):
+    if named in MINUTES and not any(named in quota.limits for _, quota in route.buckets):
         named = ""  # what it was is not known here, and something has to learn of it
     limited = any(quota.rpm is not None for _, quota in accounts)
     found = [Throttle(model, wait, named, overload=overload, limited=limited)]
@@ -112,17 +112,17 @@ def throttles(way: Way, error: ProviderError) -> tuple[Throttle, ...]:
 
 def _presumed(attempt: Attempt) -> int:
     """What may have been billed, at its upper bound: a provider bills a client that hung up."""
-    return attempt.way.rates.ceiling(attempt.estimate) if attempt.way.rates else 0
+    return attempt.route.rates.ceiling(attempt.estimate) if attempt.route.rates else 0
 
 
-def levels(way: Way, told: RateLimits, *, answered: bool = False) -> dict[str, dict[str, Level]]:
+def levels(route: Route, told: RateLimits, *, answered: bool = False) -> dict[str, dict[str, Level]]:
     """What headers told, in the form that settling takes: of the model's bucket, or of the account's where that has the
     very limit that was told, and the model has none. An answer's limit whose window is a guess is none where none is
     configured: it would hold from then on.
     """
     found: dict[str, dict[str, Level]] = {}
     for name, level in told.items():
-        (bucket, own), *accounts = way.buckets
+        (bucket, own), *accounts = route.buckets
         if name not in own.limits:
             same = (each for each, quota in accounts if name in quota.limits and quota.limits[name] == level.limit)
             bucket = next(same, bucket)
@@ -207,8 +207,8 @@ def failed(attempt: Attempt, error: ProviderError, fail: retry.Fail, memory: Mem
 
 def _story(attempt: Attempt, cost: int, seconds: float) -> dict[str, object]:
     return {
-        "provider": attempt.way.provider,
-        "model": attempt.way.model,
+        "provider": attempt.route.provider,
+        "model": attempt.route.model,
         "attempts": attempt.number,
         "cost_usd": cost / budgets.NANO,
         "seconds": round(seconds, 3),

@@ -268,7 +268,7 @@ def goes(runtime: Runtime, asked: Job, attempt: Attempt, detour: Detour, *, stoo
     """Tell the gates that a job was admitted. `stood`: it had to stand in line for it."""
     ahead = attempt.wait > AHEAD
     if ahead and not detour.avoid:
-        wanted = partial(runtime.places.wanted, line_of(attempt, attempt.way.buckets[0][0]))
+        wanted = partial(runtime.places.wanted, line_of(attempt, attempt.route.buckets[0][0]))
         gates.crowd(asked.workflow, asked.line.model, wanted)
     gates.admitted(asked.workflow, asked.line.model, stood=ahead or stood)
 
@@ -349,7 +349,7 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
                 memory.cost += await runtime.settle_failure(attempt, error, memory)
                 continue
             memory.failed(error)
-            ways = runtime.routes.ways(attempt.job.line.model, attempt.job.line.url)
+            routes = runtime.routes.find(attempt.job.line.model, attempt.job.line.url)
             decision = retry.decide(
                 error,
                 attempts=memory.attempts,
@@ -357,8 +357,8 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
                 throttles=memory.throttles,
                 alone=memory.alone,
                 # Where a way is shut until the deadline, those that have failed are tried again.
-                others=otherwise is None and detour.others(attempt.way.target, ways),
-                way_around=attempt.way_around(error, ways),
+                others=otherwise is None and detour.others(attempt.route.target, routes),
+                way_around=attempt.way_around(error, routes),
                 time_left=job.deadline - time.time() if job.deadline else None,
             )
             if isinstance(decision, retry.Fail):
@@ -370,7 +370,7 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
                     detour.end()
                 continue  # the admission knows now who may go where, and when
             if decision.elsewhere and error.code != "time_limit":
-                detour.around(attempt.way.target, decision.backoff)
+                detour.around(attempt.route.target, decision.backoff)
                 continue
             detour.end()
             reason = f"refused alone: {error}" if error.alone else f"attempt {memory.attempts} failed: {error}"
@@ -401,7 +401,7 @@ async def learned(runtime: Runtime, attempt: Attempt, error: ProviderError, rena
     """
     if isinstance(error, AccountBlocked):
         await runtime.refused(attempt, error)
-    target = attempt.way.target
+    target = attempt.route.target
     if not error.ceiling_field or target in renamed or attempt.body.get(OTHER[error.ceiling_field]) is None:
         return False
     runtime.ceilings[target] = error.ceiling_field

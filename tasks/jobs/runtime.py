@@ -248,13 +248,13 @@ class Runtime:
         Without a key or an address none can be made: AccountBlocked, as where a provider refuses the key. Broken off
         after the request was written, its money is presumed spent: a provider bills a client that hung up.
         """
-        way = attempt.way
+        route = attempt.route
         try:
-            provider = self.provider(way.provider)
-            key = self.settings.providers[way.provider].key(way.key)
+            provider = self.provider(route.provider)
+            key = self.settings.providers[route.provider].key(route.key)
         except SettingsError as missing:
             await self.release(attempt)
-            raise not_set(way.provider, str(missing), key=way.provider in self.providers) from None
+            raise not_set(route.provider, str(missing), key=route.provider in self.providers) from None
         attempt.sent_at = time.monotonic()
         memory.calls += 1
         self.starts.connects(memory.owner)
@@ -262,7 +262,7 @@ class Runtime:
             answer = await provider.call(
                 attempt.job.line.url,
                 attempt.body,
-                model=way.model,
+                model=route.model,
                 key=key,
                 may_leave=partial(self._may_leave, attempt, memory.owner),
             )
@@ -275,7 +275,7 @@ class Runtime:
             error.fingerprint = fingerprint(key)
             if isinstance(error, Throttled) and not error.alone and self._about_size(attempt, error):
                 error.alone = "size"
-            if throttles := outcomes.throttles(way, error):
+            if throttles := outcomes.throttles(route, error):
                 model = throttles[0]  # what the account is told is for the admission
                 self.pauses.told(model.bucket, model.retry_after, attempt.ask.id)
                 self.starts.refused(attempt.job.line.model)
@@ -294,7 +294,7 @@ class Runtime:
         finally:
             self.starts.over(memory.owner)
         answer = replace(answer, usage=believed(attempt, answer.usage))
-        self.sizes.answered(way.buckets[0][0], attempt.estimate.input)
+        self.sizes.answered(route.buckets[0][0], attempt.estimate.input)
         hooks.called(attempt, answer)
         return answer
 
@@ -303,7 +303,7 @@ class Runtime:
         used_up = {str(name) for name, level in (error.limits or NO_LIMITS).items() if level.remaining == 0}
         if {error.dimension, *used_up} & {"rpm", "rpd"}:
             return False
-        return self.sizes.refused(attempt.way.buckets[0][0], attempt.estimate.input)
+        return self.sizes.refused(attempt.route.buckets[0][0], attempt.estimate.input)
 
     async def _may_leave(self, attempt: Attempt, delivery: str) -> bool:
         """Whether a call that was let go may still leave, now that there is a connection for it.
@@ -312,7 +312,7 @@ class Runtime:
         unless another call that asked later was let go.
         """
         asked = attempt.asked_at
-        known = min((self.pauses.passed_since(bucket, asked) for bucket, _ in attempt.way.buckets), default=asked)
+        known = min((self.pauses.passed_since(bucket, asked) for bucket, _ in attempt.route.buckets), default=asked)
         if time.monotonic() - known > HELD_UP:
             attempt.asked_at = time.monotonic()
             try:
@@ -322,14 +322,14 @@ class Runtime:
             if departure.verdict != "go":
                 return False
             self._passed(attempt)
-        if not all(self.pauses.over(bucket, attempt.asked_at) for bucket, _ in attempt.way.buckets):
+        if not all(self.pauses.over(bucket, attempt.asked_at) for bucket, _ in attempt.route.buckets):
             return False
         self.starts.left(delivery, attempt.job.line.model)
         attempt.written = True
         return True
 
     def _passed(self, attempt: Attempt) -> None:
-        for bucket, _ in attempt.way.buckets:
+        for bucket, _ in attempt.route.buckets:
             self.pauses.passed(bucket, attempt.asked_at)
 
     async def settle_failure(self, attempt: Attempt, error: ProviderError, memory: Memory) -> int:
@@ -362,11 +362,11 @@ class Runtime:
 
     async def refused(self, attempt: Attempt, error: AccountBlocked) -> None:
         """Tell everyone that the account refused a call; `error.blocked` says then what that means for the job."""
-        way, words = attempt.way, f"{error.code}: {error.advice}"
+        route, words = attempt.route, f"{error.code}: {error.advice}"
         word = Word(
-            way.account,
+            route.account,
             words,
-            scope=way.scope,
+            scope=route.scope,
             certain=error.certain,
             job=attempt.job.task_id,
             reservation=attempt.ask.id,
@@ -375,7 +375,7 @@ class Runtime:
         heard = await self.server.run(refused(self.keys, word), FINISH)
         error.blocked = heard.blocked
         if heard.new:
-            name = way.account if error.certain else way.scope
+            name = route.account if error.certain else route.scope
             log.error("account %s is blocked, and is tried now and then: %s", name, words)
 
     async def _has_other_key(self, account: str) -> bool:
@@ -443,7 +443,7 @@ class Runtime:
         """The job's end with an answer."""
         self.leases.reservations.discard(attempt.ask.id)
         if answer.usage is not None:
-            self.ratios.observe(attempt.way.target, attempt.estimate, answer.usage)
+            self.ratios.observe(attempt.route.target, attempt.estimate, answer.usage)
         return outcomes.answered(attempt, answer, memory, self.owner)
 
     async def failed(self, attempt: Attempt, error: ProviderError, fail: retry.Fail, memory: Memory) -> Ending:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Final
 from tasks.jobs.job import Line
 from workers.config.settings import Settings
 from workers.models import prices
-from workers.models.routing import NoRoute, Way
+from workers.models.routing import NoRoute, Route
 from workers.providers.endpoints import MESSAGES
 
 #: Fields that choose a tier, and their values that cost the standard price at most. OpenAI's `auto` is its project's
@@ -56,19 +56,19 @@ class Surcharge(NoRoute):
     code: ClassVar[str] = "no_price"
 
 
-def check(settings: Settings, line: Line, ways: Iterable[Way]) -> None:
-    """Surcharge where one of the ways could bill more for the line than its tokens; for jobs under a budget."""
+def check(settings: Settings, line: Line, routes: Iterable[Route]) -> None:
+    """Surcharge where one of the routes could bill more for the line than its tokens; for jobs under a budget."""
     tier, fee = _tier(line.body), _fee(line.url, line.body)
-    for way in ways:
-        due = fee or (f"the model {way.target}" if _SEARCHES.search(way.model) else "")
-        others = _fallbacks(line.body, way.model)
+    for route in routes:
+        due = fee or (f"the model {route.target}" if _SEARCHES.search(route.model) else "")
+        others = _fallbacks(line.body, route.model)
         if not due and not tier and not others:
             continue
-        told = prices.configured(settings.model(way.provider, way.model))
+        told = prices.configured(settings.model(route.provider, route.model))
         if tier and told is None:
             raise Surcharge(
-                f"{way.target} has no price for {tier}, and a budget applies: leave it out, or write the "
-                f"input_usd_per_mtok and output_usd_per_mtok that {way.target} costs with it"
+                f"{route.target} has no price for {tier}, and a budget applies: leave it out, or write the "
+                f"input_usd_per_mtok and output_usd_per_mtok that {route.target} costs with it"
             )
         if due and (told is None or told.dearest):
             raise Surcharge(
@@ -77,7 +77,7 @@ def check(settings: Settings, line: Line, ways: Iterable[Way]) -> None:
             )
         if others and (told is None or told.dearest):
             raise Surcharge(
-                f"{others} lets other models than {way.target} answer, at prices of their own, and a budget applies, "
+                f"{others} lets other models than {route.target} answer, at prices of their own, and a budget applies, "
                 f"which cannot hold them: leave it out, or run the job where no budget applies"
             )
 

@@ -27,7 +27,7 @@ def believed(attempt: Attempt, told: Usage | None) -> Usage | None:
     """What was told, None where it can be no usage of the attempt's request: that is logged."""
     if told is None:
         return None
-    estimate, rates = attempt.estimate, attempt.way.rates
+    estimate, rates = attempt.estimate, attempt.route.rates
     window = max(tokens.WINDOW, (rates and rates.window) or 0)
     most_input = max(CEILINGS * estimate.input_ceiling, window)
     most_output = max(CEILINGS * estimate.output_ceiling, window)
@@ -35,7 +35,7 @@ def believed(attempt: Attempt, told: Usage | None) -> Usage | None:
         return told
     log.warning(
         "%s told a usage that cannot be: %d input and %d output tokens, of %d and %d at the most; it counts as untold",
-        attempt.way.target,
+        attempt.route.target,
         told.input,
         told.output,
         most_input,

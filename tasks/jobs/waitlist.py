@@ -62,7 +62,7 @@ class Standing:
         self.called = False
         self._looks_up = False
         self._stirred = asyncio.Event()
-        self._ways = 1
+        self._routes = 1
         self._look = LOOK
         self._places = places
 
@@ -96,7 +96,7 @@ class Standing:
         return self._stand(attempt, line, seconds)
 
     def _stand(self, attempt: Attempt, line: str, seconds: float) -> bool:
-        self._ways = len(attempt.ways)
+        self._routes = len(attempt.routes)
         if self.name != line:
             self.leave()
             if not self._places.room(line, seconds):
@@ -115,7 +115,7 @@ class Standing:
                 async with asyncio.timeout(self._look if first else LOOK_BEHIND):
                     await self._stirred.wait()
             except TimeoutError:
-                if not first and self._ways == 1:
+                if not first and self._routes == 1:
                     return False  # the first one asks for it
                 self.called = True
                 if first:
@@ -172,7 +172,7 @@ class Places:
 
     def taken(self, attempt: Attempt) -> None:
         """An attempt was admitted."""
-        charges = attempt.ask.candidates[attempt.ways.index(attempt.way)].charges
+        charges = attempt.ask.candidates[attempt.routes.index(attempt.route)].charges
         if attempt.wait > AHEAD:
             self._booked.add(attempt.ask.id)
         for charge in charges:

@@ -111,7 +111,7 @@ def called(attempt: Attempt, end: Answer | ProviderError) -> None:
         return
     here.calls += 1
     here.attempts = attempt.number
-    here.provider, here.model = attempt.way.provider, attempt.way.model
+    here.provider, here.model = attempt.route.provider, attempt.route.model
     if isinstance(end, Answer) and end.usage is not None:
         here.input_tokens += end.usage.input
         here.output_tokens += end.usage.output

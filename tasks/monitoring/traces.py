@@ -73,7 +73,7 @@ class Tracer(Listener):
         """The admission's answer, as an event of the delivery's span."""
         match answer:
             case Admitted():
-                told = {"answer": "admitted", "wait": answer.wait, "target": attempt.way.target}
+                told = {"answer": "admitted", "wait": answer.wait, "target": attempt.route.target}
             case Denied():
                 told = {"answer": "denied", "reason": answer.reason, "subject": answer.subject}
             case _:
@@ -82,22 +82,22 @@ class Tracer(Listener):
 
     def called(self, delivery: Delivery, attempt: Attempt, seconds: float, end: Answer | ProviderError) -> None:
         """A call's span, made when the call has ended."""
-        way, url = attempt.way, attempt.job.line.url
+        route, url = attempt.route, attempt.job.line.url
         operation = _OPERATIONS.get(url, "chat")
-        settings = self.settings.providers[way.provider]
+        settings = self.settings.providers[route.provider]
         address = urlsplit(settings.base_url)
         now = time.time_ns()
         span = self.tracer.start_span(
-            f"{operation} {way.model}",
+            f"{operation} {route.model}",
             trace.set_span_in_context(delivery.span, Context()),
             SpanKind.CLIENT,
             attributes={
                 "gen_ai.operation.name": operation,
                 "gen_ai.provider.name": _PROVIDERS.get(settings.api, settings.api),
-                "gen_ai.request.model": way.model,
+                "gen_ai.request.model": route.model,
                 "server.address": address.hostname or "",
                 "server.port": address.port or (443 if address.scheme == "https" else 80),
-                "overnight.provider": way.provider,
+                "overnight.provider": route.provider,
                 "overnight.attempt": attempt.number,
             },
             start_time=now - round(seconds * _NANO),

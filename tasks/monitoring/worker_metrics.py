@@ -81,9 +81,9 @@ class Meter(Listener):
         """A call's end; with its trace as the exemplar where there is one."""
         outcome = "ok" if isinstance(end, Answer) else listed(end.code)
         exemplar = {"trace_id": delivery.trace} if delivery.trace else None
-        way = attempt.way
-        model = way.model if self.models.has(way.target) else OTHER
-        self._child(self.calls, way.provider, model, outcome).observe(seconds, exemplar)
+        route = attempt.route
+        model = route.model if self.models.has(route.target) else OTHER
+        self._child(self.calls, route.provider, model, outcome).observe(seconds, exemplar)
 
     def ended(self, delivery: Delivery, ending: Ending) -> None:
         """A job's end."""

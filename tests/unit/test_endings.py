@@ -6,7 +6,7 @@ from limits.admission import Level, Throttle
 from limits.bucket import Quota
 from limits.counting import PROFILES
 from tasks.jobs.outcomes import levels, throttles
-from workers.models.routing import Way
+from workers.models.routing import Route
 from workers.providers.errors import CallFailed, ProviderError, Throttled, Unavailable
 from workers.providers.headers import Level as Told
 from workers.providers.headers import RateLimits
@@ -17,9 +17,9 @@ REQUESTS, TOKENS = Quota(rpm=600), Quota(tpm=60_000)
 DAYS = Quota(rpd=1_000)
 
 
-def way(model: Quota, account: Quota | None = None) -> Way:
+def route(model: Quota, account: Quota | None = None) -> Route:
     buckets = [("p/0/m", model)] + ([("p/0", account)] if account else [])
-    return Way("p", "m", 0, 1.0, "p/m", "p/0", tuple(buckets), PROFILES["plain"], None)
+    return Route("p", "m", 0, 1.0, "p/m", "p/0", tuple(buckets), PROFILES["plain"], None)
 
 
 @pytest.mark.parametrize(
@@ -111,15 +111,15 @@ def way(model: Quota, account: Quota | None = None) -> Way:
 def test_what_a_failure_pauses(
     model: Quota, account: Quota | None, error: ProviderError, expected: list[Throttle]
 ) -> None:
-    assert list(throttles(way(model, account), error)) == expected
+    assert list(throttles(route(model, account), error)) == expected
 
 
 def test_whose_levels_headers_tell() -> None:
     told = RateLimits(rpm=Told(600, 599), tpm=Told(1_000, 900))
     rpm, tpm = Level(600, 599), Level(1_000, 900)
-    assert levels(way(MINUTES), told) == {"p/0/m": {"rpm": rpm, "tpm": tpm}}
-    assert levels(way(MINUTES, MINUTES), told) == {"p/0/m": {"rpm": rpm, "tpm": tpm}}
+    assert levels(route(MINUTES), told) == {"p/0/m": {"rpm": rpm, "tpm": tpm}}
+    assert levels(route(MINUTES, MINUTES), told) == {"p/0/m": {"rpm": rpm, "tpm": tpm}}
     # An account's limit of requests is the one that was told; its limit of tokens is not.
-    assert levels(way(NONE, MINUTES), told) == {"p/0": {"rpm": rpm}, "p/0/m": {"tpm": tpm}}
-    assert levels(way(NONE, DAYS), RateLimits(rpm=Told(None, 5))) == {"p/0/m": {"rpm": Level(None, 5)}}
-    assert levels(way(MINUTES), RateLimits()) == {}
+    assert levels(route(NONE, MINUTES), told) == {"p/0": {"rpm": rpm}, "p/0/m": {"tpm": tpm}}
+    assert levels(route(NONE, DAYS), RateLimits(rpm=Told(None, 5))) == {"p/0/m": {"rpm": Level(None, 5)}}
+    assert levels(route(MINUTES), RateLimits()) == {}

@@ -20,7 +20,7 @@ def attempt(name: str = "r", bucket: str = "b", wait: float = 0.0, *, urgent: bo
     charge = SimpleNamespace(bucket=bucket, quota=Quota(**(limits or {"concurrency": 4})), costs={"rpm": 1})
     candidates = [SimpleNamespace(charges=(charge,))]
     ask = SimpleNamespace(id=name, candidates=candidates, urgent=urgent, in_line=True)
-    return SimpleNamespace(ask=ask, way="way", ways=["way"], wait=wait)
+    return SimpleNamespace(ask=ask, route="route", routes=["route"], wait=wait)
 
 
 def crowded(seconds: float) -> Denied:
@@ -315,7 +315,7 @@ def test_who_stands_behind_and_has_no_other_way_does_not_ask(monkeypatch: pytest
     monkeypatch.setattr(module, "LOOK", 3600.0)
     monkeypatch.setattr(module, "LOOK_BEHIND", 0.01)
     two = attempt()
-    two.ways = ["way", "another"]
+    two.routes = ["route", "another"]
 
     async def scene() -> list[bool]:
         places = flying(2)

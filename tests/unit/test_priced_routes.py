@@ -73,8 +73,8 @@ def test_a_table_that_did_not_answer_is_asked_again_a_little_later(
                 await routes.look_up(target)
             now += 1
             await routes.look_up(target)
-            (way,) = routes.routes.ways(target, "/v1/chat/completions")
-            assert way.rates is not None
+            (route,) = routes.routes.find(target, "/v1/chat/completions")
+            assert route.rates is not None
         finally:
             await client.aclose()
 

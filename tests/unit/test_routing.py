@@ -40,60 +40,60 @@ def routes(tmp_path: Path) -> Routes:
 
 
 def test_a_url_is_served_by_the_targets_that_speak_it(routes: Routes) -> None:
-    assert {way.target for way in routes.ways("mix", CHAT)} == {"one/small"}
-    assert {way.target for way in routes.ways("mix", MESSAGES)} == {"two/clever"}
+    assert {route.target for route in routes.find("mix", CHAT)} == {"one/small"}
+    assert {route.target for route in routes.find("mix", MESSAGES)} == {"two/clever"}
     with pytest.raises(NoRoute, match='model "clever" is not served at /v1/embeddings: its targets serve /v1/messages'):
-        routes.ways("clever", EMBEDDINGS)
+        routes.find("clever", EMBEDDINGS)
 
 
 def test_each_key_is_a_way_with_a_quota_of_its_own_and_the_accounts(routes: Routes) -> None:
-    ways = routes.ways("clever", MESSAGES)
-    assert [way.account for way in ways] == ["two/0", "two/1"]
-    assert [[bucket for bucket, _ in way.buckets] for way in ways] == [
+    found = routes.find("clever", MESSAGES)
+    assert [route.account for route in found] == ["two/0", "two/1"]
+    assert [[bucket for bucket, _ in route.buckets] for route in found] == [
         ["two/0/clever", "two/0"],
         ["two/1/clever", "two/1"],
     ]
-    assert {way.circuit for way in ways} == {"two/clever"}
+    assert {route.circuit for route in found} == {"two/clever"}
 
 
 def test_keys_may_share_one_quota(tmp_path: Path) -> None:
     file = tmp_path / "overnight.toml"
     file.write_text(CONFIG.replace("concurrency = 9", "concurrency = 9\nshared_quota = true"))
-    ways = Routes(load(file)).ways("clever", MESSAGES)
-    assert {bucket for way in ways for bucket, _ in way.buckets} == {"two/0/clever", "two/0"}
-    assert len({way.account for way in ways}) == 2
+    found = Routes(load(file)).find("clever", MESSAGES)
+    assert {bucket for route in found for bucket, _ in route.buckets} == {"two/0/clever", "two/0"}
+    assert len({route.account for route in found}) == 2
 
 
 def test_the_first_way_is_chosen_by_weight(routes: Routes) -> None:
-    ways = routes.ways("twice", CHAT)
-    first = Counter(routes.order(ways)[0].target for _ in range(4_000))
+    found = routes.find("twice", CHAT)
+    first = Counter(routes.order(found)[0].target for _ in range(4_000))
     assert 0.70 < first["one/small"] / 4_000 < 0.80
 
 
 def test_a_target_to_avoid_is_left_out(routes: Routes) -> None:
-    ways = routes.ways("twice", CHAT)
-    assert [way.target for way in routes.order(ways, avoid={"one/small"})] == ["one/other"]
-    assert routes.order(ways, avoid={"one/small", "one/other"}) == []
+    found = routes.find("twice", CHAT)
+    assert [route.target for route in routes.order(found, avoid={"one/small"})] == ["one/other"]
+    assert routes.order(found, avoid={"one/small", "one/other"}) == []
 
 
 def test_what_is_larger_than_a_limit_can_never_go_this_way(routes: Routes) -> None:
-    (way,) = routes.ways("one/small", CHAT)
-    assert way.too_large(Estimate(input=100, input_ceiling=400, output_ceiling=100, max_tokens=100)) is None
+    (route,) = routes.find("one/small", CHAT)
+    assert route.too_large(Estimate(input=100, input_ceiling=400, output_ceiling=100, max_tokens=100)) is None
     large = Estimate(input=2_000, input_ceiling=8_000, output_ceiling=100, max_tokens=100)
-    assert way.too_large(large) == "about 2,000 tokens, and one/0/small allows 1,000 tpm"
+    assert route.too_large(large) == "about 2,000 tokens, and one/0/small allows 1,000 tpm"
 
 
 def test_an_answer_that_a_provider_counts_as_it_comes_is_never_too_large(routes: Routes) -> None:
     long_answer = Estimate(input=10, input_ceiling=40, output_ceiling=50_000, max_tokens=50_000, output=700)
-    way = routes.ways("two/clever", MESSAGES)[0]
-    assert way.too_large(long_answer) is None
-    costs = [charge.costs for charge in way.candidate(long_answer).charges]
+    route = routes.find("two/clever", MESSAGES)[0]
+    assert route.too_large(long_answer) is None
+    costs = [charge.costs for charge in route.candidate(long_answer).charges]
     assert costs == [{"itpm": 10, "otpm": 100}, {}], "the forecast is reserved up to the limit"
 
 
 def test_an_unknown_model_is_told_with_those_that_there_are(routes: Routes) -> None:
     with pytest.raises(NoRoute, match=r"body\.model: no model \"mixx\" is configured; did you mean mix\?"):
-        routes.ways("mixx", CHAT)
+        routes.find("mixx", CHAT)
 
 
 def test_models_that_no_provider_lists_are_bounded_in_number(tmp_path: Path) -> None:
@@ -102,25 +102,25 @@ def test_models_that_no_provider_lists_are_bounded_in_number(tmp_path: Path) -> 
     now = [0.0]
     routes = Routes(load(file), clock=lambda: now[0])
     for number in range(MOST_UNLISTED):
-        assert routes.ways(f"one/m{number}", CHAT)
+        assert routes.find(f"one/m{number}", CHAT)
     with pytest.raises(TooManyModels, match=r"1,000 models .* list those that you use"):
-        routes.ways("one/another", CHAT)
-    assert routes.ways("one/small", CHAT), "what is listed is always called"
-    assert routes.ways("small", CHAT)
+        routes.find("one/another", CHAT)
+    assert routes.find("one/small", CHAT), "what is listed is always called"
+    assert routes.find("small", CHAT)
     now[0] += UNLISTED_FOR
-    assert routes.ways("one/m7", CHAT)
+    assert routes.find("one/m7", CHAT)
     with pytest.raises(TooManyModels):
-        routes.repriced({}).ways("one/another", CHAT)
+        routes.repriced({}).find("one/another", CHAT)
     now[0] += 1.0
-    assert routes.ways("one/another", CHAT), "a day later the others are forgotten"
-    assert len(routes._ways) == 4, "m7, another, and the listed one by both of its names"
+    assert routes.find("one/another", CHAT), "a day later the others are forgotten"
+    assert len(routes._found) == 4, "m7, another, and the listed one by both of its names"
 
 
 def test_only_listed_models_are_called_if_the_configuration_says_so(tmp_path: Path) -> None:
     file = tmp_path / "overnight.toml"
     file.write_text("unlisted_models = false\n" + CONFIG)
     routes = Routes(load(file))
-    assert routes.ways("one/small", CHAT)
-    assert routes.ways("mix", CHAT)
+    assert routes.find("one/small", CHAT)
+    assert routes.find("mix", CHAT)
     with pytest.raises(NoRoute, match=r'"one/other" is not listed: add \[providers.one.models\]'):
-        routes.ways("one/other", CHAT)
+        routes.find("one/other", CHAT)

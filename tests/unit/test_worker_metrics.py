@@ -27,8 +27,8 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> CollectorRegistry:
 
 
 def attempt() -> Any:
-    way = SimpleNamespace(provider="acme", model="small", target="acme/small")
-    return SimpleNamespace(job=JOB, way=way, number=1, sent_at=0.0)
+    route = SimpleNamespace(provider="acme", model="small", target="acme/small")
+    return SimpleNamespace(job=JOB, route=route, number=1, sent_at=0.0)
 
 
 def test_answers_of_the_admission_are_counted_by_reason(registry: CollectorRegistry) -> None:

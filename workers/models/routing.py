@@ -59,7 +59,7 @@ class NoPrice(NotConfigured):
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Route:
     """One way to make a call: a target with one of its provider's keys.
 
     `weight` is the target's share of the calls, divided among the keys. `buckets` are the ids and quotas that the
@@ -138,7 +138,7 @@ class Routes:
     ) -> None:
         self.settings = settings
         self.prices = prices or {}
-        self._ways: dict[tuple[str, str], tuple[Way, ...]] = {}
+        self._found: dict[tuple[str, str], tuple[Route, ...]] = {}
         self._clock = clock
         self._unlisted: dict[str, float] = {}  # model: when it was last asked for
 
@@ -148,14 +148,14 @@ class Routes:
         routes._unlisted = self._unlisted
         return routes
 
-    def ways(self, model: str, url: str) -> tuple[Way, ...]:
+    def find(self, model: str, url: str) -> tuple[Route, ...]:
         """Every way that serves this model and url; NoRoute where there is none."""
-        found = self._ways.get((model, url))
+        found = self._found.get((model, url))
         if found is None:
             found = self._build(model, url)
             if model not in self.settings.model_names and model.partition("/")[2] not in self.settings.model_names:
                 self._remember(model)
-            self._ways[model, url] = found
+            self._found[model, url] = found
         elif model in self._unlisted:
             self._unlisted[model] = self._clock()
         return found
@@ -166,52 +166,52 @@ class Routes:
         if len(self._unlisted) >= MOST_UNLISTED and model not in self._unlisted:
             for old in [name for name, at in self._unlisted.items() if now - at > UNLISTED_FOR]:
                 del self._unlisted[old]
-                self._ways = {key: ways for key, ways in self._ways.items() if key[0] != old}
+                self._found = {key: routes for key, routes in self._found.items() if key[0] != old}
             if len(self._unlisted) >= MOST_UNLISTED:
                 raise TooManyModels
         self._unlisted[model] = now
 
-    def order(self, ways: Collection[Way], *, avoid: Collection[str] = ()) -> list[Way]:
+    def order(self, routes: Collection[Route], *, avoid: Collection[str] = ()) -> list[Route]:
         """The ways in an order that is random by weight; those of the targets in `avoid` are left out.
 
         Each way gets the key u^(1/weight), u uniform (Efraimidis and Spirakis, 2006): the first of the order is
         each way with a probability of its weight's share.
         """
-        left = [way for way in ways if way.target not in avoid]
+        left = [route for route in routes if route.target not in avoid]
         if len(left) > 1:
-            left.sort(key=lambda way: random.random() ** (1.0 / way.weight), reverse=True)
+            left.sort(key=lambda route: random.random() ** (1.0 / route.weight), reverse=True)
         return left
 
-    def _build(self, model: str, url: str) -> tuple[Way, ...]:
+    def _build(self, model: str, url: str) -> tuple[Route, ...]:
         try:
             targets = self.settings.find_model(model)
         except UnknownModel as exc:
             raise NotConfigured(f"body.model: {exc}") from None
-        ways: list[Way] = []
+        routes: list[Route] = []
         served: set[str] = set()
         for name, target, weight in targets:
             provider = self.settings.providers[name]
             served |= ENDPOINTS_BY_API[provider.api]
             if url in ENDPOINTS_BY_API[provider.api]:
-                ways.extend(self._ways_of(name, provider, target, weight))
-        if not ways:
+                routes.extend(self._routes_of(name, provider, target, weight))
+        if not routes:
             raise NotConfigured(
                 f'model "{model}" is not served at {url}: its targets serve {", ".join(sorted(served))}'
             )
-        return tuple(ways)
+        return tuple(routes)
 
-    def _ways_of(self, name: str, provider: ProviderSettings, model: str, weight: float) -> list[Way]:
+    def _routes_of(self, name: str, provider: ProviderSettings, model: str, weight: float) -> list[Route]:
         limits = self.settings.model(name, model)
         keys = max(1, provider.key_count)
         account = provider.quota()
-        ways = []
+        routes = []
         for key in range(keys):
             bucket = 0 if provider.shared_quota else key
             buckets = [(f"{name}/{bucket}/{model}", limits.quota())]
             if account is not None:
                 buckets.append((f"{name}/{bucket}", account))
-            ways.append(
-                Way(
+            routes.append(
+                Route(
                     provider=name,
                     model=model,
                     key=key,
@@ -223,4 +223,4 @@ class Routes:
                     rates=resolve(limits, self.prices, f"{name}/{model}"),
                 )
             )
-        return ways
+        return routes
