@@ -1,22 +1,24 @@
 """The command line: each command, and beside it how its results look.
 
-cli.py             the command line
-common.py          what the commands share
-check.py           `overnight check`
-local_workers.py   worker processes of this machine
-progress.py        how a batch comes along, as a person watches it
-view.py            what a person sees, on stderr
-batches_view.py    what a person sees of batches
-dead_view.py       what a person sees of messages that no worker could read
-jobs_view.py       what a person sees of one job
-limits_view.py     what a person sees of limits and costs
-schedules_view.py  what a person sees of schedules
-batches.py         `overnight run`, `submit`, `estimate`, `status`, `wait`, `results`, `cancel`, `retry`, `clean`
-schedules.py       `overnight beat` and `overnight schedules`
-dead.py            `overnight dead list`, `replay`, `drop`
+cli.py             the command line: every command by its name
+options.py         options and arguments that several commands share
+session.py         what a command works with: the configuration, a batch, and what that batch waits for
+exit_status.py     exit statuses, and the message for each error that a user can fix
+view.py            what all views share: escaped text, tables, moments and durations
+progress.py        the progress bar of a batch
 init.py            `overnight init`
-jobs.py            `overnight jobs`
 services.py        `overnight worker` and `overnight check`
-monitoring.py      `overnight flower` and `overnight metrics`
+check.py           what `overnight check` looks at
+batches.py         `overnight run`, `submit`, `estimate`, `status`, `wait`, `results`, `cancel`, `retry`, `clean`
+batches_view.py    how batches look
+local_workers.py   the worker processes of `overnight run` and `overnight worker`
+jobs.py            `overnight jobs`
+jobs_view.py       how a job report looks
 limits.py          `overnight limits` and `overnight costs`
+limits_view.py     how limits and costs look
+dead.py            `overnight dead list`, `replay`, `drop`
+dead_view.py       how dead letters look
+schedules.py       `overnight beat` and `overnight schedules`
+schedules_view.py  how schedules look
+monitoring.py      `overnight flower` and `overnight metrics`
 """

@@ -14,23 +14,10 @@ from tasks.batches.outputs import Outputs
 from tasks.batches.sources import held
 from tasks.batches.store import Store, open_store
 from tasks.console import batches_view, view
-from tasks.console.common import (
-    INTERRUPTED,
-    PATIENCE,
-    BatchId,
-    Config,
-    Json,
-    Workflow,
-    configured,
-    existing,
-    fail,
-    outcome,
-    outlook,
-    print_json,
-    submitted,
-    told,
-    watched,
-)
+from tasks.console.exit_status import INTERRUPTED, errors_reported, fail, outcome
+from tasks.console.options import BatchId, Config, Json, Workflow
+from tasks.console.session import PATIENCE, configured, existing, outlook, submitted, watched
+from tasks.console.view import print_json
 from tasks.monitoring import costs
 from workers.config.settings import Settings
 
@@ -67,7 +54,7 @@ def run(
     from tasks.console import local_workers  # noqa: PLC0415 - what only this command needs
 
     started = time.monotonic()
-    with told():
+    with errors_reported():
         settings = configured(config, keys=True)
         outputs = Outputs.beside(output, errors)
         outputs.check(source)
@@ -104,7 +91,7 @@ def submit(
     config: Config = None,
 ) -> None:
     """Check a file, make it a batch, and print the batch's id."""
-    with told():
+    with errors_reported():
         settings = configured(config)
         store = open_store(settings)
         with held(source, settings.data_dir) as given:
@@ -120,7 +107,7 @@ def estimate(source: Source, workflow: Workflow = "default", as_json: Json = Fal
     from tasks.batches.budget_outlook import outlook  # noqa: PLC0415 - what only this command needs
     from tasks.batches.submit import tallied  # noqa: PLC0415
 
-    with told():
+    with errors_reported():
         settings = configured(config)
         store = open_store(settings)
         with held(source, settings.data_dir) as given:
@@ -138,7 +125,7 @@ def status(
     config: Config = None,
 ) -> None:
     """How far a batch has come, and what it waits for; without a batch, how far each has."""
-    with told():
+    with errors_reported():
         settings = configured(config)
         store = open_store(settings)
         if batch is None:
@@ -171,7 +158,7 @@ def status(
 
 def wait(batch: BatchId, config: Config = None) -> None:
     """Wait until a batch has ended."""
-    with told():
+    with errors_reported():
         settings = configured(config)
         store = open_store(settings)
         existing(store, batch)
@@ -185,7 +172,7 @@ def results(
     config: Config = None,
 ) -> None:
     """Write a batch's answers, and its failures, to files of yours."""
-    with told():
+    with errors_reported():
         outputs = Outputs(output, errors)
         outputs.check()
         found = existing(open_store(configured(config)), batch)
@@ -197,7 +184,7 @@ def results(
 
 def cancel(batch: BatchId, config: Config = None) -> None:
     """Stop what has not begun; what is being paid for finishes."""
-    with told():
+    with errors_reported():
         store = open_store(configured(config))
         found = existing(store, batch)
         if found.over:
@@ -210,7 +197,7 @@ def cancel(batch: BatchId, config: Config = None) -> None:
 
 def retry(batch: BatchId, config: Config = None) -> None:
     """Run again what has failed, was cancelled or has expired, as part of the same batch."""
-    with told():
+    with errors_reported():
         settings = configured(config)
         store = open_store(settings)
         found = existing(store, batch)
@@ -236,7 +223,7 @@ def clean(
     """Remove records and files of batches that ended long ago."""
     from tasks.batches.prune import clean as remove  # noqa: PLC0415 - what only this command needs
 
-    with told():
+    with errors_reported():
         settings = configured(config)
         found = remove(
             settings, open_store(settings), older_than=older_than * _DAY, left_over=left_over, dry_run=dry_run

@@ -11,7 +11,10 @@ import typer
 from limits.client.connection import open_client
 from limits.keys import Keys
 from tasks.console import dead_view, view
-from tasks.console.common import Config, Json, configured, fail, print_json, told
+from tasks.console.exit_status import errors_reported, fail
+from tasks.console.options import Config, Json
+from tasks.console.session import configured
+from tasks.console.view import print_json
 from workers.config.settings import Settings
 from workers.embedded import server_url
 from workers.transport import dead_letters
@@ -30,7 +33,7 @@ Every = Annotated[bool, typer.Option("--all", help="All of them.")]
 @app.command("list")
 def list_dead(as_json: Json = False, config: Config = None) -> None:
     """What was set aside, when, from which queue and why. The messages themselves are private and not shown."""
-    with told():
+    with errors_reported():
         client, broker = _opened(configured(config))
         with closing(client):
             rows = [
@@ -43,7 +46,7 @@ def list_dead(as_json: Json = False, config: Config = None) -> None:
 @app.command()
 def replay(ids: Ids = None, every: Every = False, config: Config = None) -> None:
     """Put messages back into their queues, once what was wrong is mended."""
-    with told():
+    with errors_reported():
         settings = configured(config)
         client, broker = _opened(settings)
         with closing(client):
@@ -58,7 +61,7 @@ def replay(ids: Ids = None, every: Every = False, config: Config = None) -> None
 @app.command()
 def drop(ids: Ids = None, every: Every = False, config: Config = None) -> None:
     """Forget messages for good."""
-    with told():
+    with errors_reported():
         client, broker = _opened(configured(config))
         with closing(client):
             count = dead_letters.drop(client, broker, _chosen(ids, every, client, broker))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tasks.console import view
-from tasks.console.common import fail
+from tasks.console.exit_status import fail
 
 #: The model name that the written configuration offers to jobs.
 JOB_MODEL = "small"

@@ -7,7 +7,10 @@ import typer
 from tasks.batches.report import story
 from tasks.batches.store import open_store
 from tasks.console import jobs_view
-from tasks.console.common import BatchId, Config, Json, configured, existing, fail, print_json, told
+from tasks.console.exit_status import errors_reported, fail
+from tasks.console.options import BatchId, Config, Json
+from tasks.console.session import configured, existing
+from tasks.console.view import print_json
 
 
 def jobs(
@@ -17,7 +20,7 @@ def jobs(
     config: Config = None,
 ) -> None:
     """One job of a batch: where it is, and what it has done; of an agent's, every call, step, wait and cost."""
-    with told():
+    with errors_reported():
         store = open_store(configured(config))
         found = existing(store, batch)
         one = story(store, found, custom_id)

@@ -8,7 +8,10 @@ import typer
 from limits.feedback import clear_latch, resume, set_circuit
 from tasks.batches.store import Store, open_store
 from tasks.console import limits_view, view
-from tasks.console.common import Config, Json, configured, fail, print_json, told
+from tasks.console.exit_status import errors_reported, fail
+from tasks.console.options import Config, Json
+from tasks.console.session import configured
+from tasks.console.view import print_json
 from tasks.monitoring import costs as ledger
 from tasks.monitoring import limits as gauges
 from workers.config.settings import Settings
@@ -38,7 +41,7 @@ def limits(
     config: Config = None,
 ) -> None:
     """Rates, levels, pauses, circuits, blocked accounts and budgets, as of now."""
-    with told():
+    with errors_reported():
         settings = configured(config)
         store = open_store(settings)
         if clear is not None:
@@ -72,7 +75,7 @@ def costs(
     config: Config = None,
 ) -> None:
     """What calls have cost: by workflow, model, provider and batch."""
-    with told():
+    with errors_reported():
         settings = configured(config)
         try:
             begins = ledger.since(since, ledger.today())

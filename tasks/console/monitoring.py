@@ -7,7 +7,9 @@ import typer
 
 from tasks.batches.store import open_store
 from tasks.console import view
-from tasks.console.common import SUCCEEDED, Config, configured, fail, told
+from tasks.console.exit_status import SUCCEEDED, errors_reported, fail
+from tasks.console.options import Config
+from tasks.console.session import configured
 
 
 def flower(
@@ -21,7 +23,7 @@ def flower(
     """Flower, with pages of workflows, batches and limits. Further options go to Flower."""
     from tasks.monitoring.flower import guard, serve  # noqa: PLC0415 - what only this command needs
 
-    with told():
+    with errors_reported():
         settings = configured(config)
         try:
             serve.run(settings, context.args, token)
@@ -39,7 +41,7 @@ def metrics(
 
     from tasks.monitoring.metrics import Exporter  # noqa: PLC0415
 
-    with told():
+    with errors_reported():
         settings = configured(config)
         registry = CollectorRegistry()
         registry.register(Exporter(open_store(settings), settings))

@@ -10,7 +10,10 @@ import typer
 from tasks.batches.sources import Source
 from tasks.batches.store import Store, open_store
 from tasks.console import schedules_view
-from tasks.console.common import SOME_FAILED, SUCCEEDED, Config, Json, configured, fail, print_json, told
+from tasks.console.exit_status import SOME_FAILED, SUCCEEDED, errors_reported, fail
+from tasks.console.options import Config, Json
+from tasks.console.session import configured
+from tasks.console.view import print_json
 from tasks.schedules.calendar import from_name, name_of
 from tasks.schedules.runs import Schedules, calendar
 from workers import child_process
@@ -19,7 +22,7 @@ from workers.config.settings import Settings
 
 def beat(context: typer.Context, config: Config = None) -> None:
     """Keep the schedules until stopped. Two are safe: one follows the other. Options go to Celery's beat."""
-    with told():
+    with errors_reported():
         configured(config)
         # Celery's beat would keep a schedule and a process id in files here; ours are in Redis.
         argv = child_process.command("workers.celery_worker", "--app", "workers", "beat", "--pidfile=", *context.args)
@@ -34,7 +37,7 @@ def schedules(
     config: Config = None,
 ) -> None:
     """Each schedule's last and next night. The exit status is 1 where a last night did not run."""
-    with told():
+    with errors_reported():
         settings = configured(config)
         store = open_store(settings)
         kept = Schedules(store)

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from tasks.console import view
-from tasks.console.common import SUCCEEDED, WRONG, Config, configured, told
+from tasks.console.exit_status import SUCCEEDED, WRONG, errors_reported
+from tasks.console.options import Config
+from tasks.console.session import configured
 
 #: Where a worker process finds the port of its metrics (tasks/monitoring/setup.py).
 METRICS_PORT = "OVERNIGHT_METRICS_PORT"
@@ -30,7 +32,7 @@ def worker(
     """Run workers until they are stopped. Further options go to Celery's worker."""
     from tasks.console import local_workers  # noqa: PLC0415 - what only this command needs
 
-    with told():
+    with errors_reported():
         configured(config, keys=True)
         if metrics_port is not None:
             os.environ[METRICS_PORT] = str(metrics_port)
@@ -41,7 +43,7 @@ def check(config: Config = None) -> None:
     """Tell what is configured, what is reachable, and what is missing."""
     from tasks.console.check import check as run_check  # noqa: PLC0415 - what only this command needs
 
-    with told():
+    with errors_reported():
         settings = configured(config)
         findings = asyncio.run(run_check(settings))
         view.findings(findings)

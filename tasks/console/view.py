@@ -4,8 +4,9 @@ import os
 import re
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import orjson
 from rich.console import Console
 from rich.markup import escape as without_markup
 from rich.measure import Measurement
@@ -85,3 +86,13 @@ def silence() -> None:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+#: Characters that control a terminal and that JSON does not have to escape.
+_C1 = re.compile(r"[\x7f-\x9f]")
+
+
+def print_json(value: Any) -> None:
+    """The data of a command, for another program."""
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    print(_C1.sub(lambda found: f"\\u{ord(found[0]):04x}", text))  # noqa: T201 - the command's data

@@ -12,7 +12,7 @@ from prometheus_client.registry import CollectorRegistry
 from limits.client.connection import Server
 from tasks.batches.batch import Batch
 from tasks.batches.store import Store
-from tasks.console.common import waits_for
+from tasks.console.session import waits_for
 from tasks.monitoring import blockers, snapshot
 from tasks.monitoring.metrics import Exporter
 from tests.simulator import Simulator

@@ -7,7 +7,7 @@ import pytest
 
 import tasks
 from tasks.console import schedules_view, view
-from tasks.console.common import print_json
+from tasks.console.view import print_json
 
 HOSTILE = "a\x1b]52;c;cHduZWQ=\x07b\x1b[2J\x9b31mc\r\nd\x7f[red]e[/] \udcff"
 

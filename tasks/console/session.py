@@ -1,46 +1,28 @@
-"""What the commands share: options, the configuration, and words and exit statuses for what goes wrong.
-
-Data goes to stdout, everything for a person to stderr. Exit status: 0 all jobs succeeded, 1 some failed, 2 the
-input, the configuration or the command is wrong, 3 the server is unreachable.
-"""
+"""What a command works with: the configuration, a batch, and what that batch waits for."""
 
 import os
-import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Final
 
-import orjson
 import redis
-import typer
 
-from limits.client.replies import as_told
-from limits.errors import LimitsError, NotPermitted, ServerUnavailable
+from limits.errors import ServerUnavailable
 from tasks.batches.batch import Batch
-from tasks.batches.input import InputError
 from tasks.batches.sources import Source
-from tasks.batches.storage import StorageError
 from tasks.batches.store import Store
 from tasks.console import view
+from tasks.console.exit_status import fail
 from tasks.console.progress import progress
 from workers.config.settings import Settings, SettingsError, load
-from workers.embedded import ServerError
 
-SUCCEEDED, SOME_FAILED, WRONG, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+#: Seconds between two readings of a batch that is watched.
+POLL_EVERY: Final = 0.25
 
-#: Seconds between two looks at a batch that is watched, and for which a server may be away meanwhile.
-POLL_EVERY, PATIENCE = 0.25, 120.0
-
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", help="The configuration file; else OVERNIGHT_CONFIG, else ./overnight.toml."),
-]
-Workflow = Annotated[str, typer.Option("--workflow", "-w", help="The workflow that the jobs belong to.")]
-BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="A batch id, as `overnight submit` printed it.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+#: Seconds for which a command waits for a Redis server that is away before it gives up.
+PATIENCE: Final = 120.0
 
 
 def configured(config: Path | None, *, keys: bool = False) -> Settings:
@@ -130,48 +112,3 @@ def watched(
             if on_poll is not None:
                 on_poll(done)
             time.sleep(POLL_EVERY)
-
-
-def outcome(batch: Batch) -> int:
-    """The exit status that a batch's end means."""
-    return SUCCEEDED if batch.status == "completed" and not batch.failed else SOME_FAILED
-
-
-def fail(words: str, code: int = WRONG) -> NoReturn:
-    """End the command with a message."""
-    view.error(words)
-    raise typer.Exit(code)
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """Turn what can go wrong into words and an exit status; never a traceback for what a person can mend."""
-    try:
-        yield
-    except (InputError, SettingsError) as exc:
-        fail(str(exc))
-    except StorageError as exc:
-        fail(str(exc))
-    except NotPermitted as exc:
-        fail(str(exc), UNREACHABLE)
-    except (ServerUnavailable, ServerError, redis.ConnectionError, redis.TimeoutError) as exc:
-        fail(f"the Redis server is unreachable: {exc}", UNREACHABLE)
-    except redis.RedisError as exc:
-        fail(f"the Redis server refuses what is asked of it: {as_told(exc)}", UNREACHABLE)
-    except LimitsError as exc:
-        fail(str(exc), UNREACHABLE)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(SUCCEEDED) from None
-    except OSError as exc:
-        fail(f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc))
-
-
-#: Characters that control a terminal and that JSON does not have to escape.
-_CONTROL = re.compile(r"[\x7f-\x9f]")
-
-
-def print_json(value: Any) -> None:
-    """The data of a command, for another program."""
-    text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
-    print(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))  # noqa: T201 - the command's data
