@@ -4,6 +4,7 @@ celery.py           the Celery application
 celery_worker.py    celery's command line without the commands of other packages
 child_process.py    how Overnight starts a Python process of its own
 consumer.py         celery's consumer, which sets a message aside that it cannot read instead of failing, …
+figures.py          money and spans of time as people read them
 embedded_keeper.py  the keeper of an embedded Valkey
 heartbeat.py        A file that is touched as long as a process goes round
 inspection.py       `inspect scheduled`, with what waits in the server

@@ -21,7 +21,7 @@ from tasks.batches.store import Ending
 from tasks.jobs.job import Line
 from tasks.jobs.spending_cap import TooDear
 from tasks.jobs.state import Memory
-from workers.models import budgets
+from workers.figures import dollars
 from workers.pool.threads import beside
 from workers.request import Snooze
 
@@ -57,8 +57,8 @@ async def _call(run: "Run", name: str, url: str, body: dict[str, Any], position:
         ending = Ending.error(job, "given_up", words, cost=memory.cost, attempts=memory.attempts)
     except TooDear as dear:
         words = (
-            f"a call could cost {budgets.dollars(dear.amount)}, and of the max_usd of its workflow, "
-            f"{budgets.dollars(dear.limit)}, only {budgets.dollars(dear.left)} is left"
+            f"a call could cost {dollars(dear.amount)}, and of the max_usd of its workflow, "
+            f"{dollars(dear.limit)}, only {dollars(dear.left)} is left"
         )
         ending = Ending.error(job, "max_usd", words, cost=memory.cost, attempts=memory.attempts)
     told = orjson.loads(ending.line)

@@ -13,11 +13,11 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from limits.budget import NANO
 from tasks.agents import calls
 from tasks.agents.errors import CallFailed, Stop
 from tasks.agents.position import Branch, current
 from tasks.agents.reply import Embeddings, Reply
-from workers.models import budgets
 from workers.providers import bodies
 from workers.providers.endpoints import CHAT, EMBEDDINGS, MESSAGES, RESPONSES
 
@@ -59,7 +59,7 @@ class Llm:
     @property
     def cost_usd(self) -> float:
         """What the job has cost so far. In a replay this counts what is paid already: decide nothing by it."""
-        return self._run.cost / budgets.NANO
+        return self._run.cost / NANO
 
     # Calls
 

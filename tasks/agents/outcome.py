@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from limits.budget import NANO
 from tasks.batches.store import Ending
 from tasks.jobs import job as jobs
-from workers.models import budgets
+from workers.figures import dollars
 
 if TYPE_CHECKING:
     from tasks.agents.run import Run
@@ -21,7 +22,7 @@ def answered(run: "Run", body: bytes) -> Ending:
 def failed(run: "Run", code: str, message: str) -> Ending:
     """The job's end without an answer."""
     calls = f"{run.calls} call{'' if run.calls == 1 else 's'}"
-    return _line(run, None, jobs.error_object(code, f"{message} (after {calls}, {budgets.dollars(run.cost)})"))
+    return _line(run, None, jobs.error_object(code, f"{message} (after {calls}, {dollars(run.cost)})"))
 
 
 def _line(run: "Run", response: dict[str, Any] | None, error: dict[str, Any] | None) -> Ending:
@@ -30,7 +31,7 @@ def _line(run: "Run", response: dict[str, Any] | None, error: dict[str, Any] | N
         "provider": None,
         "model": None,
         "attempts": 1,
-        "cost_usd": run.cost / budgets.NANO,
+        "cost_usd": run.cost / NANO,
         "seconds": round(time.time() - record.began, 3),
         "calls": run.calls,
     }

@@ -14,14 +14,13 @@ from typing import Any, Final
 
 import orjson
 
+from limits.budget import NANO
+
 #: Statuses in which jobs may still run, and those in which nothing more will happen.
 LIVE = frozenset({"in_progress", "finalizing", "cancelling", "expiring"})
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 
 _ID: Final = re.compile(r"batch_[0-9a-z]{1,64}")
-
-#: Nano-dollars in a dollar.
-NANO = 1_000_000_000
 
 #: Seconds between two marks of a batch's pace.
 PACE_EVERY = 15.0

@@ -3,8 +3,8 @@
 import math
 import time
 
+from limits.budget import NANO
 from limits.snapshot import BudgetState, snapshot
-from tasks.batches.batch import NANO
 from tasks.batches.estimate import Forecast
 from tasks.batches.store import Store
 from workers.config.settings import Settings

@@ -14,7 +14,7 @@ from tasks.batches.store import Ending, Store
 from tasks.jobs import job as jobs
 from tasks.jobs.job import Job
 from tasks.jobs.proof import proof
-from workers.models.budgets import dollars
+from workers.figures import dollars
 
 #: The error that a line gets which its batch no longer runs: code, and what happened.
 STOPPED = {

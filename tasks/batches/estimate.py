@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from limits.bucket import PERIODS, Quota
+from limits.budget import NANO
 from limits.counting import UNKNOWN_OUTPUT, Estimate, Usage, admission
 from tasks.batches.batch import Batch
 from tasks.batches.precheck import Precheck
@@ -95,8 +96,8 @@ class Forecast:
             "agent_lines": self.agents,
             "input_tokens": self.input,
             "output_tokens": self.output,
-            "cost_usd": None if self.cost is None else self.cost / 1e9,
-            "ceiling_usd": None if self.ceiling is None else self.ceiling / 1e9,
+            "cost_usd": None if self.cost is None else self.cost / NANO,
+            "ceiling_usd": None if self.ceiling is None else self.ceiling / NANO,
             "seconds": round(self.seconds, 1),
             "limit": self.limit or None,
             "unpriced_models": list(self.unpriced),

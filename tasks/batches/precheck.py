@@ -16,6 +16,7 @@ from tasks.jobs import surcharges
 from tasks.jobs.attempt import DEFAULT_OUTPUT, assess
 from tasks.jobs.job import Line
 from workers.config.settings import Settings
+from workers.figures import dollars
 from workers.models import budgets
 from workers.models.prices import MILLION, Rates
 from workers.models.routing import SIZES, NoPrice, NoRoute, Route, Routes
@@ -167,7 +168,7 @@ class Precheck:
         for subject, limit in self.budgets:
             if amount > limit:
                 return (
-                    f"can cost up to {budgets.dollars(amount)} at {route.target}, more than the whole budget of "
-                    f"{subject}, {budgets.dollars(limit)}: lower its max_tokens, or raise the budget"
+                    f"can cost up to {dollars(amount)} at {route.target}, more than the whole budget of "
+                    f"{subject}, {dollars(limit)}: lower its max_tokens, or raise the budget"
                 )
         return ""

@@ -11,8 +11,9 @@ from typing import Any, cast
 
 import orjson
 
+from limits.budget import NANO
 from tasks.agents.journal import Entry, Record, read
-from tasks.batches.batch import NANO, Batch
+from tasks.batches.batch import Batch
 from tasks.batches.collect import errors_name, output_names
 from tasks.batches.input import numbered_lines, text_of
 from tasks.batches.storage import INPUT, Files, StorageError

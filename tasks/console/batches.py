@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from limits.budget import NANO
 from limits.errors import ServerUnavailable
-from tasks.batches.batch import NANO, Batch
+from tasks.batches.batch import Batch
 from tasks.batches.outputs import Outputs
 from tasks.batches.sources import held
 from tasks.batches.store import Store, open_store

@@ -11,8 +11,8 @@ from tasks.batches.collect import sample
 from tasks.batches.estimate import Forecast, error_of
 from tasks.batches.outputs import Outputs
 from tasks.batches.prune import Cleaned
-from tasks.console.view import console, duration, escape, jobs, listing, say, when
-from workers.models.budgets import dollars
+from tasks.console.view import console, escape, jobs, listing, say, when
+from workers.figures import dollars, duration
 
 #: How much of an answer a sample shows, in characters.
 SAMPLE = 160

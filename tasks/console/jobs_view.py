@@ -10,7 +10,7 @@ from tasks.agents.journal import Entry
 from tasks.batches.batch import Batch
 from tasks.batches.report import Story
 from tasks.console.view import escape, listing
-from workers.models.budgets import dollars
+from workers.figures import dollars
 
 
 def story(batch: Batch, told: Story) -> None:

@@ -13,7 +13,7 @@ from tasks.console.view import escape
 from tasks.monitoring import costs
 from tasks.monitoring.costs import Costs, Spent
 from tasks.monitoring.limits import Gauges
-from workers.models.budgets import dollars
+from workers.figures import dollars
 
 _MICRO = 1_000_000
 

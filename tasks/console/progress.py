@@ -9,9 +9,9 @@ from typing import Protocol
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from tasks.batches.batch import Batch
-from tasks.console.view import console, duration, escape
+from tasks.console.view import console, escape
 from tasks.monitoring.throughput import Pace
-from workers.models.budgets import dollars
+from workers.figures import dollars, duration
 
 #: Seconds over which the rate is measured, and between two looks at what a batch waits for.
 RATE_OVER, LOOK_EVERY = 20.0, 2.0

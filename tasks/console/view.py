@@ -66,20 +66,6 @@ def when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC") if seconds else "none"
 
 
-def duration(seconds: float) -> str:
-    """A span of time, to two places: 42 s, 3 min 20 s, 2 h 05 min, 3 d 4 h."""
-    whole = round(seconds)
-    if whole < 60:  # noqa: PLR2004 - a minute
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:  # noqa: PLR2004 - an hour
-        return f"{minutes} min {rest:02d} s" if minutes < 10 else f"{minutes} min"  # noqa: PLR2004 - to two places
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:  # noqa: PLR2004 - two days
-        return f"{hours} h {minutes:02d} min"
-    return f"{hours // 24} d {hours % 24} h"
-
-
 def silence() -> None:
     """Say nothing more: the terminal is gone, and writing to it would be an error."""
     nowhere = os.open(os.devnull, os.O_RDWR)

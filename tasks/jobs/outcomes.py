@@ -10,13 +10,13 @@ from typing import Final
 
 from limits.admission import Level, Outcome, Settlement, Throttle, settlement_json
 from limits.bucket import MINUTES
+from limits.budget import NANO
 from limits.counting import UNSENT, Usage, admission, refused, settlement
 from tasks.batches.store import Ceiling, Ending
 from tasks.jobs import job as jobs
 from tasks.jobs import retry
 from tasks.jobs.attempt import Attempt
 from tasks.jobs.state import Memory
-from workers.models import budgets
 from workers.models.routing import Route
 from workers.providers.answer import Answer
 from workers.providers.bodies import output_ceiling
@@ -210,6 +210,6 @@ def _story(attempt: Attempt, cost: int, seconds: float) -> dict[str, object]:
         "provider": attempt.route.provider,
         "model": attempt.route.model,
         "attempts": attempt.number,
-        "cost_usd": cost / budgets.NANO,
+        "cost_usd": cost / NANO,
         "seconds": round(seconds, 3),
     }

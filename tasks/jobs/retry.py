@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from limits.admission import Denied, Impossible
 from tasks.jobs import reasons
-from workers.models import budgets
+from workers.figures import dollars
 from workers.models.routing import NoRoute
 from workers.providers import errors
 
@@ -229,7 +229,7 @@ def _too_large(answer: Impossible) -> Fail:
     if answer.dimension != "usd":
         words = f"needs {answer.requested:,} {answer.dimension}, and {answer.subject} allows {answer.limit:,}"
         return Fail("request_too_large", words)
-    asked, whole = budgets.dollars(answer.requested), budgets.dollars(answer.limit)
+    asked, whole = dollars(answer.requested), dollars(answer.limit)
     return Fail("budget_too_small", f"can cost up to {asked}, and the whole budget of {answer.subject} is {whole}")
 
 

@@ -15,7 +15,7 @@ from tasks.batches.batch import Batch
 from tasks.jobs.reasons import DIMENSIONS, budget, subject
 from tasks.monitoring.limits import Gauges
 from tasks.monitoring.snapshot import Overview, Target, targets
-from workers.models.budgets import dollars
+from workers.figures import dollars
 from workers.transport.queues import Depth
 
 #: A dimension of which less than this part is free is what a workflow waits for.

@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import orjson
 
+from limits.budget import NANO
 from limits.client.connection import Server
 from limits.keys import Keys
 from limits.snapshot import ledger
 from tasks.batches.batch import Batch
 from workers.config import units
-from workers.models.budgets import NANO
 
 #: Days that are read at once: a year and the current day.
 LONGEST: Final = 366

@@ -14,14 +14,13 @@ from typing import Any
 import orjson
 
 from limits.admission import Answer as Admission
+from limits.budget import NANO
 from tasks.batches.store import Ending
 from tasks.jobs.attempt import Attempt
 from tasks.jobs.job import Job
 from workers import request
 from workers.providers.answer import Answer
 from workers.providers.errors import ProviderError
-
-_NANO = 1_000_000_000
 
 
 @dataclass(slots=True)
@@ -130,7 +129,7 @@ def ended(ending: Ending) -> None:
         "provider": here.provider,
         "model": here.model,
         "tokens": here.input_tokens + here.output_tokens,
-        "cost_usd": ending.cost / _NANO,
+        "cost_usd": ending.cost / NANO,
         "attempts": here.attempts,
     }
     if not ending.ok:

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from limits.bucket import Quota
-from limits.budget import BudgetWindow
+from limits.budget import NANO, BudgetWindow
 from limits.snapshot import BucketState, BudgetState, CircuitState, Snapshot, snapshot
 from tasks.batches.batch import Batch
 from tasks.batches.store import Store
 from tasks.monitoring.costs import entries
 from workers.config.settings import Settings
 from workers.models import budgets
-from workers.models.budgets import NANO
 
 _MICRO = 1_000_000
 _DAY = 86_400

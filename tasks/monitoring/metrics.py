@@ -18,8 +18,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from limits.budget import NANO
 from limits.errors import LimitsError
-from tasks.batches.batch import LIVE, NANO, Batch
+from tasks.batches.batch import LIVE, Batch
 from tasks.batches.store import Store
 from tasks.monitoring.blocker_metrics import held_up
 from tasks.monitoring.costs import Entry, Spent, entries

@@ -23,6 +23,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, S
 
 from limits.admission import Admitted, Denied
 from limits.admission import Answer as Admission
+from limits.budget import NANO
 from tasks.batches.store import Ending
 from tasks.jobs.attempt import Attempt
 from tasks.monitoring.hooks import Delivery, Listener
@@ -31,8 +32,6 @@ from workers.config.settings import Settings
 from workers.providers.answer import Answer
 from workers.providers.errors import ProviderError
 from workers.request import Snooze
-
-_NANO: Final = 1_000_000_000
 
 #: What an API is called in `gen_ai.provider.name`, and what a url does in `gen_ai.operation.name`.
 _PROVIDERS: Final = {"openai": "openai", "azure": "azure.ai.openai", "anthropic": "anthropic"}
@@ -100,7 +99,7 @@ class Tracer(Listener):
                 "overnight.provider": route.provider,
                 "overnight.attempt": attempt.number,
             },
-            start_time=now - round(seconds * _NANO),
+            start_time=now - round(seconds * NANO),
         )
         if isinstance(end, Answer):
             span.set_attributes(answered(end))
@@ -116,7 +115,7 @@ class Tracer(Listener):
         delivery.span.set_attributes(
             {
                 "overnight.outcome": "completed" if ending.ok else "failed",
-                "overnight.cost_usd": ending.cost / _NANO,
+                "overnight.cost_usd": ending.cost / NANO,
                 "overnight.calls": delivery.calls,
             }
         )

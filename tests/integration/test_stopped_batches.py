@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from limits.budget import NANO
 from limits.client.connection import Server
-from tasks.batches.batch import NANO, Batch, from_hash
+from tasks.batches.batch import Batch, from_hash
 from tasks.batches.store import Store
 from tasks.monitoring import costs
 from tests.simulator import Simulator

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from workers.models.budgets import dollars, window
+from workers.models.budgets import window
 
 BERLIN = "Europe/Berlin"
 
@@ -45,20 +45,3 @@ def test_each_batch_has_a_budget_and_so_has_a_days_other_jobs() -> None:
     today = window("workflow/w/single", 5, "day", BERLIN, None, now)
     assert single == today
     assert single.until > now * 1e6
-
-
-@pytest.mark.parametrize(
-    ("nano", "words"),
-    [
-        (0, "$0.00"),
-        (1, "$0.000000001"),
-        (100, "$0.0000001"),
-        (1_000, "$0.000001"),
-        (12_464_000, "$0.012464"),
-        (500_000_000, "$0.5"),
-        (999_999_900, "$1.00"),
-        (1_234_567_890_123, "$1,234.57"),
-    ],
-)
-def test_no_sum_looks_like_nothing_or_ends_with_a_point(nano: int, words: str) -> None:
-    assert dollars(nano) == words

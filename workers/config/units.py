@@ -5,10 +5,10 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from limits.budget import NANO
+
 #: Redis and Lua count in doubles: above this, whole numbers are no longer exact.
 LARGEST = 2**53
-
-NANODOLLARS = 10**9
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])")
@@ -60,9 +60,9 @@ def dollars(value: Any) -> Decimal:
         raise ValueError("must be an amount in US dollars, such as 25.0") from None
     if not amount.is_finite() or amount < 0:
         raise ValueError("must be an amount in US dollars, 0 or above")
-    if amount * NANODOLLARS > LARGEST:
-        raise ValueError(f"must be at most {LARGEST // NANODOLLARS:,} US dollars, the largest that is counted exactly")
-    if amount * NANODOLLARS % 1:
+    if amount * NANO > LARGEST:
+        raise ValueError(f"must be at most {LARGEST // NANO:,} US dollars, the largest that is counted exactly")
+    if amount * NANO % 1:
         raise ValueError("must have at most nine decimals: money is counted in billionths of a US dollar")
     return amount
 
@@ -77,7 +77,7 @@ def budget(value: Any) -> Decimal:
 
 def nanodollars(amount: Decimal) -> int:
     """The amount in whole nano-dollars."""
-    return int(amount * NANODOLLARS)
+    return int(amount * NANO)
 
 
 def _above(value: Any, largest: int) -> bool:

@@ -10,29 +10,16 @@ from zoneinfo import ZoneInfo
 from limits.budget import BudgetWindow
 from workers.config.settings import Settings
 
-NANO = 1_000_000_000
 _MICRO = 1_000_000
 
 #: Whose budget it is where each batch has one of its own: that of all jobs without a batch.
 SINGLE = "single"
-
-#: n$ below which a sum is told to the last of them: of a millionth of a dollar nothing would be left.
-_TINY = 1_000
 
 
 def limits(settings: Settings, workflow: str) -> list[tuple[str, int]]:
     """(subject, limit in n$) of each budget over a workflow's jobs, whatever its window."""
     over = [("all", settings.budget_nano), (f"workflow/{workflow}", settings.workflow(workflow).budget_nano)]
     return [(subject, limit) for subject, limit in over if limit is not None]
-
-
-def dollars(nano: int) -> str:
-    """Money as people read it: cents where they matter, more digits where they would vanish."""
-    usd = nano / NANO
-    if usd >= 1 or not nano:
-        return f"${usd:,.2f}"
-    words = f"${usd:.{6 if abs(nano) >= _TINY else 9}f}".rstrip("0")
-    return f"{words}00" if words.endswith(".") else words
 
 
 def windows(settings: Settings, workflow: str, batch: str | None, now: float) -> tuple[BudgetWindow, ...]:

@@ -19,6 +19,7 @@ from decimal import ROUND_CEILING, Decimal
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from limits.budget import NANO
 from limits.counting import Estimate, Usage
 from workers import child_process
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NANO: Final = 10**9
 MILLION: Final = 10**6
 #: Seconds that shared prices are kept. Each submit looks them up again.
 LIFETIME: Final = 30 * 86_400

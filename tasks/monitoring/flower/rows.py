@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 from typing import Final
 
 from limits.snapshot import BucketState, BudgetState, DimensionState
-from tasks.batches.batch import NANO, Batch
+from tasks.batches.batch import Batch
 from tasks.jobs.reasons import DIMENSIONS, budget, subject
 from tasks.monitoring.blockers import Holdups, Wait, spent
 from tasks.monitoring.costs import Entry, Spent
 from tasks.monitoring.flower.watch import View
 from tasks.monitoring.snapshot import Overview
 from workers.config.settings import Settings
+from workers.figures import dollars, duration
 from workers.transport.queues import Depth
 
 #: How a batch's status looks: a background of Bootstrap's, as Flower's own badges have one.
@@ -27,7 +28,8 @@ BADGES: Final = {
     "failed": "danger",
 }
 
-_MINUTE, _HOUR, _DAY, _MICRO = 60, 3_600, 86_400, 1_000_000
+_MINUTE = 60
+_MICRO = 1_000_000
 
 #: From this part of a budget on, its bar warns.
 _NEARLY: Final = 0.9
@@ -348,25 +350,6 @@ def ended(batch: Batch) -> str:
     return f"took {duration(batch.ended - batch.created)}" if batch.ended else "—"
 
 
-def duration(seconds: float) -> str:
-    """A time in the two units that matter."""
-    whole = max(0, round(seconds))
-    if whole < _MINUTE:
-        return f"{whole} s"
-    if whole < _HOUR:
-        return f"{whole // _MINUTE} min {whole % _MINUTE:02d} s"
-    if whole < _DAY:
-        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE:02d} min"
-    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
-
-
 def clock(seconds: float) -> str:
     """A moment of today, UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%H:%M:%S UTC")
-
-
-def dollars(nano: int) -> str:
-    """Money in a table: cents, and as many digits more as a small sum needs to be told from nothing."""
-    usd = nano / NANO
-    digits = 2 if usd >= 1 or not nano else 4 if usd >= 0.01 else 6  # noqa: PLR2004 - digits after the point
-    return f"${usd:,.{digits}f}"

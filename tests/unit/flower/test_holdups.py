@@ -184,22 +184,6 @@ def test_a_pace_is_that_of_the_last_minute() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "0 s"), (59.6, "1 min 00 s"), (3_599, "59 min 59 s"), (7_260, "2 h 01 min"), (200_000, "2 d 7 h")],
-)
-def test_times_in_two_units(seconds: float, words: str) -> None:
-    assert rows.duration(seconds) == words
-
-
-@pytest.mark.parametrize(
-    ("nano", "words"),
-    [(0, "$0.00"), (1_234_567_890_123, "$1,234.57"), (21_840_000, "$0.0218"), (41_000, "$0.000041")],
-)
-def test_money_is_told_from_nothing(nano: int, words: str) -> None:
-    assert rows.dollars(nano) == words
-
-
-@pytest.mark.parametrize(
     ("limit", "configured", "words"),
     [
         (60, 6_000, ["acme/small: its answers state 60 requests a minute, and 6,000 are configured"]),
