@@ -120,7 +120,7 @@ bench-fairness: $(VENV)/installed  ## Measure a workflow beside another's 20,000
 
 .PHONY: screenshots
 screenshots: $(VENV)/installed  ## Take the pictures of docs/monitoring.md anew (needs chromium)
-	@$(BIN)/python -m tests.screenshots
+	@$(BIN)/python -m tests.support.screenshots
 
 .PHONY: lint
 lint: $(VENV)/installed  ## Check style and types

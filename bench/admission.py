@@ -39,7 +39,7 @@ from limits.bucket import Quota  # noqa: E402
 from limits.budget import BudgetWindow  # noqa: E402
 from limits.client.async_connection import AsyncServer  # noqa: E402
 from limits.keys import Keys  # noqa: E402
-from tests.site import Site  # noqa: E402
+from tests.support.site import Site  # noqa: E402
 
 PYTHON = Path(os.environ.get("CONTENDERS_PYTHON", ROOT / ".venv" / "contenders" / "bin" / "python"))
 PROCESSES = (1, 4, 16)

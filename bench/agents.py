@@ -23,13 +23,13 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.agents import line  # noqa: E402 - the repository is not on the path of a script
 from tests.simulator import Simulator  # noqa: E402
-from tests.site import Site, jobs  # noqa: E402
+from tests.support.agents import line  # noqa: E402 - the repository is not on the path of a script
+from tests.support.site import Site, jobs  # noqa: E402
 
 CALLS_A_JOB = 10
 MODEL = "input_usd_per_mtok = 0.15\noutput_usd_per_mtok = 0.60"
-MORE = 'agents = ["tests.agents"]'
+MORE = 'agents = ["tests.support.agents"]'
 KINDS = {
     "plain jobs": "one call each",
     "agents": f"{CALLS_A_JOB} calls each, one after the other",

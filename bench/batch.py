@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from tasks.batches.batch import from_hash  # noqa: E402 - the repository is not on the path of a script
 from tests.simulator import Simulator  # noqa: E402
-from tests.site import Site, wait_for  # noqa: E402
+from tests.support.site import Site, wait_for  # noqa: E402
 
 MB = 1 << 20
 CONCURRENCY = 100

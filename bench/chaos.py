@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 from bench.chaos_sides import CONCURRENCY, SIDES, WORKERS, Overnight, Side  # noqa: E402 - not on a script's path
 from tests.simulator import Simulator  # noqa: E402
 from tests.simulator.answers import job_of  # noqa: E402
-from tests.site import job, wait_for  # noqa: E402
+from tests.support.site import job, wait_for  # noqa: E402
 
 if TYPE_CHECKING:
     import subprocess

@@ -15,7 +15,7 @@ from celery import Celery
 from limits.client.connection import Server
 from tasks.batches.store import Store
 from tests.simulator import Simulator
-from tests.site import Site, job, jobs, wait_for
+from tests.support.site import Site, job, jobs, wait_for
 from workers.embedded import EmbeddedServer, address, celery_url
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 from limits.client.connection import Server  # noqa: E402 - the repository is not on the path of a script
 from tasks.batches.store import Store  # noqa: E402
 from tests.simulator import Simulator  # noqa: E402
-from tests.site import Site, job, wait_for  # noqa: E402
+from tests.support.site import Site, job, wait_for  # noqa: E402
 
 PAUSE, SMALL = 60, 200
 

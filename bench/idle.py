@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.simulator import Simulator  # noqa: E402 - the repository is not on the path of a script
-from tests.site import Site, job, wait_for  # noqa: E402
+from tests.support.site import Site, job, wait_for  # noqa: E402
 from workers.transport.queues import register  # noqa: E402
 
 TRIES = 20

@@ -19,7 +19,7 @@ sys.path[0] = str(ROOT)  # instead of this folder, whose `workers` is another
 
 from bench.workers import LATENCY, PYTHON, done, overnight  # noqa: E402 - see above
 from tests.simulator import Simulator  # noqa: E402
-from tests.site import jobs  # noqa: E402
+from tests.support.site import jobs  # noqa: E402
 
 PY_SPY = PYTHON.with_name("py-spy")
 

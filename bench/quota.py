@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.simulator import Simulator  # noqa: E402 - the repository is not on the path of a script
-from tests.site import Line, Site, job, wait_for  # noqa: E402
+from tests.support.site import Line, Site, job, wait_for  # noqa: E402
 
 CONTENDERS = ROOT / "bench" / "contenders"
 PYTHON = Path(os.environ.get("CONTENDERS_PYTHON", ROOT / ".venv" / "contenders" / "bin" / "python"))

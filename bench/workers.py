@@ -31,7 +31,7 @@ if __name__ == "__main__":
 from limits.client.connection import Server  # noqa: E402 - the repository is not on the path of a script
 from tasks.batches.store import Store  # noqa: E402
 from tests.simulator import Simulator  # noqa: E402
-from tests.site import Site, jobs, wait_for  # noqa: E402
+from tests.support.site import Site, jobs, wait_for  # noqa: E402
 
 CONTENDERS = ROOT / "bench" / "contenders"
 PYTHON = Path(os.environ.get("CONTENDERS_PYTHON", ROOT / ".venv" / "contenders" / "bin" / "python"))

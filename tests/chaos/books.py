@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from tests.simulator import Simulator
-from tests.site import Site, wait_for
+from tests.support.site import Site, wait_for
 
 
 def balance(

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.agents import line
 from tests.simulator import Simulator, expected_text
-from tests.site import Site, job, wait_for
+from tests.support.agents import line
+from tests.support.site import Site, job, wait_for
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(560)]
 
@@ -19,7 +19,7 @@ JOBS, CALLS, KILLS, PAUSE = 200, 10, 10, 30.0
 
 def test_kills_and_a_pause_cost_no_more_than_the_calls_in_flight(tmp_path: Path) -> None:
     """200 agents of 10 calls; 3 workers, killed up to 10 times; a 429 that pauses everybody for 30 s."""
-    more = 'agents = ["tests.agents"]\nvisibility_timeout = 10.0'
+    more = 'agents = ["tests.support.agents"]\nvisibility_timeout = 10.0'
     price = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
     with Simulator(latency=[0.3, 1.5]) as simulator, Site(tmp_path, simulator, more=more, model=price) as site:
         workers = site.start_workers(3, concurrency=40)
@@ -80,7 +80,7 @@ def test_agents_that_wait_hold_no_slot_and_resume_at_the_hint(tmp_path: Path) ->
     tables, quota = "[providers.acme.models.other]", "rpm = 1_000_000"
     with (
         Simulator(latency=0.05) as simulator,
-        Site(tmp_path, simulator, more='agents = ["tests.agents"]', model=quota, tables=tables) as site,
+        Site(tmp_path, simulator, more='agents = ["tests.support.agents"]', model=quota, tables=tables) as site,
     ):
         workers = site.start_workers(2, concurrency=50)
         beside = [job(number, model="other", text=f"before {number}") for number in range(2_000)]

@@ -19,7 +19,7 @@ from limits.client.connection import Server
 from tasks.batches.batch import Batch, from_hash
 from tasks.batches.store import Store
 from tests.simulator import Simulator
-from tests.site import Site, Worker, jobs, read_lines, wait_for
+from tests.support.site import Site, Worker, jobs, read_lines, wait_for
 
 if TYPE_CHECKING:
     import subprocess

@@ -11,7 +11,7 @@ import pytest
 from tasks.batches.store import open_store
 from tasks.schedules.calendar import name_of
 from tasks.schedules.runs import Schedules
-from tests.site import Site, jobs, wait_for
+from tests.support.site import Site, jobs, wait_for
 from workers.config.settings import load
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]

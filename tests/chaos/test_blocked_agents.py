@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.agents import line
 from tests.simulator import Simulator
-from tests.site import Site, jobs, wait_for
-from tests.unreachable import full_backlog
+from tests.support.agents import line
+from tests.support.site import Site, jobs, wait_for
+from tests.support.unreachable import full_backlog
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
 PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
-AGENTS = 'agents = ["tests.agents"]\nvisibility_timeout = 10.0'
+AGENTS = 'agents = ["tests.support.agents"]\nvisibility_timeout = 10.0'
 
 
 @pytest.fixture

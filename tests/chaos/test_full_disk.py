@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulator import Simulator
-from tests.site import Site, jobs, read_lines, wait_for
+from tests.support.site import Site, jobs, read_lines, wait_for
 
 pytestmark = pytest.mark.chaos
 

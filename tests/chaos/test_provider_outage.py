@@ -10,7 +10,7 @@ import pytest
 
 from limits.circuit import CircuitSettings
 from tests.simulator import Simulator
-from tests.site import Site, jobs, wait_for
+from tests.support.site import Site, jobs, wait_for
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 

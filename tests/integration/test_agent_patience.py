@@ -11,12 +11,12 @@ import pytest
 from tasks.agents import run, stored_bodies
 from tasks.agents.journal import Journal
 from tasks.agents.stored_bodies import AWAY, LARGE
-from tests.agents import line
-from tests.delivery import Delivery, Desk
 from tests.integration.test_agent_replay import AGENTS, LONG, after_the_wait, billed_calls, in_batch
 from tests.integration.test_failures_at_work import provider
 from tests.simulator import Simulator
-from tests.site import KEY, wait_for
+from tests.support.agents import line
+from tests.support.delivery import Delivery, Desk
+from tests.support.site import KEY, wait_for
 
 DAY = 86_400
 

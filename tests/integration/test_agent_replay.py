@@ -14,18 +14,18 @@ from tasks.agents.errors import Suspended
 from tasks.jobs import retry
 from tasks.jobs.job import Job
 from tasks.jobs.proof import proof
-from tests import agents
-from tests.agents import line
-from tests.delivery import Desk
 from tests.integration.test_failures_at_work import provider
 from tests.simulator import Simulator
-from tests.site import KEY, Line, wait_for
+from tests.support import agents
+from tests.support.agents import line
+from tests.support.delivery import Desk
+from tests.support.site import KEY, Line, wait_for
 
 #: A 429 that is too long to be waited for in a worker.
 LONG = {"mode": "429", "retry_after": "60", "times": 1}
 
 #: What a configuration with agents begins with.
-AGENTS = 'agents = ["tests.agents"]\n'
+AGENTS = 'agents = ["tests.support.agents"]\n'
 
 
 @pytest.fixture(scope="module")

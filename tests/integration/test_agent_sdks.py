@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.agents import line
-from tests.delivery import Desk
 from tests.integration.test_failures_at_work import provider
 from tests.simulator import Simulator
-from tests.site import KEY
+from tests.support.agents import line
+from tests.support.delivery import Desk
+from tests.support.site import KEY
 
 pytestmark = pytest.mark.long
 
@@ -30,7 +30,7 @@ def desk(tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.
     simulator.clear()
     acme, clio = provider(simulator), provider(simulator, "clio")
     clio = clio.replace('"openai"', '"anthropic"').replace("models.small", "models.claude")
-    with Desk(tmp_path, valkey, f'agents = ["tests.sdk_agents"]\n{acme}\n{clio}') as made:
+    with Desk(tmp_path, valkey, f'agents = ["tests.support.sdk_agents"]\n{acme}\n{clio}') as made:
         yield made
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.agents import line
 from tests.simulator import Simulator
-from tests.site import Site, job, wait_for
+from tests.support.agents import line
+from tests.support.site import Site, job, wait_for
 
 pytestmark = pytest.mark.long
 
-AGENTS = 'agents = ["tests.agents"]'
+AGENTS = 'agents = ["tests.support.agents"]'
 PRICE = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.raw_provider import Call, RawProvider, answered, completion
-from tests.site import KEY, Line, Site, job
+from tests.support.raw_provider import Call, RawProvider, answered, completion
+from tests.support.site import KEY, Line, Site, job
 
 DIGITS = "92055901755477000271990251"
 LOCKED = "Your portal is locked. Please try again in 24 hours."

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.site import KEY, Site, job, jobs
+from tests.support.site import KEY, Site, job, jobs
 
 CONFIG = """
 [providers.acme]

@@ -12,7 +12,7 @@ import pytest
 
 from tasks.batches.batch import from_hash
 from tests.simulator import Simulator
-from tests.site import ROOT, Site, job, jobs, read_lines, wait_for
+from tests.support.site import ROOT, Site, job, jobs, read_lines, wait_for
 
 if TYPE_CHECKING:
     import subprocess

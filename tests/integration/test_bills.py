@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from tasks.jobs import retry
-from tests.delivery import Desk
 from tests.simulator import Simulator
-from tests.site import job
+from tests.support.delivery import Desk
+from tests.support.site import job
 
 #: A dollar a million tokens either way: a token is 1,000 n$.
 PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 1.0\n"

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from limits.feedback import resume
 from tasks.console.cli import app
 from tasks.jobs import attempt, retry, run
-from tests.answering import AnsweringProvider, Call, Reply, completion, refusal
-from tests.delivery import Desk
-from tests.site import job
+from tests.support.answering import AnsweringProvider, Call, Reply, completion, refusal
+from tests.support.delivery import Desk
+from tests.support.site import job
 from workers.providers.ceiling import OTHER
 
 PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\n"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.answering import AnsweringProvider, Call, Reply, completion, message, refusal
-from tests.site import KEY, Line, Site, job, wait_for
+from tests.support.answering import AnsweringProvider, Call, Reply, completion, message, refusal
+from tests.support.site import KEY, Line, Site, job, wait_for
 
 OTHER_KEY = "sk-test-zYxWvUtSrQpOnMlKjIhGfEdCbA"
 PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\n"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from tests.agents import line
 from tests.simulator import Simulator
-from tests.site import Site, jobs, wait_for
+from tests.support.agents import line
+from tests.support.site import Site, jobs, wait_for
 from workers.pool.pool import LAST_WORDS
 from workers.pool.threads import MOST
 
@@ -20,15 +20,15 @@ PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
 
 def test_blocking_steps_hold_up_neither_other_jobs_nor_the_workers_end(tmp_path: Path) -> None:
     with Simulator(latency=0.05) as simulator:
-        more = 'agents = ["tests.agents"]\nstop_grace_period = 1.0'
+        more = 'agents = ["tests.support.agents"]\nstop_grace_period = 1.0'
         site = Site(tmp_path, simulator, more=more, model=PRICES, provider="timeout = 5.0")
         # A name, which each new connection has to look up.
         site.file.write_text(site.file.read_text().replace("127.0.0.1", "localhost"))
         with site:
-            worker = site.start_worker("-I", "tests.tasks", concurrency=200)
+            worker = site.start_worker("-I", "tests.support.tasks", concurrency=200)
             with Celery("producer", broker=site.redis_url(), set_as_current=False) as client:
-                client.send_task("tests.tasks.doze", [300], queue="workflow.plain", ignore_result=True)
-            wait_for(lambda: "tests.tasks.doze" in worker.said(), what="a plain task that blocks, too")
+                client.send_task("tests.support.tasks.doze", [300], queue="workflow.plain", ignore_result=True)
+            wait_for(lambda: "tests.support.tasks.doze" in worker.said(), what="a plain task that blocks, too")
             held = site.submit([line("blocked", number, seconds=300) for number in range(MOST["steps"] + 30)])
             wait_for(lambda: site.client().zcard(site.keys.job_leases(held)) == MOST["steps"] + 30)
             odd = site.submit([line("careless", 900)], workflow="odd")

@@ -16,9 +16,9 @@ from tasks.jobs import attempt, priced_routes
 from tasks.jobs import run as run_job
 from tasks.jobs.state import EARLY
 from tasks.monitoring import limits
-from tests.delivery import Desk
 from tests.simulator import Simulator
-from tests.site import job
+from tests.support.delivery import Desk
+from tests.support.site import job
 from workers.models import budgets
 
 MICRO = 1_000_000

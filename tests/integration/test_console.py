@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulator import Simulator
-from tests.site import Site, job, jobs, wait_for
+from tests.support.site import Site, job, jobs, wait_for
 
 pytestmark = pytest.mark.long
 

@@ -20,7 +20,7 @@ from limits.client.connection import Server
 from tasks.batches.batch import ENDED, Batch
 from tasks.batches.store import Store
 from tests.simulator import Simulator
-from tests.site import Site, Worker, job, jobs, wait_for
+from tests.support.site import Site, Worker, job, jobs, wait_for
 from workers.celery import JOB
 
 pytestmark = pytest.mark.long
@@ -38,7 +38,11 @@ class Flower:
         self.url = f"http://127.0.0.1:{port}"
         self.log = (site.folder / "flower.log").open("wb")
         self.process = subprocess.Popen(
-            [*(sys.executable, "-m", "celery", "-A", "tests.tasks", "flower"), "--address=127.0.0.1", f"--port={port}"],
+            [
+                *(sys.executable, "-m", "celery", "-A", "tests.support.tasks", "flower"),
+                "--address=127.0.0.1",
+                f"--port={port}",
+            ],
             cwd=site.folder,
             env={**site.environment, "FLOWER_UNAUTHENTICATED_API": "true"},
             stdout=self.log,
@@ -77,7 +81,7 @@ def simulator() -> Iterator[Simulator]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iterator[Site]:
     with Site(tmp_path_factory.mktemp("site"), simulator, tables="[workflows.once]\nmax_attempts = 1") as made:
-        made.start_workers(1, "-I", "tests.tasks", concurrency=4)
+        made.start_workers(1, "-I", "tests.support.tasks", concurrency=4)
         made.start_worker("--autoscale=8,2", "-Q", "celery-only")
         yield made
 
@@ -106,7 +110,7 @@ def name_of(number: int) -> str:
 
 
 def send(client: Celery, name: str, *args: Any, **options: Any) -> Any:
-    return client.signature(f"tests.tasks.{name}", args).apply_async(**options)
+    return client.signature(f"tests.support.tasks.{name}", args).apply_async(**options)
 
 
 def running(client: Celery) -> int:
@@ -157,7 +161,7 @@ def test_revoke_with_terminate_ends_a_job(site: Site, simulator: Simulator, flow
 
 
 def test_time_limits(flower: Flower, client: Celery) -> None:
-    name = "tests.tasks.sleep"
+    name = "tests.support.tasks.sleep"
     flower.ask(f"task/timeout/{name}", workername=name_of(1), soft=0.3, hard=20)
     with pytest.raises(SoftTimeLimitExceeded):
         send(client, "sleep", 30).get(timeout=10)
@@ -187,10 +191,10 @@ def test_a_hard_time_limit_puts_a_job_back(site: Site, simulator: Simulator, flo
     [
         ("time_limit", {"task_name": JOB, "hard": 0.05}),
         ("time_limit", {"task_name": "overnight.tick", "soft": 1}),
-        ("time_limit", {"task_name": "tests.tasks.add", "hard": "b"}),
+        ("time_limit", {"task_name": "tests.support.tasks.add", "hard": "b"}),
         ("time_limit", {"task_name": ["x"]}),
         ("rate_limit", {"task_name": JOB, "rate_limit": "1/h"}),
-        ("rate_limit", {"task_name": "tests.tasks.add", "rate_limit": [1]}),
+        ("rate_limit", {"task_name": "tests.support.tasks.add", "rate_limit": [1]}),
         ("pool_grow", {"n": 10**9}),
         ("pool_grow", {"n": -4}),
         ("pool_shrink", {"n": "x"}),
@@ -224,7 +228,7 @@ def test_a_report_shows_no_password(site: Site, client: Celery) -> None:
 
 
 def test_rate_limit(flower: Flower, client: Celery) -> None:
-    flower.ask("task/rate-limit/tests.tasks.add", workername=name_of(1), ratelimit="4/s")
+    flower.ask("task/rate-limit/tests.support.tasks.add", workername=name_of(1), ratelimit="4/s")
     started = time.monotonic()
     assert [task.get(timeout=20) for task in [send(client, "add", n, n) for n in range(6)]] == [0, 2, 4, 6, 8, 10]
     assert time.monotonic() - started > 1.0

@@ -11,9 +11,9 @@ from limits.client.scripts import Call
 from limits.feedback import latch, set_circuit, throttled
 from limits.keys import Keys
 from tasks.jobs import retry, run
-from tests.delivery import Delivery, Desk
 from tests.simulator import Simulator
-from tests.site import job
+from tests.support.delivery import Delivery, Desk
+from tests.support.site import job
 
 MIX = """
 [models.mix]

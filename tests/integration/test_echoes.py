@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import pytest
 
-from tests.events import Events
-from tests.privacy import Night, base64_too, metrics, printed, watched
-from tests.raw_provider import Call, Last, RawProvider, answered, completion
-from tests.site import KEY, Line, Site, job
-from tests.watching import USER, ask, flower
+from tests.support.events import Events
+from tests.support.privacy import Night, base64_too, metrics, printed, watched
+from tests.support.raw_provider import Call, Last, RawProvider, answered, completion
+from tests.support.site import KEY, Line, Site, job
+from tests.support.watching import USER, ask, flower
 
 PROMPT: Final = "Xylophone-4711"
 

@@ -10,7 +10,7 @@ import pytest
 from celery import Celery
 
 from tests.simulator import Simulator, expected_text
-from tests.site import KEY, Site, job, jobs, read_lines, wait_for
+from tests.support.site import KEY, Site, job, jobs, read_lines, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_a_plain_celery_app_sends_a_job_and_gets_its_result_line(site: Site) -> 
 
 def test_enqueue_gives_the_result_line_of_one_job(site: Site) -> None:
     program = (
-        "from tests.site import job\nfrom tasks import enqueue\n"
+        "from tests.support.site import job\nfrom tasks import enqueue\n"
         "line = enqueue(job(1, text='one alone'), workflow='single').get(timeout=20)\n"
         "print(line['response']['body']['choices'][0]['message']['content'])\n"
     )

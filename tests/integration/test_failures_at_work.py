@@ -16,10 +16,10 @@ from limits.admission import Throttle
 from limits.feedback import clear_latch, throttled
 from tasks.jobs import attempt, retry, run, runtime
 from tasks.jobs.state import EARLY
-from tests.delivery import Delivery, Desk
 from tests.simulator import Simulator
-from tests.site import job, wait_for
-from tests.valkey import own_valkey
+from tests.support.delivery import Delivery, Desk
+from tests.support.site import job, wait_for
+from tests.support.valkey import own_valkey
 
 PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\n"
 

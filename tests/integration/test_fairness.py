@@ -9,7 +9,7 @@ import pytest
 from limits.client.connection import Server
 from limits.snapshot import snapshot
 from tests.simulator import Simulator
-from tests.site import Site, job, wait_for
+from tests.support.site import Site, job, wait_for
 
 PAUSE, SLOTS = 8, 40
 

@@ -6,10 +6,10 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.browser import Browser, available
 from tests.simulator import Simulator
-from tests.site import Site, jobs, wait_for
-from tests.watching import USER, ask, flower
+from tests.support.browser import Browser, available
+from tests.support.site import Site, jobs, wait_for
+from tests.support.watching import USER, ask, flower
 
 pytestmark = [
     pytest.mark.long,

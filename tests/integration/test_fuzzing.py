@@ -11,11 +11,11 @@ import pytest
 
 from tasks.batches.input import check_file
 from tasks.batches.precheck import Precheck
-from tests import fuzz
-from tests.delivery import Delivery, Desk
-from tests.raw_provider import Call, RawProvider
 from tests.simulator import Simulator
-from tests.site import KEY, Site, job
+from tests.support import fuzz
+from tests.support.delivery import Delivery, Desk
+from tests.support.raw_provider import Call, RawProvider
+from tests.support.site import KEY, Site, job
 from workers.config.settings import load
 
 #: Each answer of one round meets a provider of its own: what it says of the account is not said of the next.

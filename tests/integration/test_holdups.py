@@ -16,7 +16,7 @@ from tasks.console.session import waits_for
 from tasks.monitoring import blockers, snapshot
 from tasks.monitoring.metrics import Exporter
 from tests.simulator import Simulator
-from tests.site import Site, Worker, job, jobs, wait_for
+from tests.support.site import Site, Worker, job, jobs, wait_for
 from workers.config.settings import Settings, load
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]

@@ -15,10 +15,10 @@ from urllib.parse import quote
 import pytest
 from celery import Celery
 
-from tests.browser import Browser, available
 from tests.simulator import Simulator
-from tests.site import Site, job, wait_for
-from tests.watching import USER, ask, command, flower
+from tests.support.browser import Browser, available
+from tests.support.site import Site, job, wait_for
+from tests.support.watching import USER, ask, command, flower
 from workers.celery import JOB
 
 pytestmark = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.console.init import JOB_MODEL, LOCAL, PROVIDERS, KnownProvider, configuration
-from tests.site import ROOT, job
+from tests.support.site import ROOT, job
 from workers.config.settings import Settings, load
 
 

@@ -13,9 +13,9 @@ from tasks.batches.store import open_store
 from tasks.batches.submit import submit
 from tasks.console.cli import app
 from tasks.monitoring import limits
-from tests.delivery import Desk
 from tests.simulator import Simulator
-from tests.site import job
+from tests.support.delivery import Desk
+from tests.support.site import job
 
 TOML = """
 budget_usd = 5.0

@@ -10,7 +10,7 @@ from limits.client.connection import Server
 from tasks.batches.store import Store
 from tasks.batches.submit import submit
 from tests.simulator import Simulator
-from tests.site import Site, job, jobs, wait_for
+from tests.support.site import Site, job, jobs, wait_for
 from workers.config.settings import load
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from limits.feedback import clear_latch
-from tests.delivery import Desk
 from tests.simulator import Simulator
-from tests.site import job
+from tests.support.delivery import Desk
+from tests.support.site import job
 
 KEY, SPARE = "sk-test-aBcDeFgHiJkLmNoP", "sk-test-qRsTuVwXyZaBcDeF"
 

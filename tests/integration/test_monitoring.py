@@ -7,8 +7,8 @@ from urllib.parse import quote
 import pytest
 
 from tests.simulator import Simulator
-from tests.site import KEY, Site, job, wait_for
-from tests.watching import USER, Scrape, ask, exporter, flower
+from tests.support.site import KEY, Site, job, wait_for
+from tests.support.watching import USER, Scrape, ask, exporter, flower
 
 pytestmark = pytest.mark.long
 

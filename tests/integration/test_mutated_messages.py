@@ -16,10 +16,10 @@ import pytest
 
 from limits.client.connection import Server
 from tasks.monitoring import costs
-from tests.mutations import Mutations
-from tests.producer import Producer
 from tests.simulator import Simulator
-from tests.site import Site, job, jobs, wait_for
+from tests.support.mutations import Mutations
+from tests.support.producer import Producer
+from tests.support.site import Site, job, jobs, wait_for
 from workers.transport.queues import depths
 
 MODEL = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"

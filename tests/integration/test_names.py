@@ -12,8 +12,8 @@ import pytest
 from celery import Celery
 
 from tests.simulator import Simulator
-from tests.site import Site, job, wait_for
-from tests.watching import ask, exporter
+from tests.support.site import Site, job, wait_for
+from tests.support.watching import ask, exporter
 from workers.celery import JOB
 from workers.transport.queues import registered
 from workers.transport.registry import MOST_UNCONFIGURED

@@ -7,8 +7,8 @@ import pytest
 import redis
 
 from tests.simulator import Simulator
-from tests.site import Site, jobs
-from tests.valkey import own_valkey
+from tests.support.site import Site, jobs
+from tests.support.valkey import own_valkey
 
 pytestmark = pytest.mark.long
 

@@ -11,7 +11,7 @@ from celery import Celery
 from limits.client.connection import Server
 from tasks.batches.store import Store
 from tests.simulator import Simulator
-from tests.site import Site, jobs, wait_for
+from tests.support.site import Site, jobs, wait_for
 from workers.celery import JOB
 
 pytestmark = pytest.mark.long
@@ -27,7 +27,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with Simulator() as simulator, Site(tmp_path_factory.mktemp("site"), simulator) as made:
         for pool in POOLS:
             made.start_worker(
-                "-P", pool, "-Q", f"workflow.{pool}", "-I", "tests.tasks", concurrency=2, ready=pool == POOLS[0]
+                "-P", pool, "-Q", f"workflow.{pool}", "-I", "tests.support.tasks", concurrency=2, ready=pool == POOLS[0]
             )
         for worker in made.workers:
             wait_for(worker.ready, 60, what="worker")
@@ -38,7 +38,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def test_a_pool_of_celerys_runs_jobs_and_coroutines(site: Site, pool: str) -> None:
     url, queue = site.redis_url(), f"workflow.{pool}"
     with Celery("producer", broker=url, backend=url, set_as_current=False) as client:
-        found = client.signature("tests.tasks.who").apply_async(queue=queue)
+        found = client.signature("tests.support.tasks.who").apply_async(queue=queue)
         results = [client.send_task(JOB, kwargs={"job": line}, queue=queue) for line in jobs(4)]
         who = found.get(timeout=30)
         assert who["request"] == who["current"] == found.id

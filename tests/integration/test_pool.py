@@ -9,7 +9,7 @@ from celery import Celery, chain, chord, group
 from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
 
 from tests.simulator import Simulator
-from tests.site import Site, wait_for
+from tests.support.site import Site, wait_for
 
 pytestmark = pytest.mark.long
 
@@ -19,7 +19,7 @@ QUEUE = "workflow.default"
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with Simulator() as simulator, Site(tmp_path_factory.mktemp("site"), simulator) as made:
-        made.start_worker("-I", "tests.tasks", concurrency=50)
+        made.start_worker("-I", "tests.support.tasks", concurrency=50)
         yield made
 
 
@@ -33,7 +33,7 @@ def client(site: Site) -> Iterator[Celery]:
 
 
 def task(client: Celery, name: str, *args: Any) -> Any:
-    return client.signature(f"tests.tasks.{name}", args)
+    return client.signature(f"tests.support.tasks.{name}", args)
 
 
 def run(client: Celery, name: str, *args: Any, **options: Any) -> Any:

@@ -14,10 +14,10 @@ import pytest
 import redis
 from celery import Celery
 
-from tests.events import Events
-from tests.privacy import ANSWER, TYPO, Night, base64_too, metrics, printed, watched
 from tests.simulator import Simulator
-from tests.site import Site, job, wait_for
+from tests.support.events import Events
+from tests.support.privacy import ANSWER, TYPO, Night, base64_too, metrics, printed, watched
+from tests.support.site import Site, job, wait_for
 
 KEYS: Final = ("sk-first-0123456789abcdefghijklmnop", "sk-second-0123456789abcdefghijklmnop")
 PROMPT: Final = "Xylophone-4711"

@@ -12,10 +12,10 @@ from celery import Celery
 
 from limits.client.connection import Server
 from tasks.monitoring import costs
-from tests.producer import Producer
 from tests.simulator import Simulator
-from tests.site import ROOT, Site, job, jobs, wait_for
-from tests.valkey import own_valkey
+from tests.support.producer import Producer
+from tests.support.site import ROOT, Site, job, jobs, wait_for
+from tests.support.valkey import own_valkey
 
 pytestmark = pytest.mark.long
 

@@ -15,10 +15,10 @@ import pytest
 from limits.client.connection import Server
 from tasks.batches.batch import Batch, from_hash
 from tasks.monitoring import costs
-from tests.agents import line as agents_line
-from tests.producer import Producer
 from tests.simulator import Simulator
-from tests.site import Line, Site, job, jobs, read_lines, wait_for
+from tests.support.agents import line as agents_line
+from tests.support.producer import Producer
+from tests.support.site import Line, Site, job, jobs, read_lines, wait_for
 from workers.transport.queues import depths
 
 TABLES = "[workflows.victim]\nbudget_usd = 5.0\nconcurrency = 2\n[workflows.mallory]\nmax_attempts = 1\n"
@@ -218,7 +218,7 @@ def test_a_decompression_bomb_does_not_go_off(site: Site, mallory: Producer) -> 
 @pytest.mark.timeout(240)
 def test_a_line_that_ends_its_workers_is_set_aside_after_five(tmp_path: Path, simulator: Simulator) -> None:
     """Its batch ends, with an error for it and an answer for every other line."""
-    more = 'visibility_timeout = 2\nagents = ["tests.agents"]'
+    more = 'visibility_timeout = 2\nagents = ["tests.support.agents"]'
     with Site(tmp_path, simulator, more=more, model=MODEL) as site:
         lines = jobs(20)
         lines[7] = agents_line("deadly", 8)

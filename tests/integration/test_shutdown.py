@@ -17,9 +17,9 @@ from celery.result import AsyncResult
 
 from limits.client.connection import Server
 from limits.snapshot import ledger
-from tests.events import Events
 from tests.simulator import Simulator
-from tests.site import Site, Worker, jobs, wait_for
+from tests.support.events import Events
+from tests.support.site import Site, Worker, jobs, wait_for
 from workers.celery import JOB
 
 pytestmark = pytest.mark.long

@@ -11,7 +11,7 @@ from tasks.batches.batch import Batch, from_hash
 from tasks.batches.store import Store
 from tasks.monitoring import costs
 from tests.simulator import Simulator
-from tests.site import Site, jobs, wait_for
+from tests.support.site import Site, jobs, wait_for
 
 PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\n"
 

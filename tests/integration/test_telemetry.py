@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.collector import Collector
 from tests.simulator import Simulator
-from tests.site import KEY, Site, job, jobs, wait_for
-from tests.watching import Scrape, ask
+from tests.support.collector import Collector
+from tests.support.site import KEY, Site, job, jobs, wait_for
+from tests.support.watching import Scrape, ask
 
 pytestmark = pytest.mark.long
 

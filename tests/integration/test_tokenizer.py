@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from tests.site import ROOT, Site, job
+from tests.support.site import ROOT, Site, job
 from workers.models.tokens import MESSAGE_TOKENS
 
 FOLDER = Path(sys.prefix) / "tokenizer"
@@ -69,11 +69,13 @@ def test_the_real_tokenizer_counts_known_texts_and_leaves_what_is_no_text_to_the
 def test_a_worker_and_an_estimate_count_alike(tmp_path: Path, environment: dict[str, str], expected: int) -> None:
     line = job(1, text="hello world")
     with Site(tmp_path, toml=CONFIG, environment=environment) as site:
-        worker = site.start_worker("-I", "tests.tasks", concurrency=2, program="workers.celery_worker")
+        worker = site.start_worker("-I", "tests.support.tasks", concurrency=2, program="workers.celery_worker")
         forecast = json.loads(site.run("estimate", str(site.input([line])), "--json").stdout)
         url = site.redis_url()
         with Celery("producer", broker=url, backend=url, set_as_current=False) as client:
-            task = client.send_task("tests.tasks.counted", (line["url"], line["body"]), queue="workflow.default")
+            task = client.send_task(
+                "tests.support.tasks.counted", (line["url"], line["body"]), queue="workflow.default"
+            )
             assert task.get(timeout=30) == expected + MESSAGE_TOKENS
         assert forecast["input_tokens"] == expected + MESSAGE_TOKENS
         assert "tokenizer" not in worker.said()

@@ -15,7 +15,7 @@ import pytest
 from celery import Celery
 
 from tests.simulator import Simulator
-from tests.site import KEY, Site, Worker, job, jobs, wait_for
+from tests.support.site import KEY, Site, Worker, job, jobs, wait_for
 from workers.transport.queues import Depth, depths
 
 pytestmark = pytest.mark.long

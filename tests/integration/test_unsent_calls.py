@@ -9,10 +9,10 @@ import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
 from tasks.jobs import retry
-from tests.delivery import Desk
 from tests.simulator import Simulator
-from tests.site import KEY, job, wait_for
-from tests.unreachable import unreachable
+from tests.support.delivery import Desk
+from tests.support.site import KEY, job, wait_for
+from tests.support.unreachable import unreachable
 
 
 @contextmanager

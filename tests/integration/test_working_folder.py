@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulator import Simulator
-from tests.site import Site, jobs
+from tests.support.site import Site, jobs
 
 pytestmark = pytest.mark.long
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tests.site import KEY, Line, wait_for
+from tests.support.site import KEY, Line, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "overnight:latest"

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.site import jobs, wait_for
 from tests.smoke.stack import FLOWER_PASSWORD, ROOT, Stack, docker
+from tests.support.site import jobs, wait_for
 
 pytestmark = [pytest.mark.smoke, pytest.mark.timeout(600), pytest.mark.usefixtures("image")]
 

@@ -22,8 +22,8 @@ from pytest_celery import (
 )
 from pytest_docker_tools import container, fxtr
 
-from tests.site import KEY, job
 from tests.smoke.stack import IMAGE, ROOT
+from tests.support.site import KEY, job
 
 pytestmark = [pytest.mark.smoke, pytest.mark.timeout(300), pytest.mark.usefixtures("image", "provider")]
 

@@ -17,7 +17,7 @@ from tasks.monitoring.limits import Gauges
 from tasks.monitoring.snapshot import Overview
 from tasks.monitoring.worker_metrics import Meter
 from tasks.schedules.runs import Night, Record
-from tests.watching import Scrape
+from tests.support.watching import Scrape
 from workers.config.settings import Settings
 from workers.transport.queues import Depth
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tasks.jobs.job import MAX_CUSTOM_ID, check, decode, received
-from tests.site import job
+from tests.support.site import job
 
 
 def without(key: str) -> dict[str, Any]:

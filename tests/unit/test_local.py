@@ -8,7 +8,7 @@ import pytest
 
 from tasks.batches.input import InputError
 from tasks.console import local_workers
-from tests.site import wait_for
+from tests.support.site import wait_for
 from workers.config.settings import Settings
 
 

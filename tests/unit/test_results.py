@@ -6,9 +6,9 @@ import threading
 import pytest
 from celery import Celery
 
-from tests.silent_proxy import SilentProxy
-from tests.site import wait_for
-from tests.valkey import own_valkey
+from tests.support.silent_proxy import SilentProxy
+from tests.support.site import wait_for
+from tests.support.valkey import own_valkey
 from workers import result_backend
 from workers.celery import Loader
 

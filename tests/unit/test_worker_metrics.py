@@ -12,7 +12,7 @@ from tasks.batches.store import Ending
 from tasks.jobs.job import Job, Line
 from tasks.monitoring import hooks, setup, worker_metrics
 from tasks.monitoring.worker_metrics import Meter
-from tests.watching import Scrape
+from tests.support.watching import Scrape
 from workers.providers.errors import Throttled
 from workers.request import Snooze
 

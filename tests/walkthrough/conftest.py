@@ -8,7 +8,7 @@ import redis
 from limits.client.connection import Server
 from limits.keys import Keys
 from tests.simulator import Simulator
-from tests.site import Site
+from tests.support.site import Site
 
 
 @pytest.fixture(scope="package")

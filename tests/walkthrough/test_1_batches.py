@@ -3,7 +3,7 @@
 import json
 
 from tests.simulator import Simulator
-from tests.site import Site
+from tests.support.site import Site
 
 LINES = [
     {

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.simulator import Simulator
-from tests.site import Site, job
+from tests.support.site import Site, job
 
 
 def test_1_a_429_costs_no_attempt_and_nobody_calls_before_it_is_over(site: Site, provider: Simulator) -> None:

@@ -22,7 +22,7 @@ from tasks.batches.store import Ending, Store, begin
 from tasks.jobs import job as jobs
 from tasks.jobs.job import Job
 from tasks.jobs.proof import proof
-from tests.valkey import own_valkey
+from tests.support.valkey import own_valkey
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from tasks.batches import ticks, window
 from tasks.batches.live import Live
 from tasks.batches.store import Store
 from tasks.batches.ticks import Ticker
-from tests.site import wait_for
+from tests.support.site import wait_for
 from tests.unit.batches.conftest import World
 
 LEASE = 0.4

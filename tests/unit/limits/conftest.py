@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from tests.support.valkey import own_valkey
 from tests.unit.limits import branches
 from tests.unit.limits.world import World
-from tests.valkey import own_valkey
 
 WITHOUT_LIFETIME = """
 local found = {}

@@ -12,8 +12,8 @@ from limits.admission import Admitted, Settlement, settle
 from limits.client.async_connection import AsyncServer
 from limits.client.connection import Server
 from limits.errors import ServerUnavailable
+from tests.support.valkey import own_valkey
 from tests.unit.limits.calls import KEYS, ONE, ask, with_server
-from tests.valkey import own_valkey
 
 
 class NoMemory:

@@ -14,8 +14,8 @@ from limits.client.async_connection import AsyncServer
 from limits.client.connection import Server
 from limits.client.scripts import Call, Script
 from limits.errors import NotPermitted, ScriptError, ServerUnavailable
+from tests.support.valkey import own_valkey
 from tests.unit.limits.calls import ONE, ask, with_server
-from tests.valkey import own_valkey
 
 LONG = """
 local function now() local time = redis.call('TIME') return time[1] * 1000000 + time[2] end

@@ -10,8 +10,8 @@ from redis.retry import Retry
 from limits.client.connection import Server
 from limits.client.server_check import ClusterMode, check_server
 from limits.errors import NotPermitted, ServerUnavailable, ServerUnsuitable
+from tests.support.valkey import own_valkey
 from tests.unit.limits.calls import ask
-from tests.valkey import own_valkey
 
 
 def test_the_embedded_server_suits(client: "redis.Redis") -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from tests.site import wait_for
+from tests.support.site import wait_for
 from workers.pool.execution import CoroutineExecution, Execution, Order, ThreadExecution
 from workers.pool.loop import EventLoop
 from workers.pool.main_thread import Mailbox

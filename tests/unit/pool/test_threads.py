@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.site import ROOT, wait_for
+from tests.support.site import ROOT, wait_for
 from workers.pool.threads import MOST, Kind, Loop, Threads, beside
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ import pytest
 
 from limits.client.compact_json import dumps
 from limits.counting import Usage
-from tests.raw_provider import CLOSED, Call, RawProvider, answered, completion
+from tests.support.raw_provider import CLOSED, Call, RawProvider, answered, completion
 from tests.unit.providers.conftest import KEY, call, chat, with_provider
 from workers.providers import AccountBlocked, CallFailed, Interrupted, Provider, ProviderError, Refused, Throttled
 from workers.providers.anthropic import Anthropic

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from tests.support.unreachable import KINDS, answering, unreachable
 from tests.unit.providers.conftest import call
-from tests.unreachable import KINDS, answering, unreachable
 from workers.providers import CallFailed, client
 
 #: The error's code, by why the provider cannot be reached.

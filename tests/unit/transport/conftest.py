@@ -12,7 +12,7 @@ from kombu import Connection
 from limits.client.connection import Server
 from limits.client.scripts import Call
 from limits.keys import Keys
-from tests.valkey import own_valkey
+from tests.support.valkey import own_valkey
 from workers.transport import in_flight
 from workers.transport.broker import Broker, Claimed, Place
 from workers.transport.channel import Transport

@@ -7,7 +7,7 @@ from itertools import pairwise
 import orjson
 import pytest
 
-from tests.site import wait_for
+from tests.support.site import wait_for
 from tests.unit.transport.conftest import World
 from workers.transport import dead_letters, message
 from workers.transport.broker import LARGEST, Delay, Place

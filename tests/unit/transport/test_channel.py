@@ -14,7 +14,7 @@ from kombu.pidbox import Mailbox
 
 from limits.client.connection import Server
 from limits.errors import ServerUnavailable
-from tests.site import wait_for
+from tests.support.site import wait_for
 from tests.unit.transport.conftest import World
 from workers import consumer
 from workers.transport import dead_letters, envelope

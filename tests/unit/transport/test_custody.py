@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import pytest
 
-from tests.site import wait_for
+from tests.support.site import wait_for
 from tests.unit.transport.conftest import World
 from workers.transport import in_flight
 from workers.transport.broker import Place, Swept

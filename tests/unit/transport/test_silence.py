@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from kombu import Connection, Consumer, Exchange, Queue
 
-from tests.silent_proxy import SilentProxy
-from tests.site import wait_for
+from tests.support.silent_proxy import SilentProxy
+from tests.support.site import wait_for
 from tests.unit.transport.conftest import World
 from workers.transport import channel
 from workers.transport.channel import Transport

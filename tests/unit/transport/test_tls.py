@@ -13,9 +13,9 @@ import pytest
 from kombu import Connection, Consumer, Queue
 from kombu.exceptions import OperationalError
 
-from tests.certificates import write_certificate
-from tests.site import wait_for
-from tests.tls_proxy import behind_tls
+from tests.support.certificates import write_certificate
+from tests.support.site import wait_for
+from tests.support.tls_proxy import behind_tls
 from tests.unit.transport.conftest import World
 from workers.transport.channel import Transport
 from workers.transport.queues import Depth, depths

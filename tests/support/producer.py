@@ -16,7 +16,7 @@ from uuid import uuid4
 import redis
 from kombu import Connection
 
-from tests.site import wait_for
+from tests.support.site import wait_for
 
 JOB = "overnight.job"
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import redis  # noqa: TC002 - as in the tests that it serves
 
-from tests.site import Site, job
+from tests.support.site import Site, job
 
 TYPO: Final = "Marzipan-0815"
 

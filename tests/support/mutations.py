@@ -11,7 +11,7 @@ from contextlib import suppress
 from copy import deepcopy
 from typing import Any, Final
 
-from tests.site import job
+from tests.support.site import job
 
 QUEUE = "workflow.mallory"
 

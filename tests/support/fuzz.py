@@ -6,7 +6,7 @@ import json
 import random
 from typing import Any
 
-from tests.raw_provider import CLOSED, Last, completion
+from tests.support.raw_provider import CLOSED, Last, completion
 
 HOSTILE: list[Any] = [
     *(None, True, False, 0, -1, 1.5, 10**18, 10**30, -(10**25), 1e308, "", "x", "\ud83d", "\x00\x1b[31m", "é" * 50),

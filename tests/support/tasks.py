@@ -1,4 +1,4 @@
-"""Celery tasks as a user may have them beside the jobs, for tests of the pools: `-I tests.tasks`."""
+"""Celery tasks as a user may have them beside the jobs, for tests of the pools: `-I tests.support.tasks`."""
 
 import asyncio
 import threading

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.browser import Browser
 from tests.simulator import Simulator
-from tests.site import Site, job, wait_for
-from tests.watching import USER, flower
+from tests.support.browser import Browser
+from tests.support.site import Site, job, wait_for
+from tests.support.watching import USER, flower
 
-IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 TOML = """
 budget_usd = 200.0
 

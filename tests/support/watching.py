@@ -11,7 +11,7 @@ from email.message import Message
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.site import Site, wait_for
+from tests.support.site import Site, wait_for
 
 USER = "operator:let-me-in"
 

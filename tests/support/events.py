@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from celery import Celery
 
-from tests.site import wait_for
+from tests.support.site import wait_for
 
 
 class Events:

@@ -1,4 +1,4 @@
-"""Agents on other people's clients, as their documentation shows them: `agents = ["tests.sdk_agents"]`."""
+"""Agents on other people's clients, as their documentation shows them: `agents = ["tests.support.sdk_agents"]`."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
-"""`python -m tests.tls_proxy FOLDER PORT`: what stunnel does, before a server that speaks no TLS itself.
+"""`python -m tests.support.tls_proxy FOLDER PORT`: what stunnel does, before a server that speaks no TLS itself.
 
 Prints its own port; ends when its standard input does. FOLDER holds certificate.pem and key.pem
-(tests/certificates.py).
+(tests/support/certificates.py).
 """
 
 import asyncio
@@ -12,13 +12,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
 def behind_tls(folder: Path, port: int) -> Iterator[int]:
     """The port at which a server on this machine is reached over TLS meanwhile."""
-    command = [sys.executable, "-m", "tests.tls_proxy", folder, str(port)]
+    command = [sys.executable, "-m", "tests.support.tls_proxy", folder, str(port)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as proxy:
         assert proxy.stdout is not None
         try:

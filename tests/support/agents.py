@@ -1,5 +1,5 @@
 # ruff: noqa: ARG001 - an agent takes a body and llm, whether or not it needs them
-"""Agents that the tests run in real workers: `agents = ["tests.agents"]`."""
+"""Agents that the tests run in real workers: `agents = ["tests.support.agents"]`."""
 
 import asyncio
 import os

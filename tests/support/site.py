@@ -25,10 +25,10 @@ import redis
 
 from limits.keys import Keys
 from tests.simulator import Simulator
-from tests.valkey import free_port
+from tests.support.valkey import free_port
 from workers.embedded import EmbeddedServer, address
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-test-aBcDeFgHiJkLmNoPqRsTuVwXyZ"
 
 Line = dict[str, Any]
