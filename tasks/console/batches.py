@@ -76,7 +76,7 @@ def run(
 
 
 def _watch(settings: Settings, store: Store, batch: Batch, group: "Group", interrupts: "Interrupts") -> None:
-    """Wait until the batch has ended or the user wants to stop."""
+    """Blocker until the batch has ended or the user wants to stop."""
     # The embedded server is started again for as long as it takes, and the workers hold answers that are paid for.
     patience = PATIENCE if settings.redis_url else math.inf
     last = watched(settings, store, batch.id, on_poll=group.check, until=interrupts.asked, patience=patience)
@@ -87,7 +87,7 @@ def _watch(settings: Settings, store: Store, batch: Batch, group: "Group", inter
 def submit(
     source: Source,
     workflow: Workflow = "default",
-    wait_for: Annotated[bool, typer.Option("--wait", help="Wait until the batch has ended.")] = False,
+    wait_for: Annotated[bool, typer.Option("--wait", help="Blocker until the batch has ended.")] = False,
     new: Annotated[bool, typer.Option("--new", help="A batch of its own, even if this file was one before.")] = False,
     config: Config = None,
 ) -> None:
@@ -158,7 +158,7 @@ def status(
 
 
 def wait(batch: BatchId, config: Config = None) -> None:
-    """Wait until a batch has ended."""
+    """Blocker until a batch has ended."""
     with errors_reported():
         settings = configured(config)
         store = open_store(settings)

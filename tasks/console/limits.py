@@ -13,7 +13,7 @@ from tasks.console.options import Config, Json
 from tasks.console.session import configured
 from tasks.console.view import print_json
 from tasks.monitoring import costs as ledger
-from tasks.monitoring import limits as gauges
+from tasks.monitoring import limits as now
 from workers.config.settings import Settings
 
 #: Seconds between two looks of `--watch`.
@@ -56,14 +56,14 @@ def limits(
         if any(each is not None for each in (clear, open_, close, auto, resume_)):
             return
         if as_json:
-            print_json(gauges.read(settings, store, time.time()).shown())
+            print_json(now.shown(now.read(settings, store, time.time())))
         elif watch:
             try:
-                limits_view.watch(lambda: gauges.read(settings, store, time.time()), lambda: time.sleep(REFRESH))
+                limits_view.watch(lambda: now.read(settings, store, time.time()), lambda: time.sleep(REFRESH))
             except KeyboardInterrupt:
                 return
         else:
-            limits_view.gauges(gauges.read(settings, store, time.time()))
+            limits_view.limits(now.read(settings, store, time.time()))
 
 
 def costs(
@@ -92,9 +92,9 @@ def costs(
 def _clear(settings: Settings, store: Store, provider: str) -> None:
     if provider not in settings.providers:
         fail(f'no provider "{provider}" is configured; there are: {", ".join(settings.providers) or "none"}')
-    every = [*gauges.targets(settings), *gauges.unlisted(settings, store, time.time(), store.live())]
+    every = [*now.targets(settings), *now.unlisted(settings, store, time.time(), store.live())]
     models = [model for name, model in every if name == provider]
-    accounts = gauges.accounts_of(settings, provider)
+    accounts = now.accounts_of(settings, provider)
     cleared = [
         account
         for account in [*accounts, *(f"{account}/{model}" for account in accounts for model in models)]
@@ -108,7 +108,7 @@ def _clear(settings: Settings, store: Store, provider: str) -> None:
 
 def _resume(settings: Settings, store: Store, target: str) -> None:
     provider, model = _known(settings, target)
-    buckets = [f"{account}{each}" for account in gauges.accounts_of(settings, provider) for each in (f"/{model}", "")]
+    buckets = [f"{account}{each}" for account in now.accounts_of(settings, provider) for each in (f"/{model}", "")]
     lifted = sum(store.server.run(resume(store.keys, bucket)) > 0 for bucket in buckets)
     if lifted:
         view.say(f"{target} is paused no more; waiting jobs ask again within a minute")
@@ -119,7 +119,7 @@ def _resume(settings: Settings, store: Store, target: str) -> None:
 def _known(settings: Settings, target: str) -> tuple[str, str]:
     """The provider and the model that a target names; the command ends here if it names none."""
     provider, _, model = target.partition("/")
-    known = [f"{name}/{listed}" for name, listed in gauges.targets(settings)]
+    known = [f"{name}/{listed}" for name, listed in now.targets(settings)]
     if provider not in settings.providers or not model:
         fail(f'"{target}" is no PROVIDER/MODEL of the configuration; there are: {", ".join(known) or "none"}')
     return provider, model

@@ -8,11 +8,10 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from limits.snapshot import BucketState, BudgetState, CircuitState, DimensionState
+from limits.snapshot import BucketState, BudgetState, CircuitState, DimensionState, Snapshot
 from tasks.console.view import escape
 from tasks.monitoring import costs
 from tasks.monitoring.costs import Costs, Spent
-from tasks.monitoring.limits import Gauges
 from workers.figures import dollars
 
 _MICRO = 1_000_000
@@ -26,12 +25,12 @@ WIDTH = 130
 Row = tuple[str, ...]
 
 
-def gauges(found: Gauges) -> None:
+def limits(found: Snapshot) -> None:
     """Every quota, circuit, latch and budget, once."""
     _console().print(_all(found))
 
 
-def watch(look: Callable[[], Gauges], pause: Callable[[], None]) -> None:
+def watch(look: Callable[[], Snapshot], pause: Callable[[], None]) -> None:
     """The same, again and again, until the person has seen enough."""
     console = _console()
     with Live(_all(look()), console=console, auto_refresh=False) as live:
@@ -61,7 +60,7 @@ def _console() -> Console:
     return Console(highlight=False, width=max(shutil.get_terminal_size().columns, WIDTH))
 
 
-def _all(found: Gauges) -> RenderableType:
+def _all(found: Snapshot) -> RenderableType:
     parts: list[RenderableType] = [_quotas(found)]
     if found.circuits:
         parts += ["", _circuits(found)]
@@ -77,7 +76,7 @@ def _all(found: Gauges) -> RenderableType:
     return Group(*parts)
 
 
-def _quotas(found: Gauges) -> Table:
+def _quotas(found: Snapshot) -> Table:
     table = _table(
         "quota", "limit", "rate", "free now", "burst", "in flight", "paused", right="limit rate free burst in"
     )
@@ -106,7 +105,7 @@ def _limit(state: DimensionState) -> str:
     return f"{state.limit:,}{less} {state.name}"
 
 
-def _circuits(found: Gauges) -> Table:
+def _circuits(found: Snapshot) -> Table:
     table = _table("circuit", "state", "calls", "failures", "retries left", right="calls failures retries left")
     for circuit in found.circuits:
         left = f"{circuit.retries_left:.0f}" if circuit.retries_left >= 0 else "all"
@@ -125,7 +124,7 @@ def _state(circuit: CircuitState, now: int) -> str:
     return f"[yellow]{circuit.state}[/]" if circuit.state == "half-open" else circuit.state
 
 
-def _budgets(found: Gauges) -> Table:
+def _budgets(found: Snapshot) -> Table:
     table = _table("budget", "window", "limit", "spent", "held", "left", "resets", right="limit spent held left")
     for budget in found.budgets:
         left = budget.limit - budget.spent - budget.held

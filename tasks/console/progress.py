@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from tasks.batches.batch import Batch
 from tasks.console.view import console, escape
-from tasks.monitoring.throughput import Pace
+from tasks.monitoring.throughput import Throughput
 from workers.figures import dollars, duration
 
 #: Seconds over which the rate is measured, and between two looks at what a batch waits for.
@@ -46,7 +46,7 @@ class _Rich:
     def __init__(self, bar: Progress, waits_for: WaitsFor) -> None:
         self.bar = bar
         self.waits_for = waits_for
-        self.pace = Pace(RATE_OVER)
+        self.throughput = Throughput(RATE_OVER)
         self.task: TaskID | None = None
         self.looked = 0.0
         self.waits = ""
@@ -59,8 +59,8 @@ class _Rich:
         if time.monotonic() - self.looked > LOOK_EVERY:
             self.waits = self.waits_for(batch)
             self.looked = time.monotonic()
-        self.pace.read(batch.id, batch.done, time.monotonic())
-        rate = self.pace.a_second(batch.id)
+        self.throughput.read(batch.id, batch.done, time.monotonic())
+        rate = self.throughput.per_second(batch.id)
         facts = [dollars(batch.cost)]
         if rate is not None:
             facts.insert(0, f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")  # noqa: PLR2004 - two digits

@@ -80,7 +80,7 @@ def watched(
     until: Callable[[], bool] = lambda: False,
     patience: float = PATIENCE,
 ) -> Batch:
-    """Wait until the batch has ended or `until` says so, with a progress bar where there is a terminal.
+    """Blocker until the batch has ended or `until` says so, with a progress bar where there is a terminal.
 
     `on_poll` is called now and then with the number of jobs that have ended.
     A server that is away, or refuses everything, for a while (it is started again, or fails over) is waited for.

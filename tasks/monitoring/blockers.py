@@ -13,8 +13,8 @@ from typing import Final
 from limits.snapshot import BucketState, BudgetState
 from tasks.batches.batch import Batch
 from tasks.jobs.reasons import DIMENSIONS, budget, subject
-from tasks.monitoring.limits import Gauges
-from tasks.monitoring.snapshot import Overview, Target, targets
+from tasks.monitoring.limits import blocked as blocked_by
+from tasks.monitoring.snapshot import SystemSnapshot, Target, targets
 from workers.figures import dollars
 from workers.transport.queues import Depth
 
@@ -38,14 +38,14 @@ LEAD: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
-    """What something waits for, in words; '' for nothing. `held_up`: it stands still, and not just at its quota.
+class Blocker:
+    """What something waits for, in words; '' for nothing. `stalled`: it stands still, and not just at its quota.
 
     `kind` is the same in one word, for a metric.
     """
 
     words: str = ""
-    held_up: bool = False
+    stalled: bool = False
     kind: str = field(default="", compare=False)
 
 
@@ -54,33 +54,34 @@ def spent(state: BudgetState) -> bool:
     return state.spent >= state.limit or (not state.held and state.spent > NEARLY * state.limit)
 
 
-def of_budget(state: BudgetState) -> Wait:
+def of_budget(state: BudgetState) -> Blocker:
     """That a budget is spent, and until when."""
     turns = datetime.fromtimestamp(state.resets / 1_000_000, UTC)
     until = f" until {turns:%Y-%m-%d %H:%M} UTC" if state.resets else ""
     words = f"{budget(state.subject)} is spent{until}: {dollars(state.spent)} of {dollars(state.limit)}"
-    return Wait(words, held_up=True, kind="budget")
+    return Blocker(words, stalled=True, kind="budget")
 
 
-def of_target(target: Target, limits: Gauges) -> Wait:
+def of_target(target: Target, system: SystemSnapshot) -> Blocker:
     """What the calls to a model wait for."""
+    limits = system.limits
     if target.circuit is not None and target.circuit.state == "open":
         words = "its circuit was opened by hand" if target.circuit.by_hand else "it is failing, its circuit is open"
-        return Wait(f"{target.name}: {words}", held_up=True, kind="circuit")
+        return Blocker(f"{target.name}: {words}", stalled=True, kind="circuit")
     # Not those of the buckets: with shared_quota, several keys draw on one.
-    accounts = {account for account in limits.accounts if account.startswith(f"{target.provider}/")}
-    blocked = {account: limits.blocked(account, target.model) for account in accounts}
+    accounts = {account for account in system.accounts if account.startswith(f"{target.provider}/")}
+    blocked = {account: blocked_by(limits, account, target.model) for account in accounts}
     if blocked and all(blocked.values()):
         first = min(blocked)
-        return Wait(f"the account {subject(first)} is blocked: {blocked[first]}", held_up=True, kind="account")
+        return Blocker(f"the account {subject(first)} is blocked: {blocked[first]}", stalled=True, kind="account")
     if target.buckets and all(bucket.paused_until > limits.now for bucket in target.buckets):
         seconds = (min(bucket.paused_until for bucket in target.buckets) - limits.now) / 1_000_000
         words = f"{target.name} has answered 429: it is left alone for {seconds:.0f} s"
-        return Wait(words, held_up=seconds > SHORT, kind="pause")
+        return Blocker(words, stalled=seconds > SHORT, kind="pause")
     scarce = [words for bucket in target.buckets if (words := of_bucket(bucket))]
     if scarce and len(scarce) == len(target.buckets):
-        return Wait(f"{scarce[0]} at {target.name}", kind="quota")
-    return Wait()
+        return Blocker(f"{scarce[0]} at {target.name}", kind="quota")
+    return Blocker()
 
 
 def of_bucket(bucket: BucketState) -> str:
@@ -94,71 +95,71 @@ def of_bucket(bucket: BucketState) -> str:
     return ""
 
 
-def of_queue(depth: Depth | None) -> Wait:
+def of_queue(depth: Depth | None) -> Blocker:
     """What is left to say of a workflow none of whose jobs ends, though nothing known holds it up."""
     if depth is None or depth.in_flight:
-        return Wait()
+        return Blocker()
     if depth.ready:
         words = f"a worker that takes its jobs: none of the {depth.ready:,} that lie ready has been claimed lately"
-        return Wait(words, held_up=True, kind="unclaimed")
+        return Blocker(words, stalled=True, kind="unclaimed")
     if depth.delayed:
-        return Wait(f"the time at which its jobs are tried again: {depth.delayed:,} are delayed", kind="delayed")
-    return Wait()
+        return Blocker(f"the time at which its jobs are tried again: {depth.delayed:,} are delayed", kind="delayed")
+    return Blocker()
 
 
-class Holdups:
-    """What the batches and workflows of one overview wait for. `workers`: how many run, None: unknown."""
+class Blockers:
+    """What the batches and workflows of one system wait for. `workers`: how many run, None: unknown."""
 
-    def __init__(self, overview: Overview, workers: int | None) -> None:
-        self.overview = overview
+    def __init__(self, system: SystemSnapshot, workers: int | None) -> None:
+        self.system = system
         self.workers = workers
-        self._of_target = {target.name: of_target(target, overview.limits) for target in targets(overview)}
+        self._of_target = {target.name: of_target(target, system) for target in targets(system)}
         self._used: dict[str, set[str]] = {}
-        for entry in overview.today:
+        for entry in system.today:
             self._used.setdefault(entry.workflow, set()).add(entry.target)
-        self._full = {state.subject: of_budget(state) for state in overview.limits.budgets if spent(state)}
-        self._known: dict[str, Wait] = {}
+        self._full = {state.subject: of_budget(state) for state in system.limits.budgets if spent(state)}
+        self._known: dict[str, Blocker] = {}
 
-    def of_batch(self, batch: Batch) -> Wait:
+    def of_batch(self, batch: Batch) -> Blocker:
         """What a batch waits for; nothing if it is over."""
         found = self._known.get(batch.id)
         if found is None:
             found = self._known[batch.id] = self._of_batch(batch)
         return found
 
-    def of_workflow(self, workflow: str, depth: Depth | None) -> Wait:
+    def of_workflow(self, workflow: str, depth: Depth | None) -> Blocker:
         """What the single jobs of a workflow wait for."""
         if depth is None or not depth.total:
-            return Wait()
-        return self._of_all() or self._of_limits(workflow, "", ()) or Wait()
+            return Blocker()
+        return self._of_all() or self._of_limits(workflow, "", ()) or Blocker()
 
-    def _of_batch(self, batch: Batch) -> Wait:
+    def _of_batch(self, batch: Batch) -> Blocker:
         if batch.over:
-            return Wait()
+            return Blocker()
         if batch.trouble:
-            return Wait(batch.trouble, held_up=True, kind="files")
+            return Blocker(batch.trouble, stalled=True, kind="files")
         if batch.status != "in_progress":
-            return self._of_all() or Wait()
+            return self._of_all() or Blocker()
         if found := self._of_all():
             return found
-        if batch.told and self.overview.at - batch.told_at < TOLD:
-            return Wait(batch.told, held_up=True, kind="configuration")
+        if batch.told and self.system.at - batch.told_at < TOLD:
+            return Blocker(batch.told, stalled=True, kind="configuration")
         found = self._of_limits(batch.workflow, batch.id, batch.targets)
         return found or self._if_still(batch)
 
-    def _of_all(self) -> Wait | None:
+    def _of_all(self) -> Blocker | None:
         """What holds up every batch."""
-        overview = self.overview
-        if overview.refuses:
-            return Wait(f"the Redis server, which refuses: {overview.refuses}", held_up=True, kind="redis")
+        system = self.system
+        if system.refuses:
+            return Blocker(f"the Redis server, which refuses: {system.refuses}", stalled=True, kind="redis")
         if self.workers == 0:
-            if held := sum(depth.in_flight for depth in (overview.queues or {}).values()):
+            if held := sum(depth.in_flight for depth in (system.queues or {}).values()):
                 words = f"a worker: those that hold {held:,} jobs have not been heard of lately, see their logs"
-                return Wait(words, held_up=True, kind="no_worker")
-            return Wait("a worker: none is running", held_up=True, kind="no_worker")
+                return Blocker(words, stalled=True, kind="no_worker")
+            return Blocker("a worker: none is running", stalled=True, kind="no_worker")
         return None
 
-    def _of_limits(self, workflow: str, batch: str, names: Collection[str]) -> Wait | None:
+    def _of_limits(self, workflow: str, batch: str, names: Collection[str]) -> Blocker | None:
         for each in ("all", f"workflow/{workflow}", f"workflow/{workflow}/{batch}"):
             if each in self._full:
                 return self._full[each]
@@ -167,40 +168,40 @@ class Holdups:
         if not states or not all(wait.words for wait in states):
             return None  # one of them has room
         # One that takes calls, if slowly, is what they wait for; the others are out.
-        return next((wait for wait in states if not wait.held_up), states[0])
+        return next((wait for wait in states if not wait.stalled), states[0])
 
-    def _if_still(self, batch: Batch) -> Wait:
+    def _if_still(self, batch: Batch) -> Blocker:
         """What a batch waits for of which no job ends, though nothing known holds it up."""
-        if batch.still(self.overview.at) < STILL:
-            return Wait()
-        if self.overview.lead > LEAD:
-            words = f"the server's clock: the limits have seen it {self.overview.lead:,.0f} s ahead of where it is now"
-            return Wait(words, held_up=True, kind="clock")
+        if batch.still(self.system.at) < STILL:
+            return Blocker()
+        if self.system.lead > LEAD:
+            words = f"the server's clock: the limits have seen it {self.system.lead:,.0f} s ahead of where it is now"
+            return Blocker(words, stalled=True, kind="clock")
         if batch.short_since:
             words = "messages that were lost: their lines are handed out again two minutes after that was noticed"
-            return Wait(words, held_up=True, kind="lost")
-        depth = self.overview.depth(batch.workflow)
+            return Blocker(words, stalled=True, kind="lost")
+        depth = self.system.depth(batch.workflow)
         if (found := of_queue(depth)).words:
             return found
         if depth is not None and depth.in_flight:
-            return Wait()  # calls take long
+            return Blocker()  # calls take long
         words = "a worker that hands out its lines: none has been handed out lately, see the workers' logs"
-        return Wait(words, held_up=True, kind="feed")
+        return Blocker(words, stalled=True, kind="feed")
 
 
-def of_batch(overview: Overview, batch: Batch, workers: int | None) -> Wait:
+def of_batch(system: SystemSnapshot, batch: Batch, workers: int | None) -> Blocker:
     """What a batch that is not over waits for. `workers`: how many run, None: unknown."""
-    return Holdups(overview, workers).of_batch(batch)
+    return Blockers(system, workers).of_batch(batch)
 
 
-def lower_limits(overview: Overview, batch: Batch) -> list[str]:
+def lower_limits(system: SystemSnapshot, batch: Batch) -> list[str]:
     """Where a provider's headers state less than what is configured for the models of a batch, in words."""
-    called = {entry.target for entry in overview.today if entry.workflow == batch.workflow}
+    called = {entry.target for entry in system.today if entry.workflow == batch.workflow}
     names = set(batch.targets) or called
     return [
         f"{target.name}: its answers state {each.limit:,} {DIMENSIONS.get(each.name, each.name)}, "
         f"and {each.configured:,} are configured"
-        for target in targets(overview)
+        for target in targets(system)
         if target.name in names and target.buckets
         for each in target.buckets[0].dimensions
         if each.limit < each.configured

@@ -5,7 +5,7 @@ Targets are those of the configuration, and those that jobs have named as `provi
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Final
 
 from limits.bucket import Quota
@@ -30,40 +30,25 @@ Target = tuple[str, str]
 """A provider and its model."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gauges:
-    """Everything at `now`, µs of the scripts' time. `accounts` are all that are configured, latched or not.
-
-    `ahead`: by how many µs that time is ahead of the server's clock, which was set back.
-    """
-
-    now: int
-    buckets: tuple[BucketState, ...]
-    circuits: tuple[CircuitState, ...]
-    latches: dict[str, str]
-    budgets: tuple[BudgetState, ...]
-    open_reservations: int
-    accounts: tuple[str, ...]
-    ahead: int = 0
-
-    def blocked(self, account: str, model: str) -> str:
-        """Why an account takes no calls of a model, '' if it does."""
-        return self.latches.get(account) or self.latches.get(f"{account}/{model}") or ""
-
-    def shown(self) -> dict[str, Any]:
-        """As `overnight limits --json` prints it. Times in seconds since the epoch."""
-        return {
-            "at": self.now / _MICRO,
-            "clock_ahead_seconds": self.ahead / _MICRO,
-            "reservations": self.open_reservations,
-            "quotas": [_quota(bucket, self.now) for bucket in self.buckets],
-            "circuits": [_circuit(circuit) for circuit in self.circuits],
-            "latches": [{"account": account, "reason": reason} for account, reason in self.latches.items()],
-            "budgets": [_budget(budget) for budget in self.budgets],
-        }
+def blocked(limits: Snapshot, account: str, model: str) -> str:
+    """Why an account takes no calls of a model; '' if it does."""
+    return limits.latches.get(account) or limits.latches.get(f"{account}/{model}") or ""
 
 
-def read(settings: Settings, store: Store, now: float, live: Sequence[Batch] | None = None) -> Gauges:
+def shown(limits: Snapshot) -> dict[str, Any]:
+    """The JSON of `overnight limits --json`. Times in seconds since the epoch."""
+    return {
+        "at": limits.now / _MICRO,
+        "clock_ahead_seconds": limits.ahead / _MICRO,
+        "reservations": limits.open_reservations,
+        "quotas": [_quota(bucket, limits.now) for bucket in limits.buckets],
+        "circuits": [_circuit(circuit) for circuit in limits.circuits],
+        "latches": [{"account": account, "reason": reason} for account, reason in limits.latches.items()],
+        "budgets": [_budget(budget) for budget in limits.budgets],
+    }
+
+
+def read(settings: Settings, store: Store, now: float, live: Sequence[Batch] | None = None) -> Snapshot:
     """One look at everything, in one step of the server once the targets are known.
 
     `now`, in seconds since the epoch, says which windows. `live`: the batches that are not over, read here if None.
@@ -80,17 +65,12 @@ def read(settings: Settings, store: Store, now: float, live: Sequence[Batch] | N
             list(_windows(settings, live, now)),
         )
     )
-    shown = tuple(each for each in found.budgets if each.spent or each.held or not each.subject.endswith(_SINGLE))
-    return Gauges(
-        found.now,
-        found.buckets,
-        found.circuits,
-        found.latches,
-        shown,
-        found.open_reservations,
-        keys,
-        found.ahead,
-    )
+    return replace(found, budgets=tuple(each for each in found.budgets if _is_used(each)))
+
+
+def _is_used(state: BudgetState) -> bool:
+    """Whether a budget has spent or held anything; only that of single jobs is hidden until then."""
+    return bool(state.spent or state.held or not state.subject.endswith(_SINGLE))
 
 
 def unlisted(settings: Settings, store: Store, now: float, live: Iterable[Batch]) -> list[Target]:

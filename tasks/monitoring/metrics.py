@@ -20,13 +20,14 @@ from prometheus_client.registry import Collector
 
 from limits.budget import NANO
 from limits.errors import LimitsError
+from limits.snapshot import Snapshot
 from tasks.batches.batch import LIVE, Batch
 from tasks.batches.store import Store
-from tasks.monitoring.blocker_metrics import held_up
+from tasks.monitoring.blocker_metrics import blockers
 from tasks.monitoring.costs import Entry, Spent, entries
 from tasks.monitoring.labels import OTHER, Labels
-from tasks.monitoring.limits import Gauges, accounts, targets
-from tasks.monitoring.snapshot import DAY, Overview, read
+from tasks.monitoring.limits import accounts, targets
+from tasks.monitoring.snapshot import DAY, SystemSnapshot, read
 from tasks.schedules.runs import Record, Schedules, State, calendar
 from workers.config.settings import Settings
 from workers.transport.queues import Depth
@@ -66,8 +67,8 @@ class Exporter(Collector):
         """Read, and tell."""
         up = GaugeMetricFamily("overnight_up", "Whether Redis answered")
         try:
-            overview = read(self.store, self.settings, ended=ENDED)
-            month = self.month.read(overview)
+            system = read(self.store, self.settings, ended=ENDED)
+            month = self.month.read(system)
             kept = Schedules(self.store)
             nights = {name: kept.record(name, schedule) for name, schedule in self.settings.schedules.items()}
             led = kept.beat_leads()
@@ -78,15 +79,15 @@ class Exporter(Collector):
             return
         up.add_metric([], 1)
         yield up
-        yield from queues(overview, self.workflows)
-        yield from batches(overview)
-        yield from held_up(overview, self.workflows)
-        yield from quotas(overview.limits)
-        yield from circuits(overview.limits, self.settings)
-        yield from money(overview.limits)
+        yield from queues(system, self.workflows)
+        yield from batches(system)
+        yield from blockers(system, self.workflows)
+        yield from quotas(system.limits)
+        yield from circuits(system.limits, self.settings)
+        yield from money(system.limits)
         yield from counters(named(month, self.rows))
         if nights:
-            yield from schedules(nights, self.settings, overview.at, led=led)
+            yield from schedules(nights, self.settings, system.at, led=led)
 
 
 class Month:
@@ -96,13 +97,13 @@ class Month:
         self.store = store
         self.closed: dict[int, tuple[Entry, ...]] = {}
 
-    def read(self, overview: Overview) -> Ledger:
-        """The sums of this month's days; `overview` has today's."""
-        today = int(overview.at) // DAY
-        days = [today - back for back in range(datetime.fromtimestamp(overview.at, UTC).day)]
+    def read(self, system: SystemSnapshot) -> Ledger:
+        """The sums of this month's days; `system` has today's."""
+        today = int(system.at) // DAY
+        days = [today - back for back in range(datetime.fromtimestamp(system.at, UTC).day)]
         self.closed = {day: self.closed.get(day) or self._day(day) for day in days[2:]}
         sums: dict[Row, Spent] = {}
-        for found in (overview.today, *(self._day(day) for day in days[1:2]), *self.closed.values()):
+        for found in (system.today, *(self._day(day) for day in days[1:2]), *self.closed.values()):
             for entry in found:
                 row = (entry.workflow, entry.provider, entry.model)
                 sums[row] = sums.get(row, Spent()) + entry.spent
@@ -112,10 +113,10 @@ class Month:
         return tuple(entries(self.store.server, self.store.keys, [day]))
 
 
-def queues(overview: Overview, labels: Labels) -> Iterator[Metric]:
+def queues(system: SystemSnapshot, labels: Labels) -> Iterator[Metric]:
     """How many jobs each workflow's queue holds."""
     jobs = GaugeMetricFamily("overnight_queue_jobs", "Jobs in a workflow's queue", labels=("workflow", "state"))
-    held = overview.queues or {}
+    held = system.queues or {}
     sums: dict[str, Depth] = {}
     for name in sorted(held, key=lambda each: -held[each].total):
         workflow = labels.of(name)
@@ -127,7 +128,7 @@ def queues(overview: Overview, labels: Labels) -> Iterator[Metric]:
     yield jobs
 
 
-def batches(overview: Overview) -> Iterator[Metric]:
+def batches(system: SystemSnapshot) -> Iterator[Metric]:
     """How far the batches have come: those that are not over and the last few that are."""
     labels = ("workflow", "batch")
     jobs = GaugeMetricFamily("overnight_batch_jobs", "Jobs of a batch", labels=(*labels, "state"))
@@ -140,7 +141,7 @@ def batches(overview: Overview) -> Iterator[Metric]:
     )
     live = GaugeMetricFamily("overnight_batches", "Batches that are not over", labels=("workflow", "status"))
     counts: dict[tuple[str, str], int] = {}
-    for batch in overview.batches:
+    for batch in system.batches:
         _batch(batch, jobs, spent)
         if not batch.over:
             names = [batch.workflow, batch.id]
@@ -148,7 +149,7 @@ def batches(overview: Overview) -> Iterator[Metric]:
             if batch.deadline:
                 deadline.add_metric(names, batch.deadline)
             counts[batch.workflow, batch.status] = counts.get((batch.workflow, batch.status), 0) + 1
-    for workflow in {batch.workflow for batch in overview.live}:
+    for workflow in {batch.workflow for batch in system.live}:
         for status in sorted(LIVE):
             live.add_metric([workflow, status], counts.get((workflow, status), 0))
     yield from (jobs, spent, deadline, trouble, live)
@@ -162,7 +163,7 @@ def _batch(batch: Batch, jobs: GaugeMetricFamily, spent: GaugeMetricFamily) -> N
     spent.add_metric(names, batch.cost / NANO)
 
 
-def quotas(limits: Gauges) -> Iterator[Metric]:
+def quotas(limits: Snapshot) -> Iterator[Metric]:
     """How much of each quota is in use. `model` is empty for what a whole account shares."""
     dimensions = (*_BUCKET, "dimension")
     limit = GaugeMetricFamily("overnight_quota_limit", "A quota in force, in its own unit", labels=dimensions)
@@ -185,7 +186,7 @@ def quotas(limits: Gauges) -> Iterator[Metric]:
     yield from (limit, used, burst, flight, most, paused)
 
 
-def circuits(limits: Gauges, settings: Settings) -> Iterator[Metric]:
+def circuits(limits: Snapshot, settings: Settings) -> Iterator[Metric]:
     """Which models are shut off, and which accounts wait for a person."""
     state = GaugeMetricFamily(
         "overnight_circuit_state", "1 for the state that a circuit is in", labels=("provider", "model", "state")
@@ -206,7 +207,7 @@ def circuits(limits: Gauges, settings: Settings) -> Iterator[Metric]:
     yield from (state, blocked)
 
 
-def money(limits: Gauges) -> Iterator[Metric]:
+def money(limits: Snapshot) -> Iterator[Metric]:
     """The budgets' current windows."""
     limit = GaugeMetricFamily("overnight_budget_limit_dollars", "What a budget allows", labels=("budget",))
     spent = GaugeMetricFamily("overnight_budget_spent_dollars", "What its window has spent", labels=("budget",))

@@ -5,17 +5,16 @@ Nothing here changes anything, and a reading takes a handful of round trips what
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from limits.client.connection import open_client
 from limits.client.replies import as_told, refuses_for_now
-from limits.snapshot import BucketState, CircuitState
+from limits.snapshot import BucketState, CircuitState, Snapshot
 from tasks.batches.batch import Batch
 from tasks.batches.store import Store
-from tasks.monitoring import limits as gauges
+from tasks.monitoring import limits as limits_now
 from tasks.monitoring.costs import Entry, entries
-from tasks.monitoring.limits import Gauges
 from workers.config.settings import Settings
 from workers.transport.queues import Depth, depths, queue_name, workflow_of
 from workers.transport.rabbitmq import is_amqp
@@ -30,7 +29,7 @@ _MICRO = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
+class SystemSnapshot:
     """Everything as of `at`, seconds since the epoch.
 
     `queues` are by workflow, and None where the broker is RabbitMQ, whose own exporter tells of them. `today` is
@@ -41,11 +40,14 @@ class Overview:
     at: float
     batches: tuple[Batch, ...]
     queues: Mapping[str, Depth] | None
-    limits: Gauges
+    limits: Snapshot
     today: tuple[Entry, ...]
     workers: int | None = None
     lead: float = 0.0
     refuses: str = ""
+    accounts: tuple[str, ...] = ()
+    rates: Mapping[str, float | None] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def live(self) -> list[Batch]:
@@ -72,7 +74,7 @@ class Target:
         return f"{self.provider}/{self.model}"
 
 
-def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Overview:
+def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> SystemSnapshot:
     """Read everything: all batches that are not over and the newest `ended` of the others."""
     client, keys = store.client, store.keys
     look: Any = client.pipeline(transaction=False)
@@ -91,8 +93,8 @@ def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Overv
     ids = list(dict.fromkeys([*(name.decode() for name in newest), *sorted(live)]))
     batches = store.records(ids)
     names = {name.decode() for name in queues} | {queue_name(batch.workflow) for batch in batches if not batch.over}
-    limits = gauges.read(settings, store, time.time(), [batch for batch in batches if not batch.over])
-    return Overview(
+    limits = limits_now.read(settings, store, time.time(), [batch for batch in batches if not batch.over])
+    return SystemSnapshot(
         at=seconds + micros / _MICRO,
         workers=store.workers(),
         lead=max(0.0, int(clock or 0) / _MICRO - seconds - micros / _MICRO),
@@ -100,6 +102,7 @@ def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Overv
         batches=tuple(sorted(batches, key=lambda batch: (batch.over, -batch.created))),
         queues=None if is_amqp(settings) else read_queues(store, settings, names),
         limits=limits,
+        accounts=tuple(limits_now.accounts(settings)),
         today=tuple(entries(store.server, keys, [limits.now // _MICRO // DAY])),
     )
 
@@ -117,14 +120,14 @@ def read_queues(store: Store, settings: Settings, names: Iterable[str]) -> dict[
     return {workflow: depth for name, depth in found.items() if (workflow := workflow_of(name))}
 
 
-def targets(overview: Overview) -> list[Target]:
+def targets(system: SystemSnapshot) -> list[Target]:
     """The models of every provider with their buckets and circuits, in the order of the configuration."""
     found: list[Target] = []
-    for circuit in overview.limits.circuits:
+    for circuit in system.limits.circuits:
         provider, _, model = circuit.circuit.partition("/")
         buckets = tuple(
             bucket
-            for bucket in overview.limits.buckets
+            for bucket in system.limits.buckets
             if bucket.bucket.startswith(f"{provider}/") and bucket.bucket.partition("/")[2].partition("/")[2] == model
         )
         found.append(Target(provider, model, buckets, circuit))

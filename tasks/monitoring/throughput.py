@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable
 WINDOW, ENOUGH = 60.0, 1.0
 
 
-class Pace:
+class Throughput:
     """The paces of many things, each by its name."""
 
     def __init__(self, window: float = WINDOW) -> None:
@@ -26,7 +26,7 @@ class Pace:
         while len(seen) > 2 and seen[1][0] <= at - self.window:  # noqa: PLR2004 - two readings make a pace
             seen.popleft()
 
-    def a_second(self, name: Hashable) -> float | None:
+    def per_second(self, name: Hashable) -> float | None:
         """The pace, None while there are too few readings to tell."""
         seen = self.readings.get(name)
         if not seen or seen[-1][0] - seen[0][0] < ENOUGH:

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from limits.snapshot import BucketState, BudgetState, CircuitState, DimensionState
+from limits.snapshot import BucketState, BudgetState, CircuitState, DimensionState, Snapshot
 from tasks.batches.batch import Batch
 from tasks.monitoring import metrics
 from tasks.monitoring.costs import Spent
 from tasks.monitoring.labels import Labels
-from tasks.monitoring.limits import Gauges
-from tasks.monitoring.snapshot import Overview
+from tasks.monitoring.snapshot import SystemSnapshot
 from tasks.monitoring.worker_metrics import Meter
 from tasks.schedules.runs import Night, Record
 from tests.support.watching import Scrape
@@ -29,17 +28,16 @@ _USED = re.compile(r"\b(overnight_[a-z_]+)\b(?:\{([^}]*)\})?")
 
 def offered() -> dict[str, set[str]]:
     """Every sample's name that Overnight serves, with its labels."""
-    limits = Gauges(
+    limits = Snapshot(
         1,
         (BucketState("acme/0/small", (DimensionState("rpm", 1, 1.0, 1.0, 1.0),), 0, 0, 0, urgent=False),),
         (CircuitState("acme/small", "closed", 0, by_hand=False, calls=0, failures=0, retries_left=1.0),),
         {},
         (BudgetState("all", "2026-11", 1, 0, 0, 0),),
         0,
-        ("acme/0",),
     )
     batch = Batch("batch_1", "nightly", "in.jsonl", "in_progress", 1, 1, "", 1.0, deadline=9.0)
-    overview = Overview(1.0, (batch,), {"nightly": Depth(0, 0, 0)}, limits, (), workers=0)
+    system = SystemSnapshot(1.0, (batch,), {"nightly": Depth(0, 0, 0)}, limits, (), workers=0)
     settings = Settings.model_validate(
         {
             "providers": {"acme": {"api": "openai", "base_url": "http://127.0.0.1"}},
@@ -49,9 +47,9 @@ def offered() -> dict[str, set[str]]:
     )
     record = Record(1.0, {"2026-11-24T02:00Z": Night("2026-11-24T02:00Z", "ran")})
     families = [
-        *metrics.queues(overview, Labels()),
-        *metrics.batches(overview),
-        *metrics.held_up(overview, Labels()),
+        *metrics.queues(system, Labels()),
+        *metrics.batches(system),
+        *metrics.blockers(system, Labels()),
         *metrics.quotas(limits),
         *metrics.circuits(limits, settings),
         *metrics.money(limits),

@@ -6,7 +6,7 @@ columns.py      workflow, model, provider, tokens and cost in Flower's list of t
 guard.py        who may look
 loader.py       flower's templates and ours
 pages.py        our pages in Flower
-rows.py         what the pages show, made of an overview
+rows.py         what the pages show, made of an system
 serve.py        `overnight flower`
-watch.py        one reading of the overview for all who look
+watch.py        one reading of the system for all who look
 """

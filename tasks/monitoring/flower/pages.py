@@ -14,9 +14,10 @@ from flower.views.monitor import Metrics
 from tornado import web
 
 from limits.errors import LimitsError
-from tasks.monitoring.flower import rows
+from tasks.monitoring.flower import cells, limit_rows, workflow_rows
 from tasks.monitoring.flower.guard import is_loopback
-from tasks.monitoring.flower.watch import View, Watch
+from tasks.monitoring.flower.watch import Watch
+from tasks.monitoring.snapshot import SystemSnapshot
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +37,8 @@ class Page(BaseHandler, ABC):  # type: ignore[misc]  # Flower has no types
         part = self.get_argument("part", None) is not None
         trouble, values = "", {}
         try:
-            view = await asyncio.get_running_loop().run_in_executor(None, self.watch.look)
-            values = {**self.values(view), "as_of": rows.clock(view.overview.at)}
+            system = await asyncio.get_running_loop().run_in_executor(None, self.watch.look)
+            values = {**self.values(system), "as_of": cells.clock(system.at)}
         except (redis.RedisError, LimitsError) as exc:
             log.warning("no reading: %s", exc)
             trouble = "The Redis server does not answer; this page goes on by itself when it does."
@@ -45,7 +46,7 @@ class Page(BaseHandler, ABC):  # type: ignore[misc]  # Flower has no types
         self.render(f"{self.tab}.part.html" if part else f"{self.tab}.html", trouble=trouble, values=values)
 
     @abstractmethod
-    def values(self, view: View) -> dict[str, Any]:
+    def values(self, system: SystemSnapshot) -> dict[str, Any]:
         """What the template shows."""
 
     def workers(self) -> int | None:
@@ -59,14 +60,14 @@ class Workflows(Page):
 
     tab = "workflows"
 
-    def values(self, view: View) -> dict[str, Any]:
+    def values(self, system: SystemSnapshot) -> dict[str, Any]:
         """Cards, workflows, batches."""
-        running = view.overview.workers
+        running = system.workers
         workers = self.workers() if running is None else running
         return {
-            "cards": rows.workflow_cards(view, workers),
-            "workflows": rows.workflow_rows(view, self.watch.settings, workers),
-            "batches": rows.batch_rows(view, workers),
+            "cards": workflow_rows.workflow_cards(system, workers),
+            "workflows": workflow_rows.workflow_rows(system, self.watch.settings, workers),
+            "batches": workflow_rows.batch_rows(system, workers),
         }
 
 
@@ -75,12 +76,12 @@ class Limits(Page):
 
     tab = "limits"
 
-    def values(self, view: View) -> dict[str, Any]:
+    def values(self, system: SystemSnapshot) -> dict[str, Any]:
         """Cards, models, budgets."""
         return {
-            "cards": rows.limit_cards(view.overview),
-            "models": rows.model_rows(view.overview),
-            "budgets": rows.budget_rows(view.overview),
+            "cards": limit_rows.limit_cards(system),
+            "models": limit_rows.model_rows(system),
+            "budgets": limit_rows.budget_rows(system),
         }
 
 
@@ -96,11 +97,11 @@ class Queues(BrokerView):  # type: ignore[misc]  # Flower has no types
         """The page."""
         queues, trouble = [], ""
         try:
-            view = await asyncio.get_running_loop().run_in_executor(None, self.watch.look)
-            if view.overview.queues is None:
+            system = await asyncio.get_running_loop().run_in_executor(None, self.watch.look)
+            if system.queues is None:
                 await super().get()  # Flower asks RabbitMQ, where --broker-api says how
                 return
-            queues = sorted(view.overview.queues.items())
+            queues = sorted(system.queues.items())
         except (redis.RedisError, LimitsError) as exc:
             log.warning("no reading: %s", exc)
             trouble = "The broker does not answer."

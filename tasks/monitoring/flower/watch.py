@@ -1,15 +1,15 @@
-"""One reading of the overview for all who look: pages that refresh in many browsers cost Redis no more than one."""
+"""One reading of the system for all who look: pages that refresh in many browsers cost Redis no more than one."""
 
 import logging
 import re
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, Final
 
 from tasks.batches.store import Store
-from tasks.monitoring.snapshot import Overview, read
-from tasks.monitoring.throughput import Pace
+from tasks.monitoring.snapshot import SystemSnapshot, read
+from tasks.monitoring.throughput import Throughput
 from workers.config.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -26,28 +26,15 @@ MOST_REASONS: Final = 1_000
 _WAIT: Final = re.compile(r"waits [\d.]+ s: ")
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """An overview and what goes with it.
-
-    `paces` in jobs a second by batch id, None where it is too early to tell; `told` is why a workflow's jobs were
-    last rescheduled, in words, where that is not long ago.
-    """
-
-    overview: Overview
-    paces: dict[str, float | None]
-    told: dict[str, str]
-
-
 class Watch:
     """Reads in the threads of those who ask, one at a time; `run` keeps the paces going."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
         self.settings = settings
-        self.pace = Pace()
+        self.throughput = Throughput()
         self.lock = threading.Lock()
-        self.view: View | None = None
+        self.system: SystemSnapshot | None = None
         self.read_at = 0.0
         self.stopping = threading.Event()
         self.reasons: dict[str, tuple[float, str]] = {}
@@ -64,20 +51,20 @@ class Watch:
         if len(self.reasons) < MOST_REASONS or workflow in self.reasons:
             self.reasons[workflow] = (now, _WAIT.sub("", str(event.get("exception", "")), count=1))
 
-    def look(self) -> View:
+    def look(self) -> SystemSnapshot:
         """The view as of now. A redis.RedisError or ServerUnavailable where the server does not answer."""
         with self.lock:
-            if self.view is None or time.monotonic() - self.read_at >= FRESH:
-                overview = read(self.store, self.settings)
-                for batch in overview.batches:
-                    self.pace.read(batch.id, batch.done, overview.at)
-                self.pace.keep(batch.id for batch in overview.batches)
-                paces = {batch.id: self.pace.a_second(batch.id) for batch in overview.batches}
+            if self.system is None or time.monotonic() - self.read_at >= FRESH:
+                system = read(self.store, self.settings)
+                for batch in system.batches:
+                    self.throughput.read(batch.id, batch.done, system.at)
+                self.throughput.keep(batch.id for batch in system.batches)
+                rates = {batch.id: self.throughput.per_second(batch.id) for batch in system.batches}
                 self.read_at = now = time.monotonic()
                 recent = list(self.reasons.items())
-                told = {workflow: words for workflow, (at, words) in recent if now - at < TOLD}
-                self.view = View(overview, paces, told)
-            return self.view
+                reasons = {workflow: words for workflow, (at, words) in recent if now - at < TOLD}
+                self.system = replace(system, rates=rates, reasons=reasons)
+            return self.system
 
     def run(self) -> None:
         """Look now and then, until told to stop."""

@@ -57,7 +57,7 @@ class Watchdog:
         return record.trouble or waits_for(self.settings, self.store, record)
 
     def names(self, words: str) -> None:
-        """Wait until all of them say that this is what it waits for."""
+        """Blocker until all of them say that this is what it waits for."""
         before = self.record().done
         wait_for(lambda: words in self.told(), SOON, what=f"{words!r}, but: {self.told()!r}")
         assert self.record().done == before, "it moves"
@@ -155,4 +155,4 @@ def test_a_clock_that_was_ahead_is_named(site: Site) -> None:
     watchdog.store.client.set(site.keys.clock, ahead, ex=60)
     now = snapshot.read(watchdog.store, watchdog.settings)
     assert 590 < now.lead <= 600
-    assert not blockers.of_batch(now, watchdog.record(), 1).held_up, "the limits go on all the same"
+    assert not blockers.of_batch(now, watchdog.record(), 1).stalled, "the limits go on all the same"

@@ -1,19 +1,17 @@
-"""What a batch is said to wait for, and what a page makes of an overview."""
+"""What a batch is said to wait for, and what a page makes of an system."""
 
 from typing import Any
 
 import pytest
 
-from limits.snapshot import BucketState, BudgetState, CircuitState, DimensionState
+from limits.snapshot import BucketState, BudgetState, CircuitState, DimensionState, Snapshot
 from tasks.batches.batch import Batch
-from tasks.monitoring.blocker_metrics import held_up
-from tasks.monitoring.blockers import Wait, lower_limits, of_batch
-from tasks.monitoring.flower import rows
-from tasks.monitoring.flower.watch import View
+from tasks.monitoring.blocker_metrics import blockers
+from tasks.monitoring.blockers import Blocker, lower_limits, of_batch
+from tasks.monitoring.flower import workflow_rows
 from tasks.monitoring.labels import Labels
-from tasks.monitoring.limits import Gauges
-from tasks.monitoring.snapshot import Overview
-from tasks.monitoring.throughput import Pace
+from tasks.monitoring.snapshot import SystemSnapshot
+from tasks.monitoring.throughput import Throughput
 from workers.config.settings import Settings
 from workers.transport.queues import Depth
 
@@ -44,7 +42,7 @@ def budget(spent: int, held: int = 0, subject: str = "workflow/nightly") -> Budg
     return BudgetState(subject, "2025-11-24", 1_000_000_000, spent, held, (NOW + 3_600) * MICRO)
 
 
-def overview(**given: Any) -> Overview:
+def system(**given: Any) -> SystemSnapshot:
     state: dict[str, Any] = {
         "now": NOW * MICRO,
         "buckets": (bucket(),),
@@ -52,15 +50,14 @@ def overview(**given: Any) -> Overview:
         "latches": {},
         "budgets": (),
         "open_reservations": 0,
-        "accounts": ("acme/0",),
     }
-    limits = Gauges(**{key: given.pop(key, value) for key, value in state.items()})
-    fields: dict[str, Any] = {"batches": (batch(),), "queues": {}, "today": ()}
-    return Overview(at=float(NOW), limits=limits, **{**fields, **given})
+    limits = Snapshot(**{key: given.pop(key, value) for key, value in state.items()})
+    fields: dict[str, Any] = {"batches": (batch(),), "queues": {}, "today": (), "accounts": ("acme/0",)}
+    return SystemSnapshot(at=float(NOW), limits=limits, **{**fields, **given})
 
 
 @pytest.mark.parametrize(
-    ("given", "words", "held_up"),
+    ("given", "words", "stalled"),
     [
         ({}, "", False),
         ({"buckets": (bucket(dimensions=(dimension(5_000.0),)),)}, "", False),
@@ -104,8 +101,8 @@ def overview(**given: Any) -> Overview:
         ({"budgets": (budget(1_000_000_000, subject="workflow/other"),)}, "", False),
     ],
 )
-def test_what_a_batch_waits_for(given: dict[str, Any], words: str, held_up: bool) -> None:
-    assert of_batch(overview(**given), batch(), workers=2) == Wait(words, held_up)
+def test_what_a_batch_waits_for(given: dict[str, Any], words: str, stalled: bool) -> None:
+    assert of_batch(system(**given), batch(), workers=2) == Blocker(words, stalled)
 
 
 @pytest.mark.parametrize(
@@ -132,17 +129,17 @@ def test_what_a_batch_waits_for(given: dict[str, Any], words: str, held_up: bool
 )
 def test_whatever_stands_still_has_a_name(given: dict[str, Any], of: dict[str, Any], words: str, kind: str) -> None:
     workers = given.pop("workers", 2)
-    found = of_batch(overview(**given), batch(**of), workers)
+    found = of_batch(system(**given), batch(**of), workers)
     assert words in found.words
-    assert (found.kind, found.held_up) == (kind, bool(kind) and kind != "delayed")
+    assert (found.kind, found.stalled) == (kind, bool(kind) and kind != "delayed")
 
 
 def test_what_holds_up_batches_and_workflows_is_a_metric() -> None:
     queues = {"nightly": Depth(1, 0, 0), "single": Depth(2, 0, 0), "empty": Depth(0, 0, 0)}
-    found = overview(budgets=(budget(1_000_000_000, subject="all"),), queues=queues, workers=3, lead=2.0)
+    found = system(budgets=(budget(1_000_000_000, subject="all"),), queues=queues, workers=3, lead=2.0)
     samples = [
         (sample.name, tuple(sample.labels.values()), sample.value)
-        for family in held_up(found, Labels())
+        for family in blockers(found, Labels())
         for sample in family.samples
     ]
     assert samples == [
@@ -154,33 +151,36 @@ def test_what_holds_up_batches_and_workflows_is_a_metric() -> None:
 
 
 def test_nothing_runs_without_a_worker() -> None:
-    assert of_batch(overview(), batch(), workers=0) == Wait("a worker: none is running", held_up=True)
-    assert of_batch(overview(), batch(), workers=None) == Wait()
+    assert of_batch(system(), batch(), workers=0) == Blocker("a worker: none is running", stalled=True)
+    assert of_batch(system(), batch(), workers=None) == Blocker()
 
 
 def test_a_batch_that_is_over_waits_for_nothing() -> None:
     done = batch(status="completed", completed=100, ended=float(NOW))
-    view = View(overview(batches=(done,)), {}, {"nightly": "requests a minute at acme/small"})
-    (row,) = rows.batch_rows(view, workers=0)
-    assert (row.waits, row.eta, row.rate) == (Wait(), "took 1 min 00 s", "100")
+    found = system(batches=(done,), reasons={"nightly": "requests a minute at acme/small"})
+    (row,) = workflow_rows.batch_rows(found, workers=0)
+    assert (row.waits, row.eta, row.rate) == (Blocker(), "took 1 min 00 s", "100")
 
 
 def test_a_workflow_sums_its_batches() -> None:
-    found = overview(batches=(batch(completed=40), batch(id="batch_2", failed=10)), queues={"nightly": Depth(5, 3, 2)})
-    view = View(found, {"batch_1": 2.0, "batch_2": 1.0}, {})
-    row = rows.workflow_rows(view, Settings(), workers=1)[0]
+    found = system(
+        batches=(batch(completed=40), batch(id="batch_2", failed=10)),
+        queues={"nightly": Depth(5, 3, 2)},
+        rates={"batch_1": 2.0, "batch_2": 1.0},
+    )
+    row = workflow_rows.workflow_rows(found, Settings(), workers=1)[0]
     assert (row.name, row.depth.total, row.batches, row.rate, row.eta) == ("nightly", 10, 2, "180", "50 s")
 
 
 def test_a_pace_is_that_of_the_last_minute() -> None:
-    pace = Pace()
+    pace = Throughput()
     pace.read("a", 0, 1_000.0)
-    assert pace.a_second("a") is None
+    assert pace.per_second("a") is None
     for second in range(1, 121):
         pace.read("a", second * 10 if second <= 60 else 600, 1_000.0 + second)
-    assert pace.a_second("a") == 0
+    assert pace.per_second("a") == 0
     pace.read("a", 3, 1_200.0)  # it began anew
-    assert pace.a_second("a") is None
+    assert pace.per_second("a") is None
 
 
 @pytest.mark.parametrize(
@@ -193,6 +193,6 @@ def test_a_pace_is_that_of_the_last_minute() -> None:
 )
 def test_a_limit_below_the_configured_one_is_told(limit: int, configured: int, words: list[str]) -> None:
     state = DimensionState("rpm", limit, 1.0, 1.0, 1.0, configured)
-    found = overview(buckets=(bucket(dimensions=(state,)),))
+    found = system(buckets=(bucket(dimensions=(state,)),))
     assert lower_limits(found, batch(models="acme/small")) == words
     assert lower_limits(found, batch(models="acme/other")) == []
