@@ -50,7 +50,7 @@ def load(**_: Any) -> None:
         raise SystemExit(_WRONG) from None
     for api in sorted({provider.api for provider in settings.providers.values()}):
         import_module(f"workers.providers.{api}")
-    tokens.warm()
+    tokens.load_tokenizer()
 
 
 def _check_servers(settings: Settings) -> None:

@@ -20,7 +20,7 @@ from workers.config.settings import Settings, load
 from workers.embedded import celery_url, server_url
 from workers.event_batches import EventBatches
 from workers.heartbeat import Heartbeat
-from workers.pool.bridge import aside
+from workers.pool.bridge import call_blocking
 from workers.pool.coroutine import CoroutineTask
 from workers.pool.last_resort import LastResort
 from workers.pool.pool import SoftShutdown
@@ -134,7 +134,7 @@ class Application(Celery):  # type: ignore[misc]  # Celery has no types
 
     def send_task(self, *args: Any, **options: Any) -> Any:
         """Publish a task; from within one on our pool, in a thread."""
-        return aside(super().send_task, *args, **options)
+        return call_blocking(super().send_task, *args, **options)
 
     def bugreport(self) -> str:
         """What `celery report` and `inspect report` print, without the password of any URL."""
@@ -143,7 +143,7 @@ class Application(Celery):  # type: ignore[misc]  # Celery has no types
     def _get_backend(self) -> Any:
         backend = super()._get_backend()
         for name in ("store_result", "mark_as_failure", "mark_as_revoked", "on_chord_part_return", "apply_chord"):
-            setattr(backend, name, partial(aside, getattr(backend, name)))
+            setattr(backend, name, partial(call_blocking, getattr(backend, name)))
         return backend
 
 

@@ -22,7 +22,7 @@ from tasks.jobs.job import Line
 from tasks.jobs.spending_cap import TooDear
 from tasks.jobs.state import Memory
 from workers.figures import dollars
-from workers.pool.threads import beside
+from workers.pool.threads import to_thread
 from workers.request import Snooze
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ async def _result(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
     """What a function returns: a coroutine's on the loop, any other's in a thread, where it may block."""
     if inspect.iscoroutinefunction(function):
         return await function(*args, **kwargs)
-    found = await beside("steps", _stepped, function, args, kwargs)
+    found = await to_thread("steps", _stepped, function, args, kwargs)
     return await found if inspect.isawaitable(found) else found
 
 

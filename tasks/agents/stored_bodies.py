@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from tasks.batches.storage import Files, StorageError
 from tasks.jobs.job import Job
-from workers.pool.threads import beside
+from workers.pool.threads import to_thread
 
 T = TypeVar("T")
 
@@ -57,13 +57,13 @@ class Blobs:
     async def drop(self, *names: str) -> None:
         """Remove files; one that cannot be removed is left."""
         if names:
-            await beside("files", lambda: self._files().drop(names))
+            await to_thread("files", lambda: self._files().drop(names))
 
     async def _within(self, name: str, act: Callable[[], T]) -> T:
         """Do something in a thread; a storage that does not answer counts as one that refuses."""
         try:
             async with asyncio.timeout(LONGEST):
-                return await beside("files", act)
+                return await to_thread("files", act)
         except TimeoutError:
             raise StorageError(f"{self._folder}/{name}: {self._storage} has not answered for {LONGEST:g} s") from None
 

@@ -36,7 +36,7 @@ class _Known:
     fallback: tuple[Route, ...]
     bounded: bool
     most_tokens: float = 0.0
-    dearest: int = 0
+    highest: int = 0
     fee: int = 0
 
 
@@ -120,7 +120,7 @@ class Precheck:
             fallback,
             bounded=sized or bool(self.budgets),
             most_tokens=min(limits, default=inf),
-            dearest=max((rate.dearest for rate in rates), default=0),
+            highest=max((rate.highest for rate in rates), default=0),
             fee=max((rate.request for rate in rates), default=0),
         )
 
@@ -136,7 +136,7 @@ class Precheck:
         most = 2 * size + PROMPT_CEILING + max(output, UNKNOWN_OUTPUT)
         if most > known.most_tokens:
             return False
-        amount = -(-most * known.dearest // MILLION) + known.fee
+        amount = -(-most * known.highest // MILLION) + known.fee
         return all(amount <= limit for _, limit in self.budgets)
 
     def _priced(self, model: str, url: str) -> tuple[Route, ...]:

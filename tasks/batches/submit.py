@@ -82,7 +82,7 @@ def tallied(source: Source, settings: Settings, store: Store, *, workflow: str) 
         )
     if words := settings.refusal(workflow):
         raise InputError("--workflow", [words])
-    tokens.warm()  # what the workers have learnt corrects their own count, not another
+    tokens.load_tokenizer()  # what the workers have learnt corrects their own count, not another
     ratios = Ratios(store.keys.token_ratios)
     ratios.load(store.client.hgetall(store.keys.token_ratios))
     precheck = Precheck(settings, workflow, partial(looked_up, settings))

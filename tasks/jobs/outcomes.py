@@ -74,11 +74,11 @@ def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
     return Settlement(
         amount=amount,
         costs=route.charged(costs),
-        outcome="neutral" if error.alone else _OUTCOMES[error.circuit],
+        outcome="neutral" if error.only_for else _OUTCOMES[error.circuit],
         failed=True,
         presumed=error.billed and usage is None,
         columns=columns,
-        levels=levels(route, error.limits) if error.limits and not error.alone else {},
+        levels=levels(route, error.limits) if error.limits and not error.only_for else {},
         throttles=throttles(route, error),
         circuit=attempt.ask.circuit,
     )
@@ -86,7 +86,7 @@ def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
 
 def throttles(route: Route, error: ProviderError) -> tuple[Throttle, ...]:
     """Which buckets the failure pauses."""
-    if error.alone:
+    if error.only_for:
         return ()
     overload = isinstance(error, Unavailable)
     if overload and error.code == SLOW_DOWN and not error.retry_after:

@@ -21,7 +21,7 @@ from workers.config.settings import Settings, SettingsError
 from workers.embedded import server_url
 from workers.models import prices
 from workers.models.prices import Query, Rates
-from workers.pool.threads import beside
+from workers.pool.threads import to_thread
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -49,7 +49,7 @@ async def ensure(
     asked = [each for each in queries(settings, targets) if each.name not in shared or shared[each.name].at < old]
     if asked:
         try:
-            found = await beside("lookups", prices.lookup, asked)
+            found = await to_thread("lookups", prices.lookup, asked)
         except (OSError, ValueError, subprocess.SubprocessError) as exc:
             log.warning("prices could not be looked up: %s", exc)
             if strict and (missing := [each.name for each in asked if each.name not in shared]):

@@ -105,7 +105,7 @@ def decide(
     number.
     """
     chance = random.random() if spread is None else spread
-    if isinstance(error, errors.Throttled) and error.alone:
+    if isinstance(error, errors.Throttled) and error.only_for:
         decision = _by_itself(error, throttles, alone, others, chance)
     else:
         decision = _by_kind(error, attempts, max_attempts, throttles, others, way_around, chance)

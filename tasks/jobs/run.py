@@ -373,7 +373,7 @@ async def attempts(runtime: Runtime, job: Job, memory: Memory) -> Ending:
                 detour.around(attempt.route.target, decision.backoff)
                 continue
             detour.end()
-            reason = f"refused alone: {error}" if error.alone else f"attempt {memory.attempts} failed: {error}"
+            reason = f"refused alone: {error}" if error.only_for else f"attempt {memory.attempts} failed: {error}"
             if error.code == "time_limit":
                 raise Snooze(decision.seconds, reason, memory.to_header()) from None
             await back_off(memory, decision.seconds, reason)

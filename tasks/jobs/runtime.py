@@ -264,7 +264,7 @@ class Runtime:
                 attempt.body,
                 model=route.model,
                 key=key,
-                may_leave=partial(self._may_leave, attempt, memory.owner),
+                may_send=partial(self._may_send, attempt, memory.owner),
             )
         except NotSent:
             memory.calls -= 1
@@ -273,8 +273,8 @@ class Runtime:
         except ProviderError as error:
             error.usage = believed(attempt, error.usage)
             error.fingerprint = fingerprint(key)
-            if isinstance(error, Throttled) and not error.alone and self._about_size(attempt, error):
-                error.alone = "size"
+            if isinstance(error, Throttled) and not error.only_for and self._about_size(attempt, error):
+                error.only_for = "size"
             if throttles := outcomes.throttles(route, error):
                 model = throttles[0]  # what the account is told is for the admission
                 self.pauses.told(model.bucket, model.retry_after, attempt.ask.id)
@@ -305,7 +305,7 @@ class Runtime:
             return False
         return self.sizes.refused(attempt.route.buckets[0][0], attempt.estimate.input)
 
-    async def _may_leave(self, attempt: Attempt, delivery: str) -> bool:
+    async def _may_send(self, attempt: Attempt, delivery: str) -> bool:
         """Whether a call that was let go may still leave, now that there is a connection for it.
 
         Where this worker was held up since it asked, another one may have met a 429 meanwhile: it asks once more,

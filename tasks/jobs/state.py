@@ -87,7 +87,7 @@ class Memory:
         """Count a call that brought no answer."""
         if isinstance(error, Throttled):
             self.throttles += 1
-            self.alone += error.alone == "size"
+            self.alone += error.only_for == "size"
         elif error.spends_attempt or not error.blocked:
             self.attempts += 1
             self.broken += isinstance(error, Broken)

@@ -70,12 +70,12 @@ def check(settings: Settings, line: Line, routes: Iterable[Route]) -> None:
                 f"{route.target} has no price for {tier}, and a budget applies: leave it out, or write the "
                 f"input_usd_per_mtok and output_usd_per_mtok that {route.target} costs with it"
             )
-        if due and (told is None or told.dearest):
+        if due and (told is None or told.highest):
             raise Surcharge(
                 f"{due} costs a fee for each use beside its tokens, and a budget applies, which cannot hold it: "
                 f"leave it out, or run the job where no budget applies"
             )
-        if others and (told is None or told.dearest):
+        if others and (told is None or told.highest):
             raise Surcharge(
                 f"{others} lets other models than {route.target} answer, at prices of their own, and a budget applies, "
                 f"which cannot hold them: leave it out, or run the job where no budget applies"

@@ -10,8 +10,8 @@ from celery import Celery
 from tests.simulator import Simulator
 from tests.support.agents import line
 from tests.support.site import Site, jobs, wait_for
-from workers.pool.pool import LAST_WORDS
-from workers.pool.threads import MOST
+from workers.pool.pool import REPORT_SECONDS
+from workers.pool.threads import MAX_THREADS
 
 pytestmark = pytest.mark.long
 
@@ -29,8 +29,8 @@ def test_blocking_steps_hold_up_neither_other_jobs_nor_the_workers_end(tmp_path:
             with Celery("producer", broker=site.redis_url(), set_as_current=False) as client:
                 client.send_task("tests.support.tasks.doze", [300], queue="workflow.plain", ignore_result=True)
             wait_for(lambda: "tests.support.tasks.doze" in worker.said(), what="a plain task that blocks, too")
-            held = site.submit([line("blocked", number, seconds=300) for number in range(MOST["steps"] + 30)])
-            wait_for(lambda: site.client().zcard(site.keys.job_leases(held)) == MOST["steps"] + 30)
+            held = site.submit([line("blocked", number, seconds=300) for number in range(MAX_THREADS["steps"] + 30)])
+            wait_for(lambda: site.client().zcard(site.keys.job_leases(held)) == MAX_THREADS["steps"] + 30)
             odd = site.submit([line("careless", 900)], workflow="odd")
             beside = site.submit(jobs(40), workflow="beside")
             status = site.wait(beside)
@@ -44,7 +44,7 @@ def test_blocking_steps_hold_up_neither_other_jobs_nor_the_workers_end(tmp_path:
             worker.process.send_signal(signal.SIGTERM)
             began = time.monotonic()
             worker.process.wait(60)
-            assert time.monotonic() - began < 1.0 + LAST_WORDS + 9.0
+            assert time.monotonic() - began < 1.0 + REPORT_SECONDS + 9.0
             assert site.client().zcard(site.keys.job_leases(held)) == 0, "their messages are back in the queue"
 
             # Their turn had not come: steps of 300 s were before them in all threads.

@@ -35,7 +35,7 @@ COUNT = """
 import json, sys
 from workers import tokens
 
-assert tokens.warm()
+assert tokens.load_tokenizer()
 bodies = [{"model": "m", "messages": [{"role": "user", "content": text}]} for text in json.loads(sys.argv[1])]
 print([tokens.count("/v1/chat/completions", body) - tokens.MESSAGE_TOKENS for body in bodies])
 """

@@ -69,13 +69,13 @@ def test_a_request_that_may_not_leave_is_not_written_and_gives_its_connection_ba
 
     async def use(provider: Provider) -> None:
         async def held(name: str, answer: bool) -> bool:
-            async def may_leave() -> bool:
+            async def may_send() -> bool:
                 asked.append(name)
                 await asyncio.sleep(0)
                 return answer
 
             try:
-                await provider.call(CHAT, chat(name), model="small", key=KEY, may_leave=may_leave)
+                await provider.call(CHAT, chat(name), model="small", key=KEY, may_send=may_send)
             except NotSent:
                 return True
             return False
@@ -89,7 +89,7 @@ def test_a_request_that_may_not_leave_is_not_written_and_gives_its_connection_ba
             raise asyncio.CancelledError
 
         with pytest.raises(asyncio.CancelledError):
-            await provider.call(CHAT, chat("broken off"), model="small", key=KEY, may_leave=breaks)
+            await provider.call(CHAT, chat("broken off"), model="small", key=KEY, may_send=breaks)
         connector: Any = provider._http._session.connector  # type: ignore[attr-defined]
         assert not connector._acquired
 

@@ -241,7 +241,7 @@ def test_who_was_refused_already_fails_where_no_way_opens_before_the_deadline() 
 
 
 def test_a_429_about_the_jobs_size_is_its_own_and_ends_it_after_a_while() -> None:
-    error = errors.Throttled("too long", code="rate_limit_error", status=429, alone="size")
+    error = errors.Throttled("too long", code="rate_limit_error", status=429, only_for="size")
     waits = [follows(error, throttles=count, alone=count) for count in range(1, MAX_ALONE)]
     assert waits == [Retry(THROTTLE * 2**count) for count in range(MAX_ALONE - 1)]
     assert follows(error, alone=1, others=True) == Retry(0.0, elsewhere=True, backoff=THROTTLE)
@@ -250,7 +250,7 @@ def test_a_429_about_the_jobs_size_is_its_own_and_ends_it_after_a_while() -> Non
 
 
 def test_a_tier_without_capacity_is_waited_for() -> None:
-    error = errors.Throttled("Resource Unavailable", alone="tier", retry_after=9.0)
+    error = errors.Throttled("Resource Unavailable", only_for="tier", retry_after=9.0)
     assert follows(error, throttles=50) == Retry(9.0)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from limits.counting import Estimate
 from workers.config.settings import load
-from workers.models.routing import MOST_UNLISTED, UNLISTED_FOR, NoRoute, Routes, TooManyModels
+from workers.models.routing import MAX_UNLISTED, UNLISTED_SECONDS, NoRoute, Routes, TooManyModels
 
 CONFIG = """
 [providers.one]
@@ -101,13 +101,13 @@ def test_models_that_no_provider_lists_are_bounded_in_number(tmp_path: Path) -> 
     file.write_text(CONFIG)
     now = [0.0]
     routes = Routes(load(file), clock=lambda: now[0])
-    for number in range(MOST_UNLISTED):
+    for number in range(MAX_UNLISTED):
         assert routes.find(f"one/m{number}", CHAT)
     with pytest.raises(TooManyModels, match=r"1,000 models .* list those that you use"):
         routes.find("one/another", CHAT)
     assert routes.find("one/small", CHAT), "what is listed is always called"
     assert routes.find("small", CHAT)
-    now[0] += UNLISTED_FOR
+    now[0] += UNLISTED_SECONDS
     assert routes.find("one/m7", CHAT)
     with pytest.raises(TooManyModels):
         routes.repriced({}).find("one/another", CHAT)

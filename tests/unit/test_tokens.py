@@ -155,7 +155,7 @@ def tokenizer(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     module.batch_count = batch_count  # type: ignore[attr-defined]  # a module made here
     monkeypatch.setitem(sys.modules, "toktok", module)
     monkeypatch.setattr(tokens, "_count_batch", None)
-    assert tokens.warm()
+    assert tokens.load_tokenizer()
     yield sizes
     tokens._count_batch = None
 
@@ -178,7 +178,7 @@ def test_without_the_extra_texts_count_by_bytes(
 ) -> None:
     monkeypatch.setattr(tokens, "_count_batch", None)
     monkeypatch.setitem(sys.modules, "toktok", None)
-    assert not tokens.warm()
+    assert not tokens.load_tokenizer()
     assert tokens.count(bodies.CHAT, chat("one two three.")) == round(14 / 4) + tokens.MESSAGE_TOKENS
     assert caplog.text == ""
 
@@ -192,7 +192,7 @@ def test_a_tokenizer_that_cannot_be_used_is_told_and_done_without(
 
     monkeypatch.setattr(tokens, "_count_batch", None)
     monkeypatch.setitem(sys.modules, "toktok", types.SimpleNamespace(batch_count=batch_count))
-    assert not tokens.warm()
+    assert not tokens.load_tokenizer()
     assert f"the tokenizer cannot be used, texts count by their bytes: {error!r}" in caplog.text
     assert tokens.count(bodies.CHAT, chat("one two three.")) == round(14 / 4) + tokens.MESSAGE_TOKENS
 

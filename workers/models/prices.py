@@ -32,7 +32,7 @@ MILLION: Final = 10**6
 #: Seconds that shared prices are kept. Each submit looks them up again.
 LIFETIME: Final = 30 * 86_400
 #: n$ per million tokens that no model costs ($1,000,000 per million); a larger price is a mistake.
-DEAREST: Final = 10**15
+LARGEST_PRICE: Final = 10**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class Band:
     def __post_init__(self) -> None:
         for name in ("input", "output", "cached", "cache_write", "cache_write_1h", "media"):
             value = getattr(self, name)
-            if type(value) is not int or not 0 <= value <= DEAREST:
-                raise ValueError(f"{name} must be whole n$ per million tokens, 0 to {DEAREST}: got {value!r}")
+            if type(value) is not int or not 0 <= value <= LARGEST_PRICE:
+                raise ValueError(f"{name} must be whole n$ per million tokens, 0 to {LARGEST_PRICE}: got {value!r}")
         if type(self.above) is not int or self.above < 0:
             raise ValueError(f"above must be a number of tokens: got {self.above!r}")
 
@@ -75,19 +75,19 @@ class Rates:
     source: str = ""
     at: int = 0
     window: int | None = None
-    _dearest: tuple[tuple[int, int, int], ...] = field(init=False, repr=False, compare=False)
+    _highest: tuple[tuple[int, int, int], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         starts = [band.above for band in self.bands]
         if not starts or starts[0] != 0 or any(a >= b for a, b in pairwise(starts)):
             raise ValueError(f"bands must begin at 0 tokens and rise: they begin at {starts}")
-        if type(self.request) is not int or not 0 <= self.request <= DEAREST:
-            raise ValueError(f"request must be whole n$, 0 to {DEAREST}: got {self.request!r}")
+        if type(self.request) is not int or not 0 <= self.request <= LARGEST_PRICE:
+            raise ValueError(f"request must be whole n$, 0 to {LARGEST_PRICE}: got {self.request!r}")
         dearest = tuple(
             (band.above, max(band.input, band.cached, band.cache_write, band.cache_write_1h), band.media)
             for band in self.bands
         )
-        object.__setattr__(self, "_dearest", dearest)
+        object.__setattr__(self, "_highest", dearest)
 
     def cost(self, usage: Usage, *, media: bool = False, requests: int = 1) -> int:
         """What a call with this usage costs, in n$, rounded up to a whole one.
@@ -115,7 +115,7 @@ class Rates:
         whole prompt may be written. Of several bands the dearest that the input can reach counts.
         """
         most = 0
-        for band, (above, dearest, media) in zip(self.bands, self._dearest, strict=True):
+        for band, (above, dearest, media) in zip(self.bands, self._highest, strict=True):
             if above and above >= estimate.input_ceiling:
                 break
             each = max(dearest, media) if estimate.media else dearest
@@ -123,11 +123,11 @@ class Rates:
         return -(-most // MILLION) + self.request * estimate.requests
 
     @property
-    def dearest(self) -> int:
+    def highest(self) -> int:
         """The most that any token of a call can cost, in n$ per million."""
         return max(
             max(dearest, media, band.output)
-            for band, (_, dearest, media) in zip(self.bands, self._dearest, strict=True)
+            for band, (_, dearest, media) in zip(self.bands, self._highest, strict=True)
         )
 
     def _band(self, tokens: int) -> Band:
@@ -153,7 +153,7 @@ def per_million(usd: float | Decimal) -> int:
     """
     # str() of a float has the digits that were written in the configuration: 0.15 and not 0.1499999….
     amount = Decimal(str(usd))
-    if not amount.is_finite() or amount < 0 or amount * NANO > DEAREST:
+    if not amount.is_finite() or amount < 0 or amount * NANO > LARGEST_PRICE:
         raise ValueError(f"a price must be 0 to 1,000,000 dollars per million tokens: got {usd}")
     return int((amount * NANO).to_integral_value(rounding=ROUND_CEILING))
 

@@ -20,7 +20,7 @@ from workers.providers import ENDPOINTS_BY_API
 
 #: How many models that no provider lists may be called, and for how many seconds a call counts. Each costs memory here,
 #: and keys and rows of the ledger in Redis.
-MOST_UNLISTED, UNLISTED_FOR = 1_000, 86_400.0
+MAX_UNLISTED, UNLISTED_SECONDS = 1_000, 86_400.0
 
 #: Dimensions in which a single request can be larger than the whole limit.
 SIZES = ("tpm", "itpm", "otpm", "tpd")
@@ -37,7 +37,7 @@ class TooManyModels(NoRoute):
 
     def __init__(self) -> None:
         super().__init__(
-            f"body.model: {MOST_UNLISTED:,} models that no provider lists were called within a day; "
+            f"body.model: {MAX_UNLISTED:,} models that no provider lists were called within a day; "
             "list those that you use under [providers.NAME.models]"
         )
 
@@ -161,13 +161,13 @@ class Routes:
         return found
 
     def _remember(self, model: str) -> None:
-        """A model that no provider lists is called; TooManyModels if there were `MOST_UNLISTED` others lately."""
+        """A model that no provider lists is called; TooManyModels if there were `MAX_UNLISTED` others lately."""
         now = self._clock()
-        if len(self._unlisted) >= MOST_UNLISTED and model not in self._unlisted:
-            for old in [name for name, at in self._unlisted.items() if now - at > UNLISTED_FOR]:
+        if len(self._unlisted) >= MAX_UNLISTED and model not in self._unlisted:
+            for old in [name for name, at in self._unlisted.items() if now - at > UNLISTED_SECONDS]:
                 del self._unlisted[old]
                 self._found = {key: routes for key, routes in self._found.items() if key[0] != old}
-            if len(self._unlisted) >= MOST_UNLISTED:
+            if len(self._unlisted) >= MAX_UNLISTED:
                 raise TooManyModels
         self._unlisted[model] = now
 

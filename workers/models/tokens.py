@@ -17,7 +17,7 @@ from limits.counting import Estimate
 from workers.models.calibration import UNKNOWN, Ratio, Ratios
 from workers.providers import bodies
 
-__all__ = ["Ratio", "Ratios", "ceiling", "count", "estimate", "warm"]
+__all__ = ["Ratio", "Ratios", "ceiling", "count", "estimate", "load_tokenizer"]
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ WINDOW: Final = 1_050_000
 _count_batch: Callable[..., list[int]] | None = None
 
 
-def warm() -> bool:
+def load_tokenizer() -> bool:
     """Load the tokenizer, once a process; False where `toktok-rs` is not installed, or cannot be used.
 
     Takes 0.6 s and 65 MB, so a worker calls it before its event loop runs. Until then, and without it, texts count by

@@ -71,7 +71,7 @@ class Bridge(greenlet):  # type: ignore[misc]  # greenlet has no types
         return exc
 
 
-def aside(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def call_blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function that blocks: in a thread where this is a bridge, so that the loop goes on; else right here."""
     bridge = getcurrent()
     if not isinstance(bridge, Bridge):

@@ -36,7 +36,7 @@ from workers.pool.main_thread import Mailbox
 log = logging.getLogger(__name__)
 
 #: Seconds that tasks which were broken off have, when the worker stops, to say what became of them.
-LAST_WORDS = 5.0
+REPORT_SECONDS = 5.0
 
 
 #: What is taken for the number of slots where the pool is not ours.
@@ -130,7 +130,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
     def _break_off(self) -> None:
         for execution in list(self.executions.values()):
             execution.interrupt("stopping")
-        self.wait_until_idle(LAST_WORDS)
+        self.wait_until_idle(REPORT_SECONDS)
         for execution in list(self.executions.values()):
             if self._ended(execution):  # whatever it is doing: its message must not end with this process
                 execution.tell_fate("stopping")

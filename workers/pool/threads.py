@@ -26,7 +26,7 @@ Ts = TypeVarTuple("Ts")
 Kind = Literal["lookups", "results", "files", "steps", "others"]
 
 #: Threads of each kind; they are started as they are needed. A provider's name keeps one busy at a time.
-MOST: Final[dict[Kind, int]] = {"lookups": 16, "results": 4, "files": 4, "steps": 32, "others": 32}
+MAX_THREADS: Final[dict[Kind, int]] = {"lookups": 16, "results": 4, "files": 4, "steps": 32, "others": 32}
 
 
 class Threads(Executor):
@@ -97,7 +97,7 @@ class Loop(asyncio.SelectorEventLoop):
 
     def __init__(self, prepare: Callable[[], object] | None = None) -> None:
         super().__init__()
-        self.threads: dict[Kind, Threads] = {kind: Threads(most, kind, prepare) for kind, most in MOST.items()}
+        self.threads: dict[Kind, Threads] = {kind: Threads(most, kind, prepare) for kind, most in MAX_THREADS.items()}
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> "asyncio.Future[T]":
         """As asyncio's; without an executor, in the threads for others."""
@@ -118,7 +118,7 @@ class Loop(asyncio.SelectorEventLoop):
             threads.shutdown(cancel_futures=True)
 
 
-async def beside(kind: Kind, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def to_thread(kind: Kind, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function that blocks in a thread of this kind: `asyncio.to_thread`, with its thread named.
 
     On a loop that is not ours it is asyncio's own.

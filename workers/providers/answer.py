@@ -51,12 +51,12 @@ class Provider(Protocol):
         model: str,
         key: str,
         timeout: float | None = None,  # noqa: ASYNC109  # a call's bound is part of its meaning
-        may_leave: Callable[[], Awaitable[bool]] | None = None,
+        may_send: Callable[[], Awaitable[bool]] | None = None,
     ) -> Answer:
         """Send `body`, with `model` in place of its own, and return the answer.
 
         `timeout` is for the whole call, in seconds; None takes the provider's. Raises a ProviderError for
-        everything that is not an answer, and never tries again by itself. `may_leave` is asked right before the
+        everything that is not an answer, and never tries again by itself. `may_send` is asked right before the
         request is written: where it says no, NotSent is raised.
         """
 

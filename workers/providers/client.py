@@ -61,15 +61,15 @@ class HttpClient:
         headers: list[tuple[str, str]],
         content: bytes | None,
         seconds: float,
-        may_leave: Callable[[], Awaitable[bool]] | None = None,
+        may_send: Callable[[], Awaitable[bool]] | None = None,
     ) -> Reply:
         """Send one request and read its answer within `seconds`. Raises CallFailed if none comes whole.
 
-        `may_leave` is asked once there is a connection; if it says no, NotSent is raised. A failure is `billed` only
+        `may_send` is asked once there is a connection; if it says no, NotSent is raised. A failure is `billed` only
         if the request was handed to a connection.
         """
         session = self.open()
-        _departure.set(departure := _Departure(may_leave))
+        _departure.set(departure := _Departure(may_send))
         started = time.monotonic()
         failure: ProviderError
         try:
@@ -122,7 +122,7 @@ class _Departure:
     `reused` says whether that connection had carried another request before.
     """
 
-    may_leave: Callable[[], Awaitable[bool]] | None
+    may_send: Callable[[], Awaitable[bool]] | None
     reused: bool = True
     written_at: float | None = None
 
@@ -141,10 +141,10 @@ class _Connector(aiohttp.TCPConnector):
     async def connect(self, *args: Any, **options: Any) -> aiohttp.connector.Connection:
         departure = _departure.get()
         connection = await super().connect(*args, **options)
-        if departure.may_leave is not None:
+        if departure.may_send is not None:
             leaves = False
             try:
-                leaves = await departure.may_leave()
+                leaves = await departure.may_send()
             finally:
                 if not leaves:
                     connection.release()

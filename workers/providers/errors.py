@@ -59,7 +59,7 @@ class ProviderError(Exception):
         dimension: str = "",
         usage: Usage | None = None,
         certain: bool = False,
-        alone: Literal["", "tier", "size"] = "",
+        only_for: Literal["", "tier", "size"] = "",
         ceiling_field: str = "",
     ) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class ProviderError(Exception):
         self.dimension = dimension
         self.usage = usage
         self.certain = certain
-        self.alone = alone
+        self.only_for = only_for
         self.ceiling_field = ceiling_field
         self.blocked = True
         self.fingerprint = "*"

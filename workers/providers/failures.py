@@ -141,7 +141,7 @@ def classify(
         dimension=dimension,
         usage=usage,
         certain=kind is AccountBlocked and accounts.is_certain(complaint),
-        alone=_alone(kind, judged, complaint),
+        only_for=_only_for(kind, judged, complaint),
         ceiling_field=_ceiling_field(judged, complaint) if kind is Refused else "",
     )
 
@@ -204,7 +204,7 @@ def _leads_nowhere(status: int, complaint: Complaint) -> bool:
     return status == HTTPStatus.NOT_FOUND and not complaint.code and bool(_NO_ROUTE_WORDS.fullmatch(complaint.words))
 
 
-def _alone(kind: type[ProviderError], status: int, complaint: Complaint) -> Literal["", "tier", "size"]:
+def _only_for(kind: type[ProviderError], status: int, complaint: Complaint) -> Literal["", "tier", "size"]:
     """Which other calls a refusal says nothing about: those of other tiers, or shorter ones."""
     if status == _FLEX_CAPACITY or (kind is Throttled and complaint.code in _TIER_CODES):
         return "tier"

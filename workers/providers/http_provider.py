@@ -60,12 +60,12 @@ class HttpProvider(ABC):
         model: str,
         key: str,
         timeout: float | None = None,  # noqa: ASYNC109  # a call's bound is part of its meaning: its error says so
-        may_leave: Callable[[], Awaitable[bool]] | None = None,
+        may_send: Callable[[], Awaitable[bool]] | None = None,
     ) -> Answer:
         """Send `body`, with `model` in place of its own, and return the answer.
 
         `timeout` is for the whole call, in seconds; None takes the provider's. Raises a ProviderError for
-        everything that is not an answer, and never tries again by itself. `may_leave` is asked right before the
+        everything that is not an answer, and never tries again by itself. `may_send` is asked right before the
         request is written: where it says no, NotSent is raised.
         """
         if url not in self.endpoints:
@@ -78,7 +78,7 @@ class HttpProvider(ABC):
             self._headers(key),
             content,
             self._timeout if timeout is None else timeout,
-            may_leave,
+            may_send,
         )
         now = time.time()
         limits = NO_LIMITS

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from workers.pool.bridge import Bridge, aside
+from workers.pool.bridge import Bridge, call_blocking
 
 color: contextvars.ContextVar[str] = contextvars.ContextVar("color", default="none")
 
@@ -138,7 +138,7 @@ def test_what_blocks_goes_to_a_thread_and_the_loop_goes_on() -> None:
                 time.sleep(0.1)
                 return threading.current_thread().name
 
-            bridge = Bridge(lambda: aside(blocks), contextvars.copy_context(), threads)
+            bridge = Bridge(lambda: call_blocking(blocks), contextvars.copy_context(), threads)
 
             async def wait() -> str:
                 return str(await bridge)
@@ -155,7 +155,7 @@ def test_what_blocks_goes_to_a_thread_and_the_loop_goes_on() -> None:
 
 
 def test_without_a_bridge_it_is_called_right_here() -> None:
-    assert aside(threading.current_thread) is threading.current_thread()
+    assert call_blocking(threading.current_thread) is threading.current_thread()
 
 
 def test_a_cancellation_waits_for_the_thread() -> None:
@@ -166,5 +166,5 @@ def test_a_cancellation_waits_for_the_thread() -> None:
         done.set()
 
     with pytest.raises(asyncio.CancelledError):
-        run(lambda _: aside(blocks), lambda task, _: task.cancel())
+        run(lambda _: call_blocking(blocks), lambda task, _: task.cancel())
     assert done.is_set()

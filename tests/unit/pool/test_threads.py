@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.support.site import ROOT, wait_for
-from workers.pool.threads import MOST, Kind, Loop, Threads, beside
+from workers.pool.threads import MAX_THREADS, Kind, Loop, Threads, to_thread
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ def on_our_loop(test: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 def fill(kind: Kind, gate: threading.Event) -> list["asyncio.Task[bool]"]:
     """More work than there are threads of this kind."""
-    return [asyncio.create_task(beside(kind, gate.wait)) for _ in range(MOST[kind] + 10)]
+    return [asyncio.create_task(to_thread(kind, gate.wait)) for _ in range(MAX_THREADS[kind] + 10)]
 
 
 @pytest.mark.parametrize("blocked", ["steps", "others", "files", "results"])
@@ -44,9 +44,9 @@ def test_names_are_found_while_other_threads_are_blocked(blocked: Kind, gate: th
         if blocked == "others":  # as an agent's own code comes to them
             filled.append(asyncio.create_task(asyncio.to_thread(gate.wait)))
         assert await asyncio.get_running_loop().getaddrinfo("localhost", 80)
-        for kind in MOST:
+        for kind in MAX_THREADS:
             if kind != blocked:
-                assert await beside(kind, lambda: "done") == "done"
+                assert await to_thread(kind, lambda: "done") == "done"
         assert not any(task.done() for task in filled)
         gate.set()
         await asyncio.gather(*filled)
@@ -55,7 +55,7 @@ def test_names_are_found_while_other_threads_are_blocked(blocked: Kind, gate: th
 
 
 def test_steps_have_more_threads_than_results_ever_had() -> None:
-    assert MOST["steps"] >= 32
+    assert MAX_THREADS["steps"] >= 32
 
 
 @pytest.mark.parametrize("most", [1, 2, 7, 32])
@@ -92,7 +92,7 @@ def test_what_has_not_begun_can_be_dropped(gate: threading.Event) -> None:
 
 def test_context_goes_along_and_a_foreign_loop_has_its_own_threads() -> None:
     async def where() -> str:
-        return await beside("steps", lambda: threading.current_thread().name)
+        return await to_thread("steps", lambda: threading.current_thread().name)
 
     assert on_our_loop(where).startswith("steps")
     assert not asyncio.run(where()).startswith("steps")
@@ -100,8 +100,8 @@ def test_context_goes_along_and_a_foreign_loop_has_its_own_threads() -> None:
 
 def test_a_process_ends_while_its_threads_are_blocked() -> None:
     program = (
-        "import asyncio, time\nfrom workers.pool.threads import Loop, beside\nloop = Loop()\n"
-        "async def main():\n    asyncio.ensure_future(beside('steps', time.sleep, 60))\n"
+        "import asyncio, time\nfrom workers.pool.threads import Loop, to_thread\nloop = Loop()\n"
+        "async def main():\n    asyncio.ensure_future(to_thread('steps', time.sleep, 60))\n"
         "    asyncio.ensure_future(asyncio.to_thread(time.sleep, 60))\n    await asyncio.sleep(0.1)\n"
         "loop.run_until_complete(main())\nprint('ends')\n"
     )

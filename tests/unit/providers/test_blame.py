@@ -193,7 +193,7 @@ def test_what_the_job_wrote_badly_is_not(body: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "alone"),
+    ("status", "body", "only_for"),
     [
         (429, RESOURCE_UNAVAILABLE, "tier"),
         (498, error("Flex tier capacity exceeded", "capacity_exceeded"), "tier"),  # Groq
@@ -203,10 +203,10 @@ def test_what_the_job_wrote_badly_is_not(body: Any) -> None:
         (503, error("Resource Unavailable", "resource_unavailable"), ""),
     ],
 )
-def test_which_calls_a_refusal_says_nothing_about(status: int, body: Any, alone: str) -> None:
+def test_which_calls_a_refusal_says_nothing_about(status: int, body: Any, only_for: str) -> None:
     found = judge(status, body)
     assert isinstance(found, Throttled | Unavailable)
-    assert found.alone == alone
+    assert found.only_for == only_for
 
 
 LOCKED = "Your portal is locked. Please try again in 24 hours."
