@@ -25,12 +25,12 @@ from tasks.agents.llm import Llm
 from tasks.agents.outcome import answered, failed
 from tasks.agents.position import Branch, current
 from tasks.agents.stored_bodies import AWAY
-from tasks.batches.storage import StorageError
 from tasks.batches.store import Ending
 from tasks.jobs.job import Job
 from tasks.jobs.runtime import Runtime
 from tasks.jobs.spending_cap import Purse
 from tasks.jobs.state import Memory
+from tasks.jobs.storage import StorageError
 from workers.models.routing import NoRoute, NotConfigured
 from workers.pool.coroutine import worker_stops
 from workers.request import Snooze

@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from tasks.batches.storage import Files, StorageError
 from tasks.jobs.job import Job
+from tasks.jobs.storage import Files, StorageError, open_files
 from workers.pool.threads import to_thread
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class Blobs:
     async def keep(self, position: str, body: bytes) -> str:
         """Write a file; its name. StorageError if the storage refuses it now."""
         name = f"{self._prefix}{position}.{self._owner}"
-        await self._within(name, lambda: self._files().keep(name, body))
+        await self._within(name, lambda: self._files().put_bytes(name, body))
         return name
 
     async def read(self, name: str) -> bytes:
@@ -72,4 +72,4 @@ class Blobs:
             return source.read()
 
     def _files(self) -> Files:
-        return Files(self._storage, self._folder)
+        return open_files(self._storage, self._folder)

@@ -12,7 +12,7 @@ ticks.py                what drives feed and collect
 close.py                ends the jobs that a cancelled or expired batch no longer runs
 results.py              results on their way from Redis into a batch's files
 collect.py              results become the output files, byte by byte in a place that is settled before it is …
-storage.py              A batch's files in `storage`
+files.py                a batch's files in `storage`
 report.py               one job of a batch, as `overnight jobs` tells it
 prune.py                what is old goes
 live.py                 the batches that are not over, as one process reads them for all of its ticks

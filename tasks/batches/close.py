@@ -9,11 +9,12 @@ from tasks.agents import journal
 from tasks.batches.batch import Batch
 from tasks.batches.collect import end
 from tasks.batches.feed import MOST_WAITING, STEP, lines_from
-from tasks.batches.storage import Files, StorageError
+from tasks.batches.files import files_of
 from tasks.batches.store import Ending, Store
 from tasks.jobs import job as jobs
 from tasks.jobs.job import Job
 from tasks.jobs.proof import proof
+from tasks.jobs.storage import StorageError
 from workers.figures import dollars
 
 #: The error that a line gets which its batch no longer runs: code, and what happened.
@@ -46,7 +47,7 @@ def close(store: Store, batch: Batch) -> None:
                     return
                 batch = store.batch(batch.id) or batch
     except StorageError as exc:
-        if not exc.missing or not Files(batch.storage, batch.id).exists(""):
+        if not exc.missing or not files_of(batch).exists(""):
             raise
         give_up(store, batch, f"{exc}: {batch.left:,} jobs have no line in the results")
         return
@@ -80,4 +81,4 @@ def give_up(store: Store, batch: Batch, words: str) -> None:
     """End a stopped batch whose input is gone for good, once all that has come in is written."""
     if store.leased(batch.id) or store.waiting(batch.id) or batch.plan:
         return
-    end(store, batch, Files(batch.storage, batch.id), "failed", words)
+    end(store, batch, files_of(batch), "failed", words)

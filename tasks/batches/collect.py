@@ -12,8 +12,9 @@ import time
 
 from tasks.batches import results
 from tasks.batches.batch import Batch, marked
-from tasks.batches.storage import ERRORS, OUTPUT, Files, StorageError, of_round
+from tasks.batches.files import ERRORS, OUTPUT, files_of, of_round, output_names
 from tasks.batches.store import Store
+from tasks.jobs.storage import Files, StorageError
 
 #: Results written in one step, and their bytes: what a collector holds in memory.
 STEP_RESULTS, STEP_BYTES = 1_000, 8 << 20
@@ -24,7 +25,7 @@ STEPS = 20
 
 def collect(store: Store, batch: Batch) -> Batch:
     """One tick: write what has come in, and end the batch when all of it is written."""
-    files = Files(batch.storage, batch.id)
+    files = files_of(batch)
     output, errors = of_round(OUTPUT, batch.round), of_round(ERRORS, batch.round)
     for _ in range(STEPS):
         write = results.next_write(store, batch, STEP_RESULTS, STEP_BYTES)
@@ -54,19 +55,9 @@ def end(store: Store, batch: Batch, files: Files, status: str = "", trouble: str
     return store.end(batch, status or batch.stopping or "completed", trouble)
 
 
-def output_names(batch: Batch) -> list[str]:
-    """The files that hold a batch's answers, one behind the other."""
-    return [of_round(OUTPUT, number) for number in range(batch.round + 1)]
-
-
-def errors_name(batch: Batch) -> str:
-    """The file that holds a batch's failures."""
-    return of_round(ERRORS, batch.round)
-
-
 def sample(batch: Batch, count: int) -> list[dict[str, object]]:
     """The first answers of a batch, to show to a person."""
-    files = Files(batch.storage, batch.id)
+    files = files_of(batch)
     found: list[dict[str, object]] = []
     for name in output_names(batch):
         with files.open(name) as source:

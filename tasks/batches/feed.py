@@ -18,12 +18,13 @@ from dataclasses import dataclass
 
 from tasks.batches import window
 from tasks.batches.batch import Batch
+from tasks.batches.files import INPUT, files_of
 from tasks.batches.input import numbered_lines, text_of
 from tasks.batches.live import Depth, Live
-from tasks.batches.storage import INPUT, Files, StorageError
 from tasks.batches.store import Bits, Store
 from tasks.jobs import job as jobs
 from tasks.jobs import proof
+from tasks.jobs.storage import StorageError
 from tasks.monitoring import tracing
 from workers.transport.queues import queue_name
 
@@ -130,7 +131,7 @@ def pieces(batch: Batch, room: int, settled: Bits) -> Iterator[Piece]:
 
 def lines_from(batch: Batch, offset: int, line: int) -> Iterator[tuple[int, int, bytes]]:
     """(number of the line, offset of its end, its JSON or b"" where it is blank) from a place in the input on."""
-    with Files(batch.storage, batch.id).open(INPUT) as source:
+    with files_of(batch).open(INPUT) as source:
         source.seek(offset)
         for number, raw, _ in numbered_lines(source):
             offset += len(raw)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from tasks.batches.sources import Source, source_of
-from tasks.batches.storage import StorageError
 from tasks.jobs import job as jobs
+from tasks.jobs.storage import StorageError
 from workers.models.routing import NoRoute
 
 #: A longer line is no job: a request may have 50 MB at most (LARGEST_REQUEST_MB), and there is room for all else.

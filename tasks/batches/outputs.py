@@ -11,9 +11,9 @@ from pathlib import Path
 import orjson
 
 from tasks.batches.batch import Batch
-from tasks.batches.collect import errors_name, output_names
+from tasks.batches.files import ERRORS, errors_name, fetch, files_of, of_round, output_names
 from tasks.batches.input import InputError
-from tasks.batches.storage import CHUNK, ERRORS, Files, StorageError, of_round
+from tasks.jobs.storage import CHUNK, Files, StorageError
 
 STDOUT = "-"
 
@@ -61,7 +61,7 @@ class Outputs:
 
     def fetch(self, batch: Batch) -> None:
         """Copy the batch's files out. Without failures there is no error file, and an older one of the batch goes."""
-        files = Files(batch.storage, batch.id)
+        files = files_of(batch)
         _copy(files, output_names(batch), self.answers)
         if self.failures is None:
             return
@@ -74,7 +74,7 @@ class Outputs:
 def _copy(files: Files, names: Sequence[str], target: Path) -> None:
     """Write files one behind the other: whole or not at all into a file, and straight into anything else."""
     if not _is_stream(target):
-        files.fetch(names, target.resolve())  # the file behind a link, which stays one
+        fetch(files, names, target.resolve())  # the file behind a link, which stays one
         return
     try:
         with nullcontext(sys.stdout.buffer) if str(target) == STDOUT else target.open("wb") as writing:

@@ -8,9 +8,9 @@ asked for: another Overnight, with another Redis, may share the storage.
 import time
 from dataclasses import dataclass
 
-from tasks.batches.collect import errors_name, output_names
-from tasks.batches.storage import Files, folders
+from tasks.batches.files import errors_name, files_of, folders, output_names
 from tasks.batches.store import Store
+from tasks.jobs.storage import open_files
 from workers.config.settings import Settings
 
 #: Seconds after which files without a record count as left over: a submit writes them before its record.
@@ -43,20 +43,20 @@ def clean(settings: Settings, store: Store, *, older_than: float, left_over: boo
         if now - batch.ended < older_than:
             found.kept += 1
             if not dry_run and now - batch.ended > PARTS_STAY:
-                files = Files(batch.storage, batch.id)
+                files = files_of(batch)
                 for name in (*output_names(batch), errors_name(batch)):
                     files.remove_parts(name)
             continue
         found.batches.append(batch.id)
         if not dry_run:
             # The files first: without a record they would still be found, but not the other way round.
-            Files(batch.storage, batch.id).remove()
+            files_of(batch).remove()
             store.forget(batch.id)
     for name, changed in sorted(folders(settings.storage).items()):
         if name not in known and now - changed > max(LEFT_OVER, older_than):
             found.left_over.append(name)
             if left_over and not dry_run:
-                Files(settings.storage, name).remove()
+                open_files(settings.storage, name).remove()
     if not dry_run:
         store.forget_missing()
     return found

@@ -14,11 +14,11 @@ import orjson
 from limits.budget import NANO
 from tasks.agents.journal import Entry, Record, read
 from tasks.batches.batch import Batch
-from tasks.batches.collect import errors_name, output_names
+from tasks.batches.files import INPUT, errors_name, files_of, output_names
 from tasks.batches.input import numbered_lines, text_of
-from tasks.batches.storage import INPUT, Files, StorageError
 from tasks.batches.store import Bits, Store
 from tasks.jobs.job import Line, check, decode
+from tasks.jobs.storage import StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def story(store: Store, batch: Batch, custom_id: str) -> Story | None:
 def _line(batch: Batch, custom_id: str) -> tuple[int, Line] | None:
     """The number and the line of this custom_id. Only lines that hold its text are decoded."""
     needle = _needle(custom_id)
-    with Files(batch.storage, batch.id).open(INPUT) as source:
+    with files_of(batch).open(INPUT) as source:
         for number, raw, _ in numbered_lines(source):
             if needle in raw:
                 line, _ = check(decode(text_of(raw)))
@@ -119,7 +119,7 @@ def _line(batch: Batch, custom_id: str) -> tuple[int, Line] | None:
 
 def _result(batch: Batch, custom_id: str) -> dict[str, Any] | None:
     """The result line, where it has reached its file: in the errors, or in one of the outputs, the last first."""
-    files, needle = Files(batch.storage, batch.id), _needle(custom_id)
+    files, needle = files_of(batch), _needle(custom_id)
     for name in (errors_name(batch), *reversed(output_names(batch))):
         try:
             with files.open(name) as source:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tasks.batches.storage import CHUNK, StorageError, file_system
+from tasks.jobs.storage import CHUNK, StorageError, file_system
 from workers import private_files
 from workers.config.credentials import without_password
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.batches.batch import Batch
 from tasks.batches.estimate import Tally, fields_of
+from tasks.batches.files import INPUT, verified
 from tasks.batches.input import Checked, InputError, check_file
 from tasks.batches.precheck import Precheck
 from tasks.batches.sources import Source, source_of
-from tasks.batches.storage import INPUT, Files
 from tasks.batches.store import Store
 from tasks.jobs import job as jobs
 from tasks.jobs.pricing import looked_up
+from tasks.jobs.storage import open_files
 from tasks.monitoring import tracing
 from workers.config.settings import Settings
 from workers.models import tokens
@@ -55,7 +56,8 @@ def submit(
         existing = store.batch(batch_id)
         if existing is not None:
             return existing, False
-        Files(settings.storage, batch_id).put(source.chunks, INPUT, checked.sha256)
+        files = open_files(settings.storage, batch_id)
+        files.put(INPUT, lambda: verified(source.chunks(), checked.sha256))
         forecast = tally.forecast()
         now = time.time()
         batch = Batch(

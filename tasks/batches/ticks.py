@@ -23,9 +23,9 @@ from tasks.batches.close import close
 from tasks.batches.collect import collect
 from tasks.batches.feed import feed, publish
 from tasks.batches.live import Live
-from tasks.batches.storage import StorageError
 from tasks.batches.store import Store, open_store
 from tasks.jobs.proof import new_token
+from tasks.jobs.storage import StorageError
 from workers.celery import app, current_settings
 from workers.transport.queues import depths, queue_name
 

@@ -18,7 +18,7 @@ from limits.client.server_check import check_server
 from limits.errors import LimitsError
 from limits.keys import Keys
 from tasks.agents import registry
-from tasks.batches.storage import StorageError, probe
+from tasks.jobs.storage import StorageError, probe
 from tasks.monitoring.flower.guard import is_loopback
 from workers.config.credentials import without_password
 from workers.config.settings import FILE_NAME, ProviderSettings, Settings, SettingsError

@@ -20,6 +20,7 @@ slow_start.py        how many jobs of a model a worker starts at a time
 throttles.py         waits that this worker was told just now
 failover.py          the way around targets that have failed in this delivery
 spending_cap.py      what one job may spend
+storage/             files in a folder or an object store
 run.py               one delivery of a job, from its queue to its result
 lua/begin.lua        A delivery of a job asks whether it may run, and leases the job if so
 lua/finish.lua       A job ends

@@ -18,9 +18,9 @@ import redis
 from limits.errors import LimitsError
 from tasks.batches.input import InputError
 from tasks.batches.sources import Source
-from tasks.batches.storage import StorageError
 from tasks.batches.store import open_store
 from tasks.batches.submit import submit
+from tasks.jobs.storage import StorageError
 from tasks.schedules.calendar import from_name
 from tasks.schedules.runs import AGAIN, Night, Schedules, calendar
 from workers.config.settings import ScheduleSettings, Settings, load

@@ -1,6 +1,5 @@
 """Batches in an object store: moto's S3, over HTTP, with refusals when a test wants them."""
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -13,7 +12,8 @@ import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from tasks.batches.storage import ERRORS, INPUT, OUTPUT, Files, StorageError, probe
+from tasks.batches.files import ERRORS, INPUT, OUTPUT, verified
+from tasks.jobs.storage import Files, StorageError, open_files, probe
 from tests.simulator import Simulator
 from tests.support.site import Site, job, jobs
 
@@ -72,7 +72,7 @@ def s3() -> Iterator[Store]:
 @pytest.fixture
 def files(s3: Store, request: pytest.FixtureRequest) -> Files:
     s3.refuse = 0
-    return Files(f"s3://{BUCKET}/files", request.node.name)
+    return open_files(f"s3://{BUCKET}/files", request.node.name)
 
 
 def test_a_probe_says_what_does_not_work(s3: Store) -> None:
@@ -109,21 +109,21 @@ def test_a_write_repeated_is_one_part(files: Files) -> None:
         assert source.read() == b"same\n"
 
 
-def test_an_upload_that_is_refused_for_a_while_begins_anew(
+def test_an_upload_that_is_refused_for_a_while_starts_over(
     s3: Store, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.batches.storage.PATIENCE", (0.01,) * 12)
+    monkeypatch.setattr("tasks.jobs.storage.remote.RETRY_DELAYS", (0.01,) * 12)
     content = [b"x" * (1 << 20)] * 20  # in two pieces
     s3.on, s3.refuse = INPUT, 3
-    files.put(lambda: content, INPUT, hashlib.sha256(b"".join(content)).hexdigest())
+    files.put(INPUT, lambda: content)
     assert s3.refuse == 0
     with files.open(INPUT) as source:
         assert source.read() == b"".join(content)
 
 
-def test_an_input_that_changed_meanwhile_is_not_published(files: Files) -> None:
+def test_an_input_that_has_changed_is_not_published(files: Files) -> None:
     with pytest.raises(StorageError, match="changed while"):
-        files.put(lambda: [b"other"], INPUT, "0" * 64)
+        files.put(INPUT, lambda: verified([b"other"], "0" * 64))
     assert not files.exists(INPUT)
 
 
@@ -139,7 +139,7 @@ def test_a_batch_through_s3_that_is_refused_for_a_while(s3: Store, tmp_path: Pat
         done = site.run("submit", str(source), "-w", "nightly", "--wait", status=1, seconds=200)
         assert s3.refused == 7
         assert "cannot be written just now" in worker.said()
-        files = Files(f"s3://{BUCKET}/batches", done.stdout.strip())
+        files = open_files(f"s3://{BUCKET}/batches", done.stdout.strip())
         with files.open(OUTPUT) as output:
             assert {json.loads(line)["custom_id"] for line in output} == {f"job-{number}" for number in range(1, 61)}
         with files.open(ERRORS) as errors:

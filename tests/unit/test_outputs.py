@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from tasks.batches.batch import Batch
-from tasks.batches.collect import errors_name
+from tasks.batches.files import errors_name, files_of
 from tasks.batches.input import InputError
 from tasks.batches.outputs import Outputs
-from tasks.batches.storage import Files
 
 ANSWERS, FAILURES = b'{"id": "batch_req_1"}\n', b'{"id": "batch_req_2"}\n'
 
@@ -25,11 +24,11 @@ def all_of(folder: Path) -> Batch:
 def batch(tmp_path: Path) -> Batch:
     """A batch that has ended in its second round, in which one job failed that failed in the first, too."""
     found = replace(all_of(tmp_path), failed=1)
-    files = Files(found.storage, found.id)
-    files.keep("output.jsonl", ANSWERS)
-    files.keep("output.r1.jsonl", b"")
-    files.keep("errors.jsonl", FAILURES * 2)
-    files.keep(errors_name(found), FAILURES)
+    files = files_of(found)
+    files.put_bytes("output.jsonl", ANSWERS)
+    files.put_bytes("output.r1.jsonl", b"")
+    files.put_bytes("errors.jsonl", FAILURES * 2)
+    files.put_bytes(errors_name(found), FAILURES)
     return found
 
 

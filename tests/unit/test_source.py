@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.batches.sources import Source, held
-from tasks.batches.storage import StorageError
+from tasks.jobs.storage import StorageError
 
 SECRET = "SECRET-123/abc"
 QUERY = "X-Amz-Signature=SECRET-123%2Fabc&X-Amz-Expires=600"

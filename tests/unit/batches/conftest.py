@@ -15,13 +15,14 @@ import redis
 from limits.client.connection import Server
 from limits.keys import Keys
 from tasks.batches.batch import Batch
-from tasks.batches.collect import collect, errors_name, output_names
+from tasks.batches.collect import collect
 from tasks.batches.feed import Row, feed
-from tasks.batches.storage import INPUT, Files
+from tasks.batches.files import INPUT, errors_name, output_names
 from tasks.batches.store import Ending, Store, begin
 from tasks.jobs import job as jobs
 from tasks.jobs.job import Job
 from tasks.jobs.proof import proof
+from tasks.jobs.storage import open_files
 from tests.support.valkey import own_valkey
 
 
@@ -60,7 +61,7 @@ class World:
 
     def batch(self, lines: int, *, name: str = "batch_1", deadline: float = 3600.0, text: str = "") -> Batch:
         content = "".join(json.dumps(input_line(number, text)) + "\n" for number in range(1, lines + 1)).encode()
-        files = Files(self.storage, name)
+        files = open_files(self.storage, name)
         Path(files.folder).mkdir(parents=True)
         Path(files.path(INPUT)).write_bytes(content)
         now = time.time()
@@ -122,7 +123,7 @@ class World:
         return [json.loads(line) for line in raw.splitlines()]
 
     def path(self, batch: Batch, name: str) -> Path:
-        return Path(Files(self.storage, batch.id).path(name))
+        return Path(open_files(self.storage, batch.id).path(name))
 
     def assert_no_key_lives_forever(self) -> None:
         for key in self.store.client.scan_iter(count=1000):

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-import tasks.batches.storage
+import tasks.jobs.storage
 from tasks.batches import collect as collecting
 from tasks.batches import results
 from tasks.batches.batch import Batch
-from tasks.batches.storage import ERRORS, OUTPUT, StorageError
+from tasks.batches.files import ERRORS, OUTPUT
+from tasks.jobs.storage import StorageError, open_files
 from tests.unit.batches.conftest import World, ended, in_child, is_stopped, killed, stopped
 
 
@@ -41,13 +42,13 @@ def test_a_step_is_bounded_in_results_and_in_bytes(world: World, monkeypatch: py
     batch = world.batch(700)
     world.finish(batch, *range(1, 701), pad=60)
     sizes = []
-    write_at = tasks.batches.storage.Files.write_at
+    write_at = tasks.jobs.storage.LocalFiles.write_at
 
     def spy(self: Any, name: str, offset: int, part: int, data: bytes) -> None:
         sizes.append(len(data))
         write_at(self, name, offset, part, data)
 
-    monkeypatch.setattr(tasks.batches.storage.Files, "write_at", spy)
+    monkeypatch.setattr(tasks.jobs.storage.LocalFiles, "write_at", spy)
     while not world.collect(batch).over:
         pass
     assert len(world.output(batch)) == 700
@@ -104,14 +105,14 @@ FAULTS: dict[str, Callable[[Callable[[], None]], None]] = {
     "after the file was made": lambda what: _in_the_middle_of_a_write(what, 0.0),
     "in the first byte": lambda what: _in_the_middle_of_a_write(what, 0.001),
     "in the middle of the output": lambda what: _in_the_middle_of_a_write(what, 0.5),
-    "between the files": lambda what: _after(tasks.batches.storage.Files, "write_at", what),
+    "between the files": lambda what: _after(tasks.jobs.storage.LocalFiles, "write_at", what),
     "in the middle of the errors": lambda what: _in_the_middle_of_a_write(what, 0.5, times=2),
     "before the commit": lambda what: _before(results, "commit", what),
     "after the commit": lambda what: _after(results, "commit", what),
     "in a later step": lambda what: _in_the_middle_of_a_write(what, 0.7, times=5),
     "before the end": lambda what: _before(collecting, "end", what),
-    "in the middle of the end": lambda what: _after(tasks.batches.storage.Files, "finish", what),
-    "before the last word": lambda what: _after(tasks.batches.storage.Files, "finish", what, times=2),
+    "in the middle of the end": lambda what: _after(tasks.jobs.storage.LocalFiles, "finish", what),
+    "before the last word": lambda what: _after(tasks.jobs.storage.LocalFiles, "finish", what, times=2),
 }
 
 
@@ -135,7 +136,7 @@ def undisturbed(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, b
     found = _bytes(world, batch)
     assert (found[0].count(b"\n"), found[1].count(b"\n")) == (25, 15)
     world.store.forget(batch.id)
-    tasks.batches.storage.Files(world.storage, batch.id).remove()
+    open_files(world.storage, batch.id).remove()
     return found
 
 

@@ -10,7 +10,8 @@ import tasks.batches.feed as feeding
 from tasks.batches import window
 from tasks.batches.batch import Batch
 from tasks.batches.feed import Row, feed
-from tasks.batches.storage import INPUT, StorageError
+from tasks.batches.files import INPUT
+from tasks.jobs.storage import StorageError
 from tests.unit.batches.conftest import World, ended, in_child, is_stopped, killed, stopped
 
 

@@ -9,7 +9,8 @@ import pytest
 import tasks.batches.close as closing
 from tasks.batches.batch import Batch
 from tasks.batches.close import close
-from tasks.batches.storage import INPUT, StorageError
+from tasks.batches.files import INPUT
+from tasks.jobs.storage import StorageError
 from tests.unit.batches.conftest import World
 
 
