@@ -16,8 +16,8 @@ from limits.client.replies import as_told
 from limits.errors import LimitsError, NotPermitted, ServerUnavailable
 from tasks.batches.batch import Batch
 from tasks.batches.input import InputError
-from tasks.batches.storage import StorageError
 from tasks.console import view
+from tasks.jobs.storage import StorageError
 from workers.config.settings import SettingsError
 from workers.embedded import ServerError
 
