@@ -21,7 +21,7 @@ from limits.client.server_check import ClusterMode, check_server
 from limits.errors import LimitsError
 from tasks.agents import registry
 from tasks.jobs.runtime import Runtime
-from workers.celery import current_settings
+from workers.config.current import current_settings
 from workers.config.settings import Settings, SettingsError
 from workers.models import tokens
 from workers.pool.loop import EventLoop

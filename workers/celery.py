@@ -16,7 +16,8 @@ from celery.loaders.app import AppLoader
 from limits.client.connection import TIMEOUTS, timeouts
 from limits.keys import Keys
 from workers import plain_text
-from workers.config.settings import Settings, load
+from workers.config.current import current_settings
+from workers.config.settings import Settings
 from workers.embedded import celery_url, server_url
 from workers.event_batches import EventBatches
 from workers.heartbeat import Heartbeat
@@ -24,23 +25,10 @@ from workers.pool.bridge import call_blocking
 from workers.pool.coroutine import CoroutineTask
 from workers.pool.last_resort import LastResort
 from workers.pool.pool import SoftShutdown
-from workers.transport import channel, compression, envelope, queues, rabbitmq
-
-JOB = envelope.JOB
+from workers.transport import channel, compression, follow_queues, queues, rabbitmq
 
 #: The user and password of a URL, wherever it is in a text.
 _CREDENTIALS = re.compile(r"(\w://[^\s:/@'\"]*):[^\s@'\"]+@")
-
-
-def current_settings() -> Settings:
-    """The settings of this process, read from `OVERNIGHT_CONFIG` or the working folder, once."""
-    global _settings  # noqa: PLW0603 - one configuration a process is what Celery's app is, too
-    if _settings is None:
-        _settings = load(None)
-    return _settings
-
-
-_settings: Settings | None = None
 
 
 def configuration() -> dict[str, Any]:
@@ -172,5 +160,5 @@ channel.register()
 compression.bound()
 app = Application("overnight", task_cls=CoroutineTask, loader=Loader)
 app.add_defaults(configuration)
-app.steps["consumer"].update((queues.FollowQueues, EventBatches, Heartbeat))
+app.steps["consumer"].update((follow_queues.FollowQueues, EventBatches, Heartbeat))
 app.steps["worker"].update((SoftShutdown, LastResort))

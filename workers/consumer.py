@@ -16,6 +16,8 @@ from celery.worker.consumer import Consumer as CeleryConsumer
 from limits.client.connection import Server, open_client
 from limits.keys import Keys
 from workers import inspection, remote_control  # noqa: F401 - they register what `control` does and `inspect` answers
+from workers.config.current import current_settings
+from workers.embedded import server_url
 from workers.transport.broker import Broker
 from workers.transport.envelope import unreadable
 from workers.transport.queues import key_prefix
@@ -81,9 +83,6 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
 
     def _entomb(self, message: Any, queue: str, reason: str) -> None:
         """As above, for a broker that keeps no dead list itself; acknowledged only when it is kept."""
-        from workers.celery import current_settings  # noqa: PLC0415 - the app imports what consumes
-        from workers.embedded import server_url  # noqa: PLC0415 - as above
-
         settings = current_settings()
         body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
         kept = {

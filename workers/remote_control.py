@@ -11,6 +11,8 @@ from typing import Any, Final
 from celery.worker import control
 from celery.worker.control import Panel, nok, ok
 
+from workers.config.current import current_settings
+
 #: Celery's commands that nothing here needs: they write files, grow memory, or work on stamps and elections.
 DROPPED: Final = ("election", "memdump", "memsample", "objgraph", "revoke_by_stamped_headers")
 
@@ -90,8 +92,6 @@ def time_limit(state: Any, task_name: Any = None, hard: Any = None, soft: Any = 
 
 def longest_call() -> float:
     """Seconds that a call may take: the longest `timeout` of a provider."""
-    from workers.celery import current_settings  # noqa: PLC0415 - the app imports what consumes
-
     return max((each.timeout for each in current_settings().providers.values()), default=0.0)
 
 

@@ -9,8 +9,9 @@ from tasks.jobs import job as jobs
 from tasks.jobs import proof
 from tasks.jobs.state import Memory
 from workers import consumer
-from workers.celery import JOB, current_settings
+from workers.config.current import current_settings
 from workers.request import HEADER
+from workers.transport.envelope import JOB
 from workers.transport.queues import workflow_of
 
 

@@ -22,10 +22,12 @@ from tasks.jobs import job as jobs
 from tasks.jobs.pricing import looked_up
 from tasks.jobs.storage import open_files
 from tasks.monitoring import tracing
+from workers.config.current import current_settings
 from workers.config.settings import Settings
 from workers.models import tokens
 from workers.models.calibration import Ratios
 from workers.models.routing import NoRoute
+from workers.transport.envelope import JOB
 from workers.transport.queues import is_workflow_name, queue_name
 
 if TYPE_CHECKING:
@@ -114,7 +116,7 @@ def enqueue(
     Raises InputError where the line is none that a worker could run, and kombu's errors where the broker cannot
     be reached; then nothing is queued.
     """
-    from workers.celery import JOB, app, current_settings  # noqa: PLC0415 - importing this must not start a server
+    from workers.celery import app  # noqa: PLC0415 - importing this must not start a server
 
     problems: list[str] = []
     if not is_workflow_name(workflow):

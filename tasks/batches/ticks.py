@@ -26,7 +26,8 @@ from tasks.batches.live import Live
 from tasks.batches.store import Store, open_store
 from tasks.jobs.proof import new_token
 from tasks.jobs.storage import StorageError
-from workers.celery import app, current_settings
+from workers.celery import app
+from workers.config.current import current_settings
 from workers.transport.queues import depths, queue_name
 
 log = logging.getLogger(__name__)

@@ -40,12 +40,14 @@ from tasks.jobs.state import Memory
 from tasks.jobs.stops import Stopped
 from tasks.jobs.waitlist import AHEAD, BRIEF, LINED, Standing, line_of
 from tasks.monitoring import hooks
-from workers.celery import JOB, app, current_settings
+from workers.celery import app
+from workers.config.current import current_settings
 from workers.models.routing import NoRoute, NotConfigured
 from workers.pool.coroutine import CoroutineTask, current_request, worker_stops
 from workers.providers.ceiling import OTHER
 from workers.providers.errors import AccountBlocked, ProviderError
 from workers.request import HEADER, Snooze
+from workers.transport.envelope import JOB
 from workers.transport.gates import LONG, gates
 from workers.transport.queues import workflow_of
 

@@ -40,8 +40,8 @@ from tasks.jobs.throttles import Pauses
 from tasks.jobs.usage import believed
 from tasks.jobs.waitlist import Places
 from tasks.monitoring import hooks
-from workers.celery import current_settings
 from workers.config.credentials import fingerprint
+from workers.config.current import current_settings
 from workers.config.settings import Settings, SettingsError
 from workers.embedded import server_url
 from workers.models.calibration import Ratios

@@ -15,7 +15,7 @@ from celery import signals
 from celery.concurrency import get_implementation
 
 from tasks.monitoring import hooks, tracing
-from workers.celery import current_settings
+from workers.config.current import current_settings
 
 log = logging.getLogger(__name__)
 

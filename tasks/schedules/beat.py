@@ -23,7 +23,7 @@ from tasks.batches.store import open_store
 from tasks.schedules.run import tell
 from tasks.schedules.runs import Schedules, calendar, due
 from workers import child_process, heartbeat
-from workers.celery import current_settings
+from workers.config.current import current_settings
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from tasks.batches.batch import ENDED, Batch
 from tasks.batches.store import Store
 from tests.simulator import Simulator
 from tests.support.site import Site, Worker, job, jobs, wait_for
-from workers.celery import JOB
+from workers.transport.envelope import JOB
 
 pytestmark = pytest.mark.long
 

@@ -19,7 +19,7 @@ from tests.simulator import Simulator
 from tests.support.browser import Browser, available
 from tests.support.site import Site, job, wait_for
 from tests.support.watching import USER, ask, command, flower
-from workers.celery import JOB
+from workers.transport.envelope import JOB
 
 pytestmark = [
     pytest.mark.long,

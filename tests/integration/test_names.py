@@ -14,7 +14,7 @@ from celery import Celery
 from tests.simulator import Simulator
 from tests.support.site import Site, job, wait_for
 from tests.support.watching import ask, exporter
-from workers.celery import JOB
+from workers.transport.envelope import JOB
 from workers.transport.queues import registered
 from workers.transport.registry import MOST_UNCONFIGURED
 

@@ -12,7 +12,7 @@ from limits.client.connection import Server
 from tasks.batches.store import Store
 from tests.simulator import Simulator
 from tests.support.site import Site, jobs, wait_for
-from workers.celery import JOB
+from workers.transport.envelope import JOB
 
 pytestmark = pytest.mark.long
 

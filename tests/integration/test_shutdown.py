@@ -20,7 +20,7 @@ from limits.snapshot import ledger
 from tests.simulator import Simulator
 from tests.support.events import Events
 from tests.support.site import Site, Worker, jobs, wait_for
-from workers.celery import JOB
+from workers.transport.envelope import JOB
 
 pytestmark = pytest.mark.long
 

@@ -1,6 +1,7 @@
 """overnight.toml: read and validated once, with errors that name the line to fix.
 
 settings.py           `overnight.toml`
+current.py            the settings of this process, read once
 provider_settings.py  `[providers.NAME]` of `overnight.toml`
 fields.py             what a key of the configuration may hold
 units.py              durations, dollars and counts as a file may write them

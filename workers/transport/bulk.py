@@ -12,8 +12,9 @@ from typing import Any
 
 import orjson
 
-from workers.celery import JOB, app
+from workers.celery import app
 from workers.ids import unique_id, unique_uuid
+from workers.transport.envelope import JOB
 
 #: What follows the arguments in the body of a message, as Celery writes it for a task without callbacks.
 _EMBED = b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'

@@ -16,7 +16,8 @@ from typing import ClassVar, Final, NamedTuple
 from kombu.utils.scheduling import round_robin_cycle
 
 from workers.transport.broker import Place
-from workers.transport.queues import PRIORITIES, SEPARATOR, Policy, claimed, policy
+from workers.transport.policy import Policy, claimed, policy
+from workers.transport.queues import PRIORITIES, SEPARATOR
 
 #: The most lists that one claim looks into beyond the messages that it asks for.
 EXTRA: Final = 16

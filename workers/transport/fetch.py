@@ -23,7 +23,8 @@ from workers.transport.broker import Broker, Claimed, Place
 from workers.transport.envelope import MOST_DEATHS
 from workers.transport.in_flight import Custody
 from workers.transport.message import deaths_of, opened, queue_of, wait_of
-from workers.transport.queues import PRIORITIES, SEPARATOR, lists, newcomers
+from workers.transport.queues import PRIORITIES, SEPARATOR, lists
+from workers.transport.registry import unfollowed
 
 log = logging.getLogger(__name__)
 
@@ -258,7 +259,7 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
             new, self._foreign = foreign - self._foreign, foreign
             if new:
                 # Queues that this worker does not follow yet: told once for as long as they hold messages.
-                newcomers.told(new)
+                unfollowed.report(new)
         elif not claimed.messages:
             self._hungry = True
         counts = Counter(queue_of(tag) for tag, _ in claimed.messages)

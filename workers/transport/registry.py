@@ -141,6 +141,22 @@ class Registry:
         log.warning("%d workflows %s (%s)", len(queues), words, names)
 
 
+class UnfollowedQueues:
+    """Reports queues that hold messages and that this worker does not follow yet."""
+
+    def __init__(self) -> None:
+        self.listeners: list[Callable[[Collection[str]], None]] = []
+
+    def report(self, queues: Collection[str]) -> None:
+        """Call each listener with these queues."""
+        for listener in tuple(self.listeners):
+            listener(queues)
+
+
+#: What the channels of this process report to.
+unfollowed = UnfollowedQueues()
+
+
 def _queue_of(key: bytes, before: str) -> str:
     """The queue of a list's key."""
     return key.decode(errors="replace").removeprefix(before).partition(SEPARATOR)[0]

@@ -11,8 +11,8 @@ from typing import Any, Final
 from celery.events import EventReceiver
 
 from tasks.monitoring.labels import Labels
-from workers.celery import JOB
 from workers.plain_text import plain
+from workers.transport.envelope import JOB
 
 #: The events of Celery's workers and producers.
 TYPES: Final = frozenset(

@@ -9,7 +9,7 @@ from celery.events.state import State, Task
 from tasks.monitoring.flower import columns
 from tasks.monitoring.flower.incoming import NUMBERS, TEXTS, checked
 from tasks.monitoring.flower.watch import MOST_REASONS, Watch
-from workers.celery import JOB
+from workers.transport.envelope import JOB
 
 SCRIPT = '<img src=x onerror="alert(1)">'
 

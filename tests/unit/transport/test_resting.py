@@ -12,7 +12,7 @@ from tests.unit.transport.test_channel import publish
 from workers.transport import fetch
 from workers.transport.fair_share import Shares
 from workers.transport.fetch import REFRESH
-from workers.transport.queues import Policy
+from workers.transport.policy import Policy
 
 
 class Gate:

@@ -6,7 +6,8 @@ import pytest
 
 from tests.unit.transport.conftest import World
 from workers.transport.fair_share import MOST_SHARED, Shares
-from workers.transport.queues import SEPARATOR, Policy
+from workers.transport.policy import Policy
+from workers.transport.queues import SEPARATOR
 
 
 @pytest.fixture(autouse=True)
