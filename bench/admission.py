@@ -25,20 +25,12 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from limits.admission import (  # noqa: E402 - the repository is not on the path of a script
-    Admitted,
-    Ask,
-    Candidate,
-    Charge,
-    Level,
-    Settlement,
-    admit,
-    settle,
-)
+from limits.admission import admit, settle# noqa: E402 - the repository is not on the path of a script
 from limits.bucket import Quota  # noqa: E402
 from limits.budget import BudgetWindow  # noqa: E402
 from limits.client.async_connection import AsyncServer  # noqa: E402
 from limits.keys import Keys  # noqa: E402
+from limits.reservation import Admitted, Ask, Candidate, Charge, Level, Settlement  # noqa: E402
 from tests.support.site import Site  # noqa: E402
 
 PYTHON = Path(os.environ.get("CONTENDERS_PYTHON", ROOT / ".venv" / "contenders" / "bin" / "python"))

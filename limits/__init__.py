@@ -31,7 +31,7 @@ lua/lib/settle.lua       settling, for this package's settle.lua and for scripts
 lua/lib/state.lua        what a script reads and changes is kept here, and written when it ends
 lua/lib/stated.lua       limits that the provider's headers state, beside those that are configured
 lua/lib/window.lua       what a provider gives back a minute after it was used, as one does that counts the …
-lua/observe.lua          takes over levels that headers told outside of a settlement
+
 lua/release.lua          gives a reservation back whole
 lua/renew.lua            prolongs reservations
 lua/resume.lua           ends the pause of a bucket by hand
@@ -40,5 +40,5 @@ lua/set_circuit.lua      holds a circuit open or closed by hand, or lets it work
 lua/settle.lua           ends reservations with the truth
 lua/snapshot.lua         reads buckets, circuits, latches and budgets as of now
 lua/sweep.lua            ends reservations whose lease is over
-lua/throttled.lua        pauses a bucket after a 429 outside of a settlement
+
 """

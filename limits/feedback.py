@@ -1,45 +1,25 @@
-"""What providers tell, apart from a call's end: levels, 429s, and accounts that must be left alone.
+"""What is learned or decided apart from a call's end: refused accounts, and limits that are set by hand."""
 
-A worker that settles a call passes levels and 429s with the settlement; these are for what is learnt
-without a reservation, and for the command line.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from limits.admission import Level, Throttle, call, level_json, micros, throttle_json
 from limits.client.scripts import Call
+from limits.encoding import SECOND, call
 from limits.keys import Keys
 
 
-def observe(keys: Keys, bucket: str, levels: Mapping[str, Level], sent_at: int, now: int | None = None) -> Call[None]:
-    """Take over levels that headers told. `sent_at`: when that request left, µs of the server's clock.
-
-    Without a reservation it is not known what was admitted since, so such levels can lower ours, never
-    raise it.
-    """
-    told_levels = {name: level_json(level) for name, level in levels.items()}
-    body = {"bucket": bucket, "levels": told_levels, "sent_at": sent_at}
-    return cast("Call[None]", call(keys, "observe", body, _nothing, now))
-
-
-def throttled(keys: Keys, throttle: Throttle, sent_at: int = 0, now: int | None = None) -> Call[float]:
-    """Pause a bucket for everyone after a 429; returns for how many seconds it is paused.
-
-    `sent_at` (µs) is when the refused request left: several refusals of one burst are one event. 0: just now.
-    """
-    body = throttle_json(throttle) | {"sent_at": sent_at}
-    return cast("Call[float]", call(keys, "throttled", body, _seconds, now))
-
-
 @dataclass(frozen=True, slots=True)
-class Word:
-    """That an account refused a call: `reason` says why, and what a person can do.
+class AccountRefusal:
+    """A provider refused a call because of its account.
 
-    `certain`: it can mean nothing but the account. Otherwise it is about `scope`, the account's model, and blocks that
-    once a second `job` is refused. `reservation` is the call's, '' if it was given back. `key` tells this key of the
-    account from a later one; '*' stands for any.
+    - `reason`: why, and what a person can do about it.
+    - `scope`: the account's model, '' for none.
+    - `certain`: the refusal can only be about the account, which is blocked at once. Otherwise `scope` is blocked once
+      a second job is refused too.
+    - `job`: the one that was refused.
+    - `reservation`: the call's, '' if it was given back.
+    - `key`: tells this key of the account from a later one; '*' for any.
     """
 
     account: str
@@ -52,44 +32,38 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What a word did: `new` if it has blocked something, `blocked` if calls like the refused one are blocked now."""
+class RefusalEffect:
+    """`new`: the refusal blocked something. `blocked`: calls like the refused one are blocked now."""
 
     new: bool
     blocked: bool
 
 
-def refused(keys: Keys, word: Word, now: int | None = None) -> Call[Heard]:
-    """Tell that an account refused a call. A blocked one is tried now and then, until a call is answered."""
+def refused(keys: Keys, refusal: AccountRefusal, now: int | None = None) -> Call[RefusalEffect]:
+    """Record that an account refused a call. A blocked account is tried now and then until a call succeeds."""
     body = {
-        "account": word.account,
-        "scope": word.scope,
-        "reason": word.reason,
-        "certain": word.certain,
-        "job": word.job,
-        "id": word.reservation,
-        "key": word.key,
+        "account": refusal.account,
+        "scope": refusal.scope,
+        "reason": refusal.reason,
+        "certain": refusal.certain,
+        "job": refusal.job,
+        "id": refusal.reservation,
+        "key": refusal.key,
     }
-    return cast("Call[Heard]", call(keys, "latch", body, _heard, now))
+    return cast("Call[RefusalEffect]", call(keys, "block", body, _effect, now))
 
 
-def _heard(reply: Sequence[int]) -> Heard:
+def _effect(reply: Sequence[int]) -> RefusalEffect:
     new, blocked = reply
-    return Heard(bool(new), bool(blocked))
+    return RefusalEffect(bool(new), bool(blocked))
 
 
-def latch(keys: Keys, account: str, reason: str, now: int | None = None) -> Call[bool]:
-    """Block an account, or an account's model, at once. True if it was not blocked."""
-    body = {"account": account, "scope": "", "reason": reason, "certain": True, "job": "", "id": "", "key": "*"}
-    return cast("Call[bool]", call(keys, "latch", body, _changed, now))
+def unblock_account(keys: Keys, account: str, *, key: str = "*", now: int | None = None) -> Call[bool]:
+    """Use an account, or one of its models, again. Returns whether it was blocked.
 
-
-def clear_latch(keys: Keys, account: str, *, key: str = "*", now: int | None = None) -> Call[bool]:
-    """Send to an account, or an account's model, again. True if it was blocked.
-
-    With a `key`, only if it was blocked with another one.
+    With a `key`, only if it was blocked under another key.
     """
-    return cast("Call[bool]", call(keys, "latch", {"account": account, "reason": "", "key": key}, _changed, now))
+    return cast("Call[bool]", call(keys, "block", {"account": account, "reason": "", "key": key}, _changed, now))
 
 
 def _changed(reply: Sequence[int]) -> bool:
@@ -97,20 +71,20 @@ def _changed(reply: Sequence[int]) -> bool:
 
 
 def resume(keys: Keys, bucket: str, now: int | None = None) -> Call[float]:
-    """End the pause of a bucket; returns for how many more seconds it would have lasted, 0.0 if it was not paused."""
+    """End the pause of a bucket. Returns the seconds that were left of it, 0.0 if it was not paused."""
     return cast("Call[float]", call(keys, "resume", {"bucket": bucket}, _seconds, now))
+
+
+def _seconds(reply: int) -> float:
+    return reply / SECOND
 
 
 def set_circuit(
     keys: Keys, circuit: str, state: Literal["open", "closed", "auto"], now: int | None = None
 ) -> Call[None]:
-    """Hold a circuit open (nothing goes out) or closed (failures are ignored) until set to "auto" again."""
+    """Hold a circuit open (nothing is sent) or closed (failures are ignored) until it is set to "auto" again."""
     return cast("Call[None]", call(keys, "set_circuit", {"circuit": circuit, "state": state}, _nothing, now))
 
 
 def _nothing(_reply: Any) -> None:
     return None
-
-
-def _seconds(reply: int) -> float:
-    return reply / micros(1)

@@ -57,7 +57,7 @@ class Keys:
         """String, MessagePack: a circuit and its retry budget. A day; 90 set by hand. Owner: limits/lua."""
         return f"{self.prefix}circuit:{circuit_id}"
 
-    def latch(self, account: str) -> str:
+    def blocked_account(self, account: str) -> str:
         """String, MessagePack: why nothing is sent to this account, or to one of its models (lua/lib/latch.lua).
 
         90 days, or until it ends; an hour while it is only suspected. Owner: limits/lua.

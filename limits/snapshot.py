@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from limits.admission import call
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
 from limits.client.scripts import Call
-from limits.encoding import budget_json, circuit_json, quota_json
+from limits.encoding import budget_json, call, circuit_json, quota_json
 from limits.keys import Keys
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class Snapshot:
     now: int
     buckets: tuple[BucketState, ...]
     circuits: tuple[CircuitState, ...]
-    latches: dict[str, str]
+    blocked_accounts: dict[str, str]
     budgets: tuple[BudgetState, ...]
     open_reservations: int
     ahead: int = 0
@@ -117,7 +116,7 @@ def _snapshot(reply: Sequence[Any]) -> Snapshot:
         now=now,
         buckets=tuple(_bucket(*bucket) for bucket in buckets),
         circuits=tuple(_circuit(*circuit) for circuit in circuits),
-        latches={account.decode(): reason.decode() for account, reason in latches},
+        blocked_accounts={account.decode(): reason.decode() for account, reason in latches},
         budgets=tuple(BudgetState(subject.decode(), window.decode(), *rest) for subject, window, *rest in budgets),
         open_reservations=reservations,
         ahead=now - server_time,

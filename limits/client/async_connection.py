@@ -33,7 +33,7 @@ from redis.exceptions import (
 )
 
 from limits.client.pipeline import Argument, Pending, command_of, groups
-from limits.client.replies import PASSING, refuses_for_now, told
+from limits.client.replies import PASSING, as_limits_error, refuses_for_now
 from limits.client.scripts import Call
 from limits.errors import LimitsError, ScriptError, ServerUnavailable
 
@@ -283,7 +283,7 @@ class AsyncServer:
             # One ask may be at fault, and has changed nothing.
             self._each_alone(group)
         elif not first.future.done():
-            first.future.set_exception(told(error, _name(first)))
+            first.future.set_exception(as_limits_error(error, _name(first)))
 
     def _cannot_be_sent(self, group: list[Pending], error: Exception) -> None:
         [first, *others] = group
@@ -311,7 +311,7 @@ class AsyncServer:
         now = time.monotonic()
         if now >= self._remind_at:
             self._remind_at = now + _REMIND
-            log.warning("%d calls to Redis wait: %s", len(self._put_off), told(error, _name(group[0])))
+            log.warning("%d calls to Redis wait: %s", len(self._put_off), as_limits_error(error, _name(group[0])))
 
     def _send_again(self) -> None:
         """Send what was put off, unless its time is over."""
@@ -323,7 +323,7 @@ class AsyncServer:
             if pending.future.done():
                 continue
             if pending.deadline <= now:
-                pending.future.set_exception(told(error, _name(pending)))
+                pending.future.set_exception(as_limits_error(error, _name(pending)))
             else:
                 self._waiting.append(pending)
         self._out -= len(self._put_off)

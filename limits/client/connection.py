@@ -18,7 +18,7 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from limits.client.replies import PASSING, told
+from limits.client.replies import PASSING, as_limits_error
 from limits.client.scripts import Call
 
 T = TypeVar("T")
@@ -118,14 +118,14 @@ class Server:
         try:
             replies: list[Any] = pipeline.execute(raise_on_error=False)
         except (RedisConnectionError, RedisTimeoutError, *PASSING) as error:
-            raise told(error, "a pipeline") from error
+            raise as_limits_error(error, "a pipeline") from error
         self._loaded.update(new)
         results: list[T] = []
         for reply, call in zip(replies[len(new) :], calls, strict=True):
             if isinstance(reply, NoScriptError):
                 results.append(self.run(call))
             elif isinstance(reply, Exception):
-                raise told(reply, call.script.name) from reply
+                raise as_limits_error(reply, call.script.name) from reply
             else:
                 results.append(call.parse(reply))
         return results
@@ -137,4 +137,4 @@ class Server:
         except NoScriptError:
             raise
         except (RedisConnectionError, RedisTimeoutError, ResponseError) as error:
-            raise told(error, call.script.name) from error
+            raise as_limits_error(error, call.script.name) from error

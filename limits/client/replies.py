@@ -56,17 +56,17 @@ def _is_forbidden(error: Exception) -> bool:
     return isinstance(error, NoPermissionError) or str(error).startswith(_NOT_IN_SCRIPTS)
 
 
-def as_told(error: Exception) -> str:
+def server_words(error: Exception) -> str:
     """The server's own words, without a full stop. redis-py cuts off the first where it has a class for it."""
     words = str(error).rstrip(".")
     return f"OOM {words}" if isinstance(error, OutOfMemoryError) else words
 
 
-def told(error: Exception, name: str) -> LimitsError:
+def as_limits_error(error: Exception, name: str) -> LimitsError:
     """The error as one of ours; `name` is the script's or the command's."""
     if takes_no_writes(error):
         return ServerUnavailable(
-            f"The Redis server takes no writes: {as_told(error)}.",
+            f"The Redis server takes no writes: {server_words(error)}.",
             next_step="Give it the memory, the disk or the replicas that it lacks; every call is safe to repeat.",
         )
     if _is_busy(error):
@@ -75,7 +75,7 @@ def told(error: Exception, name: str) -> LimitsError:
             next_step="Wait for its end, or end it with SCRIPT KILL; every call is safe to repeat.",
         )
     if _is_forbidden(error):
-        return NotPermitted(f"The Redis user may not do what {name} needs: {as_told(error)}.")
+        return NotPermitted(f"The Redis user may not do what {name} needs: {server_words(error)}.")
     if isinstance(error, (RedisConnectionError, RedisTimeoutError, *PASSING)):
         return ServerUnavailable(f"The Redis server gave no answer: {error}.")
     return ScriptError(f"{name}: {error}.")

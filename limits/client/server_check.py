@@ -13,7 +13,7 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from limits.client.replies import told
+from limits.client.replies import as_limits_error
 from limits.errors import ServerUnsuitable
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def check_server(client: "redis.Redis") -> None:
             next_step="Grant it +info.",
         ) from error
     except (RedisConnectionError, RedisTimeoutError, ResponseError) as error:
-        raise told(error, "INFO") from error
+        raise as_limits_error(error, "INFO") from error
     name = "valkey" if info.get("server_name") == "valkey" else "redis"
     version = str(info.get("valkey_version" if name == "valkey" else "redis_version", "0"))
     if int(version.partition(".")[0]) < _OLDEST[name]:

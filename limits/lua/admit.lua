@@ -11,7 +11,7 @@
 --@include limits/lua/lib/booking.lua
 
 local SWEEP = 5                    -- ended leases that one admission clears away: more than it can add
-local LATCH_RETRY = 30 * SECOND    -- how soon a latched account is asked about again
+local BLOCKED_RETRY = 30 * SECOND    -- how soon a latched account is asked about again
 local now = clock(ARGV[1])
 
 local function flag(value) return value and 1 or 0 end
@@ -61,9 +61,9 @@ end
 
 -- When a candidate can go: { at, whys, behind, probe }, or nil and a denial { reason, subject, back, charge, at }.
 local function weigh(candidate, ask)
-  local latched = latch.barred(candidate.account, candidate.scope, now)
-  if latched then
-    return nil, { reason = 'latch', subject = latched, back = now + LATCH_RETRY * (1 + ask.jitter) }
+  local barring = blocked.barring(candidate.account, candidate.scope, now)
+  if barring then
+    return nil, { reason = 'latch', subject = barring, back = now + BLOCKED_RETRY * (1 + ask.jitter) }
   end
   local circuit = read_circuit(candidate.circuit)
   local ok, is_probe, wait = passes(circuit, now)
@@ -94,7 +94,7 @@ local function weigh(candidate, ask)
       -- Nobody waits out a longer pause: who is booked gives it back.
       first = bucket.pause - now > ask.max_wait and unbooked or at
     end
-    if crowded(bucket, charge.quota, now, ask.urgent) then
+    if at_concurrency(bucket, charge.quota, now, ask.urgent) then
       return nil, { reason = 'concurrency', subject = charge.bucket, back = now, charge = charge }
     end
   end
@@ -133,7 +133,7 @@ local function deny(refused, ask)
   local back, first = refused.back, refused.back
   if refused.charge then
     local bucket = read_bucket(refused.charge.bucket)
-    back, first = come_back(bucket, refused.charge, refused.at or now, refused.reason, ask, now)
+    back, first = retry_time(bucket, refused.charge, refused.at or now, refused.reason, ask, now)
     save_bucket(refused.charge.bucket, bucket)
   end
   return { 'denied', refused.reason, refused.subject, left(back), left(first) }
@@ -145,7 +145,7 @@ local function reserve(ask, chosen, plan)
   local circuit = read_circuit(candidate.circuit)
   local reservation = { owner = ask.owner, state = 'held', at = plan.at, till = plan.at + ask.lease, sent = 0,
     candidate = chosen - 1, circuit = candidate.circuit, account = candidate.account, scope = candidate.scope,
-    tries = latch.tries(candidate.account, candidate.scope, now), probe = plan.probe,
+    tries = blocked.begin_try(candidate.account, candidate.scope, now), probe = plan.probe,
     parts = {}, budgets = {}, amount = candidate.amount, row = candidate.row }
   if ask.send_at_once and plan.at <= now then reservation.state, reservation.sent = 'sent', now end
 
@@ -224,8 +224,8 @@ local function fetch_all_for(asks)
   for _, ask in ipairs(asks) do
     want(reservation_key(ask.id))
     for _, candidate in ipairs(ask.candidates) do
-      want(latch_key(candidate.account))
-      if candidate.scope ~= '' then want(latch_key(candidate.scope)) end
+      want(block_key(candidate.account))
+      if candidate.scope ~= '' then want(block_key(candidate.scope)) end
       want(circuit_key(candidate.circuit))
       for _, charge in ipairs(candidate.charges) do want(bucket_key(charge.bucket)) end
     end

@@ -1,5 +1,5 @@
 -- Prolongs reservations.
--- Guarantee: a lease only ever grows; a reservation that has ended, or has another owner, is told and left alone.
+-- Guarantee: a lease only ever grows; a reservation that has ended, or has another owner, is reported and left alone.
 -- KEYS  1 the clock
 -- ARGV  1 the time in us, 0: the server's   2 JSON: ids, owner, lease (us from now)
 -- Returns the ids that were lost

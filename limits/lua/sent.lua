@@ -1,11 +1,11 @@
 -- Marks a reservation as sent, right before the request leaves; or tells why it may not leave (yet). One that is marked
--- already, and was held up since, is told what has happened meanwhile.
+-- already, and was held up since, is reported what has happened meanwhile.
 -- Guarantee: nothing leaves before its time, during a pause, to an open circuit or to a latched account.
 -- KEYS  1 the clock
 -- ARGV  1 the time in us, 0: the server's   2 JSON: id, owner
 -- Returns { verdict, wait (us), reason }
 --@include limits/lua/lib/namespace.lua
---@include limits/lua/lib/departure.lua
+--@include limits/lua/lib/sending.lua
 local now = clock(ARGV[1])
 local ask = cjson.decode(ARGV[2])
 local id = ask.id
@@ -20,7 +20,7 @@ if reservation.state == 'held' and reservation.till <= now then
 end
 if not is_open(reservation) then return { 'swept', 0, '' } end
 
-if not reservation.tries and (latch.blocks(reservation.account) or latch.blocks(reservation.scope or '')) then
+if not reservation.tries and (blocked.active(reservation.account) or blocked.active(reservation.scope or '')) then
   return { 'revoked', 0, 'latch' }
 end
 local circuit = read_circuit(reservation.circuit)
@@ -34,7 +34,7 @@ for i, part in ipairs(reservation.parts) do
 end
 if reservation.state == 'sent' then
   if pause > now then return { 'wait', ceil(pause - now), 'pause' } end
-  return { 'go', 0, '' }
+  return { 'sent', 0, '' }
 end
 
 for i, part in ipairs(reservation.parts) do moved = max(moved, follow(buckets[i], part)) end
@@ -68,9 +68,9 @@ if at > now then
 end
 reservation.state, reservation.sent = 'sent', now
 for i, part in ipairs(reservation.parts) do
-  depart(buckets[i], part, now)
+  mark_sent(buckets[i], part, now)
   save_bucket(part.bucket, buckets[i])
 end
 save_reservation(id, reservation)
 commit()
-return { 'go', 0, '' }
+return { 'sent', 0, '' }

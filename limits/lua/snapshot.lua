@@ -26,7 +26,7 @@ for _, each in ipairs(ask.buckets) do
     local unit = interval(dim, name)
     local room = capacity(dim, name)
     local free = min(room, room - (max(dim[TAT], now) - now)) / unit
-    local in_force = dim[TOLD] > 0 and min(dim[TOLD], limit) or limit
+    local in_force = dim[REPORTED] > 0 and min(dim[REPORTED], limit) or limit
     dims[#dims + 1] = { name, in_force, fraction(SECOND / unit), fraction(free), fraction(room / SECOND),
       configured.limits[name] or 0 }
   end
@@ -44,7 +44,7 @@ end
 
 local latches = {}
 for _, account in ipairs(ask.accounts) do
-  local block = latch.blocks(account)
+  local block = blocked.active(account)
   if block then latches[#latches + 1] = { account, block.reason } end
 end
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from limits.admission import Settlement
+from limits.reservation import Settlement
 from limits.budget import NANO
 from limits.client.compact_json import loads
 from limits.client.connection import Server, open_client

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import redis
 
 from limits.client.connection import open_client
-from limits.client.replies import refuses_for_now, told
+from limits.client.replies import as_limits_error, refuses_for_now
 from limits.client.server_check import check_server
 from limits.errors import LimitsError
 from limits.keys import Keys
@@ -88,7 +88,7 @@ def _server(subject: str, url: str, shown: str, settings: Settings) -> Finding:
         return Finding("error", f"{subject} ({shown})", str(exc))
     except redis.RedisError as exc:
         if refuses_for_now(exc):
-            return Finding("error", f"{subject} ({shown})", str(told(exc, "SET")))
+            return Finding("error", f"{subject} ({shown})", str(as_limits_error(exc, "SET")))
         return Finding(
             "error", f"{subject} ({shown})", f"{exc}", "Is it running, and are host, user and password right?"
         )

@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 import redis
 import typer
 
-from limits.client.replies import as_told
+from limits.client.replies import server_words
 from limits.errors import LimitsError, NotPermitted, ServerUnavailable
 from tasks.batches.batch import Batch
 from tasks.batches.input import InputError
@@ -62,7 +62,7 @@ def errors_reported() -> Iterator[None]:
     except (ServerUnavailable, ServerError, redis.ConnectionError, redis.TimeoutError) as exc:
         fail(f"the Redis server is unreachable: {exc}", UNREACHABLE)
     except redis.RedisError as exc:
-        fail(f"the Redis server refuses what is asked of it: {as_told(exc)}", UNREACHABLE)
+        fail(f"the Redis server refuses what is asked of it: {server_words(exc)}", UNREACHABLE)
     except LimitsError as exc:
         fail(str(exc), UNREACHABLE)
     except BrokenPipeError:

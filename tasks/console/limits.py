@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from limits.feedback import clear_latch, resume, set_circuit
+from limits.feedback import resume, set_circuit, unblock_account
 from tasks.batches.store import Store, open_store
 from tasks.console import limits_view, view
 from tasks.console.exit_status import errors_reported, fail
@@ -98,7 +98,7 @@ def _clear(settings: Settings, store: Store, provider: str) -> None:
     cleared = [
         account
         for account in [*accounts, *(f"{account}/{model}" for account in accounts for model in models)]
-        if store.server.run(clear_latch(store.keys, account))
+        if store.server.run(unblock_account(store.keys, account))
     ]
     if cleared:
         view.say(f"cleared: {', '.join(cleared)}; waiting jobs ask again within a minute")

@@ -69,7 +69,7 @@ def _all(found: Snapshot) -> RenderableType:
     if found.ahead > _MICRO:
         seconds = f"{found.ahead / _MICRO:,.0f} s"
         parts.append(f"\n[yellow]the Redis server's clock was set back by {seconds}[/]: limits go on a tenth slower")
-    for account, reason in found.latches.items():
+    for account, reason in found.blocked_accounts.items():
         provider = account.partition("/")[0]
         parts.append(f"\n[red]account {escape(account)} is blocked[/]: {escape(reason)}")
         parts.append(f"  it is tried now and then; at once: overnight limits --clear {escape(provider)}")

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import orjson
 
-from limits.admission import Admitted, Ask
 from limits.circuit import CircuitSettings
 from limits.counting import Estimate
+from limits.reservation import Admitted, Ask
 from tasks.jobs import surcharges
 from tasks.jobs.job import Job, Line
 from tasks.jobs.state import Memory

@@ -8,10 +8,11 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from limits.admission import Level, Outcome, Settlement, Throttle, settlement_json
 from limits.bucket import MINUTES
 from limits.budget import NANO
 from limits.counting import UNSENT, Usage, admission, refused, settlement
+from limits.encoding import settlement_json
+from limits.reservation import Level, Outcome, Settlement, Throttle
 from tasks.batches.store import Ceiling, Ending
 from tasks.jobs import job as jobs
 from tasks.jobs import retry

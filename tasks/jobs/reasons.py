@@ -1,6 +1,6 @@
 """Why a call was not let out, in words for people."""
 
-from limits.admission import Denied
+from limits.reservation import Denied
 
 #: What the dimensions of a quota count.
 DIMENSIONS = {

@@ -17,7 +17,7 @@ import math
 import random
 from dataclasses import dataclass, replace
 
-from limits.admission import Denied, Impossible
+from limits.reservation import Denied, Impossible
 from tasks.jobs import reasons
 from workers.figures import dollars
 from workers.models.routing import NoRoute

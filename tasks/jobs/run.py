@@ -24,8 +24,8 @@ import redis
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
 
-from limits.admission import Admitted, Denied, Impossible
 from limits.errors import ServerUnavailable
+from limits.reservation import Admitted, Denied, Impossible
 from tasks.agents.run import run as run_agent
 from tasks.batches.store import Ending, open_store
 from tasks.jobs import job as jobs
@@ -195,7 +195,7 @@ async def admission(
                 heard = heard or gates.heard(job.workflow)
                 may_ask = await stand(runtime, line, job, memory, detour)
                 continue
-            answer = await runtime.admit(attempt, in_line=bool(line.name))
+            answer = await runtime.admit(attempt, for_waitlist=bool(line.name))
             heard = heard or gates.heard(job.workflow)
             if isinstance(answer, Admitted):
                 if otherwise is not None and time.time() + answer.wait >= job.deadline:

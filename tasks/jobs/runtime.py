@@ -17,13 +17,15 @@ from weakref import WeakKeyDictionary
 import redis.asyncio
 from celery.exceptions import SoftTimeLimitExceeded
 
-from limits.admission import Admitted, Denied, Impossible, Settlement, admit, release, sent, settle, settlement_json
-from limits.admission import Answer as Admission
+from limits.admission import admit, release, sent, settle
+from limits.encoding import settlement_json
+from limits.reservation import Admitted, Denied, Impossible, Settlement
+from limits.reservation import Answer as Admission
 from limits.client.async_connection import AsyncServer
 from limits.client.compact_json import loads
 from limits.client.connection import open_async_client
 from limits.errors import LimitsError, ServerUnavailable
-from limits.feedback import Word, clear_latch, refused
+from limits.feedback import AccountRefusal, refused, unblock_account
 from limits.keys import Keys
 from tasks.batches import store
 from tasks.batches.store import Begun, Ending
@@ -169,10 +171,10 @@ class Runtime:
             job.purse.hold(job.call, memory.cost + max(each.amount for each in attempt.ask.candidates))
         return attempt
 
-    async def admit(self, attempt: Attempt, *, in_line: bool = False) -> Admission:
-        """Ask for a reservation; where it is given, the attempt knows its way. `in_line`: see jobs/waitlist.py."""
-        if in_line != attempt.ask.in_line:
-            attempt.ask = replace(attempt.ask, in_line=in_line)
+    async def admit(self, attempt: Attempt, *, for_waitlist: bool = False) -> Admission:
+        """Ask for a reservation; where it is given, the attempt knows its way. `for_waitlist`: see jobs/waitlist.py."""
+        if for_waitlist != attempt.ask.for_waitlist:
+            attempt.ask = replace(attempt.ask, for_waitlist=for_waitlist)
         attempt.asked_at = time.monotonic()
         try:
             answer = await self.server.run(admit(self.keys, attempt.ask))
@@ -221,7 +223,7 @@ class Runtime:
                 self.stops.check(attempt.job)
                 attempt.asked_at = time.monotonic()
                 departure = await self.server.run(sent(self.keys, attempt.ask.id, self.owner))
-                if departure.verdict == "go":
+                if departure.verdict == "sent":
                     attempt.is_sent = True
                     self.places.left(attempt.ask.id)
                     self._passed(attempt)
@@ -319,7 +321,7 @@ class Runtime:
                 departure = await self.server.run(sent(self.keys, attempt.ask.id, self.owner))
             except LimitsError:
                 return False  # whoever asks for the next reservation is told why
-            if departure.verdict != "go":
+            if departure.verdict != "sent":
                 return False
             self._passed(attempt)
         if not all(self.pauses.over(bucket, attempt.asked_at) for bucket, _ in attempt.route.buckets):
@@ -363,7 +365,7 @@ class Runtime:
     async def refused(self, attempt: Attempt, error: AccountBlocked) -> None:
         """Tell everyone that the account refused a call; `error.blocked` says then what that means for the job."""
         route, words = attempt.route, f"{error.code}: {error.advice}"
-        word = Word(
+        word = AccountRefusal(
             route.account,
             words,
             scope=route.scope,
@@ -385,7 +387,7 @@ class Runtime:
             key = self.settings.providers[provider].key(int(rest.partition("/")[0]))
         except (SettingsError, KeyError, IndexError, ValueError):
             return False
-        return await self.server.run(clear_latch(self.keys, account, key=fingerprint(key)))
+        return await self.server.run(unblock_account(self.keys, account, key=fingerprint(key)))
 
     async def finish(self, job: Job, ending: Ending, memory: Memory) -> dict[str, Any] | None:
         """Record how the job ended; its result line where the job has no batch to write it."""

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
-from limits.admission import Settlement
+from limits.reservation import Settlement
 from workers.ids import unique_id
 from workers.providers.errors import Broken, ProviderError, Throttled
 

@@ -16,7 +16,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from typing import Final, Self
 
-from limits.admission import Denied
+from limits.reservation import Denied
 from tasks.jobs.attempt import Attempt
 from workers.transport.gates import LONG
 
@@ -178,7 +178,7 @@ class Places:
         for charge in charges:
             if not charge.quota.concurrency:
                 self._went[charge.bucket].append(time.monotonic())
-                self._going[line_of(attempt, charge.bucket)] += attempt.ask.in_line
+                self._going[line_of(attempt, charge.bucket)] += attempt.ask.for_waitlist
         if limited := tuple(charge.bucket for charge in charges if charge.quota.concurrency):
             self._taken[attempt.ask.id] = limited
             self._flying.update(limited)

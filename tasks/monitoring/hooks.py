@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from limits.admission import Answer as Admission
+from limits.reservation import Answer as Admission
 from limits.budget import NANO
 from tasks.batches.store import Ending
 from tasks.jobs.attempt import Attempt

@@ -32,7 +32,7 @@ Target = tuple[str, str]
 
 def blocked(limits: Snapshot, account: str, model: str) -> str:
     """Why an account takes no calls of a model; '' if it does."""
-    return limits.latches.get(account) or limits.latches.get(f"{account}/{model}") or ""
+    return limits.blocked_accounts.get(account) or limits.blocked_accounts.get(f"{account}/{model}") or ""
 
 
 def shown(limits: Snapshot) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def shown(limits: Snapshot) -> dict[str, Any]:
         "reservations": limits.open_reservations,
         "quotas": [_quota(bucket, limits.now) for bucket in limits.buckets],
         "circuits": [_circuit(circuit) for circuit in limits.circuits],
-        "latches": [{"account": account, "reason": reason} for account, reason in limits.latches.items()],
+        "latches": [{"account": account, "reason": reason} for account, reason in limits.blocked_accounts.items()],
         "budgets": [_budget(budget) for budget in limits.budgets],
     }
 

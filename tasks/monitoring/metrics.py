@@ -202,7 +202,7 @@ def circuits(limits: Snapshot, settings: Settings) -> Iterator[Metric]:
     )
     for account in accounts(settings):
         blocked.add_metric(
-            account.rsplit("/", 1), int(any(f"{name}/".startswith(f"{account}/") for name in limits.latches))
+            account.rsplit("/", 1), int(any(f"{name}/".startswith(f"{account}/") for name in limits.blocked_accounts))
         )
     yield from (state, blocked)
 

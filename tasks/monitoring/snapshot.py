@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from limits.client.connection import open_client
-from limits.client.replies import as_told, refuses_for_now
+from limits.client.replies import server_words, refuses_for_now
 from limits.snapshot import BucketState, CircuitState, Snapshot
 from tasks.batches.batch import Batch
 from tasks.batches.store import Store
@@ -98,7 +98,7 @@ def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Syste
         at=seconds + micros / _MICRO,
         workers=store.workers(),
         lead=max(0.0, int(clock or 0) / _MICRO - seconds - micros / _MICRO),
-        refuses=as_told(probe) if isinstance(probe, Exception) and refuses_for_now(probe) else "",
+        refuses=server_words(probe) if isinstance(probe, Exception) and refuses_for_now(probe) else "",
         batches=tuple(sorted(batches, key=lambda batch: (batch.over, -batch.created))),
         queues=None if is_amqp(settings) else read_queues(store, settings, names),
         limits=limits,

@@ -21,8 +21,8 @@ from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode
 
-from limits.admission import Admitted, Denied
-from limits.admission import Answer as Admission
+from limits.reservation import Admitted, Denied
+from limits.reservation import Answer as Admission
 from limits.budget import NANO
 from tasks.batches.store import Ending
 from tasks.jobs.attempt import Attempt

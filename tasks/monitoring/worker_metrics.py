@@ -11,8 +11,8 @@ from typing import Any, Final
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from limits.admission import Admitted, Denied
-from limits.admission import Answer as Admission
+from limits.reservation import Admitted, Denied
+from limits.reservation import Answer as Admission
 from tasks.batches.store import Ending
 from tasks.jobs.attempt import Attempt
 from tasks.monitoring.hooks import Delivery, Listener

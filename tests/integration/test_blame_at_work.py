@@ -72,7 +72,7 @@ def test_a_model_that_is_refused_stops_no_other(desk: Desk, raw: AnsweringProvid
     ended = desk.all(*asking("n", range(10)), *asking("m", range(10, 20)))
     assert [each.answered for each in ended] == [False] * 10 + [True] * 10
     assert {told(each.line)["message"] for each in ended[:10]} == {words}
-    assert desk.snapshot().latches == {}
+    assert desk.snapshot().blocked_accounts == {}
     assert len(raw.calls) == 20
 
 
@@ -82,7 +82,7 @@ def test_a_firewall_refuses_one_prompt_of_fifty(desk: Desk, raw: AnsweringProvid
     ended = desk.all(*asking("m", range(50)))
     assert [each.answered for each in ended] == [number != 7 for number in range(50)]
     assert "403 with HTML" in told(ended[7].line)["message"]
-    assert desk.snapshot().latches == {}
+    assert desk.snapshot().blocked_accounts == {}
     assert len(raw.calls) == 49 + 5
 
 
@@ -93,7 +93,7 @@ def test_one_prompt_that_is_refused_in_json_fails_alone(desk: Desk, raw: Answeri
     ended = desk.all(*asking("m", range(5, 15)))
     assert [each.answered for each in ended] == [number != 7 for number in range(5, 15)]
     assert told(ended[2].line)["code"] == "permission_error"
-    assert desk.snapshot().latches == {}
+    assert desk.snapshot().blocked_accounts == {}
 
 
 EXPIRED = {
@@ -126,7 +126,7 @@ def test_a_dead_account_is_blocked_after_a_few_calls_and_its_jobs_wait(
     raw.reply = lambda _: refusal(status, body)
     ended = desk.all(*asking("m", range(8)))
     assert all(each.snooze is not None and each.snooze.reason.startswith("the account acme") for each in ended)
-    assert words in next(iter(desk.snapshot().latches.values()))
+    assert words in next(iter(desk.snapshot().blocked_accounts.values()))
     assert len(raw.calls) <= 16
     calls = len(raw.calls)
     later = desk.all(*asking("m", range(8, 30)))
@@ -139,7 +139,7 @@ def test_a_dead_account_is_blocked_after_a_few_calls_and_its_jobs_wait(
     raw.reply = lambda _: completion("fine")
     desk.set_clock(desk.now() + 31)
     assert desk.deliver(job(99, model="m")).answered
-    assert desk.snapshot().latches == {}
+    assert desk.snapshot().blocked_accounts == {}
     assert all(each.answered for each in desk.all(*asking("m", range(30, 35))))
 
 
@@ -147,7 +147,7 @@ def test_a_job_alone_with_a_dead_key_waits(desk: Desk, raw: AnsweringProvider) -
     raw.reply = lambda _: refusal(401, INVALID)
     delivery = desk.deliver(job(1, model="m"))
     assert delivery.snooze is not None
-    assert "acme/0/m" in desk.snapshot().latches
+    assert "acme/0/m" in desk.snapshot().blocked_accounts
     assert len(raw.calls) == 2
 
 
@@ -157,17 +157,17 @@ def test_one_401_among_good_answers_is_tried_again(desk: Desk, raw: AnsweringPro
     assert all(each.answered for each in ended)
     assert sum(each.memory.attempts for each in ended) == 1
     assert len(raw.calls) == 201
-    assert desk.snapshot().latches == {}
+    assert desk.snapshot().blocked_accounts == {}
 
 
 def test_a_key_file_that_is_rewritten_is_a_new_key(desk: Desk, raw: AnsweringProvider, secret: Path) -> None:
     raw.reply = lambda call: completion("fine") if call.key == LATER else refusal(401, INVALID)
     assert all(each.snooze is not None for each in desk.all(*asking("m", range(3))))
-    assert desk.snapshot().latches
+    assert desk.snapshot().blocked_accounts
     assert desk.deliver(job(4, model="m")).snooze is not None
     secret.write_text(LATER)
     assert desk.deliver(job(5, model="m")).answered
-    assert desk.snapshot().latches == {}
+    assert desk.snapshot().blocked_accounts == {}
 
 
 @pytest.mark.parametrize(

@@ -297,7 +297,7 @@ def test_several_keys_have_a_quota_each_and_a_blocked_one_leaves_the_other(
         deliveries = desk.all(*(job(number) for number in range(4, 8)))
         assert all(each.answered for each in deliveries)
         assert all(each.memory.attempts == 0 for each in deliveries)
-        assert len(desk.snapshot().latches) == 1
+        assert len(desk.snapshot().blocked_accounts) == 1
 
 
 def test_an_accounts_quota_is_shared_by_its_models(tmp_path: Path, valkey: str, simulator: Simulator) -> None:

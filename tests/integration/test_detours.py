@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from limits.admission import Throttle
+from limits.reservation import Throttle
 from limits.client.scripts import Call
-from limits.feedback import latch, set_circuit, throttled
+from limits.feedback import set_circuit
+from tests.provider_feedback import block_account, throttled
 from limits.keys import Keys
 from tasks.jobs import retry, run
 from tests.simulator import Simulator
@@ -24,7 +25,7 @@ targets = [
 """
 
 SHUT: list[Any] = [
-    pytest.param(lambda keys: latch(keys, "spare/0", "pay"), id="latched"),
+    pytest.param(lambda keys: block_account(keys, "spare/0", "pay"), id="latched"),
     pytest.param(lambda keys: set_circuit(keys, "spare/tiny", "open"), id="circuit open"),
     pytest.param(lambda keys: throttled(keys, Throttle("spare/0/tiny", 60.0)), id="paused"),
 ]
@@ -106,7 +107,7 @@ def test_another_target_that_is_free_again_soon_is_waited_for(
 
 
 def test_where_no_target_takes_a_call_the_gate_shuts(desk: Desk, simulator: Simulator) -> None:
-    desk.run(latch(desk.keys, "spare/0", "pay"))
+    desk.run(block_account(desk.keys, "spare/0", "pay"))
     simulator.configure(failures=[{"mode": "insufficient_quota", "model": "small", "times": 1}])
     delivery = desk.deliver(job(1, model="mix"))
     assert delivery.snooze is not None

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from limits.admission import Throttle
-from limits.feedback import clear_latch, throttled
+from limits.reservation import Throttle
+from limits.feedback import unblock_account
+from tests.provider_feedback import throttled
 from tasks.jobs import attempt, retry, run, runtime
 from tasks.jobs.state import EARLY
 from tests.simulator import Simulator
@@ -176,9 +177,9 @@ def test_a_failure_and_what_follows(desk: Desk, simulator: Simulator, row: Row) 
     assert (circuit.calls, circuit.failures) == (row.circuit[0] + answers, row.circuit[1])
 
     # The account.
-    assert bool(after.latches) == row.latch
+    assert bool(after.blocked_accounts) == row.latch
     if row.latch:
-        assert "overnight limits --clear acme" in after.latches["acme/0"]
+        assert "overnight limits --clear acme" in after.blocked_accounts["acme/0"]
 
     # The money.
     spent = desk.spent()
@@ -207,7 +208,7 @@ def test_a_blocked_account_takes_no_call_until_it_is_cleared(desk: Desk, simulat
     assert waiting.snooze.reason == "the account acme is blocked; a call tries it now and then"
     assert 25 < waiting.snooze.seconds < 65
     assert len(simulator.journal()) == 1
-    assert desk.run(clear_latch(desk.keys, "acme/0"))
+    assert desk.run(unblock_account(desk.keys, "acme/0"))
     assert desk.deliver(job(2)).answered
 
 
@@ -274,7 +275,7 @@ def test_what_cannot_wait_for_the_way_that_refused_it_takes_another(
     simulator.configure(failures=[{"mode": mode, "times": 1, "retry_after": "60"}])
     with Desk(tmp_path, valkey, ways(simulator, kind)) as two:
         delivery = two.deliver(job(1, model="mix"), deadline=two.now() + 20)
-        assert bool(two.snapshot().latches) == (mode != "429")
+        assert bool(two.snapshot().blocked_accounts) == (mode != "429")
     assert delivery.answered
     assert delivery.memory.attempts == 0
     refused, answered = simulator.journal()
@@ -317,7 +318,7 @@ def test_what_no_way_takes_before_its_deadline_fails_at_once(
     assert " s, past its deadline)" in words
     assert ("no other way opens before it: " in words) == (calls > 1)
     assert len(simulator.journal()) == calls
-    assert len(after.latches) == (calls if mode != "429" else 0)
+    assert len(after.blocked_accounts) == (calls if mode != "429" else 0)
     assert after.open_reservations == 0
 
 

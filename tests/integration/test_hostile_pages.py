@@ -148,7 +148,7 @@ def raw(events: Any, body: Any, **options: Any) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_script_runs_and_the_page_is_whole(seen: Seen, page: str) -> None:
-    account = seen.site.keys.latch("acme/0")
+    account = seen.site.keys.blocked_account("acme/0")
     seen.site.client().set(account, HOSTILE[0])  # a provider's words, why nothing is sent to it
     try:
         seen.open(page, PAGES[page])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from limits.feedback import clear_latch
+from limits.feedback import unblock_account
 from tests.simulator import Simulator
 from tests.support.delivery import Desk
 from tests.support.site import job
@@ -51,7 +51,7 @@ def test_its_jobs_wait_until_it_is_there_again(
         assert 25 < delivery.snooze.seconds < 65
         memory = delivery.memory
         assert (memory.attempts, memory.crashes, memory.calls, memory.cost) == (0, 0, 0, 0)
-        reason = after.latches["acme/0"]
+        reason = after.blocked_accounts["acme/0"]
         assert f"api_key: the file {secret} {'is empty' if how == 'emptied' else 'cannot be read'}" in reason
         assert "set it where the workers of acme run, then `overnight limits --clear acme`" in reason
         assert after.open_reservations == 0
@@ -60,7 +60,7 @@ def test_its_jobs_wait_until_it_is_there_again(
         assert (desk.spent().calls, desk.spent().presumed, simulator.journal()) == (0, 0, [])
 
         secret.write_text(KEY)
-        assert desk.run(clear_latch(desk.keys, "acme/0"))
+        assert desk.run(unblock_account(desk.keys, "acme/0"))
         assert desk.deliver(job(1)).answered
 
 
@@ -95,8 +95,8 @@ def test_an_address_that_is_missing_is_told_in_the_same_way(
     with Desk(tmp_path, valkey, acme(simulator, f'"file:{secret}"', "env:ACME_URL")) as desk:
         assert desk.deliver(job(1)).snooze is not None
         assert (
-            "base_url (env:ACME_URL): the environment variable ACME_URL is not set" in desk.snapshot().latches["acme/0"]
+            "base_url (env:ACME_URL): the environment variable ACME_URL is not set" in desk.snapshot().blocked_accounts["acme/0"]
         )
         monkeypatch.setenv("ACME_URL", simulator.base_url)
-        assert desk.run(clear_latch(desk.keys, "acme/0"))
+        assert desk.run(unblock_account(desk.keys, "acme/0"))
         assert desk.deliver(job(1)).answered

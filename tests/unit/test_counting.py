@@ -5,19 +5,8 @@ import random
 
 import pytest
 
-from limits.counting import (
-    PROFILES,
-    UNKNOWN_OUTPUT,
-    UNSENT,
-    Costs,
-    Estimate,
-    Usage,
-    admission,
-    certain,
-    profile,
-    refused,
-    settlement,
-)
+from limits.counting import UNKNOWN_OUTPUT, UNSENT, Costs, Estimate, Usage, admission, certain, refused, settlement
+from workers.providers.counting_profiles import PROFILES, profile
 
 STATED = Estimate(input=100, input_ceiling=400, output_ceiling=500, max_tokens=500, output=80)
 SILENT = dataclasses.replace(STATED, max_tokens=None)
@@ -135,11 +124,6 @@ def test_bedrocks_claude_burns_five_times_its_output_at_settlement_only(model: s
     assert admission(rule, STATED).otpm == 500
     assert settlement(rule, STATED, USAGE).otpm == 60 * burn
     assert profile("anthropic", model).burn == 1
-
-
-def test_only_a_forecast_can_be_clamped_to_the_limit() -> None:
-    assert profile("anthropic").elastic == {"otpm"}
-    assert not profile("openai").elastic
 
 
 def test_an_unknown_rule_is_named_with_those_that_there_are() -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from limits.admission import Level, Throttle
+from limits.reservation import Level, Throttle
 from limits.bucket import Quota
-from limits.counting import PROFILES
+from workers.providers.counting_profiles import PROFILES
 from tasks.jobs.outcomes import levels, throttles
 from workers.models.routing import Route
 from workers.providers.errors import CallFailed, ProviderError, Throttled, Unavailable

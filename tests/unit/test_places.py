@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from limits.admission import Denied
+from limits.reservation import Denied
 from limits.bucket import Quota
 from tasks.jobs import waitlist as module
 from tasks.jobs.waitlist import AHEAD, BRIEF, SOON, Places, Standing
@@ -19,7 +19,7 @@ def attempt(name: str = "r", bucket: str = "b", wait: float = 0.0, *, urgent: bo
     """An attempt at one target, of four calls in flight where no other limit is named. `wait`: until it may go."""
     charge = SimpleNamespace(bucket=bucket, quota=Quota(**(limits or {"concurrency": 4})), costs={"rpm": 1})
     candidates = [SimpleNamespace(charges=(charge,))]
-    ask = SimpleNamespace(id=name, candidates=candidates, urgent=urgent, in_line=True)
+    ask = SimpleNamespace(id=name, candidates=candidates, urgent=urgent, for_waitlist=True)
     return SimpleNamespace(ask=ask, route="route", routes=["route"], wait=wait)
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from limits.admission import Denied, Impossible
+from limits.reservation import Denied, Impossible
 from tasks.jobs.retry import (
     BACKOFF,
     BROKE,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from limits.admission import Admitted, Denied, Impossible
+from limits.reservation import Admitted, Denied, Impossible
 from tasks.batches.store import Ending
 from tasks.jobs.job import Job, Line
 from tasks.monitoring import hooks, setup, worker_metrics

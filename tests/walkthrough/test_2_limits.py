@@ -1,23 +1,11 @@
 """May this call go out now? Before each call a worker asks, and takes all that the call needs or nothing."""
 
-from limits.admission import (
-    Admitted,
-    Ask,
-    Candidate,
-    Charge,
-    Denied,
-    Impossible,
-    Settlement,
-    Throttle,
-    admit,
-    release,
-    sent,
-    settle,
-)
+from limits.admission import admit, release, sent, settle
 from limits.bucket import Quota
 from limits.budget import NANO, BudgetWindow
 from limits.client.connection import Server
 from limits.keys import Keys
+from limits.reservation import Admitted, Ask, Candidate, Charge, Denied, Impossible, Settlement, Throttle
 from limits.snapshot import snapshot
 
 QUOTA = Quota(rpm=60, tpm=6_000, burst=1.0, headroom=1.0)
@@ -35,7 +23,7 @@ def test_1_a_call_that_fits_is_admitted_at_once(server: Server, keys: Keys) -> N
     answer = server.run(admit(keys, ask("one")))
     assert isinstance(answer, Admitted)
     assert answer.wait == 0
-    assert server.run(sent(keys, "one", "worker-1")).verdict == "go"
+    assert server.run(sent(keys, "one", "worker-1")).verdict == "sent"
     assert server.run(settle(keys, "one", "worker-1", Settlement())).verdict == "settled"
 
 

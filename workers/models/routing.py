@@ -11,12 +11,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from limits.admission import Candidate, Charge
 from limits.bucket import Quota
-from limits.counting import Costs, Estimate, Profile, admission, certain, profile
+from limits.counting import Costs, Estimate, Profile, admission, certain
+from limits.reservation import Candidate, Charge
 from workers.config.settings import ProviderSettings, Settings, UnknownModel
 from workers.models.prices import Rates, resolve
 from workers.providers import ENDPOINTS_BY_API
+from workers.providers.counting_profiles import profile
 
 #: How many models that no provider lists may be called, and for how many seconds a call counts. Each costs memory here,
 #: and keys and rows of the ledger in Redis.

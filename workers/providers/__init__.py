@@ -8,6 +8,7 @@ azure.py          azure OpenAI
 bodies.py         what a job's body says, before anything is sent
 ceiling.py        which of the two names for the ceiling of a chat completion a model takes, learned from what …
 client.py         the HTTP client under every provider
+counting_profiles.py  how each provider counts tokens
 codes.py          the codes of failures that metrics name
 decoding.py       the JSON of an answer, as far as it is one
 embeddings.py     how large an answer of embeddings will be, before it is asked for

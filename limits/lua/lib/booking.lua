@@ -1,10 +1,10 @@
 -- Booking: when a call fits into its buckets, what it takes of them, and when one that does not fit is to come back.
 
 local HINT_SPAN = 300 * SECOND     -- denied calls are strung out over at most this
-local PLACE_SPAN = 30 * SECOND     -- those for whom there is no place, over this: when one comes free is a guess
+local CONCURRENCY_SPAN = 30 * SECOND     -- those for whom there is no place, over this: when one comes free is a guess
 local PACE_SPAN = 10 * SECOND      -- those who wait for a learned pace, over this: it grows quicker meanwhile
 local GROWTH_SPAN = 5 * SECOND     -- those who wait for a burst that grows or comes back, over this: room comes sooner
-local TOLD_SPAN = 2 * SECOND       -- those who wait for one of which headers tell, over this
+local REPORTED_SPAN = 2 * SECOND       -- those who wait for one of which headers tell, over this
 local UNKNOWN = SECOND             -- while nothing is known yet, nobody is booked further ahead
 local GROWING = SECOND / 4         -- nor further than this while a burst grows fast or comes back: all may go sooner
 local AGAIN = SECOND / 4           -- and after so long while it grows fast
@@ -38,7 +38,7 @@ local function earliest(bucket, charge, now, urgent)
 end
 
 -- Whether a call more would exceed the calls in flight.
-local function crowded(bucket, quota, now, urgent)
+local function at_concurrency(bucket, quota, now, urgent)
   local limit = quota.concurrency
   if limit == 0 then return false end
   if not urgent and limit > 1 and reserved(bucket, now) then
@@ -49,7 +49,7 @@ end
 
 -- By how much all booked calls are postponed for a charge that goes before them (us), `ahead` from when the first of
 -- them may leave: they leave after it, and by what it takes up later than they would have.
-local function way(bucket, charge, at, ahead, now)
+local function postponement(bucket, charge, at, ahead, now)
   local room = 0
   for name, limit in pairs(charge.quota.limits) do
     local dim = dimension(bucket, charge.quota, name, limit, now)
@@ -71,7 +71,7 @@ local function outlook(bucket, charge, why, most, now)
       local width = charge.costs[name] * interval(dim, name)
       if seconds.second_one(bucket, dim, name, width, now) then
         most = 0
-      elseif fast and (why == name or why == 'pause') or comes_quickly(dim, name, max(now, bucket.pause), now) then
+      elseif fast and (why == name or why == 'pause') or returns_quickly(dim, name, max(now, bucket.pause), now) then
         most = min(most, GROWING)
       elseif nothing then
         most = min(most, UNKNOWN)
@@ -87,11 +87,11 @@ end
 local function grow(dim, name, now, wanted)
   local elapsed = min(now - dim[GROWN], SECOND) / SECOND
   dim[GROWN] = now
-  local most, speed, told = growth(dim, name, now)
+  local most, speed, reported = growth(dim, name, now)
   if not most or not wanted and now - dim[PRESSED] > SECOND then return end
   local more = min(most - dim[BURST], elapsed * speed)
   dim[BURST] = dim[BURST] + more
-  if told then
+  if reported then
     -- What was full before stays as full.
     local before = max(dim[TAT], now)
     dim[TAT] = max(dim[TAT], min(before + more * SECOND, surely_shown(dim, name, now)))
@@ -108,7 +108,7 @@ local function take(bucket, charge, at, behind, why, held, now)
   local jump, ahead, by_seconds = 0, 0, false
   if at < behind then
     ahead = at - max(now, bucket.pause)
-    jump = way(bucket, charge, at, ahead, now)
+    jump = postponement(bucket, charge, at, ahead, now)
     bucket.shift = bucket.shift + jump
     bucket.last = bucket.last + jump
     bucket.lane = at + jump / max(charge.quota.urgent_share, 0.01)
@@ -121,7 +121,7 @@ local function take(bucket, charge, at, behind, why, held, now)
     if cost > 0 then
       grow(dim, name, now, why == name)
       if not held then
-        dim[LEFT] = dim[LEFT] + cost
+        dim[SENT] = dim[SENT] + cost
         mark(dim, name, now)
         runs_out(dim, name, width, now)
       end
@@ -136,15 +136,15 @@ local function take(bucket, charge, at, behind, why, held, now)
       dim[TAT] = ends
     end
     if held then dim[BOOKED] = dim[BOOKED] + width end
-    part.dims[name] = { cost, each, ends + dim[RETURNED], held and -1 or dim[LEFT], held and width or 0, dim[DONE],
+    part.dims[name] = { cost, each, ends + dim[RETURNED], held and -1 or dim[SENT], held and width or 0, dim[DONE],
       returning(dim, now) }
   end
   if paced(bucket, charge.quota.limits) then part.pace = bucket.pace; next_slot(bucket, at) end
   part.shift, part.falls = bucket.shift, bucket.falls
   bucket.last = max(bucket.last, at)
-  if not by_seconds then seconds.otherwise(bucket) end
+  if not by_seconds then seconds.interrupt(bucket) end
   bucket.flight = bucket.flight + 1
-  if not held then leaves(bucket, now) end
+  if not held then note_sent(bucket, now) end
   return part
 end
 
@@ -152,7 +152,7 @@ end
 -- after the one before, where a step is what the call takes up in the dimension that it waits for. They come early
 -- enough to be admitted ahead; a slot cannot be had ahead. Who stands in a worker's line comes for all who stand
 -- behind it, and takes no turn. Returns that time, and when the first of all could go.
-local function come_back(bucket, charge, at, why, ask, now)
+local function retry_time(bucket, charge, at, why, ask, now)
   local ahead = outlook(bucket, charge, why, ask.max_wait, now)
   local step, early, span, more = 0, ahead / 2, HINT_SPAN, nil
   if paced(bucket, charge.quota.limits) then step, span = bucket.pace, PACE_SPAN end
@@ -161,7 +161,7 @@ local function come_back(bucket, charge, at, why, ask, now)
     -- calls come back late, and they would come later and later. A little sooner, so that no place waits for a call.
     -- Where none has ended yet, they take at least as long as nothing has happened.
     local took = bucket.took > 0 and bucket.took or max(SECOND / 10, now - bucket.last)
-    step, early, span = 0.8 * took / charge.quota.concurrency, 0, PLACE_SPAN
+    step, early, span = 0.8 * took / charge.quota.concurrency, 0, CONCURRENCY_SPAN
     at = now + step
   end
   for name, limit in pairs(charge.quota.limits) do
@@ -170,20 +170,20 @@ local function come_back(bucket, charge, at, why, ask, now)
       step = max(step, (charge.costs[name] or 0) * interval(dim, name))
       if name == why then
         dim[PRESSED] = now
-        more = comes_back(dim, name, now)
+        more = next_return(dim, name, now)
         if seconds.second_one(bucket, dim, name, step, now) then more = now + AGAIN end
       end
-      local grows, _, told = growth(dim, name, now)
-      local quick = why ~= 'pause' and comes_quickly(dim, name, now, now)
+      local grows, _, reported = growth(dim, name, now)
+      local quick = why ~= 'pause' and returns_quickly(dim, name, now, now)
       if quick or why == 'pause' and opens_wide(dim, name, now) or why ~= 'pause' and grows then
-        span = min(span, (told or quick) and TOLD_SPAN or GROWTH_SPAN)
+        span = min(span, (reported or quick) and REPORTED_SPAN or GROWTH_SPAN)
       end
     end
   end
-  if ask.in_line and early > 0 then early = max(early, ahead - LOOK) end
+  if ask.for_waitlist and early > 0 then early = max(early, ahead - LOOK) end
   local first = max(at - early, now)
   if more then first = min(first, more) end
-  if ask.in_line then
+  if ask.for_waitlist then
     if ahead < ask.max_wait and why ~= 'pause' and first - now < GROWTH_SPAN then first = min(first, now + AGAIN) end
     return first, first
   end

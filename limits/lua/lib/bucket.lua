@@ -2,16 +2,16 @@
 --
 -- bucket = {
 --   pause      no call goes out before (us)            throttled  when the last 429 was learnt of (us)
---   strikes    429s in a row that told no wait         shift      by how much all booked calls were postponed, ever (us)
+--   strikes    429s in a row that reported no wait         shift      by how much all booked calls were postponed, ever (us)
 --   last       latest time given to a call (us)        hint       when the next denied call is to come back (us)
 --   flight     reservations open                       done       when the last call ended (us)
 --   took       mean time of a call (us), 0 while none has ended
 --   urgent     when urgent work last asked (us)        lane       when the urgent lane is free again (us)
---   pace, slot, gap, left, eased, calm, told   see pace.lua
+--   pace, slot, gap, left, eased, calm, reported   see pace.lua
 --   quantum    see quantum.lua
 --   falls      how often a burst has fallen back, nil: never
 --   began      when its first call left (us), nil: none has
---   minutes    when a 429 last told a wait that only a minute's count explains (us), nil: never
+--   minutes    when a 429 last reported a wait that only a minute's count explains (us), nil: never
 --   stated     see stated.lua
 --   refills    whether more requests than the limit were answered within a minute: what the provider holds for a minute
 --              comes back as time goes by
@@ -20,21 +20,21 @@
 
 local TAT = 1        -- theoretical arrival time: how far the admitted calls have run (us)
 local RETURNED = 2   -- us of the rate given back by settlements, ever
-local LEFT = 3       -- units of calls that have left, ever
+local SENT = 3       -- units of calls that have left, ever
 local BURST = 4      -- learned burst (s)
 local GROWN = 5      -- when growth was last looked at (us)
 local PRESSED = 6    -- when a call was last denied for this dimension (us)
 local HOLD = 7       -- the burst does not grow before (us)
 local HOLDS = 8      -- how often it has fallen back
 local SEEN = 9       -- when the request with the newest header left (us)
-local TOLD = 10      -- the limit that headers told, 0 if none
+local REPORTED = 10      -- the limit that headers reported, 0 if none
 local LIMIT = 11     -- the limit configured
 local HEADROOM = 12  -- the part of it that is used now
 local FIXED = 13     -- the burst configured (s), 0 for "auto"
 local BOOKED = 14    -- what admitted calls that have not left yet take up of TAT (us)
 local OUT = 15       -- how far the calls that have left have run, as TAT counts those admitted (us)
-local MOST = 16      -- the most that headers ever told to be left, as seconds of the rate; -1: they never told
-local EMPTY = 17     -- the units of LEFT at which nothing is left, by the headers of the newest answer; -1: not told
+local MOST = 16      -- the most that headers ever reported to be left, as seconds of the rate; -1: they never reported
+local EMPTY = 17     -- the units of LEFT at which nothing is left, by the headers of the newest answer; -1: not reported
 local SHOWN = 18     -- as that and when its request left, of the answer that showed least in this second, and in the one
                      -- before, and when this one began; false: none has
 local DONE = 19      -- units of LEFT whose calls have ended
@@ -48,10 +48,10 @@ local BUCKET_LIFE = 8 * DAY
 local URGENT_MEMORY = 60 * SECOND  -- how long urgent work keeps its share after it last asked
 local FIRST_HOLD = 60 * SECOND     -- a burst that fell back stays for this, then twice, four times ... as long
 local LONGEST_HOLD = 3600 * SECOND
-local WINDOW = SECOND              -- so much of what headers told is left for a provider that counts by the second
+local WINDOW = SECOND              -- so much of what headers reported is left for a provider that counts by the second
 local HEADERS_FRESH = 300 * SECOND -- headers older than this say nothing about how to grow
 local SHOWN_FOR = 2 * SECOND       -- so long what an answer has shown is believed
-local FEW = 3                      -- whose headers never told of more seconds of the rate counts by the second
+local FEW = 3                      -- whose headers never reported of more seconds of the rate counts by the second
 local CAREFUL = 0.97               -- the part of a limit that is used where we cannot be sure of what is left
 local CAREFUL_FOR = 10 * SECOND    -- and for so long after a 429's pause
 
@@ -75,8 +75,8 @@ end
 local function part_of(bucket, dim, name, now)
   local most = dim[MOST] or -1
   if PERIOD[name] ~= MINUTE then return CAREFUL end
-  local told = most >= 0 and now - dim[SEEN] < HEADERS_FRESH
-  local known = told and (most <= FEW or bucket.refills) or most < 0 and dim[FIXED] == 0 and unknown(bucket, now)
+  local reported = most >= 0 and now - dim[SEEN] < HEADERS_FRESH
+  local known = reported and (most <= FEW or bucket.refills) or most < 0 and dim[FIXED] == 0 and unknown(bucket, now)
   local sure = bucket.quantum and bucket.quantum.sure  -- until a 429 shows that something else holds
   return known and (sure or now - max(bucket.throttled, bucket.pause) >= CAREFUL_FOR) and 1 or CAREFUL
 end
@@ -91,19 +91,19 @@ local function dimension(bucket, quota, name, limit, now)
   end
   dim[LIMIT], dim[FIXED] = limit, quota.burst
   dim[HEADROOM] = quota.headroom > 0 and quota.headroom or part_of(bucket, dim, name, now)
-  dim[DONE] = dim[DONE] or dim[LEFT]
+  dim[DONE] = dim[DONE] or dim[SENT]
   return dim
 end
 
--- Microseconds that one unit takes to refill, under the lower of the configured and the told limit.
+-- Microseconds that one unit takes to refill, under the lower of the configured and the reported limit.
 local function interval(dim, name)
   local limit = dim[LIMIT]
-  if dim[TOLD] > 0 and dim[TOLD] < limit then limit = dim[TOLD] end
+  if dim[REPORTED] > 0 and dim[REPORTED] < limit then limit = dim[REPORTED] end
   return PERIOD[name] / (limit * dim[HEADROOM])
 end
 
--- Microseconds in which the provider gives one unit back, by the limit that headers told.
-local function refill(dim, name) return PERIOD[name] / ((dim[TOLD] > 0 and dim[TOLD] or dim[LIMIT]) * dim[HEADROOM]) end
+-- Microseconds in which the provider gives one unit back, by the limit that headers reported.
+local function refill(dim, name) return PERIOD[name] / ((dim[REPORTED] > 0 and dim[REPORTED] or dim[LIMIT]) * dim[HEADROOM]) end
 
 -- How much may go out at once, as time of the rate (us). A day's quota may be used at any pace.
 local function capacity(dim, name)
@@ -128,13 +128,13 @@ local function reserved(bucket, now) return bucket.urgent > 0 and now - bucket.u
 local function growth(dim, name, now)
   if dim[FIXED] > 0 or PERIOD[name] == DAY or now < dim[HOLD] then return end
   local left = dim[MOST] or -1
-  local told = left >= 0 and now - dim[SEEN] < HEADERS_FRESH and dim[TOLD] <= dim[LIMIT]
-  local most = told and min(60, max(1, left)) or 60
+  local reported = left >= 0 and now - dim[SEEN] < HEADERS_FRESH and dim[REPORTED] <= dim[LIMIT]
+  local most = reported and min(60, max(1, left)) or 60
   if dim[BURST] >= most then return end
-  return most, told and max(4, 2 * dim[BURST]) or max(0.3, 0.087 * dim[BURST]), told
+  return most, reported and max(4, 2 * dim[BURST]) or max(0.3, 0.087 * dim[BURST]), reported
 end
 
--- Whether a pause may end with room for many: headers tell what is left, and have told of many at once.
+-- Whether a pause may end with room for many: headers tell what is left, and have reported of many at once.
 local function opens_wide(dim, name, now)
   if PERIOD[name] ~= MINUTE or dim[FIXED] > 0 then return false end
   return (dim[MOST] or -1) > FEW and now - dim[SEEN] < HEADERS_FRESH
@@ -143,7 +143,7 @@ end
 -- How far TAT would have run if nothing were left after so many units of LEFT (us).
 local function level_at(dim, name, empty, now)
   local unit = refill(dim, name)
-  local used = PERIOD[name] / dim[HEADROOM] - (empty - dim[LEFT] - dim[BOOKED] / interval(dim, name)) * unit
+  local used = PERIOD[name] / dim[HEADROOM] - (empty - dim[SENT] - dim[BOOKED] / interval(dim, name)) * unit
   return now + max(0, used) - (PERIOD[name] - capacity(dim, name)) / dim[HEADROOM]
 end
 

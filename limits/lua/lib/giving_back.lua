@@ -27,7 +27,7 @@ local function correct(bucket, part, used, now)
     local over = (used[name] or mine[1]) - mine[1]
     if dim and over > 0 then
       dim[TAT] = max(dim[TAT], now) + over * mine[2]
-      dim[LEFT] = dim[LEFT] + over
+      dim[SENT] = dim[SENT] + over
       dim[DONE] = dim[DONE] and dim[DONE] + over
     elseif dim and over < 0 then
       local ends = min(mine[3] - dim[RETURNED], dim[TAT])  -- headers may have moved all
@@ -56,7 +56,7 @@ local function ended(bucket, part)
 end
 
 -- A call is no longer in flight; `took` is how long it was, nil where it never was or is not known.
-local function land(bucket, now, took)
+local function end_flight(bucket, now, took)
   bucket.flight = max(0, bucket.flight - 1)
   if took then bucket.took = bucket.took > 0 and bucket.took * 0.8 + took * 0.2 or took end
   bucket.done = now

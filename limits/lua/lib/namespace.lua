@@ -6,9 +6,9 @@
 --@include limits/lua/lib/bucket.lua
 --@include limits/lua/lib/window.lua
 --@include limits/lua/lib/stated.lua
---@include limits/lua/lib/quantum.lua
+--@include limits/lua/lib/seconds.lua
 --@include limits/lua/lib/giving_back.lua
 --@include limits/lua/lib/circuit.lua
---@include limits/lua/lib/latch.lua
+--@include limits/lua/lib/blocked.lua
 --@include limits/lua/lib/budget.lua
 --@include limits/lua/lib/reservation.lua

@@ -1,12 +1,12 @@
 -- The pace of a bucket whose requests a minute nobody has configured: none until its first 429, then learned.
 --
--- A provider that answers 429 has a limit that we were not told. Whoever waits for the pause to end would come at once
+-- A provider that answers 429 has a limit that we were not reported. Whoever waits for the pause to end would come at once
 -- and be refused together; so calls leave one by one. A 429 makes the interval longer: as long as calls have left at
 -- in fact, pauses included, which is what the provider lets through; at most twice as long, since some refuse at random.
 -- It shrinks again with each answer, the quicker the longer and the more answers there has been no 429.
 -- bucket = { pace = us between two calls (0: none), slot = when the next one may go (us), gap = mean interval between
 -- the latest calls (us), left = when the last one left (us), eased = when the pace last changed (us), calm = answers
--- since the last 429, told = the same by the limit that headers told (us, 0: none) }
+-- since the last 429, reported = the same by the limit that headers reported (us, 0: none) }
 
 local SLOWEST = 60 * SECOND
 local QUICKEST = 2000           -- a shorter interval than this is no pace any more (us)
@@ -28,7 +28,7 @@ local function next_slot(bucket, at)
 end
 
 -- A call leaves. That nobody wanted to leave for longer than the pace asks is not the provider's doing.
-local function leaves(bucket, now)
+local function note_sent(bucket, now)
   local left = bucket.left or 0
   if left > 0 then
     local pause = max(0, min(bucket.pause, now) - left)
@@ -43,8 +43,8 @@ end
 local function slow_down(bucket, now)
   local pace = bucket.pace
   if pace == 0 then
-    local told = bucket.told or 0
-    bucket.pace = told > 0 and told or max(FIRST, min(2 * bucket.gap, FIRST_MOST))
+    local reported = bucket.told or 0
+    bucket.pace = reported > 0 and reported or max(FIRST, min(2 * bucket.gap, FIRST_MOST))
   else
     bucket.pace = min(SLOWEST, max(LESS * pace, min(2 * pace, bucket.gap)))
   end

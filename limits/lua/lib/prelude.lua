@@ -25,7 +25,7 @@ end
 local reservation_key = keys_of('reservation:')
 local bucket_key = keys_of('bucket:')
 local circuit_key = keys_of('circuit:')
-local latch_key = keys_of('latch:')
+local block_key = keys_of('latch:')
 local function budget_key(subject, window) return PREFIX .. 'budget:' .. subject .. ':' .. window end
 local function ledger_key(day) return PREFIX .. 'ledger:' .. string.format('%d', day) end
 

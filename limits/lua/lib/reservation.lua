@@ -4,7 +4,7 @@
 --                 retry (how many may be saved, nil: it is none), parts (see take), budgets (keys), amount (n$), row,
 --                 day }
 -- state: 'held' -> 'sent' -> 'settled', or once the lease has ended 'expired' (was never sent: all is given back)
--- or 'presumed' (was sent: the money counts as spent until the truth is told).
+-- or 'presumed' (was sent: the money counts as spent until the truth is reported).
 
 local SETTLED_LIFE = 30 * SECOND   -- how long a repeated settle is known as such
 local SWEPT_LIFE = DAY             -- how long a swept reservation can still be corrected
@@ -40,8 +40,8 @@ local function fetch_all_of(ids)
       for _, part in ipairs(reservation.parts) do names[#names + 1] = bucket_key(part.bucket) end
       for _, key in ipairs(reservation.budgets) do names[#names + 1] = key end
       names[#names + 1] = circuit_key(reservation.circuit)
-      names[#names + 1] = latch_key(reservation.account)
-      names[#names + 1] = latch_key(reservation.scope or '')
+      names[#names + 1] = block_key(reservation.account)
+      names[#names + 1] = block_key(reservation.scope or '')
     end
   end
   fetch(names)
@@ -76,7 +76,7 @@ local function expire(id, reservation, now)
       correct(bucket, part, NOTHING, now)
     end
     ended(bucket, part)
-    land(bucket, now)
+    end_flight(bucket, now)
     save_bucket(part.bucket, bucket)
   end
   withdraw_probe(id, reservation)

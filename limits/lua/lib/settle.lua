@@ -15,7 +15,7 @@
 -- The 429s of a settlement, by bucket.
 local function by_bucket(throttles)
   local found = {}
-  for _, told in ipairs(throttles) do found[told.bucket] = told end
+  for _, reported in ipairs(throttles) do found[reported.bucket] = reported end
   return found
 end
 
@@ -37,12 +37,12 @@ local function settle(now, report)
     end
     if in_time then ended(bucket, part) end
     if report.costs then correct(bucket, part, report.costs[i] or NOTHING, now) end
-    if in_time then land(bucket, now, reservation.sent > 0 and now - reservation.sent or nil) end
+    if in_time then end_flight(bucket, now, reservation.sent > 0 and now - reservation.sent or nil) end
     local levels = report.levels[part.bucket]
-    local told = throttles[part.bucket]
-    if levels then observe(bucket, levels, sent, part, now, told) end
-    if told then
-      throttle(bucket, told, sent, part, now)
+    local reported = throttles[part.bucket]
+    if levels then observe(bucket, levels, sent, part, now, reported) end
+    if reported then
+      throttle(bucket, reported, sent, part, now)
     elseif report.outcome == 'ok' and sent > bucket.throttled then
       bucket.strikes = 0
       speed_up(bucket, now)
@@ -58,7 +58,7 @@ local function settle(now, report)
   else
     local circuit = read_circuit(reservation.circuit)
     opened = record(circuit, alike(report.circuit), reservation, id, report.outcome, report.jitter, now)
-    if report.outcome == 'ok' and not report.failed then latch.answered(reservation, circuit, now) end
+    if report.outcome == 'ok' and not report.failed then blocked.record_answer(reservation, circuit, now) end
     save_circuit(reservation.circuit, circuit)
   end
 

@@ -23,7 +23,7 @@ do
     charge.quota, charge.costs.rpm, found[3] = quota, 1, true
   end
 
-  -- Takes over the limit that headers told of a dimension, nil if the bucket has none; `refused`: they came with a 429.
+  -- Takes over the limit that headers reported of a dimension, nil if the bucket has none; `refused`: they came with a 429.
   function stated.take(bucket, dim, name, limit, refused, sent, now)
     if name == 'rpm' and not refused then
       bucket.stated = { limit, now, bucket.stated and bucket.stated[3] or false }
@@ -32,17 +32,17 @@ do
     local doubt = dim[DOUBT]
     if not refused then
       dim[DOUBT] = false
-    elseif dim[TOLD] == 0 or doubt then
+    elseif dim[REPORTED] == 0 or doubt then
       local hold = FIRST_DOUBT
       if doubt and now - doubt[3] < 2 * LAST_DOUBT then
         hold = sent > doubt[3] and min(LAST_DOUBT, 2 * doubt[2]) or doubt[2]
       end
       dim[DOUBT] = { now + hold, hold, now }
     end
-    dim[TOLD] = limit
+    dim[REPORTED] = limit
   end
 
-  -- An answer came that left at `sent`, whose headers told `levels`, nil if nothing.
+  -- An answer came that left at `sent`, whose headers reported `levels`, nil if nothing.
   function stated.test(bucket, levels, sent, now)
     local found = bucket.stated
     if found and not (levels and levels.rpm) and now - found[2] > HEADERS_FRESH then
@@ -51,8 +51,8 @@ do
     end
     for _, dim in pairs(bucket.dims) do
       local doubt = dim[DOUBT]
-      if doubt and dim[TOLD] > 0 and sent > bucket.throttled and now >= max(doubt[1], bucket.pause) then
-        dim[TOLD] = 2 * dim[TOLD] < dim[LIMIT] and 2 * dim[TOLD] or 0
+      if doubt and dim[REPORTED] > 0 and sent > bucket.throttled and now >= max(doubt[1], bucket.pause) then
+        dim[REPORTED] = 2 * dim[REPORTED] < dim[LIMIT] and 2 * dim[REPORTED] or 0
         doubt[1] = now + SECOND
       end
     end

@@ -9,10 +9,10 @@ local ALLOWED = 22   -- how many may have left and not come back, by the answer 
 
 local PARTS = 60             -- a mark for each such part of the limit
 local TRANSIT = SECOND / 4   -- a call may reach the provider so much later than it leaves
-local WHOLE = 54             -- whose headers never told of so many seconds' worth does not hold a minute
+local WHOLE = 54             -- whose headers never reported of so many seconds' worth does not hold a minute
 
 -- Whether all that left may be taken as used for one minute: headers tell what is left, and did so just now; they have
--- told of a whole minute, and no 429 has shown lately that it holds less.
+-- reported of a whole minute, and no 429 has shown lately that it holds less.
 local function gives_back(dim, name, now)
   return opens_wide(dim, name, now) and is_sure(dim, now) and dim[MOST] >= WHOLE and now >= dim[HOLD]
 end
@@ -30,12 +30,12 @@ local function mark(dim, name, now)
   -- Once begun it goes on, whatever headers tell meanwhile: what is not marked would count as newer than it is.
   if not marks and not opens_wide(dim, name, now) then return end
   if not marks then
-    dim[MARKS] = { 0, dim[LEFT] }
-  elseif dim[LEFT] - marks[#marks] >= dim[LIMIT] / PARTS then
+    dim[MARKS] = { 0, dim[SENT] }
+  elseif dim[SENT] - marks[#marks] >= dim[LIMIT] / PARTS then
     local kept = {}
     for i = newest(marks, TRANSIT, now), #marks do kept[#kept + 1] = marks[i] end
     kept[#kept + 1] = now
-    kept[#kept + 1] = dim[LEFT]
+    kept[#kept + 1] = dim[SENT]
     dim[MARKS] = kept
   end
 end
@@ -48,38 +48,38 @@ end
 
 -- Keeps what an answer shows: `units` may have left that have not come back, at the least.
 local function allow(dim, units, now)
-  local told = dim[ALLOWED]
-  if not told or now - told[3] > SHOWN_FOR then
-    told = { units, units, now }
-  elseif now - told[3] > SHOWN_FOR / 2 then
-    told = { units, told[1], now }
-  elseif units < told[1] then
-    told[1] = units
+  local reported = dim[ALLOWED]
+  if not reported or now - reported[3] > SHOWN_FOR then
+    reported = { units, units, now }
+  elseif now - reported[3] > SHOWN_FOR / 2 then
+    reported = { units, reported[1], now }
+  elseif units < reported[1] then
+    reported[1] = units
   end
-  dim[ALLOWED] = told
+  dim[ALLOWED] = reported
 end
 
--- Takes TAT back by what has come back since the answers told, behind the last call that was given a time. During a
+-- Takes TAT back by what has come back since the answers reported, behind the last call that was given a time. During a
 -- pause it stands for what is left when that ends.
 local function take_back(bucket, dim, name, now)
-  local told, marks = dim[ALLOWED], dim[MARKS]
-  if not told or bucket.pause > now or not gives_back(dim, name, now) then return end
+  local reported, marks = dim[ALLOWED], dim[MARKS]
+  if not reported or bucket.pause > now or not gives_back(dim, name, now) then return end
   local at, each = newest(marks, TRANSIT, now), interval(dim, name)
   if marks[at] == 0 then return end
-  local room = min(told[1], told[2], PERIOD[name] / each) - (dim[LEFT] - marks[at + 1])
+  local room = min(reported[1], reported[2], PERIOD[name] / each) - (dim[SENT] - marks[at + 1])
   local level = now + capacity(dim, name) - room * each + dim[BOOKED]
   dim[TAT] = min(dim[TAT], max(level, bucket.last))
 end
 
 -- When more is going to come back, nil where that is not known.
-local function comes_back(dim, name, now)
+local function next_return(dim, name, now)
   local marks = dim[MARKS]
   local next = marks and marks[newest(marks, TRANSIT, now) + 2]
   return next and gives_back(dim, name, now) and next + MINUTE + TRANSIT or nil
 end
 
 -- Whether more comes back in a second from `at` on than twice the rate: a call booked by the rate could go sooner.
-local function comes_quickly(dim, name, at, now)
+local function returns_quickly(dim, name, at, now)
   local marks = dim[MARKS]
   if not marks or not opens_wide(dim, name, now) then return false end
   local soon = marks[newest(marks, TRANSIT - SECOND, at) + 1] - marks[newest(marks, TRANSIT, at) + 1]

@@ -98,8 +98,8 @@ def limit_cards(system: SystemSnapshot) -> Cards:
             ("Circuits not closed", f"{shut:,}", "danger" if shut else "success"),
             (
                 "Accounts blocked · budgets spent",
-                f"{len(limits.latches):,} · {full:,}",
-                "danger" if limits.latches or full else "success",
+                f"{len(limits.blocked_accounts):,} · {full:,}",
+                "danger" if limits.blocked_accounts or full else "success",
             ),
         ]
     )

@@ -47,7 +47,7 @@ def system(**given: Any) -> SystemSnapshot:
         "now": NOW * MICRO,
         "buckets": (bucket(),),
         "circuits": (circuit(),),
-        "latches": {},
+        "blocked_accounts": {},
         "budgets": (),
         "open_reservations": 0,
     }
@@ -81,11 +81,15 @@ def system(**given: Any) -> SystemSnapshot:
         ),
         ({"circuits": (circuit("open"),)}, "acme/small: it is failing, its circuit is open", True),
         ({"circuits": (circuit("open", by_hand=True),)}, "acme/small: its circuit was opened by hand", True),
-        ({"latches": {"acme/0": "invalid_api_key"}}, "the account acme is blocked: invalid_api_key", True),
-        ({"latches": {"acme/0/small": "permission_error"}}, "the account acme is blocked: permission_error", True),
-        ({"latches": {"acme/0/other": "permission_error"}}, "", False),
+        ({"blocked_accounts": {"acme/0": "invalid_api_key"}}, "the account acme is blocked: invalid_api_key", True),
+        (
+            {"blocked_accounts": {"acme/0/small": "permission_error"}},
+            "the account acme is blocked: permission_error",
+            True,
+        ),
+        ({"blocked_accounts": {"acme/0/other": "permission_error"}}, "", False),
         # Two keys that share one quota: the other one is not blocked.
-        ({"latches": {"acme/0": "invalid_api_key"}, "accounts": ("acme/0", "acme/1")}, "", False),
+        ({"blocked_accounts": {"acme/0": "invalid_api_key"}, "accounts": ("acme/0", "acme/1")}, "", False),
         (
             {"budgets": (budget(1_000_000_000),)},
             "the budget of nightly is spent until 2025-11-24 17:00 UTC: $1.00 of $1.00",

@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 from limits.client.scripts import Script, compose, read
+from tests.provider_feedback import OBSERVE, THROTTLED
 
 if TYPE_CHECKING:
     import redis
@@ -73,8 +74,11 @@ def script(path: str) -> Script:
 
 SCRIPTS: Final = {
     path: script(path)
-    for path in sorted(f"limits/lua/{each.name}" for each in files("limits").joinpath("lua").iterdir())
-    if path.endswith(".lua")
+    for path in (
+        *sorted(f"limits/lua/{each.name}" for each in files("limits").joinpath("lua").iterdir() if each.is_file()),
+        OBSERVE,
+        THROTTLED,
+    )
 }
 
 

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from limits.admission import Ask, Candidate, Charge, admit
+from limits.admission import admit
 from limits.bucket import Quota
 from limits.client.async_connection import AsyncServer
 from limits.client.scripts import Call, Script
 from limits.keys import Keys
+from limits.reservation import Ask, Candidate, Charge
 
 T = TypeVar("T")
 KEYS = Keys("connection")

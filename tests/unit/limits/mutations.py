@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from limits.client.scripts import Script, compose, read
+from tests.provider_feedback import OBSERVE
 
 BOOKING: Final = "limits/lua/lib/booking.lua"
 BUCKET: Final = "limits/lua/lib/bucket.lua"
 GIVING_BACK: Final = "limits/lua/lib/giving_back.lua"
-QUANTUM: Final = "limits/lua/lib/quantum.lua"
-DEPARTURE: Final = "limits/lua/lib/departure.lua"
+SECONDS: Final = "limits/lua/lib/seconds.lua"
+SENDING: Final = "limits/lua/lib/sending.lua"
 BUDGET: Final = "limits/lua/lib/budget.lua"
 CIRCUIT: Final = "limits/lua/lib/circuit.lua"
 PROVIDER: Final = "limits/lua/lib/provider.lua"
@@ -45,7 +46,7 @@ class Mutation:
         def changed(path: str) -> str:
             return text.replace(self.old, self.new) if path == self.file else read(path)
 
-        paths = (*SCRIPTS, "limits/lua/observe.lua", SNAPSHOT)
+        paths = (*SCRIPTS, OBSERVE, SNAPSHOT)
         return {path: Script(path, compose(changed(path), changed)) for path in paths}
 
 
@@ -140,8 +141,8 @@ def all_mutations() -> Iterator[Mutation]:
         "a call in flight is landed twice",
         "dimensions",
         SETTLE,
-        "if in_time then land(bucket, now, reservation.sent > 0 and now - reservation.sent or nil) end",
-        "land(bucket, now) land(bucket, now) bucket.flight = bucket.flight - 1",
+        "if in_time then end_flight(bucket, now, reservation.sent > 0 and now - reservation.sent or nil) end",
+        "end_flight(bucket, now) end_flight(bucket, now) bucket.flight = bucket.flight - 1",
     )
     yield Mutation(
         "what is released stays taken",
@@ -158,7 +159,7 @@ def all_mutations() -> Iterator[Mutation]:
         "calls that left since a header are forgotten",
         "levels",
         PROVIDER,
-        "dim[LEFT] - mine[4] + dim[BOOKED]",
+        "dim[SENT] - mine[4] + dim[BOOKED]",
         "dim[BOOKED]",
     )
     yield Mutation("booked calls are forgotten by a header", "levels", PROVIDER, " + dim[BOOKED] / each", "")
@@ -166,8 +167,8 @@ def all_mutations() -> Iterator[Mutation]:
         "a header raises a fixed burst",
         "levels",
         PROVIDER,
-        "dim[TAT] and dim[FIXED] == 0 and dim[TOLD]",
-        "dim[TAT] and dim[TOLD]",
+        "dim[TAT] and dim[FIXED] == 0 and dim[REPORTED]",
+        "dim[TAT] and dim[REPORTED]",
     )
     yield Mutation(
         "a burst goes out right after a refusal",
@@ -187,8 +188,8 @@ def all_mutations() -> Iterator[Mutation]:
         "a minute that comes back at once is used to the full",
         "headrooms",
         BUCKET,
-        "local known = told and (most <= FEW or bucket.refills)",
-        "local known = told",
+        "local known = reported and (most <= FEW or bucket.refills)",
+        "local known = reported",
     )
     yield Mutation(
         "nobody is more careful after a 429",
@@ -242,29 +243,29 @@ def all_mutations() -> Iterator[Mutation]:
     yield Mutation(
         "a second has room without end",
         "seconds",
-        QUANTUM,
+        SECONDS,
         "at > second and at + width > second + SECOND + 1 and second + SECOND or at",
         "at",
     )
-    yield Mutation("a second is thought to be unused", "seconds", QUANTUM, "bucket.quantum.from, at)", "at)")
+    yield Mutation("a second is thought to be unused", "seconds", SECONDS, "bucket.quantum.from, at)", "at)")
     yield Mutation(
         "a second's calls leave although it is over",
         "seconds",
-        DEPARTURE,
+        SENDING,
         "return seconds.before(bucket, at, now) end",
         "return false end",
     )
     yield Mutation(
         "more than a second's worth leaves while nothing is known",
         "seconds",
-        QUANTUM,
+        SECONDS,
         "return bucket.done == 0 or bucket.quantum and not bucket.quantum.sure",
         "return false",
     )
     yield Mutation(
         "calls leave evenly though a second is known",
         "seconds",
-        QUANTUM,
+        SECONDS,
         "return quantum and quantum.sure",
         "return false",
     )
@@ -336,14 +337,14 @@ def all_mutations() -> Iterator[Mutation]:
         "a slot is not given back when its lease ends",
         "admissions",
         RESERVATION,
-        "    land(bucket, now)\n    save_bucket(part.bucket, bucket)\n  end\n  withdraw",
+        "    end_flight(bucket, now)\n    save_bucket(part.bucket, bucket)\n  end\n  withdraw",
         "    save_bucket(part.bucket, bucket)\n  end\n  withdraw",
     )
     yield Mutation(
         "a blocked account is called",
         "admissions",
         ADMIT,
-        "if latched then",
+        "if barring then",
         "if false then",
     )
     yield Mutation(

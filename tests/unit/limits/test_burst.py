@@ -2,9 +2,9 @@
 
 import pytest
 
-from limits.admission import Admitted, Denied, Impossible, Level, Throttle
 from limits.bucket import Quota
-from limits.feedback import observe, throttled
+from limits.reservation import Admitted, Denied, Impossible, Level, Throttle
+from tests.provider_feedback import observe, throttled
 from tests.unit.limits.world import World
 
 RPM = 600  # ten a second
@@ -236,7 +236,7 @@ def test_nobody_is_booked_far_ahead_while_headers_show_room_for_a_burst_to_grow(
     assert 0.1 < max(waits) <= 0.25
     assert isinstance(answer, Denied)
     assert answer.opens_in == pytest.approx(0.125, abs=0.11), "an eighth of a second before it could be booked"
-    waits = [world.denied("far", AUTO, costs={"rpm": 40}, max_wait=5.0, in_line=line) for line in (False, True)]
+    waits = [world.denied("far", AUTO, costs={"rpm": 40}, max_wait=5.0, for_waitlist=line) for line in (False, True)]
     assert waits[0].opens_in == pytest.approx(1.1, abs=0.1)
     assert waits[1].opens_in == 0.25, "who stands in line asks again soon: others' answers may have shown more"
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from limits.admission import Denied, release, sweep
-from limits.feedback import latch
+from limits.admission import release, sweep
+from limits.reservation import Denied
 from limits.snapshot import snapshot
+from tests.provider_feedback import block_account
 from tests.unit.limits.test_provider_state import ANY, SETTINGS, end, fail
 from tests.unit.limits.world import SECOND, World
 
@@ -56,7 +57,7 @@ def test_a_retry_that_was_not_made_may_be_made_by_another(world: World) -> None:
     for name in ("a", "b"):
         world.admitted(name, ANY, retry=True, circuit=SETTINGS)
     assert isinstance(world.ask("c", ANY, retry=True, circuit=SETTINGS), Denied)
-    world.run(latch, "a", "pay the bill")
+    world.run(block_account, "a", "pay the bill")
     world.run(release, "a", "o")
     world.run(release, "a", "o")
     state = world.run(snapshot, circuits=["c"], circuit=SETTINGS).circuits[0]

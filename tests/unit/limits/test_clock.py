@@ -2,8 +2,8 @@
 
 import pytest
 
-from limits.admission import Denied
 from limits.bucket import Quota
+from limits.reservation import Denied
 from limits.snapshot import ledger_page, snapshot
 from tests.unit.limits.world import SECOND, World
 

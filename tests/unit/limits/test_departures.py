@@ -4,9 +4,10 @@ import heapq
 
 import pytest
 
-from limits.admission import Admitted, Level, Throttle, sent
+from limits.admission import sent
 from limits.bucket import Quota
-from limits.feedback import throttled
+from limits.reservation import Admitted, Level, Throttle
+from tests.provider_feedback import throttled
 from tests.unit.limits.world import SECOND, World
 
 AUTO = Quota(rpm=600, headroom=1.0)  # ten a second
@@ -24,7 +25,7 @@ def leave(world: World, booked: dict[str, int]) -> list[tuple[float, str]]:
         at, name = heapq.heappop(due)
         world.now = max(world.now, at)
         departure = world.run(sent, name, "o")
-        if departure.verdict == "go":
+        if departure.verdict == "sent":
             left.append(((world.now - begun) / SECOND, name))
         else:
             assert departure.verdict == "wait"
@@ -44,7 +45,7 @@ def grown(world: World, count: int, step: float = 0.05) -> dict[str, int]:
     for number in range(count):
         world.pass_time(step)
         for name in [name for name, at in booked.items() if at <= world.now]:
-            assert world.run(sent, name, "o").verdict == "go"
+            assert world.run(sent, name, "o").verdict == "sent"
             del booked[name]
         answer = world.ask(f"g{number}", AUTO, max_wait=30.0, send_at_once=True)
         if isinstance(answer, Admitted) and not answer.sent:
@@ -129,11 +130,11 @@ def test_a_late_call_takes_the_place_of_the_next(world: World, quota: Quota, wai
     for name in names:
         world.admitted(name, quota)
     world.pass_time(0.2)
-    assert world.run(sent, names[1], "o").verdict == "go"
+    assert world.run(sent, names[1], "o").verdict == "sent"
     world.run(sent, names[0], "o")  # a tenth of a second late
     world.pass_time(0.1)
     departure = world.run(sent, names[2], "o")
-    assert (departure.verdict, departure.wait) == ("wait" if wait else "go", pytest.approx(wait))
+    assert (departure.verdict, departure.wait) == ("wait" if wait else "sent", pytest.approx(wait))
 
 
 def test_a_late_call_with_nobody_behind_postpones_nothing(world: World) -> None:
@@ -141,7 +142,7 @@ def test_a_late_call_with_nobody_behind_postpones_nothing(world: World) -> None:
         world.admitted(f"f{number}", EVEN, send_at_once=True)
     world.admitted("late", EVEN)
     world.pass_time(2.0)
-    assert world.run(sent, "late", "o").verdict == "go"
+    assert world.run(sent, "late", "o").verdict == "sent"
     assert world.available(EVEN) == pytest.approx(9.0)
 
 

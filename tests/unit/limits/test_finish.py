@@ -5,10 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from limits.admission import Settlement, Throttle, admit, settlement_json
+from limits.admission import admit
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
+from limits.encoding import settlement_json
+from limits.reservation import Settlement, Throttle
 from limits.snapshot import Snapshot, ledger, snapshot
 from tasks.batches.batch import Batch
 from tasks.batches.store import Ending, Store, finish

@@ -2,9 +2,9 @@
 
 import pytest
 
-from limits.admission import Denied, Level, Throttle
 from limits.bucket import Quota
-from limits.feedback import observe, throttled
+from limits.reservation import Denied, Level, Throttle
+from tests.provider_feedback import observe, throttled
 from tests.unit.limits.world import World
 
 RPM = 60  # one a second

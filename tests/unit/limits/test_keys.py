@@ -4,11 +4,12 @@ import re
 
 import pytest
 
-from limits.admission import Level, Settlement, Throttle, admit, sent, settle
+from limits.admission import admit, sent, settle
 from limits.budget import BudgetWindow
 from limits.client.scripts import Call, Script, compose
-from limits.feedback import latch
 from limits.keys import Keys
+from limits.reservation import Level, Settlement, Throttle
+from tests.provider_feedback import block_account
 from tests.unit.limits.world import SECOND, START, World
 
 KEYS = Keys("ns")
@@ -18,7 +19,7 @@ BUILDERS = {
     "reservation_key('id')": KEYS.reservation("id"),
     "bucket_key('p/0/model:x')": KEYS.bucket("p/0/model:x"),
     "circuit_key('p/model')": KEYS.circuit("p/model"),
-    "latch_key('p/0')": KEYS.latch("p/0"),
+    "block_key('p/0')": KEYS.blocked_account("p/0"),
     "budget_key('workflow/w', '2026-11-25')": KEYS.budget("workflow/w", "2026-11-25"),
     "ledger_key(20782)": KEYS.ledger(20_782),
     "KEYS[1]": KEYS.clock,
@@ -41,7 +42,7 @@ def test_every_builder_of_the_prelude_is_compared() -> None:
 
 def test_a_call_touches_the_keys_that_are_listed(world: World) -> None:
     budget = BudgetWindow("w", 10**9, "d1", START + 60 * SECOND, "d2")
-    world.run(latch, "elsewhere", "blocked")
+    world.run(block_account, "elsewhere", "blocked")
     world.run(admit, world.asking("r1", amount=5, budgets=(budget,), row="row", retry=True))
     world.run(admit, world.asking("r2", budgets=(budget,), row="row"))
     world.run(sent, "r1", "o")
@@ -54,7 +55,7 @@ def test_a_call_touches_the_keys_that_are_listed(world: World) -> None:
         keys.reservation("r2"),
         keys.bucket("b"),
         keys.circuit("c"),
-        keys.latch("elsewhere"),
+        keys.blocked_account("elsewhere"),
         keys.budget("w", "d1"),
         keys.ledger(day),
     }

@@ -2,14 +2,16 @@
 
 import pytest
 
-from limits.admission import Candidate, Charge, Settlement, release, sent, settle
+from limits.admission import release, sent, settle
 from limits.bucket import Quota
-from limits.feedback import Heard, Word, clear_latch, latch, refused
+from limits.feedback import AccountRefusal, RefusalEffect, refused, unblock_account
+from limits.reservation import Candidate, Charge, Settlement
 from limits.snapshot import snapshot
+from tests.provider_feedback import block_account
 from tests.unit.limits.world import World
 
 ANY = Quota()
-SUSPECTED, BLOCKED, KNOWN = Heard(False, False), Heard(True, True), Heard(False, True)
+SUSPECTED, BLOCKED, KNOWN = RefusalEffect(False, False), RefusalEffect(True, True), RefusalEffect(False, True)
 
 
 def ways(*accounts: str, model: str = "m") -> tuple[Candidate, ...]:
@@ -22,7 +24,7 @@ def call(world: World, name: str, model: str = "m") -> None:
     world.admitted(name, candidates=ways("a", model=model), send_at_once=True)
 
 
-def word(world: World, job: str, model: str = "m", *, certain: bool = False, key: str = "k1") -> Heard:
+def word(world: World, job: str, model: str = "m", *, certain: bool = False, key: str = "k1") -> RefusalEffect:
     """A job's call is refused."""
     name = f"{job}-{world.now}"
     call(world, name, model)
@@ -33,8 +35,8 @@ def word(world: World, job: str, model: str = "m", *, certain: bool = False, key
 
 def told(
     world: World, job: str, reservation: str, model: str = "m", *, certain: bool = False, key: str = "k1"
-) -> Heard:
-    word = Word("a", "no", f"a/{model}", certain=certain, job=job, reservation=reservation, key=key)
+) -> RefusalEffect:
+    word = AccountRefusal("a", "no", f"a/{model}", certain=certain, job=job, reservation=reservation, key=key)
     return world.run(refused, word)
 
 
@@ -43,7 +45,7 @@ def answer(world: World, name: str) -> None:
 
 
 def blocked(world: World) -> set[str]:
-    return set(world.run(snapshot, accounts=["a", "a/m", "a/n"]).latches)
+    return set(world.run(snapshot, accounts=["a", "a/m", "a/n"]).blocked_accounts)
 
 
 def test_a_certain_word_blocks_the_account(world: World) -> None:
@@ -116,7 +118,7 @@ def test_one_call_at_a_time_tries_a_blocked_account_less_often_each_time(world: 
         trial = f"t{wait}-{world.now}"
         world.admitted(trial, candidates=ways("a"))
         assert world.denied("second", candidates=ways("a")).reason == "latch"
-        assert world.run(sent, trial, "o").verdict == "go"
+        assert world.run(sent, trial, "o").verdict == "sent"
         assert told(world, "j2", trial) == KNOWN
         world.run(release, trial, "o")
 
@@ -135,15 +137,15 @@ def test_a_trial_that_brings_no_word_makes_way_for_the_next(world: World) -> Non
 
 def test_another_key_ends_the_block_of_the_one_before(world: World) -> None:
     word(world, "j1", certain=True, key="k1")
-    assert not world.run(clear_latch, "a", key="k1")
-    assert world.run(clear_latch, "a", key="k2")
-    world.run(latch, "a", "by hand")
-    assert not world.run(clear_latch, "a", key="k2")
-    assert world.run(clear_latch, "a")
+    assert not world.run(unblock_account, "a", key="k1")
+    assert world.run(unblock_account, "a", key="k2")
+    world.run(block_account, "a", "by hand")
+    assert not world.run(unblock_account, "a", key="k2")
+    assert world.run(unblock_account, "a")
 
 
 def test_a_reason_that_an_older_version_stored_blocks_until_a_call_is_answered(world: World) -> None:
-    world.client.set(world.keys.latch("a"), "invalid_api_key: set a valid one", px=60_000)
+    world.client.set(world.keys.blocked_account("a"), "invalid_api_key: set a valid one", px=60_000)
     assert blocked(world) == {"a"}
     call(world, "trial")
     assert world.denied("second", candidates=ways("a")).reason == "latch"

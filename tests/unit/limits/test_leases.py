@@ -2,12 +2,14 @@
 
 import pytest
 
-from limits.admission import Admitted, Denied, Settlement, release, renew, sent, settle, sweep
+from limits.admission import release, renew, sent, settle, sweep
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
-from limits.feedback import clear_latch, latch, set_circuit
+from limits.feedback import set_circuit, unblock_account
+from limits.reservation import Admitted, Denied, Settlement
 from limits.snapshot import snapshot
+from tests.provider_feedback import block_account
 from tests.unit.limits.world import SECOND, START, World
 
 QUOTA = Quota(rpm=60, headroom=1.0, burst=10.0, concurrency=3)
@@ -69,8 +71,8 @@ def test_another_owner_can_do_nothing(world: World, operation: str) -> None:
 
 def test_a_reservation_that_was_sent_is_found_as_sent(world: World) -> None:
     take(world, "a")
-    assert world.run(sent, "a", "o").verdict == "go"
-    assert world.run(sent, "a", "o").verdict == "go"
+    assert world.run(sent, "a", "o").verdict == "sent"
+    assert world.run(sent, "a", "o").verdict == "sent"
     again = take(world, "a")
     assert again.sent
     assert again.wait == 0
@@ -197,14 +199,14 @@ def test_a_lease_without_a_reservation_is_cleared(world: World) -> None:
 def test_revoked(world: World, why: str) -> None:
     take(world, "a")
     if why == "latch":
-        world.run(latch, "a", "pay the bill")
+        world.run(block_account, "a", "pay the bill")
     else:
         world.run(set_circuit, "c", "open")
     departure = world.run(sent, "a", "o")
     assert (departure.verdict, departure.reason) == ("revoked", why)
-    world.run(clear_latch, "a")
+    world.run(unblock_account, "a")
     world.run(set_circuit, "c", "closed")
-    assert world.run(sent, "a", "o").verdict == "go"
+    assert world.run(sent, "a", "o").verdict == "sent"
 
 
 def test_a_swept_probe_makes_way_for_the_next(world: World) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from limits.admission import Admitted, Settlement, settle
+from limits.admission import settle
+from limits.reservation import Admitted, Settlement
 from limits.client.async_connection import AsyncServer
 from limits.client.connection import Server
 from limits.errors import ServerUnavailable

@@ -8,8 +8,9 @@ from itertools import pairwise
 
 import pytest
 
-from limits.admission import Admitted, Denied, Level, Settlement, Throttle, sent, settle
+from limits.admission import sent, settle
 from limits.bucket import Quota
+from limits.reservation import Admitted, Denied, Level, Settlement, Throttle
 from tests.unit.limits.histories.timeline import Timeline
 from tests.unit.limits.world import SECOND, START, World
 
@@ -50,7 +51,7 @@ class Night:
         if departure.verdict == "wait":
             self.timeline.at(self.world.now + math.ceil(departure.wait * SECOND), partial(self._leave, name))
         else:
-            assert departure.verdict == "go"
+            assert departure.verdict == "sent"
             self.timeline.at(self.world.now + 20_000, partial(self._arrive, name))
 
     def _arrive(self, name: str) -> None:
@@ -110,7 +111,7 @@ def test_a_time_in_which_nobody_calls_says_nothing_about_the_pace(world: World) 
 
     def calls(name: str) -> None:
         assert world.admitted(name, UNKNOWN, costs={"rpm": 1}, max_wait=5.0).at <= world.now
-        assert world.run(sent, name, "o").verdict == "go"
+        assert world.run(sent, name, "o").verdict == "sent"
 
     calls("a")
     throttled("a")

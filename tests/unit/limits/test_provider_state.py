@@ -2,24 +2,14 @@
 
 import pytest
 
-from limits.admission import (
-    Admitted,
-    Candidate,
-    Charge,
-    Denied,
-    Impossible,
-    Settlement,
-    Throttle,
-    release,
-    sent,
-    settle,
-    sweep,
-)
+from limits.admission import release, sent, settle, sweep
 from limits.bucket import LARGEST, Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
-from limits.feedback import clear_latch, latch, resume, set_circuit, throttled
+from limits.feedback import resume, set_circuit, unblock_account
+from limits.reservation import Admitted, Candidate, Charge, Denied, Impossible, Settlement, Throttle
 from limits.snapshot import ledger_page, snapshot
+from tests.provider_feedback import block_account, throttled
 from tests.unit.limits.world import SECOND, START, World
 
 SETTINGS = CircuitSettings(window=10.0, volume=2, cooldown=1.0, longest_cooldown=4.0, probes=2, most_retries=2.0)
@@ -85,19 +75,19 @@ def test_only_the_probe_may_leave_to_a_half_open_circuit(world: World) -> None:
     world.pass_time(1.2)
     world.admitted("probe", ANY, circuit=SETTINGS)
     assert world.run(sent, "waiting", "o").verdict == "revoked"
-    assert world.run(sent, "probe", "o").verdict == "go"
+    assert world.run(sent, "probe", "o").verdict == "sent"
 
 
 def test_who_was_held_up_after_it_was_let_go_is_told_of_a_pause_and_of_a_latch(world: World) -> None:
     world.admitted("a", ANY)
-    assert world.run(sent, "a", "o").verdict == "go"
-    assert world.run(sent, "a", "o").verdict == "go"
+    assert world.run(sent, "a", "o").verdict == "sent"
+    assert world.run(sent, "a", "o").verdict == "sent"
     world.run(throttled, Throttle("b", 3.0))
     told = world.run(sent, "a", "o")
     assert (told.verdict, told.wait, told.reason) == ("wait", 3.0, "pause")
     world.pass_time(3.0)
-    assert world.run(sent, "a", "o").verdict == "go"
-    world.run(latch, "a", "no credit")
+    assert world.run(sent, "a", "o").verdict == "sent"
+    world.run(block_account, "a", "no credit")
     assert world.run(sent, "a", "o").verdict == "revoked"
     world.run(release, "a", "o")
     assert world.bucket(ANY).in_flight == 0
@@ -198,20 +188,20 @@ def test_a_circuit_that_was_forgotten(world: World) -> None:
 
 
 def test_the_first_reason_of_a_latch_stays(world: World) -> None:
-    assert world.run(latch, "a", "pay the bill")
-    assert not world.run(latch, "a", "something else")
-    assert world.run(snapshot, accounts=["a", "b"]).latches == {"a": "pay the bill"}
+    assert world.run(block_account, "a", "pay the bill")
+    assert not world.run(block_account, "a", "something else")
+    assert world.run(snapshot, accounts=["a", "b"]).blocked_accounts == {"a": "pay the bill"}
     denied = world.denied("r", ANY)
     assert (denied.reason, denied.subject) == ("latch", "a")
     assert denied.retry_in is not None
     assert 30 <= denied.retry_in <= 60
-    assert world.run(clear_latch, "a")
-    assert not world.run(clear_latch, "a")
+    assert world.run(unblock_account, "a")
+    assert not world.run(unblock_account, "a")
     world.admitted("r", ANY)
 
 
 def test_a_latched_account_leaves_the_others(world: World) -> None:
-    world.run(latch, "bad", "no")
+    world.run(block_account, "bad", "no")
     ways = tuple(Candidate("c", account, (Charge("b", ANY, {}),)) for account in ("bad", "good"))
     assert world.admitted("r", candidates=ways).candidate == 1
 
@@ -347,7 +337,7 @@ def test_a_snapshot_of_nothing_yet(world: World) -> None:
     }
     assert (bucket.in_flight, bucket.concurrency, bucket.paused_until, bucket.urgent) == (0, 4, 0, False)
     assert (state.circuits[0].state, state.circuits[0].retries_left) == ("closed", -1.0)
-    assert state.latches == {}
+    assert state.blocked_accounts == {}
     assert (state.budgets[0].spent, state.budgets[0].held, state.open_reservations) == (0, 0, 0)
     assert world.client.keys(f"{world.keys.prefix}*") == []
 
@@ -381,7 +371,7 @@ def test_a_pause_that_is_lifted_leaves_the_rate_as_it_was(world: World, wait: fl
     assert world.run(resume, "b") == 0.0
     assert not world.bucket(quota).paused_until > world.now
     world.pass_time(1.0)
-    assert world.run(sent, "booked", "o").verdict == "go"
+    assert world.run(sent, "booked", "o").verdict == "sent"
     waits = [world.admitted(f"r{number}", quota, costs=costs, max_wait=30.0).wait for number in range(3)]
     assert waits == [pytest.approx(waits[0] + number, abs=0.01) for number in range(3)]
     assert waits[0] <= 2.0

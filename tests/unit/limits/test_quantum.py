@@ -2,9 +2,10 @@
 
 import pytest
 
-from limits.admission import Admitted, Denied, Level, Settlement, Throttle, release, sent, settle
+from limits.admission import release, sent, settle
 from limits.bucket import Quota
-from limits.feedback import throttled
+from limits.reservation import Admitted, Denied, Level, Settlement, Throttle
+from tests.provider_feedback import throttled
 from tests.unit.limits.world import SECOND, START, World
 
 RPM = 1_200
@@ -30,7 +31,7 @@ def learn(world: World, quota: Quota = QUOTA, *, calls: int = SHARE) -> None:
     """That, and let another call leave and agree; a little is left of its second, in which nothing begins any more."""
     begin(world, quota, calls=calls)
     world.now = world.admitted("warm", quota).at
-    assert world.run(sent, "warm", "o").verdict == "go"
+    assert world.run(sent, "warm", "o").verdict == "sent"
     world.level("warm", rpm=Level(quota.limits["rpm"], calls - 1, (ZERO + SECOND - world.now) / SECOND))
     world.now = ZERO + 9 * SECOND // 10
 
@@ -75,7 +76,7 @@ def test_calls_leave_later_while_all_that_is_known_is_of_calls_that_had_to_conne
     found = times(world, 2 * SHARE, since=START)
     assert found[0] == pytest.approx(1.2)
     world.now = START + round(found[0] * SECOND)
-    assert world.run(sent, "call0", "o").verdict == "go"
+    assert world.run(sent, "call0", "o").verdict == "sent"
     world.level("call0", rpm=Level(RPM, 19, 0.9))  # it left 0.1 seconds sooner after its admission
     assert booked(world, "next", since=START) == pytest.approx(3.12)
 
@@ -138,11 +139,11 @@ def test_nothing_leaves_beyond_a_second_until_it_is_known(world: World) -> None:
     for number in range(SHARE):
         world.admitted(f"first{number}", QUOTA, send_at_once=True, max_wait=0.0)
     world.pass_time(0.3)
-    denied = world.denied("more", QUOTA, in_line=True)
+    denied = world.denied("more", QUOTA, for_waitlist=True)
     assert denied.retry_in == pytest.approx(0.25), "an answer may tell of more at any time"
     assert world.denied("another", QUOTA).retry_in == pytest.approx(0.25)
     world.level("first0", rpm=Level(RPM, 19, 0.9))
-    assert isinstance(world.ask("more", QUOTA, in_line=True), Denied), "one answer tells it of a bucket as well"
+    assert isinstance(world.ask("more", QUOTA, for_waitlist=True), Denied), "one answer tells it of a bucket as well"
     world.pass_time(0.7)
     assert isinstance(world.ask("more", QUOTA), Admitted)
 
@@ -177,7 +178,7 @@ def tell(world: World, name: str) -> None:
     """Answers that agree on the end of a second, and leave much and little."""
     for number, left in enumerate((19, 0, 10, 10)):
         world.now = max(world.now, world.admitted(f"{name}{number}", QUOTA, max_wait=5.0).at)
-        assert world.run(sent, f"{name}{number}", "o").verdict == "go"
+        assert world.run(sent, f"{name}{number}", "o").verdict == "sent"
         world.level(f"{name}{number}", rpm=Level(RPM, left, 1.0 - (world.now + 1 - START) % SECOND / SECOND))
 
 
@@ -204,14 +205,14 @@ def test_a_call_whose_second_is_over_gets_another(world: World) -> None:
     learn(world)
     found = times(world, 2 * SHARE)
     world.now = ZERO + round((found[0] + 0.9) * SECOND)
-    assert world.run(sent, "call0", "o").verdict == "go", "its second is not over"
+    assert world.run(sent, "call0", "o").verdict == "sent", "its second is not over"
     world.now = ZERO + round((found[1] + 1.0) * SECOND)
     answer = world.run(sent, "call1", "o")
     assert answer.verdict == "wait"
     assert world.now / SECOND + answer.wait == pytest.approx(ZERO / SECOND + 3.02), "behind all that are booked"
     assert booked(world, "next") == pytest.approx(3.02 + 0.25 / 20)
     world.pass_time(answer.wait + 1)
-    assert world.run(sent, "call1", "o").verdict == "go", "it waits once"
+    assert world.run(sent, "call1", "o").verdict == "sent", "it waits once"
 
 
 def test_a_second_that_was_missed_twice_over_is_given_back(world: World) -> None:
@@ -313,7 +314,7 @@ def test_a_call_in_time_leaves_though_a_burst_has_fallen_since(world: World) -> 
     refused = Settlement(throttles=(Throttle("b", 0.01),), outcome="neutral")
     world.run(settle, "first0", "o", refused)
     world.pass_time(0.1)
-    assert world.run(sent, "x", "o").verdict == "go"
+    assert world.run(sent, "x", "o").verdict == "sent"
 
 
 @pytest.mark.parametrize("off", [-0.005, 0.005])
@@ -323,7 +324,7 @@ def test_what_is_given_away_moves_with_the_second(world: World, off: float) -> N
     learn(world, quota)
     booked(world, "x", quota)
     world.now = ZERO + 102 * SECOND // 100
-    assert world.run(sent, "x", "o").verdict == "go"
+    assert world.run(sent, "x", "o").verdict == "sent"
     world.level("x", rpm=Level(RPM, 5, 0.98 + off))
     found = times(world, 2 * SHARE - 1, quota)
     assert [int(at) for at in found] == [1] * (SHARE - 1) + [2] * SHARE
@@ -332,7 +333,7 @@ def test_what_is_given_away_moves_with_the_second(world: World, off: float) -> N
 
 def odd(world: World, name: str) -> None:
     world.now = world.admitted(name, QUOTA, max_wait=9.0).at + 1
-    assert world.run(sent, name, "o").verdict == "go"
+    assert world.run(sent, name, "o").verdict == "sent"
     phase = (world.now - START) % SECOND / SECOND
     world.level(name, rpm=Level(RPM, 5, (1.5 - phase) % 1))
     world.pass_time(3)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from limits.admission import Admitted, Level, Throttle
 from limits.bucket import Quota
-from limits.feedback import throttled
+from limits.reservation import Admitted, Level, Throttle
+from tests.provider_feedback import throttled
 from tests.unit.limits.test_burst import AUTO, RPM, call, drain, press
 from tests.unit.limits.world import World
 

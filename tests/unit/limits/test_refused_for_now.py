@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 import redis
 
-from limits.admission import Admitted
+from limits.reservation import Admitted
 from limits.client.async_connection import AsyncServer
 from limits.client.connection import Server
 from limits.client.scripts import Call, Script

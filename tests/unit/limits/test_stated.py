@@ -2,8 +2,9 @@
 
 import pytest
 
-from limits.admission import Admitted, Level, Settlement, Throttle, settle
+from limits.admission import settle
 from limits.bucket import Quota
+from limits.reservation import Admitted, Level, Settlement, Throttle
 from tests.unit.limits.world import SECOND, World
 
 NONE = Quota()

@@ -2,9 +2,10 @@
 
 import pytest
 
-from limits.admission import Throttle, sent
+from limits.admission import sent
 from limits.bucket import Quota
-from limits.feedback import throttled
+from limits.reservation import Throttle
+from tests.provider_feedback import throttled
 from tests.unit.limits.world import SECOND, World
 
 QUOTA = Quota(rpm=600, headroom=1.0, burst=1.0, urgent_share=0.2)  # ten a second
@@ -27,12 +28,12 @@ def test_goes_before_what_is_booked(world: World) -> None:
     assert urgent.wait == pytest.approx(0.1)
     # The booked ones make way by its place and by its wait; they learn it when they are about to leave.
     world.now = urgent.at
-    assert world.run(sent, "urgent", "o").verdict == "go"
+    assert world.run(sent, "urgent", "o").verdict == "sent"
     departure = world.run(sent, names[0], "o")
     assert departure.verdict == "wait"
     assert departure.wait == pytest.approx(0.2)
     world.pass_time(departure.wait)
-    assert world.run(sent, names[0], "o").verdict == "go"
+    assert world.run(sent, names[0], "o").verdict == "sent"
     # A new call goes behind all of them, and leaves urgent work its fifth of a second.
     assert world.admitted("next", QUOTA, max_wait=30.0).at == pytest.approx(urgent.at + 2.4 * SECOND, abs=2)
 

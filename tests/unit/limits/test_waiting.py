@@ -5,22 +5,10 @@ import math
 
 import pytest
 
-from limits.admission import (
-    Admitted,
-    Candidate,
-    Charge,
-    Denied,
-    Impossible,
-    Level,
-    Settlement,
-    Throttle,
-    admit,
-    release,
-    sent,
-    settle,
-)
+from limits.admission import admit, release, sent, settle
 from limits.bucket import Quota
-from limits.feedback import throttled
+from limits.reservation import Admitted, Candidate, Charge, Denied, Impossible, Level, Settlement, Throttle
+from tests.provider_feedback import throttled
 from tests.unit.limits.world import SECOND, START, World
 
 QUOTA = Quota(rpm=600, headroom=1.0, burst=1.0)  # ten a second
@@ -85,7 +73,7 @@ def test_who_hears_of_ends_keeps_nobody_else_waiting(world: World) -> None:
     world.admitted("a", one, send_at_once=True)
     world.pass_time(1)
     step = 0.8
-    waits = [world.denied(f"l{number}", one, in_line=True).retry_in for number in range(50)]
+    waits = [world.denied(f"l{number}", one, for_waitlist=True).retry_in for number in range(50)]
     assert waits == [pytest.approx(step)] * 50
     assert [world.denied(name, one).retry_in for name in "xyz"] == [pytest.approx(k * step) for k in (1, 2, 3)]
 
@@ -94,7 +82,7 @@ def test_who_stands_in_line_for_a_rate_looks_again_soon_and_takes_no_turn(world:
     """A burst that is learned may have grown meanwhile."""
     for number in range(60):
         world.admitted(f"f{number}", QUOTA, max_wait=5.0)
-    waits = [world.denied(f"l{number}", QUOTA, in_line=True, max_wait=5.0) for number in range(20)]
+    waits = [world.denied(f"l{number}", QUOTA, for_waitlist=True, max_wait=5.0) for number in range(20)]
     assert [wait.retry_in for wait in waits] == [pytest.approx(0.1 + 0.8)] * 20
     (first, second) = (world.denied(name, QUOTA, max_wait=5.0) for name in "xy")
     assert (first.retry_in, first.opens_in) == (pytest.approx(0.1 + 2.5), pytest.approx(0.1 + 2.5))
@@ -272,13 +260,13 @@ def test_a_late_departure_is_charged_when_it_leaves(world: World) -> None:
     world.pass_time(60)  # the worker was held up
     assert world.available(QUOTA) == pytest.approx(10.0)
     for name in names[:3]:
-        assert world.run(sent, name, "o").verdict == "go"
+        assert world.run(sent, name, "o").verdict == "sent"
     # All at once they would be more than a provider that counts by the second may have left of one.
     last = world.run(sent, names[3], "o")
     assert (last.verdict, last.wait) == ("wait", pytest.approx(0.05))
     assert world.run(sent, names[3], "o").verdict == "wait"
     world.pass_time(0.05)
-    assert world.run(sent, names[3], "o").verdict == "go"
+    assert world.run(sent, names[3], "o").verdict == "sent"
     assert world.available(QUOTA) == pytest.approx(6.5)
     # Of what it does not use, that comes back which lies ahead: it left half of it ago.
     assert world.settle(names[0], costs=({"rpm": 0},)) == "settled"
@@ -293,9 +281,9 @@ def test_a_late_call_has_one_turn(world: World) -> None:
     for name in names:
         world.admitted(name, QUOTA)
     world.pass_time(60)
-    assert [world.run(sent, name, "o").verdict for name in names] == ["go"] * 3 + ["wait"] * 5
+    assert [world.run(sent, name, "o").verdict for name in names] == ["sent"] * 3 + ["wait"] * 5
     world.pass_time(5)
-    assert [world.run(sent, name, "o").verdict for name in names[3:]] == ["go"] * 5
+    assert [world.run(sent, name, "o").verdict for name in names[3:]] == ["sent"] * 5
 
 
 def test_a_late_call_of_two_limits_waits_for_what_has_run_out(world: World) -> None:
@@ -306,11 +294,11 @@ def test_a_late_call_of_two_limits_waits_for_what_has_run_out(world: World) -> N
     for name in ("a", "b", "c"):
         world.admitted(name, two, costs={"rpm": 2})
     world.pass_time(60)
-    assert [world.run(sent, name, "o").verdict for name in ("a", "b", "c")] == ["go", "go", "wait"]
+    assert [world.run(sent, name, "o").verdict for name in ("a", "b", "c")] == ["sent", "sent", "wait"]
     world.admitted("d", two, costs={"rpm": 2})
     world.pass_time(60)
     world.client.delete(world.keys.bucket("b"))
-    assert world.run(sent, "d", "o").verdict == "go"
+    assert world.run(sent, "d", "o").verdict == "sent"
 
 
 def test_unused_units_come_back_once(world: World) -> None:
@@ -362,7 +350,7 @@ def test_a_dimension_that_a_call_does_not_draw_on(world: World) -> None:
 def test_a_call_that_draws_on_nothing(world: World) -> None:
     free = (Candidate("c", "a", ()),)
     world.admitted("a", candidates=free)
-    assert world.run(sent, "a", "o").verdict == "go"
+    assert world.run(sent, "a", "o").verdict == "sent"
     assert world.settle("a") == "settled"
 
 
@@ -371,7 +359,7 @@ def test_a_bucket_that_was_forgotten(world: World) -> None:
     world.admitted("a", QUOTA)
     world.admitted("b", QUOTA, send_at_once=True)
     world.client.delete(world.keys.bucket("b"))
-    assert world.run(sent, "a", "o").verdict == "go"
+    assert world.run(sent, "a", "o").verdict == "sent"
     for name in "ab":
         assert world.settle(name, costs=({"rpm": 0},)) == "settled"
     assert world.available(QUOTA) == pytest.approx(10.0)

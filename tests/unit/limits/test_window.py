@@ -3,8 +3,9 @@
 import math
 from collections import deque
 
-from limits.admission import Admitted, Denied, Level, Settlement, Throttle, settle
+from limits.admission import settle
 from limits.bucket import Quota
+from limits.reservation import Admitted, Denied, Level, Settlement, Throttle
 from tests.unit.limits.world import SECOND, START, World
 
 RPM = 600
@@ -187,7 +188,7 @@ def test_where_only_the_rate_comes_back_nobody_is_told_to_ask_again_at_once(worl
         provider.pass_time(0.05)
     while isinstance(world.ask(f"ahead{provider.asked}", AUTO, max_wait=5.0), Admitted):
         provider.asked += 1
-    first = world.denied("first", AUTO, max_wait=5.0, in_line=True)
+    first = world.denied("first", AUTO, max_wait=5.0, for_waitlist=True)
     assert first.reason == "rpm"
     assert first.retry_in is not None
     assert 0.0 < first.retry_in <= 0.8

@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from limits.admission import Admitted, Answer, Ask, Candidate, Charge, Denied, Level, Settlement, admit, settle
+from limits.admission import admit, settle
 from limits.bucket import Quota
 from limits.client.connection import Server
 from limits.client.scripts import Call, Script
 from limits.keys import Keys
+from limits.reservation import Admitted, Answer, Ask, Candidate, Charge, Denied, Level, Settlement
 from limits.snapshot import LEDGER_ROWS, BucketState, CircuitState, Rows, ledger_page, snapshot
 
 if TYPE_CHECKING:

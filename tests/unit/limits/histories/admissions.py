@@ -2,27 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-from limits.admission import (
-    Admitted,
-    Answer,
-    Ask,
-    Candidate,
-    Charge,
-    Denied,
-    Impossible,
-    Settlement,
-    admit,
-    release,
-    sent,
-    settle,
-    sweep,
-)
+from limits.admission import admit, release, sent, settle, sweep
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
 from limits.client.scripts import Call
-from limits.feedback import latch, set_circuit
+from limits.feedback import set_circuit
+from limits.reservation import Admitted, Answer, Ask, Candidate, Charge, Denied, Impossible, Settlement
 from limits.snapshot import Snapshot, snapshot
+from tests.provider_feedback import block_account
 from tests.unit.limits.histories.budgets import window_of
 from tests.unit.limits.world import SECOND, START, World
 
@@ -152,7 +140,7 @@ def admissions(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
     def check_refusal(before: Snapshot, after: Snapshot, ask: Ask, answer: Answer) -> None:
         def visible(state: Snapshot) -> object:
             plain = [(b.bucket, b.in_flight, b.paused_until, b.dimensions) for b in state.buckets]
-            return plain, state.circuits, state.latches, state.budgets, state.open_reservations
+            return plain, state.circuits, state.blocked_accounts, state.budgets, state.open_reservations
 
         assert visible(after) == visible(before), "a denial changed something"
         assert not client.exists(world.keys.reservation(ask.id))
@@ -198,10 +186,10 @@ def admissions(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
             account = pick.choice(fleet.accounts)
             if account in latched:
                 latched.discard(account)
-                client.delete(world.keys.latch(account))
+                client.delete(world.keys.blocked_account(account))
             else:
                 latched.add(account)
-                assert world.run(latch, account, "pay the bill")
+                assert world.run(block_account, account, "pay the bill")
         elif chance < 0.67:
             circuit, state = pick.choice(fleet.circuits), pick.choice(["auto", "auto", "open"])
             world.run(set_circuit, circuit, state)

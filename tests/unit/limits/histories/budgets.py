@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from limits.admission import Admitted, Denied, Departure, renew, sent, sweep
+from limits.admission import renew, sent, sweep
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
+from limits.reservation import Admitted, Denied, SendPermit
 from limits.snapshot import Snapshot, snapshot
 from tests.unit.limits.histories.quota import DAY
 from tests.unit.limits.world import SECOND, START, World
@@ -93,8 +94,8 @@ def budgets(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
             assert any(spent.get(w, 0) + amount > budget.limit for w in windows)
             assert (answer.retry_in is None) == (not budget.until), answer
 
-    def depart(money: Money, departure: Departure) -> None:
-        if departure.verdict == "go" and money.state == "held":
+    def depart(money: Money, departure: SendPermit) -> None:
+        if departure.verdict == "sent" and money.state == "held":
             money.state = "sent"
         elif departure.verdict == "wait":
             # It came too early, or so late that it has to wait for its turn.

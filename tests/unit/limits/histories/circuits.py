@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from limits.admission import Admitted, Denied, Settlement, settle
+from limits.admission import settle
 from limits.bucket import Quota
 from limits.circuit import CircuitSettings
+from limits.reservation import Admitted, Denied, Settlement
 from limits.snapshot import snapshot
 from tests.unit.limits.world import SECOND, World
 

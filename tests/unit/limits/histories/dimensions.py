@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from limits.admission import Admitted, Denied, Settlement, Throttle, release, sent, settle
+from limits.admission import release, sent, settle
 from limits.bucket import Quota
+from limits.reservation import Admitted, Denied, Settlement, Throttle
 from limits.snapshot import snapshot
 from tests.unit.limits.histories.quota import capacity, rate, some_costs, some_quota
 from tests.unit.limits.histories.timeline import Timeline
@@ -65,7 +66,7 @@ def arithmetic(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
 
 
 @dataclass
-class Departure:
+class SendPermit:
     """A call that has left, and what it turned out to use."""
 
     time: int
@@ -84,7 +85,7 @@ def dimensions(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
     urgency = pick.random() < 0.4
     refunds = pick.random() < 0.6
     longest = 1.0 if large else 0.5
-    departures: dict[str, Departure] = {}
+    departures: dict[str, SendPermit] = {}
     paused = 0
 
     def leave(name: str, costs: dict[str, int]) -> None:
@@ -93,12 +94,12 @@ def dimensions(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
             assert answer.wait > 0
             timeline.at(world.now + math.ceil(answer.wait * SECOND), lambda: leave(name, costs))
             return
-        assert answer.verdict == "go", answer
+        assert answer.verdict == "sent", answer
         depart(name, costs)
 
     def depart(name: str, costs: dict[str, int]) -> None:
         assert world.now >= paused, "left during a pause"
-        departures[name] = Departure(world.now, costs)
+        departures[name] = SendPermit(world.now, costs)
         ends = world.now + round(pick.expovariate(longest) * SECOND)
         timeline.at(ends, lambda: end(name, costs))
 
@@ -142,7 +143,7 @@ def dimensions(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
     assert world.bucket(quota).in_flight == 0
 
 
-def within_windows(quota: Quota, departures: list[Departure], largest: dict[str, int]) -> None:
+def within_windows(quota: Quota, departures: list[SendPermit], largest: dict[str, int]) -> None:
     """Units used by what left in any [a, b] are within capacity + rate x (b - a)."""
     for name in quota.limits:
         room = max(capacity(quota, name), largest[name])

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from limits.admission import Admitted, Level, Settlement, Throttle, admit, settle
+from limits.admission import admit, settle
 from limits.bucket import Quota
+from limits.reservation import Admitted, Level, Settlement, Throttle
 from limits.snapshot import snapshot
 from tests.unit.limits.histories.windows import Provider
 from tests.unit.limits.world import SECOND, World

@@ -3,10 +3,11 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from limits.admission import Admitted, Ask, Settlement, Throttle, admit, settle, sweep
+from limits.admission import admit, settle, sweep
 from limits.circuit import CircuitSettings
-from limits.feedback import latch
 from limits.keys import Keys
+from limits.reservation import Admitted, Ask, Settlement, Throttle
+from tests.provider_feedback import block_account
 from tests.unit.limits.histories.admissions import Fleet
 from tests.unit.limits.world import World
 
@@ -104,7 +105,7 @@ def joined(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | No
         world.pass_time(pick.expovariate(2.0))
         both(world.call(sweep, 100))  # a single call sweeps, too, and several more than one
         if pick.random() < 0.1:
-            both(world.call(latch, pick.choice(fleet.accounts), pick.choice(["pay the bill", ""])))
+            both(world.call(block_account, pick.choice(fleet.accounts), pick.choice(["pay the bill", ""])))
         asks = [ask(f"r{turn}-{pick.randint(0, 6)}") for _ in range(pick.randint(1, 8))]
         answers = both(*(world.call(admit, each) for each in asks))
         for call, answer in zip(asks, answers, strict=True):

@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from limits.admission import Admitted, Level, Settlement, Throttle, admit, sent, settle
+from limits.admission import admit, sent, settle
 from limits.bucket import Quota
-from limits.feedback import observe
+from limits.reservation import Admitted, Level, Settlement, Throttle
 from limits.snapshot import snapshot
+from tests.provider_feedback import observe
 from tests.unit.limits.world import SECOND, World
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def levels(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | No
                 assert has.available <= max(had.available, sure(), 0.0) + 1e-3, "growth made room"
         for place in [each for each in booked if each[0] <= world.now and pick.random() < 0.7]:
             (departure,) = world.run_many(world.call(sent, place[1], "o"))
-            if departure.verdict == "go":
+            if departure.verdict == "sent":
                 booked.remove(place)
                 departed += 1
                 flying.append((place[1], world.now, departed, ended))

@@ -5,8 +5,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from limits.admission import Admitted, Denied, Level, Settlement, Throttle, release, sent, settle
+from limits.admission import release, sent, settle
 from limits.bucket import Quota
+from limits.reservation import Admitted, Denied, Level, Settlement, Throttle
 from tests.unit.limits.histories.timeline import Timeline
 from tests.unit.limits.world import SECOND, START, World
 
@@ -86,7 +87,7 @@ def seconds(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
                 timeline.at(world.now + SECOND // 10, ask)
             return
         name = waiting[0]
-        answer = world.ask(name, quota, costs=costs[name], max_wait=5.0, send_at_once=True, in_line=True)
+        answer = world.ask(name, quota, costs=costs[name], max_wait=5.0, send_at_once=True, for_waitlist=True)
         if isinstance(answer, Denied):
             assert answer.retry_in is not None
             timeline.at(world.now + max(SECOND // 50, math.ceil(answer.retry_in * SECOND)), ask)
@@ -112,7 +113,7 @@ def seconds(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
         if answer.verdict == "wait":
             timeline.at(world.now + math.ceil(answer.wait * SECOND), lambda: go(name))
         else:
-            assert answer.verdict == "go", answer
+            assert answer.verdict == "sent", answer
             leave(name)
 
     def leave(name: str) -> None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from limits.admission import Admitted, Denied, Level, Settlement, Throttle, sent, settle
+from limits.admission import sent, settle
 from limits.bucket import Quota
+from limits.reservation import Admitted, Denied, Level, Settlement, Throttle
 from tests.unit.limits.histories.timeline import Timeline
 from tests.unit.limits.world import SECOND, START, World
 
@@ -101,7 +102,7 @@ def windows(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
                 timeline.at(world.now + 5 * SECOND, ask)
             return
         name = waiting[0]
-        answer = world.ask(name, quota, max_wait=0.25, send_at_once=True, in_line=True)
+        answer = world.ask(name, quota, max_wait=0.25, send_at_once=True, for_waitlist=True)
         if isinstance(answer, Denied):
             assert answer.retry_in is not None
             told = world.now - heard < 1.9 * SECOND and not (provider.others or provider.silent)
@@ -126,7 +127,7 @@ def windows(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
         if answer.verdict == "wait":
             timeline.at(world.now + math.ceil(answer.wait * SECOND), lambda: depart(name))
         else:
-            assert answer.verdict == "go", answer
+            assert answer.verdict == "sent", answer
             booked -= 1
             leave(name, world.now)
 

@@ -7,18 +7,18 @@
 -- latch = { reason ('': only suspected), job (that was refused first), since (when that request left, us), till (when a
 --           call may try it, us), cooldown (us), key (what tells the keys of an account apart, '*': any) }
 
-local latch = {}
+local blocked = {}
 
 do
 local FIRST_TRY = 30 * SECOND
 local LAST_TRY = 1800 * SECOND
-local LATCH_LIFE = 90 * DAY
+local BLOCK_LIFE = 90 * DAY
 local SUSPECTED = 3600 * SECOND    -- so long a first word is remembered, and so long an answer speaks for the account
 local PLAIN_TEXT = 128             -- a byte below this begins a reason that was stored alone
 
 -- The block of an account or of one of its models, nil if there is none.
-function latch.read(name)
-  local key = latch_key(name)
+function blocked.read(name)
+  local key = block_key(name)
   local blob = stored(key)
   if blob and not values[key] and string.byte(blob) < PLAIN_TEXT then
     values[key] = { reason = blob, job = '', since = 0, till = 0, cooldown = FIRST_TRY, key = '*' }
@@ -27,77 +27,77 @@ function latch.read(name)
   return block and block.job and block or nil
 end
 
-function latch.store(name, block) save(latch_key(name), block, block.reason == '' and SUSPECTED or LATCH_LIFE) end
+function blocked.store(name, block) save(block_key(name), block, block.reason == '' and SUSPECTED or BLOCK_LIFE) end
 
 -- The block that blocks an account, nil if it may be called.
-function latch.blocks(name)
-  local block = latch.read(name)
+function blocked.active(name)
+  local block = blocked.read(name)
   return block and block.reason ~= '' and block or nil
 end
 
 -- Ends a block, or a suspicion.
-function latch.forget(name) save(latch_key(name), {}, SECOND) end
+function blocked.clear(name) save(block_key(name), {}, SECOND) end
 
 -- What blocks a call now, nil if it may go or may try a blocked account. A scope of '' is none.
-function latch.barred(account, scope, now)
+function blocked.barring(account, scope, now)
   for _, name in ipairs({ account, scope or '' }) do
-    local block = name ~= '' and latch.blocks(name)
+    local block = name ~= '' and blocked.active(name)
     if block and now < block.till then return name end
   end
 end
 
 -- Whether a call tries a blocked account; then nobody else does for a while.
-function latch.tries(account, scope, now)
+function blocked.begin_try(account, scope, now)
   local any = false
   for _, name in ipairs({ account, scope }) do
-    local block = name ~= '' and latch.blocks(name)
+    local block = name ~= '' and blocked.active(name)
     if block then
       block.till, any = now + block.cooldown, true
-      latch.store(name, block)
+      blocked.store(name, block)
     end
   end
   return any
 end
 
 -- A call of a reservation was answered: what was refused before it left is over.
-function latch.answered(reservation, circuit, now)
+function blocked.record_answer(reservation, circuit, now)
   circuit.good = circuit.good or {}
   circuit.good[reservation.account] = now
   for _, name in ipairs({ reservation.account, reservation.scope or '' }) do
-    local block = name ~= '' and latch.read(name)
-    if block and reservation.sent > block.since then latch.forget(name) end
+    local block = name ~= '' and blocked.read(name)
+    if block and reservation.sent > block.since then blocked.clear(name) end
   end
 end
 
 -- Whether the account was answered within the last hour.
-function latch.works(circuit, account, now)
+function blocked.answered_lately(circuit, account, now)
   local good = circuit.good and circuit.good[account]
   return good ~= nil and now - good < SUSPECTED
 end
 
 -- A call was refused. Returns 1 if that has blocked something, and 1 if the call is barred from now on.
-function latch.refused(word, reservation, now)
+function blocked.record_refusal(word, reservation, now)
   for _, name in ipairs({ word.account, word.scope }) do
-    local block = name ~= '' and latch.blocks(name)
+    local block = name ~= '' and blocked.active(name)
     if block then
       if reservation and reservation.tries then
         block.cooldown = min(LAST_TRY, 2 * block.cooldown)
         block.till = now + block.cooldown
-        latch.store(name, block)
+        blocked.store(name, block)
       end
       return 0, 1
     end
   end
   local name = (word.certain or word.scope == '') and word.account or word.scope
   local sent = reservation and (reservation.sent or 0) > 0 and reservation.sent or now
-  local block = latch.read(name)
+  local block = blocked.read(name)
   local again = block and (block.job ~= word.job
-    or not latch.works(read_circuit(reservation and reservation.circuit or ''), word.account, now))
+    or not blocked.answered_lately(read_circuit(reservation and reservation.circuit or ''), word.account, now))
   if not word.certain and not again then
-    latch.store(name, block or { reason = '', job = word.job, since = sent })
+    blocked.store(name, block or { reason = '', job = word.job, since = sent })
     return 0, 0
   end
-  latch.store(name, { reason = word.reason, job = word.job, since = block and block.since or sent, till = now + FIRST_TRY,
+  blocked.store(name, { reason = word.reason, job = word.job, since = block and block.since or sent, till = now + FIRST_TRY,
     cooldown = FIRST_TRY, key = word.key })
   return 1, 1
 end

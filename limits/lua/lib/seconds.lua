@@ -9,7 +9,7 @@
 --   begins  when one of the provider's seconds began, as calls leave: the way there is part of it (us)
 --   agreed  how many agree
 --   least, most  by dimension, what the answers that agree left (us of the rate)
---   seen    when the newest request that told it left (us)
+--   seen    when the newest request that reported it left (us)
 --   later   by how much the latest of the ends on which answers agree lies behind the first (us)
 --   sure    since when it is known (us), nil: it is not yet
 --   warm    whether a call that left since then has agreed
@@ -30,7 +30,7 @@ do
   local DENSE = 0.25                 -- the part of a second in which its calls leave
   local LAST = 4 * SECOND / 5        -- none leaves later in it than this, where it could have left sooner
 
-  -- Whether what headers tell of a dimension may be of a second: they never told of more.
+  -- Whether what headers tell of a dimension may be of a second: they never reported of more.
   local function of_a_second(dim, name, now)
     local most = dim[MOST] or -1
     return PERIOD[name] == MINUTE and most >= 0 and most <= 1 and now - dim[SEEN] < HEADERS_FRESH
@@ -74,7 +74,7 @@ do
   end
 
   -- Calls leave otherwise, or have until now.
-  function seconds.otherwise(bucket)
+  function seconds.interrupt(bucket)
     if not bucket.quantum or not bucket.quantum.sure then return end
     bucket.quantum.from = second_of(bucket, max(bucket.left or 0, bucket.last) + MARGIN) + SECOND
   end
@@ -90,7 +90,7 @@ do
     local quantum = bucket.quantum
     quantum.begins, quantum.sure = quantum.begins + quantum.later, now
     local opens = second_of(bucket, bucket.pause)
-    seconds.otherwise(bucket)
+    seconds.interrupt(bucket)
     local booked = 0
     for _, dim in pairs(bucket.dims) do booked = booked + dim[BOOKED] end
     if opens <= now or booked >= 1 then return end
@@ -139,7 +139,7 @@ do
   end
 
   -- A 429 of a call that left by the seconds: something else holds.
-  function seconds.mistaken(bucket, sent, now)
+  function seconds.disprove(bucket, sent, now)
     local quantum = bucket.quantum
     if not quantum or not quantum.sure or sent <= quantum.sure then return end
     local failed = quantum.failed or 0

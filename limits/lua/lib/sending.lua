@@ -79,19 +79,19 @@ end
 
 -- A booked call leaves. Where it is late (a worker was held up, or another limit keeps it), the bucket has been refilled
 -- since its time, and what it and all that are still booked take up lies ahead of now.
-local function depart(bucket, part, now)
+local function mark_sent(bucket, part, now)
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
     local width = mine[5]
     if dim then
       dim[TAT] = max(dim[TAT], now + dim[BOOKED])
       mine[3] = max(mine[3], now + width + dim[RETURNED])
-      dim[LEFT] = dim[LEFT] + mine[1]
+      dim[SENT] = dim[SENT] + mine[1]
       mark(dim, name, now)
-      mine[4], mine[6], mine[7] = dim[LEFT], dim[DONE], returning(dim, now)
+      mine[4], mine[6], mine[7] = dim[SENT], dim[DONE], returning(dim, now)
       if not part.turn then runs_out(dim, name, width, now) end
     end
   end
   unbook(bucket, part)
-  leaves(bucket, now)
+  note_sent(bucket, now)
 end

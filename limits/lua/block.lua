@@ -9,11 +9,11 @@ local now = clock(ARGV[1])
 local word = cjson.decode(ARGV[2])
 local changed, barred = 0, 0
 if word.reason ~= '' then
-  changed, barred = latch.refused(word, word.id ~= '' and read_reservation(word.id) or nil, now)
+  changed, barred = blocked.record_refusal(word, word.id ~= '' and read_reservation(word.id) or nil, now)
 else
-  local block = latch.blocks(word.account)
+  local block = blocked.active(word.account)
   if block and (word.key == '*' or (block.key ~= '*' and block.key ~= word.key)) then
-    latch.forget(word.account)
+    blocked.clear(word.account)
     changed = 1
   end
 end
