@@ -1,4 +1,4 @@
-"""What a provider reports, given to `limits` without the call that it belongs to: headers, 429s and blocked accounts."""
+"""What a provider reports, without the call that it belongs to: headers, 429s and blocked accounts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -15,7 +15,7 @@ THROTTLED = "tests/lua/throttled.lua"
 
 
 def observe(keys: Keys, bucket: str, levels: Mapping[str, Level], sent_at: int, now: int | None = None) -> Call[None]:
-    """Take over what the headers of an answer reported. `sent_at`: when its request was sent, µs of the server's clock."""
+    """Take over what an answer's headers reported. `sent_at`: when its request was sent (µs)."""
     reported = {name: level_json(level) for name, level in levels.items()}
     body = {"bucket": bucket, "levels": reported, "sent_at": sent_at}
     return Call(load(OBSERVE), (keys.clock,), (now or 0, dumps(body)), _nothing)
