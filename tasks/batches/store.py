@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from limits.reservation import Settlement
 from limits.budget import NANO
 from limits.client.compact_json import loads
 from limits.client.connection import Server, open_client
 from limits.client.scripts import Call, load
 from limits.keys import Keys
+from limits.reservation import Settlement
 from tasks.batches.batch import LIVE, Batch, from_hash, is_batch_id, to_hash
 from tasks.jobs import job as jobs
 from tasks.jobs.job import Job

@@ -18,15 +18,15 @@ import redis.asyncio
 from celery.exceptions import SoftTimeLimitExceeded
 
 from limits.admission import admit, release, sent, settle
-from limits.encoding import settlement_json
-from limits.reservation import Admitted, Denied, Impossible, Settlement
-from limits.reservation import Answer as Admission
 from limits.client.async_connection import AsyncServer
 from limits.client.compact_json import loads
 from limits.client.connection import open_async_client
+from limits.encoding import settlement_json
 from limits.errors import LimitsError, ServerUnavailable
 from limits.feedback import AccountRefusal, refused, unblock_account
 from limits.keys import Keys
+from limits.reservation import Admitted, Denied, Impossible, Settlement
+from limits.reservation import Answer as Admission
 from tasks.batches import store
 from tasks.batches.store import Begun, Ending
 from tasks.jobs import outcomes, retry

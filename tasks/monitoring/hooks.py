@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from limits.reservation import Answer as Admission
 from limits.budget import NANO
+from limits.reservation import Answer as Admission
 from tasks.batches.store import Ending
 from tasks.jobs.attempt import Attempt
 from tasks.jobs.job import Job

@@ -21,9 +21,9 @@ from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode
 
+from limits.budget import NANO
 from limits.reservation import Admitted, Denied
 from limits.reservation import Answer as Admission
-from limits.budget import NANO
 from tasks.batches.store import Ending
 from tasks.jobs.attempt import Attempt
 from tasks.monitoring.hooks import Delivery, Listener

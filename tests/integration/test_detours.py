@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from limits.reservation import Throttle
 from limits.client.scripts import Call
 from limits.feedback import set_circuit
-from tests.provider_feedback import block_account, throttled
 from limits.keys import Keys
+from limits.reservation import Throttle
 from tasks.jobs import retry, run
 from tests.simulator import Simulator
 from tests.support.delivery import Delivery, Desk
+from tests.support.provider_feedback import block_account, throttled
 from tests.support.site import job
 
 MIX = """

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from limits.reservation import Throttle
 from limits.feedback import unblock_account
-from tests.provider_feedback import throttled
+from limits.reservation import Throttle
 from tasks.jobs import attempt, retry, run, runtime
 from tasks.jobs.state import EARLY
 from tests.simulator import Simulator
 from tests.support.delivery import Delivery, Desk
+from tests.support.provider_feedback import throttled
 from tests.support.site import job, wait_for
 from tests.support.valkey import own_valkey
 

@@ -95,7 +95,8 @@ def test_an_address_that_is_missing_is_told_in_the_same_way(
     with Desk(tmp_path, valkey, acme(simulator, f'"file:{secret}"', "env:ACME_URL")) as desk:
         assert desk.deliver(job(1)).snooze is not None
         assert (
-            "base_url (env:ACME_URL): the environment variable ACME_URL is not set" in desk.snapshot().blocked_accounts["acme/0"]
+            "base_url (env:ACME_URL): the environment variable ACME_URL is not set"
+            in desk.snapshot().blocked_accounts["acme/0"]
         )
         monkeypatch.setenv("ACME_URL", simulator.base_url)
         assert desk.run(unblock_account(desk.keys, "acme/0"))

@@ -2,11 +2,11 @@
 
 import pytest
 
-from limits.reservation import Level, Throttle
 from limits.bucket import Quota
-from workers.providers.counting_profiles import PROFILES
+from limits.reservation import Level, Throttle
 from tasks.jobs.outcomes import levels, throttles
 from workers.models.routing import Route
+from workers.providers.counting_profiles import PROFILES
 from workers.providers.errors import CallFailed, ProviderError, Throttled, Unavailable
 from workers.providers.headers import Level as Told
 from workers.providers.headers import RateLimits

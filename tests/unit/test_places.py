@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from limits.reservation import Denied
 from limits.bucket import Quota
+from limits.reservation import Denied
 from tasks.jobs import waitlist as module
 from tasks.jobs.waitlist import AHEAD, BRIEF, SOON, Places, Standing
 from workers.transport.gates import LONG

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
 from limits.client.scripts import Script, compose, read
-from tests.provider_feedback import OBSERVE, THROTTLED
+from tests.support.provider_feedback import OBSERVE, THROTTLED
 
 if TYPE_CHECKING:
     import redis

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from limits.client.scripts import Script, compose, read
-from tests.provider_feedback import OBSERVE
+from tests.support.provider_feedback import OBSERVE
 
 BOOKING: Final = "limits/lua/lib/booking.lua"
 BUCKET: Final = "limits/lua/lib/bucket.lua"

@@ -4,7 +4,7 @@ import pytest
 
 from limits.bucket import Quota
 from limits.reservation import Admitted, Denied, Impossible, Level, Throttle
-from tests.provider_feedback import observe, throttled
+from tests.support.provider_feedback import observe, throttled
 from tests.unit.limits.world import World
 
 RPM = 600  # ten a second

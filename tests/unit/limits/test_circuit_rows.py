@@ -5,7 +5,7 @@ import pytest
 from limits.admission import release, sweep
 from limits.reservation import Denied
 from limits.snapshot import snapshot
-from tests.provider_feedback import block_account
+from tests.support.provider_feedback import block_account
 from tests.unit.limits.test_provider_state import ANY, SETTINGS, end, fail
 from tests.unit.limits.world import SECOND, World
 

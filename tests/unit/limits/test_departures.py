@@ -7,7 +7,7 @@ import pytest
 from limits.admission import sent
 from limits.bucket import Quota
 from limits.reservation import Admitted, Level, Throttle
-from tests.provider_feedback import throttled
+from tests.support.provider_feedback import throttled
 from tests.unit.limits.world import SECOND, World
 
 AUTO = Quota(rpm=600, headroom=1.0)  # ten a second

@@ -9,7 +9,7 @@ from limits.budget import BudgetWindow
 from limits.client.scripts import Call, Script, compose
 from limits.keys import Keys
 from limits.reservation import Level, Settlement, Throttle
-from tests.provider_feedback import block_account
+from tests.support.provider_feedback import block_account
 from tests.unit.limits.world import SECOND, START, World
 
 KEYS = Keys("ns")

@@ -7,7 +7,7 @@ from limits.bucket import Quota
 from limits.feedback import AccountRefusal, RefusalEffect, refused, unblock_account
 from limits.reservation import Candidate, Charge, Settlement
 from limits.snapshot import snapshot
-from tests.provider_feedback import block_account
+from tests.support.provider_feedback import block_account
 from tests.unit.limits.world import World
 
 ANY = Quota()

@@ -9,7 +9,7 @@ from limits.circuit import CircuitSettings
 from limits.feedback import set_circuit, unblock_account
 from limits.reservation import Admitted, Denied, Settlement
 from limits.snapshot import snapshot
-from tests.provider_feedback import block_account
+from tests.support.provider_feedback import block_account
 from tests.unit.limits.world import SECOND, START, World
 
 QUOTA = Quota(rpm=60, headroom=1.0, burst=10.0, concurrency=3)

@@ -9,10 +9,10 @@ import pytest
 import redis
 
 from limits.admission import settle
-from limits.reservation import Admitted, Settlement
 from limits.client.async_connection import AsyncServer
 from limits.client.connection import Server
 from limits.errors import ServerUnavailable
+from limits.reservation import Admitted, Settlement
 from tests.support.valkey import own_valkey
 from tests.unit.limits.calls import KEYS, ONE, ask, with_server
 

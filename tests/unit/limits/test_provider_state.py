@@ -9,7 +9,7 @@ from limits.circuit import CircuitSettings
 from limits.feedback import resume, set_circuit, unblock_account
 from limits.reservation import Admitted, Candidate, Charge, Denied, Impossible, Settlement, Throttle
 from limits.snapshot import ledger_page, snapshot
-from tests.provider_feedback import block_account, throttled
+from tests.support.provider_feedback import block_account, throttled
 from tests.unit.limits.world import SECOND, START, World
 
 SETTINGS = CircuitSettings(window=10.0, volume=2, cooldown=1.0, longest_cooldown=4.0, probes=2, most_retries=2.0)

@@ -5,7 +5,7 @@ import pytest
 from limits.admission import release, sent, settle
 from limits.bucket import Quota
 from limits.reservation import Admitted, Denied, Level, Settlement, Throttle
-from tests.provider_feedback import throttled
+from tests.support.provider_feedback import throttled
 from tests.unit.limits.world import SECOND, START, World
 
 RPM = 1_200

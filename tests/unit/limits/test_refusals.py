@@ -4,7 +4,7 @@ import pytest
 
 from limits.bucket import Quota
 from limits.reservation import Admitted, Level, Throttle
-from tests.provider_feedback import throttled
+from tests.support.provider_feedback import throttled
 from tests.unit.limits.test_burst import AUTO, RPM, call, drain, press
 from tests.unit.limits.world import World
 

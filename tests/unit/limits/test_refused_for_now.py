@@ -9,11 +9,11 @@ from contextlib import contextmanager
 import pytest
 import redis
 
-from limits.reservation import Admitted
 from limits.client.async_connection import AsyncServer
 from limits.client.connection import Server
 from limits.client.scripts import Call, Script
 from limits.errors import NotPermitted, ScriptError, ServerUnavailable
+from limits.reservation import Admitted
 from tests.support.valkey import own_valkey
 from tests.unit.limits.calls import ONE, ask, with_server
 

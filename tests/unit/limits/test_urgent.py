@@ -5,7 +5,7 @@ import pytest
 from limits.admission import sent
 from limits.bucket import Quota
 from limits.reservation import Throttle
-from tests.provider_feedback import throttled
+from tests.support.provider_feedback import throttled
 from tests.unit.limits.world import SECOND, World
 
 QUOTA = Quota(rpm=600, headroom=1.0, burst=1.0, urgent_share=0.2)  # ten a second

@@ -8,7 +8,7 @@ import pytest
 from limits.admission import admit, release, sent, settle
 from limits.bucket import Quota
 from limits.reservation import Admitted, Candidate, Charge, Denied, Impossible, Level, Settlement, Throttle
-from tests.provider_feedback import throttled
+from tests.support.provider_feedback import throttled
 from tests.unit.limits.world import SECOND, START, World
 
 QUOTA = Quota(rpm=600, headroom=1.0, burst=1.0)  # ten a second

@@ -10,7 +10,7 @@ from limits.client.scripts import Call
 from limits.feedback import set_circuit
 from limits.reservation import Admitted, Answer, Ask, Candidate, Charge, Denied, Impossible, Settlement
 from limits.snapshot import Snapshot, snapshot
-from tests.provider_feedback import block_account
+from tests.support.provider_feedback import block_account
 from tests.unit.limits.histories.budgets import window_of
 from tests.unit.limits.world import SECOND, START, World
 

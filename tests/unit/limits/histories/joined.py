@@ -7,7 +7,7 @@ from limits.admission import admit, settle, sweep
 from limits.circuit import CircuitSettings
 from limits.keys import Keys
 from limits.reservation import Admitted, Ask, Settlement, Throttle
-from tests.provider_feedback import block_account
+from tests.support.provider_feedback import block_account
 from tests.unit.limits.histories.admissions import Fleet
 from tests.unit.limits.world import World
 

@@ -6,7 +6,7 @@ from limits.admission import admit, sent, settle
 from limits.bucket import Quota
 from limits.reservation import Admitted, Level, Settlement, Throttle
 from limits.snapshot import snapshot
-from tests.provider_feedback import observe
+from tests.support.provider_feedback import observe
 from tests.unit.limits.world import SECOND, World
 
 if TYPE_CHECKING:

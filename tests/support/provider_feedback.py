@@ -10,8 +10,8 @@ from limits.feedback import AccountRefusal, refused
 from limits.keys import Keys
 from limits.reservation import Level, Throttle
 
-OBSERVE = "tests/lua/observe.lua"
-THROTTLED = "tests/lua/throttled.lua"
+OBSERVE = "tests/support/lua/observe.lua"
+THROTTLED = "tests/support/lua/throttled.lua"
 
 
 def observe(keys: Keys, bucket: str, levels: Mapping[str, Level], sent_at: int, now: int | None = None) -> Call[None]:
