@@ -25,7 +25,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from limits.admission import admit, settle# noqa: E402 - the repository is not on the path of a script
+from limits.admission import admit, settle  # noqa: E402 - the repository is not on the path of a script
 from limits.bucket import Quota  # noqa: E402
 from limits.budget import BudgetWindow  # noqa: E402
 from limits.client.async_connection import AsyncServer  # noqa: E402

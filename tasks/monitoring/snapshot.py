@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from limits.client.connection import open_client
-from limits.client.replies import server_words, refuses_for_now
+from limits.client.replies import refuses_for_now, server_words
 from limits.snapshot import BucketState, CircuitState, Snapshot
 from tasks.batches.batch import Batch
 from tasks.batches.store import Store
