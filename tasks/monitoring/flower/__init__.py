@@ -6,7 +6,9 @@ columns.py      workflow, model, provider, tokens and cost in Flower's list of t
 guard.py        who may look
 loader.py       flower's templates and ours
 pages.py        our pages in Flower
-rows.py         what the pages show, made of an system
+workflow_rows.py  the rows of the page of workflows and batches
+limit_rows.py   the rows of the page of limits
+cells.py        figures as people read them: bars, rates, durations and money
 serve.py        `overnight flower`
 watch.py        one reading of the system for all who look
 """

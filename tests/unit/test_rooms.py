@@ -1,0 +1,143 @@
+"""The rules of the rooms: maps are complete, files and functions stay short."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("limits", "workers", "tasks")
+
+MAX_FILE, MAX_FUNCTION = 300, 40
+
+SCENE = "one scene: each step needs what the step before it left"
+HISTORY = "closures over one random history"
+SCRIPT = "a script, read from top to bottom"
+LATER = "not split yet"
+
+#: Longer than that, each with its reason.
+LONG_FILES: dict[str, str] = {
+    "bench/quota.py": "one report: contenders, runs and table",
+    "bench/workers.py": "one report: contenders, runs and table",
+    "limits/admission.py": "types, encoding and calls, to be split",
+    "limits/client/async_connection.py": "connecting and pipelining, to be split",
+    "tasks/agents/run.py": LATER,
+    "tasks/batches/storage.py": LATER,
+    "tasks/batches/store.py": LATER,
+    "tasks/jobs/run.py": LATER,
+    "tasks/jobs/runtime.py": LATER,
+    "tests/integration/test_agent_replay.py": LATER,
+    "tests/integration/test_blame_at_work.py": LATER,
+    "tests/integration/test_budgets_at_work.py": LATER,
+    "tests/integration/test_failures_at_work.py": LATER,
+    "tests/support/site.py": LATER,
+    "tests/unit/limits/mutations.py": "one table of mutations: file, what stands there, what is put instead",
+    "tests/unit/limits/test_burst.py": LATER,
+    "tests/unit/limits/test_provider_state.py": LATER,
+    "tests/unit/limits/test_quantum.py": LATER,
+    "tests/unit/limits/test_waiting.py": LATER,
+    "tests/unit/providers/test_blame.py": LATER,
+    "tests/unit/providers/test_failure_modes.py": LATER,
+    "tests/unit/providers/test_headers.py": LATER,
+    "tests/unit/providers/test_odd_answers.py": LATER,
+    "tests/unit/test_places.py": LATER,
+    "tests/unit/test_prices.py": LATER,
+    "tests/unit/test_tokens.py": LATER,
+    "tests/unit/transport/test_broker.py": LATER,
+    "tests/unit/transport/test_channel.py": LATER,
+    "workers/config/settings.py": "settings and their checks, to be split",
+    "workers/pool/execution.py": LATER,
+    "workers/transport/channel.py": LATER,
+    "workers/transport/fetch.py": LATER,
+    "workers/transport/in_flight.py": LATER,
+    "workers/transport/queues.py": LATER,
+}
+LONG_FUNCTIONS: dict[str, str] = {
+    "bench/batch.py:plain": SCRIPT,
+    "bench/batch.py:told": "a report's text",
+    "bench/fairness.py:main": SCRIPT,
+    "bench/idle.py:main": SCRIPT,
+    "bench/profile.py:main": SCRIPT,
+    "bench/workers.py:stock": SCRIPT,
+    "tasks/agents/calls.py:_call": LATER,
+    "tasks/console/limits.py:limits": "Typer's options, one a line",
+    "tasks/console/session.py:watched": LATER,
+    "tasks/jobs/attempt.py:plan": LATER,
+    "tasks/jobs/run.py:admission": LATER,
+    "tasks/jobs/run.py:attempts": LATER,
+    "tasks/jobs/runtime.py:call": LATER,
+    "tests/chaos/test_agents_under_fire.py:test_kills_and_a_pause_cost_no_more_than_the_calls_in_flight": SCENE,
+    "tests/chaos/test_batch.py:test_a_collector_and_a_feeder_are_stopped_for_90_seconds_in_the_middle": SCENE,
+    "tests/chaos/test_batch.py:test_everything_is_killed_in_turn": SCENE,
+    "tests/integration/test_answers_in_the_wild.py:answer": "a table: one refusal a branch",
+    "tests/integration/test_blame_in_a_worker.py:test_each_refusal_stops_what_it_is_about_and_nothing_else": SCENE,
+    "tests/integration/test_mutated_messages.py:test_every_message_is_run_refused_or_set_aside": SCENE,
+    "tests/simulator/refusals.py:throttled": "a table: one wire format a branch",
+    "tests/simulator/service.py:_judge": "the order in which a provider checks a request",
+    "tests/unit/limits/histories/admissions.py:admissions": HISTORY,
+    "tests/unit/limits/histories/budgets.py:budgets": HISTORY,
+    "tests/unit/limits/histories/circuits.py:circuits": HISTORY,
+    "tests/unit/limits/histories/dimensions.py:arithmetic": HISTORY,
+    "tests/unit/limits/histories/dimensions.py:dimensions": HISTORY,
+    "tests/unit/limits/histories/headrooms.py:headrooms": HISTORY,
+    "tests/unit/limits/histories/joined.py:joined": HISTORY,
+    "tests/unit/limits/histories/levels.py:end": HISTORY,
+    "tests/unit/limits/histories/levels.py:levels": HISTORY,
+    "tests/unit/limits/histories/seconds.py:seconds": HISTORY,
+    "tests/unit/limits/histories/windows.py:windows": HISTORY,
+    "tests/unit/limits/mutations.py:all_mutations": "one table of mutations",
+    "workers/celery.py:configuration": "a table of settings, one a line with its reason",
+    "workers/models/price_table.py:find": LATER,
+    "workers/providers/failures.py:classify": "a decision table",
+    "workers/providers/http_provider.py:call": LATER,
+}
+
+
+def python_files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@cache
+def modules() -> dict[str, Path]:
+    return {module_name(path): path for path in python_files(*PACKAGES)}
+
+
+def packages() -> list[Path]:
+    return sorted(path.parent for path in modules().values() if path.name == "__init__.py")
+
+
+@pytest.mark.parametrize("package", packages(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_map_of_a_package_lists_its_files(package: Path) -> None:
+    docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+    listed = re.findall(r"^([\w/]+(?:\.py|\.lua|/)) {2,}\S", docstring, re.MULTILINE)
+    files = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    scripts = {str(path.relative_to(package)) for path in package.glob("lua/**/*.lua")}
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert sorted(listed) == sorted(files | scripts | folders)
+
+
+def test_files_are_short() -> None:
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for folder in (*PACKAGES, "tests", "bench")
+        for path in sorted((ROOT / folder).rglob("*"))
+        if path.suffix in {".py", ".lua"} and (lines := path.read_text().count("\n")) > MAX_FILE
+    }
+    assert not long.keys() - LONG_FILES.keys(), long
+
+
+def test_functions_are_short() -> None:
+    long = {
+        f"{path.relative_to(ROOT)}:{node.name}": size
+        for path in python_files(*PACKAGES, "tests", "bench")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (size := (node.end_lineno or 0) - node.lineno + 1) > MAX_FUNCTION
+    }
+    assert not long.keys() - LONG_FUNCTIONS.keys(), long
