@@ -122,7 +122,7 @@ class Keys:
         return f"{self.prefix}batch:{batch_id}:results"
 
     def job(self, task_id: str) -> str:
-        """Hash: lease and answer of a job without a batch. A day. Owner: tasks/batches/store.py."""
+        """Hash: lease and answer of a job without a batch. A day. Owner: tasks/jobs/store.py."""
         return f"{self.prefix}job:{task_id}"
 
     def journal(self, batch_id: str, line: int) -> str:

@@ -17,10 +17,10 @@ from limits.client.compact_json import loads
 from tasks.agents.errors import Halted, StepFailed, Suspended
 from tasks.agents.journal import Entry
 from tasks.agents.json_values import Unwritable, cut, decode, encode
-from tasks.batches.store import Ending
 from tasks.jobs.job import Line
 from tasks.jobs.spending_cap import TooDear
 from tasks.jobs.state import Memory
+from tasks.jobs.store import Ending
 from workers.figures import dollars
 from workers.pool.threads import to_thread
 from workers.request import Snooze

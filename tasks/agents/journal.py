@@ -28,9 +28,9 @@ from limits.keys import Keys
 from tasks.agents.errors import Halted, Superseded
 from tasks.agents.position import order
 from tasks.agents.stored_bodies import LARGE, Blobs, Lost
-from tasks.batches.store import KEEP_BATCH, KEEP_JOB
 from tasks.jobs.job import Job
 from tasks.jobs.storage import StorageError
+from tasks.jobs.store import KEEP_BATCH, KEEP_JOB
 
 #: Seconds for which the end of a call is tried to be written: it is paid for, and is in no other place.
 PATIENCE: Final = 3_600.0

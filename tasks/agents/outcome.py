@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from limits.budget import NANO
-from tasks.batches.store import Ending
 from tasks.jobs import job as jobs
+from tasks.jobs.store import Ending
 from workers.figures import dollars
 
 if TYPE_CHECKING:

@@ -25,20 +25,19 @@ from tasks.agents.llm import Llm
 from tasks.agents.outcome import answered, failed
 from tasks.agents.position import Branch, current
 from tasks.agents.stored_bodies import AWAY
-from tasks.batches.store import Ending
+from tasks.jobs import runners
 from tasks.jobs.job import Job
+from tasks.jobs.runners import Attempts
 from tasks.jobs.runtime import Runtime
 from tasks.jobs.spending_cap import Purse
 from tasks.jobs.state import Memory
 from tasks.jobs.storage import StorageError
+from tasks.jobs.store import Ending
 from workers.models.routing import NoRoute, NotConfigured
 from workers.pool.coroutine import worker_stops
 from workers.request import Snooze
 
 log = logging.getLogger(__name__)
-
-Attempts = Callable[[Runtime, Job, Memory], Awaitable[Ending]]
-"""How a call is made, retries included: the way of a plain job (tasks.jobs.run.attempts)."""
 
 Act = Callable[[str, str], Coroutine[Any, Any, Entry]]
 """How a call or a step is made: `act(position, digest)` gives its entry, once that is written."""
@@ -70,6 +69,9 @@ async def run(runtime: Runtime, job: Job, memory: Memory, attempts: Attempts) ->
     if ending.ok or job.batch is None:  # the failed job of a batch may get another round, which goes on from here
         await journal.close()
     return line
+
+
+runners.register("agent", run)
 
 
 class Run:

@@ -1,7 +1,7 @@
 """A file of jobs: submitted, fed into the queue, collected into output files.
 
 batch.py                A batch's record in Redis
-store.py                where batches and their jobs are kept, and the only two doors of a job
+store.py                where batches are kept
 input.py                A file of jobs, read line by line
 submit.py               A file becomes a batch
 precheck.py             what a worker would refuse for good, known before anything is queued
@@ -26,7 +26,6 @@ lua/create.lua          make a batch, once
 lua/fed.lua             lines were handed out, or closed
 lua/lib/wake.lua        A tick that something has happened to is due before all that come round by themselves, …
 lua/plan.lua            settle up to which result the next write goes, unless that is settled already
-lua/report_blocker.lua  A worker says what holds up a batch
 lua/rest.lua            A tick has been run
 lua/retry.lua           start another round of a batch that has ended
 lua/ticks.lua           take due ticks

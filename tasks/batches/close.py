@@ -10,11 +10,12 @@ from tasks.batches.batch import Batch
 from tasks.batches.collect import end
 from tasks.batches.feed import MOST_WAITING, STEP, lines_from
 from tasks.batches.files import files_of
-from tasks.batches.store import Ending, Store
+from tasks.batches.store import Store
 from tasks.jobs import job as jobs
 from tasks.jobs.job import Job
 from tasks.jobs.proof import proof
 from tasks.jobs.storage import StorageError
+from tasks.jobs.store import Ending
 from workers.figures import dollars
 
 #: The error that a line gets which its batch no longer runs: code, and what happened.

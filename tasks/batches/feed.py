@@ -23,9 +23,8 @@ from tasks.batches.input import numbered_lines, text_of
 from tasks.batches.live import Depth, Live
 from tasks.batches.store import Bits, Store
 from tasks.jobs import job as jobs
-from tasks.jobs import proof
+from tasks.jobs import proof, trace_context
 from tasks.jobs.storage import StorageError
-from tasks.monitoring import tracing
 from workers.transport.queues import queue_name
 
 log = logging.getLogger(__name__)
@@ -184,5 +183,5 @@ def publish(batch: Batch, rows: list[Row]) -> None:
             )
             for row in rows
         ],
-        tracing.of_batch(batch.trace, batch.total),
+        trace_context.of_batch(batch.trace, batch.total),
     )

@@ -1,6 +1,6 @@
 """What is old goes: records and files of batches that have ended, and files that no record speaks of any more.
 
-Redis drops the record of an ended batch after 90 days (`tasks.batches.store.KEEP_BATCH`); its files stay until
+Redis drops the record of an ended batch after 90 days (`tasks.jobs.store.KEEP_BATCH`); its files stay until
 somebody cleans. A batch that is not over is never touched. Files without a record are removed only where that is
 asked for: another Overnight, with another Redis, may share the storage.
 """

@@ -4,10 +4,11 @@ from typing import Any
 
 import orjson
 
-from tasks.batches.store import Ending, open_store
+from tasks.batches.store import open_store
 from tasks.jobs import job as jobs
 from tasks.jobs import proof
 from tasks.jobs.state import Memory
+from tasks.jobs.store import Ending
 from workers import consumer
 from workers.config.current import current_settings
 from workers.request import HEADER

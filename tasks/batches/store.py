@@ -1,39 +1,27 @@
-"""Where batches and their jobs are kept, and the only two doors of a job: `begin` and `finish`.
+"""Where batches are kept, for code that may block: the command line and the ticks.
 
-Each function describes one script or command; `Store` runs them for the command line and the ticks, the runtime of
-the workers runs the same calls on its event loop.
+Begin, finish and the lease of one job are in tasks/jobs/store.py.
 """
 
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from limits.budget import NANO
-from limits.client.compact_json import loads
 from limits.client.connection import Server, open_client
 from limits.client.scripts import Call, load
 from limits.keys import Keys
-from limits.reservation import Settlement
 from tasks.batches.batch import LIVE, Batch, from_hash, is_batch_id, to_hash
-from tasks.jobs import job as jobs
 from tasks.jobs.job import Job
 from tasks.jobs.proof import new_token
+from tasks.jobs.store import KEEP_BATCH, Ending, batch_keys, finish
 from workers.config.settings import Settings
 from workers.embedded import server_url
 from workers.transport.queues import queue_name
 
 if TYPE_CHECKING:
     import redis
-
-#: How long the record of a batch that has ended is kept, and a job's of its own, in seconds. Longer than what
-#: `overnight clean` waits by default: without a record nothing knows when a batch has ended.
-KEEP_BATCH, KEEP_JOB = 90 * 86_400, 86_400
-
-#: A job is leased for this long, in seconds, where the configuration's `visibility_timeout` says nothing else.
-LEASE = 60.0
 
 _MICRO = 1_000_000
 
@@ -46,152 +34,10 @@ _IDLE_EACH = 10_000
 #: Records that are read in one round trip.
 _AT_ONCE = 500
 
-Ceiling = Literal["none", "own", "default"]
-Verdict = Literal["run", "done", "held", "stopped", "stale", "gone", "refused"]
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """Whether a delivery may run its job. `wait`: seconds until another delivery's lease ends, where it is held."""
-
-    verdict: Verdict
-    wait: float
-    answer: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a job ended, and what it has cost in n$ and tokens.
-
-    `settlement` closes the `reservation` of its last call (`limits.admission.settlement_json`); both empty where none
-    is open. `counted` is the part of the cost that its batch has counted before: that of an agent's finished calls.
-    `ceiling` is whose ceiling cut its answer off: its line's own, or the default one that Overnight has set.
-    """
-
-    ok: bool
-    line: bytes
-    cost: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    settlement: bytes = b""
-    reservation: str = ""
-    counted: int = 0
-    ceiling: Ceiling = "none"
-
-    @classmethod
-    def error(
-        cls, job: Job, code: str, message: str, *, cost: int = 0, attempts: int = 0, counted: int = 0
-    ) -> "Ending":
-        """An end without an answer. `cost`: what its attempts may have cost, in n$."""
-        line = jobs.result_line(
-            job.result_id,
-            job.line.custom_id,
-            response=None,
-            error=jobs.error_object(code, message),
-            story={
-                "provider": None,
-                "model": None,
-                "attempts": attempts,
-                "cost_usd": cost / NANO,
-                "seconds": 0.0,
-            },
-        )
-        return cls(ok=False, line=jobs.encode(line), cost=cost, counted=counted)
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """Whether this result counts: it does not where the job had ended before."""
-
-    counts: bool
-
-
-def begin(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[Begun]:
-    """Ask whether this delivery may run the job, and lease it for so many seconds."""
-    args: tuple[str | int, ...] = (owner, int(lease * _MICRO), "", KEEP_JOB)
-    if job.batch is None:
-        return Call(load("tasks/jobs/lua/begin.lua"), (keys.job(job.id),), args, _begun)
-    return Call(load("tasks/jobs/lua/begin.lua"), _batch_keys(keys, job.batch)[:5], (*args, *_line(job)), _begun)
-
-
-def _line(job: Job) -> tuple[str | int, ...]:
-    """Which line of its batch the job is, with its proof."""
-    return job.number, job.round, job.workflow, job.proof
-
-
-def _begun(reply: Any) -> Begun:
-    verdict, wait, answer = reply
-    found = loads(answer) if answer else None
-    return Begun(cast("Verdict", verdict.decode()), wait / _MICRO, found)
-
-
-def finish(keys: Keys, job: Job, ending: Ending, *, calls: int = 0, throttles: int = 0) -> Call[Finished]:
-    """End the job. Repeating it, here or by another delivery, changes nothing."""
-    counts = (ending.cost - ending.counted, ending.input_tokens, ending.output_tokens, calls, throttles)
-    args: tuple[str | bytes | int, ...] = (0, ending.settlement, int(ending.ok), ending.line, *counts, KEEP_JOB)
-    script = load("tasks/jobs/lua/finish.lua")
-    if job.batch is None:
-        return Call(script, (keys.clock, keys.job(job.id)), args, _finished)
-    names = (keys.clock, *_batch_keys(keys, job.batch), keys.ticks, keys.ticks_idle, keys.spent(job.batch))
-    return Call(script, names, (*args, *_line(job), f"collect:{job.batch}", ending.ceiling), _finished)
-
-
-def settle_line(keys: Keys, job: Job, settlement: bytes, closing: Settlement) -> Call[None]:
-    """Settle a call of a batch's line that has not ended its job, and count it in the batch."""
-    assert job.batch is not None
-    columns = closing.columns
-    counts = [columns.get(name, 0) for name in ("input_tokens", "output_tokens", "calls", "throttled")]
-    names = (keys.clock, keys.batch(job.batch), keys.spent(job.batch))
-    args: tuple[str | bytes | int, ...] = (0, settlement, job.number, closing.amount, *counts)
-    return Call(load("tasks/jobs/lua/settle_line.lua"), names, args, _nothing)
-
-
-def tell(keys: Keys, batch: str, words: str) -> Call[None]:
-    """Say what holds up a batch, as a worker knows just now; forgotten soon after it was last said."""
-    return Call(load("tasks/batches/lua/report_blocker.lua"), (keys.batch(batch),), (words,), _nothing)
-
-
-def _finished(reply: Any) -> Finished:
-    return Finished(counts=bool(reply[0]))
-
-
-def leave(keys: Keys, job: Job, owner: str) -> Call[None]:
-    """Give up the lease of a job that goes back into its queue."""
-    return _lease_call(keys, job, owner, "leave", 0)
-
-
-def renew(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[None]:
-    """Keep the lease of a job that is still running."""
-    return _lease_call(keys, job, owner, "renew", int(lease * _MICRO))
-
-
-def _lease_call(keys: Keys, job: Job, owner: str, what: str, lease: int) -> Call[None]:
-    script = load("tasks/jobs/lua/lease.lua")
-    if job.batch is None:
-        return Call(script, (keys.job(job.id),), (what, owner, lease, "", KEEP_JOB), _nothing)
-    names = _batch_keys(keys, job.batch)
-    return Call(script, (names[3], names[4]), (what, owner, lease, "", job.number), _nothing)
-
-
-def _nothing(reply: Any) -> None:
-    del reply
-
 
 def _lifetime(deadline: float) -> int:
     """Seconds that a batch's keys live, even if no worker ever comes to end it."""
     return max(1, math.ceil(deadline - time.time())) + KEEP_BATCH
-
-
-@lru_cache(maxsize=1024)
-def _batch_keys(keys: Keys, batch: str) -> tuple[str, ...]:
-    return (
-        keys.batch(batch),
-        keys.done(batch),
-        keys.failed(batch),
-        keys.job_leases(batch),
-        keys.job_owners(batch),
-        keys.results(batch),
-    )
 
 
 class Store:
@@ -306,7 +152,7 @@ class Store:
             for key in (self.keys.done(batch.id), self.keys.failed(batch.id)):
                 self.client.expire(key, KEEP_BATCH)
             self.client.delete(
-                *_batch_keys(self.keys, batch.id)[3:], self.keys.settled(batch.id), self.keys.spent(batch.id)
+                *batch_keys(self.keys, batch.id)[3:], self.keys.settled(batch.id), self.keys.spent(batch.id)
             )
         return batch
 
@@ -319,7 +165,7 @@ class Store:
         return self.server.run(
             Call(
                 load("tasks/batches/lua/retry.lua"),
-                (*_batch_keys(self.keys, batch.id), *extra),
+                (*batch_keys(self.keys, batch.id), *extra),
                 (batch.id, batch.round, queue_name(batch.workflow), "", _lifetime(deadline), *fields),
                 lambda reply: None if reply < 0 else int(reply),
             )
@@ -327,7 +173,7 @@ class Store:
 
     def forget(self, batch_id: str) -> None:
         """Remove everything that is known of a batch."""
-        self.client.delete(*_batch_keys(self.keys, batch_id), self.keys.settled(batch_id), self.keys.spent(batch_id))
+        self.client.delete(*batch_keys(self.keys, batch_id), self.keys.settled(batch_id), self.keys.spent(batch_id))
         for journal in self.client.scan_iter(self.keys.journals(batch_id), count=1_000):
             self.client.unlink(journal)
         self.client.zrem(self.keys.batches, batch_id)

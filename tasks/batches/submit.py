@@ -19,9 +19,9 @@ from tasks.batches.precheck import Precheck
 from tasks.batches.sources import Source, source_of
 from tasks.batches.store import Store
 from tasks.jobs import job as jobs
+from tasks.jobs import trace_context
 from tasks.jobs.pricing import looked_up
 from tasks.jobs.storage import open_files
-from tasks.monitoring import tracing
 from workers.config.current import current_settings
 from workers.config.settings import Settings
 from workers.models import tokens
@@ -51,7 +51,7 @@ def submit(
     the file holds. Raises InputError with every problem of the file; then nothing was stored and nothing queued.
     """
     source = source_of(place)
-    with tracing.submission(workflow) as trace:
+    with trace_context.submission(workflow) as trace:
         checked, tally = tallied(source, settings, store, workflow=workflow)
         identity = f"{workflow}\n{slot or checked.sha256}\n{uuid.uuid4().hex if new else ''}"
         batch_id = "batch_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
@@ -135,6 +135,6 @@ def enqueue(
     options: dict[str, Any] = {"argsrepr": "()", "kwargsrepr": "{}"}
     if priority is not None:
         options["priority"] = priority
-    if trace := tracing.headers():
+    if trace := trace_context.headers():
         options["headers"] = trace
     return app.send_task(JOB, kwargs={"job": line}, queue=queue_name(workflow), **options)

@@ -21,10 +21,16 @@ throttles.py         waits that this worker was told just now
 failover.py          the way around targets that have failed in this delivery
 spending_cap.py      what one job may spend
 storage/             files in a folder or an object store
+runners.py           which function runs a job, by the kind of its line
+hooks.py             what listeners are called with while jobs run
+trace_context.py     how a trace gets from a submission to its jobs
+trace_provider.py    OpenTelemetry's tracer provider of this process
+store.py             one job in Redis: begin, lease, finish
 run.py               one delivery of a job, from its queue to its result
 lua/begin.lua        A delivery of a job asks whether it may run, and leases the job if so
 lua/finish.lua       A job ends
 lua/lease.lua        renew or give up the lease of a job in flight
 lua/lib/line.lua     whether a message is a line of its batch
+lua/report_blocker.lua  A worker reports what holds up a batch
 lua/settle_line.lua  A call of a batch's line has ended, and its job has not
 """

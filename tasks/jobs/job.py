@@ -41,6 +41,11 @@ class Line:
         return model
 
     @property
+    def kind(self) -> str:
+        """What runs the line: `agent`, or `call` for one call to a model."""
+        return "agent" if self.agent else "call"
+
+    @property
     def agent(self) -> str:
         """The agent that the line calls; '' where it calls a model."""
         return self.url.removeprefix(AGENTS) if self.url.startswith(AGENTS) else ""

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from limits.admission import renew, sweep
 from limits.client.async_connection import AsyncServer
 from limits.keys import Keys
-from tasks.batches import store
+from tasks.jobs import store
 from tasks.jobs.job import Job
 
 #: Leases that are renewed at a time, of jobs or of reservations.

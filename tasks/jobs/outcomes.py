@@ -13,11 +13,11 @@ from limits.budget import NANO
 from limits.counting import UNSENT, Usage, admission, refused, settlement
 from limits.encoding import settlement_json
 from limits.reservation import Level, Outcome, Settlement, Throttle
-from tasks.batches.store import Ceiling, Ending
 from tasks.jobs import job as jobs
 from tasks.jobs import retry
 from tasks.jobs.attempt import Attempt
 from tasks.jobs.state import Memory
+from tasks.jobs.store import Ceiling, Ending
 from workers.models.routing import Route
 from workers.providers.answer import Answer
 from workers.providers.bodies import output_ceiling

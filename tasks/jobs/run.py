@@ -24,12 +24,12 @@ import redis
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
 
+from limits.client.connection import Server, open_client
 from limits.errors import ServerUnavailable
+from limits.keys import Keys
 from limits.reservation import Admitted, Denied, Impossible
-from tasks.agents.run import run as run_agent
-from tasks.batches.store import Ending, open_store
+from tasks.jobs import hooks, retry, runners, store
 from tasks.jobs import job as jobs
-from tasks.jobs import retry
 from tasks.jobs.attempt import Attempt
 from tasks.jobs.failover import Detour
 from tasks.jobs.job import Job
@@ -38,10 +38,11 @@ from tasks.jobs.pricing import LookUpFailed
 from tasks.jobs.runtime import Revoked, Runtime
 from tasks.jobs.state import Memory
 from tasks.jobs.stops import Stopped
+from tasks.jobs.store import Ending
 from tasks.jobs.waitlist import AHEAD, BRIEF, LINED, Standing, line_of
-from tasks.monitoring import hooks
 from workers.celery import app
 from workers.config.current import current_settings
+from workers.embedded import server_url
 from workers.models.routing import NoRoute, NotConfigured
 from workers.pool.coroutine import CoroutineTask, current_request, worker_stops
 from workers.providers.ceiling import OTHER
@@ -153,14 +154,19 @@ async def start(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | 
             return refused(job, memory)
     try:
         async with runtime.leases.held(job, memory.owner):
-            if job.line.agent:
-                return await run_agent(runtime, job, memory, attempts)
-            ending = await attempts(runtime, job, memory)
-            return await runtime.finish(job, ending, memory)
+            return await runners.of_kind(job.line.kind)(runtime, job, memory, attempts)
     except NotConfigured as older:
         await other_configuration(runtime, job, memory, older)
     except Stopped:
         return None  # without a lease the line is ended with the others of its batch
+
+
+async def call_once(runtime: Runtime, job: Job, memory: Memory, attempts: runners.Attempts) -> dict[str, Any] | None:
+    """Run a job that is one call to a model."""
+    return await runtime.finish(job, await attempts(runtime, job, memory), memory)
+
+
+runners.register("call", call_once)
 
 
 async def admission(
@@ -429,4 +435,6 @@ def end_revoked(sender: Any, request: Any, expired: bool = False, **_: Any) -> N
     memory = Memory.from_header((request.headers or {}).get(HEADER))
     code, words = ("expired", "its message had expired") if expired else ("revoked", "it was revoked")
     ending = replace(ended(job, memory, code, words), counted=memory.counted_cost)
-    open_store(current_settings()).finish_many([(job, ending)])
+    settings = current_settings()
+    server = Server(open_client(server_url(settings)))
+    server.run(store.finish(Keys(settings.namespace), job, ending))

@@ -27,9 +27,7 @@ from limits.feedback import AccountRefusal, refused, unblock_account
 from limits.keys import Keys
 from limits.reservation import Admitted, Denied, Impossible, Settlement
 from limits.reservation import Answer as Admission
-from tasks.batches import store
-from tasks.batches.store import Begun, Ending
-from tasks.jobs import outcomes, retry
+from tasks.jobs import hooks, outcomes, retry, store
 from tasks.jobs.attempt import MAX_WAIT, Attempt, plan
 from tasks.jobs.job import Job
 from tasks.jobs.leases import Leases
@@ -38,10 +36,10 @@ from tasks.jobs.sizes import Sizes
 from tasks.jobs.slow_start import Starts
 from tasks.jobs.state import Memory
 from tasks.jobs.stops import Stops
+from tasks.jobs.store import Begun, Ending
 from tasks.jobs.throttles import Pauses
 from tasks.jobs.usage import believed
 from tasks.jobs.waitlist import Places
-from tasks.monitoring import hooks
 from workers.config.credentials import fingerprint
 from workers.config.current import current_settings
 from workers.config.settings import Settings, SettingsError

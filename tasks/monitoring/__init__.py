@@ -2,10 +2,7 @@
 
 blocker_metrics.py  what stands still, as metrics
 labels.py           names as labels of metrics
-hooks.py            what is told of jobs while they run, to whoever listens
 setup.py            which listeners a worker has, by its environment
-tracing.py          whether this process is traced, and how a trace gets from a submission to its jobs
-trace_provider.py   OpenTelemetry's tracer provider of this process
 traces.py           openTelemetry traces by the conventions for generative AI …
 metrics.py          what Prometheus sees of a namespace
 worker_metrics.py   what one worker counts by itself

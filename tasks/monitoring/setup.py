@@ -14,7 +14,7 @@ from typing import Any, Final
 from celery import signals
 from celery.concurrency import get_implementation
 
-from tasks.monitoring import hooks, tracing
+from tasks.jobs import hooks, trace_context
 from workers.config.current import current_settings
 
 log = logging.getLogger(__name__)
@@ -54,8 +54,8 @@ def before_the_pool(sender: Any, **_: Any) -> None:
         from tasks.monitoring.worker_metrics import Meter  # noqa: PLC0415 - what only a worker with a port needs
 
         hooks.listen(Meter(settings=current_settings()))
-    if tracing.traced():
-        from tasks.monitoring.trace_provider import start  # noqa: PLC0415 - only a traced worker needs it
+    if trace_context.traced():
+        from tasks.jobs.trace_provider import start  # noqa: PLC0415 - only a traced worker needs it
         from tasks.monitoring.traces import Tracer  # noqa: PLC0415
 
         start("overnight-worker")
@@ -79,8 +79,8 @@ def after_the_start(**_: Any) -> None:
 
 def at_the_end(**_: Any) -> None:
     """Send the spans that wait; remove what was shared with children."""
-    if tracing.traced():
-        from tasks.monitoring.trace_provider import stop  # noqa: PLC0415 - as above
+    if trace_context.traced():
+        from tasks.jobs.trace_provider import stop  # noqa: PLC0415 - as above
 
         stop()
     for folder in _made:

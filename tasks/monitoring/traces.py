@@ -6,7 +6,7 @@
 
 A job's spans belong to one trace from its submission to its settlement, over every snooze and every worker: the
 trace's context travels in the batch's record and in the message's headers. In a batch of more than `JOINED` lines
-(tracing.py) each job has a trace of its own, linked to the submission's: nothing shows a million spans.
+(tasks/jobs/trace_context.py) each job has its own trace, linked to the submission's: nothing shows a million spans.
 
 Spans hold names, counts, codes and times. They never hold a prompt, an answer, or a provider's words.
 """
@@ -24,10 +24,10 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, S
 from limits.budget import NANO
 from limits.reservation import Admitted, Denied
 from limits.reservation import Answer as Admission
-from tasks.batches.store import Ending
 from tasks.jobs.attempt import Attempt
-from tasks.monitoring.hooks import Delivery, Listener
-from tasks.monitoring.tracing import LINK
+from tasks.jobs.hooks import Delivery, Listener
+from tasks.jobs.store import Ending
+from tasks.jobs.trace_context import LINK
 from workers.config.settings import Settings
 from workers.providers.answer import Answer
 from workers.providers.errors import ProviderError

@@ -13,9 +13,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from limits.reservation import Admitted, Denied
 from limits.reservation import Answer as Admission
-from tasks.batches.store import Ending
 from tasks.jobs.attempt import Attempt
-from tasks.monitoring.hooks import Delivery, Listener
+from tasks.jobs.hooks import Delivery, Listener
+from tasks.jobs.store import Ending
 from tasks.monitoring.labels import OTHER, Labels
 from tasks.monitoring.limits import targets
 from workers.config.settings import Settings

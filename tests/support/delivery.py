@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 
 import redis
 
+import tasks.agents.run  # noqa: F401 - registers the runner of agents
 from limits.client.connection import Server
 from limits.client.scripts import Call
 from limits.keys import Keys

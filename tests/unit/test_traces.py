@@ -10,9 +10,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from tasks.batches.store import Ending
+from tasks.jobs import hooks, trace_context
 from tasks.jobs.job import Job, Line
-from tasks.monitoring import hooks, tracing
+from tasks.jobs.store import Ending
 from tasks.monitoring.traces import Tracer, origin
 from workers.config.settings import Settings
 from workers.request import Snooze
@@ -28,12 +28,12 @@ def parent_of(headers: dict[str, str], job: str = "batch_1:7:0") -> tuple[str, l
 
 
 def test_a_small_batch_is_one_trace() -> None:
-    headers = tracing.of_batch(PARENT, 1_000)
+    headers = trace_context.of_batch(PARENT, 1_000)
     assert parent_of(headers) == ("0af7651916cd43dd8448eb211c80319c", [])
 
 
 def test_in_a_large_one_each_job_has_its_own_that_all_its_deliveries_find() -> None:
-    headers = tracing.of_batch(PARENT, 1_001)
+    headers = trace_context.of_batch(PARENT, 1_001)
     first, links = parent_of(headers)
     assert links == ["0af7651916cd43dd8448eb211c80319c"]
     assert parent_of(headers)[0] == first != "0af7651916cd43dd8448eb211c80319c"
@@ -42,7 +42,7 @@ def test_in_a_large_one_each_job_has_its_own_that_all_its_deliveries_find() -> N
 
 @pytest.mark.parametrize("told", ["", "nonsense", "00-00000000000000000000000000000000-b7ad6b7169203331-01"])
 def test_a_header_that_says_nothing_starts_a_new_trace(told: str) -> None:
-    for name in ("traceparent", tracing.LINK):
+    for name in ("traceparent", trace_context.LINK):
         context, links = origin({name: told, "id": 7}, "job")  # type: ignore[dict-item]
         assert not trace.get_current_span(context).get_span_context().is_valid
         assert links == []
@@ -55,7 +55,7 @@ def test_a_snoozed_job_goes_on_in_its_trace(monkeypatch: pytest.MonkeyPatch) -> 
     provider.add_span_processor(SimpleSpanProcessor(spans))
     monkeypatch.setattr(hooks, "listeners", (Tracer(Settings(), provider),))
     job = Job(Line("a", "/v1/chat/completions", {"model": "small"}), "task-1", "nightly", "batch_1", 7)
-    headers = tracing.of_batch(PARENT, 5_000)
+    headers = trace_context.of_batch(PARENT, 5_000)
     with pytest.raises(Snooze), hooks.delivery(job, "task-1", headers):
         raise Snooze(3.0, "requests a minute at acme/small")
     with hooks.delivery(job, "task-1", headers):
@@ -88,12 +88,12 @@ def test_traces_are_asked_for_as_everywhere(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert tracing.traced() is expected
+    assert trace_context.traced() is expected
 
 
 def test_who_asks_for_nothing_pays_for_nothing() -> None:
     # redis-py imports OpenTelemetry by itself where that is installed.
-    names = "('tasks.monitoring.traces', 'tasks.monitoring.trace_provider', 'prometheus_client', 'flower', 'rich')"
+    names = "('tasks.monitoring.traces', 'tasks.jobs.trace_provider', 'prometheus_client', 'flower', 'rich')"
     script = (
         "import sys; import tasks.jobs.run, tasks.monitoring.setup, tasks.batches.submit, tasks.batches.feed;"
         f"print([name for name in {names} if name in sys.modules])"

@@ -8,9 +8,10 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from limits.reservation import Admitted, Denied, Impossible
-from tasks.batches.store import Ending
+from tasks.jobs import hooks
 from tasks.jobs.job import Job, Line
-from tasks.monitoring import hooks, setup, worker_metrics
+from tasks.jobs.store import Ending
+from tasks.monitoring import setup, worker_metrics
 from tasks.monitoring.worker_metrics import Meter
 from tests.support.watching import Scrape
 from workers.providers.errors import Throttled

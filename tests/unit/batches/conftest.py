@@ -18,11 +18,12 @@ from tasks.batches.batch import Batch
 from tasks.batches.collect import collect
 from tasks.batches.feed import Row, feed
 from tasks.batches.files import INPUT, errors_name, output_names
-from tasks.batches.store import Ending, Store, begin
+from tasks.batches.store import Store
 from tasks.jobs import job as jobs
 from tasks.jobs.job import Job
 from tasks.jobs.proof import proof
 from tasks.jobs.storage import open_files
+from tasks.jobs.store import Ending, begin
 from tests.support.valkey import own_valkey
 
 

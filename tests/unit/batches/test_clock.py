@@ -2,9 +2,9 @@
 
 import time
 
-from tasks.batches.store import begin
 from tasks.jobs import job as jobs
 from tasks.jobs.job import Job
+from tasks.jobs.store import begin
 from tests.unit.batches.conftest import World
 
 TICK = "collect:batch_1"

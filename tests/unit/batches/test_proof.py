@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tasks.batches import ticks
-from tasks.batches.store import Ending, begin, finish
 from tasks.jobs.proof import proof
+from tasks.jobs.store import Ending, begin, finish
 from tests.unit.batches.conftest import World
 
 

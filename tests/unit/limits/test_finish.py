@@ -13,9 +13,10 @@ from limits.encoding import settlement_json
 from limits.reservation import Settlement, Throttle
 from limits.snapshot import Snapshot, ledger, snapshot
 from tasks.batches.batch import Batch
-from tasks.batches.store import Ending, Store, finish
+from tasks.batches.store import Store
 from tasks.jobs.job import Job, Line
 from tasks.jobs.proof import proof
+from tasks.jobs.store import Ending, finish
 from tests.unit.limits.world import World
 
 QUOTA = Quota(rpm=600, tpm=60_000, headroom=1.0, burst=10.0)

@@ -15,9 +15,9 @@ import orjson
 
 from limits.budget import NANO
 from limits.reservation import Answer as Admission
-from tasks.batches.store import Ending
 from tasks.jobs.attempt import Attempt
 from tasks.jobs.job import Job
+from tasks.jobs.store import Ending
 from workers import request
 from workers.providers.answer import Answer
 from workers.providers.errors import ProviderError

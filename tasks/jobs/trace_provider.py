@@ -1,6 +1,6 @@
 """OpenTelemetry's tracer provider of this process, and the span over a submission.
 
-Imported only if the environment asks for traces (tracing.py).
+Imported only if the environment asks for traces (tasks/jobs/trace_context.py).
 """
 
 import os

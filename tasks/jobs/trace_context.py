@@ -46,7 +46,7 @@ def headers() -> dict[str, str]:
     """The trace context of here and now, for a message's headers; empty where nothing is traced."""
     if not traced():
         return {}
-    from tasks.monitoring.trace_provider import headers as current  # noqa: PLC0415 - what only a traced process needs
+    from tasks.jobs.trace_provider import headers as current  # noqa: PLC0415 - what only a traced process needs
 
     return current()
 
@@ -57,7 +57,7 @@ def submission(workflow: str) -> Iterator[str]:
     if not traced():
         yield ""
         return
-    from tasks.monitoring.trace_provider import submission as span  # noqa: PLC0415 - as above
+    from tasks.jobs.trace_provider import submission as span  # noqa: PLC0415 - as above
 
     with span(workflow) as parent:
         yield parent

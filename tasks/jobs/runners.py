@@ -1,0 +1,30 @@
+"""Which function runs a job, by the kind of its line: other packages register the runner of their own kind.
+
+A job whose line names a model is run by tasks/jobs/run.py; tasks/agents registers the runner of agents.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tasks.jobs.job import Job
+from tasks.jobs.runtime import Runtime
+from tasks.jobs.state import Memory
+from tasks.jobs.store import Ending
+
+Attempts = Callable[[Runtime, Job, Memory], Awaitable[Ending]]
+"""Makes one call, retries included (tasks.jobs.run.attempts)."""
+
+Runner = Callable[[Runtime, Job, Memory, Attempts], Awaitable[dict[str, Any] | None]]
+"""Runs a job that has a lease, and returns what `Runtime.finish` returns."""
+
+_runners: dict[str, Runner] = {}
+
+
+def register(kind: str, runner: Runner) -> None:
+    """Let `runner` run the jobs whose `Line.kind` is `kind`."""
+    _runners[kind] = runner
+
+
+def of_kind(kind: str) -> Runner:
+    """The registered runner; KeyError if the module that registers it isn't imported."""
+    return _runners[kind]

@@ -1,0 +1,172 @@
+"""One job in Redis: whether a delivery may run it (`begin`), its lease, and how it ends (`finish`).
+
+Each function describes one script. The runtime of a worker runs it on its event loop, `tasks.batches.store.Store` for
+code that may block.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, cast
+
+from limits.budget import NANO
+from limits.client.compact_json import loads
+from limits.client.scripts import Call, load
+from limits.keys import Keys
+from limits.reservation import Settlement
+from tasks.jobs import job as jobs
+from tasks.jobs.job import Job
+
+#: Seconds that the record of a batch is kept after its end. Longer than `overnight clean` waits by default: without
+#: the record it could not know when the batch ended.
+KEEP_BATCH = 90 * 86_400
+
+#: Seconds that the record of a job without a batch is kept.
+KEEP_JOB = 86_400
+
+#: Seconds that a job is leased, unless the configuration sets `visibility_timeout`.
+LEASE = 60.0
+
+_MICRO = 1_000_000
+
+Ceiling = Literal["none", "own", "default"]
+Verdict = Literal["run", "done", "held", "stopped", "stale", "gone", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Whether a delivery may run its job. `wait`: seconds until another delivery's lease ends, where it is held."""
+
+    verdict: Verdict
+    wait: float
+    answer: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job ended, and what it has cost in n$ and tokens.
+
+    `settlement` closes the `reservation` of its last call (`limits.admission.settlement_json`); both empty where none
+    is open. `counted` is the part of the cost that its batch has counted before: that of an agent's finished calls.
+    `ceiling` is whose ceiling cut its answer off: its line's own, or the default one that Overnight has set.
+    """
+
+    ok: bool
+    line: bytes
+    cost: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    settlement: bytes = b""
+    reservation: str = ""
+    counted: int = 0
+    ceiling: Ceiling = "none"
+
+    @classmethod
+    def error(
+        cls, job: Job, code: str, message: str, *, cost: int = 0, attempts: int = 0, counted: int = 0
+    ) -> "Ending":
+        """An end without an answer. `cost`: what its attempts may have cost, in n$."""
+        line = jobs.result_line(
+            job.result_id,
+            job.line.custom_id,
+            response=None,
+            error=jobs.error_object(code, message),
+            story={
+                "provider": None,
+                "model": None,
+                "attempts": attempts,
+                "cost_usd": cost / NANO,
+                "seconds": 0.0,
+            },
+        )
+        return cls(ok=False, line=jobs.encode(line), cost=cost, counted=counted)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Whether this result counts: it does not where the job had ended before."""
+
+    counts: bool
+
+
+def begin(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[Begun]:
+    """Ask whether this delivery may run the job, and lease it for so many seconds."""
+    args: tuple[str | int, ...] = (owner, int(lease * _MICRO), "", KEEP_JOB)
+    if job.batch is None:
+        return Call(load("tasks/jobs/lua/begin.lua"), (keys.job(job.id),), args, _begun)
+    return Call(load("tasks/jobs/lua/begin.lua"), batch_keys(keys, job.batch)[:5], (*args, *_line(job)), _begun)
+
+
+def _line(job: Job) -> tuple[str | int, ...]:
+    """Which line of its batch the job is, with its proof."""
+    return job.number, job.round, job.workflow, job.proof
+
+
+def _begun(reply: Any) -> Begun:
+    verdict, wait, answer = reply
+    found = loads(answer) if answer else None
+    return Begun(cast("Verdict", verdict.decode()), wait / _MICRO, found)
+
+
+def finish(keys: Keys, job: Job, ending: Ending, *, calls: int = 0, throttles: int = 0) -> Call[Finished]:
+    """End the job. Repeating it, here or by another delivery, changes nothing."""
+    counts = (ending.cost - ending.counted, ending.input_tokens, ending.output_tokens, calls, throttles)
+    args: tuple[str | bytes | int, ...] = (0, ending.settlement, int(ending.ok), ending.line, *counts, KEEP_JOB)
+    script = load("tasks/jobs/lua/finish.lua")
+    if job.batch is None:
+        return Call(script, (keys.clock, keys.job(job.id)), args, _finished)
+    names = (keys.clock, *batch_keys(keys, job.batch), keys.ticks, keys.ticks_idle, keys.spent(job.batch))
+    return Call(script, names, (*args, *_line(job), f"collect:{job.batch}", ending.ceiling), _finished)
+
+
+def settle_line(keys: Keys, job: Job, settlement: bytes, closing: Settlement) -> Call[None]:
+    """Settle a call of a batch's line that has not ended its job, and count it in the batch."""
+    assert job.batch is not None
+    columns = closing.columns
+    counts = [columns.get(name, 0) for name in ("input_tokens", "output_tokens", "calls", "throttled")]
+    names = (keys.clock, keys.batch(job.batch), keys.spent(job.batch))
+    args: tuple[str | bytes | int, ...] = (0, settlement, job.number, closing.amount, *counts)
+    return Call(load("tasks/jobs/lua/settle_line.lua"), names, args, _nothing)
+
+
+def tell(keys: Keys, batch: str, words: str) -> Call[None]:
+    """Say what holds up a batch, as a worker knows just now; forgotten soon after it was last said."""
+    return Call(load("tasks/jobs/lua/report_blocker.lua"), (keys.batch(batch),), (words,), _nothing)
+
+
+def _finished(reply: Any) -> Finished:
+    return Finished(counts=bool(reply[0]))
+
+
+def leave(keys: Keys, job: Job, owner: str) -> Call[None]:
+    """Give up the lease of a job that goes back into its queue."""
+    return _lease_call(keys, job, owner, "leave", 0)
+
+
+def renew(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[None]:
+    """Keep the lease of a job that is still running."""
+    return _lease_call(keys, job, owner, "renew", int(lease * _MICRO))
+
+
+def _lease_call(keys: Keys, job: Job, owner: str, what: str, lease: int) -> Call[None]:
+    script = load("tasks/jobs/lua/lease.lua")
+    if job.batch is None:
+        return Call(script, (keys.job(job.id),), (what, owner, lease, "", KEEP_JOB), _nothing)
+    names = batch_keys(keys, job.batch)
+    return Call(script, (names[3], names[4]), (what, owner, lease, "", job.number), _nothing)
+
+
+def _nothing(reply: Any) -> None:
+    del reply
+
+
+@lru_cache(maxsize=1024)
+def batch_keys(keys: Keys, batch: str) -> tuple[str, ...]:
+    """A batch's keys: record, done, failed, leases, owners, results; the scripts take a part of them in this order."""
+    return (
+        keys.batch(batch),
+        keys.done(batch),
+        keys.failed(batch),
+        keys.job_leases(batch),
+        keys.job_owners(batch),
+        keys.results(batch),
+    )
