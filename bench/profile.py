@@ -26,7 +26,7 @@ PY_SPY = PYTHON.with_name("py-spy")
 #: What a stack of each thread holds that no other's does.
 THREADS = {
     "asyncio-pool": ("fast_trace_task", "EventLoop._run"),
-    "custody": ("Custody._run",),
+    "in flight": ("InFlight._run",),
     "ticker": ("Ticker.run",),
     "MainThread": ("asynloop",),
 }

@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 #: A message that could not be taken on is tried again after so many seconds, and set aside after so many failures; the
 #: header that counts them.
-AFTER_CRASH, MOST_UNTAKEN = 15.0, 3
+RETRY_AFTER, MAX_UNTAKEN = 15.0, 3
 UNTAKEN: Final = "overnight_untaken"
 
 #: What is to be done about a message that is set aside, besides, by its reason.
-on_set_aside: list[Callable[[Any, str], None]] = []
+on_dead_letter: list[Callable[[Any, str], None]] = []
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
@@ -60,7 +60,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
                 raise
             except Exception as exc:
                 log.exception("message %s could not be taken on", message.headers.get("id"))
-                self.put_off(message, type(exc).__name__)
+                self.snooze(message, type(exc).__name__)
 
         return on_task_received
 
@@ -69,7 +69,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
         info = message.delivery_info or {}
         queue = info.get("routing_key") or ""
         log.error("a message of %s is set aside, see `overnight dead`: %s", queue or "an unknown queue", reason)
-        for act in on_set_aside:
+        for act in on_dead_letter:
             try:
                 act(message, reason)
             except Exception:
@@ -78,10 +78,10 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
         if hasattr(channel, "bury"):
             channel.bury(message.delivery_tag, reason)
         else:
-            self._entomb(message, queue, reason)
+            self._add_dead_letter(message, queue, reason)
         signals.task_rejected.send(sender=self, message=message, exc=None)
 
-    def _entomb(self, message: Any, queue: str, reason: str) -> None:
+    def _add_dead_letter(self, message: Any, queue: str, reason: str) -> None:
         """As above, for a broker that keeps no dead list itself; acknowledged only when it is kept."""
         settings = current_settings()
         body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
@@ -94,20 +94,20 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
         }
         with open_client(server_url(settings)) as client:
             broker = Broker(Keys(settings.namespace), key_prefix(settings.namespace))
-            call = broker.entomb(queue, reason, orjson.dumps(kept, default=str).decode())
+            call = broker.add_dead_letter(queue, reason, orjson.dumps(kept, default=str).decode())
             Server(client).run(call)
         message.ack()
 
-    def put_off(self, message: Any, failure: str) -> None:
+    def snooze(self, message: Any, failure: str) -> None:
         """Deliver a message again later, unless it has failed too often. RabbitMQ only knows whether it did before."""
         channel = message.channel
         snoozes = hasattr(channel, "snooze")
         before = message.headers.get(UNTAKEN)
         failed = (before if type(before) is int and before > 0 else 0) + 1
-        if failed >= MOST_UNTAKEN or (not snoozes and (message.delivery_info or {}).get("redelivered")):
+        if failed >= MAX_UNTAKEN or (not snoozes and (message.delivery_info or {}).get("redelivered")):
             self.bury(message, f"the worker could not take it on, more than once: {failure}")
         elif snoozes:
-            channel.snooze(message.delivery_tag, AFTER_CRASH, {UNTAKEN: failed})
+            channel.snooze(message.delivery_tag, RETRY_AFTER, {UNTAKEN: failed})
         else:
             message.requeue()
 

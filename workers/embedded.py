@@ -1,7 +1,7 @@
 """The embedded Valkey: one server for every process of a `data_dir`, if no `redis_url` is configured.
 
 It listens on `data_dir/redis/valkey.sock`, in a folder that is open to its owner alone: nobody else can connect to it,
-and nobody else can take its place while it is away.
+and nobody else can take its source while it is away.
 
 Three locks in that folder say who is there; the kernel drops them whenever a process ends, however it ends:
 
@@ -38,7 +38,7 @@ from workers.config.settings import Settings
 log = logging.getLogger(__name__)
 
 #: Seconds that a server may take to load its data and answer, and to stop.
-START, STOP = 60.0, 30.0
+START_TIMEOUT, STOP_TIMEOUT = 60.0, 30.0
 
 #: Seconds between two looks of a user whether there is still a keeper.
 WATCH_EVERY: Final = 5.0
@@ -100,7 +100,7 @@ class EmbeddedServer:
     def _join(self) -> None:
         """Wait until the server answers; start a keeper if there is none."""
         keeper: subprocess.Popen[bytes] | None = None
-        ends = time.monotonic() + START
+        ends = time.monotonic() + START_TIMEOUT
         while time.monotonic() < ends:
             if keeper is None and not self._keeper_lives():
                 keeper = self._start_keeper()

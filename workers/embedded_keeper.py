@@ -3,7 +3,7 @@
     python -m workers.embedded_keeper FOLDER
 
 The server listens on a socket in the folder, which is open to its owner alone: it has no port and needs no password.
-Whatever happens to the server, a new one listens at the same place, and its users connect again.
+Whatever happens to the server, a new one listens at the same source, and its users connect again.
 """
 
 import fcntl
@@ -60,7 +60,7 @@ class Keeper:
         except BlockingIOError:
             return  # another keeper was faster
         users = embedded.open_lock(self.folder / "users.lock")
-        signal.signal(signal.SIGTERM, _told)
+        signal.signal(signal.SIGTERM, _terminate)
         try:
             self._take_over()
             self._hold_up(users)
@@ -109,7 +109,7 @@ class Keeper:
         except OSError as exc:
             _say(f"the server cannot be started: {exc.strerror or exc}")
             return False
-        ends = time.monotonic() + embedded.START
+        ends = time.monotonic() + embedded.START_TIMEOUT
         while self.server.poll() is None and time.monotonic() < ends:
             if embedded.answers(self.url):
                 return True
@@ -117,7 +117,7 @@ class Keeper:
         return self.server.poll() is None  # if it still loads its data, its users wait for it
 
     def _write_state(self, pid: int) -> None:
-        """Note whose server runs. Written in place and always as long, which a full disk does not refuse."""
+        """Note whose server runs. Written in source and always as long, which a full disk does not refuse."""
         text = orjson.dumps({"pid": pid, "keeper": os.getpid()}).ljust(80)
         handle = os.open(self.folder / embedded.STATE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -134,7 +134,7 @@ class Keeper:
         for number in (signal.SIGTERM, signal.SIGKILL):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
-            ends = time.monotonic() + embedded.STOP
+            ends = time.monotonic() + embedded.STOP_TIMEOUT
             while time.monotonic() < ends:
                 if not _serves(pid, self.folder):
                     return
@@ -145,13 +145,13 @@ class Keeper:
             return
         self.server.terminate()
         try:
-            self.server.wait(timeout=embedded.STOP)
+            self.server.wait(timeout=embedded.STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             self.server.kill()
             self.server.wait()
 
 
-def _told(number: int, frame: FrameType | None) -> NoReturn:
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     del number, frame
     raise SystemExit(0)
 

@@ -12,7 +12,7 @@ from celery.worker import control
 from kombu.utils.url import maybe_sanitize_url
 
 from workers.transport.broker import MICRO
-from workers.transport.message import opened, queue_of
+from workers.transport.message import parse, queue_of
 
 #: The most delayed messages that one answer tells of, soonest first.
 MOST = 100
@@ -30,7 +30,7 @@ def delayed(client: "redis.Redis", zset: str, messages: str) -> list[dict[str, A
     for (name, due), raw in zip(found, raws, strict=True):
         tag = name.decode()
         with suppress(Exception):  # a poisoned message waits like any other, and is set aside when its time comes
-            message = opened(raw or b"", tag, queue_of(tag))
+            message = parse(raw or b"", tag, queue_of(tag))
             told.append(
                 {
                     "eta": datetime.fromtimestamp(due / MICRO, UTC).isoformat(),

@@ -17,7 +17,7 @@ from workers.config.current import current_settings
 DROPPED: Final = ("election", "memdump", "memsample", "objgraph", "revoke_by_stamped_headers")
 
 #: The most places that one command may add or take away, and the most tasks that it may revoke.
-MOST_PLACES, MOST_IDS = 10_000, 10_000
+MAX_SLOTS, MAX_IDS = 10_000, 10_000
 
 #: What the names of Overnight's own tasks begin with.
 OWN: Final = "overnight."
@@ -43,21 +43,21 @@ def pool_restart(state: Any, **options: Any) -> Any:
 @control.control_command(args=[("n", int)], signature="[N=1]")  # type: ignore[untyped-decorator]  # as above
 def pool_grow(state: Any, n: Any = 1, **options: Any) -> Any:
     """Add places to the pool."""
-    return _celery["pool_grow"](state, n, **options) if _is_places(n) else _no_places()
+    return _celery["pool_grow"](state, n, **options) if _is_slots(n) else _no_slots()
 
 
 @control.control_command(args=[("n", int)], signature="[N=1]")  # type: ignore[untyped-decorator]  # as above
 def pool_shrink(state: Any, n: Any = 1, **options: Any) -> Any:
     """Take places from the pool."""
-    return _celery["pool_shrink"](state, n, **options) if _is_places(n) else _no_places()
+    return _celery["pool_shrink"](state, n, **options) if _is_slots(n) else _no_slots()
 
 
-def _is_places(n: Any) -> bool:
-    return type(n) is int and 1 <= n <= MOST_PLACES
+def _is_slots(n: Any) -> bool:
+    return type(n) is int and 1 <= n <= MAX_SLOTS
 
 
-def _no_places() -> Any:
-    return nok(f"n must be a whole number from 1 to {MOST_PLACES:,}")
+def _no_slots() -> Any:
+    return nok(f"n must be a whole number from 1 to {MAX_SLOTS:,}")
 
 
 @control.control_command(  # type: ignore[untyped-decorator]  # as above
@@ -99,8 +99,8 @@ def longest_call() -> float:
 def revoke(state: Any, task_id: Any, terminate: Any = False, signal: Any = None, **options: Any) -> Any:
     """Keep tasks from running, or break them off."""
     ids = task_id if isinstance(task_id, list | tuple | set) else [task_id]
-    if len(ids) > MOST_IDS or not _are_names(*ids):
-        return nok(f"task_id must be a task's id, or a list of at most {MOST_IDS:,}")
+    if len(ids) > MAX_IDS or not _are_names(*ids):
+        return nok(f"task_id must be a task's id, or a list of at most {MAX_IDS:,}")
     return _celery["revoke"](state, list(ids), bool(terminate), signal, **options)
 
 

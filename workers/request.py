@@ -33,22 +33,22 @@ _CELERYS_HEADERS = frozenset(
 )
 
 #: Seconds until a job runs again that passed its hard time limit.
-AFTER_TIMEOUT = 15.0
+TIMEOUT_SNOOZE = 15.0
 
 #: What jobs have told of themselves, by task id, until their last event takes it along. A job tells it right before
 #: it returns, so few are here at a time; those whose worker broke off in between are forgotten together.
-_told: dict[str, dict[str, Any]] = {}
-_MOST_TOLD = 10_000
+_event_fields: dict[str, dict[str, Any]] = {}
+_MAX_EVENT_FIELDS = 10_000
 
 
-def tell(task_id: str, **fields: Any) -> None:
+def add_event_fields(task_id: str, **fields: Any) -> None:
     """Give fields to the event that ends this delivery: what Flower lists of a job. Nothing private.
 
     It reaches the event on pools within the worker's process; from prefork's children it does not.
     """
-    if len(_told) >= _MOST_TOLD:
-        _told.clear()
-    _told[task_id] = fields
+    if len(_event_fields) >= _MAX_EVENT_FIELDS:
+        _event_fields.clear()
+    _event_fields[task_id] = fields
 
 
 class Snooze(Retry):  # type: ignore[misc]  # Celery has no types
@@ -60,12 +60,12 @@ class Snooze(Retry):  # type: ignore[misc]  # Celery has no types
     def __init__(self, seconds: float, reason: str, memory: dict[str, Any] | None = None) -> None:
         self.seconds = max(0.0, seconds)
         self.reason = reason
-        self.memory = memory or {}
+        self.state = memory or {}
         when = datetime.now(UTC) + timedelta(seconds=self.seconds)
         super().__init__(message=reason, exc=None, when=when)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.seconds, self.reason, self.memory)
+        return type(self), (self.seconds, self.reason, self.state)
 
     def __str__(self) -> str:
         return f"waits {self.seconds:.1f} s: {self.reason}"
@@ -106,7 +106,7 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
 
         To Celery a job that was given up has succeeded: it has a result, which says so. To whoever watches it failed.
         """
-        told = _told.pop(self.id, {}) if type != "task-started" else {}
+        told = _event_fields.pop(self.id, {}) if type != "task-started" else {}
         if type == "task-succeeded" and "exception" in told:
             type = "task-failed"  # noqa: A001 - Celery's name
             fields = {"runtime": fields.get("runtime"), "traceback": ""}
@@ -142,7 +142,7 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
         memory = dict(remembered) if isinstance(remembered, dict) else {}
         crashes = memory.get("crashes")
         memory["crashes"] = (crashes if isinstance(crashes, int) else 0) + 1
-        self._put_back_or_keep(Snooze(AFTER_TIMEOUT, f"its hard time limit passed ({timeout:g} s)", memory))
+        self._put_back_or_keep(Snooze(TIMEOUT_SNOOZE, f"its hard time limit passed ({timeout:g} s)", memory))
 
     def _put_back_or_keep(self, snooze: Snooze) -> None:
         try:
@@ -161,7 +161,7 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
             self.acknowledge()
             return
         # Our own transport moves the message in the server, and goes on trying for as long as the server is away.
-        channel(self.message.delivery_tag, snooze.seconds, {HEADER: snooze.memory})
+        channel(self.message.delivery_tag, snooze.seconds, {HEADER: snooze.state})
         self.acknowledged = True
 
     def _publish_copy(self, snooze: Snooze) -> None:
@@ -184,7 +184,7 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
                 message.body,
                 content_type=message.content_type,
                 content_encoding=message.content_encoding,
-                headers={**headers, HEADER: snooze.memory},
+                headers={**headers, HEADER: snooze.state},
                 mandatory=True,
                 retry=True,
                 retry_policy={"max_retries": 3, "interval_start": 0, "interval_step": 0.2},

@@ -36,4 +36,4 @@ def end(message: Any, reason: str) -> None:
                 open_store(current_settings()).finish_many([(job, ending)])
 
 
-consumer.on_set_aside.append(end)
+consumer.on_dead_letter.append(end)

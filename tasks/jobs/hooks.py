@@ -134,7 +134,7 @@ def ended(ending: Ending) -> None:
     }
     if not ending.ok:
         fields["exception"] = failure(ending)
-    request.tell(here.task_id, **fields)
+    request.add_event_fields(here.task_id, **fields)
     for listener in listeners:
         listener.ended(here, ending)
 

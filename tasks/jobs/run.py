@@ -125,8 +125,8 @@ async def deliver(runtime: Runtime, job: Job, problem: str, memory: Memory) -> d
 async def run(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | None:
     """Run the job unless it has ended or runs elsewhere; its result line, None where there is none to return."""
     # Which models an agent is going to ask for, only it knows.
-    if not job.line.agent and (shut := gates.shut(job.workflow, job.line.model)):
-        gates.heard(job.workflow)
+    if not job.line.agent and (shut := gates.closed_for(job.workflow, job.line.model)):
+        gates.arrived(job.workflow)
         raise Snooze(shut, f"jobs for {job.line.model} were denied just now", memory.to_header())
     if early := memory.left():
         await asyncio.sleep(early)
@@ -141,7 +141,7 @@ async def start(runtime: Runtime, job: Job, memory: Memory) -> dict[str, Any] | 
     """Run the job if no other delivery of it does, and it has not ended; its result line as above."""
     begun = await runtime.begin(job, memory)
     if job.line.agent or begun.verdict != "run":  # it may never ask for admission
-        gates.heard(job.workflow)
+        gates.arrived(job.workflow)
         runtime.starts.over(memory.owner)
     match begun.verdict:
         case "held":
@@ -198,11 +198,11 @@ async def admission(
                     asked, own, attempt = job, math.inf, None
                     continue
             if not line.name and line.behind(attempt):
-                heard = heard or gates.heard(job.workflow)
+                heard = heard or gates.arrived(job.workflow)
                 may_ask = await stand(runtime, line, job, memory, detour)
                 continue
             answer = await runtime.admit(attempt, for_waitlist=bool(line.name))
-            heard = heard or gates.heard(job.workflow)
+            heard = heard or gates.arrived(job.workflow)
             if isinstance(answer, Admitted):
                 if otherwise is not None and time.time() + answer.wait >= job.deadline:
                     await runtime.release(attempt)
@@ -232,7 +232,7 @@ async def prepare(runtime: Runtime, asked: Job, job: Job, memory: Memory, detour
         return await runtime.prepare(asked, memory, detour.avoid)
     except LookUpFailed as failed:
         if asked is job:
-            gates.heard(job.workflow)
+            gates.arrived(job.workflow)
             gates.close(job.workflow, job.line.model, AFTER_FAILURE)
         raise Snooze(AFTER_FAILURE, str(failed), memory.to_header()) from None
 
@@ -242,7 +242,7 @@ async def other_configuration(runtime: Runtime, job: Job, memory: Memory, missin
 
     Another worker may have the file that it was submitted with, so this one leaves the workflow's queue alone a while.
     """
-    gates.heard(job.workflow)
+    gates.arrived(job.workflow)
     gates.close(job.workflow, job.line.model, OTHER_CONFIGURATION)
     words = f"a worker with its configuration: on {node()}, {missing} (restart workers whose overnight.toml is older)"
     await runtime.tell(job, words)
@@ -277,19 +277,19 @@ def goes(runtime: Runtime, asked: Job, attempt: Attempt, detour: Detour, *, stoo
     ahead = attempt.wait > AHEAD
     if ahead and not detour.avoid:
         wanted = partial(runtime.places.wanted, line_of(attempt, attempt.route.buckets[0][0]))
-        gates.crowd(asked.workflow, asked.line.model, wanted)
-    gates.admitted(asked.workflow, asked.line.model, stood=ahead or stood)
+        gates.limit(asked.workflow, asked.line.model, wanted)
+    gates.admitted(asked.workflow, asked.line.model, waited=ahead or stood)
 
 
 async def stand(runtime: Runtime, line: Standing, job: Job, memory: Memory, detour: Detour) -> bool:
     """Wait in line for a turn to ask, or for a while; whether it came. Snooze where there is none to wait for."""
     runtime.starts.over(memory.owner)
     if not detour.avoid:
-        gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, line.name))
+        gates.limit(job.workflow, job.line.model, partial(runtime.places.wanted, line.name))
     may_ask = await line.turn()
     if worker_stops():
         raise Snooze(0.0, "the worker stops", memory.to_header())
-    if shut := gates.shut(job.workflow, job.line.model):
+    if shut := gates.closed_for(job.workflow, job.line.model):
         raise Snooze(shut, f"jobs for {job.line.model} were denied just now", memory.to_header())
     return may_ask
 
@@ -323,7 +323,7 @@ async def stand_back(
         opens = seconds if answer.opens_in is None else min(seconds, answer.opens_in)
         least = BRIEF if answer.reason == "pause" else LONG
         if crowded or (answer.reason in LINED and opens <= least):
-            gates.crowd(job.workflow, job.line.model, partial(runtime.places.wanted, line))
+            gates.limit(job.workflow, job.line.model, partial(runtime.places.wanted, line))
         else:
             gates.close(job.workflow, job.line.model, opens, least, blocked=answer.reason == "latch")
     # Once its gate is ajar, whoever is let through may ask: the hints only keep jobs from coming all at once.

@@ -218,7 +218,7 @@ def test_a_price_that_cannot_be_looked_up_for_now_is_waited_for(
         assert waiting.snooze.seconds == priced_routes.AFTER_FAILURE
         assert waiting.snooze.reason.startswith("the price of openai/gpt-4o")
         assert waiting.snooze.reason.endswith("OSError: no table here")
-        assert run_job.gates.shut(desk.workflow, "mix") > 0, "the others that need it wait, too"
+        assert run_job.gates.closed_for(desk.workflow, "mix") > 0, "the others that need it wait, too"
         monkeypatch.delenv("PYTHONPATH")
         desk.runtime.priced.clock = lambda: time.monotonic() + priced_routes.AFTER_FAILURE
         assert desk.deliver(job(1, model="mix"), memory=waiting.memory).failure == "budget_too_small"

@@ -63,7 +63,7 @@ def desk(tmp_path: Path, valkey: str, simulator: Simulator) -> Iterator[Desk]:
 
 def mixed(desk: Desk) -> Delivery:
     delivery = desk.deliver(job(1, model="mix"))
-    assert run.gates.shut(desk.workflow, "mix") == 0.0, "other jobs may go to the target that takes calls"
+    assert run.gates.closed_for(desk.workflow, "mix") == 0.0, "other jobs may go to the target that takes calls"
     assert run.gates.allowed(desk.workflow) != 0
     return delivery
 
@@ -111,7 +111,7 @@ def test_where_no_target_takes_a_call_the_gate_shuts(desk: Desk, simulator: Simu
     simulator.configure(failures=[{"mode": "insufficient_quota", "model": "small", "times": 1}])
     delivery = desk.deliver(job(1, model="mix"))
     assert delivery.snooze is not None
-    assert run.gates.shut(desk.workflow, "mix") > 0
+    assert run.gates.closed_for(desk.workflow, "mix") > 0
 
 
 #: A token costs 1,000 n$ at `small`, or so many times that. A job of `site.job` is held at some 355 tokens, and uses

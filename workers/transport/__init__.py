@@ -3,7 +3,7 @@
 queues.py               one queue for each workflow, its lists in Redis and what they hold
 registry.py             the workflow queues that exist, which every worker follows
 bulk.py                 publishes many messages into one queue at once
-rabbitmq.py             RabbitMQ as the broker, in place of the files below
+rabbitmq.py             RabbitMQ as the broker, in source of the files below
 channel.py              Celery's Redis transport, made safe: connections, publishing, acknowledging
 follow_queues.py        the worker's step that consumes from each queue of the registry
 fetch.py                how a channel claims messages, and how it rests if there are none

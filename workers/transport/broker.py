@@ -1,6 +1,6 @@
 """What the transport asks of its server: a typed function a script.
 
-A message is in one of four places, and moves between them in one step each:
+A message is in one of four sources, and moves between them in one step each:
 
     a queue's lists ──claim──► unacked ──acknowledge──► gone
           ▲                      │  │ └──────bury──────► dead
@@ -19,23 +19,23 @@ from limits.client.scripts import Call, load
 from limits.keys import Keys
 from workers.config.settings import Settings
 from workers.embedded import server_url
-from workers.transport.compression import MOST_BODY
+from workers.transport.compression import MAX_BODY
 
 MICRO: Final = 1_000_000
 
 #: A claim stops after this many bytes: some messages hold long prompts.
 CLAIM_BYTES: Final = 4 << 20
 
-#: Bytes of the largest message that a worker is given: a body of `MOST_BODY` in base64.
-LARGEST: Final = MOST_BODY * 4 // 3 + (1 << 20)
+#: Bytes of the largest message that a worker is given: a body of `MAX_BODY` in base64.
+MAX_MESSAGE: Final = MAX_BODY * 4 // 3 + (1 << 20)
 
 #: How long the dead list keeps a message, in seconds, how many it keeps, and how many bytes of them.
-KEEP_DEAD, MOST_DEAD, DEAD_BYTES = 30 * 86_400, 10_000, 64 << 20
-_KEPT: Final = (KEEP_DEAD * 1000, MOST_DEAD, DEAD_BYTES)
+KEEP_DEAD, MAX_DEAD, DEAD_BYTES = 30 * 86_400, 10_000, 64 << 20
+_KEPT: Final = (KEEP_DEAD * 1000, MAX_DEAD, DEAD_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Source:
     """One list that a claim may take from.
 
     `priority`: lower goes first. `share`: messages a turn, among lists of one priority. `limit`: how many in this
@@ -122,16 +122,21 @@ class Broker:
         return Call(_script("schedule"), self._delayed, (tag, _micro(seconds), message), bool)
 
     def claim(
-        self, places: Sequence[Place], *, most: int, ordinary: int, owner: str, number: int, tell: bool
+        self, sources: Sequence[Source], *, most: int, ordinary: int, owner: str, number: int, tell: bool
     ) -> Call[Claimed]:
         """Take up to `most` messages, `ordinary` of them from queues that are not urgent.
 
         Their tags are `owner` and a number, from `number` on, that was never used before.
         """
-        args: list[str | bytes | int] = [most, ordinary, CLAIM_BYTES, owner, number, int(tell), LARGEST, *_KEPT]
-        for place in places:
-            args += (place.name, place.priority, place.share, place.limit, place.cap, int(place.urgent))
-        keys = (*self._held, *self._woken, self._key(self.keys.dead), *(self.prefix + place.name for place in places))
+        args: list[str | bytes | int] = [most, ordinary, CLAIM_BYTES, owner, number, int(tell), MAX_MESSAGE, *_KEPT]
+        for source in sources:
+            args += (source.name, source.priority, source.share, source.limit, source.cap, int(source.urgent))
+        keys = (
+            *self._held,
+            *self._woken,
+            self._key(self.keys.dead),
+            *(self.prefix + each.name for each in sources),
+        )
         return Call(_script("claim"), keys, tuple(args), _claimed)
 
     def acknowledge(self, tags: Sequence[str]) -> Call[int]:
@@ -156,7 +161,7 @@ class Broker:
         keys = (self._key(self.keys.sweep), *self._delayed, *self._held, *self._woken)
         return Call(_script("sweep"), keys, (self.prefix, _micro(every), _micro(timeout), most), _swept)
 
-    def scout(self, lists: Iterable[str]) -> Call[int]:
+    def find_unannounced(self, lists: Iterable[str]) -> Call[int]:
         """Look whether lists, by their keys, hold messages that nobody has announced; how many did."""
         return Call(_script("scout"), (*self._woken, *lists), (self.prefix,), int)
 
@@ -169,7 +174,7 @@ class Broker:
         keys = (*self._held, self._key(self.keys.dead))
         return Call(_script("bury"), keys, (tag, reason, *_KEPT), _text)
 
-    def entomb(self, name: str, reason: str, message: str) -> Call[str]:
+    def add_dead_letter(self, name: str, reason: str, message: str) -> Call[str]:
         """Add a message to the dead list that is in no list here; its id."""
         args = (name, reason, message, *_KEPT)
         return Call(_script("entomb"), (self._key(self.keys.dead),), args, _text)

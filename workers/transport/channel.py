@@ -31,10 +31,10 @@ from limits.client.scripts import Call
 from limits.keys import Keys
 from workers.transport.broker import Broker
 from workers.transport.envelope import DEATHS
-from workers.transport.fair_share import Shares
-from workers.transport.fetch import MOST, Claims, command
-from workers.transport.in_flight import Custody, custody
-from workers.transport.message import wait_of, with_deaths
+from workers.transport.fair_share import FairShare
+from workers.transport.fetch import MAX_CLAIM, FetchingChannel, command
+from workers.transport.in_flight import InFlight, in_flight_of
+from workers.transport.message import seconds_until_due, with_deaths
 from workers.transport.queues import lists, workflow_of
 
 #: Seconds between two questions whether a connection that only listens is alive.
@@ -46,7 +46,7 @@ class QoS(stock.QoS):  # type: ignore[misc]  # kombu has no types
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """A claimed message goes to its consumer."""
-        self.channel.custody.hold(delivery_tag, message)
+        self.channel.in_flight.hold(delivery_tag, message)
         virtual.QoS.append(self, message, delivery_tag)
 
     def can_consume(self) -> bool:
@@ -56,26 +56,26 @@ class QoS(stock.QoS):  # type: ignore[misc]  # kombu has no types
     @property
     def credit(self) -> int:
         """How many more messages may be claimed."""
-        return self.prefetch_count - len(self.channel.custody) if self.prefetch_count else MOST
+        return self.prefetch_count - len(self.channel.in_flight) if self.prefetch_count else MAX_CLAIM
 
     def ack(self, delivery_tag: str) -> None:
         """The message's work is done."""
-        self.channel.custody.acknowledge(delivery_tag)
+        self.channel.in_flight.acknowledge(delivery_tag)
         self._quick_ack(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Put the message back at its queue's end, or forget it."""
         if requeue:
-            self.channel.custody.give_back([delivery_tag], last=True)
+            self.channel.in_flight.give_back([delivery_tag], last=True)
         else:
-            self.channel.custody.acknowledge(delivery_tag)
+            self.channel.in_flight.acknowledge(delivery_tag)
         self._quick_ack(delivery_tag)
 
     def restore_unacked(self, client: Any = None) -> None:
         """Put everything back that this channel has delivered."""
         del client
         self._flush()
-        self.channel.custody.give_back(list(self._delivered))
+        self.channel.in_flight.give_back(list(self._delivered))
         self._delivered.clear()
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
@@ -106,20 +106,20 @@ class Batch(stock.PublishBatch):  # type: ignore[misc]  # kombu has no types
         super().flush()
 
 
-class Channel(Claims):
-    """kombu's channel, with claims in place of BRPOP."""
+class Channel(FetchingChannel):
+    """kombu's channel, with claims in source of BRPOP."""
 
     QoS = QoS
 
     namespace = "overnight"
     visibility_timeout = 60.0
-    queue_order_strategy = Shares
+    queue_order_strategy = FairShare
 
     from_transport_options = (*stock.Channel.from_transport_options, "namespace")
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._clients: dict[int, redis.Redis] = {}
-        self._custody: Custody | None = None
+        self._in_flight: InFlight | None = None
         self._sentinel_manager: Any = None
         super().__init__(*args, **options)
         self.keys = Keys(self.namespace)
@@ -128,18 +128,18 @@ class Channel(Claims):
     # Connections
 
     @property
-    def custody(self) -> Custody:
+    def in_flight(self) -> InFlight:
         """What this process has claimed of this broker."""
-        if self._custody is None:
+        if self._in_flight is None:
             client = self.connection.client
             address = f"{client.hostname}:{client.port}/{client.virtual_host}"
-            params = self._custody_pool()
-            self._custody = custody(
+            params = self._in_flight_pool()
+            self._in_flight = in_flight_of(
                 self.broker, address, lambda: redis.Redis(connection_pool=params), float(self.visibility_timeout)
             )
-        return self._custody
+        return self._in_flight
 
-    def _custody_pool(self) -> Any:
+    def _in_flight_pool(self) -> Any:
         """A pool of its own, which lives longer than this channel."""
         manager = self._sentinel_manager
         pool = self._get_pool()
@@ -191,7 +191,7 @@ class Channel(Claims):
 
     def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
         batch = options.get("_publish_batch")
-        wait = wait_of(message)
+        wait = seconds_until_due(message)
         if wait > 0:
             name = self._q_for_pri(queue, self._get_message_priority(message))
             call = self.broker.schedule(f"{uuid4().hex}@{name}", wait, dumps(message))
@@ -226,18 +226,18 @@ class Channel(Claims):
 
         It is in `unacked` or among the delayed, never in neither: while the server is away, it stays unacknowledged.
         """
-        message = self.custody.message(delivery_tag)
+        message = self.in_flight.message(delivery_tag)
         if message is None:
-            self.custody.delay(delivery_tag, seconds)
+            self.in_flight.delay(delivery_tag, seconds)
         else:
             raw = {**message._raw, "headers": {**message._raw["headers"], **headers}}  # noqa: SLF001 - as it came
             deaths = message.properties.get(DEATHS) or 0
-            self.custody.delay(delivery_tag, seconds, with_deaths(dumps(raw), deaths))
+            self.in_flight.delay(delivery_tag, seconds, with_deaths(dumps(raw), deaths))
         self.qos._quick_ack(delivery_tag)  # noqa: SLF001 - it is delivered no longer
 
     def bury(self, delivery_tag: str, reason: str) -> None:
         """Set a delivered message aside that cannot be worked on."""
-        self.custody.bury(delivery_tag, reason)
+        self.in_flight.bury(delivery_tag, reason)
         self.qos._quick_ack(delivery_tag)  # noqa: SLF001 - as above
 
     # What a queue holds

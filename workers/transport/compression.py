@@ -15,7 +15,7 @@ import kombu.message
 from kombu.exceptions import DecodeError
 
 #: Bytes of a body, unpacked: the longest line that `overnight submit` takes, and room for what surrounds it.
-MOST_BODY: Final = 64 << 20
+MAX_BODY: Final = 64 << 20
 
 #: Bytes of memory that an lzma stream may ask for; its writers' highest preset takes 65 MB.
 _LZMA_MEMORY: Final = 100_000_000
@@ -36,10 +36,10 @@ class _Decompressor(Protocol):
 def _bounded(make: Callable[[], _Decompressor]) -> Callable[[bytes], bytes]:
     def decompress(data: bytes) -> bytes:
         reader = make()
-        found = reader.decompress(data, MOST_BODY + 1)
-        if len(found) > MOST_BODY or not reader.eof:
+        found = reader.decompress(data, MAX_BODY + 1)
+        if len(found) > MAX_BODY or not reader.eof:
             del found  # kombu keeps the error, which keeps what is named here
-            raise DecodeError(f"its body unpacks to more than {MOST_BODY >> 20} MiB, or is cut off")
+            raise DecodeError(f"its body unpacks to more than {MAX_BODY >> 20} MiB, or is cut off")
         return found
 
     return decompress

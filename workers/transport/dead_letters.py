@@ -18,7 +18,7 @@ _PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Dead:
+class DeadLetter:
     """One message. `at` in seconds since the epoch; `message` as it was on the wire, and private."""
 
     id: str
@@ -28,7 +28,7 @@ class Dead:
     message: bytes
 
 
-def listed(client: "redis.Redis", broker: Broker) -> Iterator[Dead]:
+def listed(client: "redis.Redis", broker: Broker) -> Iterator[DeadLetter]:
     """The dead messages, oldest first."""
     after = "-"
     while True:
@@ -37,7 +37,7 @@ def listed(client: "redis.Redis", broker: Broker) -> Iterator[Dead]:
             name = raw.decode()
             queue = fields[b"list"].decode(errors="replace")
             reason = fields[b"reason"].decode(errors="replace")
-            yield Dead(name, queue, reason, int(name.partition("-")[0]) / 1000, fields[b"message"])
+            yield DeadLetter(name, queue, reason, int(name.partition("-")[0]) / 1000, fields[b"message"])
         if len(page) < _PAGE:
             return
         after = "(" + page[-1][0].decode()

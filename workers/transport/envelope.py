@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from limits.client.compact_json import loads
-from workers.transport.compression import MOST_BODY, is_plain
+from workers.transport.compression import MAX_BODY, is_plain
 
 JOB: Final = "overnight.job"
 
@@ -24,7 +24,7 @@ _FOLLOWERS: Final = ("callbacks", "errbacks", "chain", "chord")
 #: The property in which the transport tells how many workers have ended with a message, and after how many it is not
 #: given to another.
 DEATHS: Final = "overnight_deaths"
-MOST_DEATHS: Final = 5
+MAX_DEATHS: Final = 5
 
 #: The most a header may count.
 _MOST: Final = 1 << 31
@@ -43,8 +43,8 @@ def unreadable(message: Any, known: Callable[[str], bool]) -> str | None:
         return f"its content type is {str(message.content_type)[:100]!r}, not application/json"
     if not is_plain(message.content_encoding):
         return f"its content encoding is {str(message.content_encoding)[:100]!r}, not utf-8"
-    if len(message.body) > MOST_BODY:
-        return f"its body has {len(message.body):,} bytes, {MOST_BODY:,} at most"
+    if len(message.body) > MAX_BODY:
+        return f"its body has {len(message.body):,} bytes, {MAX_BODY:,} at most"
     if fatal := _fatal(message):
         return fatal
     return _wrong_header(headers, task) or _wrong_body(message, task)
@@ -53,11 +53,11 @@ def unreadable(message: Any, known: Callable[[str], bool]) -> str | None:
 def _fatal(message: Any) -> str | None:
     """Whether it has ended too many workers, as its broker counts."""
     deaths = (message.properties or {}).get(DEATHS)
-    if type(deaths) is int and deaths >= MOST_DEATHS:
+    if type(deaths) is int and deaths >= MAX_DEATHS:
         return f"{deaths} workers ended while they had it"
     # RabbitMQ counts what workers gave back, too.
     deliveries = message.headers.get("x-delivery-count")
-    if type(deliveries) is int and deliveries >= 2 * MOST_DEATHS:
+    if type(deliveries) is int and deliveries >= 2 * MAX_DEATHS:
         return f"it was delivered {deliveries} times, and given back or lost"
     return None
 

@@ -15,7 +15,7 @@ from typing import ClassVar, Final, NamedTuple
 
 from kombu.utils.scheduling import round_robin_cycle
 
-from workers.transport.broker import Place
+from workers.transport.broker import Source
 from workers.transport.policy import Policy, claimed, policy
 from workers.transport.queues import PRIORITIES, SEPARATOR
 
@@ -23,16 +23,16 @@ from workers.transport.queues import PRIORITIES, SEPARATOR
 EXTRA: Final = 16
 
 #: The most messages a turn that a weight can mean.
-MOST_SHARE: Final = 100
+MAX_SHARE: Final = 100
 
 #: The most queues of unconfigured workflows that one claim looks into.
-MOST_SHARED: Final = 32
+MAX_SHARED: Final = 32
 
 #: What the pass of all unconfigured workflows is kept under: no queue has this name.
 _SHARED: Final = ""
 
 
-class Shares(round_robin_cycle):  # type: ignore[misc]  # kombu has no types
+class FairShare(round_robin_cycle):  # type: ignore[misc]  # kombu has no types
     """kombu's cycle of queues, as a plan for a claim."""
 
     #: How a queue is to be treated now: one rule for all channels of a process.
@@ -71,7 +71,7 @@ class Shares(round_robin_cycle):  # type: ignore[misc]  # kombu has no types
             self._urgent = frozenset(queue for queue in self.items if type(self).policy(queue).urgent)
         return self._urgent
 
-    def plan(self, ready: Iterable[str], most: int) -> list[Place]:
+    def plan(self, ready: Iterable[str], most: int) -> list[Source]:
         """Which of these lists the next claim takes from, best first."""
         policies: dict[str, Policy] = {}
         own: list[_Candidate] = []
@@ -88,12 +88,12 @@ class Shares(round_robin_cycle):  # type: ignore[misc]  # kombu has no types
         shared.sort()
         open_ones = (each for each in shared if self._allowed(each[3], policies))
         start = self._start(_SHARED)
-        candidates += [_Candidate(each[0], start, *each[1:]) for each in islice(open_ones, MOST_SHARED)]
+        candidates += [_Candidate(each[0], start, *each[1:]) for each in islice(open_ones, MAX_SHARED)]
         if not candidates:
             return []
         chosen = nsmallest(most + EXTRA, candidates)
         self.now = max(self.now, min(each.start for each in chosen))
-        return _places(chosen, policies)
+        return _sources(chosen, policies)
 
     def _allowed(self, queue: str, policies: dict[str, Policy]) -> bool:
         """Whether messages of a queue may be claimed; its policy is in `policies` then."""
@@ -126,15 +126,15 @@ class _Candidate(NamedTuple):
     queue: str
 
 
-def _places(chosen: list[_Candidate], policies: dict[str, Policy]) -> list[Place]:
-    """The places of a claim. If `parts` unconfigured queues share a turn, each of the others takes `parts` turns."""
+def _sources(chosen: list[_Candidate], policies: dict[str, Policy]) -> list[Source]:
+    """The sources of a claim. If `parts` unconfigured queues share a turn, each of the others takes `parts` turns."""
     least = min(policies[each.queue].weight for each in chosen) or 1.0
     parts = max(1, sum(policies[each.queue].shared for each in chosen))
     found = []
     for each in chosen:
         policy = policies[each.queue]
-        share = min(MOST_SHARE, max(1, round(policy.weight / least))) * (1 if policy.shared else parts)
-        found.append(Place(each.name, each.priority, share, policy.allowed or 0, policy.cap, policy.urgent))
+        share = min(MAX_SHARE, max(1, round(policy.weight / least))) * (1 if policy.shared else parts)
+        found.append(Source(each.name, each.priority, share, policy.allowed or 0, policy.cap, policy.urgent))
     return found
 
 

@@ -19,10 +19,10 @@ from kombu.transport import redis as stock
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
 from limits.client.scripts import Call
-from workers.transport.broker import Broker, Claimed, Place
-from workers.transport.envelope import MOST_DEATHS
-from workers.transport.in_flight import Custody
-from workers.transport.message import deaths_of, opened, queue_of, wait_of
+from workers.transport.broker import Broker, Claimed, Source
+from workers.transport.envelope import MAX_DEATHS
+from workers.transport.in_flight import InFlight
+from workers.transport.message import deaths_of, parse, queue_of, seconds_until_due
 from workers.transport.queues import PRIORITIES, SEPARATOR, lists
 from workers.transport.registry import unfollowed
 
@@ -36,7 +36,7 @@ IDLE, HELD_BACK, REFRESH = 1.0, 0.1, 0.25
 GLANCE: Final = 0.01
 
 #: The most messages that one claim takes.
-MOST: Final = 100
+MAX_CLAIM: Final = 100
 
 #: The share of a worker's slots that only urgent work may use, where there is an urgent queue.
 URGENT: Final = 0.1
@@ -45,7 +45,7 @@ URGENT: Final = 0.1
 REFUSED: Final = 1.0
 
 
-class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
+class FetchingChannel(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
     """The consuming half of the channel. The other half has the connections, and is told what was done."""
 
     broker: Broker
@@ -60,7 +60,7 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
         self._told_at = 0.0
         self._tell = False
         self._hungry = True  # what is ready is asked for with the next claim
-        self._places = 0
+        self._source_count = 0
         self._fruitless = False  # there were messages that could not be taken: rest, or the loop turns in vain
         self._refused_until = 0.0
         self._rests_until = 0.0  # nothing is sent before, unless a gate opens
@@ -73,7 +73,7 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
 
     @property
     @abstractmethod
-    def custody(self) -> Custody:
+    def in_flight(self) -> InFlight:
         """What this process has claimed of this broker."""
 
     @abstractmethod
@@ -89,8 +89,8 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
         if no_ack:
             self._without_ack.add(queue)
         else:
-            self.custody.watched.add(queue)
-            self.custody.start()
+            self.in_flight.watched.add(queue)
+            self.in_flight.start()
         self._active = None
         self._hungry = True
         self._consumers_of[queue] = callback
@@ -98,8 +98,8 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
 
     def _basic_cancel(self, consumer_tag: str) -> Any:
         queue = self._tag_to_queue.get(consumer_tag)
-        if queue is not None and self._custody is not None:
-            self._custody.watched.discard(queue)
+        if queue is not None and self._in_flight is not None:
+            self._in_flight.watched.discard(queue)
             self._consumers_of.pop(queue, None)
         self._without_ack.discard(queue or "")
         self._active = None
@@ -116,13 +116,13 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
         return self._active
 
     @property
-    def _claims(self) -> bool:
+    def _fetches(self) -> bool:
         """Whether this channel claims; a channel that only waits for replies does not."""
         return len(self._without_ack) < len(self.active_queues)
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Ask for messages, or wait for the token that says that there are some. Never waits for the reply."""
-        if not self._claims:
+        if not self._fetches:
             self._waits_for = "BRPOP"
             super()._brpop_start(timeout)
             return
@@ -168,26 +168,26 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
             return None
         self._tell = self._hungry or now - self._told_at >= REFRESH
         most, ordinary = self._credit()
-        places = self._queue_cycle.plan(self._ready, most)
+        sources = self._queue_cycle.plan(self._ready, most)
         if ordinary <= 0:
-            places = [place for place in places if place.urgent]
-        self._places = len(places)
-        return self._claim(places, most, ordinary, tell=self._tell) if places or self._tell else None
+            sources = [source for source in sources if source.urgent]
+        self._source_count = len(sources)
+        return self._claim(sources, most, ordinary, tell=self._tell) if sources or self._tell else None
 
-    def _claim(self, places: list[Place], most: int, ordinary: int, *, tell: bool) -> Call[Claimed]:
+    def _claim(self, sources: list[Source], most: int, ordinary: int, *, tell: bool) -> Call[Claimed]:
         number = self._number
         # Never the same tags twice, not even where a claim's reply was lost.
         self._number += most
-        return self.broker.claim(places, most=most, ordinary=ordinary, owner=self._owner, number=number, tell=tell)
+        return self.broker.claim(sources, most=most, ordinary=ordinary, owner=self._owner, number=number, tell=tell)
 
     def _credit(self) -> tuple[int, int]:
         """How many messages may be claimed, and how many of them from queues that are not urgent."""
         credit = self.qos.credit
-        most = max(1, min(MOST, credit))
+        most = max(1, min(MAX_CLAIM, credit))
         urgent = self._queue_cycle.urgent
         if not urgent or not self.qos.prefetch_count:
             return most, most
-        kept = max(1, round(self.qos.prefetch_count * URGENT)) - self.custody.count(urgent)
+        kept = max(1, round(self.qos.prefetch_count * URGENT)) - self.in_flight.count(urgent)
         return most, max(0, min(most, credit - max(0, kept)))
 
     def _pause(self) -> tuple[str, float]:
@@ -218,13 +218,13 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
         if not claimed.messages:
             raise Empty
         if self._closing:
-            self.custody.give_back([tag for tag, _ in claimed.messages])
+            self.in_flight.give_back([tag for tag, _ in claimed.messages])
             raise Empty
         for at, (tag, raw) in enumerate(claimed.messages):
             try:
                 self._deliver_one(tag, raw)
             except BaseException:
-                self.custody.give_back([tag for tag, _ in claimed.messages[at:] if tag not in self.custody])
+                self.in_flight.give_back([tag for tag, _ in claimed.messages[at:] if tag not in self.in_flight])
                 raise
         return True
 
@@ -250,7 +250,7 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
     def _learn(self, claimed: Claimed) -> None:
         """What a claim tells of the queues."""
         self._by_source = False
-        self._fruitless = bool(self._places) and not claimed.messages
+        self._fruitless = bool(self._source_count) and not claimed.messages
         if self._tell:
             self._ready = set(claimed.ready)
             self._told_at = time.monotonic()
@@ -269,18 +269,18 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
     def _deliver_one(self, tag: str, raw: bytes) -> None:
         """Hand a claimed message to its consumer, or set it aside: until its time has come, or for good."""
         queue = queue_of(tag)
-        if (deaths := deaths_of(raw)) > MOST_DEATHS:  # not even its reading has ended well
-            self.custody.bury(tag, f"{deaths} workers ended while they had it")
+        if (deaths := deaths_of(raw)) > MAX_DEATHS:  # not even its reading has ended well
+            self.in_flight.bury(tag, f"{deaths} workers ended while they had it")
             return
         try:
-            payload = opened(raw, tag, queue)
+            payload = parse(raw, tag, queue)
             message = self.Message(payload, channel=self)  # whatever is wrong with it, it is wrong here
-            wait = wait_of(payload)
+            wait = seconds_until_due(payload)
         except Exception as exc:  # noqa: BLE001 - whatever it is that a message can do wrong
-            self.custody.bury(tag, f"unreadable: {type(exc).__name__}: {exc}")
+            self.in_flight.bury(tag, f"unreadable: {type(exc).__name__}: {exc}")
             return
         if wait > 0:
-            self.custody.delay(tag, wait)
+            self.in_flight.delay(tag, wait)
             return
         # Its time has come: Celery must not hold it back once more.
         payload["headers"].pop("eta", None)
@@ -289,28 +289,28 @@ class Claims(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
             self.connection._deliver(payload, queue)  # noqa: SLF001 - as kombu's channel does: nobody takes it
         elif queue in self._without_ack:
             consumer(message)
-            self.custody.acknowledge(tag)
+            self.in_flight.acknowledge(tag)
         else:
             self.qos.append(message, tag)
             consumer(message)
 
     def _get(self, queue: str) -> dict[str, Any]:
         """One message, for those who ask instead of consuming."""
-        self.custody.start()
-        places = [Place(name, step) for name, step in zip(lists(queue), PRIORITIES, strict=True)]
-        claimed = cast("Claimed", self.run(self._claim(places, 1, 1, tell=False)))
+        self.in_flight.start()
+        sources = [Source(name, step) for name, step in zip(lists(queue), PRIORITIES, strict=True)]
+        claimed = cast("Claimed", self.run(self._claim(sources, 1, 1, tell=False)))
         for tag, raw in claimed.messages:
             try:
-                return opened(raw, tag, queue)
+                return parse(raw, tag, queue)
             except Exception as exc:  # noqa: BLE001 - as above
-                self.custody.bury(tag, f"unreadable: {type(exc).__name__}: {exc}")
+                self.in_flight.bury(tag, f"unreadable: {type(exc).__name__}: {exc}")
         raise Empty
 
     def basic_get(self, queue: str, no_ack: bool = False, **options: Any) -> Any:
         """One message, or None."""
         message = super().basic_get(queue, no_ack, **options)
         if no_ack and message is not None:
-            self.custody.acknowledge(message.delivery_tag)
+            self.in_flight.acknowledge(message.delivery_tag)
         return message
 
 

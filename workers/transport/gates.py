@@ -6,7 +6,7 @@ queue until shortly before the first of its jobs could go. Then the gate is ajar
 as many each time that one is admitted, and one denial shuts it again. So a backlog of 20,000 jobs behind a paused
 provider costs a handful of denials, and no other workflow anything.
 
-A model whose calls go as fast as a limit allows is not shut but crowded: its jobs stand in line (jobs/waitlist.py), or
+A model whose calls go as fast as a limit allows is not shut but limited: its jobs stand in line (jobs/waitlist.py), or
 are admitted well ahead of their time, and as many more are claimed as are wanted there. Of a workflow that nothing is
 known of, a few jobs are claimed first: they show what limits it.
 """
@@ -37,20 +37,20 @@ FIRST, OPEN = 2, 256
 
 #: How many jobs of an unknown workflow are claimed first, and two more for each one that is admitted at once; and how
 #: many seconds later any number, where nothing was heard of them.
-TRIED, TRIAL = 32, 1.0
+TRIAL_JOBS, TRIAL_SECONDS = 32, 1.0
 
 #: Behind a blocked account's jobs may lie those of other models: how many jobs are claimed to see, and how many seconds
 #: lie between two such looks.
-LOOKED_AT, LOOK_EVERY = 8, 1.0
+PEEK_JOBS, LOOK_EVERY = 8, 1.0
 
 #: From so many workflows on, those whose jobs were claimed or denied long ago are forgotten.
-MOST_KNOWN: Final = 2_000
+MAX_KNOWN: Final = 2_000
 
 #: The most models of one workflow that jobs merely name: more say nothing of what it asks for.
-MOST_MODELS: Final = 1_000
+MAX_MODELS: Final = 1_000
 
-#: A crowded model is one no more when its jobs have gone without standing in line for so many seconds.
-ROOMY: Final = 1.0
+#: A limited model is one no more when its jobs have gone without standing in line for so many seconds.
+CLEARED_AFTER: Final = 1.0
 
 #: Jobs that were let through and have neither been admitted nor denied for so long, in seconds, have ended otherwise.
 SILENT: Final = 1.0
@@ -63,18 +63,18 @@ FORGET: Final = 120.0
 class _Gate:
     """One workflow. `models`: until when each is shut, 0.0 where it is open, and when it was last asked for.
 
-    `crowded`: models whose jobs stand in line, with how many more are wanted there, and when one last went there.
+    `limited`: models whose jobs stand in line, with how many more are wanted there, and when one last went there.
     `blocked`: models that a blocked account shuts. `let`: jobs that were let through since one was admitted or denied;
-    `coming`: those of whom nothing was heard yet.
+    `pending`: those of whom nothing was heard yet.
     """
 
     models: dict[str, tuple[float, float]] = field(default_factory=dict)
-    crowded: dict[str, tuple[Callable[[], int], float]] = field(default_factory=dict)
+    limited: dict[str, tuple[Callable[[], int], float]] = field(default_factory=dict)
     blocked: set[str] = field(default_factory=set)
     width: int = OPEN
     let: int = 0
     let_at: float = 0.0
-    coming: int = 0
+    pending: int = 0
 
 
 @dataclass(slots=True)
@@ -119,23 +119,23 @@ class Gates:
 
     def _new(self, workflow: str, now: float) -> _Gate:
         """A workflow's gate; the lock is held."""
-        if len(self._gates) >= MOST_KNOWN:
+        if len(self._gates) >= MAX_KNOWN:
             for name, each in list(self._gates.items()):
                 if all(now - max(times) > FORGET for times in each.models.values()):
                     del self._gates[name]
         gate = self._gates[workflow] = _Gate()
         return gate
 
-    def crowd(self, workflow: str, model: str, wanted: Callable[[], int]) -> None:
-        """More jobs of a model wait for places than are of use: no more are claimed than `wanted` says."""
+    def limit(self, workflow: str, model: str, wanted: Callable[[], int]) -> None:
+        """More jobs of a model wait for sources than are of use: no more are claimed than `wanted` says."""
         now = self._clock()
         with self._lock:
             gate = self._gates.get(workflow) or self._new(workflow, now)
-            gate.crowded[model] = wanted, now
+            gate.limited[model] = wanted, now
             gate.models[model] = (gate.models.get(model, (0.0, 0.0))[0], now)
 
-    def admitted(self, workflow: str, model: str, *, stood: bool = False) -> None:
-        """A job was admitted: the model is open, and more may try. `stood`: it had to stand in line for it."""
+    def admitted(self, workflow: str, model: str, *, waited: bool = False) -> None:
+        """A job was admitted: the model is open, and more may try. `waited`: it had to stand in line for it."""
         gate = self._gates.get(workflow)
         if gate is None:
             if (trial := self._trials.get(workflow)) is not None:
@@ -145,21 +145,21 @@ class Gates:
         with self._lock:
             gate.models[model] = (0.0, now)
             gate.blocked.discard(model)
-            if not stood and model in gate.crowded and now - gate.crowded[model][1] > ROOMY:
-                del gate.crowded[model]
+            if not waited and model in gate.limited and now - gate.limited[model][1] > CLEARED_AFTER:
+                del gate.limited[model]
             gate.width, gate.let = min(OPEN, gate.width * 2), 0
-            if gate.width >= OPEN and not gate.crowded and not any(until > now for until, _ in gate.models.values()):
+            if gate.width >= OPEN and not gate.limited and not any(until > now for until, _ in gate.models.values()):
                 self._gates.pop(workflow, None)
 
-    def heard(self, workflow: str) -> Literal[True]:
+    def arrived(self, workflow: str) -> Literal[True]:
         """A job that was claimed stands in line now, or has been admitted, or goes back. Said once of each."""
         gate = self._gates.get(workflow)
         if gate is not None:
             with self._lock:
-                gate.coming = max(0, gate.coming - 1)
+                gate.pending = max(0, gate.pending - 1)
         return True
 
-    def shut(self, workflow: str, model: str) -> float:
+    def closed_for(self, workflow: str, model: str) -> float:
         """Seconds until a job of this model is to be back in its queue, spread a little; 0.0 where it is open now.
 
         Before the model opens where the gate holds it back until then: there is work at once. After it where other
@@ -171,7 +171,7 @@ class Gates:
         now = self._clock()
         with self._lock:
             until, _ = gate.models.get(model, (0.0, 0.0))
-            if model in gate.models or len(gate.models) < MOST_MODELS:
+            if model in gate.models or len(gate.models) < MAX_MODELS:
                 gate.models[model] = (until, now)
             held = workflow in self._trials and all(opens > now for opens, _ in gate.models.values())
         if until <= now:
@@ -186,26 +186,26 @@ class Gates:
         if gate is None:
             trial = self._trials.get(workflow)
             if trial is None or now - trial.last > FORGET:
-                return TRIED
-            return max(0, TRIED + 2 * trial.admitted - trial.count) if now - trial.began < TRIAL else None
+                return TRIAL_JOBS
+            return max(0, TRIAL_JOBS + 2 * trial.admitted - trial.count) if now - trial.began < TRIAL_SECONDS else None
         with self._lock:
             for model, (until, asked) in list(gate.models.items()):
                 if now - max(until, asked) > FORGET:
                     del gate.models[model]
-                    gate.crowded.pop(model, None)
+                    gate.limited.pop(model, None)
                     gate.blocked.discard(model)
             if not gate.models:
                 self._gates.pop(workflow, None)
                 return None
             if all(until > now for until, _ in gate.models.values()):
                 looks = gate.blocked and now - gate.let_at >= LOOK_EVERY
-                return LOOKED_AT if looks else 0
+                return PEEK_JOBS if looks else 0
             if now - gate.let_at > SILENT:
-                gate.let = gate.coming = 0
+                gate.let = gate.pending = 0
             allowed = None if gate.width >= OPEN else max(0, gate.width - gate.let)
             going = [model for model, (until, _) in gate.models.items() if until <= now]
-            if all(model in gate.crowded for model in going):
-                wanted = sum(max(0, gate.crowded[model][0]()) for model in going) - gate.coming
+            if all(model in gate.limited for model in going):
+                wanted = sum(max(0, gate.limited[model][0]()) for model in going) - gate.pending
                 # The next one may be of a model that nobody has asked for yet.
                 wanted = max(wanted, int(now - gate.let_at > SILENT))
                 allowed = wanted if allowed is None else min(allowed, wanted)
@@ -216,7 +216,7 @@ class Gates:
         now = self._clock()
         trial = self._trials.get(workflow)
         if trial is None or now - trial.last > FORGET:
-            if len(self._trials) >= MOST_KNOWN:
+            if len(self._trials) >= MAX_KNOWN:
                 self._trials = {name: each for name, each in self._trials.items() if now - each.last <= FORGET}
             trial = self._trials[workflow] = _Trial(now)
         trial.count += count
@@ -225,7 +225,7 @@ class Gates:
         if gate is not None:
             with self._lock:
                 gate.let += count
-                gate.coming += count
+                gate.pending += count
                 gate.let_at = now
 
 

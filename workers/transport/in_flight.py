@@ -68,7 +68,7 @@ FULL_LOOK: Final = 8
 LAST_WORDS: Final = 5.0
 
 
-class Custody:
+class InFlight:
     """The messages that this process has claimed of one broker.
 
     `connect` opens a client of the server that decodes nothing; `timeout` is the visibility timeout in seconds.
@@ -304,27 +304,27 @@ class Custody:
 def _steps(broker: Broker, queues: frozenset[str], full: bool) -> list[Call[int]]:
     """Looks at these queues' lists, those of lower priorities only where `full`; so many keys a call."""
     keys = [broker.prefix + name for queue in queues for name in (lists(queue) if full else (queue,))]
-    return [broker.scout(keys[start : start + LOOK_STEP]) for start in range(0, len(keys), LOOK_STEP)]
+    return [broker.find_unannounced(keys[start : start + LOOK_STEP]) for start in range(0, len(keys), LOOK_STEP)]
 
 
-def custody(broker: Broker, address: str, connect: Callable[[], "redis.Redis"], timeout: float) -> Custody:
+def in_flight_of(broker: Broker, address: str, connect: Callable[[], "redis.Redis"], timeout: float) -> InFlight:
     """This process's custody of a broker; `address` tells servers apart."""
     with _lock:
-        found = _custodies.get((broker, address))
+        found = _by_broker.get((broker, address))
         if found is None:
-            found = _custodies[broker, address] = Custody(broker, connect, timeout)
+            found = _by_broker[broker, address] = InFlight(broker, connect, timeout)
         return found
 
 
-_custodies: dict[tuple[Broker, str], Custody] = {}
+_by_broker: dict[tuple[Broker, str], InFlight] = {}
 _lock = threading.Lock()
 
 
 def _close_all() -> None:
-    for found in list(_custodies.values()):
+    for found in list(_by_broker.values()):
         found.close()
 
 
 atexit.register(_close_all)
 # A forked child has claimed nothing: what its parent has is none of its business.
-os.register_at_fork(after_in_child=_custodies.clear)
+os.register_at_fork(after_in_child=_by_broker.clear)

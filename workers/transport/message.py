@@ -33,7 +33,7 @@ def with_deaths(text: str, deaths: int) -> str:
     return f'{{"redelivered": true, "deaths": {deaths}, {text[1:]}' if deaths else text
 
 
-def opened(raw: bytes, tag: str, queue: str) -> dict[str, Any]:
+def parse(raw: bytes, tag: str, queue: str) -> dict[str, Any]:
     """A message as kombu delivers it, under the tag that it was claimed with. ValueError where it is none."""
     # What JSON has no word for is marked by kombu; everything else is read in a fifth of its time.
     payload = loads(raw.decode()) if b"__type__" in raw else orjson.loads(raw)
@@ -57,7 +57,7 @@ def queue_of(tag: str) -> str:
     return tag.partition("@")[2].partition(SEPARATOR)[0]
 
 
-def wait_of(message: dict[str, Any]) -> float:
+def seconds_until_due(message: dict[str, Any]) -> float:
     """In how many seconds a message is due; not more than 0.0 where it is, or says nothing that can be read."""
     headers = message.get("headers")
     eta = headers.get("eta") if isinstance(headers, dict) else None

@@ -2,8 +2,8 @@
 
 A producer of ours names its queue there. The queue of a stock producer is found by its messages: one worker at a time
 looks through the server's lists. A configured workflow is always followed. Any other name costs little and not for
-long: the registry takes `MOST_UNCONFIGURED` of them, and forgets one that has held no message for `KEEP_IDLE` seconds,
-or sooner if others need its place. A queue that gets messages later is found again, so forgetting loses nothing.
+long: the registry takes `MAX_UNCONFIGURED` of them, and forgets one that has held no message for `KEEP_IDLE` seconds,
+or sooner if others need its source. A queue that gets messages later is found again, so forgetting loses nothing.
 """
 
 import logging
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: How many workflow names that are not in the configuration are followed at a time.
-MOST_UNCONFIGURED: Final = 1_000
+MAX_UNCONFIGURED: Final = 1_000
 
 #: Seconds that an unconfigured name without messages stays; between two looks for such names; between two warnings.
 KEEP_IDLE, PRUNE_EVERY, WARN_EVERY = 3_600.0, 60.0, 60.0
@@ -78,7 +78,7 @@ class Registry:
         if self.clock() - self._pruned >= PRUNE_EVERY:
             self._pruned = self.clock()
             self.prune()
-            excess = len(registered(self.client, self.keys) - self._configured()) - MOST_UNCONFIGURED
+            excess = len(registered(self.client, self.keys) - self._configured()) - MAX_UNCONFIGURED
             if excess > 0:  # our own producers register names without a look at how many there are
                 self.prune(idle=0.0, most=excess)
 
@@ -93,7 +93,7 @@ class Registry:
             return
         known = registered(self.client, self.keys) - configured
         new -= known
-        room = MOST_UNCONFIGURED - len(known)
+        room = MAX_UNCONFIGURED - len(known)
         if len(new) > room:
             room += self.prune(idle=0.0, most=len(new) - room)
         names = sorted(new)[: max(0, room)]
@@ -102,7 +102,7 @@ class Registry:
             self.client.expire(self.keys.queue_ages, AGES_EXPIRE)
             self.client.sadd(self.keys.queues, *names)
         if len(new) > len(names):
-            words = f"wait for room, {MOST_UNCONFIGURED:,} unconfigured ones have jobs: add [workflows.NAME] for yours"
+            words = f"wait for room, {MAX_UNCONFIGURED:,} unconfigured ones have jobs: add [workflows.NAME] for yours"
             self._warn(new - set(names), words)
 
     def prune(self, idle: float = KEEP_IDLE, most: int | None = None) -> int:

@@ -14,7 +14,7 @@ from limits.client.scripts import Call
 from limits.keys import Keys
 from tests.support.valkey import own_valkey
 from workers.transport import in_flight
-from workers.transport.broker import Broker, Claimed, Place
+from workers.transport.broker import Broker, Claimed, Source
 from workers.transport.channel import Transport
 from workers.transport.queues import lists
 
@@ -30,20 +30,20 @@ class World:
         self.keys = Keys(f"test-{next(_numbers)}")
         self.broker = Broker(self.keys, prefix)
         self.queue = f"workflow.{self.keys.namespace}"
-        self._claims = count(0, 1_000)
+        self._fetches = count(0, 1_000)
 
     def run(self, call: Call[Any]) -> Any:
         return Server(self.client).run(call)
 
-    def claim(self, *places: Place, most: int = 10, ordinary: int | None = None, tell: bool = False) -> Claimed:
+    def claim(self, *sources: Source, most: int = 10, ordinary: int | None = None, tell: bool = False) -> Claimed:
         """A claim by a worker that nobody keeps alive."""
         found: Claimed = self.run(
             self.broker.claim(
-                places or tuple(Place(name) for name in lists(self.queue)),
+                sources or tuple(Source(name) for name in lists(self.queue)),
                 most=most,
                 ordinary=most if ordinary is None else ordinary,
                 owner="tester.",
-                number=next(self._claims),
+                number=next(self._fetches),
                 tell=tell,
             )
         )
@@ -67,10 +67,10 @@ class World:
 
     def leave(self) -> None:
         """End what the process keeps of this broker, as the process's end would."""
-        for key, found in list(in_flight._custodies.items()):
+        for key, found in list(in_flight._by_broker.items()):
             if found.broker == self.broker:
                 found.close()
-                in_flight._custodies.pop(key, None)
+                in_flight._by_broker.pop(key, None)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The scripts: a message is in one place at a time, whoever dies between two of them."""
+"""The scripts: a message is in one source at a time, whoever dies between two of them."""
 
 import time
 from dataclasses import replace
@@ -10,7 +10,7 @@ import pytest
 from tests.support.site import wait_for
 from tests.unit.transport.conftest import World
 from workers.transport import dead_letters, message
-from workers.transport.broker import LARGEST, Delay, Place
+from workers.transport.broker import MAX_MESSAGE, Delay, Source
 from workers.transport.queues import SEPARATOR, Depth, depths
 
 M = '{"body": "x"}'
@@ -41,10 +41,10 @@ def test_queues_take_turns_by_their_share_and_lower_priority_numbers_go_first(wo
     world.push(*["big"] * 20, queue=big)
     world.push(*["small"] * 20, queue=small)
     world.push(*["late"] * 5, queue=late)
-    places = (Place(big, share=3), Place(small, share=1), Place(late, priority=9))
-    first = [m.decode() for _, m in world.claim(*places, most=8).messages]
+    sources = (Source(big, share=3), Source(small, share=1), Source(late, priority=9))
+    first = [m.decode() for _, m in world.claim(*sources, most=8).messages]
     assert (first.count("big"), first.count("small")) == (6, 2)
-    rest = [m.decode() for _, m in world.claim(*places, most=100).messages]
+    rest = [m.decode() for _, m in world.claim(*sources, most=100).messages]
     assert rest[-5:] == ["late"] * 5
     tags = [tag.decode() for tag in world.client.hkeys(world.keys.unacked)]
     world.run(world.broker.acknowledge(tags))
@@ -52,13 +52,13 @@ def test_queues_take_turns_by_their_share_and_lower_priority_numbers_go_first(wo
 
 def test_a_cap_holds_over_all_workers_and_a_limit_in_one_claim(world: World) -> None:
     world.push(*["m"] * 10)
-    capped = Place(world.queue, cap=3)
+    capped = Source(world.queue, cap=3)
     first = world.claim(capped).messages
     assert len(first) == 3
     assert world.claim(capped).messages == []
     world.run(world.broker.acknowledge([first[0][0]]))
     assert len(world.claim(capped).messages) == 1
-    assert len(world.claim(Place(world.queue, limit=2)).messages) == 2
+    assert len(world.claim(Source(world.queue, limit=2)).messages) == 2
     end(world, [tag.decode() for tag in world.client.hkeys(world.keys.unacked)] + take_all(world))
 
 
@@ -69,8 +69,8 @@ def take_all(world: World) -> list[str]:
 def test_slots_kept_for_urgent_work_are_given_to_nothing_else(world: World) -> None:
     world.push(*["m"] * 5)
     world.push("now", queue="workflow.urgent")
-    places = (Place(world.queue), Place("workflow.urgent", urgent=True))
-    messages = [m for _, m in world.claim(*places, most=4, ordinary=0).messages]
+    sources = (Source(world.queue), Source("workflow.urgent", urgent=True))
+    messages = [m for _, m in world.claim(*sources, most=4, ordinary=0).messages]
     assert messages == [b"now"]
     world.run(world.broker.acknowledge([t.decode() for t in world.client.hkeys(world.keys.unacked)]))
     end(world, take_all(world))
@@ -186,10 +186,10 @@ def test_what_is_given_back_says_that_it_was_delivered_before(world: World, wher
 
 def test_the_scout_finds_what_a_stock_producer_pushed(world: World) -> None:
     world.client.lpush(world.queue, "m")
-    assert world.claim(Place("workflow.other"), tell=True).ready == []
-    assert world.run(world.broker.scout([world.queue, "workflow.other"])) == 1
-    assert world.run(world.broker.scout([world.queue, "workflow.other"])) == 0
-    assert world.claim(Place("workflow.other"), tell=True).ready == [world.queue]
+    assert world.claim(Source("workflow.other"), tell=True).ready == []
+    assert world.run(world.broker.find_unannounced([world.queue, "workflow.other"])) == 1
+    assert world.run(world.broker.find_unannounced([world.queue, "workflow.other"])) == 0
+    assert world.claim(Source("workflow.other"), tell=True).ready == [world.queue]
     end(world, take_all(world))
 
 
@@ -241,7 +241,7 @@ def test_work_can_be_finished_on_a_server_that_is_out_of_memory(world: World) ->
     end(world, take_all(world))
 
 
-def dead_ones(world: World) -> list[dead_letters.Dead]:
+def dead_ones(world: World) -> list[dead_letters.DeadLetter]:
     return list(dead_letters.listed(world.client, world.broker))
 
 
@@ -336,8 +336,8 @@ dead_age = 60_000
 
 def test_a_message_that_is_too_large_reaches_no_worker(world: World) -> None:
     world.push("a", "b" * 5_000, "c")
-    call = world.broker.claim([Place(world.queue)], most=10, ordinary=10, owner="t.", number=0, tell=False)
-    assert call.args[6] == LARGEST
+    call = world.broker.claim([Source(world.queue)], most=10, ordinary=10, owner="t.", number=0, tell=False)
+    assert call.args[6] == MAX_MESSAGE
     bounded = replace(call, args=(*call.args[:6], 4_999, *call.args[7:]))
     assert [raw for _, raw in world.run(bounded).messages] == [b"a", b"c"]
     (found,) = dead_ones(world)

@@ -387,15 +387,15 @@ def pong(_state: Any) -> dict[str, str]:
 def test_a_message_that_cannot_be_taken_on_is_set_aside_after_three_failures(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert (consumer.AFTER_CRASH, consumer.MOST_UNTAKEN) == (15.0, 3)
-    monkeypatch.setattr(consumer, "AFTER_CRASH", 0.05)
+    assert (consumer.RETRY_AFTER, consumer.MAX_UNTAKEN) == (15.0, 3)
+    monkeypatch.setattr(consumer, "RETRY_AFTER", 0.05)
     publish(world, "poison", headers={"task": "some.task", "id": "one", consumer.UNTAKEN: -1})
     mine = object.__new__(consumer.Consumer)
     with reading(world) as reader:
         for failed in range(3):
             (message,) = reader.read()
             assert message.headers[consumer.UNTAKEN] == (failed or -1)
-            mine.put_off(message, "TypeError")
+            mine.snooze(message, "TypeError")
         settled(world, Depth(0, 0, 0))
     (one,) = dead_letters.listed(world.client, world.broker)
     assert one.reason == "the worker could not take it on, more than once: TypeError"

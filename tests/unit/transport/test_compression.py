@@ -14,7 +14,7 @@ from kombu.message import Message
 import workers.celery  # noqa: F401 - as in every process that reads messages
 from tasks.batches.input import MAX_LINE
 from workers.transport import compression
-from workers.transport.broker import LARGEST
+from workers.transport.broker import MAX_MESSAGE
 
 MAKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": zlib.compress, "bzip2": bz2.compress, "lzma": lzma.compress}
 
@@ -34,7 +34,7 @@ def test_up_to_its_bound_a_body_is_read(kind: str, monkeypatch: pytest.MonkeyPat
     pack = MAKERS[kind]
     text = b"[[], {}, {}]" * 1000
     assert decompress(pack(text), kind) == text
-    monkeypatch.setattr(compression, "MOST_BODY", 1_000_000)
+    monkeypatch.setattr(compression, "MAX_BODY", 1_000_000)
     assert len(decompress(pack(bytes(1_000_000)), kind)) == 1_000_000
     for packed in (pack(bytes(1_000_001)), pack(bytes(50_000_000)), pack(text)[:-9]):
         with pytest.raises(DecodeError):
@@ -43,8 +43,8 @@ def test_up_to_its_bound_a_body_is_read(kind: str, monkeypatch: pytest.MonkeyPat
 
 def test_the_longest_line_fits() -> None:
     around = 1 << 20
-    assert MAX_LINE + around <= compression.MOST_BODY
-    assert (MAX_LINE + around) * 4 // 3 + around <= LARGEST
+    assert MAX_LINE + around <= compression.MAX_BODY
+    assert (MAX_LINE + around) * 4 // 3 + around <= MAX_MESSAGE
 
 
 def test_every_kind_that_kombu_knows_is_bounded() -> None:

@@ -9,7 +9,7 @@ from celery import Celery
 from tests.unit.transport.conftest import World
 from workers.config.settings import Settings
 from workers.transport.queues import SEPARATOR, key_prefix, queue_name, register, registered, workflow_of
-from workers.transport.registry import KEEP_IDLE, MOST_UNCONFIGURED, Registry
+from workers.transport.registry import KEEP_IDLE, MAX_UNCONFIGURED, Registry
 
 
 def test_a_queue_tells_its_workflow() -> None:
@@ -56,18 +56,18 @@ def test_names_without_messages_cost_nothing(world: World) -> None:
 
 
 def test_the_registry_takes_a_thousand_unconfigured_names_and_every_configured_one(world: World) -> None:
-    fill(world, [f"w{number}" for number in range(MOST_UNCONFIGURED + 200)])
+    fill(world, [f"w{number}" for number in range(MAX_UNCONFIGURED + 200)])
     found = registry(world, "nightly")
     looks(world, found)
     names = registered(world.client, world.keys)
-    assert len(names) == MOST_UNCONFIGURED
+    assert len(names) == MAX_UNCONFIGURED
     assert found.wanted() == {*names, "workflow.nightly"}
     drain(world, sorted(names)[:200])
     looks(world, found)
     after = registered(world.client, world.keys)
-    assert len(after) == MOST_UNCONFIGURED
-    assert len(after - names) == 200, "names with jobs have taken the places of those that have none"
-    drain(world, [f"workflow.w{number}" for number in range(MOST_UNCONFIGURED + 200)])
+    assert len(after) == MAX_UNCONFIGURED
+    assert len(after - names) == 200, "names with jobs have taken the sources of those that have none"
+    drain(world, [f"workflow.w{number}" for number in range(MAX_UNCONFIGURED + 200)])
     world.client.delete(world.keys.queues)
 
 
@@ -99,13 +99,13 @@ def test_names_that_our_own_producers_registered_make_room_too(world: World) -> 
     """Or an earlier version, which kept every name."""
     fill(world, ["busy"])
     pipeline = world.client.pipeline(transaction=False)
-    for number in range(MOST_UNCONFIGURED + 200):
+    for number in range(MAX_UNCONFIGURED + 200):
         pipeline.sadd(world.keys.queues, f"workflow.old{number}")
     pipeline.execute()
     register(world.client, world.keys, "busy")
     looks(world, registry(world))
     names = registered(world.client, world.keys)
-    assert len(names) == MOST_UNCONFIGURED
+    assert len(names) == MAX_UNCONFIGURED
     assert "workflow.busy" in names
     drain(world, ["workflow.busy"])
     world.client.delete(world.keys.queues)

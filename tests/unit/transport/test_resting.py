@@ -10,7 +10,7 @@ from kombu.asynchronous import Hub
 from tests.unit.transport.conftest import World
 from tests.unit.transport.test_channel import publish
 from workers.transport import fetch
-from workers.transport.fair_share import Shares
+from workers.transport.fair_share import FairShare
 from workers.transport.fetch import REFRESH
 from workers.transport.policy import Policy
 
@@ -31,7 +31,7 @@ class Gate:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     gate = Gate()
-    monkeypatch.setattr(Shares, "policy", staticmethod(gate.policy))
+    monkeypatch.setattr(FairShare, "policy", staticmethod(gate.policy))
     return gate
 
 

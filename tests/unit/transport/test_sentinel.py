@@ -75,7 +75,7 @@ class Set:
         return redis.Redis(port=port)
 
     def fail_over(self) -> None:
-        """Kill the primary, and return when the sentinel names the replica in its place."""
+        """Kill the primary, and return when the sentinel names the replica in its source."""
         sentinel = self.client(self.sentinel)
         sentinel.sentinel_set("main", "down-after-milliseconds", QUICK)
         self.processes[self.primary].send_signal(signal.SIGKILL)
@@ -141,7 +141,7 @@ def test_what_is_in_flight_survives_a_failover(servers: Set) -> None:
         assert [message.payload for message in found] == ["three"]
         found[0].ack()
         wait_for(lambda: depths(replica, keys, [QUEUE], "")[QUEUE] == Depth(0, 0, 0), 15.0)
-    for key, one in list(in_flight._custodies.items()):
+    for key, one in list(in_flight._by_broker.items()):
         if one.broker.keys == keys:
             one.close()
-            in_flight._custodies.pop(key)
+            in_flight._by_broker.pop(key)

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from tests.unit.transport.conftest import World
-from workers.transport.fair_share import MOST_SHARED, Shares
+from workers.transport.fair_share import MAX_SHARED, FairShare
 from workers.transport.policy import Policy
 from workers.transport.queues import SEPARATOR
 
@@ -13,11 +13,11 @@ from workers.transport.queues import SEPARATOR
 @pytest.fixture(autouse=True)
 def policies(monkeypatch: pytest.MonkeyPatch) -> dict[str, Policy]:
     found: dict[str, Policy] = {}
-    monkeypatch.setattr(Shares, "policy", staticmethod(lambda queue: found.get(queue, Policy())))
+    monkeypatch.setattr(FairShare, "policy", staticmethod(lambda queue: found.get(queue, Policy())))
     return found
 
 
-def served(shares: Shares, ready: list[str], rounds: int) -> Counter[str]:
+def served(shares: FairShare, ready: list[str], rounds: int) -> Counter[str]:
     """Whom claims of one message go to."""
     found: Counter[str] = Counter()
     for _ in range(rounds):
@@ -29,22 +29,22 @@ def served(shares: Shares, ready: list[str], rounds: int) -> Counter[str]:
 
 def test_every_queue_gets_its_turn(policies: dict[str, Policy]) -> None:
     del policies
-    shares = Shares(["a", "b", "c"])
+    shares = FairShare(["a", "b", "c"])
     shares.update(["a", "b", "c"])
     assert served(shares, ["a", "b", "c"], 30) == {"a": 10, "b": 10, "c": 10}
 
 
 def test_weights_are_shares(policies: dict[str, Policy]) -> None:
     policies["a"] = Policy(weight=3.0)
-    shares = Shares()
+    shares = FairShare()
     shares.update(["a", "b"])
     assert served(shares, ["a", "b"], 40) == {"a": 30, "b": 10}
-    assert [place.share for place in sorted(shares.plan(["a", "b"], 10), key=lambda place: place.name)] == [3, 1]
+    assert [source.share for source in sorted(shares.plan(["a", "b"], 10), key=lambda source: source.name)] == [3, 1]
 
 
 def test_a_queue_that_was_empty_saves_no_turns_up(policies: dict[str, Policy]) -> None:
     del policies
-    shares = Shares()
+    shares = FairShare()
     shares.update(["busy", "idle"])
     served(shares, ["busy"], 1000)
     assert served(shares, ["busy", "idle"], 20) == {"busy": 10, "idle": 10}
@@ -52,9 +52,9 @@ def test_a_queue_that_was_empty_saves_no_turns_up(policies: dict[str, Policy]) -
 
 def test_a_gated_queue_is_passed_by_and_one_ajar_is_limited(policies: dict[str, Policy]) -> None:
     policies["shut"], policies["ajar"], policies["capped"] = Policy(allowed=0), Policy(allowed=2), Policy(cap=7)
-    shares = Shares()
+    shares = FairShare()
     shares.update(["shut", "ajar", "capped"])
-    plan = {place.name: place for place in shares.plan(["shut", "ajar", "capped", "strange"], 10)}
+    plan = {source.name: source for source in shares.plan(["shut", "ajar", "capped", "strange"], 10)}
     assert set(plan) == {"ajar", "capped"}
     assert (plan["ajar"].limit, plan["capped"].limit) == (2, 0)
     assert (plan["ajar"].cap, plan["capped"].cap) == (0, 7)
@@ -62,18 +62,18 @@ def test_a_gated_queue_is_passed_by_and_one_ajar_is_limited(policies: dict[str, 
 
 def test_priorities_and_urgency(policies: dict[str, Policy]) -> None:
     policies["now"] = Policy(urgent=True)
-    shares = Shares()
+    shares = FairShare()
     shares.update(["a", "now"])
     plan = shares.plan(["a" + SEPARATOR + "9", "a", "now"], 10)
-    assert [place.priority for place in plan] == [0, 0, 9]
+    assert [source.priority for source in plan] == [0, 0, 9]
     assert shares.urgent == {"now"}
-    assert {place.name for place in plan if place.urgent} == {"now"}
+    assert {source.name for source in plan if source.urgent} == {"now"}
 
 
 def test_of_a_thousand_queues_a_claim_looks_into_few(policies: dict[str, Policy], world: World) -> None:
     del policies, world
     names = [f"q{number}" for number in range(1_000)]
-    shares = Shares()
+    shares = FairShare()
     shares.update(names)
     assert len(shares.plan(names, 50)) <= 70
 
@@ -81,7 +81,7 @@ def test_of_a_thousand_queues_a_claim_looks_into_few(policies: dict[str, Policy]
 def test_all_unconfigured_workflows_share_one_share(policies: dict[str, Policy]) -> None:
     strangers = [f"w{number}" for number in range(150)]
     policies.update(dict.fromkeys(strangers, Policy(shared=True)))
-    shares = Shares()
+    shares = FairShare()
     shares.update([*strangers, "victim"])
     found = served(shares, [*strangers, "victim"], 600)
     assert found["victim"] == 300
@@ -92,10 +92,10 @@ def test_one_claim_of_many_messages_is_shared_like_many_claims(policies: dict[st
     strangers = [f"w{number}" for number in range(150)]
     policies.update(dict.fromkeys(strangers, Policy(shared=True)))
     policies["heavy"] = Policy(weight=2.0)
-    shares = Shares()
+    shares = FairShare()
     shares.update([*strangers, "victim", "heavy"])
-    plan = {place.name: place.share for place in shares.plan([*strangers, "victim", "heavy"], 100)}
-    assert len(plan) == MOST_SHARED + 2
+    plan = {source.name: source.share for source in shares.plan([*strangers, "victim", "heavy"], 100)}
+    assert len(plan) == MAX_SHARED + 2
     assert plan["victim"] == sum(plan[name] for name in strangers if name in plan)
     assert plan["heavy"] == 2 * plan["victim"]
 
@@ -103,13 +103,13 @@ def test_one_claim_of_many_messages_is_shared_like_many_claims(policies: dict[st
 def test_gated_unconfigured_workflows_do_not_hide_the_others(policies: dict[str, Policy]) -> None:
     gated = [f"a{number}" for number in range(100)]
     policies.update(dict.fromkeys(gated, Policy(shared=True, allowed=0)), z=Policy(shared=True))
-    shares = Shares()
+    shares = FairShare()
     shares.update([*gated, "z"])
-    assert [place.name for place in shares.plan([*gated, "z"], 10)] == ["z"]
+    assert [source.name for source in shares.plan([*gated, "z"], 10)] == ["z"]
 
 
 def test_a_lone_unconfigured_workflow_is_served_like_any_other(policies: dict[str, Policy]) -> None:
     policies["new"] = Policy(shared=True)
-    shares = Shares()
+    shares = FairShare()
     shares.update(["new", "nightly"])
     assert served(shares, ["new", "nightly"], 40) == {"new": 20, "nightly": 20}

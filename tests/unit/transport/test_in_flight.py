@@ -7,8 +7,8 @@ import pytest
 from tests.support.site import wait_for
 from tests.unit.transport.conftest import World
 from workers.transport import in_flight
-from workers.transport.broker import Place, Swept
-from workers.transport.in_flight import Custody
+from workers.transport.broker import Source, Swept
+from workers.transport.in_flight import InFlight
 from workers.transport.queues import lists
 
 
@@ -16,7 +16,7 @@ def test_messages_of_stock_producers_are_found_between_two_sweeps(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(in_flight, "SWEEP_EVERY", 60.0)
-    kept = Custody(world.broker, lambda: world.client, 60.0)
+    kept = InFlight(world.broker, lambda: world.client, 60.0)
     kept.watched.add(world.queue)
     kept.start()
     try:
@@ -39,18 +39,18 @@ def test_a_worker_whose_turn_it_is_not_leaves_the_looks_to_the_other(
     monkeypatch.setattr(in_flight, "SWEEP_EVERY", 60.0)
     world.run(world.broker.sweep(60.0, 60.0, 100))  # another worker's
     looked, asked = [], []
-    sweep = Custody.sweep
+    sweep = InFlight.sweep
 
-    def look(kept: Custody, queues: Collection[str]) -> None:
+    def look(kept: InFlight, queues: Collection[str]) -> None:
         looked.append((kept, queues))
 
-    def swept(kept: Custody) -> Swept:
+    def swept(kept: InFlight) -> Swept:
         asked.append(sweep(kept))
         return asked[-1]
 
-    monkeypatch.setattr(Custody, "look", look)
-    monkeypatch.setattr(Custody, "sweep", swept)
-    kept = Custody(world.broker, lambda: world.client, 60.0)
+    monkeypatch.setattr(InFlight, "look", look)
+    monkeypatch.setattr(InFlight, "sweep", swept)
+    kept = InFlight(world.broker, lambda: world.client, 60.0)
     kept.watched.update(f"workflow.many-{number}" for number in range(in_flight.CHOSEN + 1))
     kept.start()
     try:
@@ -69,14 +69,14 @@ def test_a_queue_that_the_other_may_not_follow_is_looked_at_all_the_same(
     monkeypatch.setattr(in_flight, "SWEEP_EVERY", 60.0)
     world.run(world.broker.sweep(60.0, 60.0, 100))  # another worker's
     queue = f"elsewhere-{world.keys.namespace}"
-    kept = Custody(world.broker, lambda: world.client, 60.0)
+    kept = InFlight(world.broker, lambda: world.client, 60.0)
     kept.watched.update({queue, *(f"workflow.many-{number}" for number in range(beside))})
     kept.start()
     try:
         world.client.lpush(queue, "message")
         wait_for(lambda: world.client.llen(world.keys.wake), 5.0, what="a token")
         assert world.client.smembers(world.keys.ready) == {queue.encode()}
-        claimed = world.claim(*map(Place, lists(queue)), tell=True)
+        claimed = world.claim(*map(Source, lists(queue)), tell=True)
         assert [raw for _, raw in claimed.messages] == [b"message"]
         world.run(world.broker.acknowledge([tag for tag, _ in claimed.messages]))
     finally:
