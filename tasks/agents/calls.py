@@ -18,9 +18,9 @@ from tasks.agents.errors import Halted, StepFailed, Suspended
 from tasks.agents.journal import Entry
 from tasks.agents.json_values import Unwritable, cut, decode, encode
 from tasks.jobs.job import Line
-from tasks.jobs.spending_cap import TooDear
-from tasks.jobs.state import Memory
-from tasks.jobs.store import Ending
+from tasks.jobs.spending_cap import OverCap
+from tasks.jobs.state import JobState
+from tasks.jobs.store import Outcome
 from workers.figures import dollars
 from workers.pool.threads import to_thread
 from workers.request import Snooze
@@ -45,43 +45,43 @@ async def call(run: "Run", url: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _call(run: "Run", name: str, url: str, body: dict[str, Any], position: str, asked: str) -> Entry:
-    memory = run.memories.setdefault(position, Memory())
-    job = replace(run.job, line=Line(run.job.line.custom_id, url, body), call=position, purse=run.purse)
+    state = run.states.setdefault(position, JobState())
+    job = replace(run.job, line=Line(run.job.line.custom_id, url, body), call=position, spending_cap=run.spending_cap)
     began = time.monotonic()
     try:
-        ending = await run.attempts(run.runtime, job, memory)
+        outcome = await run.attempts(run.runtime, job, state)
     except Snooze as snooze:
         if position not in run.journal.given_up:
             raise Suspended(snooze.seconds, snooze.reason) from None
         words = f"the agent gave this call up before it had to wait: {snooze.reason}"
-        ending = Ending.error(job, "given_up", words, cost=memory.cost, attempts=memory.attempts)
-    except TooDear as dear:
+        outcome = Outcome.error(job, "given_up", words, cost=state.cost, attempts=state.attempts)
+    except OverCap as dear:
         words = (
             f"a call could cost {dollars(dear.amount)}, and of the max_usd of its workflow, "
             f"{dollars(dear.limit)}, only {dollars(dear.left)} is left"
         )
-        ending = Ending.error(job, "max_usd", words, cost=memory.cost, attempts=memory.attempts)
-    told = orjson.loads(ending.line)
-    story, error = told["overnight"], told["error"] or {}
+        outcome = Outcome.error(job, "max_usd", words, cost=state.cost, attempts=state.attempts)
+    told = orjson.loads(outcome.line)
+    report, error = told["overnight"], told["error"] or {}
     entry = Entry(
         kind="call",
         name=name,
         digest=asked,
         round=run.job.round,
-        ok=ending.ok,
+        ok=outcome.ok,
         at=time.time(),
         seconds=round(time.monotonic() - began, 3),
-        cost=ending.cost,
-        target=f"{story['provider']}/{story['model']}" if story["provider"] else "",
-        attempts=story["attempts"],
-        input_tokens=ending.input_tokens,
-        output_tokens=ending.output_tokens,
+        cost=outcome.cost,
+        target=f"{report['provider']}/{report['model']}" if report["provider"] else "",
+        attempts=report["attempts"],
+        input_tokens=outcome.input_tokens,
+        output_tokens=outcome.output_tokens,
         code=error.get("code") or "",
     )
     try:
-        entry = await run.write(position, entry, ending.line, settlement=ending.settlement, memory=memory)
+        entry = await run.write(position, entry, outcome.line, settlement=outcome.settlement, state=state)
     finally:
-        run.runtime.settled(ending.reservation)
+        run.runtime.settled(outcome.reservation)
     if entry.code in _FINAL:
         raise Halted(entry.code, error["message"])
     return entry

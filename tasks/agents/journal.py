@@ -244,11 +244,11 @@ class Journal:
         self.record.calls += calls
         return entry, status
 
-    async def put_off(self, seconds: float, reason: str, memories: Mapping[str, Mapping[str, int]]) -> None:
+    async def put_off(self, seconds: float, reason: str, states: Mapping[str, Mapping[str, int]]) -> None:
         """Note why the job goes back into its queue, and what its open calls have behind them."""
         wait = orjson.dumps({"reason": reason, "until": time.time() + seconds, "seconds": round(seconds, 3)})
         pairs: list[str | bytes] = [
-            part for position, memory in memories.items() for part in (f"o:{position}", orjson.dumps(memory))
+            part for position, state in states.items() for part in (f"o:{position}", orjson.dumps(state))
         ]
         pairs += _pairs({f"g:{position}": seconds for position, seconds in self._unwritten.items()})
         line = self.job.number if self.job.batch else ""

@@ -7,27 +7,27 @@ import orjson
 
 from limits.budget import NANO
 from tasks.jobs import job as jobs
-from tasks.jobs.store import Ending
+from tasks.jobs.store import Outcome
 from workers.figures import dollars
 
 if TYPE_CHECKING:
     from tasks.agents.run import Run
 
 
-def answered(run: "Run", body: bytes) -> Ending:
+def answered(run: "Run", body: bytes) -> Outcome:
     """The job's end with what its agent returned, as JSON."""
     return _line(run, {"status_code": 200, "request_id": None, "body": orjson.Fragment(body)}, None)
 
 
-def failed(run: "Run", code: str, message: str) -> Ending:
+def failed(run: "Run", code: str, message: str) -> Outcome:
     """The job's end without an answer."""
     calls = f"{run.calls} call{'' if run.calls == 1 else 's'}"
     return _line(run, None, jobs.error_object(code, f"{message} (after {calls}, {dollars(run.cost)})"))
 
 
-def _line(run: "Run", response: dict[str, Any] | None, error: dict[str, Any] | None) -> Ending:
+def _line(run: "Run", response: dict[str, Any] | None, error: dict[str, Any] | None) -> Outcome:
     record, job = run.journal.record, run.job
-    story = {
+    report = {
         "provider": None,
         "model": None,
         "attempts": 1,
@@ -35,5 +35,5 @@ def _line(run: "Run", response: dict[str, Any] | None, error: dict[str, Any] | N
         "seconds": round(time.time() - record.began, 3),
         "calls": run.calls,
     }
-    line = jobs.result_line(job.result_id, job.line.custom_id, response=response, error=error, story=story)
-    return Ending(ok=error is None, line=jobs.encode(line), cost=run.cost, counted=record.cost)
+    line = jobs.result_line(job.result_id, job.line.custom_id, response=response, error=error, report=report)
+    return Outcome(ok=error is None, line=jobs.encode(line), cost=run.cost, counted=record.cost)

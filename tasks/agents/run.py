@@ -29,10 +29,10 @@ from tasks.jobs import runners
 from tasks.jobs.job import Job
 from tasks.jobs.runners import Attempts
 from tasks.jobs.runtime import Runtime
-from tasks.jobs.spending_cap import Purse
-from tasks.jobs.state import Memory
+from tasks.jobs.spending_cap import SpendingCap
+from tasks.jobs.state import JobState
 from tasks.jobs.storage import StorageError
-from tasks.jobs.store import Ending
+from tasks.jobs.store import Outcome
 from workers.models.routing import NoRoute, NotConfigured
 from workers.pool.coroutine import worker_stops
 from workers.request import Snooze
@@ -52,7 +52,7 @@ _STOPPED = {
 }
 
 
-async def run(runtime: Runtime, job: Job, memory: Memory, attempts: Attempts) -> dict[str, Any] | None:
+async def run(runtime: Runtime, job: Job, state: JobState, attempts: Attempts) -> dict[str, Any] | None:
     """Run the agent's job and end it; Snooze where it must wait in its queue. Returns what `Runtime.finish` does.
 
     NotConfigured if a batch's line names an agent that this worker doesn't have.
@@ -62,11 +62,11 @@ async def run(runtime: Runtime, job: Job, memory: Memory, attempts: Attempts) ->
     except NoRoute as exc:
         if job.batch and isinstance(exc, NotConfigured):
             raise
-        return await runtime.finish(job, Ending.error(job, "invalid_request", str(exc)), memory)
-    journal = await Journal.open(runtime.server, runtime.keys, job, memory.owner, runtime.settings.storage)
-    ending = await Run(runtime, job, journal, attempts).to_end(agent.function, memory)
-    line = await runtime.finish(job, ending, memory)
-    if ending.ok or job.batch is None:  # the failed job of a batch may get another round, which goes on from here
+        return await runtime.finish(job, Outcome.error(job, "invalid_request", str(exc)), state)
+    journal = await Journal.open(runtime.server, runtime.keys, job, state.owner, runtime.settings.storage)
+    outcome = await Run(runtime, job, journal, attempts).to_end(agent.function, state)
+    line = await runtime.finish(job, outcome, state)
+    if outcome.ok or job.batch is None:  # the failed job of a batch may get another round, which goes on from here
         await journal.close()
     return line
 
@@ -83,7 +83,7 @@ class Run:
         self.journal = journal
         self.attempts = attempts
         self.calls = 0
-        self.memories = {place: Memory.from_header(header) for place, header in journal.record.open.items()}
+        self.states = {place: JobState.from_header(header) for place, header in journal.record.open.items()}
         self.stop: Stop | None = None
         self._workflow = runtime.settings.workflow(job.workflow)
         self._root = Branch("", f"{job.batch}:{job.number}" if job.batch else job.task_id, journal.record.born)
@@ -92,19 +92,19 @@ class Run:
         self._stopped = asyncio.Event()
         self._broken_off = False
         self._over = False
-        self.purse: Purse | None = None
+        self.spending_cap: SpendingCap | None = None
         if self._workflow.max_nano is not None:
-            held = {place: memory.cost for place, memory in self.memories.items()}
-            self.purse = Purse(self._workflow.max_nano, journal.record.cost, held)
+            held = {place: state.cost for place, state in self.states.items()}
+            self.spending_cap = SpendingCap(self._workflow.max_nano, journal.record.cost, held)
 
     @property
     def cost(self) -> int:
         """What the job has cost in this round so far, in n$."""
-        return self.journal.record.cost + sum(memory.cost for memory in self.memories.values())
+        return self.journal.record.cost + sum(state.cost for state in self.states.values())
 
     # From its beginning to its end
 
-    async def to_end(self, function: registry.Coroutine, memory: Memory) -> Ending:
+    async def to_end(self, function: registry.Coroutine, state: JobState) -> Outcome:
         """Run the coroutine; how the job ends, or Snooze."""
         try:
             await self.journal.load()
@@ -113,7 +113,7 @@ class Run:
         except Halted as halted:
             self._halt(halted)
         if self.stop is not None:
-            return await self._stopped_by(self.stop, memory)
+            return await self._stopped_by(self.stop, state)
         loop = asyncio.get_running_loop()
         main = loop.create_task(self._main(function))
         timer = None
@@ -140,7 +140,7 @@ class Run:
             self._over = True
             if timer is not None:
                 timer.cancel()
-        return await self._ending(main, memory)
+        return await self._ending(main, state)
 
     async def _main(self, function: registry.Coroutine) -> bytes:
         self._root.enter()
@@ -151,10 +151,10 @@ class Run:
             raise RuntimeError(f"the agent raised {type(exc).__name__}") from exc
         return encode(result)
 
-    async def _ending(self, main: "asyncio.Task[bytes]", memory: Memory) -> Ending:
+    async def _ending(self, main: "asyncio.Task[bytes]", state: JobState) -> Outcome:
         error = None if main.cancelled() else main.exception()
         if self.stop is not None:
-            return await self._stopped_by(self.stop, memory)
+            return await self._stopped_by(self.stop, state)
         if main.cancelled():
             return failed(self, "agent_error", "the agent was cancelled by its own code")
         if isinstance(error, Unwritable):
@@ -164,16 +164,16 @@ class Run:
             return failed(self, "agent_error", told(error))
         return answered(self, main.result())
 
-    async def _stopped_by(self, stop: Stop, memory: Memory) -> Ending:
+    async def _stopped_by(self, stop: Stop, state: JobState) -> Outcome:
         match stop:
             case Superseded():
-                raise Snooze(self.runtime.lease, "another delivery of this job is running", memory.to_header())
+                raise Snooze(self.runtime.lease, "another delivery of this job is running", state.to_header())
             case Crash() as crash:
                 raise crash.error
             case Suspended() as wait:
-                headers = {place: each.to_header() for place, each in self.memories.items()}
+                headers = {place: each.to_header() for place, each in self.states.items()}
                 await self.journal.put_off(wait.seconds, wait.reason, headers)
-                raise Snooze(wait.seconds, wait.reason, memory.to_header())
+                raise Snooze(wait.seconds, wait.reason, state.to_header())
             case Halted() as halted:
                 return failed(self, halted.code, halted.message)
         raise stop
@@ -260,16 +260,16 @@ class Run:
         return stop
 
     async def write(
-        self, position: str, entry: Entry, body: bytes, *, settlement: bytes = b"", memory: Memory | None = None
+        self, position: str, entry: Entry, body: bytes, *, settlement: bytes = b"", state: JobState | None = None
     ) -> Entry:
         """Write an entry, and take note of what the batch says."""
-        calls, throttles = (memory.calls, memory.throttles) if memory else (0, 0)
+        calls, throttles = (state.calls, state.throttles) if state else (0, 0)
         written, status = await self.journal.write(
             position, entry, body, settlement=settlement, calls=calls, throttles=throttles
         )
-        self.memories.pop(position, None)
-        if self.purse is not None:
-            self.purse.pay(position, entry.cost)
+        self.states.pop(position, None)
+        if self.spending_cap is not None:
+            self.spending_cap.pay(position, entry.cost)
         if status in _STOPPED:
             self._closing = Halted(*_STOPPED[status])
         if self.journal.refused:

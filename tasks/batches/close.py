@@ -15,7 +15,7 @@ from tasks.jobs import job as jobs
 from tasks.jobs.job import Job
 from tasks.jobs.proof import proof
 from tasks.jobs.storage import StorageError
-from tasks.jobs.store import Ending
+from tasks.jobs.store import Outcome
 from workers.figures import dollars
 
 #: The error that a line gets which its batch no longer runs: code, and what happened.
@@ -64,7 +64,7 @@ def _end(store: Store, batch: Batch, found: list[Job]) -> None:
     code, happened = STOPPED[batch.stopping]
     spent = store.spent(batch.id, [job.number for job in found])
     agents = journal.spent(store.client, store.keys, [job for job in found if job.line.agent])
-    steps: list[tuple[Job, Ending]] = []
+    steps: list[tuple[Job, Outcome]] = []
     for job in found:
         cost, calls = agents.get(job.number, (0, 0))
         cost += spent.get(job.number, 0)
@@ -74,7 +74,7 @@ def _end(store: Store, batch: Batch, found: list[Job]) -> None:
             words = f"{happened} while this job waited (after {calls} call{many}, {dollars(cost)})"
         elif cost:
             words = f"{happened} while this job waited (its failed attempts cost {dollars(cost)})"
-        steps.append((job, Ending.error(job, code, words, cost=cost, counted=cost)))
+        steps.append((job, Outcome.error(job, code, words, cost=cost, counted=cost)))
     store.finish_many(steps)
 
 

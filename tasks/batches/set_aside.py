@@ -7,8 +7,8 @@ import orjson
 from tasks.batches.store import open_store
 from tasks.jobs import job as jobs
 from tasks.jobs import proof
-from tasks.jobs.state import Memory
-from tasks.jobs.store import Ending
+from tasks.jobs.state import JobState
+from tasks.jobs.store import Outcome
 from workers import consumer
 from workers.config.current import current_settings
 from workers.request import HEADER
@@ -30,10 +30,10 @@ def end(message: Any, reason: str) -> None:
             workflow = workflow_of((message.delivery_info or {}).get("routing_key") or "") or "default"
             job, _problem = jobs.received(args, kwargs, task_id="", workflow=workflow, headers=headers)
             if job.batch is not None:
-                memory = Memory.from_header(headers.get(HEADER))
+                state = JobState.from_header(headers.get(HEADER))
                 words = f"its message was set aside, see `overnight dead`: {reason}"
-                ending = Ending.error(job, "set_aside", words, cost=memory.cost, attempts=memory.attempts)
-                open_store(current_settings()).finish_many([(job, ending)])
+                outcome = Outcome.error(job, "set_aside", words, cost=state.cost, attempts=state.attempts)
+                open_store(current_settings()).finish_many([(job, outcome)])
 
 
 consumer.on_dead_letter.append(end)

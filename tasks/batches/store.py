@@ -15,7 +15,7 @@ from limits.keys import Keys
 from tasks.batches.batch import LIVE, Batch, from_hash, is_batch_id, to_hash
 from tasks.jobs.job import Job
 from tasks.jobs.proof import new_token
-from tasks.jobs.store import KEEP_BATCH, Ending, batch_keys, finish
+from tasks.jobs.store import KEEP_BATCH, Outcome, batch_keys, finish
 from workers.config.settings import Settings
 from workers.embedded import server_url
 from workers.transport.queues import queue_name
@@ -118,10 +118,10 @@ class Store:
         )
         return (batch, True) if made else (self.batch(batch.id) or batch, False)
 
-    def finish_many(self, steps: Sequence[tuple[Job, Ending]]) -> None:
+    def finish_many(self, steps: Sequence[tuple[Job, Outcome]]) -> None:
         """End many jobs in one round trip."""
         if steps:
-            self.server.run_many([finish(self.keys, job, ending) for job, ending in steps])
+            self.server.run_many([finish(self.keys, job, outcome) for job, outcome in steps])
 
     def advance(
         self, batch: Batch, expected: Iterable[str], status: str, *, keep: int = 0, any_round: bool = False, **more: Any

@@ -15,7 +15,7 @@ from limits.counting import Estimate
 from limits.reservation import Admitted, Ask
 from tasks.jobs import surcharges
 from tasks.jobs.job import Job, Line
-from tasks.jobs.state import Memory
+from tasks.jobs.state import JobState
 from workers.config.settings import WorkflowSettings
 from workers.ids import unique_id
 from workers.models import budgets, tokens
@@ -147,24 +147,24 @@ def plan(
     routes: Routes,
     ratios: Ratios,
     job: Job,
-    memory: Memory,
+    state: JobState,
     *,
     owner: str,
-    avoid: Collection[str],
+    excluded: Collection[str],
     now: float,
     lease: float,
     ceilings: Mapping[str, str] = NONE_LEARNED,
 ) -> Attempt:
     """What to ask of the admission for the next attempt; NoRoute where nothing can take the job.
 
-    `avoid` holds the targets that have failed in this delivery; they are asked only where there is no other.
+    `excluded` holds the targets that have failed in this delivery; they are asked only where there is no other.
     `now` in seconds since the epoch, `lease` in seconds.
     """
     every = routes.find(job.line.model, job.line.url)
-    chosen = routes.order(every, avoid=avoid) or routes.order(every)
+    chosen = routes.order(every, excluded=excluded) or routes.order(every)
     workflow = routes.settings.workflow(job.workflow)
     over = budgets.windows(routes.settings, job.workflow, job.batch, now)
-    budgeted = bool(over) or job.purse is not None
+    budgeted = bool(over) or job.spending_cap is not None
     for route in chosen:
         if budgeted and route.rates is None:
             raise NoPrice(route.target)
@@ -180,10 +180,10 @@ def plan(
         budgets=over,
         max_wait=MAX_WAIT,
         lease=lease,
-        retry=memory.attempts > 0,
+        retry=state.attempts > 0,
         urgent=workflow.priority == "urgent",
         send_at_once=True,
         circuit=CIRCUIT,
     )
     narrowed = len(chosen) < len(every)
-    return Attempt(job, chosen, sent, estimates, ask, chosen[0], memory.attempts + 1, narrowed)
+    return Attempt(job, chosen, sent, estimates, ask, chosen[0], state.attempts + 1, narrowed)

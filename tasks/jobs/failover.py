@@ -13,26 +13,26 @@ from workers.models.routing import Route
 
 
 @dataclass(slots=True)
-class Detour:
-    """The targets to avoid, by name. `until`: when the backoff of the last one is over, in `clock`'s seconds."""
+class Failover:
+    """The targets to excluded, by name. `until`: when the backoff of the last one is over, in `clock`'s seconds."""
 
-    avoid: set[str] = field(default_factory=set)
+    excluded: set[str] = field(default_factory=set)
     until: float = 0.0
     clock: Callable[[], float] = time.monotonic
 
     def around(self, target: str, backoff: float) -> None:
         """Avoid one more target, which has failed just now."""
-        self.avoid.add(target)
+        self.excluded.add(target)
         self.until = self.clock() + backoff
 
     def others(self, target: str, routes: Iterable[Route]) -> bool:
         """Whether one of the routes leads to a target that has not failed in this delivery, as this one just did."""
-        return any(route.target not in {*self.avoid, target} for route in routes)
+        return any(route.target not in {*self.excluded, target} for route in routes)
 
     def left(self) -> float:
-        """Seconds until those to avoid may be asked again."""
+        """Seconds until those to excluded may be asked again."""
         return max(0.0, self.until - self.clock())
 
     def end(self) -> None:
         """Avoid nobody any more."""
-        self.avoid.clear()
+        self.excluded.clear()

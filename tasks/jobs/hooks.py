@@ -17,7 +17,7 @@ from limits.budget import NANO
 from limits.reservation import Answer as Admission
 from tasks.jobs.attempt import Attempt
 from tasks.jobs.job import Job
-from tasks.jobs.store import Ending
+from tasks.jobs.store import Outcome
 from workers import request
 from workers.providers.answer import Answer
 from workers.providers.errors import ProviderError
@@ -57,7 +57,7 @@ class Listener:
     def called(self, delivery: Delivery, attempt: Attempt, seconds: float, end: Answer | ProviderError) -> None:
         """A call has ended, with an answer or without."""
 
-    def ended(self, delivery: Delivery, ending: Ending) -> None:
+    def ended(self, delivery: Delivery, outcome: Outcome) -> None:
         """The job has ended, and that is recorded."""
 
     def left(self, delivery: Delivery, error: BaseException | None) -> None:
@@ -120,7 +120,7 @@ def called(attempt: Attempt, end: Answer | ProviderError) -> None:
             listener.called(here, attempt, seconds, end)
 
 
-def ended(ending: Ending) -> None:
+def ended(outcome: Outcome) -> None:
     """Tell of a job's end, and leave for Celery's event what Flower lists of it."""
     here = _current.get()
     if here is None:
@@ -129,18 +129,18 @@ def ended(ending: Ending) -> None:
         "provider": here.provider,
         "model": here.model,
         "tokens": here.input_tokens + here.output_tokens,
-        "cost_usd": ending.cost / NANO,
+        "cost_usd": outcome.cost / NANO,
         "attempts": here.attempts,
     }
-    if not ending.ok:
-        fields["exception"] = failure(ending)
+    if not outcome.ok:
+        fields["exception"] = failure(outcome)
     request.add_event_fields(here.task_id, **fields)
     for listener in listeners:
-        listener.ended(here, ending)
+        listener.ended(here, outcome)
 
 
-def failure(ending: Ending) -> str:
+def failure(outcome: Outcome) -> str:
     """Why a job was given up: its error's code and status. The provider's words may repeat the prompt."""
-    line = orjson.loads(ending.line)
+    line = orjson.loads(outcome.line)
     status = (line["response"] or {}).get("status_code")
     return f"{line['error']['code']} ({status})" if status else str(line["error"]["code"])

@@ -14,7 +14,7 @@ import orjson
 from limits.client import compact_json
 from limits.client.compact_json import dumps
 from tasks.jobs import proof
-from tasks.jobs.spending_cap import Purse
+from tasks.jobs.spending_cap import SpendingCap
 from workers.config.fields import is_model_name
 from workers.providers import bodies
 
@@ -136,7 +136,7 @@ class Job:
     """A job on its way: a line, and which batch, line number and round it is, or a task id of its own.
 
     `deadline` is in seconds since the epoch; 0 means none. A call that an agent makes is a job, too, with the `call`
-    that it is in its agent, and the agent's `purse`. `proof` is what makes it a line of its batch (jobs/proof.py);
+    that it is in its agent, and the agent's `spending_cap`. `proof`: what makes it a line of its batch (jobs/proof.py);
     `stamp` keeps a job without a batch apart from others that repeat its task's id: of another workflow or line.
     """
 
@@ -148,7 +148,7 @@ class Job:
     round: int = 0
     deadline: float = 0.0
     call: str = ""
-    purse: Purse | None = None
+    spending_cap: SpendingCap | None = None
     proof: str = ""
     stamp: str = ""
 
@@ -219,7 +219,7 @@ def result_line(
     *,
     response: dict[str, Any] | None,
     error: dict[str, Any] | None,
-    story: dict[str, Any],
+    report: dict[str, Any],
 ) -> dict[str, Any]:
     """One line of the output or error file, in OpenAI's form, with our `overnight` object beside it."""
     return {
@@ -227,7 +227,7 @@ def result_line(
         "custom_id": custom_id,
         "response": response,
         "error": error,
-        "overnight": story,
+        "overnight": report,
     }
 
 

@@ -1,6 +1,6 @@
 """How an attempt's call ends: what it settles, and the result line where it ends its job.
 
-Pure functions of the attempt and of what came back. A settlement closes the attempt's reservation; an `Ending`
+Pure functions of the attempt and of what came back. A settlement closes the attempt's reservation; an `Outcome`
 holds one, so that the job's result and the money of its last call are recorded in one step.
 """
 
@@ -12,12 +12,13 @@ from limits.bucket import MINUTES
 from limits.budget import NANO
 from limits.counting import UNSENT, Usage, admission, refused, settlement
 from limits.encoding import settlement_json
-from limits.reservation import Level, Outcome, Settlement, Throttle
+from limits.reservation import Level, Settlement, Throttle
+from limits.reservation import Outcome as CircuitOutcome
 from tasks.jobs import job as jobs
 from tasks.jobs import retry
 from tasks.jobs.attempt import Attempt
-from tasks.jobs.state import Memory
-from tasks.jobs.store import Ceiling, Ending
+from tasks.jobs.state import JobState
+from tasks.jobs.store import Ceiling, Outcome
 from workers.models.routing import Route
 from workers.providers.answer import Answer
 from workers.providers.bodies import output_ceiling
@@ -31,7 +32,7 @@ from workers.providers.truncation import met_ceiling
 ACCOUNT_WAIT: Final = 5.0
 
 
-_OUTCOMES: Final[Mapping[str, Outcome]] = {"failure": "failure", "success": "ok", "none": "neutral"}
+_CIRCUIT_OUTCOMES: Final[Mapping[str, CircuitOutcome]] = {"failure": "failure", "success": "ok", "none": "neutral"}
 
 
 def used(attempt: Attempt, answer: Answer) -> Usage:
@@ -75,7 +76,7 @@ def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
     return Settlement(
         amount=amount,
         costs=route.charged(costs),
-        outcome="neutral" if error.only_for else _OUTCOMES[error.circuit],
+        outcome="neutral" if error.only_for else _CIRCUIT_OUTCOMES[error.circuit],
         failed=True,
         presumed=error.billed and usage is None,
         columns=columns,
@@ -133,27 +134,27 @@ def levels(route: Route, told: RateLimits, *, answered: bool = False) -> dict[st
     return found
 
 
-def answered(attempt: Attempt, answer: Answer, memory: Memory, owner: str) -> Ending:
+def answered(attempt: Attempt, answer: Answer, state: JobState, owner: str) -> Outcome:
     """The job's end with an answer, or with a failure where that cannot be written down. `owner` of the reservation."""
     usage = used(attempt, answer)
     closing = of_answer(attempt, answer)
-    cost = memory.cost + closing.amount
+    cost = state.cost + closing.amount
     ceiling = _cut_off_by(attempt, answer)
-    story = _story(attempt, cost, answer.seconds)
+    report = _report(attempt, cost, answer.seconds)
     if ceiling != "none":
-        story["cut_off_by"] = ceiling
+        report["cut_off_by"] = ceiling
     line = jobs.result_line(
         attempt.job.result_id,
         attempt.job.line.custom_id,
         response={"status_code": answer.status, "request_id": answer.request_id, "body": answer.body},
         error=None,
-        story=story,
+        report=report,
     )
     try:
         written = jobs.encode(line)
     except TypeError:
-        return _unwritable(attempt, answer, memory, owner)
-    return Ending(
+        return _unwritable(attempt, answer, state, owner)
+    return Outcome(
         ok=True,
         line=written,
         cost=cost,
@@ -174,7 +175,7 @@ def _cut_off_by(attempt: Attempt, answer: Answer) -> Ceiling:
     return "default" if set_here else "own"
 
 
-def _unwritable(attempt: Attempt, answer: Answer, memory: Memory, owner: str) -> Ending:
+def _unwritable(attempt: Attempt, answer: Answer, state: JobState, owner: str) -> Outcome:
     """The job's end with an answer that is nested too deeply for JSON's writer: it is paid, as the next would be."""
     error = CallFailed(
         "the answer is nested too deeply to be written down; it is paid for, and the job is not tried again",
@@ -185,13 +186,13 @@ def _unwritable(attempt: Attempt, answer: Answer, memory: Memory, owner: str) ->
         billed=True,
         usage=answer.usage,
     )
-    return failed(attempt, error, retry.Fail(error.code, error.message, error.status), memory, owner)
+    return failed(attempt, error, retry.Fail(error.code, error.message, error.status), state, owner)
 
 
-def failed(attempt: Attempt, error: ProviderError, fail: retry.Fail, memory: Memory, owner: str) -> Ending:
+def failed(attempt: Attempt, error: ProviderError, fail: retry.Fail, state: JobState, owner: str) -> Outcome:
     """The job's end with a failure. `owner` of the reservation."""
     closing = of_failure(attempt, error)
-    cost = memory.cost + closing.amount
+    cost = state.cost + closing.amount
     response = None
     if error.status is not None:
         response = {"status_code": error.status, "request_id": error.request_id, "body": None}
@@ -200,13 +201,13 @@ def failed(attempt: Attempt, error: ProviderError, fail: retry.Fail, memory: Mem
         attempt.job.line.custom_id,
         response=response,
         error=jobs.error_object(fail.code, fail.message),
-        story=_story(attempt, cost, time.monotonic() - attempt.sent_at),
+        report=_report(attempt, cost, time.monotonic() - attempt.sent_at),
     )
     settled = settlement_json(attempt.ask.id, owner, closing)
-    return Ending(ok=False, line=jobs.encode(line), cost=cost, settlement=settled, reservation=attempt.ask.id)
+    return Outcome(ok=False, line=jobs.encode(line), cost=cost, settlement=settled, reservation=attempt.ask.id)
 
 
-def _story(attempt: Attempt, cost: int, seconds: float) -> dict[str, object]:
+def _report(attempt: Attempt, cost: int, seconds: float) -> dict[str, object]:
     return {
         "provider": attempt.route.provider,
         "model": attempt.route.model,

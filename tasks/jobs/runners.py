@@ -8,13 +8,13 @@ from typing import Any
 
 from tasks.jobs.job import Job
 from tasks.jobs.runtime import Runtime
-from tasks.jobs.state import Memory
-from tasks.jobs.store import Ending
+from tasks.jobs.state import JobState
+from tasks.jobs.store import Outcome
 
-Attempts = Callable[[Runtime, Job, Memory], Awaitable[Ending]]
+Attempts = Callable[[Runtime, Job, JobState], Awaitable[Outcome]]
 """Makes one call, retries included (tasks.jobs.run.attempts)."""
 
-Runner = Callable[[Runtime, Job, Memory, Attempts], Awaitable[dict[str, Any] | None]]
+Runner = Callable[[Runtime, Job, JobState, Attempts], Awaitable[dict[str, Any] | None]]
 """Runs a job that has a lease, and returns what `Runtime.finish` returns."""
 
 _runners: dict[str, Runner] = {}

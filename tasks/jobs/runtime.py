@@ -33,13 +33,13 @@ from tasks.jobs.job import Job
 from tasks.jobs.leases import Leases
 from tasks.jobs.priced_routes import PricedRoutes
 from tasks.jobs.sizes import Sizes
-from tasks.jobs.slow_start import Starts
-from tasks.jobs.state import Memory
+from tasks.jobs.slow_start import SlowStart
+from tasks.jobs.state import JobState
 from tasks.jobs.stops import Stops
-from tasks.jobs.store import Begun, Ending
-from tasks.jobs.throttles import Pauses
+from tasks.jobs.store import Begun, Outcome
+from tasks.jobs.throttles import Throttles
 from tasks.jobs.usage import believed
-from tasks.jobs.waitlist import Places
+from tasks.jobs.waitlist import Waitlists
 from workers.config.credentials import fingerprint
 from workers.config.current import current_settings
 from workers.config.settings import Settings, SettingsError
@@ -93,10 +93,10 @@ class Runtime:
         self.owner = uuid4().hex
         self.leases = Leases(self.server, self.keys, self.owner, self.lease)
         self.providers: dict[str, Provider] = {}
-        self.places = Places(slots)
-        self.stops = Stops(self.server, self.keys, self.leases.batches, self.places.look_up)
-        self.pauses = Pauses()
-        self.starts = Starts()
+        self.waitlists = Waitlists(slots)
+        self.stops = Stops(self.server, self.keys, self.leases.batches, self.waitlists.look_up)
+        self.throttles = Throttles()
+        self.slow_start = SlowStart()
         self.sizes = Sizes()
         self.ceilings: dict[str, str] = {}  # by target: the name of the ceiling that it has asked for
         self._told: dict[str, float] = {}
@@ -132,41 +132,41 @@ class Runtime:
 
     # A job's way, step by step
 
-    async def begin(self, job: Job, memory: Memory) -> Begun:
+    async def begin(self, job: Job, state: JobState) -> Begun:
         """Ask whether this delivery may run the job."""
-        return await self.server.run(store.begin(self.keys, job, memory.owner, self.lease))
+        return await self.server.run(store.begin(self.keys, job, state.owner, self.lease))
 
-    async def prepare(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
+    async def prepare(self, job: Job, state: JobState, excluded: Collection[str]) -> Attempt:
         """What to ask of the admission for the next attempt; NoRoute where nothing can take the job.
 
-        TooDear where it could cost more than is left in the purse of its agent, LookUpFailed where its price is missing
+        OverCap if it could cost more than is left under the cap of its agent, LookUpFailed if its price is missing
         and the table does not answer.
         """
         await self.priced.ready()
         looked_up: set[str] = set()
         while True:
             try:
-                return self._plan(job, memory, avoid)
+                return self._plan(job, state, excluded)
             except NoPrice as missing:
                 if missing.target in looked_up:
                     raise
                 looked_up.add(missing.target)
                 await self.priced.look_up(missing.target)
 
-    def _plan(self, job: Job, memory: Memory, avoid: Collection[str]) -> Attempt:
+    def _plan(self, job: Job, state: JobState, excluded: Collection[str]) -> Attempt:
         attempt = plan(
             self.routes,
             self.ratios,
             job,
-            memory,
+            state,
             owner=self.owner,
-            avoid=avoid,
+            excluded=excluded,
             now=time.time(),
             lease=self.lease,
             ceilings=self.ceilings,
         )
-        if job.purse is not None:
-            job.purse.hold(job.call, memory.cost + max(each.amount for each in attempt.ask.candidates))
+        if job.spending_cap is not None:
+            job.spending_cap.hold(job.call, state.cost + max(each.amount for each in attempt.ask.candidates))
         return attempt
 
     async def admit(self, attempt: Attempt, *, for_waitlist: bool = False) -> Admission:
@@ -185,7 +185,7 @@ class Runtime:
         if isinstance(answer, Admitted):
             attempt.admitted(answer)
             self.leases.reservations.add(attempt.ask.id)
-            self.places.taken(attempt)
+            self.waitlists.taken(attempt)
             if attempt.is_sent:
                 self._passed(attempt)
         hooks.admitted(attempt, answer)
@@ -212,18 +212,18 @@ class Runtime:
             around=around,
         )
 
-    async def depart(self, attempt: Attempt, memory: Memory) -> None:
+    async def depart(self, attempt: Attempt, state: JobState) -> None:
         """Wait until the call may go out; Revoked where its reservation was taken back meanwhile."""
         try:
             while not attempt.is_sent:
-                self.starts.over(memory.owner)
+                self.slow_start.over(state.owner)
                 await asyncio.sleep(attempt.wait)
                 self.stops.check(attempt.job)
                 attempt.asked_at = time.monotonic()
                 departure = await self.server.run(sent(self.keys, attempt.ask.id, self.owner))
                 if departure.verdict == "sent":
                     attempt.is_sent = True
-                    self.places.left(attempt.ask.id)
+                    self.waitlists.left(attempt.ask.id)
                     self._passed(attempt)
                 elif departure.verdict == "wait" and departure.wait <= MAX_WAIT:
                     attempt.wait = departure.wait
@@ -242,7 +242,7 @@ class Runtime:
         finally:
             self.settled(attempt.ask.id)
 
-    async def call(self, attempt: Attempt, memory: Memory) -> Answer:
+    async def call(self, attempt: Attempt, state: JobState) -> Answer:
         """Make the call; Revoked where a wait was told to this worker before the request was written.
 
         Without a key or an address none can be made: AccountBlocked, as where a provider refuses the key. Broken off
@@ -256,18 +256,18 @@ class Runtime:
             await self.release(attempt)
             raise not_set(route.provider, str(missing), key=route.provider in self.providers) from None
         attempt.sent_at = time.monotonic()
-        memory.calls += 1
-        self.starts.connects(memory.owner)
+        state.calls += 1
+        self.slow_start.connects(state.owner)
         try:
             answer = await provider.call(
                 attempt.job.line.url,
                 attempt.body,
                 model=route.model,
                 key=key,
-                may_send=partial(self._may_send, attempt, memory.owner),
+                may_send=partial(self._may_send, attempt, state.owner),
             )
         except NotSent:
-            memory.calls -= 1
+            state.calls -= 1
             await self.release(attempt)
             raise Revoked("pause") from None
         except ProviderError as error:
@@ -277,8 +277,8 @@ class Runtime:
                 error.only_for = "size"
             if throttles := outcomes.throttles(route, error):
                 model = throttles[0]  # what the account is told is for the admission
-                self.pauses.told(model.bucket, model.retry_after, attempt.ask.id)
-                self.starts.refused(attempt.job.line.model)
+                self.throttles.told(model.bucket, model.retry_after, attempt.ask.id)
+                self.slow_start.refused(attempt.job.line.model)
             hooks.called(attempt, error)
             raise
         except SoftTimeLimitExceeded as exc:
@@ -289,10 +289,10 @@ class Runtime:
         except BaseException:
             closing = outcomes.of_failure(attempt, Interrupted(code="cut_off", billed=attempt.written))
             # Left alone, the reservation ends with its lease, and its money is presumed then.
-            await asyncio.gather(self._settle(attempt, closing, memory), return_exceptions=True)
+            await asyncio.gather(self._settle(attempt, closing, state), return_exceptions=True)
             raise
         finally:
-            self.starts.over(memory.owner)
+            self.slow_start.over(state.owner)
         answer = replace(answer, usage=believed(attempt, answer.usage))
         self.sizes.answered(route.buckets[0][0], attempt.estimate.input)
         hooks.called(attempt, answer)
@@ -312,7 +312,7 @@ class Runtime:
         unless another call that asked later was let go.
         """
         asked = attempt.asked_at
-        known = min((self.pauses.passed_since(bucket, asked) for bucket, _ in attempt.route.buckets), default=asked)
+        known = min((self.throttles.passed_since(bucket, asked) for bucket, _ in attempt.route.buckets), default=asked)
         if time.monotonic() - known > HELD_UP:
             attempt.asked_at = time.monotonic()
             try:
@@ -322,26 +322,26 @@ class Runtime:
             if departure.verdict != "sent":
                 return False
             self._passed(attempt)
-        if not all(self.pauses.over(bucket, attempt.asked_at) for bucket, _ in attempt.route.buckets):
+        if not all(self.throttles.over(bucket, attempt.asked_at) for bucket, _ in attempt.route.buckets):
             return False
-        self.starts.left(delivery, attempt.job.line.model)
+        self.slow_start.left(delivery, attempt.job.line.model)
         attempt.written = True
         return True
 
     def _passed(self, attempt: Attempt) -> None:
         for bucket, _ in attempt.route.buckets:
-            self.pauses.passed(bucket, attempt.asked_at)
+            self.throttles.passed(bucket, attempt.asked_at)
 
-    async def settle_failure(self, attempt: Attempt, error: ProviderError, memory: Memory) -> int:
+    async def settle_failure(self, attempt: Attempt, error: ProviderError, state: JobState) -> int:
         """Close the reservation of a call that brought no answer, and tell everyone what it showed.
 
         Returns what it may have cost, in n$.
         """
         closing = outcomes.of_failure(attempt, error)
-        await self._settle(attempt, closing, memory)
+        await self._settle(attempt, closing, state)
         return closing.amount
 
-    async def _settle(self, attempt: Attempt, closing: Settlement, memory: Memory) -> None:
+    async def _settle(self, attempt: Attempt, closing: Settlement, state: JobState) -> None:
         """Settle a call that has not ended its job. A batch counts it now; an agent's job when it is written down."""
         job, reservation = attempt.job, attempt.ask.id
         self.leases.reservations.discard(reservation)
@@ -349,7 +349,7 @@ class Runtime:
             if job.batch and not job.call:
                 words = settlement_json(reservation, self.owner, closing)
                 await self.server.run(store.settle_line(self.keys, job, words, closing), FINISH)
-                memory.counted(closing)
+                state.counted(closing)
             else:
                 await self.server.run(settle(self.keys, reservation, self.owner, closing), FINISH)
         finally:
@@ -357,8 +357,8 @@ class Runtime:
 
     def settled(self, reservation: str) -> None:
         """The admission knows of the end of a call, and of whatever it was told; or will not be told any more."""
-        self.pauses.known(reservation)
-        self.places.free(reservation)
+        self.throttles.known(reservation)
+        self.waitlists.free(reservation)
 
     async def refused(self, attempt: Attempt, error: AccountBlocked) -> None:
         """Tell everyone that the account refused a call; `error.blocked` says then what that means for the job."""
@@ -387,19 +387,19 @@ class Runtime:
             return False
         return await self.server.run(unblock_account(self.keys, account, key=fingerprint(key)))
 
-    async def finish(self, job: Job, ending: Ending, memory: Memory) -> dict[str, Any] | None:
+    async def finish(self, job: Job, outcome: Outcome, state: JobState) -> dict[str, Any] | None:
         """Record how the job ended; its result line where the job has no batch to write it."""
-        calls, throttles = memory.calls - memory.counted_calls, memory.throttles - memory.counted_throttles
-        if memory.counted_cost:
-            ending = replace(ending, counted=ending.counted + memory.counted_cost)
+        calls, throttles = state.calls - state.counted_calls, state.throttles - state.counted_throttles
+        if state.counted_cost:
+            outcome = replace(outcome, counted=outcome.counted + state.counted_cost)
         try:
-            await self.server.run(store.finish(self.keys, job, ending, calls=calls, throttles=throttles), FINISH)
+            await self.server.run(store.finish(self.keys, job, outcome, calls=calls, throttles=throttles), FINISH)
         finally:
-            self.settled(ending.reservation)
-        hooks.ended(ending)
+            self.settled(outcome.reservation)
+        hooks.ended(outcome)
         if job.batch is not None:
             return None
-        line: dict[str, Any] = loads(ending.line)
+        line: dict[str, Any] = loads(outcome.line)
         return line
 
     async def tell(self, job: Job, words: str) -> None:
@@ -439,17 +439,17 @@ class Runtime:
 
     # Endings
 
-    def answered(self, attempt: Attempt, answer: Answer, memory: Memory) -> Ending:
+    def answered(self, attempt: Attempt, answer: Answer, state: JobState) -> Outcome:
         """The job's end with an answer."""
         self.leases.reservations.discard(attempt.ask.id)
         if answer.usage is not None:
             self.ratios.observe(attempt.route.target, attempt.estimate, answer.usage)
-        return outcomes.answered(attempt, answer, memory, self.owner)
+        return outcomes.answered(attempt, answer, state, self.owner)
 
-    async def failed(self, attempt: Attempt, error: ProviderError, fail: retry.Fail, memory: Memory) -> Ending:
+    async def failed(self, attempt: Attempt, error: ProviderError, fail: retry.Fail, state: JobState) -> Outcome:
         """The job's end with a failure."""
         self.leases.reservations.discard(attempt.ask.id)
-        return outcomes.failed(attempt, error, fail, memory, self.owner)
+        return outcomes.failed(attempt, error, fail, state, self.owner)
 
     # What goes on beside the jobs
 

@@ -35,7 +35,7 @@ class _Model:
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
 
-class Starts:
+class SlowStart:
     """The starts of one worker, which end when a request is written, or when its job has to wait for something else."""
 
     def __init__(self) -> None:

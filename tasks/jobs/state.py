@@ -18,7 +18,7 @@ MOST_BROKEN = 2
 
 
 @dataclass(slots=True)
-class Memory:
+class JobState:
     """Counts of what has happened to a job so far.
 
     `attempts` are failures that counted, `broken` those of them that brought an answer which is none, `throttles`
@@ -44,19 +44,19 @@ class Memory:
     owner: str = field(default_factory=unique_id)
 
     @classmethod
-    def from_header(cls, header: Any) -> "Memory":
-        """The memory that a message carries; what is no count in it counts as nothing, and none is beyond its bound.
+    def from_header(cls, header: Any) -> "JobState":
+        """The state that a message carries; what is no count in it counts as nothing, and none is beyond its bound.
 
         A message may say what it likes: it must not keep a sum in the server from being added to.
         """
-        memory = cls()
+        state = cls()
         now = int(time.time())
         if isinstance(header, dict):
             for name, most in _REMEMBERED.items():
                 if type(value := header.get(name)) is int and value >= 0:
-                    setattr(memory, name, min(value, most))
-        memory.since = min(memory.since or now, now)
-        return memory
+                    setattr(state, name, min(value, most))
+        state.since = min(state.since or now, now)
+        return state
 
     def to_header(self) -> dict[str, int]:
         """What the next delivery is to know: one more snooze, and nothing that is zero."""
@@ -98,7 +98,7 @@ class Memory:
 
 
 #: What travels from one delivery to the next, and the most of it: counts, n$ (a million dollars), s, ms.
-_REMEMBERED: Final = {each.name: 1_000_000 for each in fields(Memory) if each.name != "owner"} | {
+_REMEMBERED: Final = {each.name: 1_000_000 for each in fields(JobState) if each.name != "owner"} | {
     "cost": 10**15,
     "since": 1 << 40,
     "until": 1 << 50,

@@ -42,7 +42,7 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class Outcome:
     """How a job ended, and what it has cost in n$ and tokens.
 
     `settlement` closes the `reservation` of its last call (`limits.admission.settlement_json`); both empty where none
@@ -63,14 +63,14 @@ class Ending:
     @classmethod
     def error(
         cls, job: Job, code: str, message: str, *, cost: int = 0, attempts: int = 0, counted: int = 0
-    ) -> "Ending":
+    ) -> "Outcome":
         """An end without an answer. `cost`: what its attempts may have cost, in n$."""
         line = jobs.result_line(
             job.result_id,
             job.line.custom_id,
             response=None,
             error=jobs.error_object(code, message),
-            story={
+            report={
                 "provider": None,
                 "model": None,
                 "attempts": attempts,
@@ -107,15 +107,15 @@ def _begun(reply: Any) -> Begun:
     return Begun(cast("Verdict", verdict.decode()), wait / _MICRO, found)
 
 
-def finish(keys: Keys, job: Job, ending: Ending, *, calls: int = 0, throttles: int = 0) -> Call[Finished]:
+def finish(keys: Keys, job: Job, outcome: Outcome, *, calls: int = 0, throttles: int = 0) -> Call[Finished]:
     """End the job. Repeating it, here or by another delivery, changes nothing."""
-    counts = (ending.cost - ending.counted, ending.input_tokens, ending.output_tokens, calls, throttles)
-    args: tuple[str | bytes | int, ...] = (0, ending.settlement, int(ending.ok), ending.line, *counts, KEEP_JOB)
+    counts = (outcome.cost - outcome.counted, outcome.input_tokens, outcome.output_tokens, calls, throttles)
+    args: tuple[str | bytes | int, ...] = (0, outcome.settlement, int(outcome.ok), outcome.line, *counts, KEEP_JOB)
     script = load("tasks/jobs/lua/finish.lua")
     if job.batch is None:
         return Call(script, (keys.clock, keys.job(job.id)), args, _finished)
     names = (keys.clock, *batch_keys(keys, job.batch), keys.ticks, keys.ticks_idle, keys.spent(job.batch))
-    return Call(script, names, (*args, *_line(job), f"collect:{job.batch}", ending.ceiling), _finished)
+    return Call(script, names, (*args, *_line(job), f"collect:{job.batch}", outcome.ceiling), _finished)
 
 
 def settle_line(keys: Keys, job: Job, settlement: bytes, closing: Settlement) -> Call[None]:

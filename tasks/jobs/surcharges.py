@@ -42,7 +42,7 @@ _FALLBACKS: Final = ("models", "fallbacks")
 _FREE: Final = frozenset({"function", "custom", "mcp", "tool_search", "namespace", "local_shell", "apply_patch"})
 _FREE_PREFIX: Final = "computer"
 #: The same of Anthropic, whose names end in a date.
-_FREE_OF_ANTHROPIC: Final = re.compile(r"custom|(?:bash|text_editor|computer|memory|web_fetch|tool_search|mcp)_\w+")
+_FREE_OF_ANTHROPIC: Final = re.compile(r"custom|(?:bash|text_editor|computer|state|web_fetch|tool_search|mcp)_\w+")
 
 #: Models that search by themselves: OpenAI's, any of OpenRouter's, and the compound systems of Groq.
 _SEARCHES: Final = re.compile(r"-search-(?:preview|api)\b|:online$|^(?:groq/compound|compound-beta)(?:-mini)?$")

@@ -23,7 +23,7 @@ class _Told:
     open: set[str] = field(default_factory=set)
 
 
-class Pauses:
+class Throttles:
     """When this worker itself was told to wait, and until when. Times are monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

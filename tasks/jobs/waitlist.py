@@ -54,10 +54,10 @@ def _each(attempt: Attempt, bucket: str) -> float:
     return next((charge.quota.seconds(charge.costs) for charge in charges if charge.bucket == bucket), 0.0)
 
 
-class Standing:
+class Waiter:
     """One job's way through a line: it keeps its place there until it leaves, however often it asks in vain."""
 
-    def __init__(self, places: "Places") -> None:
+    def __init__(self, places: "Waitlists") -> None:
         self.name = ""  # of the line in which it stands
         self.called = False
         self._looks_up = False
@@ -152,23 +152,23 @@ def line_of(attempt: Attempt, bucket: str) -> str:
     return URGENT + bucket if attempt.ask.urgent else bucket
 
 
-class Places:
+class Waitlists:
     """The lines of one worker with so many slots, one for each bucket, and which of the bucket's calls are its own."""
 
     def __init__(self, slots: Callable[[], int]) -> None:
         self._slots = slots
         self._standing = 0
         self._went: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=1000))
-        self._lines: dict[str, deque[Standing]] = {}
+        self._lines: dict[str, deque[Waiter]] = {}
         self._going: Counter[str] = Counter()  # how many of a line have gone since one was refused
         self._rounds: dict[str, int] = {}  # and how many had before
         self._flying: Counter[str] = Counter()
         self._taken: dict[str, tuple[str, ...]] = {}
         self._booked: set[str] = set()
 
-    def line(self) -> Standing:
+    def line(self) -> Waiter:
         """One job's way through the lines: a context, at whose end it goes out of them."""
-        return Standing(self)
+        return Waiter(self)
 
     def taken(self, attempt: Attempt) -> None:
         """An attempt was admitted."""
@@ -240,17 +240,17 @@ class Places:
             found = found or lines[0]
         return found
 
-    def first(self, line: str) -> Standing | None:
+    def first(self, line: str) -> Waiter | None:
         """Who is the first in line."""
         standing = self._lines.get(line)
         return standing[0] if standing else None
 
-    def join(self, standing: Standing) -> None:
+    def join(self, standing: Waiter) -> None:
         """Somebody goes to the end of the line."""
         self._lines.setdefault(standing.name, deque()).append(standing)
         self._standing += 1
 
-    def leave(self, standing: Standing) -> None:
+    def leave(self, standing: Waiter) -> None:
         """Somebody goes out of the line."""
         line = self._lines[standing.name]
         line.remove(standing)

@@ -26,7 +26,7 @@ from limits.reservation import Admitted, Denied
 from limits.reservation import Answer as Admission
 from tasks.jobs.attempt import Attempt
 from tasks.jobs.hooks import Delivery, Listener
-from tasks.jobs.store import Ending
+from tasks.jobs.store import Outcome
 from tasks.jobs.trace_context import LINK
 from workers.config.settings import Settings
 from workers.providers.answer import Answer
@@ -110,16 +110,16 @@ class Tracer(Listener):
             span.set_status(Status(StatusCode.ERROR))
         span.end(now)
 
-    def ended(self, delivery: Delivery, ending: Ending) -> None:
+    def ended(self, delivery: Delivery, outcome: Outcome) -> None:
         """What the job came to, on the span of its last delivery."""
         delivery.span.set_attributes(
             {
-                "overnight.outcome": "completed" if ending.ok else "failed",
-                "overnight.cost_usd": ending.cost / NANO,
+                "overnight.outcome": "completed" if outcome.ok else "failed",
+                "overnight.cost_usd": outcome.cost / NANO,
                 "overnight.calls": delivery.calls,
             }
         )
-        if not ending.ok:
+        if not outcome.ok:
             delivery.span.set_status(Status(StatusCode.ERROR))
 
     def left(self, delivery: Delivery, error: BaseException | None) -> None:

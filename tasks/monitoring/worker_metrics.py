@@ -15,7 +15,7 @@ from limits.reservation import Admitted, Denied
 from limits.reservation import Answer as Admission
 from tasks.jobs.attempt import Attempt
 from tasks.jobs.hooks import Delivery, Listener
-from tasks.jobs.store import Ending
+from tasks.jobs.store import Outcome
 from tasks.monitoring.labels import OTHER, Labels
 from tasks.monitoring.limits import targets
 from workers.config.settings import Settings
@@ -85,9 +85,9 @@ class Meter(Listener):
         model = route.model if self.models.has(route.target) else OTHER
         self._child(self.calls, route.provider, model, outcome).observe(seconds, exemplar)
 
-    def ended(self, delivery: Delivery, ending: Ending) -> None:
+    def ended(self, delivery: Delivery, outcome: Outcome) -> None:
         """A job's end."""
-        self._child(self.jobs, self._workflow(delivery), "completed" if ending.ok else "failed").inc()
+        self._child(self.jobs, self._workflow(delivery), "completed" if outcome.ok else "failed").inc()
 
     def left(self, delivery: Delivery, error: BaseException | None) -> None:
         """A delivery's end."""

@@ -82,12 +82,12 @@ def test_an_answer_that_the_storage_refuses_is_bought_once(desk: Desk, simulator
         assert [len(body) > LARGE for body in record.bodies.values()] == [True] * 3
         assert record.wait is not None
         assert "storage" in record.wait["reason"]
-        again = await desk.deliver_job(job, first.memory)
+        again = await desk.deliver_job(job, first.state)
         assert again.snooze is not None
-        assert again.memory.crashes == 0
+        assert again.state.crashes == 0
         assert len(simulator.journal()) == 3, "it made a call whose answer would have no place either"
         bring_back(files)
-        last = await desk.deliver_job(job, again.memory)
+        last = await desk.deliver_job(job, again.state)
         assert last.answered
         assert last.line is not None
         assert len(last.line["response"]["body"]) == 4
@@ -112,11 +112,11 @@ def test_a_replay_waits_for_a_storage_that_it_cannot_read(
         first = await desk.deliver_job(job)
         await desk.end_pause()
         take_away(files, how)
-        second = await desk.deliver_job(job, first.memory)
+        second = await desk.deliver_job(job, first.state)
         assert second.snooze is not None, second.line
         assert second.snooze.seconds == AWAY
         bring_back(files)
-        return await desk.deliver_job(job, second.memory)
+        return await desk.deliver_job(job, second.state)
 
     assert desk.wait(test()).answered
     assert billed_calls(simulator) == ["job-32/last"]
@@ -142,12 +142,12 @@ def test_a_storage_that_hangs_makes_a_job_wait(
         first = await desk.deliver_job(job)
         await desk.end_pause()
         kept = hang_up(files)
-        second = await desk.deliver_job(job, first.memory)
+        second = await desk.deliver_job(job, first.state)
         assert second.snooze is not None
         assert "has not answered for 0.3 s" in second.snooze.reason
         os.close(os.open(kept, os.O_WRONLY))  # lets the thread go
         (files / "whole").rename(kept)
-        return await desk.deliver_job(job, second.memory)
+        return await desk.deliver_job(job, second.state)
 
     assert desk.wait(test()).answered
     assert billed_calls(simulator) == ["job-40/last"]
@@ -169,7 +169,7 @@ def test_an_answer_that_is_gone_for_good_fails_the_job_and_a_retry_buys_it_again
         await desk.end_pause()
         (kept,) = folder.iterdir()
         kept.unlink()
-        await desk.deliver_job(job, first.memory)
+        await desk.deliver_job(job, first.state)
         assert desk.client.getbit(desk.keys.failed("batch_a"), 1), "it has failed"
         desk.client.delete(desk.keys.failed("batch_a"))
         await desk.deliver_job(in_batch(desk, job, round="1"))
@@ -261,7 +261,7 @@ def test_an_agent_that_gave_up_and_does_not_any_more_fails_clearly(
         first = await desk.deliver_job(job)
         await desk.end_pause()
         patient = replace(job, line=replace(job.line, body={**job.line.body, "seconds": 3600}))
-        return await desk.deliver_job(patient, first.memory)
+        return await desk.deliver_job(patient, first.state)
 
     found = desk.wait(test())
     assert found.failure == "agent_changed"

@@ -49,7 +49,7 @@ async def after_the_wait(desk: Desk, job: Job) -> Line:
     assert first.snooze is not None
     assert first.snooze.seconds > 30
     await desk.end_pause()
-    second = await desk.deliver_job(job, first.memory)
+    second = await desk.deliver_job(job, first.state)
     assert second.line is not None
     return second.line
 
@@ -103,7 +103,7 @@ def test_time_and_chance_are_the_same_in_a_replay(desk: Desk, simulator: Simulat
         assert first.snooze is not None
         before = await desk.journal(job)
         await desk.end_pause()
-        result = (await desk.deliver_job(job, first.memory)).line
+        result = (await desk.deliver_job(job, first.state)).line
         assert result is not None
         times = [found[2] for found in result["response"]["body"]["found"]]
         ended = [before.entries[f"0.{branch}.1"].at for branch in range(3)]
@@ -161,7 +161,7 @@ def test_a_large_entry_is_a_file_until_the_job_ends(desk: Desk, simulator: Simul
         assert not record.bodies
         assert [path.stat().st_size for path in folder.iterdir()] == [200_002]
         await desk.end_pause()
-        result = (await desk.deliver_job(job, first.memory)).line
+        result = (await desk.deliver_job(job, first.state)).line
         assert result is not None
         assert result["response"]["body"]["length"] == 200_000
 
@@ -178,7 +178,7 @@ def test_an_agent_that_asks_for_something_else_fails_clearly(desk: Desk, simulat
         first = await desk.deliver_job(job)
         assert first.snooze is not None
         agents.WORDS[0] = "another"
-        return (await desk.deliver_job(job, first.memory)).line
+        return (await desk.deliver_job(job, first.state)).line
 
     result = desk.wait(test())
     assert result["error"]["code"] == "agent_changed"
@@ -227,12 +227,12 @@ def test_a_call_has_its_attempts_over_all_deliveries(
     simulator.configure(failures=[{"mode": "500", "job": "/1"}])
 
     async def test() -> Line:
-        job, memory = desk.job(line("chain", 23, calls=2)), None
+        job, state = desk.job(line("chain", 23, calls=2)), None
         while True:
-            found = await desk.deliver_job(job, memory)
+            found = await desk.deliver_job(job, state)
             if found.line is not None:
                 return found.line
-            memory = found.memory
+            state = found.state
 
     result = desk.wait(test())
     assert result["error"]["code"] == "agent_error"
@@ -310,7 +310,7 @@ def test_a_worker_that_stops_puts_its_agents_back_between_two_calls(
         assert first.snooze.seconds == 0
         assert "the worker stops" in str(first.snooze)
         monkeypatch.setattr(state, "should_stop", None)
-        assert (await desk.deliver_job(job, first.memory)).answered
+        assert (await desk.deliver_job(job, first.state)).answered
 
     desk.wait(test())
     assert billed_calls(simulator) == [f"job-27/{number}" for number in range(3)]

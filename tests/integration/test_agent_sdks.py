@@ -43,7 +43,7 @@ def with_a_wait(desk: Desk, name: str, **body: Any) -> dict[str, Any]:
         assert first.snooze is not None, first.line
         await desk.end_pause()
         await desk.end_pause("clio/0/claude")
-        second = await desk.deliver_job(job, first.memory)
+        second = await desk.deliver_job(job, first.state)
         assert second.answered, second.line
         assert second.line is not None
         answer: dict[str, Any] = second.line["response"]["body"]

@@ -130,7 +130,7 @@ def test_a_dead_account_is_blocked_after_a_few_calls_and_its_jobs_wait(
     assert len(raw.calls) <= 16
     calls = len(raw.calls)
     later = desk.all(*asking("m", range(8, 30)))
-    assert all(each.snooze is not None and each.memory.attempts == 0 for each in later)
+    assert all(each.snooze is not None and each.state.attempts == 0 for each in later)
     assert len(raw.calls) == calls
     after = desk.snapshot()
     assert after.open_reservations == 0
@@ -155,7 +155,7 @@ def test_one_401_among_good_answers_is_tried_again(desk: Desk, raw: AnsweringPro
     raw.reply = lambda call: refusal(401, INVALID) if call.number == 60 else completion("fine")
     ended = desk.all(*asking("m", range(200)))
     assert all(each.answered for each in ended)
-    assert sum(each.memory.attempts for each in ended) == 1
+    assert sum(each.state.attempts for each in ended) == 1
     assert len(raw.calls) == 201
     assert desk.snapshot().blocked_accounts == {}
 
@@ -177,7 +177,7 @@ def test_a_404_of_a_router_is_a_failed_attempt(desk: Desk, raw: AnsweringProvide
     raw.reply = lambda call: refusal(404, body) if call.number < 2 else completion("fine")
     delivery = desk.deliver(job(1, model="m"))
     assert delivery.answered
-    assert delivery.memory.attempts == 2
+    assert delivery.state.attempts == 2
 
 
 @pytest.mark.parametrize("code", ["json_validate_failed", "tool_use_failed"])
@@ -191,7 +191,7 @@ def test_what_the_model_failed_to_write_is_tried_again(desk: Desk, raw: Answerin
     raw.reply = lambda call: refusal(400, {"error": failed}) if call.number == 0 else completion("fine")
     delivery = desk.deliver(job(1, model="m"))
     assert delivery.answered
-    assert delivery.memory.attempts == 1
+    assert delivery.state.attempts == 1
 
 
 def takes(field: str) -> Callable[[Call], Reply]:
@@ -213,7 +213,7 @@ def test_the_name_of_the_ceiling_is_learned_from_one_refusal(desk: Desk, raw: An
     assert first.answered
     assert second.answered
     assert third.answered
-    assert [each.memory.attempts for each in (first, second, third)] == [0, 0, 0]
+    assert [each.state.attempts for each in (first, second, third)] == [0, 0, 0]
     assert [OTHER[field] in call.body for call in raw.calls] == [True, False, False, False]
     assert [call.body.get(field) for call in raw.calls[1:]] == [50, 4096, 4096]
     assert desk.spent().failed_cost == 0
@@ -250,7 +250,7 @@ def test_429s_that_only_long_prompts_get_pause_no_short_ones_and_end_their_jobs(
     assert {told(each.line)["code"] for each in ended[:10]} == {"rate_limit_error"}
     assert "shorter requests are answered" in told(ended[0].line)["message"]
     assert all(not bucket.paused_until for bucket in desk.snapshot().buckets)
-    assert all(each.memory.throttles == 0 for each in ended[10:])
+    assert all(each.state.throttles == 0 for each in ended[10:])
 
 
 def test_a_tier_without_capacity_says_nothing_about_standard_work(
@@ -261,7 +261,7 @@ def test_a_tier_without_capacity_says_nothing_about_standard_work(
     raw.reply = lambda call: refusal(429, {"error": full}) if "service_tier" in call.body else completion("fine")
     flex = [job(number, model="m", service_tier="flex") for number in range(3)]
     ended = desk.all(*flex, *asking("m", range(10, 40)))
-    assert all(each.snooze is not None and each.memory.attempts == 0 for each in ended[:3])
+    assert all(each.snooze is not None and each.state.attempts == 0 for each in ended[:3])
     assert all(each.answered for each in ended[3:])
     assert all(not bucket.paused_until for bucket in desk.snapshot().buckets)
 
@@ -275,7 +275,7 @@ def test_a_wait_of_a_day_for_a_limit_of_a_minute_is_tested_after_minutes_and_can
     delivery = desk.deliver(job(1, model="m"))
     assert delivery.snooze is not None
     assert delivery.snooze.seconds <= 1.25 * run.LIFTED, "it looks now and then whether the pause is lifted"
-    assert delivery.memory.attempts == 0
+    assert delivery.state.attempts == 0
     paused = desk.snapshot().buckets[0].paused_until / 1e6 - desk.now()
     assert paused == pytest.approx(300, abs=10)
     assert desk.run(resume(desk.keys, "acme/0/m")) > 290
@@ -348,5 +348,5 @@ def test_a_limit_that_answers_state_is_the_limit_though_none_is_configured(
         (bucket,) = desk.snapshot().buckets
         (dimension,) = bucket.dimensions
         assert (dimension.name, dimension.limit, dimension.configured) == ("rpm", 120, 0)
-        assert sum(each.memory.throttles for each in ended) <= 5
+        assert sum(each.state.throttles for each in ended) <= 5
         assert len(raw.calls) <= 125

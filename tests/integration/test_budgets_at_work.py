@@ -102,7 +102,7 @@ def test_a_spent_budget_is_waited_for(tmp_path: Path, valkey: str, simulator: Si
         assert waiting.snooze.reason == "the budget of nightly is spent"
         midnight = next(iter(desk.windows())).until / MICRO
         assert 0 <= waiting.snooze.seconds + EARLY - (midnight - desk.now()) < 31
-        assert waiting.memory.attempts == 0
+        assert waiting.state.attempts == 0
         # A deadline before that: it comes back when that has passed, and not in between.
         soon = desk.deliver(job(3), deadline=desk.now() + 20)
         assert soon.snooze is not None
@@ -221,7 +221,7 @@ def test_a_price_that_cannot_be_looked_up_for_now_is_waited_for(
         assert run_job.gates.closed_for(desk.workflow, "mix") > 0, "the others that need it wait, too"
         monkeypatch.delenv("PYTHONPATH")
         desk.runtime.priced.clock = lambda: time.monotonic() + priced_routes.AFTER_FAILURE
-        assert desk.deliver(job(1, model="mix"), memory=waiting.memory).failure == "budget_too_small"
+        assert desk.deliver(job(1, model="mix"), state=waiting.state).failure == "budget_too_small"
 
 
 def test_what_a_budget_cannot_hold_is_not_sent(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
@@ -296,7 +296,7 @@ def test_several_keys_have_a_quota_each_and_a_blocked_one_leaves_the_other(
         simulator.configure(failures=[{"mode": "insufficient_quota", "key": 0}])
         deliveries = desk.all(*(job(number) for number in range(4, 8)))
         assert all(each.answered for each in deliveries)
-        assert all(each.memory.attempts == 0 for each in deliveries)
+        assert all(each.state.attempts == 0 for each in deliveries)
         assert len(desk.snapshot().blocked_accounts) == 1
 
 

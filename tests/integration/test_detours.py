@@ -76,7 +76,7 @@ def test_the_target_that_failed_is_tried_again_after_its_backoff(
     simulator.configure(failures=[{"mode": "500", "model": "small", "times": 2}])
     delivery = mixed(desk)
     assert delivery.answered
-    assert delivery.memory.attempts == 2
+    assert delivery.state.attempts == 2
     first, second, third = simulator.journal()
     assert {each["model"] for each in simulator.journal()} == {"small"}
     assert 0.2 <= second["at"] - first["at"] < 1.5, "0.4 s, spread by a half"
@@ -93,7 +93,7 @@ def test_a_long_backoff_is_waited_for_in_the_queue(
     delivery = mixed(desk)
     assert delivery.snooze is not None
     assert 4.5 < delivery.snooze.seconds <= 15.0
-    assert delivery.memory.attempts == len(simulator.journal()) == 1
+    assert delivery.state.attempts == len(simulator.journal()) == 1
 
 
 def test_another_target_that_is_free_again_soon_is_waited_for(
@@ -142,7 +142,7 @@ def test_the_last_word_of_the_other_target_is_not_the_jobs(
         delivery = mixed(desk)
         assert delivery.failure == ""
         assert delivery.answered
-        assert delivery.memory.attempts == 2
+        assert delivery.state.attempts == 2
         first, second, third = simulator.journal()
         assert {each["model"] for each in simulator.journal()} == {"small"}
         assert 0.2 <= second["at"] - first["at"] < 1.5, "0.4 s, spread by a half"
@@ -159,9 +159,9 @@ def test_a_long_backoff_of_the_only_target_that_takes_the_job_is_waited_for_in_t
         assert delivery.snooze is not None
         assert 4.5 < delivery.snooze.seconds <= 15.0
         assert "asked again, since no other takes the job: it needs" in delivery.snooze.reason
-        late = desk.deliver(job(2, model="mix"), memory=delivery.memory)
+        late = desk.deliver(job(2, model="mix"), state=delivery.state)
         assert late.answered
-        assert late.memory.attempts == 1
+        assert late.state.attempts == 1
         simulator.configure(failures=[{"mode": "500", "model": "small", "times": 1}])
         hurried = desk.deliver(job(3, model="mix"), deadline=desk.now() + 3)
         assert hurried.failure == "request_too_large", "the backoff ends after the deadline"

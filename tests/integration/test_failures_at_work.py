@@ -78,7 +78,7 @@ def test_a_call_that_was_held_up_after_its_admission_asks_once_more(
             desk.run(throttled(desk.keys, Throttle("acme/0/small", 30.0)))
         time.sleep(1.5 * runtime.HELD_UP)
 
-    monkeypatch.setattr(desk.runtime.starts, "connects", held_up)
+    monkeypatch.setattr(desk.runtime.slow_start, "connects", held_up)
     delivery = desk.deliver(job(1))
     assert (delivery.snooze is not None, delivery.answered, len(simulator.journal())) == (
         paused,
@@ -87,7 +87,7 @@ def test_a_call_that_was_held_up_after_its_admission_asks_once_more(
     )
     bucket, *_ = desk.snapshot().buckets
     assert bucket.in_flight == 0
-    assert delivery.memory.calls == (0 if paused else 1)
+    assert delivery.state.calls == (0 if paused else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def test_a_failure_and_what_follows(desk: Desk, simulator: Simulator, row: Row) 
         assert delivery.snooze.seconds >= min(row.pause, 0.75 * run.LIFTED) - 5, "a call may be admitted 5 s ahead"
     else:
         assert delivery.failure == row.job
-    assert delivery.memory.attempts == row.attempts
+    assert delivery.state.attempts == row.attempts
     answers = 1 if row.job == "again" else 0
     assert len(simulator.journal()) == 1 + answers
 
@@ -196,7 +196,7 @@ def test_nobody_calls_during_a_pause_and_nobody_pays_for_it(desk: Desk, simulato
         each.snooze is not None and each.snooze.reason == "acme/small has answered 429 and is left alone"
         for each in others
     )
-    assert all(each.memory.attempts == each.memory.throttles == 0 for each in others)
+    assert all(each.state.attempts == each.state.throttles == 0 for each in others)
     assert len(simulator.journal()) == 1
 
 
@@ -218,8 +218,8 @@ def test_every_form_of_retry_after(desk: Desk, simulator: Simulator, form: str) 
     first, second = desk.deliver(job(1)), desk.deliver(job(2))
     assert first.answered
     assert second.answered
-    assert second.memory.throttles == 1
-    assert second.memory.attempts == 0, "waiting for capacity spends no attempt"
+    assert second.state.throttles == 1
+    assert second.state.attempts == 0, "waiting for capacity spends no attempt"
     _, refused, again = simulator.journal()
     waited = again["at"] - refused["at"]
     # A date is told in whole seconds, and so is the clock beside it.
@@ -277,7 +277,7 @@ def test_what_cannot_wait_for_the_way_that_refused_it_takes_another(
         delivery = two.deliver(job(1, model="mix"), deadline=two.now() + 20)
         assert bool(two.snapshot().blocked_accounts) == (mode != "429")
     assert delivery.answered
-    assert delivery.memory.attempts == 0
+    assert delivery.state.attempts == 0
     refused, answered = simulator.journal()
     assert (refused["model"], refused["key"]) != (answered["model"], answered["key"])
 
@@ -293,7 +293,7 @@ def test_a_target_that_has_failed_is_tried_again_where_the_other_is_shut_until_t
     with Desk(tmp_path, valkey, ways(simulator, "targets")) as two:
         delivery = two.deliver(job(1, model="mix"), deadline=two.now() + 20)
     assert delivery.answered
-    assert delivery.memory.attempts == 1
+    assert delivery.state.attempts == 1
     by_status = {entry["status"]: entry["model"] for entry in simulator.journal()}
     assert len(simulator.journal()) == 3
     assert by_status[200] == by_status[500] != by_status[429]

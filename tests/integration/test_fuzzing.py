@@ -73,7 +73,7 @@ def judged(delivery: Delivery, what: str) -> str:
     if delivery.line is None:
         assert delivery.snooze is not None, what
         assert delivery.snooze.reason, what
-        assert 0 <= delivery.memory.cost <= DEAREST * 1e9, what
+        assert 0 <= delivery.state.cost <= DEAREST * 1e9, what
         return "snoozed"
     line = json.loads(json.dumps(delivery.line))
     assert 0 <= line["overnight"]["cost_usd"] <= DEAREST, what

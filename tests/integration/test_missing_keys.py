@@ -49,8 +49,8 @@ def test_its_jobs_wait_until_it_is_there_again(
         assert delivery.snooze is not None
         assert delivery.snooze.reason == "the account acme is blocked; a call tries it now and then"
         assert 25 < delivery.snooze.seconds < 65
-        memory = delivery.memory
-        assert (memory.attempts, memory.crashes, memory.calls, memory.cost) == (0, 0, 0, 0)
+        state = delivery.state
+        assert (state.attempts, state.crashes, state.calls, state.cost) == (0, 0, 0, 0)
         reason = after.blocked_accounts["acme/0"]
         assert f"api_key: the file {secret} {'is empty' if how == 'emptied' else 'cannot be read'}" in reason
         assert "set it where the workers of acme run, then `overnight limits --clear acme`" in reason

@@ -51,7 +51,7 @@ def test_a_provider_that_cannot_be_reached_costs_nothing(
 ) -> None:
     with unreachable(kind, monkeypatch) as base_url, desk_for(tmp_path, valkey, base_url, 0.2) as desk:
         delivery = desk.deliver(job(1, max_tokens=20_000))
-        assert delivery.memory.attempts >= 1
+        assert delivery.state.attempts >= 1
         assert delivery.line is None or delivery.line["overnight"]["cost_usd"] == 0
         assert money(desk) == (0, 0, 0)
         assert desk.spent().failed_calls == desk.spent().calls >= 1

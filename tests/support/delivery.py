@@ -29,7 +29,7 @@ from tasks.agents.journal import Record, key_of, read
 from tasks.jobs import run as run_job
 from tasks.jobs.job import Job, check
 from tasks.jobs.runtime import Runtime
-from tasks.jobs.state import Memory
+from tasks.jobs.state import JobState
 from tasks.monitoring import costs, limits
 from tasks.monitoring.costs import Spent
 from workers.config.settings import load
@@ -44,11 +44,11 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How one delivery of a job ended: with a result line, or with a snooze. `memory` is what it remembers."""
+    """How one delivery of a job ended: with a result line, or with a snooze. `state` is what it remembers."""
 
     line: dict[str, Any] | None
     snooze: Snooze | None
-    memory: Memory
+    state: JobState
 
     @property
     def answered(self) -> bool:
@@ -89,8 +89,8 @@ class Desk:
         self.loop.close()
         self.client.close()
         if kind is None:
-            assert not self.runtime.pauses._calls, "a call was told a wait, and nobody settled it"
-            assert not self.runtime.starts._starting, "a job that is done is starting still"
+            assert not self.runtime.throttles._calls, "a call was told a wait, and nobody settled it"
+            assert not self.runtime.slow_start._starting, "a job that is done is starting still"
 
     def wait(self, doing: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(doing)
@@ -113,9 +113,9 @@ class Desk:
         run_job.gates = Gates()
 
     async def delivery(
-        self, line: dict[str, Any], *, memory: Memory | None = None, deadline: float = 0.0, workflow: str = ""
+        self, line: dict[str, Any], *, state: JobState | None = None, deadline: float = 0.0, workflow: str = ""
     ) -> Delivery:
-        return await self.deliver_job(self.job(line, deadline=deadline, workflow=workflow), memory)
+        return await self.deliver_job(self.job(line, deadline=deadline, workflow=workflow), state)
 
     def job(self, line: dict[str, Any], *, deadline: float = 0.0, workflow: str = "") -> Job:
         """A single job, which may be delivered again and again."""
@@ -123,13 +123,13 @@ class Desk:
         assert checked is not None, problems
         return Job(checked, f"{line['custom_id']}-{next(_numbers)}", workflow or self.workflow, deadline=deadline)
 
-    async def deliver_job(self, job: Job, memory: Memory | None = None) -> Delivery:
-        """One delivery; `memory` is what the one before remembers."""
-        memory = Memory.from_header(memory.to_header() if memory else None)
+    async def deliver_job(self, job: Job, state: JobState | None = None) -> Delivery:
+        """One delivery; `state` is what the one before remembers."""
+        state = JobState.from_header(state.to_header() if state else None)
         try:
-            return Delivery(await run_job.run(self.runtime, job, memory), None, memory)
+            return Delivery(await run_job.run(self.runtime, job, state), None, state)
         except Snooze as snooze:
-            return Delivery(None, snooze, memory)
+            return Delivery(None, snooze, state)
 
     async def end_pause(self, model: str = "acme/0/small") -> None:
         """As if the wait that a 429 asked for had passed."""

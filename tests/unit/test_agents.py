@@ -13,7 +13,7 @@ from tasks.agents import registry
 from tasks.agents.json_values import Unwritable, decode, digest, encode, told
 from tasks.agents.position import Branch, current, order
 from tasks.agents.reply import Embeddings, Reply
-from tasks.jobs.spending_cap import Purse, TooDear
+from tasks.jobs.spending_cap import OverCap, SpendingCap
 from workers.config.settings import Settings, SettingsError, load
 from workers.models.routing import NoRoute
 from workers.providers import sse
@@ -167,21 +167,21 @@ def test_an_exception_whose_words_fail_is_told_all_the_same() -> None:
 
 def test_a_purse_never_holds_more_than_its_limit() -> None:
     chance = random.Random(3)
-    purse = Purse(1_000)
+    spending_cap = SpendingCap(1_000)
     spent = 0
     for number in range(500):
         call = str(chance.randrange(6))
-        if call in purse.held and chance.random() < 0.6:
-            cost = chance.randrange(purse.held[call] + 1)
-            purse.pay(call, cost)
+        if call in spending_cap.held and chance.random() < 0.6:
+            cost = chance.randrange(spending_cap.held[call] + 1)
+            spending_cap.pay(call, cost)
             spent += cost
         else:
             try:
-                purse.hold(call, chance.randrange(60))
-            except TooDear:
-                assert purse.spent + sum(purse.held.values()) > 1_000 - 60
-        assert purse.spent == spent
-        assert purse.spent + sum(purse.held.values()) <= 1_000, number
+                spending_cap.hold(call, chance.randrange(60))
+            except OverCap:
+                assert spending_cap.spent + sum(spending_cap.held.values()) > 1_000 - 60
+        assert spending_cap.spent == spent
+        assert spending_cap.spent + sum(spending_cap.held.values()) <= 1_000, number
 
 
 def test_replies_of_every_wire_format() -> None:

@@ -42,7 +42,7 @@ LONG_FILES: dict[str, str] = {
     "tests/unit/providers/test_failure_modes.py": LATER,
     "tests/unit/providers/test_headers.py": LATER,
     "tests/unit/providers/test_odd_answers.py": LATER,
-    "tests/unit/test_places.py": LATER,
+    "tests/unit/test_waitlist.py": LATER,
     "tests/unit/test_prices.py": LATER,
     "tests/unit/test_tokens.py": LATER,
     "tests/unit/transport/test_broker.py": LATER,

@@ -72,8 +72,8 @@ def test_the_first_way_is_chosen_by_weight(routes: Routes) -> None:
 
 def test_a_target_to_avoid_is_left_out(routes: Routes) -> None:
     found = routes.find("twice", CHAT)
-    assert [route.target for route in routes.order(found, avoid={"one/small"})] == ["one/other"]
-    assert routes.order(found, avoid={"one/small", "one/other"}) == []
+    assert [route.target for route in routes.order(found, excluded={"one/small"})] == ["one/other"]
+    assert routes.order(found, excluded={"one/small", "one/other"}) == []
 
 
 def test_what_is_larger_than_a_limit_can_never_go_this_way(routes: Routes) -> None:

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from tasks.jobs import hooks, trace_context
 from tasks.jobs.job import Job, Line
-from tasks.jobs.store import Ending
+from tasks.jobs.store import Outcome
 from tasks.monitoring.traces import Tracer, origin
 from workers.config.settings import Settings
 from workers.request import Snooze
@@ -59,7 +59,7 @@ def test_a_snoozed_job_goes_on_in_its_trace(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(Snooze), hooks.delivery(job, "task-1", headers):
         raise Snooze(3.0, "requests a minute at acme/small")
     with hooks.delivery(job, "task-1", headers):
-        hooks.ended(Ending(ok=True, line=b"{}", cost=2_000_000))
+        hooks.ended(Outcome(ok=True, line=b"{}", cost=2_000_000))
     first, second = spans.get_finished_spans()
     assert first.get_span_context().trace_id == second.get_span_context().trace_id
     assert dict(first.events[0].attributes or {}) == {

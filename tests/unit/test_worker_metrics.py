@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from limits.reservation import Admitted, Denied, Impossible
 from tasks.jobs import hooks
 from tasks.jobs.job import Job, Line
-from tasks.jobs.store import Ending
+from tasks.jobs.store import Outcome
 from tasks.monitoring import setup, worker_metrics
 from tasks.monitoring.worker_metrics import Meter
 from tests.support.watching import Scrape
@@ -63,7 +63,7 @@ def test_calls_jobs_and_snoozes_are_counted(registry: CollectorRegistry) -> None
         raise Snooze(1.0, "a pause")
     with hooks.delivery(JOB, "task-1", {}):
         line = b'{"response":{"status_code":400},"error":{"code":"invalid_request"}}'
-        hooks.ended(Ending(ok=False, line=line))
+        hooks.ended(Outcome(ok=False, line=line))
     scrape = Scrape(generate_latest(registry).decode())
     assert scrape.sum("overnight_call_seconds_count", provider="acme", model="small") == 1
     assert scrape.labels("overnight_call_seconds_count", "outcome") == {"rate_limit_exceeded"}

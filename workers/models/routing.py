@@ -172,13 +172,13 @@ class Routes:
                 raise TooManyModels
         self._unlisted[model] = now
 
-    def order(self, routes: Collection[Route], *, avoid: Collection[str] = ()) -> list[Route]:
-        """The ways in an order that is random by weight; those of the targets in `avoid` are left out.
+    def order(self, routes: Collection[Route], *, excluded: Collection[str] = ()) -> list[Route]:
+        """The ways in an order that is random by weight; those of the targets in `excluded` are left out.
 
         Each way gets the key u^(1/weight), u uniform (Efraimidis and Spirakis, 2006): the first of the order is
         each way with a probability of its weight's share.
         """
-        left = [route for route in routes if route.target not in avoid]
+        left = [route for route in routes if route.target not in excluded]
         if len(left) > 1:
             left.sort(key=lambda route: random.random() ** (1.0 / route.weight), reverse=True)
         return left

@@ -23,7 +23,7 @@ from tasks.jobs import job as jobs
 from tasks.jobs.job import Job
 from tasks.jobs.proof import proof
 from tasks.jobs.storage import open_files
-from tasks.jobs.store import Ending, begin
+from tasks.jobs.store import Outcome, begin
 from tests.support.valkey import own_valkey
 
 
@@ -107,7 +107,7 @@ class World:
         steps = []
         for line in lines:
             job = self.job(batch, line, round_)
-            steps.append((job, Ending(ok=ok, line=result_line(line, job.round, ok=ok, pad=pad), cost=10)))
+            steps.append((job, Outcome(ok=ok, line=result_line(line, job.round, ok=ok, pad=pad), cost=10)))
         self.store.finish_many(steps)
 
     def collect(self, batch: Batch) -> Batch:

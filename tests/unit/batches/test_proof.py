@@ -8,7 +8,7 @@ import pytest
 
 from tasks.batches import ticks
 from tasks.jobs.proof import proof
-from tasks.jobs.store import Ending, begin, finish
+from tasks.jobs.store import Outcome, begin, finish
 from tests.unit.batches.conftest import World
 
 
@@ -36,8 +36,8 @@ def test_a_line_without_its_proof_is_refused_and_nothing_is_written(world: World
     job = replace(world.job(batch, 2), **forged)
     before = everything(world)
     assert world.store.server.run(begin(world.store.keys, job, "me")).verdict == "refused"
-    ending = Ending(ok=True, line=b"{}", cost=7, input_tokens=1, output_tokens=1)
-    assert not world.store.server.run(finish(world.store.keys, job, ending, calls=1)).counts
+    outcome = Outcome(ok=True, line=b"{}", cost=7, input_tokens=1, output_tokens=1)
+    assert not world.store.server.run(finish(world.store.keys, job, outcome, calls=1)).counts
     assert everything(world) == before
     assert world.begin(batch, 2) == "run"
 

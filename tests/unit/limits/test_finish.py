@@ -16,7 +16,7 @@ from tasks.batches.batch import Batch
 from tasks.batches.store import Store
 from tasks.jobs.job import Job, Line
 from tasks.jobs.proof import proof
-from tasks.jobs.store import Ending, finish
+from tasks.jobs.store import Outcome, finish
 from tests.unit.limits.world import World
 
 QUOTA = Quota(rpm=600, tpm=60_000, headroom=1.0, burst=10.0)
@@ -43,9 +43,9 @@ def line_of(world: World, batch: str, number: int) -> Job:
     return Job(LINE, "task", "w", batch, number, proof=proof(token, number, 0))
 
 
-def ending(*, ok: bool = True, **settlement: object) -> Ending:
+def outcome(*, ok: bool = True, **settlement: object) -> Outcome:
     closing = Settlement(**{"amount": 40, "costs": ({"rpm": 1, "tpm": 3_000},), "columns": {"calls": 1}} | settlement)
-    return Ending(ok=ok, line=b"{}", cost=40, settlement=settlement_json("r", "o", closing))
+    return Outcome(ok=ok, line=b"{}", cost=40, settlement=settlement_json("r", "o", closing))
 
 
 def look(world: World) -> Snapshot:
@@ -55,7 +55,7 @@ def look(world: World) -> Snapshot:
 @pytest.mark.parametrize("of_batch", [True, False])
 def test_settles_and_records_in_one_step(world: World, batch: str, of_batch: bool) -> None:
     job = line_of(world, batch, 1) if of_batch else Job(LINE, "task", "w")
-    assert world.server.run(finish(world.keys, job, ending())).counts
+    assert world.server.run(finish(world.keys, job, outcome())).counts
     after = look(world)
     assert (after.budgets[0].spent, after.budgets[0].held) == (40, 0)
     assert after.buckets[0].in_flight == 0
@@ -66,7 +66,7 @@ def test_settles_and_records_in_one_step(world: World, batch: str, of_batch: boo
     days = [int(time.time() // 86_400) - 1, int(time.time() // 86_400)]
     assert list(ledger(world.server, world.keys, days).values()) == [{"calls": 1, "cost": 40}]
     # The same again changes nothing.
-    assert not world.server.run(finish(world.keys, job, ending())).counts
+    assert not world.server.run(finish(world.keys, job, outcome())).counts
     again = look(world)
     assert (again.budgets, again.circuits[0].calls) == (after.budgets, 1)
     assert list(ledger(world.server, world.keys, days).values()) == [{"calls": 1, "cost": 40}]
@@ -74,15 +74,15 @@ def test_settles_and_records_in_one_step(world: World, batch: str, of_batch: boo
 
 def test_another_delivery_settles_what_it_has_spent_and_counts_for_nothing(world: World, batch: str) -> None:
     job = line_of(world, batch, 1)
-    assert world.server.run(finish(world.keys, job, Ending(ok=True, line=b"{}"))).counts
-    assert not world.server.run(finish(world.keys, job, ending())).counts
+    assert world.server.run(finish(world.keys, job, Outcome(ok=True, line=b"{}"))).counts
+    assert not world.server.run(finish(world.keys, job, outcome())).counts
     assert (look(world).budgets[0].spent, look(world).budgets[0].held) == (40, 0)
 
 
 def test_headers_failures_and_refusals_come_along(world: World, batch: str) -> None:
     settings = CircuitSettings(volume=1)
     job = line_of(world, batch, 2)
-    closing = ending(ok=False, failed=True, outcome="failure", circuit=settings, throttles=(Throttle("b", 30.0),))
+    closing = outcome(ok=False, failed=True, outcome="failure", circuit=settings, throttles=(Throttle("b", 30.0),))
     assert world.server.run(finish(world.keys, job, closing)).counts
     after = look(world)
     assert after.circuits[0].state == "open"
@@ -94,5 +94,5 @@ def test_headers_failures_and_refusals_come_along(world: World, batch: str) -> N
 def test_nothing_is_open(world: World, batch: str) -> None:
     before = look(world).budgets
     job = line_of(world, batch, 1)
-    assert world.server.run(finish(world.keys, job, Ending(ok=False, line=b"{}"))).counts
+    assert world.server.run(finish(world.keys, job, Outcome(ok=False, line=b"{}"))).counts
     assert look(world).budgets == before

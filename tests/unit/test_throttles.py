@@ -1,11 +1,11 @@
-"""Pauses: what a worker itself was told just now holds back what it has not written yet."""
+"""Throttles: what a worker itself was told just now holds back what it has not written yet."""
 
 import asyncio
 from typing import Any
 
 import pytest
 
-from tasks.jobs.throttles import UNTOLD, Pauses
+from tasks.jobs.throttles import UNTOLD, Throttles
 from tests.simulator import Simulator
 from tests.unit.providers.conftest import KEY, chat, with_provider
 from workers.providers import Provider
@@ -15,7 +15,7 @@ from workers.providers.errors import NotSent
 
 def test_a_bucket_is_paused_for_as_long_as_was_told_and_no_other_is() -> None:
     now = [100.0]
-    pauses = Pauses(lambda: now[0])
+    pauses = Throttles(lambda: now[0])
     assert pauses.over("a", 99.0)
     pauses.told("a", 2.0, "call 1")
     pauses.told("a", 0.5, "call 2")
@@ -35,7 +35,7 @@ def test_a_bucket_is_paused_for_as_long_as_was_told_and_no_other_is() -> None:
 
 def test_who_asks_once_the_admission_knows_is_left_to_it() -> None:
     now = [100.0]
-    pauses = Pauses(lambda: now[0])
+    pauses = Throttles(lambda: now[0])
     pauses.told("a", 2.0, "call 1")
     now[0] += 0.2
     assert not pauses.over("a", 100.1), "asks of one turn may overtake the settlement"
@@ -55,7 +55,7 @@ def test_who_asks_once_the_admission_knows_is_left_to_it() -> None:
 
 
 def test_who_was_let_go_later_tells_for_those_before() -> None:
-    pauses = Pauses(lambda: 100.0)
+    pauses = Throttles(lambda: 100.0)
     assert pauses.passed_since("a", 99.0) == 99.0
     pauses.passed("a", 99.5)
     pauses.passed("a", 99.2)

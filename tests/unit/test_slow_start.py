@@ -1,4 +1,4 @@
-"""Starts: how many jobs of a model start at a time, in which order, and what calls and 429s change of it."""
+"""SlowStart: how many jobs of a model start at a time, in which order, and what calls and 429s change of it."""
 
 import asyncio
 import random
@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import pytest
 
 from tasks.jobs import slow_start as module
-from tasks.jobs.slow_start import BRIEF, CALLS, FIRST, QUIET, Starts
+from tasks.jobs.slow_start import BRIEF, CALLS, FIRST, QUIET, SlowStart
 
 
 class Jobs:
     """Jobs that start one after the other: `started` in their order; each starts until `over` is said of it."""
 
-    def __init__(self, starts: Starts) -> None:
-        self.starts = starts
+    def __init__(self, slow_start: SlowStart) -> None:
+        self.slow_start = slow_start
         self.started: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -26,12 +26,12 @@ class Jobs:
             self.tasks[name] = asyncio.create_task(self._start(name, model))
 
     async def _start(self, name: str, model: str) -> None:
-        await self.starts.turn(name, model)
+        await self.slow_start.turn(name, model)
         try:
             self.started.append(name)
             await asyncio.Event().wait()
         finally:
-            self.starts.over(name)
+            self.slow_start.over(name)
 
     async def end(self) -> None:
         for task in self.tasks.values():
@@ -41,11 +41,11 @@ class Jobs:
 
 def with_jobs(use: Callable[[Jobs], Awaitable[None]]) -> None:
     async def run() -> None:
-        jobs = Jobs(Starts())
+        jobs = Jobs(SlowStart())
         await use(jobs)
         await jobs.end()
-        assert not jobs.starts._starting, "whoever ends has no start left"
-        assert all(not found.starting and not found.waiting for found in jobs.starts._models.values())
+        assert not jobs.slow_start._starting, "whoever ends has no start left"
+        assert all(not found.starting and not found.waiting for found in jobs.slow_start._models.values())
 
     asyncio.run(run())
 
@@ -60,12 +60,12 @@ def test_few_start_at_first_and_the_others_in_their_order_as_starts_are_over() -
         jobs.ask(FIRST + 3)
         await turns()
         assert jobs.started == [f"m{number}" for number in range(FIRST)]
-        jobs.starts.over("m0")
-        jobs.starts.over("m0")
+        jobs.slow_start.over("m0")
+        jobs.slow_start.over("m0")
         await turns()
         assert jobs.started[FIRST:] == [f"m{FIRST}"], "again changes nothing"
-        jobs.starts.over("m3")
-        jobs.starts.over("m1")
+        jobs.slow_start.over("m3")
+        jobs.slow_start.over("m1")
         await turns()
         assert jobs.started[FIRST:] == [f"m{FIRST}", f"m{FIRST + 1}", f"m{FIRST + 2}"]
 
@@ -80,17 +80,17 @@ def test_calls_that_go_well_make_it_more_and_a_429_as_few_as_at_first(monkeypatc
         jobs.ask(FIRST + 4 * CALLS)
         await turns()
         for number in range(CALLS):
-            jobs.starts.left(f"m{number}", "m")
+            jobs.slow_start.left(f"m{number}", "m")
         await turns()
         assert len(jobs.started) == FIRST + CALLS, "nothing is known yet of those that have just left"
         now[0] += QUIET + 0.01
-        jobs.starts.left(f"m{CALLS}", "m")
+        jobs.slow_start.left(f"m{CALLS}", "m")
         await turns()
         assert len(jobs.started) == FIRST + CALLS + 1 + 1
-        jobs.starts.refused("m")
+        jobs.slow_start.refused("m")
         now[0] += QUIET + 0.01
         for number in range(3):
-            jobs.starts.over(f"m{CALLS + 1 + number}")
+            jobs.slow_start.over(f"m{CALLS + 1 + number}")
         await turns()
         assert len(jobs.started) == FIRST + CALLS + 1 + 1 + 2, "one of them made it as few as at first"
 
@@ -105,7 +105,7 @@ def test_who_waits_goes_before_who_comes_when_there_is_more_room(monkeypatch: py
         jobs.ask(FIRST + CALLS + 1)
         await turns()
         for number in range(CALLS):
-            jobs.starts.left(f"m{number}", "m")
+            jobs.slow_start.left(f"m{number}", "m")
         await turns()
         now[0] += QUIET + 0.01
         jobs.ask(1)
@@ -121,7 +121,7 @@ def test_a_start_that_waits_for_its_connection_keeps_nobody_for_long() -> None:
         jobs.ask(FIRST + 1)
         await turns()
         asked = time.monotonic()
-        jobs.starts.connects("m0")
+        jobs.slow_start.connects("m0")
         while len(jobs.started) == FIRST:
             assert time.monotonic() - asked < 5.0
             await asyncio.sleep(0.001)
@@ -138,18 +138,18 @@ def test_each_of_many_has_its_own_time_to_connect() -> None:
         begun: list[float] = []
         for number in range(3):
             begun.append(time.monotonic())
-            jobs.starts.connects(f"m{number}")
+            jobs.slow_start.connects(f"m{number}")
             await asyncio.sleep(BRIEF / 3)
         for position, since in enumerate(begun):
             while len(jobs.started) <= FIRST + position:
                 assert time.monotonic() - since < 5.0
                 await asyncio.sleep(0.001)
             assert time.monotonic() - since >= BRIEF
-        assert not jobs.starts._connecting
-        jobs.starts.connects("m3")
-        jobs.starts.over("m3")
+        assert not jobs.slow_start._connecting
+        jobs.slow_start.connects("m3")
+        jobs.slow_start.over("m3")
         await asyncio.sleep(3 * BRIEF)
-        assert not jobs.starts._connecting, "nor is one kept that had connected"
+        assert not jobs.slow_start._connecting, "nor is one kept that had connected"
 
     with_jobs(use)
 
@@ -158,12 +158,12 @@ def test_a_connection_that_is_there_as_soon_as_the_loop_can_see_it_ends_its_star
     async def use(jobs: Jobs) -> None:
         jobs.ask(FIRST + 1)
         await turns()
-        jobs.starts.connects("m0")
+        jobs.slow_start.connects("m0")
         time.sleep(2 * BRIEF)  # noqa: ASYNC251 - the loop is busy: what has come meanwhile takes it two turns to take up
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert len(jobs.started) == FIRST
-        assert "m0" in jobs.starts._starting
+        assert "m0" in jobs.slow_start._starting
 
     with_jobs(use)
 
@@ -182,10 +182,10 @@ def test_a_model_does_not_wait_for_another_one() -> None:
 def test_nothing_is_kept_of_models_that_were_never_called() -> None:
     async def use(jobs: Jobs) -> None:
         for number in range(100):
-            await jobs.starts.turn(str(number), f"made up {number}")
-            jobs.starts.over(str(number))
-            jobs.starts.refused(f"made up {number}")
-        assert not jobs.starts._models
+            await jobs.slow_start.turn(str(number), f"made up {number}")
+            jobs.slow_start.over(str(number))
+            jobs.slow_start.refused(f"made up {number}")
+        assert not jobs.slow_start._models
 
     with_jobs(use)
 
@@ -203,20 +203,20 @@ def test_no_turn_is_lost_whoever_is_broken_off_and_whenever(seed: int) -> None:
                     jobs.tasks[pick.choice(list(jobs.tasks))].cancel()
                 case 2 if jobs.started:
                     # Called and broken off in the same turn of the loop.
-                    jobs.starts.over(pick.choice(jobs.started))
+                    jobs.slow_start.over(pick.choice(jobs.started))
                     jobs.tasks[pick.choice(list(jobs.tasks))].cancel()
                 case 3:
                     await asyncio.sleep(0)
                 case _ if pick.random() < 0.7:
-                    jobs.starts.left(pick.choice([*jobs.started, "-"]), "m")
+                    jobs.slow_start.left(pick.choice([*jobs.started, "-"]), "m")
                 case _:
-                    jobs.starts.refused("m")
+                    jobs.slow_start.refused("m")
         await turns()
         open_tasks = [name for name, task in jobs.tasks.items() if not task.done()]
         waiting = [name for name in open_tasks if name not in jobs.started]
         if waiting:
-            model = jobs.starts._models["m"]
+            model = jobs.slow_start._models["m"]
             assert model.starting >= model.width, "somebody waits though there is room"
-            assert model.starting == len(jobs.starts._starting)
+            assert model.starting == len(jobs.slow_start._starting)
 
     with_jobs(use)
