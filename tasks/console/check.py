@@ -21,7 +21,8 @@ from tasks.agents import registry
 from tasks.jobs.storage import StorageError, probe
 from tasks.monitoring.flower.guard import is_loopback
 from workers.config.credentials import without_password
-from workers.config.settings import FILE_NAME, ProviderSettings, Settings, SettingsError
+from workers.config.model_settings import FILE_NAME
+from workers.config.settings import ProviderSettings, Settings, SettingsError
 from workers.embedded import ServerError, server_url
 from workers.models.prices import configured
 from workers.providers import connect

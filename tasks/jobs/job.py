@@ -104,7 +104,7 @@ def check(value: Any) -> tuple[Line | None, list[str]]:
         if not isinstance(model, str) or not model:
             problems.append("body.model must name a model")
         elif not is_model_name(model):
-            problems.append("body.model must be a model's name: printable, without spaces, 256 characters at most")
+            problems.append("body.model must be a model's name: printable, without spaces, at most 256 characters")
         if isinstance(url, str) and url in URLS:
             problems.extend(f"body: {problem}" for problem in bodies.check_body(url, body))
     unknown = sorted(set(value) - {"custom_id", "method", "url", "body"})

@@ -142,12 +142,12 @@ def test_how_far_a_tls_server_is_trusted_has_two_spellings(tmp_path: Path, query
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('redis_url = "rediss://h?ssl_cert_reqs=maybe"', ":1: redis_url: has an ssl_cert_reqs that is not required"),
+        ('redis_url = "rediss://h?ssl_cert_reqs=maybe"', ":1: redis_url: has an unknown ssl_cert_reqs"),
         ('redis_urll = "x"', ':1: redis_urll: unknown key; did you mean "redis_url"?'),
-        ("data_dir = 3", ":1: data_dir: must be a text in quotes, got 3"),
+        ("data_dir = 3", ":1: data_dir: must be a string in quotes, got 3"),
         ('redis_url = "http://x"', ":1: redis_url: must be a URL, redis://host:6379/0 or rediss://…"),
         ('budget_window = "week"', ':1: budget_window: must be one of "day", "month", "total", got "week"'),
-        ("budget_usd = 0", ":1: budget_usd: must be above 0; leave the key out where there is no limit"),
+        ("budget_usd = 0", ":1: budget_usd: must be above 0; leave the key out for no limit"),
         ("budget_usd = 1e9", ":1: budget_usd: must be at most 9,007,199 US dollars"),
         ("budget_usd = nan", ":1: budget_usd: must be an amount in US dollars"),
         ('agents = ["a b"]', ":1: agents[1]: must be made of letters, digits and . _ -"),
@@ -157,7 +157,7 @@ def test_how_far_a_tls_server_is_trusted_has_two_spellings(tmp_path: Path, query
         ('[providers.p]\napi = "openai"', ":1: providers.p: api_key is missing"),
         ('[providers.p]\napi = "openai"\napi_key = "sk-123"', ':3: providers.p.api_key: must be "env:NAME"'),
         ('[providers.p]\napi="openai"\nbase_url="ftp://x"', ":3: providers.p.base_url: must be an address"),
-        ('[providers.p]\napi="openai"\nbase_url="http://u:p@x"', ":3: providers.p.base_url: must not hold a user"),
+        ('[providers.p]\napi="openai"\nbase_url="http://u:p@x"', ":3: providers.p.base_url: must not contain a user"),
         ("[models.m]\ntargets = []", ":2: models.m.targets: must have at least one entry"),
         (
             '[models.m]\ntargets = [{provider="q", model="x"}]',
@@ -177,8 +177,8 @@ def test_how_far_a_tls_server_is_trusted_has_two_spellings(tmp_path: Path, query
             '[workflows.w]\n[schedules.s]\ncron = "0 2 * * *"\nworkflow = "v"\ninput = "x"',
             ":4: schedules.s.workflow: must be a table under [workflows], which may be empty (there are: w)",
         ),
-        ("rpm = ", ":1: is not TOML here: Invalid value"),
-        ("x = 1\nx = 2", ":2: is not TOML here: Cannot overwrite a value"),
+        ("rpm = ", ":1: is not valid TOML: Invalid value"),
+        ("x = 1\nx = 2", ":2: is not valid TOML: Cannot overwrite a value"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place_and_its_mending(tmp_path: Path, text: str, words: str) -> None:
@@ -193,8 +193,8 @@ def test_what_is_wrong_is_told_with_its_place_and_its_mending(tmp_path: Path, te
         ("tpm", "1.5", "must be a whole number above 0, got 1.5"),
         ("rpd", "true", "must be a whole number above 0, got true"),
         ("concurrency", '"4"', 'must be a whole number above 0, got "4"'),
-        ("burst", "100", 'must be "auto" or seconds of the rate, above 0 and at most 60, got 100'),
-        ("headroom", "1.2", 'must be "auto" or the part of a limit that is used: above 0 and at most 1, got 1.2'),
+        ("burst", "100", 'must be "auto" or a number of seconds, above 0 and at most 60, got 100'),
+        ("headroom", "1.2", 'must be "auto" or the fraction of a limit to use, above 0 and at most 1, got 1.2'),
         ("input_usd_per_mtok", "-1", "must be an amount in US dollars, 0 or above, got -1"),
         ("rmp", "3", 'unknown key; did you mean "rpm"?'),
     ],

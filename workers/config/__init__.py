@@ -1,11 +1,14 @@
 """overnight.toml: read and validated once, with errors that name the line to fix.
 
-settings.py           `overnight.toml`
-current.py            the settings of this process, read once
-provider_settings.py  `[providers.NAME]` of `overnight.toml`
-fields.py             what a key of the configuration may hold
-units.py              durations, dollars and counts as a file may write them
-problems.py           what is wrong with a configuration file, in words
-consistency.py        names in the configuration that lead to nothing
-credentials.py        what must not stand in a file
+    current.py            the settings of this process, read once
+    settings.py           the whole file: `load` and `Settings`
+    problems.py           reads TOML, and words what is wrong with it
+    provider_settings.py  [providers.NAME]
+    model_settings.py     [models.NAME]
+    workflow_settings.py  [workflows.NAME]
+    schedule_settings.py  [schedules.NAME]
+    fields.py             the types of values
+    units.py              durations, dollars and counts
+    credentials.py        secrets by reference
+    consistency.py        names that nothing defines
 """

@@ -1,6 +1,6 @@
-"""Names in the configuration that lead to nothing: a target's provider, a fallback's model, a schedule's workflow.
+"""Names in the configuration that nothing defines: a target's provider, a fallback's model, a schedule's workflow.
 
-It looks at plain tables, whether or not each of them is right in itself, so that all problems are told at once.
+This reads plain tables, valid or not, so that all problems are reported at once.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 
 class Inconsistency(NamedTuple):
-    """Where it is, what is wrong and what would be right, and what was found there."""
+    """A place in the file, what would be right there, and what was found."""
 
     place: tuple[str | int, ...]
     words: str
@@ -17,7 +17,7 @@ class Inconsistency(NamedTuple):
 
 
 def inconsistencies(data: Mapping[str, Any]) -> Iterator[Inconsistency]:
-    """Every name that leads to nothing, in the order of the file's sections."""
+    """Every undefined name, by section of the file."""
     providers, models = _tables(data, "providers"), _tables(data, "models")
     for name, model in models.items():
         yield from _targets(name, model.get("targets"), providers)
@@ -27,7 +27,7 @@ def inconsistencies(data: Mapping[str, Any]) -> Iterator[Inconsistency]:
         if fallback is None and workflow.get("when_exhausted") == "fallback":
             words = 'is missing: when_exhausted = "fallback" needs a model to fall back to'
             yield Inconsistency(place, words, None)
-        elif isinstance(fallback, str) and not _leads(fallback, models, providers):
+        elif isinstance(fallback, str) and not _is_model(fallback, models, providers):
             known = [*models, *(listed for each in providers.values() for listed in _tables(each, "models"))]
             words = f"must be a model that is configured{_near(fallback, known)}"
             yield Inconsistency(place, words, fallback)
@@ -36,13 +36,13 @@ def inconsistencies(data: Mapping[str, Any]) -> Iterator[Inconsistency]:
     for name, schedule in _tables(data, "schedules").items():
         workflow_name = schedule.get("workflow")
         if isinstance(workflow_name, str) and workflow_name not in {*workflows, *implied}:
-            # A mistyped name would get the defaults, and they have no budget.
+            # A mistyped name would get the defaults, which have no budget.
             words = f"must be a table under [workflows], which may be empty{_near(workflow_name, workflows)}"
             yield Inconsistency(("schedules", name, "workflow"), words, workflow_name)
 
 
 def _any_workflow(data: Mapping[str, Any], workflows: Mapping[str, Mapping[str, Any]]) -> bool:
-    """As `Settings.any_workflow`."""
+    """`Settings.any_workflow`, from plain tables."""
     said = data.get("unconfigured_workflows")
     if said is not None:
         return bool(said)
@@ -64,7 +64,7 @@ def _targets(name: str, targets: Any, providers: Mapping[str, Any]) -> Iterator[
         if isinstance(model, str):
             if (provider, model) in seen:
                 yield Inconsistency(
-                    (*place, "model"), "stands twice in the targets: give one of them the weight", model
+                    (*place, "model"), "is in the targets twice: name it once, with the sum of both weights", model
                 )
             seen.add((provider, model))
 
@@ -76,7 +76,7 @@ def _tables(data: Mapping[str, Any], key: str) -> dict[str, Mapping[str, Any]]:
     return {str(name): value for name, value in found.items() if isinstance(value, Mapping)}
 
 
-def _leads(name: str, models: Mapping[str, Any], providers: Mapping[str, Any]) -> bool:
+def _is_model(name: str, models: Mapping[str, Any], providers: Mapping[str, Any]) -> bool:
     provider, _, model = name.partition("/")
     listed = sum(name in _tables(each, "models") for each in providers.values())
     return name in models or bool(model and provider in providers) or listed == 1

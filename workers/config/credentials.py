@@ -1,7 +1,7 @@
-"""What must not stand in a file: values by reference, read from the environment or a file of their own.
+"""Secrets, which the configuration names by reference: `env:NAME` or `file:PATH`.
 
-`env:NAME` is the environment variable NAME, `file:PATH` the content of a file, without the white space around
-it (so that Docker's and Kubernetes' secrets work). A reference may be shown anywhere; its value never is.
+`env:NAME` is the environment variable NAME. `file:PATH` is the content of a file without surrounding white space, as
+Docker and Kubernetes mount secrets. A reference may be shown anywhere; its value never is.
 """
 
 import os
@@ -13,12 +13,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class MissingSecretError(Exception):
-    """A reference leads to nothing that could be used. The words name the reference and how to mend it."""
+    """A reference has no usable value. The message names the reference and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Where a value is kept: the name of a variable, or the path of a file."""
+    """Where a value is kept: the name of an environment variable, or the path of a file."""
 
     source: Literal["env", "file"]
     name: str
@@ -27,7 +27,7 @@ class Reference:
         return f"{self.source}:{self.name}"
 
     def value(self) -> str:
-        """The value as it is now; MissingSecretError where it is unset, empty or unreadable."""
+        """The value as it is now. Raises MissingSecretError if it is unset, empty or unreadable."""
         if self.source == "env":
             value = os.environ.get(self.name, "").strip()
             if not value:
@@ -42,14 +42,14 @@ class Reference:
             if not value:
                 raise MissingSecretError(f"the file {self.name} is empty")
         if not (value.isascii() and value.isprintable()):
-            raise MissingSecretError(f"{self} holds a line break or a character that is not printable ASCII")
+            raise MissingSecretError(f"{self} contains a line break or a character that is not printable ASCII")
         return value
 
 
 def reference(text: str, folder: Path) -> Reference | None:
-    """The reference that `text` is, None where it is a plain value; a relative PATH starts at `folder`.
+    """`text` as a reference, None if it is a plain value. A relative PATH starts at `folder`.
 
-    Raises ValueError, with words that do not repeat `text`, for a reference that names nothing.
+    Raises ValueError for a reference without a usable name; the message doesn't repeat `text`.
     """
     if text.startswith("env:"):
         name = text.removeprefix("env:").strip()
@@ -66,12 +66,12 @@ def reference(text: str, folder: Path) -> Reference | None:
 
 
 def fingerprint(key: str) -> str:
-    """What tells a key from the one before it, and nothing more: 32 bits of a hash; '' for no key."""
+    """32 bits of a hash, enough to notice that a key has changed; '' for no key."""
     return blake2s(key.encode(), digest_size=4, person=b"account").hexdigest() if key else ""
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown: no user, no password, no parameters."""
+    """The URL as it may be shown: without user, password and parameters."""
     try:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]

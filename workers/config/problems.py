@@ -1,7 +1,7 @@
-"""What is wrong with a configuration file, in words: the line, the key, what would be right, what was found.
+"""What is wrong with a configuration file: the line, the key, what would be right, what was found.
 
-Values of keys that may hold a secret are never repeated, nor are long texts anywhere: a key pasted into the wrong
-place must not come out in a log.
+Values that may be secrets are never repeated, and neither are long strings: an API key pasted into the wrong place must
+not end up in a log.
 """
 
 import re
@@ -14,24 +14,28 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-#: Keys whose value may be, or contain, a secret.
+#: Keys whose value may be or contain a secret.
 _PRIVATE = frozenset({"api_key", "base_url", "redis_url", "broker_url", "storage"})
 
-#: Longer texts are told by their length: an API key is longer than any name worth repeating.
+#: Longer strings are described by their length: API keys are longer than this. Characters.
 _SHOWN = 24
 
-#: A configuration is a few kilobytes; whatever is larger is not one.
+#: A configuration has a few kilobytes; a larger file was named by mistake. Bytes.
 _LARGEST = 4 << 20
 
+#: A key that TOML takes without quotes.
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+#: The beginning of `key = value`, with a dotted or quoted key.
 _SET = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
+#: A table's header, but not that of an array of tables.
 _HEADER = re.compile(r"\s*\[(?!\[)(.+)\]\s*(?:#.*)?")
 
+#: Where something is in the file: the keys and list positions that lead to it.
 Place = tuple[str | int, ...]
 
 
 class SettingsError(Exception):
-    """The configuration is wrong. `problems` holds every one, a line each, fit to be shown."""
+    """The configuration is wrong. `problems` lists everything, one line each, safe to show."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
@@ -42,7 +46,7 @@ class SettingsError(Exception):
 
 
 def parse(file: Path, shown: str) -> tuple[str, dict[str, Any]]:
-    """The file's text and its tables; SettingsError where it cannot be read or is not TOML."""
+    """The file's text and its tables. `shown` is the file's name in messages. Raises SettingsError if it isn't TOML."""
     try:
         with file.open("rb") as source:
             raw = source.read(_LARGEST + 1)
@@ -53,7 +57,7 @@ def parse(file: Path, shown: str) -> tuple[str, dict[str, Any]]:
     except OSError as exc:
         raise SettingsError([f"{shown}: cannot be read: {exc.strerror}"]) from None
     if len(raw) > _LARGEST:
-        raise SettingsError([f"{shown}: is larger than {_LARGEST >> 20} MiB, so it is no configuration"])
+        raise SettingsError([f"{shown}: is larger than {_LARGEST >> 20} MiB: not a configuration file"])
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
@@ -65,18 +69,18 @@ def parse(file: Path, shown: str) -> tuple[str, dict[str, Any]]:
         found = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", str(exc), re.DOTALL)
         words, row, column = found.groups() if found else (str(exc), None, None)
         place = f"{shown}:{row}:{column}" if row else f"{shown}:{text.count(chr(10)) + 1}"
-        raise SettingsError([f"{place}: is not TOML here: {words}"]) from None
+        raise SettingsError([f"{place}: is not valid TOML: {words}"]) from None
     except RecursionError:
         raise SettingsError([f"{shown}: is nested too deeply"]) from None
 
 
 def problems(error: ValidationError, root: type[BaseModel], shown: str, text: str) -> list[str]:
-    """Every problem that pydantic found, in the order of the file."""
+    """Every problem that pydantic found, in file order."""
     lines = _lines(text)
     found: dict[str, int] = {}
     for each in error.errors(include_url=False):
         if each["type"] == "default_factory_not_called":
-            continue  # follows from another problem, which is told
+            continue  # a consequence of another problem, which is reported
         place = _place(each["loc"])
         words = _words(each["type"], each["msg"], each.get("ctx", {}), place, each["input"], root)
         line = _line(lines, place)
@@ -109,7 +113,7 @@ def _words(kind: str, message: str, context: Mapping[str, Any], place: Place, va
     elif kind.startswith("bool_"):
         right = "must be true or false"
     elif kind.startswith(("string_", "path_")):
-        right = "must be a text in quotes"
+        right = "must be a string in quotes"
     else:
         right = message[:1].lower() + message[1:]
     return right if private or value is None or kind == "string_too_short" else f"{right}, got {_value(value)}"
@@ -121,7 +125,7 @@ def _unknown(key: str, place: Place, value: Any, root: type[BaseModel]) -> str:
     if isinstance(value, Mapping) and "models" in place[:-1] and "providers" in place:
         name = f"{place[-2]}.{key}"
         dotted = _dotted((*place[:-2], name))
-        return f"unknown key; a name with dots stands in quotes: [{dotted}]"
+        return f"unknown key; put a name with dots in quotes: [{dotted}]"
     near = get_close_matches(key, known, 1, 0.6)
     if near:
         return f'unknown key; did you mean "{near[0]}"?'
@@ -129,7 +133,7 @@ def _unknown(key: str, place: Place, value: Any, root: type[BaseModel]) -> str:
 
 
 def _model_at(annotation: Any, place: Place) -> type[BaseModel] | None:
-    """The table that stands at `place`, from the types of the fields on the way."""
+    """The model of the table at `place`, found through the types of its fields; None if there is no table there."""
     for part in place:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             fields = {field.alias or name: field for name, field in annotation.model_fields.items()}
@@ -146,7 +150,7 @@ def _value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         if len(value) > _SHOWN or not value.isprintable():
-            return f"a text of {len(value)} characters"
+            return f"a string of {len(value)} characters"
         return f'"{value}"'
     if isinstance(value, int | float | Decimal):
         return str(value)[: _SHOWN * 2]
@@ -156,23 +160,23 @@ def _value(value: Any) -> str:
 
 
 def _place(location: Place) -> Place:
-    """Pydantic's location without what it adds for the keys of a dict."""
+    """Pydantic's location without the marks that it adds for dict keys."""
     return tuple(part for part in location if part != "[key]")
 
 
 def _dotted(place: Place) -> str:
-    told = ""
+    dotted = ""
     for part in place:
         if isinstance(part, int):
-            told += f"[{part + 1}]"
+            dotted += f"[{part + 1}]"
         else:
             name = part if _BARE.fullmatch(part) else '"' + part.replace('"', '\\"') + '"'
-            told += f".{name}" if told else name
-    return told
+            dotted += f".{name}" if dotted else name
+    return dotted
 
 
 def _lines(text: str) -> dict[Place, int]:
-    """The line of each key and table header that stands on a line of its own, from 1."""
+    """The line number, from 1, of each key and table header that begins a line."""
     found: dict[Place, int] = {}
     table: Place = ()
     for number, line in enumerate(text.splitlines(), 1):
@@ -185,7 +189,7 @@ def _lines(text: str) -> dict[Place, int]:
 
 
 def _key(written: str) -> Place:
-    """The parts of a dotted key, by the TOML parser itself."""
+    """The parts of a dotted key, as the TOML parser reads them."""
     try:
         value: Any = tomllib.loads(f"{written} = 0")
     except tomllib.TOMLDecodeError:
@@ -199,7 +203,7 @@ def _key(written: str) -> Place:
 
 
 def _line(lines: Mapping[Place, int], place: Place) -> int:
-    """The nearest line: of the key itself, else of the table that it belongs to; 0 where none is known."""
+    """The line of the key, else of the nearest table around it; 0 if unknown."""
     for length in range(len(place), 0, -1):
         if place[:length] in lines:
             return lines[place[:length]]

@@ -1,4 +1,4 @@
-"""`[providers.NAME]` of `overnight.toml`: an account, its keys and limits, and its models."""
+"""`[providers.NAME]` of `overnight.toml`: an API, its keys, its limits and its models."""
 
 from typing import Any, Final, Literal, Self
 
@@ -12,18 +12,18 @@ from workers.config.fields import CallSeconds, Count, ModelName, Price
 from workers.config.problems import SettingsError
 from workers.providers.endpoints import LARGEST_REQUEST_MB
 
-#: Where each API is; Azure's is different for everyone.
+#: Each API's address. Azure has one for each resource.
 BASE_URLS: Final = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
 
 
 class Table(BaseModel):
-    """A table of the file: frozen, closed to unknown keys; its errors never repeat what was written."""
+    """A table of the file: frozen, without unknown keys. Its errors never repeat what was written."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, populate_by_name=True)
 
 
 class _Limits(Table):
-    """What a provider allows; a dimension that is absent is unlimited."""
+    """What a provider allows. An absent dimension is unlimited."""
 
     rpm: Count | None = Field(default=None, description="requests a minute")
     tpm: Count | None = Field(default=None, description="tokens a minute")
@@ -36,25 +36,25 @@ class _Limits(Table):
     headroom: fields.Headroom = "auto"
 
     def quota(self) -> Quota | None:
-        """The limits as the admission takes them."""
+        """The limits as admission takes them."""
         return Quota(**{name: getattr(self, name) for name in _Limits.model_fields})
 
 
 class ModelQuota(_Limits):
-    """A model of a provider: its own limits, and its price where the price table's is not ours."""
+    """A provider's model: its own limits, and its prices in dollars per million tokens instead of the price table's."""
 
     input_usd_per_mtok: Price | None = None
     output_usd_per_mtok: Price | None = None
 
     def quota(self) -> Quota:
-        """The limits as the admission takes them; none is a quota without limits."""
+        """The limits as admission takes them; a quota without limits if there are none."""
         quota = super().quota()
         assert quota is not None
         return quota
 
 
 class ProviderSettings(_Limits):
-    """An account at a provider. Limits that stand here are shared by all of its models."""
+    """A provider. All of its models share the limits that are set here."""
 
     api: Literal["openai", "azure", "anthropic"]
     counting: Literal["openai", "azure", "anthropic", "bedrock", "gemini", "groq", "plain"] | None = None
@@ -70,7 +70,7 @@ class ProviderSettings(_Limits):
     @field_validator("api_key", mode="before")
     @classmethod
     def _by_reference(cls, value: Any, info: ValidationInfo) -> Any:
-        # A default, or a copy of other settings.
+        # The default, or a copy of other settings.
         if isinstance(value, tuple):
             return value
         texts = value if isinstance(value, list) else [value]
@@ -78,7 +78,7 @@ class ProviderSettings(_Limits):
         if not found or len(found) != len(texts) or None in found:
             raise ValueError(
                 'must be "env:NAME" or "file:PATH", or a list of these: '
-                'a key stands in no configuration file; put it into the environment and write "env:NAME"'
+                'keep keys out of the file; put the key into the environment and write "env:NAME"'
             )
         if len(set(found)) != len(found):
             raise ValueError("names the same key twice")
@@ -98,18 +98,18 @@ class ProviderSettings(_Limits):
     def _reachable(self) -> Self:
         if self.address is None and self.api not in BASE_URLS:
             raise PydanticCustomError(
-                "missing_key", 'base_url is missing: write base_url = "https://…" of your resource'
+                "missing_key", 'base_url is missing: write base_url = "https://…", the address of your resource'
             )
         if self.address is None and not self.api_key:
             raise PydanticCustomError(
                 "missing_key",
-                'api_key is missing: write api_key = "env:NAME", and the key into that variable',
+                'api_key is missing: write api_key = "env:NAME" and put the key into that variable',
             )
         return self
 
     @property
     def base_url(self) -> str:
-        """Where the provider is; SettingsError where that is a reference to nothing."""
+        """The provider's address. Raises SettingsError if it is a reference without a value."""
         if isinstance(self.address, Reference):
             try:
                 return fields.http_address(self.address.value())
@@ -119,21 +119,21 @@ class ProviderSettings(_Limits):
 
     @property
     def largest_request(self) -> int:
-        """The bytes that a request may have."""
+        """The largest request, in bytes."""
         return (self.max_request_mb or LARGEST_REQUEST_MB[self.api]) * 1_000_000
 
     @property
     def counting_name(self) -> str:
-        """How the provider counts tokens (limits/counting.py); by `api` where nothing is said."""
+        """How the provider counts tokens (limits/counting.py): `counting`, else its `api`."""
         return self.counting or self.api
 
     @property
     def key_count(self) -> int:
-        """How many keys it has; 0 for one that asks for none."""
+        """The number of keys; 0 for a provider that needs none."""
         return len(self.api_key)
 
     def key(self, number: int) -> str:
-        """One of the keys, '' where the provider asks for none; SettingsError where it is not there."""
+        """The key with this number, '' if the provider needs none. Raises SettingsError if it is not set."""
         if not self.api_key:
             return ""
         try:
@@ -142,10 +142,10 @@ class ProviderSettings(_Limits):
             raise SettingsError([f"api_key: {exc}"]) from None
 
     def keys(self) -> list[str]:
-        """The keys themselves; SettingsError where one is not there."""
+        """All keys. Raises SettingsError if one is not set."""
         return [self.key(number) for number in range(self.key_count)]
 
     def quota(self) -> Quota | None:
-        """The limits of the whole account, None where there are none."""
+        """The limits of the whole account, None if it has none."""
         quota = super().quota()
         return quota if quota is not None and (quota.limits or quota.concurrency is not None) else None

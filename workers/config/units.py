@@ -1,4 +1,4 @@
-"""Durations, dollars and counts as a file may write them. Each raises ValueError that says what would be right."""
+"""Durations, dollars and counts as `overnight.toml` may write them. A ValueError says what would be right."""
 
 import math
 import re
@@ -7,7 +7,7 @@ from typing import Any
 
 from limits.budget import NANO
 
-#: Redis and Lua count in doubles: above this, whole numbers are no longer exact.
+#: Redis and Lua count in doubles, which are exact for whole numbers up to here.
 LARGEST = 2**53
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -16,12 +16,12 @@ _DURATION = re.compile(rf"(?:{_PART.pattern}\s*)+")
 
 
 def is_number(value: Any) -> bool:
-    """Whether this is a finite number; True and False are none."""
+    """Whether `value` is a finite number. True and False don't count."""
     return isinstance(value, int | float | Decimal) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def whole(value: Any, smallest: int, largest: int = 10**12) -> int:
-    """A count."""
+    """A whole number from `smallest` to `largest`."""
     if isinstance(value, int) and not isinstance(value, bool) and smallest <= value <= largest:
         return value
     above = f"{smallest - 1} and at most {largest:,}" if _above(value, largest) else str(smallest - 1)
@@ -29,32 +29,32 @@ def whole(value: Any, smallest: int, largest: int = 10**12) -> int:
 
 
 def number(value: Any, largest: float) -> float:
-    """A number above 0."""
+    """A number above 0, at most `largest`."""
     if is_number(value) and 0 < value <= largest:
         return float(value)
     raise ValueError(f"must be a number above 0, at most {largest:,.0f}")
 
 
 def seconds(value: Any, largest: float) -> float:
-    """Seconds above 0 from a number of them or from words such as `24h`, `1h30m`, `7d`."""
-    told = f'must be a number of seconds above 0 or a duration such as "90s", "45m", "24h", "7d", {_days(largest)}'
+    """Seconds above 0, written as a number or as a duration such as `24h`, `1h30m`, `7d`."""
+    expected = f'must be a number of seconds above 0 or a duration such as "90s", "45m", "24h", "7d", {_days(largest)}'
     if isinstance(value, str) and _DURATION.fullmatch(value.strip()):
         total = sum(float(amount) * _UNITS[unit] for amount, unit in _PART.findall(value))
     elif is_number(value):
         total = float(value)
     else:
-        raise ValueError(told)
+        raise ValueError(expected)
     if not 0 < total <= largest:
-        raise ValueError(told)
+        raise ValueError(expected)
     return total
 
 
 def dollars(value: Any) -> Decimal:
-    """US dollars, 0 or above, exact: whole nano-dollars and no more of them than 2**53."""
+    """US dollars, 0 or above, exact to the nano-dollar, at most 2**53 of them."""
     if not (is_number(value) or isinstance(value, str)):
         raise ValueError("must be an amount in US dollars, such as 25.0")
     try:
-        # By way of str: 0.1 is a tenth, not the double next to it.
+        # Through str, so that 0.1 is a tenth and not the double next to it.
         amount = Decimal(str(value))
     except InvalidOperation:
         raise ValueError("must be an amount in US dollars, such as 25.0") from None
@@ -71,7 +71,7 @@ def budget(value: Any) -> Decimal:
     """US dollars above 0."""
     amount = dollars(value)
     if not amount:
-        raise ValueError("must be above 0; leave the key out where there is no limit")
+        raise ValueError("must be above 0; leave the key out for no limit")
     return amount
 
 

@@ -1,0 +1,43 @@
+"""`[workflows.NAME]` of `overnight.toml`: a budget, a share of the workers, and limits for each job."""
+
+from typing import Literal
+
+from workers.config import fields, units
+from workers.config.fields import Count, CountOrZero, Dollars, ModelName, Seconds, TimeZone, Weight
+from workers.config.provider_settings import Table
+
+
+class WorkflowSettings(Table):
+    """How a workflow's jobs are run, and what they may cost."""
+
+    budget_usd: Dollars | None = None
+    budget_window: Literal["day", "month", "batch", "total"] = "day"
+    timezone: TimeZone = "UTC"
+    when_exhausted: Literal["wait", "fail", "fallback"] = "wait"
+    fallback: ModelName | None = None
+    weight: Weight = 1.0
+    concurrency: CountOrZero = 0
+    max_attempts: fields.Attempts = 5
+    deadline: Seconds = 86_400.0
+    priority: Literal["batch", "urgent"] = "batch"
+    default_max_tokens: Count | None = None
+    agents: tuple[fields.AgentName, ...] | None = None
+    """The agents that its jobs may call. None means all, unless another workflow lists agents."""
+    max_usd: Dollars | None = None
+    max_calls: Count | None = None
+    max_seconds: Seconds | None = None
+
+    @property
+    def budget_nano(self) -> int | None:
+        """The budget in nano-dollars."""
+        return None if self.budget_usd is None else units.nanodollars(self.budget_usd)
+
+    def cheaper_than(self, model: str) -> str | None:
+        """The model to fall back to when no budget can pay for `model`; None if there is no fallback."""
+        falls = self.when_exhausted == "fallback" and self.fallback != model
+        return self.fallback if falls else None
+
+    @property
+    def max_nano(self) -> int | None:
+        """The cap of one agent's job, in nano-dollars."""
+        return None if self.max_usd is None else units.nanodollars(self.max_usd)
