@@ -1,14 +1,14 @@
 """overnight.toml: read and validated once, with errors that name the line to fix.
 
-    current.py            the settings of this process, read once
-    settings.py           the whole file: `load` and `Settings`
-    problems.py           reads TOML, and words what is wrong with it
-    provider_settings.py  [providers.NAME]
-    model_settings.py     [models.NAME]
-    workflow_settings.py  [workflows.NAME]
-    schedule_settings.py  [schedules.NAME]
-    fields.py             the types of values
-    units.py              durations, dollars and counts
-    credentials.py        secrets by reference
-    consistency.py        names that nothing defines
+current.py            the settings of this process, read once
+settings.py           the whole file: `load` and `Settings`
+problems.py           reads TOML, and words what is wrong with it
+provider_settings.py  [providers.NAME]
+model_settings.py     [models.NAME]
+workflow_settings.py  [workflows.NAME]
+schedule_settings.py  [schedules.NAME]
+fields.py             the types of values
+units.py              durations, dollars and counts
+credentials.py        secrets by reference
+consistency.py        names that nothing defines
 """
