@@ -183,7 +183,7 @@ class Keys:
         return self.prefix + "schedules"
 
     def schedule(self, name: str) -> str:
-        """Hash: what a schedule's nights are counted from, and slot -> JSON of its latest nights.
+        """Hash: until when a schedule's runs are dealt with, and scheduled_for -> JSON of its latest runs.
 
         400 days after the latest of them. Owner: tasks/schedules/runs.py.
         """

@@ -89,7 +89,7 @@ def configuration() -> dict[str, Any]:
         # Our own discovery adds the queues; a message to an unknown one still creates it.
         "task_create_missing_queues": True,
         # Any number of beats; a killed leader is followed within half a minute (RedBeat's default is 25 minutes).
-        "beat_scheduler": "tasks.schedules.beat:NightScheduler",
+        "beat_scheduler": "tasks.schedules.beat:OvernightScheduler",
         "beat_max_loop_interval": 5,
         "redbeat_lock_timeout": 25,
         "redbeat_redis_url": url,

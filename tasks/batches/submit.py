@@ -43,17 +43,17 @@ def submit(
     *,
     workflow: str,
     new: bool = False,
-    slot: str = "",
+    scheduled_run: str = "",
 ) -> tuple[Batch, bool]:
     """Make the file or URL a batch, or find that it is one already; says whether it is new.
 
-    With `new` it is a batch of its own; with a `slot` (a schedule and its time) it is the slot's only batch, whatever
-    the file holds. Raises InputError with every problem of the file; then nothing was stored and nothing queued.
+    With `new` it is a batch of its own; with a `scheduled_run` (a schedule and its time) it is that run's only batch,
+    whatever the file holds. Raises InputError with every problem of the file; then nothing was stored or queued.
     """
     source = source_of(place)
     with trace_context.submission(workflow) as trace:
         checked, tally = tallied(source, settings, store, workflow=workflow)
-        identity = f"{workflow}\n{slot or checked.sha256}\n{uuid.uuid4().hex if new else ''}"
+        identity = f"{workflow}\n{scheduled_run or checked.sha256}\n{uuid.uuid4().hex if new else ''}"
         batch_id = "batch_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
         existing = store.batch(batch_id)
         if existing is not None:

@@ -1,4 +1,4 @@
-"""`overnight beat` and `overnight schedules`: the process that keeps the schedules, and how their nights went."""
+"""`overnight beat` and `overnight schedules`: the process that starts scheduled runs, and what became of them."""
 
 import os
 import time
@@ -21,22 +21,22 @@ from workers.config.settings import Settings
 
 
 def beat(context: typer.Context, config: Config = None) -> None:
-    """Keep the schedules until stopped. Two are safe: one follows the other. Options go to Celery's beat."""
+    """Start scheduled runs, until stopped. Two may run: one takes over from the other. Options go to Celery's beat."""
     with errors_reported():
         configured(config)
-        # Celery's beat would keep a schedule and a process id in files here; ours are in Redis.
+        # Celery's beat would keep its schedule and process id in files here; ours are in Redis.
         argv = child_process.command("workers.celery_worker", "--app", "workers", "beat", "--pidfile=", *context.args)
         os.execve(argv[0], argv, child_process.environment())  # noqa: S606 - becomes the beat: signals reach it directly
 
 
 def schedules(
     again: Annotated[
-        str | None, typer.Option("--again", metavar="SCHEDULE", help="Run its last night again, if that failed.")
+        str | None, typer.Option("--again", metavar="SCHEDULE", help="Repeat its last run, if that failed.")
     ] = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Each schedule's last and next night. The exit status is 1 where a last night did not run."""
+    """Show each schedule's last and next run. The exit status is 1 if a last run failed or was skipped."""
     with errors_reported():
         settings = configured(config)
         store = open_store(settings)
@@ -44,7 +44,7 @@ def schedules(
         if again is not None:
             _again(settings, kept, again)
             return
-        found = [_night(settings, store, kept, name) for name in settings.schedules]
+        found = [_shown(settings, store, kept, name) for name in settings.schedules]
         leads = kept.beat_leads()
         if as_json:
             print_json({"beat": leads, "schedules": found})
@@ -54,8 +54,8 @@ def schedules(
     raise typer.Exit(SUCCEEDED if ran else SOME_FAILED)
 
 
-def _night(settings: Settings, store: Store, kept: Schedules, name: str) -> dict[str, Any]:
-    """One schedule: what it is, its last night and what became of its batch, and its next."""
+def _shown(settings: Settings, store: Store, kept: Schedules, name: str) -> dict[str, Any]:
+    """One schedule for `--json`: its settings, its last run and what became of that batch, and its next run."""
     schedule = settings.schedules[name]
     record = kept.record(name, schedule)
     times = calendar(schedule)
@@ -69,8 +69,8 @@ def _night(settings: Settings, store: Store, kept: Schedules, name: str) -> dict
         "last": None
         if last is None
         else {
-            "slot": last.slot,
-            "local": times.local(from_name(last.slot)).isoformat(),
+            "slot": last.scheduled_for,
+            "local": times.local(from_name(last.scheduled_for)).isoformat(),
             "state": last.state,
             "missed": last.missed,
             "batch": last.batch or None,
@@ -88,11 +88,11 @@ def _night(settings: Settings, store: Store, kept: Schedules, name: str) -> dict
 
 def _again(settings: Settings, kept: Schedules, name: str) -> None:
     if name not in settings.schedules:
-        fail(f'there is no schedule "{name}"; there are: {", ".join(settings.schedules) or "none"}')
+        fail(f'no schedule "{name}" is configured; configured: {", ".join(settings.schedules) or "none"}')
     last = kept.record(name, settings.schedules[name]).latest
     if last is None:
-        fail(f"{name} has had no night yet")
+        fail(f"{name} has not run yet")
     if last.state not in {"failed", "skipped"}:
-        fail(f"{name}'s last night, {last.slot}, is no failed one: it {last.state}")
+        fail(f"the last run of {name}, {last.scheduled_for}, did not fail: {last.state}")
     kept.again(name, last)
-    schedules_view.again(name, last.slot, beat=kept.beat_leads())
+    schedules_view.again(name, last.scheduled_for, beat=kept.beat_leads())

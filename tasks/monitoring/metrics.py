@@ -70,7 +70,7 @@ class Exporter(Collector):
             system = read(self.store, self.settings, ended=ENDED)
             month = self.month.read(system)
             kept = Schedules(self.store)
-            nights = {name: kept.record(name, schedule) for name, schedule in self.settings.schedules.items()}
+            records = {name: kept.record(name, schedule) for name, schedule in self.settings.schedules.items()}
             led = kept.beat_leads()
         except (redis.RedisError, LimitsError) as exc:
             log.warning("no metrics: %s", exc)
@@ -86,8 +86,8 @@ class Exporter(Collector):
         yield from circuits(system.limits, self.settings)
         yield from money(system.limits)
         yield from counters(named(month, self.rows))
-        if nights:
-            yield from schedules(nights, self.settings, system.at, led=led)
+        if records:
+            yield from schedules(records, self.settings, system.at, led=led)
 
 
 class Month:
@@ -253,25 +253,25 @@ def counters(month: Ledger) -> Iterator[Metric]:
 
 
 def schedules(records: Mapping[str, Record], settings: Settings, at: float, *, led: bool) -> Iterator[Metric]:
-    """How each schedule's last night went, when the next is due, and whether a beat is there to start it."""
+    """The state of each schedule's last run, when the next one is due, and whether a beat is running."""
     names = ("schedule", "workflow")
     state = GaugeMetricFamily(
-        "overnight_schedule_night_state", "1 for the state that the last night is in", labels=(*names, "state")
+        "overnight_schedule_night_state", "1 for the state of the schedule's last run", labels=(*names, "state")
     )
     ran = GaugeMetricFamily(
-        "overnight_schedule_ran_timestamp_seconds", "The last night that became a batch", labels=names
+        "overnight_schedule_ran_timestamp_seconds", "When the last run that became a batch was due", labels=names
     )
-    due = GaugeMetricFamily("overnight_schedule_next_timestamp_seconds", "When the next night is due", labels=names)
+    due = GaugeMetricFamily("overnight_schedule_next_timestamp_seconds", "When the next run is due", labels=names)
     for name, record in records.items():
         schedule = settings.schedules[name]
         labels = [name, schedule.workflow]
         if record.latest:
             for each in get_args(State):
                 state.add_metric([*labels, each], int(record.latest.state == each))
-        nights = [night.due for night in record.nights.values() if night.state == "ran"]
-        if nights:
-            ran.add_metric(labels, max(nights))
+        due_at = [run.due for run in record.runs.values() if run.state == "ran"]
+        if due_at:
+            ran.add_metric(labels, max(due_at))
         due.add_metric(labels, calendar(schedule).next(datetime.fromtimestamp(at, UTC)).timestamp())
-    beat = GaugeMetricFamily("overnight_beat_leads", "1 where a beat is running that starts the nights")
+    beat = GaugeMetricFamily("overnight_beat_leads", "1 if a beat is running that starts scheduled runs")
     beat.add_metric([], int(led))
     yield from (state, ran, due, beat)

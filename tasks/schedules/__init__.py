@@ -1,8 +1,8 @@
 """When a batch starts on its own.
 
-calendar.py  when the nights of a schedule are
-runs.py      schedules
-run.py       one night of a schedule
-beat.py      beat
-lua/run.lua  note how a night of a schedule stands
+beat.py      the process that starts what is due
+calendar.py  when a schedule's runs are due: cron fields in a time zone
+runs.py      which runs are due, and what became of each
+run.py       one run: its input becomes a batch
+lua/run.lua  record the state of a run
 """

@@ -1,8 +1,8 @@
-"""Beat: the process that looks after the schedules. Any number may run; one leads, and another follows it.
+"""Beat: the process that starts scheduled runs. Any number may run: one leads, and another takes over if it dies.
 
-RedBeat keeps the lead as a lock in Redis, which a killed leader loses after 25 seconds, and serves entries that an
-application adds to it. The nights of [schedules.*] need no message and no worker: what is due is read from their
-records (schedules/runs.py) at every round, and each night is made a batch by a process of its own (tasks/run.py).
+RedBeat keeps the lead as a lock in Redis, which a killed leader loses after 25 seconds. It also serves entries that an
+application adds. The runs of [schedules.*] need no message and no worker: each round reads from their records
+(schedules/runs.py) what is due, and a process of its own makes each run a batch (schedules/run.py).
 """
 
 import logging
@@ -20,29 +20,38 @@ from redis.lock import Lock
 
 from limits.errors import LimitsError
 from tasks.batches.store import open_store
-from tasks.schedules.run import tell
+from tasks.schedules.run import report
 from tasks.schedules.runs import Schedules, calendar, due
 from workers import child_process, heartbeat
 from workers.config.current import current_settings
 
 log = logging.getLogger(__name__)
 
-#: Seconds until the next round of a beat that does not lead, that cannot reach its server, and whose round failed.
-STAND_BY, SERVER_AWAY, AFTER_FAILURE = 2.0, 1.0, 5.0
+#: Seconds until a beat that does not lead asks for the lead again.
+STAND_BY: Final = 2.0
 
-#: Nights that become batches at the same time, and seconds that they get to finish when beat stops.
-AT_ONCE, STOP = 4, 20.0
+#: Seconds until the next round if the Redis server is unreachable.
+SERVER_AWAY: Final = 1.0
 
-#: Seconds between two tries of a night whose process could not note it.
-PUT_OFF: Final = 15.0
+#: Seconds until the next round if one failed.
+AFTER_FAILURE: Final = 5.0
 
-# RedBeat waits for its lock before the first round, without end, deaf to the server's going away, and without a
-# heartbeat. Here a round is what asks for it.
+#: Processes that make runs batches at the same time: each may take a hundred megabytes.
+AT_ONCE: Final = 4
+
+#: Seconds that these processes get to finish when beat stops.
+STOP: Final = 20.0
+
+#: Seconds until a run is tried again if its process could not record it.
+RETRY_AFTER: Final = 15.0
+
+# RedBeat waits for its lock before the first round: without end, without noticing that the server is gone, and without
+# a heartbeat. Here each round asks for it.
 beat_init.disconnect(schedulers.acquire_distributed_beat_lock)
 
 
-class NightScheduler(schedulers.RedBeatScheduler):  # type: ignore[misc]  # RedBeat has no types
-    """Celery beat's scheduler: RedBeat's, and the nights."""
+class OvernightScheduler(schedulers.RedBeatScheduler):  # type: ignore[misc]  # RedBeat has no types
+    """Celery beat's scheduler: RedBeat's entries, and the runs of [schedules.*]."""
 
     lock: Lock | None
 
@@ -51,7 +60,7 @@ class NightScheduler(schedulers.RedBeatScheduler):  # type: ignore[misc]  # RedB
         self.settings = current_settings()
         self.schedules = Schedules(open_store(self.settings))
         self.running: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
-        self.put_off: dict[tuple[str, str], float] = {}
+        self.not_before: dict[tuple[str, str], float] = {}
 
     def tick(self, *arguments: Any, **options: Any) -> float:
         """One round; returns the seconds until the next."""
@@ -60,20 +69,20 @@ class NightScheduler(schedulers.RedBeatScheduler):  # type: ignore[misc]  # RedB
             if not self._leads():
                 return STAND_BY
             seconds = float(super().tick(*arguments, **options))
-            return min(seconds, self.nights(time.time()))
+            return min(seconds, self.start_due(time.time()))
         except LockError:
-            log.warning("another beat leads now")
+            log.warning("another beat leads now; this one stands by")
             self.lock = None
             return STAND_BY
         except (redis.RedisError, LimitsError, OSError) as exc:
-            log.warning("no schedules while the server is unreachable: %s", exc)
+            log.warning("no schedule runs while the Redis server is unreachable: %s", exc)
             return SERVER_AWAY
         except Exception:
-            log.exception("a round of the schedules failed, and another comes in %g s", AFTER_FAILURE)
+            log.exception("a round of the schedules failed; the next one is in %g s", AFTER_FAILURE)
             return AFTER_FAILURE
 
     def _leads(self) -> bool:
-        """Whether this beat leads; it does from now on where no other does."""
+        """Whether this beat leads. Takes the lead if no other beat has it."""
         if self.lock is not None:
             return True
         lock = schedulers.get_redis(self.app).lock(self.lock_key, timeout=self.lock_timeout, blocking=False)
@@ -85,33 +94,33 @@ class NightScheduler(schedulers.RedBeatScheduler):  # type: ignore[misc]  # RedB
         self.schedules.retire(self.settings.schedules)
         return True
 
-    def nights(self, now: float) -> float:
-        """Start what is due; returns the seconds until the next night or the next round, whichever is sooner."""
+    def start_due(self, now: float) -> float:
+        """Start the runs that are due; returns the seconds until the next run or round, whichever is sooner."""
         self._reap()
         seconds = float(self.max_interval)
         for name, settings in self.settings.schedules.items():
             record = self.schedules.record(name, settings)
             found = due(settings, record, now)
-            for night in found.skipped:
-                if self.schedules.note(name, night):
-                    tell(name, night)
+            for run in found.skipped:
+                if self.schedules.note(name, run):
+                    report(name, run)
             if found.since != record.since:
-                over = [slot for slot, night in record.nights.items() if night.final]
-                self.schedules.move(name, settings, found.since, over)
-            for night in found.run:
-                self._start(name, night.slot)
+                finished = [scheduled_for for scheduled_for, run in record.runs.items() if run.final]
+                self.schedules.move(name, settings, found.since, finished)
+            for run in found.runs:
+                self._start(name, run.scheduled_for)
             moment = datetime.fromtimestamp(now, UTC)
             seconds = min(seconds, (calendar(settings).next(moment) - moment).total_seconds())
         return max(0.05, seconds)
 
-    def _start(self, name: str, slot: str) -> None:
-        """Begin a night, unless it has begun, or too much goes on."""
-        if (name, slot) in self.running or len(self.running) >= AT_ONCE:
+    def _start(self, name: str, scheduled_for: str) -> None:
+        """Start a run's process, unless it is running already or `AT_ONCE` others are."""
+        if (name, scheduled_for) in self.running or len(self.running) >= AT_ONCE:
             return
-        if self.put_off.get((name, slot), 0.0) > time.monotonic():
+        if self.not_before.get((name, scheduled_for), 0.0) > time.monotonic():
             return
-        self.running[name, slot] = subprocess.Popen(
-            child_process.command("tasks.schedules.run", name, slot),
+        self.running[name, scheduled_for] = subprocess.Popen(
+            child_process.command("tasks.schedules.run", name, scheduled_for),
             env=child_process.environment(),
             stdin=subprocess.DEVNULL,
         )
@@ -121,10 +130,10 @@ class NightScheduler(schedulers.RedBeatScheduler):  # type: ignore[misc]  # RedB
             if process.poll() is not None:
                 del self.running[key]
                 if process.returncode:
-                    self.put_off[key] = time.monotonic() + PUT_OFF
+                    self.not_before[key] = time.monotonic() + RETRY_AFTER
 
     def close(self) -> None:
-        """Let the nights finish that have begun, and give the lead away."""
+        """Let the runs that have started finish, and release the lead."""
         ends = time.monotonic() + STOP
         for process in self.running.values():
             try:

@@ -1,8 +1,7 @@
-"""When the nights of a schedule are: five fields of cron, read in a time zone.
+"""When a schedule's runs are due: five cron fields, read in a time zone.
 
-A slot is a moment of the schedule, to the minute. Where clocks go forward, a slot in the hour that is left out comes
-as much later as that hour is long; where they go back, a slot in the hour that comes twice counts once, unless the
-schedule runs every hour.
+Each run is due at a minute. If clocks go forward, a run in the skipped hour comes later, by the length of that hour. If
+they go back, a run in the repeated hour comes once, unless the schedule runs every hour.
 """
 
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from celery.schedules import crontab
 
-#: Days that are looked through for the next slot: 29 February may be eight years away.
+#: Days searched for the next run: 29 February may be eight years away.
 HORIZON = 8 * 366 + 1
 
 _HOURS = 24
@@ -22,30 +21,30 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Calendar:
-    """The slots of a cron expression in a time zone."""
+    """The moments of a cron expression in a time zone."""
 
     cron: str
     timezone: str = "UTC"
 
     def between(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        """The slots later than `after` and no later than `until`, in UTC, in their order."""
+        """The moments later than `after` and no later than `until`, in UTC, in order."""
         day, last = after.astimezone(self._zone).date() - _DAY, until.astimezone(self._zone).date()
         before = after
         while day <= last:
-            for slot in self._slots(day) if self._has(day) else ():
-                # The next day's first slots may be this day's last ones, put off.
-                if before < slot <= until:
-                    yield slot
-                    before = slot
+            for moment in self._moments(day) if self._has(day) else ():
+                # A change of clocks may move this day's last moments onto the next day's first ones.
+                if before < moment <= until:
+                    yield moment
+                    before = moment
             day += _DAY
 
     def next(self, after: datetime) -> datetime:
-        """The first slot later than `after`, in UTC."""
+        """The first moment later than `after`, in UTC."""
         return next(self.between(after, after + HORIZON * _DAY))
 
-    def local(self, slot: datetime) -> datetime:
-        """The slot as clocks of the schedule's zone show it."""
-        return slot.astimezone(self._zone)
+    def local(self, moment: datetime) -> datetime:
+        """The moment in the schedule's time zone."""
+        return moment.astimezone(self._zone)
 
     @cached_property
     def _zone(self) -> ZoneInfo:
@@ -57,17 +56,17 @@ class Calendar:
         return crontab(minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
 
     def _has(self, day: date) -> bool:
-        """Whether the day is one of the schedule's: of its days of the month or its weekdays, where it names both."""
+        """Whether the schedule runs on `day`. If it names days of the month and weekdays, one of the two is enough."""
         fields = self._fields
         if day.month not in fields.month_of_year:
             return False
         of_month, of_week = day.day in fields.day_of_month, day.isoweekday() % 7 in fields.day_of_week
         _, _, days, _, weekdays = self.cron.split()
-        # As cron(8) has always had it (https://man7.org/linux/man-pages/man5/crontab.5.html).
+        # As in cron(8) (https://man7.org/linux/man-pages/man5/crontab.5.html).
         both_named = not days.startswith("*") and not weekdays.startswith("*")
         return of_month or of_week if both_named else of_month and of_week
 
-    def _slots(self, day: date) -> list[datetime]:
+    def _moments(self, day: date) -> list[datetime]:
         hourly = len(self._fields.hour) == _HOURS
         found = set()
         for hour in self._fields.hour:
@@ -79,11 +78,11 @@ class Calendar:
         return sorted(found)
 
 
-def name_of(slot: datetime) -> str:
-    """A slot's name: its minute in UTC, as in 2026-11-25T01:00Z."""
-    return slot.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
+def name_of(moment: datetime) -> str:
+    """A run's `scheduled_for`: its minute in UTC, as in 2026-11-25T01:00Z."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
 
 
 def from_name(name: str) -> datetime:
-    """The slot of a name; ValueError where it is none."""
+    """The moment of a `scheduled_for`. Raises ValueError if it is malformed."""
     return datetime.strptime(name, "%Y-%m-%dT%H:%MZ").replace(tzinfo=UTC)

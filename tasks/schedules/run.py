@@ -1,10 +1,10 @@
-"""One night of a schedule: its input becomes a batch, whose identity is the schedule and the slot.
+"""One run of a schedule: its input becomes a batch.
 
-    python -m tasks.schedules.run SCHEDULE SLOT
+    python -m tasks.schedules.run SCHEDULE SCHEDULED_FOR
 
-A beat starts it as a process of its own, which ends when the night is noted: checking a million lines takes a minute
-and prices a hundred megabytes, and a beat must neither stand still nor grow. However often it runs, and wherever, a
-night is one batch.
+Beat starts it as a process of its own: checking a million lines takes a minute and a hundred megabytes, and beat must
+neither block nor grow. The batch's id comes from the schedule and `SCHEDULED_FOR`, so a run is one batch, however often
+and wherever this is started.
 """
 
 import logging
@@ -22,80 +22,81 @@ from tasks.batches.store import open_store
 from tasks.batches.submit import submit
 from tasks.jobs.storage import StorageError
 from tasks.schedules.calendar import from_name
-from tasks.schedules.runs import AGAIN, Night, Schedules, calendar
+from tasks.schedules.runs import LOOK_AGAIN, Run, Schedules, calendar
 from workers.config.settings import ScheduleSettings, Settings, load
 
-log = logging.getLogger("overnight.night")
+log = logging.getLogger("overnight.schedules")
 
 
-def run(settings: Settings, name: str, slot: str) -> Night:
-    """Make the night's batch, or note why there is none; the night as it stands then.
+def make_batch(settings: Settings, name: str, scheduled_for: str) -> Run:
+    """Make the run's batch, or record why there is none; returns the run as recorded.
 
-    Raises the errors of a Redis server that cannot be reached: then nothing is noted, and the night is still due.
+    Raises a LimitsError or redis.RedisError if the Redis server is unreachable: nothing is recorded, and the run is
+    still due.
     """
     schedule = settings.schedules[name]
     store = open_store(settings)
     schedules = Schedules(store)
     now = time.time()
-    before = schedules.record(name, schedule).nights.get(slot)
-    night = before or Night(slot, since=now)
-    if night.state == "ran":
-        return night
-    source = Source(schedule.source(calendar(schedule).local(from_name(slot))))
+    before = schedules.record(name, schedule).runs.get(scheduled_for)
+    run = before or Run(scheduled_for, since=now)
+    if run.state == "ran":
+        return run
+    source = Source(schedule.source(calendar(schedule).local(from_name(scheduled_for))))
     try:
         source.check()
-        batch, _ = submit(source, settings, store, workflow=schedule.workflow, slot=f"{name}\n{slot}")
-        night = replace(night, state="ran", batch=batch.id, words="", at=now, again=0.0)
+        batch, _ = submit(source, settings, store, workflow=schedule.workflow, scheduled_run=f"{name}\n{scheduled_for}")
+        run = replace(run, state="ran", batch=batch.id, words="", at=now, again=0.0)
     except InputError as exc:
-        night = replace(night, state="failed", words=str(exc), at=now, again=0.0)
+        run = replace(run, state="failed", words=str(exc), at=now, again=0.0)
     except (StorageError, OSError) as exc:
         missing = isinstance(exc, StorageError) and exc.missing
-        night = _waits(night, schedule, now, f"{source.shown} is not there yet" if missing else str(exc))
+        run = _waiting(run, schedule, now, f"{source.shown} is not there yet" if missing else str(exc))
     except (LimitsError, redis.RedisError):
         raise
-    except Exception as exc:  # noqa: BLE001 - whatever it is, the night must not get lost without an alarm
-        night = _waits(night, schedule, now, _defect(exc))
-    schedules.note(name, night)
-    if before is None or (night.state, night.words) != (before.state, before.words):
-        tell(name, night)
-    return night
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the run must not get lost without an alarm
+        run = _waiting(run, schedule, now, _defect(exc))
+    schedules.note(name, run)
+    if before is None or (run.state, run.words) != (before.state, before.words):
+        report(name, run)
+    return run
 
 
 def _defect(exc: Exception) -> str:
-    """An error that nothing foresaw, without its own words: they may hold an input's credentials."""
+    """Where an unforeseen error came from. Without its message, which may contain an input's credentials."""
     frame = traceback.extract_tb(exc.__traceback__)[-1]
     return f"{type(exc).__name__} in {frame.filename}, line {frame.lineno}"
 
 
-def _waits(night: Night, schedule: ScheduleSettings, now: float, words: str) -> Night:
-    """The night is tried again, or given up when it has waited for long enough."""
-    since = night.since or now
-    if now - max(since, night.due) >= schedule.input_wait:
+def _waiting(run: Run, schedule: ScheduleSettings, now: float, words: str) -> Run:
+    """The run, to be tried again; failed if it has waited for `input_wait`."""
+    since = run.since or now
+    if now - max(since, run.due) >= schedule.input_wait:
         waited = f"given up after {schedule.input_wait / 3600:g} h"
-        return replace(night, state="failed", words=f"{words}: {waited}", since=since, at=now, again=0.0)
-    return replace(night, words=words, since=since, at=now, again=now + AGAIN)
+        return replace(run, state="failed", words=f"{words}: {waited}", since=since, at=now, again=0.0)
+    return replace(run, words=words, since=since, at=now, again=now + LOOK_AGAIN)
 
 
-def tell(name: str, night: Night) -> None:
-    """Say how a night went, where a person or an alert reads it."""
-    late = f", {(night.since - night.due) / 3600:.1f} h late, since nothing ran when it was due" if night.missed else ""
-    which = f"schedule {name}, night {night.slot}"
-    match night.state:
+def report(name: str, run: Run) -> None:
+    """Log a run's state, for a person or an alert to read."""
+    late = f", {(run.since - run.due) / 3600:.1f} h late: no beat was running when it was due" if run.missed else ""
+    which = f"schedule {name}, run {run.scheduled_for}"
+    match run.state:
         case "ran":
-            log.log(logging.WARNING if late else logging.INFO, "%s: %s%s", which, night.batch, late)
+            log.log(logging.WARNING if late else logging.INFO, "%s: submitted %s%s", which, run.batch, late)
         case "waiting":
-            log.warning("%s waits: %s", which, night.words)
+            log.warning("%s is waiting: %s", which, run.words)
         case _:
-            log.error("%s %s: %s", which, night.state, night.words)
+            log.error("%s %s: %s", which, run.state, run.words)
 
 
-def main(name: str, slot: str) -> int:
-    """The command; returns an exit status."""
-    logging.basicConfig(level=logging.INFO, format="[%(asctime)s: %(levelname)s/night] %(message)s")
+def main(name: str, scheduled_for: str) -> int:
+    """Run the command; returns its exit status."""
+    logging.basicConfig(level=logging.INFO, format="[%(asctime)s: %(levelname)s/schedules] %(message)s")
     try:
-        run(load(None), name, slot)
+        make_batch(load(None), name, scheduled_for)
     except (LimitsError, redis.RedisError) as exc:
-        log.error("schedule %s, night %s is put off: %s", name, slot, exc)  # noqa: TRY400 - the words say it all
+        log.error("schedule %s, run %s will be tried again: %s", name, scheduled_for, exc)  # noqa: TRY400 - no trace
         return 3
     return 0
 

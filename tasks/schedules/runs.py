@@ -1,12 +1,11 @@
-"""Schedules: which nights are due, and how each has gone.
+"""Which runs of a schedule are due, and what became of each.
 
-A night is a slot of a schedule. Its record, not the process that happens to be awake, says whether it has run: a beat
-that is killed at the minute, or a second one that wakes up beside it, changes nothing. What nobody looked at when it
-was due has been *missed*, since everything was down: it is made up, and said to be late.
+A run's record in Redis says whether it has happened. So a beat that is killed at the minute, or a second one beside it,
+changes nothing. A run is *missed* if no beat was running when it was due: it is made up, and reported as late.
 
-    (slot passes) ─► waiting ─► ran        its batch has been submitted
-                       │  ▲ └─► failed     its input was wrong, or did not come
-                       └──┘     skipped    missed, and a later night has the same input
+    (it is due) ─► waiting ─► ran        its batch has been submitted
+                     │  ▲ └─► failed     its input was wrong, or did not come
+                     └──┘     skipped    missed, and superseded by a later run with the same input
 """
 
 import time
@@ -22,29 +21,33 @@ from tasks.batches.store import Store
 from tasks.schedules.calendar import Calendar, from_name, name_of
 from workers.config.settings import ScheduleSettings
 
-#: Seconds after which a slot that nobody looked at has been missed.
+#: Seconds after which a run that no beat has looked at is missed.
 LATE: Final = 600.0
 
-#: At most so many missed nights are made up, the newest ones, where each has an input of its own.
+#: Missed runs of one schedule that are made up, the newest ones, if each has its own input.
 MADE_UP: Final = 7
 
-#: Seconds until a night whose input is not there is looked at again.
-AGAIN: Final = 60.0
+#: Seconds until a run whose input is not there is tried again.
+LOOK_AGAIN: Final = 60.0
 
-#: Nights of a schedule that are remembered, and for how many seconds.
-REMEMBERED, KEEP = 100, 400 * 86_400
+#: Runs of a schedule that are remembered.
+REMEMBERED: Final = 100
+
+#: Seconds for which they are remembered: a yearly schedule knows its last run.
+KEEP: Final = 400 * 86_400
 
 State = Literal["waiting", "ran", "failed", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
-class Night:
-    """How a night stands. Times are in seconds since the epoch, 0 where not yet.
+class Run:
+    """One run of a schedule. Times are in seconds since the epoch, 0 if not yet.
 
-    `since` is when it was first looked at, `again` when it is to be looked at next, `at` when its state was noted.
+    `scheduled_for` is its minute in UTC. `since` is when a beat first looked at it, `again` when it is tried next, `at`
+    when its state was recorded. `words` is the reason if it has not run.
     """
 
-    slot: str
+    scheduled_for: str
     state: State = "waiting"
     batch: str = ""
     words: str = ""
@@ -54,144 +57,153 @@ class Night:
 
     @property
     def final(self) -> bool:
-        """Whether nothing more will be done about it."""
+        """Whether its state will not change on its own."""
         return self.state != "waiting"
 
     @property
     def due(self) -> float:
-        """When its slot was, in seconds since the epoch."""
-        return from_name(self.slot).timestamp()
+        """`scheduled_for` in seconds since the epoch."""
+        return from_name(self.scheduled_for).timestamp()
 
     @property
     def missed(self) -> bool:
-        """Whether nobody looked at it when it was due."""
+        """Whether no beat was running when it was due."""
         return self.since - self.due > LATE
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of a schedule: slots up to `since` (seconds) are over; None where it is new or has changed."""
+    """What Redis knows of a schedule. `runs` are by `scheduled_for`.
+
+    Runs due up to `since` (seconds since the epoch) are dealt with; None if the schedule is new or its times changed.
+    """
 
     since: float | None
-    nights: dict[str, Night]
+    runs: dict[str, Run]
 
     @property
-    def latest(self) -> Night | None:
-        """The latest night that is known."""
-        return self.nights[max(self.nights)] if self.nights else None
+    def latest(self) -> Run | None:
+        """The latest run."""
+        return self.runs[max(self.runs)] if self.runs else None
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What is to be done now: nights to run, nights that are skipped, and where to count from next time."""
+    """What to do now: `runs` to start, runs to skip, and the `since` of the next record."""
 
-    run: list[Night]
-    skipped: list[Night]
+    runs: list[Run]
+    skipped: list[Run]
     since: float
 
 
 def calendar(settings: ScheduleSettings) -> Calendar:
-    """When its nights are."""
+    """When a schedule's runs are due."""
     return Calendar(settings.cron, settings.timezone)
 
 
 def due(settings: ScheduleSettings, record: Record, now: float) -> Due:
-    """Decide what is due: a pure function of the schedule, what has been, and the time.
+    """Decide what is due: a pure function of the schedule, its record and the time.
 
-    A schedule that is new, or whose times were changed, begins now. Of the nights that were missed the newest
-    `MADE_UP` run; if all nights have the same input, only the newest, and none if a night on time is due as well.
-    A night that waits is due whatever the times are now: they may have changed since.
+    A schedule that is new, or whose times were changed, begins now. Of the missed runs, the newest `MADE_UP` start. If
+    all runs have the same input, only the newest one starts, and none if a run on time is due as well. A waiting run
+    stays due if the schedule's times change.
     """
-    waiting = [night for night in record.nights.values() if not night.final and night.again <= now]
+    waiting = [run for run in record.runs.values() if not run.final and run.again <= now]
     if record.since is None:
-        return Due(sorted(waiting, key=lambda night: night.slot), [], now)
+        return Due(_in_order(waiting), [], now)
     begin, end = (datetime.fromtimestamp(moment, UTC) for moment in (record.since, now))
-    slots = [name_of(slot) for slot in calendar(settings).between(begin, end)]
-    fresh = [Night(slot, since=now) for slot in slots if slot not in record.nights]
-    missed = [night for night in fresh if night.missed]
-    on_time = [night for night in fresh if not night.missed]
+    passed = [name_of(moment) for moment in calendar(settings).between(begin, end)]
+    fresh = [Run(scheduled_for, since=now) for scheduled_for in passed if scheduled_for not in record.runs]
+    missed = [run for run in fresh if run.missed]
+    on_time = [run for run in fresh if not run.missed]
     if settings.dated:
-        run = missed[-MADE_UP:]
+        made_up = missed[-MADE_UP:]
     else:
-        run = missed[-1:] if not on_time else []
+        made_up = missed[-1:] if not on_time else []
         on_time, missed = on_time[-1:], [*missed, *on_time[:-1]]
     skipped = [
-        replace(night, state="skipped", at=now, words="nothing ran when it was due, and a later night stands for it")
-        for night in missed
-        if night not in run
+        replace(run, state="skipped", at=now, words="no beat was running when it was due; a later run replaces it")
+        for run in missed
+        if run not in made_up
     ]
-    over = {night.slot for night in skipped}
+    finished = {run.scheduled_for for run in skipped}
     since = record.since
-    for slot in slots:
-        if slot not in over and slot not in record.nights:
-            break  # to be noted by its process, which may be killed
-        since = from_name(slot).timestamp()
-    return Due(sorted([*waiting, *run, *on_time], key=lambda night: night.slot), skipped, since)
+    for scheduled_for in passed:
+        if scheduled_for not in finished and scheduled_for not in record.runs:
+            break  # its process will record it, unless it is killed
+        since = from_name(scheduled_for).timestamp()
+    return Due(_in_order([*waiting, *made_up, *on_time]), skipped, since)
+
+
+def _in_order(runs: Iterable[Run]) -> list[Run]:
+    return sorted(runs, key=lambda run: run.scheduled_for)
 
 
 class Schedules:
-    """The records of a namespace's schedules."""
+    """The schedules' records in Redis."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.keys = store.keys
 
     def record(self, name: str, settings: ScheduleSettings) -> Record:
-        """What is known of a schedule."""
+        """Read what is known of a schedule."""
         key = self.keys.schedule(name)
         times, since = cast("list[bytes | None]", self.store.client.hmget(key, "times", "since"))
-        counts = since and (times or b"").decode() == _times(settings)
-        return Record(float(since) if since and counts else None, self._nights(key))
+        unchanged = since and (times or b"").decode() == _times(settings)
+        return Record(float(since) if since and unchanged else None, self._runs(key))
 
-    def _nights(self, key: str) -> dict[str, Night]:
+    def _runs(self, key: str) -> dict[str, Run]:
         found = cast("dict[bytes, bytes]", self.store.client.hgetall(key))
-        slots = {slot.decode(): text for slot, text in found.items() if slot not in {b"times", b"since"}}
-        return {slot: _night(slot, text) for slot, text in slots.items()}
+        texts = {name.decode(): text for name, text in found.items() if name not in {b"times", b"since"}}
+        return {scheduled_for: _run(scheduled_for, text) for scheduled_for, text in texts.items()}
 
-    def move(self, name: str, settings: ScheduleSettings, since: float, nights: Iterable[str]) -> None:
-        """Count from `since`; forget the oldest of the `nights`, which are known and over."""
+    def move(self, name: str, settings: ScheduleSettings, since: float, finished: Iterable[str]) -> None:
+        """Record that runs due up to `since` are dealt with; forget the oldest of the `finished` ones."""
         key = self.keys.schedule(name)
         with self.store.client.pipeline(transaction=False) as pipeline:
             pipeline.sadd(self.keys.schedules, name)
             pipeline.hset(key, mapping={"times": _times(settings), "since": repr(since)})
             pipeline.expire(key, KEEP)
-            old = [slot for slot in sorted(nights)[:-REMEMBERED] if from_name(slot).timestamp() <= since]
+            old = [each for each in sorted(finished)[:-REMEMBERED] if from_name(each).timestamp() <= since]
             if old:
                 pipeline.hdel(key, *old)
             pipeline.execute()
 
-    def note(self, name: str, night: Night) -> bool:
-        """Note how a night stands; False where it is a batch already, which it stays."""
-        text = orjson.dumps({key: value for key, value in asdict(night).items() if value and key != "slot"})
-        key = self.keys.schedule(name)
-        return self.store.server.run(Call(load("tasks/schedules/lua/run.lua"), (key,), (night.slot, text, KEEP), bool))
+    def note(self, name: str, run: Run) -> bool:
+        """Record a run's state. Returns False if it is a batch already, which it stays."""
+        text = orjson.dumps({key: value for key, value in asdict(run).items() if value and key != "scheduled_for"})
+        arguments = (run.scheduled_for, text, KEEP)
+        return self.store.server.run(
+            Call(load("tasks/schedules/lua/run.lua"), (self.keys.schedule(name),), arguments, bool)
+        )
 
-    def again(self, name: str, night: Night) -> None:
-        """Run a night again that failed or was skipped: it waits, as if it were due now."""
-        self.note(name, Night(night.slot, since=time.time()))
+    def again(self, name: str, run: Run) -> None:
+        """Repeat a run that failed or was skipped: it is waiting, as if it were due now."""
+        self.note(name, Run(run.scheduled_for, since=time.time()))
 
     def retire(self, names: Iterable[str]) -> None:
-        """Only these are configured. Another one that comes back some day has missed nothing, and waits for nothing."""
+        """Forget where other schedules than `names` stood. If one comes back, it has missed nothing."""
         known = {name.decode() for name in cast("set[bytes]", self.store.client.smembers(self.keys.schedules))}
         for name in known.difference(names):
             key = self.keys.schedule(name)
-            waiting = [slot for slot, night in self._nights(key).items() if not night.final]
+            waiting = [scheduled_for for scheduled_for, run in self._runs(key).items() if not run.final]
             self.store.client.hdel(key, "since", *waiting)
             self.store.client.srem(self.keys.schedules, name)
 
     def beat_leads(self) -> bool:
-        """Whether a beat is running that looks after them."""
+        """Whether a beat is running and leads."""
         return bool(self.store.client.exists(self.keys.redbeat + "lock"))
 
 
-_FIELDS: Final = {field.name for field in fields(Night)}
+_FIELDS: Final = {field.name for field in fields(Run)}
 
 
 def _times(settings: ScheduleSettings) -> str:
-    """What changes a schedule's slots."""
+    """The settings that decide when runs are due."""
     return f"{settings.cron} {settings.timezone}"
 
 
-def _night(slot: str, text: bytes) -> Night:
+def _run(scheduled_for: str, text: bytes) -> Run:
     known: dict[str, Any] = {key: value for key, value in orjson.loads(text).items() if key in _FIELDS}
-    return Night(**{**known, "slot": slot})
+    return Run(**{**known, "scheduled_for": scheduled_for})

@@ -19,11 +19,11 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
 
 def test_a_night_is_one_batch_whose_leader_dies_at_the_minute(tmp_path: Path) -> None:
     """Not two, not none; and it is there within half a minute of the kill."""
-    slot = (datetime.now(UTC) + timedelta(seconds=75)).replace(second=0, microsecond=0)
+    due = (datetime.now(UTC) + timedelta(seconds=75)).replace(second=0, microsecond=0)
     toml = (
         '[providers.acme]\napi = "openai"\nbase_url = "http://127.0.0.1:9"\n[providers.acme.models.small]\n'
         "[workflows.nightly]\n"
-        f'[schedules.nightly]\ncron = "{slot.minute} {slot.hour} * * *"\nworkflow = "nightly"\ninput = "in.jsonl"\n'
+        f'[schedules.nightly]\ncron = "{due.minute} {due.hour} * * *"\nworkflow = "nightly"\ninput = "in.jsonl"\n'
     )
     with Site(tmp_path, toml=toml) as site:
         site.input(jobs(3)).rename(tmp_path / "in.jsonl")
@@ -32,7 +32,7 @@ def test_a_night_is_one_batch_whose_leader_dies_at_the_minute(tmp_path: Path) ->
         site.environment["OVERNIGHT_HEARTBEAT"] = str(alive := tmp_path / "alive")
         follower = site.start_beat()
         store = open_store(load(site.file))
-        while datetime.now(UTC) < slot:
+        while datetime.now(UTC) < due:
             time.sleep(0.02)
         killed = time.monotonic()
         os.killpg(leader.pid, signal.SIGKILL)
@@ -41,10 +41,10 @@ def test_a_night_is_one_batch_whose_leader_dies_at_the_minute(tmp_path: Path) ->
         [batch] = wait_for(store.batches, 30.0, what="the batch")
         assert failover <= 30.0
         schedule = load(site.file).schedules["nightly"]
-        night = wait_for(
-            lambda: Schedules(store).record("nightly", schedule).nights.get(name_of(slot)), what="the night's record"
+        run = wait_for(
+            lambda: Schedules(store).record("nightly", schedule).runs.get(name_of(due)), what="the run's record"
         )
-        assert night.batch == batch.id
+        assert run.batch == batch.id
         rounds: set[int] = set()
 
         def went_round() -> bool:

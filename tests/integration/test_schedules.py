@@ -1,4 +1,4 @@
-"""Schedules, kept by real beats. Time is moved by what the server remembers: nobody waits for two o'clock."""
+"""Schedules, with real beats. Time moves by changing what the server remembers, so no test waits."""
 
 import json
 import os
@@ -18,21 +18,21 @@ from limits.client.connection import Server
 from limits.keys import Keys
 from tasks.batches.store import Store
 from tasks.monitoring.metrics import Exporter
-from tasks.schedules import run as night
+from tasks.schedules import run as scheduled
 from tasks.schedules.calendar import name_of
-from tasks.schedules.runs import Night, Schedules
+from tasks.schedules.runs import Run, Schedules
 from tests.support.site import Site, Worker, jobs, wait_for
 from tests.support.watching import Scrape
 from workers.config.settings import Settings, load
 
 pytestmark = pytest.mark.long
 
-#: A night that has just come: the minute that runs.
-SLOT = datetime.now(UTC).replace(second=0, microsecond=0)
-CRON = f"{SLOT.minute} {SLOT.hour} * * *"
+#: The current minute, at which every schedule here is due.
+NOW = datetime.now(UTC).replace(second=0, microsecond=0)
+CRON = f"{NOW.minute} {NOW.hour} * * *"
 
 
-class Nights:
+class ScheduleSite:
     """A site with schedules, and what the server remembers of them."""
 
     def __init__(self, site: Site, url: str, namespace: str) -> None:
@@ -42,18 +42,18 @@ class Nights:
         self.settings: Settings = load(site.file)
 
     def begin(self, name: str, since: datetime) -> None:
-        """Make a schedule one that has been watched since then."""
+        """Pretend that a beat has watched the schedule since `since`."""
         self.schedules.move(name, self.settings.schedules[name], since.timestamp(), [])
 
-    def night(self, name: str, slot: datetime = SLOT) -> Night | None:
-        return self.schedules.record(name, self.settings.schedules[name]).nights.get(name_of(slot))
+    def last(self, name: str, moment: datetime = NOW) -> Run | None:
+        return self.schedules.record(name, self.settings.schedules[name]).runs.get(name_of(moment))
 
-    def over(self, name: str, slot: datetime = SLOT, seconds: float = 45.0) -> Night:
-        """The night, as soon as nothing more will be done about it."""
-        night: Night = wait_for(
-            lambda: (found := self.night(name, slot)) and found.final and found, seconds, what=f"night of {name}"
+    def over(self, name: str, moment: datetime = NOW, seconds: float = 45.0) -> Run:
+        """The run, as soon as its state is final."""
+        found: Run = wait_for(
+            lambda: (run := self.last(name, moment)) and run.final and run, seconds, what=f"run of {name}"
         )
-        return night
+        return found
 
     def shown(self, status: int = 0) -> dict[str, dict[str, Any]]:
         found = json.loads(self.site.run("schedules", "--json", status=status).stdout)
@@ -70,11 +70,11 @@ class Nights:
 
 
 @pytest.fixture
-def nights(tmp_path: Path, valkey: str) -> Iterator[Callable[..., Nights]]:
+def schedule_site(tmp_path: Path, valkey: str) -> Iterator[Callable[..., ScheduleSite]]:
     made: list[Site] = []
 
-    def make(**inputs: str) -> Nights:
-        namespace = f"nights-{uuid4().hex[:8]}"
+    def make(**inputs: str) -> ScheduleSite:
+        namespace = f"schedules-{uuid4().hex[:8]}"
         tables = "".join(
             f'[schedules.{name}]\ncron = "{CRON}"\nworkflow = "nightly"\ninput = "{source}"\n'
             for name, source in inputs.items()
@@ -87,73 +87,73 @@ def nights(tmp_path: Path, valkey: str) -> Iterator[Callable[..., Nights]]:
         site = Site(tmp_path, toml=toml)
         made.append(site)
         site.input(jobs(3)).rename(tmp_path / "all.jsonl")
-        return Nights(site, valkey, namespace)
+        return ScheduleSite(site, valkey, namespace)
 
     yield make
     for site in made:
         site.__exit__(None, None, None)
 
 
-def test_two_beats_and_the_leader_is_killed_at_the_minute(nights: Callable[..., Nights]) -> None:
+def test_a_leader_killed_at_the_minute_leaves_one_batch(schedule_site: Callable[..., ScheduleSite]) -> None:
     """One batch: not two, not none."""
-    site = nights(summaries="all.jsonl")
+    site = schedule_site(summaries="all.jsonl")
     leader = site.site.start_beat()
     wait_for(lambda: site.leads(leader), what="lead")
     follower = site.site.start_beat()
-    site.begin("summaries", SLOT - timedelta(minutes=1))
-    wait_for(lambda: children(leader.pid), 15.0, 0.01, what="the night's process")
+    site.begin("summaries", NOW - timedelta(minutes=1))
+    wait_for(lambda: children(leader.pid), 15.0, 0.01, what="the run's process")
     os.killpg(leader.pid, signal.SIGKILL)
     assert not site.leads(follower)
-    # A killed leader's lock ends by itself, 25 s after its last round; here it does so now.
+    # A killed leader's lock expires 25 s after its last round; here it does so now.
     site.store.client.pexpire(site.store.keys.redbeat + "lock", 1)
-    night = site.over("summaries")
+    run = site.over("summaries")
     wait_for(lambda: site.leads(follower), 10.0, what="lead of the follower")
-    assert (night.state, night.missed) == ("ran", False)
-    assert [batch.id for batch in site.store.batches()] == [night.batch]
+    assert (run.state, run.missed) == ("ran", False)
+    assert [batch.id for batch in site.store.batches()] == [run.batch]
     assert site.shown()["summaries"]["last"]["request_counts"]["total"] == 3
 
 
-def test_an_unchanged_input_runs_again_the_next_night_and_a_night_once(nights: Callable[..., Nights]) -> None:
-    site = nights(summaries="all.jsonl")
-    yesterday = SLOT - timedelta(days=1)
-    run_night(site, "summaries", yesterday)
-    run_night(site, "summaries", SLOT)
-    run_night(site, "summaries", SLOT)
+def test_an_unchanged_input_is_one_batch_a_run(schedule_site: Callable[..., ScheduleSite]) -> None:
+    site = schedule_site(summaries="all.jsonl")
+    yesterday = NOW - timedelta(days=1)
+    make_batch(site, "summaries", yesterday)
+    make_batch(site, "summaries", NOW)
+    make_batch(site, "summaries", NOW)
     batches = {batch.id for batch in site.store.batches()}
     assert len(batches) == 2
     assert batches == {site.over("summaries", yesterday).batch, site.over("summaries").batch}
 
 
-def test_missed_nights_are_made_up_and_told(nights: Callable[..., Nights]) -> None:
-    """Nobody ran for three days: each night has its own input, one of which never came."""
-    site = nights(dated="{date}.jsonl", same="all.jsonl")
-    days = [SLOT - timedelta(days=back) for back in (2, 1)]
+def test_missed_runs_are_made_up_and_reported(schedule_site: Callable[..., ScheduleSite]) -> None:
+    """No beat ran for three days. One schedule has an input for each run, of which the last never came."""
+    site = schedule_site(dated="{date}.jsonl", same="all.jsonl")
+    days = [NOW - timedelta(days=back) for back in (2, 1)]
     for day in days:
         site.site.input(jobs(2, text=str(day))).rename(site.site.folder / f"{day:%Y-%m-%d}.jsonl")
     for name in ("dated", "same"):
-        site.begin(name, SLOT - timedelta(days=2, minutes=1))
+        site.begin(name, NOW - timedelta(days=2, minutes=1))
     beat = site.site.start_beat()
     made_up = [site.over("dated", day) for day in days]
-    assert all(night.state == "ran" and night.missed for night in made_up)
+    assert all(run.state == "ran" and run.missed for run in made_up)
     assert site.over("same").state == "ran"
     assert {site.over("same", day).state for day in days} == {"skipped"}
     assert len(site.store.batches()) == 3
-    assert wait_for(lambda: "h late, since nothing ran when it was due" in beat.said())
-    waits = wait_for(lambda: site.night("dated"), what="tonight's night")
+    assert wait_for(lambda: "h late: no beat was running when it was due" in beat.said())
+    waits = wait_for(lambda: site.last("dated"), what="today's run")
     assert waits.state == "waiting"
-    assert waits.words.endswith(f"{SLOT:%Y-%m-%d}.jsonl is not there yet")
+    assert waits.words.endswith(f"{NOW:%Y-%m-%d}.jsonl is not there yet")
     assert beat.stop() == 0
 
 
-def test_an_input_that_comes_late_or_never_or_is_wrong(nights: Callable[..., Nights]) -> None:
-    site = nights(late="late.jsonl", never="never.jsonl", wrong="wrong.jsonl")
+def test_an_input_that_comes_late_or_never_or_is_wrong(schedule_site: Callable[..., ScheduleSite]) -> None:
+    site = schedule_site(late="late.jsonl", never="never.jsonl", wrong="wrong.jsonl")
     (site.site.folder / "wrong.jsonl").write_text("{}\n")
-    yesterday = SLOT - timedelta(days=1)
+    yesterday = NOW - timedelta(days=1)
     for name in ("late", "never", "wrong"):
         site.begin(name, yesterday - timedelta(minutes=1))
-        run_night(site, name, yesterday)
+        make_batch(site, name, yesterday)
     for name in ("late", "never"):
-        found = site.night(name, yesterday)
+        found = site.last(name, yesterday)
         assert found is not None
         assert found.again > time.time() + 30
     wrong = site.over("wrong", yesterday)
@@ -169,7 +169,7 @@ def test_an_input_that_comes_late_or_never_or_is_wrong(nights: Callable[..., Nig
     (site.site.folder / "late.jsonl").write_bytes((site.site.folder / "all.jsonl").read_bytes())
     for name in ("late", "never"):
         hours_pass(site, name, yesterday, 7)
-        run_night(site, name, yesterday)
+        make_batch(site, name, yesterday)
     assert site.over("late", yesterday).state == "ran"
     assert site.over("never", yesterday).words.endswith("never.jsonl is not there yet: given up after 6 h")
 
@@ -181,23 +181,23 @@ def test_an_input_that_comes_late_or_never_or_is_wrong(nights: Callable[..., Nig
     assert scraped.sum("overnight_schedule_ran_timestamp_seconds", schedule="wrong") >= yesterday.timestamp()
     assert scraped.sum("overnight_schedule_next_timestamp_seconds", schedule="wrong") > time.time()
     assert scraped.sum("overnight_beat_leads") == 1
-    wait_for(lambda: site.night("wrong") is not None, what="tonight")
+    wait_for(lambda: site.last("wrong") is not None, what="today's run")
     site.over("wrong")
     refused = site.site.run("schedules", "--again", "wrong", status=2)
-    assert "is no failed one: it ran" in refused.stderr
+    assert "did not fail: ran" in refused.stderr
 
 
-def test_a_url_is_an_input(nights: Callable[..., Nights], tmp_path: Path) -> None:
-    site = nights(remote=f"file://{tmp_path}/{{year}}/{{month}}-{{day}}.jsonl")
-    folder = tmp_path / f"{SLOT:%Y}"
+def test_a_url_is_an_input(schedule_site: Callable[..., ScheduleSite], tmp_path: Path) -> None:
+    site = schedule_site(remote=f"file://{tmp_path}/{{year}}/{{month}}-{{day}}.jsonl")
+    folder = tmp_path / f"{NOW:%Y}"
     folder.mkdir()
-    (tmp_path / "all.jsonl").rename(folder / f"{SLOT:%m-%d}.jsonl")
-    run_night(site, "remote", SLOT)
+    (tmp_path / "all.jsonl").rename(folder / f"{NOW:%m-%d}.jsonl")
+    make_batch(site, "remote", NOW)
     assert site.over("remote").state == "ran"
 
 
-def test_a_beat_outlives_its_server_and_loses_its_lead_to_another(nights: Callable[..., Nights]) -> None:
-    site = nights(summaries="all.jsonl")
+def test_beat_survives_its_server_and_losing_the_lead(schedule_site: Callable[..., ScheduleSite]) -> None:
+    site = schedule_site(summaries="all.jsonl")
     beat = site.site.start_beat()
     wait_for(lambda: site.leads(beat), what="lead")
     lock = site.store.keys.redbeat + "lock"
@@ -205,7 +205,7 @@ def test_a_beat_outlives_its_server_and_loses_its_lead_to_another(nights: Callab
     site.store.client.set(lock, "another", px=3000)
     wait_for(lambda: "another beat leads now" in beat.said(), what="the loss of the lead")
     wait_for(lambda: beat.said().count("this beat leads") == 2, what="the lead again")
-    site.begin("summaries", SLOT - timedelta(minutes=1))
+    site.begin("summaries", NOW - timedelta(minutes=1))
     assert site.over("summaries").state == "ran"
 
 
@@ -215,29 +215,29 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in found]
 
 
-def hours_pass(site: Nights, name: str, slot: datetime, hours: float) -> None:
-    """As if the night had begun to wait so long ago."""
-    found = site.night(name, slot)
+def hours_pass(site: ScheduleSite, name: str, moment: datetime, hours: float) -> None:
+    """Pretend that the run began to wait `hours` earlier."""
+    found = site.last(name, moment)
     assert found is not None
     moved = {"since": found.since - hours * 3600, "again": 1.0, "words": found.words}
     key = site.store.keys.schedule(name)
-    site.store.client.hset(key, found.slot, json.dumps({**moved, "state": "waiting"}))
+    site.store.client.hset(key, found.scheduled_for, json.dumps({**moved, "state": "waiting"}))
 
 
-def run_night(site: Nights, name: str, slot: datetime) -> None:
-    """What a beat starts as a process of its own when a night is due."""
-    night.run(site.settings, name, name_of(slot))
+def make_batch(site: ScheduleSite, name: str, moment: datetime) -> None:
+    """What beat starts as a process of its own when a run is due."""
+    scheduled.make_batch(site.settings, name, name_of(moment))
 
 
-def test_nights_survive_a_change_of_their_schedule_s_times(nights: Callable[..., Nights]) -> None:
+def test_runs_survive_a_change_of_times(schedule_site: Callable[..., ScheduleSite]) -> None:
     """One waits for its input when the times change; another has failed, and runs again under the new times."""
-    site = nights(late="late.jsonl", wrong="wrong.jsonl")
+    site = schedule_site(late="late.jsonl", wrong="wrong.jsonl")
     (site.site.folder / "wrong.jsonl").write_text("{}\n")
-    before = SLOT - timedelta(hours=3)
+    before = NOW - timedelta(hours=3)
     for name in ("late", "wrong"):
         site.schedules.move(name, site.settings.schedules[name], before.timestamp(), [])
         site.store.client.hset(site.store.keys.schedule(name), "times", "other times")
-        run_night(site, name, before)
+        make_batch(site, name, before)
     for name in ("late", "wrong"):
         (site.site.folder / f"{name}.jsonl").write_bytes((site.site.folder / "all.jsonl").read_bytes())
     hours_pass(site, "late", before, 0)
@@ -247,27 +247,27 @@ def test_nights_survive_a_change_of_their_schedule_s_times(nights: Callable[...,
         assert site.over(name, before).state == "ran"
 
 
-def test_an_input_that_cannot_be_asked_for_is_told_and_given_up(
-    nights: Callable[..., Nights], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_an_unreachable_input_is_reported_and_given_up(
+    schedule_site: Callable[..., ScheduleSite], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, "/nowhere")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    site = nights(
+    site = schedule_site(
         remote="s3://bucket/all.jsonl", signed="http://user:hunter22@127.0.0.1:9/{date}.jsonl?Signature=SECRET-123"
     )
-    yesterday = SLOT - timedelta(days=1)
-    run_night(site, "remote", yesterday)
-    found = site.night("remote", yesterday)
+    yesterday = NOW - timedelta(days=1)
+    make_batch(site, "remote", yesterday)
+    found = site.last("remote", yesterday)
     assert found is not None
     assert (found.state, "redentials" in found.words) == ("waiting", True)
     hours_pass(site, "remote", yesterday, 7)
-    run_night(site, "remote", yesterday)
+    make_batch(site, "remote", yesterday)
     assert site.over("remote", yesterday).words.endswith("given up after 6 h")
     assert site.shown(status=1)["remote"]["last"]["state"] == "failed"
-    run_night(site, "signed", yesterday)
+    make_batch(site, "signed", yesterday)
     kept = site.store.client.hgetall(site.store.keys.schedule("signed"))
     told = f"{kept} {site.shown(status=1)} {site.site.run('schedules', status=1).stderr} {caplog.text}"
     assert f"http://***@127.0.0.1:9/{yesterday:%Y-%m-%d}.jsonl: cannot be read: " in told

@@ -15,7 +15,7 @@ from tasks.monitoring.costs import Spent
 from tasks.monitoring.labels import Labels
 from tasks.monitoring.snapshot import SystemSnapshot
 from tasks.monitoring.worker_metrics import Meter
-from tasks.schedules.runs import Night, Record
+from tasks.schedules.runs import Record, Run
 from tests.support.watching import Scrape
 from workers.config.settings import Settings
 from workers.transport.queues import Depth
@@ -45,7 +45,7 @@ def offered() -> dict[str, set[str]]:
             "schedules": {"night": {"workflow": "nightly", "cron": "0 2 * * *", "input": "in.jsonl"}},
         }
     )
-    record = Record(1.0, {"2026-11-24T02:00Z": Night("2026-11-24T02:00Z", "ran")})
+    record = Record(1.0, {"2026-11-24T02:00Z": Run("2026-11-24T02:00Z", "ran")})
     families = [
         *metrics.queues(system, Labels()),
         *metrics.batches(system),
