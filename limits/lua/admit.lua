@@ -1,17 +1,19 @@
--- Admits a call: circuit, latch, retry budget, budgets, every dimension and concurrency of each candidate, at once.
--- Guarantee: all that the call needs is taken, or nothing is; a denial changes nothing but the hint of when the
--- next one is to come back; the same id and owner get the same reservation again. Of several calls each is decided as
--- if it had come alone, one after the other.
+-- Admits calls. Checks circuit, blocked account, retry budget, budgets, every dimension and the concurrency of each
+-- candidate, in one step.
+-- Guarantee: a call gets everything that it needs, or nothing. A denial only changes when the next denied call should
+-- ask again. The same id and owner get the same reservation again. Several calls are decided one after the other, each
+-- as if it had come alone.
 -- KEYS  1 the clock
--- ARGV  1 the time in us, 0: the server's   2 ... JSON: limits.admission.Ask, times in us, amounts in n$; one for each
+-- ARGV  1 the time in us, 0: the server's
+--       2 ... one JSON for each call: limits.encoding.ask_json, times in us, amounts in n$
 -- Returns { 'admitted', candidate (from 0), at (us), wait (us), lease's end (us), generation, probe, sent, repeated }
---      or { 'denied', reason, subject, come back in (us), -1: never by itself, the first of all could go in (us) }
---      or { 'impossible', subject, dimension, requested, limit }; of several calls a list of these
+--      or { 'denied', reason, subject, ask again in (us; -1: never), the first waiter can be sent in (us) }
+--      or { 'impossible', subject, dimension, requested, limit }; for several calls a list of these
 --@include limits/lua/lib/namespace.lua
 --@include limits/lua/lib/booking.lua
 
 local SWEEP = 5                    -- ended leases that one admission clears away: more than it can add
-local BLOCKED_RETRY = 30 * SECOND    -- how soon a latched account is asked about again
+local BLOCKED_RETRY = 30 * SECOND  -- how soon to ask again about a blocked account
 local now = clock(ARGV[1])
 
 local function flag(value) return value and 1 or 0 end
@@ -22,7 +24,7 @@ local function admitted(reservation, repeated)
     flag(reservation.probe), flag(reservation.state == 'sent'), flag(repeated) }
 end
 
--- What makes a candidate impossible for good, or nil. Only configured limits count: learned ones may recover.
+-- Returns why no time would ever suit a candidate, or nil. Learned limits don't count: they may rise again.
 local function impossible(candidate, ask)
   for _, charge in ipairs(candidate.charges) do
     for name, limit in pairs(charge.quota.limits) do
@@ -37,8 +39,8 @@ local function impossible(candidate, ask)
   end
 end
 
--- The first budget that cannot pay at `at`, one that is spent before one whose money is held: reason, subject, when to
--- come back (us; -1: never by itself).
+-- Returns the first budget that cannot pay at `at`: reason, subject, when to ask again (us; -1: it will never help).
+-- A budget whose money is spent comes before one whose money is only held.
 local function unpaid(candidate, ask, at)
   local held
   for _, budget in ipairs(ask.budgets) do
@@ -49,7 +51,7 @@ local function unpaid(candidate, ask, at)
       elseif budget['until'] > at then
         return 'budget', budget.subject, budget['until'] + 30 * ask.jitter * SECOND
       elseif budget['until'] > 0 then
-        -- The asker's clock is behind the window's turn: it will name later windows soon.
+        -- The asker's clock is behind the end of the window, so it will soon name later windows.
         return 'budget', budget.subject, max(at, now) + 30 * (1 + ask.jitter) * SECOND
       else
         return 'budget', budget.subject, -1
@@ -59,7 +61,8 @@ local function unpaid(candidate, ask, at)
   if held then return 'budget_held', held, now + (1 + 4 * ask.jitter) * SECOND end
 end
 
--- When a candidate can go: { at, whys, behind, probe }, or nil and a denial { reason, subject, back, charge, at }.
+-- Returns when a candidate can be sent, as { at, whys, behind, probe }; or nil and a denial, as
+-- { reason, subject, back, charge, at }.
 local function weigh(candidate, ask)
   local barring = blocked.barring(candidate.account, candidate.scope, now)
   if barring then
@@ -79,9 +82,11 @@ local function weigh(candidate, ask)
       return nil, { reason = 'retry_budget', subject = candidate.circuit, back = now + earned }
     end
   end
-  -- Before the dimensions, where a denial takes a place among those that come back: who cannot pay needs none.
+  -- Budgets come before dimensions: a denial by a dimension reserves a turn, which a call without money can't use.
   local broke, budget, turns = unpaid(candidate, ask, now)
-  if broke and unpaid(candidate, ask, now + ask.max_wait) then return nil, { reason = broke, subject = budget, back = turns } end
+  if broke and unpaid(candidate, ask, now + ask.max_wait) then
+    return nil, { reason = broke, subject = budget, back = turns }
+  end
   local plan = { at = now, whys = {}, behind = {}, probe = is_probe }
   local ahead, binding, reason, first = ask.max_wait, nil, nil, nil
   for i, charge in ipairs(candidate.charges) do
@@ -91,7 +96,7 @@ local function weigh(candidate, ask)
     ahead = outlook(bucket, charge, why, ahead, now)
     if at > plan.at then
       plan.at, binding, reason = at, charge, why
-      -- Nobody waits out a longer pause: who is booked gives it back.
+      -- Booked calls don't wait during a longer pause: they release their reservations.
       first = bucket.pause - now > ask.max_wait and unbooked or at
     end
     if at_concurrency(bucket, charge.quota, now, ask.urgent) then
@@ -106,7 +111,7 @@ local function weigh(candidate, ask)
   return plan
 end
 
--- The best way to make a call: the candidate's number and its plan; or the best denial, and why it can never be made.
+-- Returns the best candidate's number and its plan; or the best denial, and why the call can never be made.
 local function choose(ask)
   local chosen, plan, refused, hopeless
   for i, candidate in ipairs(ask.candidates) do
@@ -128,7 +133,7 @@ end
 
 local function left(till) return till < 0 and -1 or ceil(max(0, till - now)) end
 
--- When a refused call is to come back.
+-- Answers a denied call with the time to ask again.
 local function deny(refused, ask)
   local back, first = refused.back, refused.back
   if refused.charge then
@@ -139,7 +144,7 @@ local function deny(refused, ask)
   return { 'denied', refused.reason, refused.subject, left(back), left(first) }
 end
 
--- Takes all that a planned call needs.
+-- Reserves everything that a planned call needs.
 local function reserve(ask, chosen, plan)
   local candidate = ask.candidates[chosen]
   local circuit = read_circuit(candidate.circuit)
@@ -195,7 +200,7 @@ local function decide(ask)
   end
   local chosen, plan, refused, hopeless = choose(ask)
   if ask.urgent then
-    -- Urgent work that asks keeps its share for a while, whatever the answer.
+    -- Urgent work keeps its share for a while after it asks, whatever the answer.
     for _, candidate in ipairs(ask.candidates) do
       for _, charge in ipairs(candidate.charges) do
         local bucket = read_bucket(charge.bucket)
@@ -217,7 +222,7 @@ local function read_ask(text)
   return ask
 end
 
--- Everything that the calls depend on, in one read.
+-- Reads everything that the calls depend on, in one command.
 local function fetch_all_for(asks)
   local names = {}
   local function want(key) names[#names + 1] = key end

@@ -1,9 +1,10 @@
--- Tells that an account refused a call, or ends a block.
--- Guarantee: the first reason stays until the block ends; several refusals of one moment are one.
+-- Records that an account refused a call, or unblocks an account.
+-- Guarantee: the first reason stays until the block ends; several refusals at one moment count once.
 -- KEYS  1 the clock
--- ARGV  1 the time in us, 0: the server's   2 JSON: account, scope ('': none), reason ('': end the block), certain, job,
---       id (of the reservation, '': none), key ('*': any); to end a block: only one of another key ('*': of any)
--- Returns { 1 if that changed anything, 1 if the call is barred from now on }
+-- ARGV  1 the time in us, 0: the server's
+--       2 JSON: account, scope ('': none), reason ('': unblock), certain, job, id (of the reservation, '': none),
+--         key ('*': any; to unblock: only if it was blocked under another key)
+-- Returns { 1 if that changed anything, 1 if calls like this one are blocked from now on }
 --@include limits/lua/lib/namespace.lua
 local now = clock(ARGV[1])
 local word = cjson.decode(ARGV[2])

@@ -1,11 +1,11 @@
--- Reads a page of the ledger of some days.
--- Guarantee: a row that is there while the pages are read is in one of them, or in several; changes
--- nothing. A page is small, so that a ledger of 50,000 rows holds up no other script.
+-- Reads one page of the ledger of some days.
+-- Guarantee: changes nothing. A row that exists while the pages are read is in at least one of them. A page is small,
+-- so a ledger of 50,000 rows delays no other script.
 -- KEYS  1 the clock
--- ARGV  1 the time in us, 0: the server's   2 JSON: days (since 1970-01-01, UTC), which of them (from 1), the cursor
---       within it, about how many rows
--- Returns { [{ day, row, columns as a JSON object }], which day is next (0: none), the cursor within it }; n$ are
--- written in full, which cjson would round to 14 digits
+-- ARGV  1 the time in us, 0: the server's
+--       2 JSON: days (since 1970-01-01, UTC), which of them (from 1), the cursor within it, about how many rows
+-- Returns { [{ day, row, columns as a JSON object }], which day is next (0: none), the cursor within it }. Amounts in
+-- n$ are written in full, because cjson would round them to 14 digits.
 --@include limits/lua/lib/namespace.lua
 local asked = cjson.decode(ARGV[2])
 local day = asked.days[asked.which]

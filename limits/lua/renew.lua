@@ -1,8 +1,9 @@
--- Prolongs reservations.
--- Guarantee: a lease only ever grows; a reservation that has ended, or has another owner, is reported and left alone.
+-- Extends the leases of reservations.
+-- Guarantee: a lease is never made shorter. Reservations that have ended, or have another owner, are not touched.
 -- KEYS  1 the clock
--- ARGV  1 the time in us, 0: the server's   2 JSON: ids, owner, lease (us from now)
--- Returns the ids that were lost
+-- ARGV  1 the time in us, 0: the server's
+--       2 JSON: ids, owner, lease (us from now)
+-- Returns the ids of reservations that were not renewed
 --@include limits/lua/lib/namespace.lua
 local now = clock(ARGV[1])
 local ask = cjson.decode(ARGV[2])

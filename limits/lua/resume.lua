@@ -1,8 +1,10 @@
 -- Ends the pause of a bucket by hand.
--- Guarantee: calls may leave at once, at the rate; what was booked before the pause leaves no sooner than it would have.
+-- Guarantee: calls may be sent at once, at the rate. Calls that were booked before the pause are not sent earlier than
+-- they would have been without it.
 -- KEYS  1 the clock
--- ARGV  1 the time in us, 0: the server's   2 JSON: bucket
--- Returns for how long it would have been paused (us), 0 if it was not
+-- ARGV  1 the time in us, 0: the server's
+--       2 JSON: bucket
+-- Returns what was left of the pause (us), 0 if there was none
 --@include limits/lua/lib/namespace.lua
 local now = clock(ARGV[1])
 local name = cjson.decode(ARGV[2]).bucket

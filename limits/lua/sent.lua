@@ -1,9 +1,10 @@
--- Marks a reservation as sent, right before the request leaves; or tells why it may not leave (yet). One that is marked
--- already, and was held up since, is reported what has happened meanwhile.
--- Guarantee: nothing leaves before its time, during a pause, to an open circuit or to a latched account.
+-- Marks a reservation as sent, right before the request; or says why it may not be sent (yet). A caller that was held
+-- up after marking may ask again, and learns of a pause that began since.
+-- Guarantee: nothing is sent before its time, during a pause, to an open circuit or to a blocked account.
 -- KEYS  1 the clock
--- ARGV  1 the time in us, 0: the server's   2 JSON: id, owner
--- Returns { verdict, wait (us), reason }
+-- ARGV  1 the time in us, 0: the server's
+--       2 JSON: id, owner
+-- Returns { verdict (limits.reservation.SendPermit), wait (us), reason }
 --@include limits/lua/lib/namespace.lua
 --@include limits/lua/lib/sending.lua
 local now = clock(ARGV[1])
@@ -41,7 +42,7 @@ for i, part in ipairs(reservation.parts) do moved = max(moved, follow(buckets[i]
 local at = max(reservation.at + moved, pause)
 for i, part in ipairs(reservation.parts) do
   if (part.pace or 0) < buckets[i].pace then
-    -- Booked when calls left quicker than they may now.
+    -- This call was booked when the pace was faster than it is now.
     at = max(at, next_slot(buckets[i], now))
     part.pace = buckets[i].pace
     save_bucket(part.bucket, buckets[i])

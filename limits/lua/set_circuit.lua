@@ -1,7 +1,8 @@
--- Holds a circuit open or closed by hand, or lets it work by itself again.
--- Guarantee: a new generation begins: calls that are under way change nothing.
+-- Holds a circuit open or closed by hand, or lets it work on its own again.
+-- Guarantee: a new generation begins, so calls in flight change nothing.
 -- KEYS  1 the clock
--- ARGV  1 the time in us, 0: the server's   2 JSON: circuit, state (open | closed | auto)
+-- ARGV  1 the time in us, 0: the server's
+--       2 JSON: circuit, state (open | closed | auto)
 -- Returns nothing
 --@include limits/lua/lib/namespace.lua
 clock(ARGV[1])

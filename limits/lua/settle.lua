@@ -1,9 +1,10 @@
--- Ends reservations with the truth: quota, calls in flight, money, ledger, circuit, headers and 429s.
--- Guarantee: one step; the same settlement again changes nothing; one that comes after the lease has ended
--- replaces what was presumed.
+-- Ends reservations with what really happened: quota, calls in flight, money, ledger, circuit, headers and 429s.
+-- Guarantee: one step; repeating a settlement changes nothing; a settlement after the end of the lease replaces what
+-- was presumed.
 -- KEYS  1 the clock
--- ARGV  1 the time in us, 0: the server's   2 ... JSON: limits.admission.settlement_json, one for each
--- Returns { verdict, 1 if the circuit opened }; of several settlements a list of these
+-- ARGV  1 the time in us, 0: the server's
+--       2 ... one JSON for each reservation: limits.encoding.settlement_json
+-- Returns { verdict, 1 if the circuit opened }; for several settlements a list of these
 --@include limits/lua/lib/settle.lua
 local now = clock(ARGV[1])
 local reports, ids, ends = {}, {}, {}

@@ -1,8 +1,8 @@
--- Reads buckets, circuits, latches and budgets as of now.
--- Guarantee: one step; changes nothing, so that it is answered also by a server that takes no writes.
+-- Reads buckets, circuits, blocked accounts and budgets as of now.
+-- Guarantee: one step; changes nothing, so it also works on a server that takes no writes.
 -- KEYS  1 the clock
--- ARGV  1 the time in us, 0: the server's   2 JSON: buckets [{ bucket, quota }], circuits, accounts, budgets,
---       circuit_settings
+-- ARGV  1 the time in us, 0: the server's
+--       2 JSON: buckets [{ bucket, quota }], circuits, accounts, budgets, circuit_settings
 -- Returns { now, open reservations, the server's own time (us),
 --   [{ bucket, in flight, concurrency, paused until (us), urgent, [{ dimension, limit, rate, available, burst,
 --      configured limit (0: none) }] }],

@@ -1,7 +1,8 @@
 -- Ends reservations whose lease is over: unsent ones are given back, sent ones count as spent.
 -- Guarantee: bounded work; each reservation ends once.
 -- KEYS  1 the clock
--- ARGV  1 the time in us, 0: the server's   2 JSON: most
+-- ARGV  1 the time in us, 0: the server's
+--       2 JSON: most
 -- Returns { how many ended, 1 if more may be due }
 --@include limits/lua/lib/namespace.lua
 local now = clock(ARGV[1])

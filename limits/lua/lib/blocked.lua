@@ -1,11 +1,18 @@
--- Blocked accounts: what a provider refused, whether that blocks an account or one of its models, and for how long.
+-- Blocked accounts: whether a refusal blocks an account or one of its models, and for how long.
 --
--- A certain word blocks the account at once. Any other blocks the account's model once a second job is refused, too, with
--- no call answered in between; one job's second word is enough if the account has not been answered for an hour.
--- While it is blocked one call may try it each `cooldown`, which doubles when that is refused. An answer to any call that
--- left after the first refused one ends it.
--- latch = { reason ('': only suspected), job (that was refused first), since (when that request left, us), till (when a
---           call may try it, us), cooldown (us), key (what tells the keys of an account apart, '*': any) }
+-- A certain refusal blocks the account at once. Any other blocks the account's model when a second job is refused too
+-- and no call was answered in between. One job's second refusal is enough if the account has not been answered for an
+-- hour. While an account is blocked, one call may try it every `cooldown`, which doubles when that call is refused. The
+-- block ends when a call is answered that was sent after the first refused one.
+--
+-- latch = {
+--   reason    why it is blocked; '': it is only suspected
+--   job       the job that was refused first
+--   since     when its request was sent (us)
+--   till      when a call may try the account (us)
+--   cooldown  us
+--   key       which key of the account is blocked, '*': any
+-- }
 
 local blocked = {}
 
@@ -13,10 +20,10 @@ do
 local FIRST_TRY = 30 * SECOND
 local LAST_TRY = 1800 * SECOND
 local BLOCK_LIFE = 90 * DAY
-local SUSPECTED = 3600 * SECOND    -- so long a first word is remembered, and so long an answer speaks for the account
-local PLAIN_TEXT = 128             -- a byte below this begins a reason that was stored alone
+local SUSPECTED = 3600 * SECOND  -- how long a suspicion lasts, and an answer counts as proof
+local PLAIN_TEXT = 128           -- a first byte below this begins a reason that was stored on its own
 
--- The block of an account or of one of its models, nil if there is none.
+-- Returns the block, or suspicion, of an account or of one of its models; or nil.
 function blocked.read(name)
   local key = block_key(name)
   local blob = stored(key)
@@ -29,16 +36,16 @@ end
 
 function blocked.store(name, block) save(block_key(name), block, block.reason == '' and SUSPECTED or BLOCK_LIFE) end
 
--- The block that blocks an account, nil if it may be called.
+-- Returns the block of an account, nil if it may be called.
 function blocked.active(name)
   local block = blocked.read(name)
   return block and block.reason ~= '' and block or nil
 end
 
--- Ends a block, or a suspicion.
+-- Ends a block or a suspicion.
 function blocked.clear(name) save(block_key(name), {}, SECOND) end
 
--- What blocks a call now, nil if it may go or may try a blocked account. A scope of '' is none.
+-- Returns the name of what blocks a call now; nil if the call may be sent or may try a blocked account.
 function blocked.barring(account, scope, now)
   for _, name in ipairs({ account, scope or '' }) do
     local block = name ~= '' and blocked.active(name)
@@ -46,7 +53,7 @@ function blocked.barring(account, scope, now)
   end
 end
 
--- Whether a call tries a blocked account; then nobody else does for a while.
+-- Whether this call tries a blocked account. If so, no other call does until the next cooldown is over.
 function blocked.begin_try(account, scope, now)
   local any = false
   for _, name in ipairs({ account, scope }) do
@@ -59,7 +66,7 @@ function blocked.begin_try(account, scope, now)
   return any
 end
 
--- A call of a reservation was answered: what was refused before it left is over.
+-- A call of a reservation was answered: refusals of calls that were sent before it no longer count.
 function blocked.record_answer(reservation, circuit, now)
   circuit.good = circuit.good or {}
   circuit.good[reservation.account] = now
@@ -75,7 +82,7 @@ function blocked.answered_lately(circuit, account, now)
   return good ~= nil and now - good < SUSPECTED
 end
 
--- A call was refused. Returns 1 if that has blocked something, and 1 if the call is barred from now on.
+-- A call was refused. Returns 1 if that blocked something, and 1 if calls like it are blocked from now on.
 function blocked.record_refusal(word, reservation, now)
   for _, name in ipairs({ word.account, word.scope }) do
     local block = name ~= '' and blocked.active(name)
@@ -97,8 +104,8 @@ function blocked.record_refusal(word, reservation, now)
     blocked.store(name, block or { reason = '', job = word.job, since = sent })
     return 0, 0
   end
-  blocked.store(name, { reason = word.reason, job = word.job, since = block and block.since or sent, till = now + FIRST_TRY,
-    cooldown = FIRST_TRY, key = word.key })
+  blocked.store(name, { reason = word.reason, job = word.job, since = block and block.since or sent,
+    till = now + FIRST_TRY, cooldown = FIRST_TRY, key = word.key })
   return 1, 1
 end
 end

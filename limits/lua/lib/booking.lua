@@ -1,17 +1,18 @@
--- Booking: when a call fits into its buckets, what it takes of them, and when one that does not fit is to come back.
+-- Booking: when a call fits into its buckets, what it takes of them, and when a denied call should ask again.
 
-local HINT_SPAN = 300 * SECOND     -- denied calls are strung out over at most this
-local CONCURRENCY_SPAN = 30 * SECOND     -- those for whom there is no place, over this: when one comes free is a guess
-local PACE_SPAN = 10 * SECOND      -- those who wait for a learned pace, over this: it grows quicker meanwhile
-local GROWTH_SPAN = 5 * SECOND     -- those who wait for a burst that grows or comes back, over this: room comes sooner
-local REPORTED_SPAN = 2 * SECOND       -- those who wait for one of which headers tell, over this
-local UNKNOWN = SECOND             -- while nothing is known yet, nobody is booked further ahead
-local GROWING = SECOND / 4         -- nor further than this while a burst grows fast or comes back: all may go sooner
-local AGAIN = SECOND / 4           -- and after so long while it grows fast
-local LOOK = 4 * SECOND / 5        -- who stands in line asks again after so long: a burst may have grown
+local HINT_SPAN = 300 * SECOND        -- denied calls are spread over at most this
+local CONCURRENCY_SPAN = 30 * SECOND  -- calls that wait for concurrency, over this: when one ends is a guess
+local PACE_SPAN = 10 * SECOND         -- calls that wait for a learned pace, over this: it gets faster while they wait
+local GROWTH_SPAN = 5 * SECOND        -- calls that wait for a burst that grows or comes back, over this
+local REPORTED_SPAN = 2 * SECOND      -- calls that wait for a dimension that headers report on, over this
+local UNKNOWN = SECOND                -- while nothing is known about a bucket, no call is booked further ahead
+local GROWING = SECOND / 4            -- nor further than this while a burst grows fast or comes back
+local AGAIN = SECOND / 4              -- and then they ask again after this
+local LOOK = 4 * SECOND / 5           -- how soon a waitlist asks again: a burst may have grown
 
--- The earliest time at which a charge fits, what it waits for, and when it would fit behind all booked calls.
--- Urgent work goes before all that have not left yet, while its lane is free. Changes nothing but what has come back.
+-- Returns the earliest time at which a charge fits, what it waits for, and when it would fit behind all booked calls.
+-- Urgent work goes ahead of all unsent calls, if its lane is free. Changes nothing but what the provider has given
+-- back.
 local function earliest(bucket, charge, now, urgent)
   local from, why = max(now, bucket.pause), ''
   if paced(bucket, charge.quota.limits) and bucket.slot > from then from, why = bucket.slot, 'pace' end
@@ -37,7 +38,7 @@ local function earliest(bucket, charge, now, urgent)
   return urgent and bucket.lane <= now and ahead or behind, why, behind, ahead
 end
 
--- Whether a call more would exceed the calls in flight.
+-- Whether one more call would exceed the calls in flight that are allowed.
 local function at_concurrency(bucket, quota, now, urgent)
   local limit = quota.concurrency
   if limit == 0 then return false end
@@ -47,8 +48,8 @@ local function at_concurrency(bucket, quota, now, urgent)
   return bucket.flight >= limit
 end
 
--- By how much all booked calls are postponed for a charge that goes before them (us), `ahead` from when the first of
--- them may leave: they leave after it, and by what it takes up later than they would have.
+-- Returns by how much (us) all booked calls are postponed for a charge that goes ahead of them. `ahead`: us until the
+-- first of them may be sent. They are sent after the charge, and later by what it takes up.
 local function postponement(bucket, charge, at, ahead, now)
   local room = 0
   for name, limit in pairs(charge.quota.limits) do
@@ -60,8 +61,8 @@ local function postponement(bucket, charge, at, ahead, now)
   return ahead + room
 end
 
--- How far ahead a call may be booked of the `most` that the asker allows (us): not far where the burst that it waits for
--- (`why`) may grow, where one is about to come back, or where nothing is known yet.
+-- Returns how far ahead a call may be booked (us), at most `most`. Not far if the burst that it waits for (`why`) may
+-- grow, if a burst is about to come back, or if nothing is known yet.
 local function outlook(bucket, charge, why, most, now)
   for name, limit in pairs(charge.quota.limits) do
     if PERIOD[name] == MINUTE and (charge.costs[name] or 0) > 0 then
@@ -81,9 +82,9 @@ local function outlook(bucket, charge, why, most, now)
   return most
 end
 
--- A learned burst grows while calls have to wait for it: fast where headers tell what is left, no further than that has
--- ever been, and making no room but what is surely left; else slowly enough that the first 429 is noticed a few calls
--- after the provider's burst is passed.
+-- A learned burst grows while calls have to wait for it. If headers report what is left, it grows fast, up to the most
+-- that was ever left, and makes room only for what is surely left. Otherwise it grows slowly enough that the first 429
+-- comes a few calls after the provider's burst is used up.
 local function grow(dim, name, now, wanted)
   local elapsed = min(now - dim[GROWN], SECOND) / SECOND
   dim[GROWN] = now
@@ -92,17 +93,17 @@ local function grow(dim, name, now, wanted)
   local more = min(most - dim[BURST], elapsed * speed)
   dim[BURST] = dim[BURST] + more
   if reported then
-    -- What was full before stays as full.
+    -- A full bucket stays full.
     local before = max(dim[TAT], now)
     dim[TAT] = max(dim[TAT], min(before + more * SECOND, surely_shown(dim, name, now)))
   end
 end
 
--- Takes a charge at time `at`, `behind` which other calls may be booked; `held`: it does not leave at once.
--- Returns what the reservation keeps of it:
--- { bucket, shift, dims = { name = { cost, us a unit, end of its stretch of the rate, units that had left with it (-1
---   before), us booked, units whose calls had ended when it left, and that may have come back then } } }. The end is
---   kept as if nothing had ever been given back: later returns move it by their sum.
+-- Takes a charge at time `at`. Other calls may be booked, up to `behind`. `held`: the call is not sent at once.
+-- Returns the reservation's part:
+-- { bucket, shift, dims = { name = { cost, us a unit, end of its stretch of the rate, units sent up to and including it
+--   (-1 before it is sent), us booked, units whose calls had ended when it was sent, units that may have been given
+--   back by then } } }. The end is stored as if nothing had ever been given back: later refunds move it by their sum.
 local function take(bucket, charge, at, behind, why, held, now)
   local part = { bucket = charge.bucket, dims = {} }
   local jump, ahead, by_seconds = 0, 0, false
@@ -148,18 +149,19 @@ local function take(bucket, charge, at, behind, why, held, now)
   return part
 end
 
--- When a denied call is to come back, so that those denied before it come first and no two at once: one step
--- after the one before, where a step is what the call takes up in the dimension that it waits for. They come early
--- enough to be admitted ahead; a slot cannot be had ahead. Who stands in a worker's line comes for all who stand
--- behind it, and takes no turn. Returns that time, and when the first of all could go.
+-- Returns when a denied call should ask again, and when the first waiter could be sent. Calls that were denied earlier
+-- come first, and no two come at once: each comes one step after the one before, and a step is what the call takes up
+-- in the dimension that it waits for. They come early enough to be booked ahead, which concurrency can't be. A waitlist
+-- asks for all of its waiters, so it takes no turn.
 local function retry_time(bucket, charge, at, why, ask, now)
   local ahead = outlook(bucket, charge, why, ask.max_wait, now)
   local step, early, span, more = 0, ahead / 2, HINT_SPAN, nil
   if paced(bucket, charge.quota.limits) then step, span = bucket.pace, PACE_SPAN end
   if why == 'concurrency' then
-    -- Places come free at this interval while all of them are taken. The time between ends says less: it grows where
-    -- calls come back late, and they would come later and later. A little sooner, so that no place waits for a call.
-    -- Where none has ended yet, they take at least as long as nothing has happened.
+    -- While the bucket is at its concurrency, a call ends at this interval on average. The interval between the last
+    -- ends is a worse guess: it grows when calls ask late, and then they would ask later and later. Ask a little
+    -- sooner, so that no free slot waits for a call. If no call has ended yet, calls take at least the time since the
+    -- last one was admitted.
     local took = bucket.took > 0 and bucket.took or max(SECOND / 10, now - bucket.last)
     step, early, span = 0.8 * took / charge.quota.concurrency, 0, CONCURRENCY_SPAN
     at = now + step

@@ -1,11 +1,21 @@
--- A circuit and the retry budget of its traffic. limits/circuit.py tells what the settings mean.
+-- A circuit and the retry budget of its traffic. limits/circuit.py explains the settings.
 --
--- circuit = { state, till (us: when its cooldown ends; of a closed one, when it closed), streak, generation, probe (the id
---             of its reservation, '': none is out), proved, by_hand, slots = { { slot number, calls, failures }, ... },
---             retries, earned (us), good = { account = when a call of it was last answered (us) } }
+-- circuit = {
+--   state       'closed', 'open' or 'half-open'
+--   till        when its cooldown ends, or if it is closed, when it closed (us)
+--   streak      how often it has opened in a row
+--   generation  counts the changes of state
+--   probe       the id of the probe's reservation, '': none is out
+--   proved      successful probes in a row
+--   by_hand     whether a person holds it
+--   slots       { { slot number, calls, failures }, ... }
+--   retries     retries saved
+--   earned      when they were last computed (us)
+--   good        { account = when a call of it was last answered (us) }
+-- }
 
 local SLOTS = 10
-local PROBE_TAKES = 2 * SECOND     -- how soon one asks again who has met a probe; it is out while its reservation is kept
+local PROBE_TAKES = 2 * SECOND  -- how soon to ask again while a probe is out
 local CIRCUIT_LIFE = DAY
 local BY_HAND_LIFE = 90 * DAY
 
@@ -20,7 +30,7 @@ local function save_circuit(id, circuit)
   save(circuit_key(id), circuit, circuit.by_hand and BY_HAND_LIFE or CIRCUIT_LIFE)
 end
 
--- Whether a call may pass, whether it would be the probe, and how long to wait if not (us).
+-- Returns whether a call may pass, whether it would be the probe, and how long to wait if it may not (us).
 local function passes(circuit, now)
   if circuit.state == 'closed' then return true, false, 0 end
   if circuit.by_hand then return false, false, 30 * SECOND end
@@ -29,15 +39,15 @@ local function passes(circuit, now)
   return true, true, 0
 end
 
--- Sends a probe out, in a generation of its own: results of calls before it, or of a probe that went missing,
--- say nothing about now.
+-- Sends a probe, in a new generation: results of earlier calls, or of a probe that got lost, say nothing about now.
 local function probe(circuit, id)
   circuit.state = 'half-open'
   circuit.generation = circuit.generation + 1
   circuit.probe = id
 end
 
--- Opens it, each time in a row for twice as long. A row ends when it has stayed closed for the longest time.
+-- Opens the circuit, each time in a row for twice as long. A row ends when the circuit stays closed for the longest
+-- cooldown.
 local function open(circuit, settings, jitter, now)
   local longest = settings.longest_cooldown
   if circuit.state == 'closed' and now - circuit.till > longest * SECOND then circuit.streak = 0 end
@@ -49,7 +59,7 @@ local function open(circuit, settings, jitter, now)
   circuit.probe, circuit.proved, circuit.slots = '', 0, {}
 end
 
--- Retries that may be made now.
+-- Returns the retries that may be made now.
 local function retries(circuit, settings, now)
   local saved = circuit.retries or settings.most_retries
   local since = (now - circuit.earned) / SECOND
@@ -61,12 +71,12 @@ local function spend_retry(circuit, settings, now)
   circuit.earned = now
 end
 
--- A retry was not made; `most` may be saved.
+-- A retry was not made. At most `most` are saved.
 local function return_retry(circuit, most) circuit.retries = min(most, (circuit.retries or most) + 1) end
 
 local function slot_of(settings, now) return floor(now / (settings.window * SECOND / SLOTS)) end
 
--- Calls that ended within the window, and failures among them.
+-- Returns how many calls ended within the window, and how many of them failed.
 local function ended_lately(circuit, settings, now)
   local calls, failures = 0, 0
   for _, each in ipairs(circuit.slots) do

@@ -1,6 +1,6 @@
--- What a call gives back, and when it is no longer booked or in flight. It needs bucket.lua and quantum.lua.
+-- What a call gives back, and how it stops being booked or in flight. Needs bucket.lua and seconds.lua.
 
--- A booked call was postponed with all others; moves its stretch along. Returns by how much (us).
+-- Moves a booked call's stretch along with all others that were postponed. Returns by how much (us).
 local function follow(bucket, part)
   local moved = bucket.shift - part.shift
   part.shift = bucket.shift
@@ -8,7 +8,7 @@ local function follow(bucket, part)
   return moved
 end
 
--- A booked call gives its place up.
+-- A call is no longer booked.
 local function unbook(bucket, part)
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
@@ -17,10 +17,10 @@ local function unbook(bucket, part)
   end
 end
 
--- Replaces what a call had reserved by what it used. Only that part of its stretch of the rate can be given back
--- which lies behind now and behind every booked call: the bucket has been refilled by then, for calls that got
--- their times by that, and would be refilled twice. Of calls that are booked no time comes before a pause ends: there,
--- all of it can. Of a provider's second none can unless it is the last that is given away.
+-- Replaces what a call reserved by what it used. A refund can only reach the part of the call's stretch that lies after
+-- now and after every booked call. The part before that has been refilled already, for calls whose times count on it,
+-- and would be refilled twice. During a pause, a booked call can refund everything, because no booked call has a time
+-- before the pause ends. Of a provider's second nothing can be refunded unless it is the last one in use.
 local function correct(bucket, part, used, now)
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
@@ -30,7 +30,7 @@ local function correct(bucket, part, used, now)
       dim[SENT] = dim[SENT] + over
       dim[DONE] = dim[DONE] and dim[DONE] + over
     elseif dim and over < 0 then
-      local ends = min(mine[3] - dim[RETURNED], dim[TAT])  -- headers may have moved all
+      local ends = min(mine[3] - dim[RETURNED], dim[TAT])  -- headers may have moved everything
       local ahead = max(0, ends - max(now, bucket.last))
       if mine[4] < 0 and bucket.pause > now then ahead = -over * mine[2] end
       if seconds.hold(bucket, dim, name, now) and seconds.before(bucket, ends - SECOND - 1, dim[TAT] - SECOND - 1) then
@@ -47,7 +47,7 @@ local function correct(bucket, part, used, now)
   end
 end
 
--- All that a call had let out has reached the provider, or never will.
+-- A call ended: everything it sent has reached the provider, or never will.
 local function ended(bucket, part)
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
@@ -55,7 +55,7 @@ local function ended(bucket, part)
   end
 end
 
--- A call is no longer in flight; `took` is how long it was, nil where it never was or is not known.
+-- A call is no longer in flight. `took`: how long it was (us); nil if it never was or that is not known.
 local function end_flight(bucket, now, took)
   bucket.flight = max(0, bucket.flight - 1)
   if took then bucket.took = bucket.took > 0 and bucket.took * 0.8 + took * 0.2 or took end

@@ -1,4 +1,4 @@
--- What scripts find in a namespace: its keys and state, and what is kept of each thing.
+-- Everything about a namespace: its keys, its state, and one file for each kind of thing that is kept in it.
 
 --@include limits/lua/lib/prelude.lua
 --@include limits/lua/lib/state.lua

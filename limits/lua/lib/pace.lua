@@ -1,33 +1,40 @@
--- The pace of a bucket whose requests a minute nobody has configured: none until its first 429, then learned.
+-- The learned pace of a bucket without a configured request limit. It has none until its first 429.
 --
--- A provider that answers 429 has a limit that we were not reported. Whoever waits for the pause to end would come at once
--- and be refused together; so calls leave one by one. A 429 makes the interval longer: as long as calls have left at
--- in fact, pauses included, which is what the provider lets through; at most twice as long, since some refuse at random.
--- It shrinks again with each answer, the quicker the longer and the more answers there has been no 429.
--- bucket = { pace = us between two calls (0: none), slot = when the next one may go (us), gap = mean interval between
--- the latest calls (us), left = when the last one left (us), eased = when the pace last changed (us), calm = answers
--- since the last 429, reported = the same by the limit that headers reported (us, 0: none) }
+-- A provider that answers 429 has a limit that we don't know. If all waiters came when the pause ends, most would be
+-- refused, so calls are sent one by one. A 429 makes the interval longer, up to the real mean interval, counting
+-- pauses, because that is what the provider lets through; but at most twice as long, because some providers refuse at
+-- random. Each answer makes it shorter, and more so the longer ago the last 429 was and the more answers came since.
+--
+-- bucket = {
+--   pace   us between two calls, 0: no pace
+--   slot   when the next call may be sent (us)
+--   gap    mean interval between the latest calls (us)
+--   left   when the last call was sent (us)
+--   eased  when the pace last changed (us)
+--   calm   answers since the last 429
+--   told   the interval by the limit that headers reported (us), 0: none
+-- }
 
 local SLOWEST = 60 * SECOND
-local QUICKEST = 2000           -- a shorter interval than this is no pace any more (us)
-local FIRST = 10000             -- the first interval, at the least (us)
-local FIRST_MOST = SECOND / 2   -- and at the most: what was before may have been idle
-local IDLE = SECOND / 4         -- a longer time between two calls counts as this, or as twice the pace, besides pauses
-local RECENT = 0.1              -- the weight of the latest interval in their mean
-local LESS = 1.2                -- a 429 makes the interval longer by this factor, at the least
-local EASE = 0.02               -- how much quicker the pace gets in a second of answers, and more in each further one
-local CALM = 0.005              -- how much quicker it gets with an answer at the most, times their number
+local QUICKEST = 2000          -- a shorter interval is no pace any more (us)
+local FIRST = 10000            -- the shortest first interval (us)
+local FIRST_MOST = SECOND / 2  -- and the longest: the time before may have been idle
+local IDLE = SECOND / 4        -- a longer interval counts as this, or as twice the pace, apart from pauses
+local RECENT = 0.1             -- the weight of the latest interval in the mean
+local LESS = 1.2               -- a 429 makes the interval longer by at least this factor
+local EASE = 0.02              -- how much faster the pace gets in the first second of answers, more in later ones
+local CALM = 0.005             -- how much faster it may get with one answer, times the number of answers
 
 local function paced(bucket, limits) return bucket.pace > 0 and not limits.rpm end
 
--- Books the next slot not before `at`; returns it.
+-- Books the next slot at or after `at` and returns it.
 local function next_slot(bucket, at)
   local slot = max(bucket.slot, at)
   bucket.slot = slot + bucket.pace
   return slot
 end
 
--- A call leaves. That nobody wanted to leave for longer than the pace asks is not the provider's doing.
+-- A call is sent. A long time without waiting calls says nothing about the provider, so it counts as IDLE.
 local function note_sent(bucket, now)
   local left = bucket.left or 0
   if left > 0 then
@@ -39,7 +46,7 @@ local function note_sent(bucket, now)
   bucket.began = bucket.began or now
 end
 
--- A 429 that nobody foresaw. What is booked is void: it is booked anew when it wants to leave.
+-- An unforeseen 429. Booked slots are void: each call books again when it is about to be sent.
 local function slow_down(bucket, now)
   local pace = bucket.pace
   if pace == 0 then
@@ -52,7 +59,7 @@ local function slow_down(bucket, now)
   bucket.eased, bucket.calm = now, 0
 end
 
--- An answer.
+-- A call was answered.
 local function speed_up(bucket, now)
   if bucket.pace == 0 then return end
   bucket.calm = (bucket.calm or 0) + 1

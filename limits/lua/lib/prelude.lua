@@ -1,7 +1,7 @@
 -- What every script begins with: the namespace's keys, and the clock.
 --
--- KEYS[1] is the clock's key, "{namespace}:clock". Every other key of the namespace begins with the same hash tag
--- and so lies in the same slot; its name is built here and nowhere else in Lua (limits/keys.py lists them).
+-- KEYS[1] is the clock's key, "{namespace}:clock". Every other key of the namespace begins with the same hash tag, so
+-- it lies in the same slot. Lua builds those names only here; limits/keys.py lists them.
 
 local PREFIX = string.sub(KEYS[1], 1, -6)
 local max, min, ceil, floor, abs = math.max, math.min, math.ceil, math.floor, math.abs
@@ -10,7 +10,7 @@ local DAY = 86400 * SECOND
 
 local LEASES = PREFIX .. 'leases'
 
--- The keys of a kind, each put together once.
+-- Returns a function that builds the keys of a kind, each once.
 local function keys_of(kind)
   local names = {}
   return function(id)
@@ -29,13 +29,13 @@ local block_key = keys_of('latch:')
 local function budget_key(subject, window) return PREFIX .. 'budget:' .. subject .. ':' .. window end
 local function ledger_key(day) return PREFIX .. 'ledger:' .. string.format('%d', day) end
 
--- A number as Redis takes it. Lua's own tostring keeps 14 digits, and a time in microseconds has 16.
+-- A number as Redis takes it. Lua's tostring keeps 14 digits, and a time in microseconds has 16.
 local function integer(number) return string.format('%.0f', number) end
 
--- The time in microseconds that scripts go by: the server's, or `injected` where a test moves time. It never runs
--- backwards, also when the server's clock does: nothing refills, ends or opens twice. After a clock that was ahead was
--- set right (or a replica took over whose clock is behind), it goes on from where it was, a tenth slower than the
--- server's, until that has caught up.
+-- The time in microseconds that scripts go by: the server's, or `injected` if a test moves time. It never runs
+-- backwards, even if the server's clock does, so nothing refills, ends or opens twice. After the server's clock was set
+-- back (or a replica with a slower clock took over), it runs on a tenth slower than the server's until that has caught
+-- up.
 local clock, clock_seen
 do  -- a script may have 200 local names at a time
   local SLOWER = 0.9
@@ -48,14 +48,14 @@ do  -- a script may have 200 local names at a time
     return time[1] * SECOND + time[2]
   end
 
-  -- The time by the latest that scripts have seen, which is ahead of the server's.
+  -- Returns the time if the latest that scripts have seen is ahead of the server's.
   local function time_ahead(latest, now)
     local at, seen = string.match(redis.call('GET', LEAD) or '', '^(%d+) (%d+)$')
     if tonumber(at) ~= latest then return latest end  -- the server's clock was set back just now
     return max(now, latest + floor(max(0, now - tonumber(seen)) * SLOWER + 0.5))
   end
 
-  -- For a script that changes nothing; and the server's own time.
+  -- For a script that changes nothing. Also returns the server's own time.
   function clock_seen(injected)
     local now = server_time(injected)
     local latest = tonumber(redis.call('GET', KEYS[1]) or 0)
@@ -76,7 +76,7 @@ do  -- a script may have 200 local names at a time
   end
 end
 
--- What many calls of a script say alike, such as their quota, comes as a text, and is read once.
+-- Parses a text that many calls of a script share, such as their quota, once.
 local read_texts = {}
 local function alike(text)
   local found = read_texts[text]

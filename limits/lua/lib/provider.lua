@@ -1,16 +1,16 @@
--- What a provider tells of a bucket: by the headers of its answers, and by its 429s. It needs bucket.lua.
+-- What a provider reports about a bucket, in the headers of its answers and in its 429s. Needs bucket.lua.
 
-local LONG_WAIT = 5 * SECOND         -- a wait that is longer than this is none for the rate
-local MINUTES_FRESH = 300 * SECOND   -- so long after one a provider is taken for one that counts by the minute
-local MORE = 1.05                    -- so much of a limit within a minute is more than it, whichever calls were lost
+local LONG_WAIT = 5 * SECOND        -- a longer wait cannot come from the rate
+local MINUTES_FRESH = 300 * SECOND  -- how long after such a wait the provider counts as one that counts by the minute
+local MORE = 1.05                   -- a larger part of a limit within a minute is above it, even if calls were lost
 
--- Whether a wait has lately shown that the provider counts by the minute.
+-- Whether a wait has shown lately that the provider counts by the minute.
 local function by_the_minute(bucket, now) return now - (bucket.minutes or 0) < MINUTES_FRESH end
 
--- Keeps what an answer shows, of the latest ones that which shows least. Calls that left before a request may reach the
--- provider after it, from a worker that was held up: such an answer shows more than is left.
--- `empty`: the units of LEFT at which nothing would have been left when its request left, at `sent`; `sure`: the same
--- if all calls that were open then were late.
+-- Remembers what an answer shows. Of the latest answers, the one that shows least counts: a call of a stalled worker
+-- may be sent before a request and reach the provider after it, and then the answer shows more than is left.
+-- `empty`: the value of SENT at which nothing would have been left when the request was sent, at `sent`. `sure`: the
+-- same if all calls that were open then arrive late.
 local function show(dim, name, empty, sure, sent, now)
   local shown, unit = dim[SHOWN], refill(dim, name)
   if not shown or now - shown[5] > SHOWN_FOR then
@@ -23,15 +23,20 @@ local function show(dim, name, empty, sure, sent, now)
   dim[SHOWN], dim[SURE] = shown, { sure, now }
 end
 
--- Takes over what headers reported: { name = { limit, remaining, us until everything is there } }, -1 for what they did not.
--- `sent`: when that request left; `part`: its reservation's share of this bucket, nil if not known.
--- A level below ours is believed: someone else uses the key; of who counts by the second only one that is lower by more
--- than a quarter of one. One above ours only where the burst is learned, the limit reported is no higher than the one
--- configured, and all that was admitted since is known; behind the last booked call, and no further than what the other
--- answers of this second have shown, or than this one leaves even if all open calls were late. All but a second of it,
--- which may be the share of a second that booked calls are going to use, or a quarter where many were ever reported to be
--- left.
--- `refused`: they came with a 429.
+-- Takes over what headers reported: { name = { limit, remaining, us until everything is available } }, -1 if they
+-- didn't. `sent`: when their request was sent. `part`: its reservation's part for this bucket, nil if not known.
+-- `refused`: the 429 that they came with, nil if none.
+--
+-- A level below ours is believed, because someone else uses the key. If the provider counts by the second, the level
+-- must be lower by more than a quarter of a second.
+--
+-- A level above ours is believed only if
+-- - the burst is learned,
+-- - the reported limit is not above the configured one, and
+-- - we know everything that was admitted since.
+-- Even then the level stays behind the last booked call. It goes no further than the other answers of this second have
+-- shown, and no further than this answer leaves if all open calls arrive late. A second of it stays unused, because
+-- booked calls may use that; a quarter of a second, if the provider ever reported room for many.
 local function observe(bucket, levels, sent, part, now, refused)
   for name, reported in pairs(levels) do
     local dim = bucket.dims[name]
@@ -49,19 +54,20 @@ local function observe(bucket, levels, sent, part, now, refused)
         local each = interval(dim, name)
         local mine = part and part.dims[name]
         mine = mine and mine[4] >= 0 and mine
-        -- What left after that request, and what is booked.
+        -- What was sent after that request, and what is booked.
         local since = mine and dim[SENT] - mine[4] + dim[BOOKED] / each or 0
         if mine and not refused then dim[EMPTY] = mine[4] + remaining end
-        -- What the provider says is used, and what it has not seen yet. Its bucket is full at most when that leaves.
+        -- What the provider counts as used, and what it has not seen yet. At most, its bucket is full when those are
+        -- sent.
         local unit = refill(dim, name)
         local empty = max(sent + (max(0, total - remaining) + since) * unit,
           max(now, bucket.last) + since * unit)
-        -- Of that the headroom of our burst stays unused, and not that of the whole period: a provider that counts
-        -- by the second never has as much left.
+        -- The headroom of our burst stays unused, but not that of the whole period: a provider that counts by the
+        -- second never has that much left.
         local level = max(empty - (PERIOD[name] - capacity(dim, name)) / dim[HEADROOM],
           now + capacity(dim, name) - max(0, (remaining * dim[HEADROOM] - since) * each + now - sent))
         if dim[REPORTED] > dim[LIMIT] then
-          -- The key is allowed more than we may use of it: only what is left can bind us.
+          -- The key is allowed more than we may use, so only what is left can limit us.
           level = now + capacity(dim, name) - max(0, remaining - since) * each
         end
         local slack = dim[MOST] > FEW and WINDOW / 4 or WINDOW
@@ -76,10 +82,11 @@ local function observe(bucket, levels, sent, part, now, refused)
           end
           spare = max(spare, shown_level(dim, name, now) + slack)
         end
-        -- Who counts by the second shows next to nothing left at the end of each, however evenly calls leave.
+        -- A provider that counts by the second reports almost nothing left at the end of each, however evenly calls are
+        -- sent.
         local doubt = dim[MOST] > FEW and 0 or WINDOW / 4
         if seconds.hold(bucket, dim, name, now) then
-          -- What is left of a second says nothing of the next ones.
+          -- What is left of a second says nothing about the next ones.
         elseif level > dim[TAT] + doubt then
           dim[TAT] = level
         elseif spare < dim[TAT] and dim[FIXED] == 0 and dim[REPORTED] <= dim[LIMIT] and mine
@@ -95,10 +102,10 @@ local function observe(bucket, levels, sent, part, now, refused)
   end
 end
 
--- Whether headers had reported that nothing would be left for a refused call, within a twentieth of the limit (past that
--- they are out of date): it left since the provider gives back later than by the rate, as who counts by the minute
--- does, and not since it holds less. Who never reported of more than a few seconds' worth counts by the second: there,
--- whoever comes next is always close to the last that is left, and what is left is soon given back.
+-- Whether headers had reported that nothing would be left for a refused call. They count as up to date within a
+-- twentieth of the limit. Such a call was refused because the provider gives back later than by the rate, as one that
+-- counts by the minute does, and not because it allows less. A provider that never reported more than a few seconds'
+-- worth counts by the second. There the next call is always close to the last one left, and more comes back soon.
 local function foreseen(bucket, reported, part)
   if not part then return false end
   for name, mine in pairs(part.dims) do
@@ -109,21 +116,20 @@ local function foreseen(bucket, reported, part)
   return false
 end
 
--- Whether a burst that was too large may grow again at once, from the start: where headers tell nothing, and waits are
--- much longer than by the rate, or were lately. Such a provider counts by the minute, and gives back as was used: as
--- quickly as the burst has grown a minute before.
+-- Whether a burst that was too large may grow again at once, from the start. It may if headers report nothing and waits
+-- are, or were lately, much longer than by the rate. Such a provider counts by the minute and gives back as was used:
+-- as fast as the burst grew a minute before.
 local function restarts(bucket, dim, name, now)
   return by_the_minute(bucket, now) and not opens_wide(dim, name, now)
 end
 
--- A 429: nobody's call leaves before the wait is over; those booked are postponed with their order, and with their spacing
--- unless that came of a burst that has shown to be too large.
--- `reported`: { bucket, retry_after (us, -1: not reported), dimension ('': not named), overload: it is no 429, but a provider that
--- is down or overloaded, and says nothing of how large a burst may be, limited: another bucket of the call limits its
--- requests, so that no pace is learned here, longest: it pauses for no longer, whatever it tells (us, 0: as it tells) }
--- `sent`: when the refused request left; `part`: its reservation's share of this bucket, nil if not known. What left
--- before the last 429 was learnt of belongs to the same event; a new one means that the bucket was fuller than we
--- believed.
+-- A 429. Nothing is sent before the wait is over. Booked calls are postponed in their order. They keep their spacing
+-- unless it came from a burst that has proved too large.
+-- `reported`: { bucket, retry_after (us, -1: not reported), dimension ('': not named), overload, limited, longest (us,
+-- 0: none) }, as in limits.reservation.Throttle.
+-- `sent`: when the refused request was sent. `part`: its reservation's part for this bucket, nil if not known.
+-- Requests that were sent before the last 429 arrived belong to the same event. A new event means that the bucket was
+-- fuller than we believed.
 local function throttle(bucket, reported, sent, part, now)
   local fresh = sent > bucket.throttled
   local wait, known = reported.retry_after, foreseen(bucket, reported, part)
@@ -148,7 +154,7 @@ local function throttle(bucket, reported, sent, part, now)
     if moved > 0 and PERIOD[name] == MINUTE then dim[TAT] = dim[TAT] + moved end
     if PERIOD[name] == MINUTE and (reported.dimension == '' or reported.dimension == name) then
       if fresh and dim[FIXED] == 0 and not known and not overload then
-        -- What is left of it stays the same: calls that left under the larger one are no debt.
+        -- What is left stays the same: calls that were sent under the larger burst are no debt.
         local anew = restarts(bucket, dim, name, now)
         local less = anew and dim[BURST] - 1 or min(dim[BURST] / 2, dim[BURST] - 1)
         dim[BURST], dim[TAT] = dim[BURST] - less, dim[TAT] - less * SECOND
@@ -157,13 +163,13 @@ local function throttle(bucket, reported, sent, part, now)
           dim[HOLDS] = dim[HOLDS] + 1
         end
         if not opens_wide(dim, name, now) then
-          -- Calls that were booked while it grew leave quicker than the rate: they take turns.
+          -- Calls that were booked while it grew would be sent faster than the rate: they take turns.
           bucket.falls = (bucket.falls or 0) + 1
           dim[OUT] = max(now, bucket.pause)
         end
       end
-      -- After the wait the provider has room for the rate, not for a burst. Where it tells what is left, that none was
-      -- is no debt beyond it, by what the headroom keeps unused, and by the calls in flight: it may have counted them.
+      -- After the wait the provider has room for the rate, not for a burst. If it reports what is left, we owe less:
+      -- what the headroom keeps unused, and the calls in flight, which it may have counted already.
       local debt = opens_wide(dim, name, now)
         and PERIOD[name] * (1 / dim[HEADROOM] - 1) + (dim[SENT] - (dim[DONE] or dim[SENT])) * interval(dim, name) or 0
       dim[TAT] = max(dim[TAT] - debt, max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])

@@ -1,25 +1,36 @@
 -- Reservations and the end of their leases.
 --
--- reservation = { owner, state, at (us), till (us), sent (us), candidate, circuit, account, scope, tries, generation, probe,
---                 retry (how many may be saved, nil: it is none), parts (see take), budgets (keys), amount (n$), row,
---                 day }
--- state: 'held' -> 'sent' -> 'settled', or once the lease has ended 'expired' (was never sent: all is given back)
--- or 'presumed' (was sent: the money counts as spent until the truth is reported).
+-- reservation = {
+--   owner, candidate, circuit, account, scope, row    as in the ask
+--   state       'held' -> 'sent' -> 'settled'; or when the lease ends, 'expired' (never sent: everything is given back)
+--               or 'presumed' (sent: the money counts as spent until the real cost is known)
+--   at          when the call may be sent (us)
+--   till        when the lease ends (us)
+--   sent        when it was sent (us), 0: it was not
+--   tries       whether it tries a blocked account
+--   generation  the circuit's
+--   probe       whether it is the circuit's probe
+--   retry       how many retries may be saved; nil: the call is no retry
+--   parts       what it took of each bucket: see take
+--   budgets     the keys of their windows
+--   amount      n$ held
+--   day         of the ledger, once the cost is presumed
+-- }
 
-local SETTLED_LIFE = 30 * SECOND   -- how long a repeated settle is known as such
-local SWEPT_LIFE = DAY             -- how long a swept reservation can still be corrected
+local SETTLED_LIFE = 30 * SECOND  -- how long a repeated settlement is recognised
+local SWEPT_LIFE = DAY            -- how long a swept reservation can be corrected
 local NOTHING = setmetatable({}, { __index = function() return 0 end })
 
 local function is_open(reservation)
   return reservation ~= nil and (reservation.state == 'held' or reservation.state == 'sent')
 end
 
--- Until it is swept, however long nobody works: a budget must not outlive what holds its money.
+-- Stored until it is swept, even if no worker runs for months: a budget must not outlive what holds its money.
 local function save_reservation(id, reservation)
   save(reservation_key(id), reservation, LONGEST_LIFE)
 end
 
--- (Re)starts the lease.
+-- Starts the lease, or starts it again.
 local function lease(id, till) leases[id] = till end
 
 local function read_reservation(id) return value(reservation_key(id)) end
@@ -30,7 +41,7 @@ local function fetch_reservations(ids)
   fetch(names)
 end
 
--- Reads at once some reservations and all that their ends may change.
+-- Reads some reservations, and everything that their ends may change, in few commands.
 local function fetch_all_of(ids)
   fetch_reservations(ids)
   local names = {}
@@ -47,7 +58,7 @@ local function fetch_all_of(ids)
   fetch(names)
 end
 
--- A probe that ended without a verdict makes way for the next one.
+-- A probe ended without a verdict: the next one may go.
 local function withdraw_probe(id, reservation)
   if not reservation.probe then return end
   local circuit = read_circuit(reservation.circuit)
@@ -57,7 +68,7 @@ local function withdraw_probe(id, reservation)
   end
 end
 
--- A retry that never left may be made by another.
+-- A retry was never sent: another call may make it.
 local function withdraw_retry(reservation)
   if not reservation.retry then return end
   local circuit = read_circuit(reservation.circuit)
@@ -94,7 +105,7 @@ local function expire(id, reservation, now)
   leases[id] = false
 end
 
--- Ends at most `most` reservations whose lease is over; returns how many.
+-- Ends up to `most` reservations whose lease is over. Returns how many.
 local function sweep(most, now)
   local due = redis.call('ZRANGE', LEASES, '-inf', integer(now), 'BYSCORE', 'LIMIT', 0, most)
   fetch_all_of(due)

@@ -1,17 +1,17 @@
--- Departures: when a booked call may leave that is late, or was booked before a burst fell back, and what its leaving
+-- Sending: when a booked call may be sent that is late, or was booked before a burst fell back; and what sending
 -- changes.
 
-local LATE = SECOND / 20           -- a call that comes later than this has to wait for its turn
+local LATE = SECOND / 20  -- a call that comes later than this waits for a turn
 
--- Whether calls leave evenly: a second of the rate is all there is, or all that is known to be, and a provider that
--- counts by the second has no room for two calls more in one.
+-- Whether calls are sent evenly: all there is, or is known to be, is a second of the rate. A provider that counts by
+-- the second has no room for two more calls in one second.
 local function even(dim, name) return capacity(dim, name) <= SECOND end
 
--- Whether a booked call takes a turn: where a worker was held up, its calls would all leave at once, and where
--- a burst has fallen back, those that were booked while it grew leave too quickly.
+-- Whether a booked call needs a turn. The calls of a stalled worker would all be sent at once; and calls that were
+-- booked before a burst fell back would be sent too fast.
 local function needs_turn(bucket, part, late) return part.falls ~= bucket.falls or (late and not part.turn) end
 
--- A late call that leaves among others has all that are booked leave later by what it takes up, where calls leave evenly.
+-- If calls are sent evenly, a late call that is sent among others postpones all booked ones by what it takes up.
 local function make_way(bucket, part, now)
   if bucket.last <= now then return end
   local room = 0
@@ -24,7 +24,7 @@ local function make_way(bucket, part, now)
   follow(bucket, part)
 end
 
--- The dimensions in which a booked call leaves by the provider's seconds.
+-- Returns the dimensions in which a booked call is sent by the provider's seconds.
 local function by_seconds(bucket, part, now)
   local found = {}
   for name, mine in pairs(part.dims) do
@@ -34,14 +34,14 @@ local function by_seconds(bucket, part, now)
   return found
 end
 
--- Whether a call that was to leave at `at` comes too late to leave at once.
+-- Whether a call that was booked for `at` is too late to be sent at once.
 local function is_late(bucket, part, at, now)
   if next(by_seconds(bucket, part, now)) then return seconds.before(bucket, at, now) end
   return now - at > LATE
 end
 
--- When a call may leave whose second is over: in the next one that has room, behind all that are booked; nil if it does
--- not leave by seconds.
+-- Returns when a call whose second is over may be sent: in the next second with room, behind all booked calls. Returns
+-- nil if the call is not sent by seconds.
 local function another_second(bucket, part, late, now)
   local at
   for name, dim in pairs(by_seconds(bucket, part, now)) do
@@ -60,7 +60,7 @@ local function another_second(bucket, part, late, now)
   return at
 end
 
--- When such a call may leave, 0 for now. It gets one turn, one more after each fall, and is counted with it.
+-- Returns when such a call may be sent, 0 for now. It gets one turn, and one more after each fall of a burst.
 local function turn(bucket, part, late, now)
   if late and not part.turn then make_way(bucket, part, now) end
   local at, takes = now, {}
@@ -77,8 +77,8 @@ local function turn(bucket, part, late, now)
   return at
 end
 
--- A booked call leaves. Where it is late (a worker was held up, or another limit keeps it), the bucket has been refilled
--- since its time, and what it and all that are still booked take up lies ahead of now.
+-- A booked call is sent. If it is late (its worker stalled, or another limit held it), the bucket has been refilled
+-- since its time, so what this call and all booked calls take up lies ahead of now.
 local function mark_sent(bucket, part, now)
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]

@@ -1,18 +1,18 @@
--- Settling, for this package's settle.lua and for scripts of other packages that end a job in one step:
+-- Settling, for settle.lua and for scripts of other packages that end a job in one step:
 --
 --     --@include limits/lua/lib/settle.lua
 --     local now = clock(ARGV[1])                                -- '0', or a test's time in us
---     local verdict, opened = settle(now, cjson.decode(ARGV[2]))  -- ARGV[2]: limits.admission.settlement_json(...)
+--     local verdict, opened = settle(now, cjson.decode(ARGV[2]))  -- ARGV[2]: limits.encoding.settlement_json(...)
 --     ...
---     commit()                                                  -- writes it, and has to be called
+--     commit()                                                  -- writes everything; required
 --
 -- KEYS[1] must be the namespace's clock key (limits.keys.Keys.clock); all other keys follow from it.
--- Returns the verdict of limits.admission.Settled, and 1 if the settlement opened the circuit.
+-- Returns the verdict of limits.reservation.Settled, and 1 if the settlement opened the circuit.
 
 --@include limits/lua/lib/namespace.lua
 --@include limits/lua/lib/provider.lua
 
--- The 429s of a settlement, by bucket.
+-- Returns the 429s of a settlement by bucket.
 local function by_bucket(throttles)
   local found = {}
   for _, reported in ipairs(throttles) do found[reported.bucket] = reported end
@@ -70,7 +70,7 @@ local function settle(now, report)
   if in_time then
     move_money(reservation.budgets, -reservation.amount, report.amount)
   else
-    -- The sweep has counted reservation.amount as spent: nothing if the call had not been sent.
+    -- The sweep has counted reservation.amount as spent: 0 if the call had not been sent.
     move_money(reservation.budgets, 0, report.amount - reservation.amount)
     if reservation.state == 'presumed' then
       enter(reservation.day, reservation.row, { presumed_cost = -reservation.amount, presumed = -1 })

@@ -1,14 +1,14 @@
--- What a script reads and changes is kept here, and written when it ends: each key is read, unpacked, packed and written
--- once, however many calls the script decides on. Until `commit` it has changed nothing but the clock.
+-- Holds what a script reads and changes until the script ends. However many calls it decides on, each key is read,
+-- unpacked, packed and written once. Before `commit` nothing has changed but the clock.
 
-local AT_ONCE = 1000               -- arguments of one command: Lua passes no more than some thousands
-local LONGEST_LIFE = 400 * DAY     -- of what is kept, money above all
-local blobs, values = {}, {}       -- by key: as it was read, false: there is none; as a table
-local changed, lifetimes = {}, {}  -- the keys to write, in order; how long they live (us), by key
+local AT_ONCE = 1000               -- arguments of one command: Lua passes some thousands at most
+local LONGEST_LIFE = 400 * DAY     -- how long anything is kept, above all money
+local blobs, values = {}, {}       -- by key: as it was read (false: nothing), and as a table
+local changed, lifetimes = {}, {}  -- the keys to write, in order; and how long they live (us), by key
 local leases = {}                  -- by reservation: when its lease ends (us), false: it has none any more
 local rows = {}                    -- of the ledger: { key, row, columns }, in order and by name
 
--- Reads at once what is not known yet of some keys.
+-- Reads the keys that were not read yet, in one command.
 local function fetch(keys)
   local names = {}
   for _, key in ipairs(keys) do
@@ -23,13 +23,13 @@ local function fetch(keys)
   end
 end
 
--- What is stored at a key as it is, false: nothing.
+-- Returns what is stored at a key, false if nothing.
 local function stored(key)
   if blobs[key] == nil then blobs[key] = redis.call('GET', key) end
   return blobs[key]
 end
 
--- The table at a key, or nil. Whoever changes it has to `save` it.
+-- Returns the table at a key, or nil. A caller that changes it must `save` it.
 local function value(key)
   local found = values[key]
   if not found then
@@ -40,14 +40,14 @@ local function value(key)
   return found
 end
 
--- The table at a key, or what `new` makes.
+-- Returns the table at a key, or what `new` makes.
 local function value_or(key, new)
   local found = value(key) or new()
   values[key] = found
   return found
 end
 
--- Has a table stored for `lifetime` microseconds.
+-- Marks a table to be stored for `lifetime` microseconds.
 local function save(key, table, lifetime)
   values[key] = table
   if not lifetimes[key] then changed[#changed + 1] = key end
@@ -60,7 +60,7 @@ local function each_part(command, key, arguments)
   end
 end
 
--- Writes all that has changed.
+-- Writes everything that has changed.
 local function commit()
   for _, key in ipairs(changed) do
     redis.call('SET', key, cmsgpack.pack(values[key]), 'PX', integer(lifetimes[key] / 1000 + 1))

@@ -1,20 +1,20 @@
--- Limits that the provider's headers state, beside those that are configured.
+-- Limits that the provider's headers state, beside the configured ones.
 --
--- A limit of requests that nobody has configured, but that good answers state, is the limit from the first answer on. It
--- goes when answers have stated none for a while.
--- A limit below the configured one that only refusals state is tested: it is doubled with each second of answers, until
--- it is no limit any more or the next refusal states it again. Then it is left alone for twice as long.
+-- If no request limit is configured, but good answers state one, it applies from the first answer on. It ends when
+-- answers have stated none for a while.
+-- A limit below the configured one that only refusals state is tested. It doubles with each second of answers until it
+-- is no limit any more, or until the next refusal states it again. Then it is left alone for twice as long.
 -- bucket.stated = { requests a minute, when an answer stated it last (us), whether calls are counted by it }
 
-local DOUBT = 23     -- of a limit that only refusals stated: when it is raised next, how long it was left alone before,
-                     -- and when it was learnt of (us); false: answers state it, or nothing does
+local DOUBT = 23  -- of a limit that only refusals stated: when it is raised next, how long it was left alone before,
+                  -- and when it was learned (us); false: answers state it, or nothing does
 
 local stated = {}
 do
   local FIRST_DOUBT = 2 * SECOND
   local LAST_DOUBT = 3600 * SECOND
 
-  -- A charge with the limit that its bucket's provider states, if none is configured.
+  -- Adds the limit that the bucket's provider states to a charge, if none is configured.
   function stated.count(charge, bucket)
     local found = bucket.stated
     if not found or charge.quota.limits.rpm then return end
@@ -23,7 +23,7 @@ do
     charge.quota, charge.costs.rpm, found[3] = quota, 1, true
   end
 
-  -- Takes over the limit that headers reported of a dimension, nil if the bucket has none; `refused`: they came with a 429.
+  -- Takes over a dimension's limit from headers. `dim` is nil if the bucket has none. `refused`: they came with a 429.
   function stated.take(bucket, dim, name, limit, refused, sent, now)
     if name == 'rpm' and not refused then
       bucket.stated = { limit, now, bucket.stated and bucket.stated[3] or false }
@@ -42,7 +42,7 @@ do
     dim[REPORTED] = limit
   end
 
-  -- An answer came that left at `sent`, whose headers reported `levels`, nil if nothing.
+  -- A call that was sent at `sent` was answered. `levels`: what its headers reported, nil if nothing.
   function stated.test(bucket, levels, sent, now)
     local found = bucket.stated
     if found and not (levels and levels.rpm) and now - found[2] > HEADERS_FRESH then

@@ -1,33 +1,34 @@
--- What a provider gives back a minute after it was used, as one does that counts the last minute: a burst comes back as
--- it left, and much quicker than by the rate. An answer tells of it only when it is there; by then more has come back.
--- So we keep when our own calls left. Whoever holds a whole minute, in any way of counting, has given back as much.
+-- What a provider gives back a minute after it was used, if it counts the last minute: a burst comes back as it was
+-- sent, much faster than by the rate. An answer reports it only when it is back, and by then more has come back. So we
+-- remember when our own calls were sent. Any provider that holds a whole minute has given back that much, whatever its
+-- way of counting.
 
-local MARKS = 21     -- so many units of LEFT had left at that time: { time, units, time, units, ... }, oldest first;
-                     -- false: not kept. The first one is a minute old, or begins the list at time 0
-local ALLOWED = 22   -- how many may have left and not come back, by the answer that showed least in this second,
-                     -- by that of the one before, and when this one began; false: none has shown it
+local MARKS = 21    -- { time, SENT at that time, time, SENT, ... }, oldest first; false: not kept
+                    -- (the first pair is a minute old, or begins the list at time 0)
+local ALLOWED = 22  -- how many units may be sent and not given back, by the answer that showed least in this second, and
+                    -- in the second before; and when this second began; false: no answer has shown it
 
-local PARTS = 60             -- a mark for each such part of the limit
-local TRANSIT = SECOND / 4   -- a call may reach the provider so much later than it leaves
-local WHOLE = 54             -- whose headers never reported of so many seconds' worth does not hold a minute
+local PARTS = 60            -- a mark for each such part of the limit
+local TRANSIT = SECOND / 4  -- how much later than it is sent a call may reach the provider
+local WHOLE = 54            -- a provider whose headers never reported this many seconds' worth does not hold a minute
 
--- Whether all that left may be taken as used for one minute: headers tell what is left, and did so just now; they have
--- reported of a whole minute, and no 429 has shown lately that it holds less.
+-- Whether everything that was sent counts as used for one minute: headers have just reported what is left, they have
+-- reported a whole minute before, and no 429 has shown lately that the provider holds less.
 local function gives_back(dim, name, now)
   return opens_wide(dim, name, now) and is_sure(dim, now) and dim[MOST] >= WHOLE and now >= dim[HOLD]
 end
 
--- Where the newest of the marks lies that is a minute and `transit` old.
+-- Returns the index of the newest mark that is a minute and `transit` old.
 local function newest(marks, transit, now)
   local due, at = now - MINUTE - transit, 1
   while marks[at + 2] and marks[at + 2] <= due do at = at + 2 end
   return at
 end
 
--- Notes what has left until now, and forgets what is older than has to be known.
+-- Marks what has been sent until now, and drops the marks that are not needed any more.
 local function mark(dim, name, now)
   local marks = dim[MARKS]
-  -- Once begun it goes on, whatever headers tell meanwhile: what is not marked would count as newer than it is.
+  -- Once begun, marking goes on whatever headers report: unmarked units would count as newer than they are.
   if not marks and not opens_wide(dim, name, now) then return end
   if not marks then
     dim[MARKS] = { 0, dim[SENT] }
@@ -40,13 +41,13 @@ local function mark(dim, name, now)
   end
 end
 
--- The units of LEFT that may have come back, nil where that is not known.
+-- Returns the units of SENT that may have been given back, nil if that is not known.
 local function returning(dim, now)
   local marks = dim[MARKS]
   return marks and marks[newest(marks, 0, now) + 1] or nil
 end
 
--- Keeps what an answer shows: `units` may have left that have not come back, at the least.
+-- Remembers what an answer shows: at least `units` may be sent and not given back.
 local function allow(dim, units, now)
   local reported = dim[ALLOWED]
   if not reported or now - reported[3] > SHOWN_FOR then
@@ -59,8 +60,8 @@ local function allow(dim, units, now)
   dim[ALLOWED] = reported
 end
 
--- Takes TAT back by what has come back since the answers reported, behind the last call that was given a time. During a
--- pause it stands for what is left when that ends.
+-- Moves TAT back by what was given back since the answers reported, but not before the last call that was given a time.
+-- Does nothing during a pause, when TAT stands for what is left at its end.
 local function take_back(bucket, dim, name, now)
   local reported, marks = dim[ALLOWED], dim[MARKS]
   if not reported or bucket.pause > now or not gives_back(dim, name, now) then return end
@@ -71,14 +72,14 @@ local function take_back(bucket, dim, name, now)
   dim[TAT] = min(dim[TAT], max(level, bucket.last))
 end
 
--- When more is going to come back, nil where that is not known.
+-- Returns when more is given back, nil if that is not known.
 local function next_return(dim, name, now)
   local marks = dim[MARKS]
   local next = marks and marks[newest(marks, TRANSIT, now) + 2]
   return next and gives_back(dim, name, now) and next + MINUTE + TRANSIT or nil
 end
 
--- Whether more comes back in a second from `at` on than twice the rate: a call booked by the rate could go sooner.
+-- Whether more than twice the rate comes back in the second after `at`: a call booked by the rate could be sent sooner.
 local function returns_quickly(dim, name, at, now)
   local marks = dim[MARKS]
   if not marks or not opens_wide(dim, name, now) then return false end
