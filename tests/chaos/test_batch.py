@@ -6,7 +6,6 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from limits.client.connection import Server
 from tasks.batches.batch import Batch, from_hash
 from tasks.batches.store import Store
 from tests.simulator import Simulator
+from tests.support.fixtures import simulator_fixture
 from tests.support.site import Site, Worker, jobs, read_lines, wait_for
 
 if TYPE_CHECKING:
@@ -94,11 +94,9 @@ class Fire:
         return found.done if found else 0
 
 
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    prices = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 2.0}
-    with Simulator(latency=[0.2, 0.8], models={"*": prices}) as made:
-        yield made
+simulator = simulator_fixture(
+    "function", latency=[0.2, 0.8], models={"*": {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 2.0}}
+)
 
 
 @pytest.mark.timeout(590)

@@ -12,6 +12,7 @@ from tasks.batches.store import open_store
 from tasks.schedules.calendar import name_of
 from tasks.schedules.runs import Schedules
 from tests.support.site import Site, jobs, wait_for
+from tests.support.toml import provider
 from workers.config.settings import load
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
@@ -21,8 +22,7 @@ def test_a_night_is_one_batch_whose_leader_dies_at_the_minute(tmp_path: Path) ->
     """Not two, not none; and it is there within half a minute of the kill."""
     due = (datetime.now(UTC) + timedelta(seconds=75)).replace(second=0, microsecond=0)
     toml = (
-        '[providers.acme]\napi = "openai"\nbase_url = "http://127.0.0.1:9"\n[providers.acme.models.small]\n'
-        "[workflows.nightly]\n"
+        f"{provider('http://127.0.0.1:9', key=None)}[workflows.nightly]\n"
         f'[schedules.nightly]\ncron = "{due.minute} {due.hour} * * *"\nworkflow = "nightly"\ninput = "in.jsonl"\n'
     )
     with Site(tmp_path, toml=toml) as site:

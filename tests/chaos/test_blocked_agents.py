@@ -3,26 +3,23 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.simulator import Simulator
 from tests.support.agents import line
+from tests.support.fixtures import simulator_fixture
 from tests.support.site import Site, jobs, wait_for
+from tests.support.toml import AGENTS, PRICES, provider
 from tests.support.unreachable import full_backlog
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
-PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
-AGENTS = 'agents = ["tests.support.agents"]\nvisibility_timeout = 10.0'
+MORE = f"{AGENTS}visibility_timeout = 10.0"
 
 
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with Simulator(latency=0.2) as made:
-        yield made
+simulator = simulator_fixture("function", latency=0.2)
 
 
 def the_books_balance(site: Site, simulator: Simulator) -> None:
@@ -35,7 +32,7 @@ def the_books_balance(site: Site, simulator: Simulator) -> None:
 
 def test_steps_that_block_every_thread_hold_up_no_other_job(tmp_path: Path, simulator: Simulator) -> None:
     """60 agents whose step takes 3 s, beside 40 plain jobs; each new connection looks up a name."""
-    site = Site(tmp_path, simulator, more=AGENTS, model=PRICES, provider="timeout = 10.0")
+    site = Site(tmp_path, simulator, more=MORE, model=PRICES, provider="timeout = 10.0")
     site.file.write_text(site.file.read_text().replace("127.0.0.1", "localhost"))
     with site:
         site.start_worker(concurrency=200)
@@ -60,15 +57,14 @@ def test_names_that_are_not_found_and_ports_that_do_not_answer_cost_nothing(
     folder = Path(__file__).parent / "faults" / "names"
     with full_backlog() as port:
         tables = "".join(
-            f'[providers.{name}]\napi = "openai"\nbase_url = "{url}"\napi_key = "env:ACME_KEY"\ntimeout = 3.0\n'
-            f"[providers.{name}.models.{name}]\n{PRICES}\n"
+            provider(url, name, more="timeout = 3.0", models={name: PRICES})
             for name, url in (
                 ("lost", f"http://provider.invalid:{simulator.port}"),
                 ("deaf", f"http://127.0.0.1:{port}"),
             )
         )
         tables += "[workflows.nightly]\nmax_attempts = 100\n"
-        site = Site(tmp_path, simulator, more=f"{AGENTS}\nbudget_usd = 5.0", model=PRICES, tables=tables)
+        site = Site(tmp_path, simulator, more=f"{MORE}\nbudget_usd = 5.0", model=PRICES, tables=tables)
         site.environment["OVERNIGHT_FAULT"] = str(fault)
         site.environment["PYTHONPATH"] = f"{folder}:{site.environment['PYTHONPATH']}"
         with site:
@@ -95,7 +91,7 @@ def test_a_storage_that_refuses_under_agents_loses_and_repeats_nothing(tmp_path:
     count, calls = 20, 6
     simulator.configure(answer_tokens=20_000, latency=1.5)
     files, away = tmp_path / ".overnight" / "files", tmp_path / ".overnight" / "away"
-    with Site(tmp_path, simulator, more=AGENTS, model=PRICES) as site:
+    with Site(tmp_path, simulator, more=MORE, model=PRICES) as site:
         worker = site.start_worker(concurrency=count)
         batch = site.submit([line("wordy", number, together=2, then=calls - 2) for number in range(count)])
         wait_for(lambda: simulator.stats()["requests"] >= 2 * count)

@@ -11,6 +11,7 @@ import pytest
 from limits.circuit import CircuitSettings
 from tests.simulator import Simulator
 from tests.support.site import Site, jobs, wait_for
+from tests.support.toml import provider
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
@@ -18,20 +19,10 @@ TIMEOUT = 1.0
 CIRCUIT = CircuitSettings()
 COOLDOWN = CIRCUIT.cooldown * 1.2  # with its jitter
 
-TOML = """
-[providers.shaky]
-api = "openai"
-base_url = "{shaky}"
-api_key = "env:ACME_KEY"
-timeout = {timeout}
-models.small = {{ rpm = 1_500, burst = 1 }}
-[providers.steady]
-api = "openai"
-base_url = "{steady}"
-api_key = "env:ACME_KEY"
-models.small = {{ rpm = 1_500, burst = 1 }}
+LIMITS = {"small": "rpm = 1_500\nburst = 1"}
+MIX = """
 [models.mix]
-targets = [{{ provider = "shaky", model = "small" }}, {{ provider = "steady", model = "small" }}]
+targets = [{ provider = "shaky", model = "small" }, { provider = "steady", model = "small" }]
 """
 
 
@@ -39,8 +30,11 @@ targets = [{{ provider = "shaky", model = "small" }}, {{ provider = "steady", mo
 def test_traffic_moves_and_comes_back(tmp_path: Path, mode: str) -> None:
     """`drip` is an answer that comes too slowly, so that the call's time runs out; `hang` is one that never begins."""
     with Simulator(latency=0.1) as shaky, Simulator(latency=0.1) as steady:
-        toml = TOML.format(shaky=shaky.base_url, steady=steady.base_url, timeout=TIMEOUT)
-        with Site(tmp_path, toml=toml) as site:
+        providers = [
+            provider(shaky.base_url, "shaky", more=f"timeout = {TIMEOUT}", models=LIMITS),
+            provider(steady.base_url, "steady", models=LIMITS),
+        ]
+        with Site(tmp_path, toml="".join(providers) + MIX) as site:
             site.start_workers(2)
             batch = site.submit(jobs(900, model="mix"))
             wait_for(lambda: len(shaky.journal()) > 40, 30, what="traffic at both")

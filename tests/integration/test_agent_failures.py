@@ -1,16 +1,15 @@
 """Agents that run away or fail: they are stopped, and their result line says why and what they have cost."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.test_agent_replay import AGENTS, billed_calls
-from tests.integration.test_failures_at_work import provider
 from tests.simulator import Simulator
 from tests.support.agents import line
 from tests.support.delivery import Desk
+from tests.support.fixtures import desk_fixture
+from tests.support.replays import agents_at, billed_calls
 from tests.support.site import KEY
 
 WORKFLOWS = """
@@ -24,19 +23,7 @@ max_seconds = 1.0
 """
 
 
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator() as made:
-        yield made
-
-
-@pytest.fixture
-def desk(tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    monkeypatch.setenv("ACME_KEY", KEY)
-    simulator.configure(failures=[], latency=0.0)
-    simulator.clear()
-    with Desk(tmp_path, valkey, AGENTS + provider(simulator, timeout=10.0) + WORKFLOWS) as made:
-        yield made
+desk = desk_fixture(lambda simulator: agents_at(simulator, WORKFLOWS))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +80,7 @@ def test_a_message_calls_no_agent_that_its_workflow_does_not_list(
     monkeypatch.setenv("ACME_KEY", KEY)
     simulator.configure(failures=[], latency=0.0)
     simulator.clear()
-    listed = AGENTS + provider(simulator, timeout=10.0) + '[workflows.nightly]\nagents = ["chain"]\n'
+    listed = agents_at(simulator, '[workflows.nightly]\nagents = ["chain"]\n')
     with Desk(tmp_path, valkey, listed) as desk:
         for workflow, name in (("nightly", "careless"), ("mallory", "chain")):
             refused = desk.deliver(line(name, 51, calls=1), workflow=workflow)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +10,12 @@ import pytest
 from tasks.agents import run, stored_bodies
 from tasks.agents.journal import Journal
 from tasks.agents.stored_bodies import AWAY, LARGE
-from tests.integration.test_agent_replay import AGENTS, LONG, after_the_wait, billed_calls, in_batch
-from tests.integration.test_failures_at_work import provider
 from tests.simulator import Simulator
 from tests.support.agents import line
 from tests.support.delivery import Delivery, Desk
-from tests.support.site import KEY, wait_for
+from tests.support.fixtures import desk_fixture
+from tests.support.replays import LONG, after_the_wait, agents_at, billed_calls, in_batch
+from tests.support.site import wait_for
 
 DAY = 86_400
 
@@ -24,19 +23,7 @@ DAY = 86_400
 SLOW, IMPATIENCE = 0.8, 0.2
 
 
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator() as made:
-        yield made
-
-
-@pytest.fixture
-def desk(tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    monkeypatch.setenv("ACME_KEY", KEY)
-    simulator.configure(failures=[], latency=0.0, answer_tokens=8)
-    simulator.clear()
-    with Desk(tmp_path, valkey, AGENTS + provider(simulator, timeout=10.0) + "[workflows.nightly]\n") as made:
-        yield made
+desk = desk_fixture(agents_at, answer_tokens=8)
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,51 +10,15 @@ from celery.worker import state
 
 from tasks.agents.errors import Suspended
 from tasks.jobs import retry
-from tasks.jobs.job import Job
-from tasks.jobs.proof import proof
-from tests.integration.test_failures_at_work import provider
 from tests.simulator import Simulator
 from tests.support import agents
 from tests.support.agents import line
 from tests.support.delivery import Desk
-from tests.support.site import KEY, Line, wait_for
+from tests.support.fixtures import desk_fixture
+from tests.support.replays import LONG, after_the_wait, agents_at, billed_calls, in_batch
+from tests.support.site import Line, wait_for
 
-#: A 429 that is too long to be waited for in a worker.
-LONG = {"mode": "429", "retry_after": "60", "times": 1}
-
-#: What a configuration with agents begins with.
-AGENTS = 'agents = ["tests.support.agents"]\n'
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator() as made:
-        yield made
-
-
-@pytest.fixture
-def desk(tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    monkeypatch.setenv("ACME_KEY", KEY)
-    simulator.configure(failures=[], latency=0.0)
-    simulator.clear()
-    with Desk(tmp_path, valkey, AGENTS + provider(simulator, timeout=10.0) + "[workflows.nightly]\n") as made:
-        yield made
-
-
-async def after_the_wait(desk: Desk, job: Job) -> Line:
-    """The result of a job that had to wait once, when the wait is over."""
-    first = await desk.deliver_job(job)
-    assert first.snooze is not None
-    assert first.snooze.seconds > 30
-    await desk.end_pause()
-    second = await desk.deliver_job(job, first.state)
-    assert second.line is not None
-    return second.line
-
-
-def billed_calls(simulator: Simulator) -> list[str]:
-    """The calls that the provider has billed, in order: those that were broken off included."""
-    return [entry["job"] for entry in simulator.journal() if entry["cost_nusd"]]
+desk = desk_fixture(agents_at)
 
 
 def test_a_job_goes_on_where_it_was_and_pays_nothing_twice(desk: Desk, simulator: Simulator) -> None:
@@ -204,14 +166,6 @@ def test_whoever_has_lost_the_lease_writes_nothing(desk: Desk, simulator: Simula
 
     desk.wait(test())
     simulator.configure(latency=0.0)
-
-
-def in_batch(desk: Desk, job: Job, **fields: str) -> Job:
-    """The job as line 1 of a batch that has these fields."""
-    record = {"status": "in_progress", "round": "0", "workflow": job.workflow, "token": "t", "bytes": "1000", **fields}
-    desk.client.hset(desk.keys.batch("batch_a"), mapping=record)
-    round_ = int(record["round"])
-    return replace(job, batch="batch_a", number=1, round=round_, proof=proof("t", 1, round_))
 
 
 def results(desk: Desk) -> list[Line]:

@@ -6,21 +6,18 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_failures_at_work import provider
 from tests.simulator import Simulator
 from tests.support.agents import line
 from tests.support.delivery import Desk
 from tests.support.site import KEY
+from tests.support.toml import PRICES, provider
 
 pytestmark = pytest.mark.long
 
 LONG = {"mode": "429", "retry_after": "60", "times": 1}
 
 
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator() as made:
-        yield made
+TIMEOUT = "timeout = 0.25"
 
 
 @pytest.fixture
@@ -28,9 +25,9 @@ def desk(tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.
     monkeypatch.setenv("ACME_KEY", KEY)
     simulator.configure(failures=[], call_tools=False)
     simulator.clear()
-    acme, clio = provider(simulator), provider(simulator, "clio")
-    clio = clio.replace('"openai"', '"anthropic"').replace("models.small", "models.claude")
-    with Desk(tmp_path, valkey, f'agents = ["tests.support.sdk_agents"]\n{acme}\n{clio}') as made:
+    acme = provider(simulator.base_url, more=TIMEOUT, models={"small": PRICES})
+    clio = provider(simulator.base_url, "clio", api="anthropic", more=TIMEOUT, models={"claude": PRICES})
+    with Desk(tmp_path, valkey, f'agents = ["tests.support.sdk_agents"]\n{acme}{clio}') as made:
         yield made
 
 

@@ -1,32 +1,22 @@
 """Agents as their users meet them: in a batch, on real workers, and on the command line."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.simulator import Simulator
 from tests.support.agents import line
+from tests.support.fixtures import site_fixture
 from tests.support.site import Site, job, wait_for
+from tests.support.toml import AGENTS
 
 pytestmark = pytest.mark.long
 
-AGENTS = 'agents = ["tests.support.agents"]'
 PRICE = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
 
 
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def site(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with Site(tmp_path_factory.mktemp("site"), simulator, more=AGENTS, model=PRICE) as made:
-        made.start_worker()
-        yield made
+site = site_fixture(more=AGENTS, model=PRICE, workers=1)
 
 
 def test_agents_and_plain_jobs_share_a_batch(site: Site, simulator: Simulator) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.raw_provider import Call, RawProvider, answered, completion
 from tests.support.site import KEY, Line, Site, job
+from tests.support.toml import PRICES, provider
 
 DIGITS = "92055901755477000271990251"
 LOCKED = "Your portal is locked. Please try again in 24 hours."
@@ -113,29 +114,11 @@ ROWS = [
 #: Their models: those that fail must not open the circuit of the others.
 FAIL = {"an abort", "never an answer", "both lengths", "a vendor's rate limit"}
 
-CONFIG = """
-visibility_timeout = 5.0
-[providers.acme]
-api = "openai"
-base_url = "{url}"
-api_key = "env:ACME_KEY"
-[providers.acme.models.m]
-input_usd_per_mtok = 1.0
-output_usd_per_mtok = 2.0
-[providers.acme.models.n]
-input_usd_per_mtok = 1.0
-output_usd_per_mtok = 2.0
-[providers.claude]
-api = "anthropic"
-base_url = "{url}"
-api_key = "env:ACME_KEY"
-[providers.claude.models.c]
-input_usd_per_mtok = 1.0
-output_usd_per_mtok = 2.0
-[workflows.nightly]
-budget_usd = 5.0
-[workflows.adhoc]
-"""
+
+def config(url: str) -> str:
+    acme = provider(url, models={"m": PRICES, "n": PRICES})
+    claude = provider(url, "claude", api="anthropic", models={"c": PRICES})
+    return f"visibility_timeout = 5.0\n{acme}{claude}[workflows.nightly]\nbudget_usd = 5.0\n[workflows.adhoc]\n"
 
 
 class Night:
@@ -165,7 +148,7 @@ def line(number: int, text: str) -> Line:
 def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     found = Night()
     folder = tmp_path_factory.mktemp("night")
-    with RawProvider(answer) as provider, Site(folder, toml=CONFIG.format(url=provider.base_url)) as site:
+    with RawProvider(answer) as raw, Site(folder, toml=config(raw.base_url)) as site:
         worker = site.start_worker()
         texts = [text for text, _, _ in ROWS]
         batch = site.submit([line(number, text) for number, text in enumerate(texts)])
@@ -174,8 +157,8 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
         found.printed = printed.stdout + printed.stderr
         site.results(batch)
         for path in (folder / f"{batch}.out.jsonl", folder / f"{batch}.err.jsonl"):
-            for raw in path.read_text().splitlines():
-                made = json.loads(raw)
+            for line in path.read_text().splitlines():
+                made = json.loads(line)
                 text = texts[int(made["custom_id"].removeprefix("job-"))]
                 found.lines[text], found.raw[text] = made, raw
         found.calls, found.seen = dict(provider.calls), provider.seen
@@ -234,7 +217,7 @@ def test_answers_that_met_a_ceiling_are_told(night: Night) -> None:
 @pytest.mark.long
 def test_a_message_without_a_ceiling_gets_one(tmp_path: Path) -> None:
     """No budget applies."""
-    with RawProvider(answer) as provider, Site(tmp_path, toml=CONFIG.format(url=provider.base_url)) as site:
+    with RawProvider(answer) as raw, Site(tmp_path, toml=config(raw.base_url)) as site:
         output = tmp_path / "out.jsonl"
         source = site.input([line(1, "a compaction, and no ceiling"), line(2, "no ceiling")])
         done = site.run("run", str(source), "-o", str(output), "-w", "adhoc", "--workers", "1")
@@ -245,7 +228,7 @@ def test_a_message_without_a_ceiling_gets_one(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_digits_of_a_job_without_a_batch_arrive_both_ways(tmp_path: Path) -> None:
-    with RawProvider(answer) as provider, Site(tmp_path, toml=CONFIG.format(url=provider.base_url)) as site:
+    with RawProvider(answer) as raw, Site(tmp_path, toml=config(raw.base_url)) as site:
         site.start_worker()
         asked = line(1, "long digits")
         asked["body"]["seed"] = 123456789012345678901
@@ -260,7 +243,7 @@ def test_a_document_of_20_mb_arrives_whole(tmp_path: Path) -> None:
         "type": "document",
         "source": {"type": "base64", "media_type": "application/pdf", "data": "A" * 20_000_000},
     }
-    with RawProvider(answer) as provider, Site(tmp_path, toml=CONFIG.format(url=provider.base_url)) as site:
+    with RawProvider(answer) as raw, Site(tmp_path, toml=config(raw.base_url)) as site:
         site.start_worker()
         asked = line(1, "a compaction, and no ceiling")
         asked["body"] |= {"messages": [{"role": "user", "content": [document]}], "max_tokens": 50}

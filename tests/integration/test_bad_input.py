@@ -8,14 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support.site import KEY, Site, job, jobs
+from tests.support.toml import provider
 
-CONFIG = """
-[providers.acme]
-api = "openai"
-base_url = "http://127.0.0.1:9/v1"
-api_key = "env:ACME_KEY"
-[providers.acme.models.small]
-"""
+CONFIG = provider("http://127.0.0.1:9/v1")
 
 PROMPT = "a very private prompt"
 

@@ -3,7 +3,6 @@
 import os
 import resource
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from tasks.batches.batch import from_hash
 from tests.simulator import Simulator
+from tests.support.fixtures import simulator_fixture, site_fixture
 from tests.support.site import ROOT, Site, job, jobs, read_lines, wait_for
 
 if TYPE_CHECKING:
@@ -20,16 +20,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
 
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with Simulator() as made:
-        yield made
+simulator = simulator_fixture("function")
 
-
-@pytest.fixture
-def site(tmp_path: Path, simulator: Simulator) -> Iterator[Site]:
-    with Site(tmp_path, simulator) as made:
-        yield made
+site = site_fixture(scope="function")
 
 
 def _record(site: Site, batch: str) -> Any:

@@ -11,19 +11,18 @@ import pytest
 from tasks.jobs import retry
 from tests.simulator import Simulator
 from tests.support.delivery import Desk
+from tests.support.fixtures import simulator_fixture
 from tests.support.site import job
+from tests.support.toml import provider
 
 #: A dollar a million tokens either way: a token is 1,000 n$.
-PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 1.0\n"
+DOLLAR = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 1.0\n"
 
 #: What a job of `site.job` costs at the most: 354 tokens and some bytes.
 CEILING = 370_000
 
 
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator({"models": {"*": {"output_usd_per_mtok": 1.0}}, "headers": False}) as made:
-        yield made
+simulator = simulator_fixture(models={"*": {"output_usd_per_mtok": 1.0}}, headers=False)
 
 
 @pytest.fixture
@@ -32,11 +31,9 @@ def desk(tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.
     monkeypatch.setattr(retry, "BACKOFF", 0.05)
     simulator.configure(failures=[])
     simulator.clear()
-    toml = (
-        f'[providers.acme]\napi = "openai"\ncounting = "plain"\nbase_url = "{simulator.base_url}"\n'
-        f'api_key = "env:ACME_KEY"\n[providers.acme.models.small]\n{PRICES}tpm = 60_000\nheadroom = 1.0\n'
-        "[workflows.nightly]\nbudget_usd = 1.0\n"
-    )
+    models = {"small": f"{DOLLAR}tpm = 60_000\nheadroom = 1.0"}
+    acme = provider(simulator.base_url, more='counting = "plain"', models=models)
+    toml = f"{acme}[workflows.nightly]\nbudget_usd = 1.0\n"
     with Desk(tmp_path, valkey, toml) as made:
         yield made
 

@@ -19,9 +19,9 @@ from tasks.jobs import attempt, retry, run
 from tests.support.answering import AnsweringProvider, Call, Reply, completion, refusal
 from tests.support.delivery import Desk
 from tests.support.site import job
+from tests.support.toml import PRICES, provider
 from workers.providers.ceiling import OTHER
 
-PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\n"
 KEY, LATER = "sk-test-aBcDeFgHiJkLmNoP", "sk-test-qRsTuVwXyZaBcDeF"
 INVALID = {
     "error": {"message": "Incorrect API key provided", "type": "invalid_request_error", "code": "invalid_api_key"}
@@ -47,11 +47,8 @@ def desk(
 ) -> Iterator[Desk]:
     monkeypatch.setattr(retry, "BACKOFF", 0.02)
     raw.clear()
-    toml = (
-        f'budget_usd = 5.0\n[providers.acme]\napi = "openai"\nbase_url = "{raw.base_url}"\napi_key = "file:{secret}"\n'
-        f"[providers.acme.models.m]\n{PRICES}[providers.acme.models.n]\n{PRICES}"
-    )
-    with Desk(tmp_path, valkey, toml) as made:
+    acme = provider(raw.base_url, key=f'"file:{secret}"', models={"m": PRICES, "n": PRICES})
+    with Desk(tmp_path, valkey, "budget_usd = 5.0\n" + acme) as made:
         yield made
 
 
@@ -295,11 +292,10 @@ def test_no_wait_is_read_out_of_a_prompt_that_a_failure_quotes(desk: Desk, raw: 
     assert delivery.answered if status == 500 else delivery.failure == "not_found"
 
 
-def limited(tmp_path: Path, valkey: str, raw: AnsweringProvider, model: str, provider: str = "") -> Desk:
+def limited(tmp_path: Path, valkey: str, raw: AnsweringProvider, model: str, more: str = "") -> Desk:
     """A desk whose model `m` has such limits."""
     raw.clear()
-    toml = f'[providers.acme]\napi = "openai"\nbase_url = "{raw.base_url}"\n{provider}\n'
-    return Desk(tmp_path, valkey, f"{toml}[providers.acme.models.m]\n{model}\n")
+    return Desk(tmp_path, valkey, provider(raw.base_url, key=None, more=more, models={"m": model}))
 
 
 SIXTY = {

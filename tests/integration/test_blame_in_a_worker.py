@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.answering import AnsweringProvider, Call, Reply, completion, message, refusal
 from tests.support.site import KEY, Line, Site, job, wait_for
+from tests.support.toml import PRICES, provider
 
 OTHER_KEY = "sk-test-zYxWvUtSrQpOnMlKjIhGfEdCbA"
-PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\n"
 INVALID = {
     "error": {"message": "Incorrect API key provided", "type": "invalid_request_error", "code": "invalid_api_key"}
 }
@@ -67,10 +67,10 @@ def toml(raw: AnsweringProvider, wild: Wild, key: Path) -> str:
     tables = ['budget_usd = 5.0\n[workflows.nightly]\ndeadline = "1h"\n']
     for name in wild.replies:
         address = raw.base_url.removesuffix("/v1")
-        where = f"file:{key}" if name == "rotated" else "env:ACME_KEY"
+        secret = f"file:{key}" if name == "rotated" else "env:ACME_KEY"
         api = "anthropic" if name == "long" else "openai"
-        tables.append(f'[providers.{name}]\napi = "{api}"\nbase_url = "{address}/{name}/v1"\napi_key = "{where}"\n')
-        tables += [f"[providers.{name}.models.{model}]\n{PRICES}" for model in ("m", "n")]
+        models = {"m": PRICES, "n": PRICES}
+        tables.append(provider(f"{address}/{name}/v1", name, api=api, key=f'"{secret}"', models=models))
     return "".join(tables)
 
 

@@ -10,12 +10,11 @@ from celery import Celery
 from tests.simulator import Simulator
 from tests.support.agents import line
 from tests.support.site import Site, jobs, wait_for
+from tests.support.toml import PRICES
 from workers.pool.pool import REPORT_SECONDS
 from workers.pool.threads import MAX_THREADS
 
 pytestmark = pytest.mark.long
-
-PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
 
 
 def test_blocking_steps_hold_up_neither_other_jobs_nor_the_workers_end(tmp_path: Path) -> None:

@@ -3,8 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from prometheus_client.registry import CollectorRegistry
@@ -16,6 +15,7 @@ from tasks.console.session import waits_for
 from tasks.monitoring import blockers, snapshot
 from tasks.monitoring.metrics import Exporter
 from tests.simulator import Simulator
+from tests.support.fixtures import simulator_fixture, site_fixture
 from tests.support.site import Site, Worker, job, jobs, wait_for
 from workers.config.settings import Settings, load
 
@@ -25,16 +25,9 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 SOON = 30.0
 
 
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with Simulator({"latency": 0.05}) as made:
-        yield made
+simulator = simulator_fixture("function", latency=0.05)
 
-
-@pytest.fixture
-def site(tmp_path: Path, simulator: Simulator) -> Iterator[Site]:
-    with Site(tmp_path, simulator) as made:
-        yield made
+site = site_fixture(scope="function")
 
 
 class Watchdog:

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,15 @@ from tasks.monitoring import limits
 from tests.simulator import Simulator
 from tests.support.delivery import Desk
 from tests.support.site import job
+from tests.support.toml import PRICES, provider
 from workers.models import budgets
 
 MICRO = 1_000_000
 
 #: Prices of one dollar a million tokens either way: a token is 1,000 n$. A job of `site.job` has a prompt of some
 #: 30 bytes, so its ceiling is 354 tokens (16 more a message, 256 a prompt, and 50 of output), and it uses 35 or so.
-PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 1.0\n"
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator() as made:
-        yield made
+DOLLAR = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 1.0\n"
+CHEAP = "input_usd_per_mtok = 0.01\noutput_usd_per_mtok = 0.01"
 
 
 @pytest.fixture(autouse=True)
@@ -43,12 +38,7 @@ def clean(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def acme(simulator: Simulator, *, more: str = "", model: str = "", tables: str = "") -> str:
-    return (
-        f'[providers.acme]\napi = "openai"\nbase_url = "{simulator.base_url}"\napi_key = "env:ACME_KEY"\n{more}\n'
-        f"[providers.acme.models.small]\n{PRICES}{model}\n"
-        "[providers.acme.models.tiny]\ninput_usd_per_mtok = 0.01\noutput_usd_per_mtok = 0.01\n"
-        f"{tables}\n"
-    )
+    return provider(simulator.base_url, more=more, models={"small": f"{DOLLAR}{model}", "tiny": CHEAP}) + f"{tables}\n"
 
 
 def nightly(budget: float, **more: object) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulator import Simulator
+from tests.support.fixtures import site_fixture
 from tests.support.site import Site, job, jobs, wait_for
 
 pytestmark = pytest.mark.long
@@ -21,16 +22,7 @@ pytestmark = pytest.mark.long
 SECRET = "hunter22", "SECRET-123"
 
 
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iterator[Site]:
-    with Site(tmp_path_factory.mktemp("site"), simulator) as made:
-        yield made
+site = site_fixture()
 
 
 @contextmanager

@@ -73,12 +73,6 @@ class Flower:
 
 
 @pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iterator[Site]:
     with Site(tmp_path_factory.mktemp("site"), simulator, tables="[workflows.once]\nmax_attempts = 1") as made:
         made.start_workers(1, "-I", "tests.support.tasks", concurrency=4)

@@ -15,6 +15,7 @@ from tests.simulator import Simulator
 from tests.support.delivery import Delivery, Desk
 from tests.support.provider_feedback import block_account, throttled
 from tests.support.site import job
+from tests.support.toml import provider
 
 MIX = """
 [models.mix]
@@ -31,12 +32,6 @@ SHUT: list[Any] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator() as made:
-        yield made
-
-
 @pytest.fixture(autouse=True)
 def clean(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACME_KEY", "sk-test-aBcDeFgHiJkLmNoP")
@@ -48,8 +43,7 @@ def clean(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
 def toml(simulator: Simulator, *, small: str = "", tiny: str = "", more: str = "") -> str:
     """Two providers with a model each, which `mix` has as its targets; the second one is asked where it must be."""
     tables = [
-        f'[providers.{name}]\napi = "openai"\nbase_url = "{simulator.base_url}"\napi_key = "env:ACME_KEY"\n'
-        f"[providers.{name}.models.{model}]\n{rows}\n"
+        provider(simulator.base_url, name, models={model: rows})
         for name, model, rows in (("acme", "small", small), ("spare", "tiny", tiny))
     ]
     return f"{''.join(tables)}{MIX}{more}"

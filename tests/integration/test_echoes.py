@@ -13,6 +13,7 @@ from tests.support.events import Events
 from tests.support.privacy import Night, base64_too, metrics, printed, watched
 from tests.support.raw_provider import Call, Last, RawProvider, answered, completion
 from tests.support.site import KEY, Line, Site, job
+from tests.support.toml import provider
 from tests.support.watching import USER, ask, flower
 
 PROMPT: Final = "Xylophone-4711"
@@ -89,7 +90,7 @@ def lines() -> list[Line]:
 
 def config(base_url: str) -> str:
     providers = [
-        f'[providers.{name}{place}]\napi = "openai"\nbase_url = "{base_url}"\napi_key = "env:ACME_KEY"\ntimeout = 10\n'
+        provider(base_url, f"{name}{place}", more="timeout = 10", models={})
         for place in range(len(PLACES))
         for name in ("p", "b")
     ]

@@ -10,20 +10,12 @@ import pytest
 from celery import Celery
 
 from tests.simulator import Simulator, expected_text
+from tests.support.fixtures import simulator_fixture, site_fixture
 from tests.support.site import KEY, Site, job, jobs, read_lines, wait_for
 
+simulator = simulator_fixture(keys=[KEY])
 
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator(keys=[KEY]) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iterator[Site]:
-    with Site(tmp_path_factory.mktemp("site"), simulator) as made:
-        made.start_worker()
-        yield made
+site = site_fixture(workers=1)
 
 
 @pytest.fixture(autouse=True)

@@ -20,15 +20,8 @@ from tests.simulator import Simulator
 from tests.support.delivery import Delivery, Desk
 from tests.support.provider_feedback import throttled
 from tests.support.site import job, wait_for
+from tests.support.toml import PRICES, provider
 from tests.support.valkey import own_valkey
-
-PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\n"
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator() as made:
-        yield made
 
 
 @pytest.fixture(autouse=True)
@@ -42,25 +35,23 @@ def desk(tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.
     monkeypatch.setenv("SPARE_KEY", "sk-test-qRsTuVwXyZaBcDeF")
     simulator.configure(failures=[], models={"*": {}}, retry_after="seconds", latency=0.0)
     simulator.clear()
-    with Desk(tmp_path, valkey, provider(simulator)) as made:
+    with Desk(tmp_path, valkey, quick(simulator)) as made:
         yield made
 
 
-def provider(simulator: Simulator, name: str = "acme", timeout: float = 0.25) -> str:
-    return (
-        f'[providers.{name}]\napi = "openai"\nbase_url = "{simulator.base_url}"\napi_key = "env:ACME_KEY"\n'
-        f"timeout = {timeout}\n[providers.{name}.models.small]\n{PRICES}"
-    )
+def quick(simulator: Simulator, name: str = "acme", model: str = "small", timeout: float = 0.25) -> str:
+    """A provider whose calls time out soon."""
+    return provider(simulator.base_url, name, more=f"timeout = {timeout}", models={model: PRICES})
 
 
 def ways(simulator: Simulator, kind: str) -> str:
     """A model `mix` with one way; two keys of one target; two keys with one quota; or two targets."""
     first = '{ provider = "acme", model = "small", weight = 1000 }'
     if kind == "targets":
-        spare = provider(simulator, "spare").replace("small", "tiny")
+        spare = quick(simulator, "spare", "tiny")
         second = '{ provider = "spare", model = "tiny", weight = 0.001 }'
-        return f"{provider(simulator)}{spare}[models.mix]\ntargets = [{first}, {second}]\n"
-    toml = provider(simulator)
+        return f"{quick(simulator)}{spare}[models.mix]\ntargets = [{first}, {second}]\n"
+    toml = quick(simulator)
     if kind != "one":
         more = "\nshared_quota = true" if kind == "keys of one quota" else ""
         toml = toml.replace('"env:ACME_KEY"', f'["env:ACME_KEY", "env:SPARE_KEY"]{more}')
@@ -342,7 +333,7 @@ def test_an_answer_is_kept_until_a_server_without_memory_takes_it(
 ) -> None:
     del desk
     simulator.configure(latency=0.3)
-    toml = provider(simulator, timeout=5.0)
+    toml = quick(simulator, timeout=5.0)
     with own_valkey() as own, Desk(tmp_path, f"redis://127.0.0.1:{own.port}/0", toml) as full:
 
         async def fills_up() -> Delivery:

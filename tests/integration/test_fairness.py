@@ -10,16 +10,9 @@ from limits.client.connection import Server
 from limits.snapshot import snapshot
 from tests.simulator import Simulator
 from tests.support.site import Site, job, wait_for
+from tests.support.toml import provider
 
 PAUSE, SLOTS = 8, 40
-
-PROVIDER = """
-[providers.{name}]
-api = "openai"
-base_url = "{url}"
-api_key = "env:ACME_KEY"
-[providers.{name}.models.{name}]
-"""
 
 
 @pytest.fixture
@@ -37,7 +30,9 @@ def quick() -> Iterator[Simulator]:
 def test_a_pause_is_not_asked_about_again_and_again_and_leaves_half_of_the_worker_to_others(
     tmp_path: Path, paused: Simulator, quick: Simulator
 ) -> None:
-    toml = PROVIDER.format(name="slow", url=paused.base_url) + PROVIDER.format(name="quick", url=quick.base_url)
+    toml = provider(paused.base_url, "slow", models={"slow": ""}) + provider(
+        quick.base_url, "quick", models={"quick": ""}
+    )
     with Site(tmp_path, toml=toml) as site:
         worker = site.start_worker(concurrency=SLOTS)
         paused.configure(failures=[{"mode": "429", "retry_after": str(PAUSE), "times": 4}])

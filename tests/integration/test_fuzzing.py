@@ -16,6 +16,7 @@ from tests.support import fuzz
 from tests.support.delivery import Delivery, Desk
 from tests.support.raw_provider import Call, RawProvider
 from tests.support.site import KEY, Site, job
+from tests.support.toml import PRICES, provider
 from workers.config.settings import load
 
 #: Each answer of one round meets a provider of its own: what it says of the account is not said of the next.
@@ -32,9 +33,7 @@ COUNTS = [pytest.param(300, id="some"), pytest.param(10_200, id="many", marks=py
 
 def config(base_url: str) -> str:
     providers = (
-        f'[providers.p{number}]\napi = "openai"\nbase_url = "{base_url}"\napi_key = "env:ACME_KEY"\ntimeout = 5\n'
-        f"[providers.p{number}.models.m]\ninput_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\n"
-        for number in range(PROVIDERS)
+        provider(base_url, f"p{number}", more="timeout = 5", models={"m": PRICES}) for number in range(PROVIDERS)
     )
     return "".join(providers) + "[workflows.nightly]\nmax_attempts = 1\nbudget_usd = 1000.0\n"
 
@@ -85,18 +84,7 @@ def judged(delivery: Delivery, what: str) -> str:
     return str(line["error"]["code"])
 
 
-LOCAL = """
-[providers.acme]
-api = "openai"
-base_url = "{url}"
-api_key = "env:ACME_KEY"
-[providers.acme.models.small]
-input_usd_per_mtok = 1.0
-output_usd_per_mtok = 2.0
-[workflows.nightly]
-budget_usd = 1000.0
-max_attempts = 1
-"""
+LIMITS = "[workflows.nightly]\nbudget_usd = 1000.0\nmax_attempts = 1\n"
 
 
 def fuzzed_lines(count: int) -> list[bytes]:
@@ -107,7 +95,7 @@ def fuzzed_lines(count: int) -> list[bytes]:
 @pytest.mark.parametrize("count", COUNTS)
 def test_fuzzed_lines_are_jobs_or_problems_with_their_number(tmp_path: Path, count: int) -> None:
     file = tmp_path / "overnight.toml"
-    file.write_text(LOCAL.format(url="http://127.0.0.1:9/v1"))
+    file.write_text(provider("http://127.0.0.1:9/v1", models={"small": PRICES}) + LIMITS)
     source = tmp_path / "in.jsonl"
     lines = fuzzed_lines(count)
     source.write_bytes(b"\n".join(lines) + b"\n")
@@ -125,7 +113,7 @@ def test_fuzzed_lines_are_jobs_or_problems_with_their_number(tmp_path: Path, cou
 @pytest.mark.timeout(600)
 def test_fuzzed_lines_that_are_jobs_end(tmp_path: Path) -> None:
     """Those that submit takes run on a real worker, each to its end."""
-    with Simulator() as simulator, Site(tmp_path, toml=LOCAL.format(url=simulator.base_url)) as site:
+    with Simulator() as simulator, Site(tmp_path, simulator, model=PRICES, tables=LIMITS) as site:
         settings = load(site.file)
         check = Precheck(settings, "nightly", lambda _: {}).check
         single, taken, ids = tmp_path / "one.jsonl", [], set()

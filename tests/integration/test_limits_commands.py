@@ -16,38 +16,16 @@ from tasks.monitoring import limits
 from tests.simulator import Simulator
 from tests.support.delivery import Desk
 from tests.support.site import job
+from tests.support.toml import PRICES, provider
 
-TOML = """
-budget_usd = 5.0
-[providers.acme]
-api = "openai"
-base_url = "{url}"
-api_key = ["env:ACME_KEY", "env:ACME_KEY_2"]
-[providers.acme.models.small]
-rpm = 600
-tpm = 60_000
-concurrency = 50
-input_usd_per_mtok = 1.0
-output_usd_per_mtok = 2.0
-[workflows.nightly]
-budget_usd = 1.0
-timezone = "Europe/Berlin"
-"""
+KEYS = '["env:ACME_KEY", "env:ACME_KEY_2"]'
+LIMITS = f"rpm = 600\ntpm = 60_000\nconcurrency = 50\n{PRICES}"
+NIGHTLY = '[workflows.nightly]\nbudget_usd = 1.0\ntimezone = "Europe/Berlin"\n'
 
 
-#: A provider of which nothing is listed: its models can only be called as `provider/model`.
-BARE = """
-[providers.acme]
-api = "openai"
-base_url = "{url}"
-api_key = "env:ACME_KEY"
-"""
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator() as made:
-        yield made
+def bare(simulator: Simulator) -> str:
+    """A provider without models: they can only be called as `provider/model`."""
+    return provider(simulator.base_url, models={})
 
 
 @pytest.fixture
@@ -56,7 +34,8 @@ def desk(tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.
     monkeypatch.setenv("ACME_KEY_2", "sk-test-qRsTuVwXyZaBcDeF")
     simulator.configure(failures=[])
     simulator.clear()
-    with Desk(tmp_path, valkey, TOML.format(url=simulator.base_url)) as made:
+    toml = "budget_usd = 5.0\n" + provider(simulator.base_url, key=KEYS, models={"small": LIMITS}) + NIGHTLY
+    with Desk(tmp_path, valkey, toml) as made:
         monkeypatch.setenv("OVERNIGHT_CONFIG", str(made.settings.file))
         yield made
 
@@ -138,7 +117,7 @@ def test_limits_shows_models_that_are_called_without_being_listed(
 ) -> None:
     monkeypatch.setenv("ACME_KEY", "sk-test-aBcDeFgHiJkLmNoP")
     simulator.configure(failures=[])
-    with Desk(tmp_path, valkey, BARE.format(url=simulator.base_url)) as desk:
+    with Desk(tmp_path, valkey, bare(simulator)) as desk:
         monkeypatch.setenv("OVERNIGHT_CONFIG", str(desk.settings.file))
         assert told("limits")["quotas"] == []
         for model in ("tiny", "small", "small"):
@@ -168,7 +147,7 @@ def test_limits_shows_what_a_batch_waits_for_before_anything_was_called(
     monkeypatch.setenv("ACME_KEY", "sk-test-aBcDeFgHiJkLmNoP")
     lines = tmp_path / "in.jsonl"
     lines.write_text(json.dumps(job(1, model="acme/small")) + "\n")
-    with Desk(tmp_path, valkey, BARE.format(url=simulator.base_url)) as desk:
+    with Desk(tmp_path, valkey, bare(simulator)) as desk:
         monkeypatch.setenv("OVERNIGHT_CONFIG", str(desk.settings.file))
         submit(str(lines), desk.settings, open_store(desk.settings), workflow="nightly")
         overnight("limits", "--open", "acme/small")

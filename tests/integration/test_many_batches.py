@@ -1,7 +1,6 @@
 """Batches with the real window, beside real workers: long lines, very long lines, many at once, thousands that wait."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from limits.client.connection import Server
 from tasks.batches.store import Store
 from tasks.batches.submit import submit
 from tests.simulator import Simulator
+from tests.support.fixtures import simulator_fixture, site_fixture
 from tests.support.site import Site, job, jobs, wait_for
 from workers.config.settings import load
 
@@ -19,17 +19,9 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 REDIS = 2 * (48 << 20) * 4 // 3 + (24 << 20)
 
 
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    with Simulator({"latency": 0.05}) as made:
-        yield made
+simulator = simulator_fixture("function", latency=0.05)
 
-
-@pytest.fixture
-def site(tmp_path: Path, simulator: Simulator) -> Iterator[Site]:
-    toml = "[providers.acme.models.other]\n"
-    with Site(tmp_path, simulator, tables=toml) as made:
-        yield made
+site = site_fixture(scope="function", tables="[providers.acme.models.other]\n")
 
 
 def _store(site: Site) -> Store:

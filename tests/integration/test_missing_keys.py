@@ -1,6 +1,5 @@
 """A key that is not there when it is needed: its jobs wait as behind a blocked account, and nothing is lost."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,14 +8,9 @@ from limits.feedback import unblock_account
 from tests.simulator import Simulator
 from tests.support.delivery import Desk
 from tests.support.site import job
+from tests.support.toml import provider
 
 KEY, SPARE = "sk-test-aBcDeFgHiJkLmNoP", "sk-test-qRsTuVwXyZaBcDeF"
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator() as made:
-        yield made
 
 
 @pytest.fixture
@@ -28,11 +22,8 @@ def secret(tmp_path: Path, simulator: Simulator) -> Path:
 
 
 def acme(simulator: Simulator, keys: str, base_url: str = "") -> str:
-    address = base_url or simulator.base_url
-    return (
-        f'[providers.acme]\napi = "openai"\nbase_url = "{address}"\napi_key = {keys}\n'
-        "[providers.acme.models.small]\ninput_usd_per_mtok = 1.0\noutput_usd_per_mtok = 1.0\ntpm = 60_000\n"
-    )
+    small = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 1.0\ntpm = 60_000\n"
+    return provider(base_url or simulator.base_url, key=keys, models={"small": small})
 
 
 @pytest.mark.parametrize("how", ["emptied", "unmounted"])

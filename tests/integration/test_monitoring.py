@@ -8,13 +8,13 @@ import pytest
 
 from tests.simulator import Simulator
 from tests.support.site import KEY, Site, job, wait_for
+from tests.support.toml import PRICES
 from tests.support.watching import USER, Scrape, ask, exporter, flower
 
 pytestmark = pytest.mark.long
 
 TOKEN = "scrape-me"
 SECRET = "the-marked-prompt-of-a-customer"
-PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"  # the simulator's own
 
 FAILURES = [
     {"mode": "429", "every": 11, "times": 3, "retry_after": "1"},

@@ -4,7 +4,6 @@ import base64
 import json
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,9 @@ import pytest
 from celery import Celery
 
 from tests.simulator import Simulator
+from tests.support.fixtures import simulator_fixture
 from tests.support.site import Site, job, wait_for
+from tests.support.toml import PRICES
 from tests.support.watching import ask, exporter
 from workers.transport.envelope import JOB
 from workers.transport.queues import registered
@@ -21,13 +22,8 @@ from workers.transport.registry import MOST_UNCONFIGURED
 #: Of one client, in the time that a pipeline takes.
 WORKFLOWS, MODELS = 30_000, 50_000
 
-PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
 
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator(latency=0.02) as made:
-        yield made
+simulator = simulator_fixture(latency=0.02)
 
 
 def stock(site: Site) -> Celery:

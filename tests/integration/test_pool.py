@@ -8,7 +8,7 @@ import pytest
 from celery import Celery, chain, chord, group
 from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
 
-from tests.simulator import Simulator
+from tests.support.fixtures import site_fixture
 from tests.support.site import Site, wait_for
 
 pytestmark = pytest.mark.long
@@ -16,11 +16,7 @@ pytestmark = pytest.mark.long
 QUEUE = "workflow.default"
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with Simulator() as simulator, Site(tmp_path_factory.mktemp("site"), simulator) as made:
-        made.start_worker("-I", "tests.support.tasks", concurrency=50)
-        yield made
+site = site_fixture("-I", "tests.support.tasks", workers=1, concurrency=50)
 
 
 @pytest.fixture(scope="module")

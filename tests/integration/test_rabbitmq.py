@@ -12,6 +12,7 @@ from kombu import Connection
 
 from tests.simulator import Simulator
 from tests.support import rabbitmq
+from tests.support.fixtures import simulator_fixture
 from tests.support.site import KEY, Site, job, jobs, wait_for
 
 pytestmark = [
@@ -21,10 +22,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator(keys=[KEY]) as running:
-        yield running
+simulator = simulator_fixture(keys=[KEY])
 
 
 @pytest.fixture(scope="module")

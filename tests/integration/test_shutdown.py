@@ -20,11 +20,11 @@ from limits.snapshot import ledger
 from tests.simulator import Simulator
 from tests.support.events import Events
 from tests.support.site import Site, Worker, jobs, wait_for
+from tests.support.toml import PRICES
 from workers.transport.envelope import JOB
 
 pytestmark = pytest.mark.long
 
-PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
 
 #: Scenario -> its worker's options.
 WORKERS: dict[str, tuple[str, ...]] = {

@@ -1,7 +1,6 @@
 """What a batch pays for when it is stopped, and what it says it has paid: real workers, and the simulator's bill."""
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,25 +10,17 @@ from tasks.batches.batch import Batch, from_hash
 from tasks.batches.store import Store
 from tasks.monitoring import costs
 from tests.simulator import Simulator
+from tests.support.fixtures import site_fixture
 from tests.support.site import Site, jobs, wait_for
+from tests.support.toml import PRICES
 
-PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\n"
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("site")
-    toml = f"[providers.acme.models.other]\n{PRICES}[workflows.nightly]\nmax_attempts = 9\n"
-    more = "visibility_timeout = 10\n"
-    with Site(folder, simulator, model=f"{PRICES}concurrency = 5", more=more, tables=toml) as made:
-        made.start_worker(concurrency=40)
-        yield made
+site = site_fixture(
+    model=f"{PRICES}concurrency = 5",
+    more="visibility_timeout = 10\n",
+    tables=f"[providers.acme.models.other]\n{PRICES}[workflows.nightly]\nmax_attempts = 9\n",
+    workers=1,
+    concurrency=40,
+)
 
 
 @pytest.fixture(autouse=True)

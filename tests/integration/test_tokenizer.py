@@ -14,6 +14,7 @@ import pytest
 from celery import Celery
 
 from tests.support.site import ROOT, Site, job
+from tests.support.toml import provider
 from workers.models.tokens import MESSAGE_TOKENS
 
 FOLDER = Path(sys.prefix) / "tokenizer"
@@ -23,13 +24,7 @@ needs_tokenizer = pytest.mark.skipif(
     not (FOLDER / "toktok").is_dir(), reason=f"no toktok-rs in {FOLDER}, where `make test` installs it"
 )
 
-CONFIG = """
-[providers.acme]
-api = "openai"
-base_url = "http://127.0.0.1:9/v1"
-api_key = "env:ACME_KEY"
-[providers.acme.models.small]
-"""
+CONFIG = provider("http://127.0.0.1:9/v1")
 
 COUNT = """
 import json, sys

@@ -15,6 +15,7 @@ import pytest
 from celery import Celery
 
 from tests.simulator import Simulator
+from tests.support.fixtures import simulator_fixture, site_fixture
 from tests.support.site import KEY, Site, Worker, job, jobs, wait_for
 from workers.transport.queues import Depth, depths
 
@@ -24,18 +25,9 @@ VISIBILITY = 4.0
 EMPTY = Depth(0, 0, 0)
 
 
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
-    with Simulator(keys=[KEY]) as running:
-        yield running
+simulator = simulator_fixture(keys=[KEY])
 
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iterator[Site]:
-    more = f"visibility_timeout = {VISIBILITY}"
-    with Site(tmp_path_factory.mktemp("site"), simulator, more=more) as made:
-        made.start_workers(2, concurrency=20)
-        yield made
+site = site_fixture(more=f"visibility_timeout = {VISIBILITY}", workers=2, concurrency=20)
 
 
 @pytest.fixture(autouse=True)

@@ -12,18 +12,16 @@ from tasks.jobs import retry
 from tests.simulator import Simulator
 from tests.support.delivery import Desk
 from tests.support.site import KEY, job, wait_for
+from tests.support.toml import PRICES, provider
 from tests.support.unreachable import unreachable
 
 
 @contextmanager
 def desk_for(folder: Path, valkey: str, base_url: str, timeout: float) -> Iterator[Desk]:
     """A desk whose only provider is at this address, under a hard budget."""
-    toml = (
-        f'[providers.acme]\napi = "openai"\ncounting = "plain"\nbase_url = "{base_url}"\napi_key = "env:ACME_KEY"\n'
-        f"timeout = {timeout}\n[providers.acme.models.small]\ninput_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\n"
-        "tpd = 100_000\nheadroom = 1.0\n[workflows.nightly]\nbudget_usd = 1.0\nmax_attempts = 2\n"
-    )
-    with Desk(folder, valkey, toml) as desk:
+    models = {"small": f"{PRICES}tpd = 100_000\nheadroom = 1.0"}
+    acme = provider(base_url, more=f'counting = "plain"\ntimeout = {timeout}', models=models)
+    with Desk(folder, valkey, f"{acme}[workflows.nightly]\nbudget_usd = 1.0\nmax_attempts = 2\n") as desk:
         yield desk
 
 

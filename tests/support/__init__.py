@@ -1,1 +1,31 @@
-"""What the tests share."""
+"""What the tests share: each fixture and each helper is defined once, here. Tests import nothing from other tests.
+
+fixtures.py      the fixtures of most files: simulator, site, desk
+toml.py          tables of overnight.toml: a provider, prices, agents
+site.py          a folder with its own overnight.toml, server and workers, as a user has it
+delivery.py      deliveries of jobs by the worker's own code, without Celery around it
+replays.py       agents' jobs that are delivered more than once
+valkey.py        a Valkey on a port of its own
+
+agents.py        agents that tests run in real workers
+sdk_agents.py    agents that use OpenAI's, Anthropic's and Pydantic's SDKs
+tasks.py         Celery tasks as a user may have them beside the jobs
+producer.py      a stranger that puts messages into a queue
+rabbitmq.py      a RabbitMQ server
+
+raw_provider.py  a provider whose bytes a test decides
+answering.py     a provider whose answers a test decides
+unreachable.py   addresses at which no connection comes to be
+silent_proxy.py  a proxy that keeps connections open and passes nothing on
+tls_proxy.py     TLS in front of a server that speaks none
+certificates.py  certificates for 127.0.0.1
+
+events.py        Celery's events as another program reads them
+collector.py     an OpenTelemetry collector
+watching.py      Flower and the metrics of a site
+browser.py       Chromium, driven over its DevTools protocol
+screenshots.py   the pictures of docs/monitoring.md
+privacy.py       where a prompt or a key could be found
+fuzz.py          random lines and random answers
+mutations.py     messages with one thing wrong
+"""
