@@ -28,7 +28,7 @@ CONFIG = provider("http://127.0.0.1:9/v1")
 
 COUNT = """
 import json, sys
-from workers import tokens
+from workers.models import tokens
 
 assert tokens.load_tokenizer()
 bodies = [{"model": "m", "messages": [{"role": "user", "content": text}]} for text in json.loads(sys.argv[1])]
