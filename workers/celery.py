@@ -42,7 +42,7 @@ def configuration() -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "imports": (
             "tasks.jobs.run",
-            "tasks.agents.run",
+            "tasks.agents.runner",
             "tasks.batches.set_aside",
             "tasks.batches.ticks",
             "tasks.monitoring.setup",

@@ -1,19 +1,21 @@
-"""Agents: jobs of many calls, that go on where they were after a wait, a crash or a deploy.
+"""Agents: jobs of many calls. After a wait, a crash or a deploy they go on where they were.
 
-http_client.py         an HTTP client whose requests are an agent's calls
-position.py            where in an agent's code a call stands
-json_values.py         what an agent and its steps return, as JSON
+registry.py            which agents there are: `@agent`, and the modules that `agents = [...]` names
+runner.py              one delivery of an agent's job, from its journal to its result line
+run.py                 the state of one run of an agent: its journal, its caps, and the reason why it stops
+journal.py             the journal of a job: opened, read, written, closed
+lua/open_journal.lua   a delivery opens the journal
+lua/journal.lua        a call or a step has ended: write its entry
+lua/journal_wait.lua   an agent's job goes back into its queue
+lua/close_journal.lua  an agent's job has ended
+journal_record.py      what a journal holds: entries and sums
+stored_bodies.py       large answers and results: a file each
+llm.py                 what an agent is given: `llm`
 calls.py               one call and one step of an agent
-errors.py              what can end a call, a step or a run of an agent
-journal.py             what an agent's job has done
-llm.py                 what an agent is given
-outcome.py             how an agent's job ends
-registry.py            which agents there are
-reply.py               what a call brings back to an agent
-stored_bodies.py       what calls and steps brought, if it is large
-run.py                 one delivery of an agent's job
-lua/close_journal.lua  A job of an agent has ended
-lua/journal.lua        A call or a step of an agent has ended
-lua/journal_wait.lua   an agent goes back into its queue
-lua/open_journal.lua   A delivery of an agent's job opens the job's journal, and reads what earlier ones have …
+position.py            where in an agent's code a call stands
+reply.py               what a call returns to an agent
+http_client.py         HTTP clients for SDKs, whose requests are an agent's calls
+json_values.py         what an agent and its steps return, as JSON
+errors.py              what can end a call, a step or a run
+outcome.py             the outcome of an agent's job
 """

@@ -1,30 +1,30 @@
-# ruff: noqa: N818 - they are named for what happened, as the providers' errors are
+# ruff: noqa: N818 - named for what happened, like the providers' errors
 """What can end a call, a step or a run of an agent.
 
-    AgentError (Exception)      what an agent may catch, and go another way
-    ├── CallFailed              a call brought no answer, after all its retries
+    AgentError (Exception)      an agent may catch these and go on
+    ├── CallFailed              a call failed, after all its retries
     └── StepFailed              the function of a step raised
 
-    Stop (BaseException)        ends this run of the coroutine; `except Exception` in an agent or an SDK lets it pass
+    Stop (BaseException)        ends this run; `except Exception` in an agent or an SDK doesn't catch it
     ├── Suspended               the job waits in its queue, and is replayed from its journal later
     ├── Halted                  the job has failed: a cap, a journal that does not fit, a deadline
-    ├── Crash                   our own code failed, or the server is away
+    ├── Crash                   Overnight's own code failed, or Redis can't be reached
     └── Superseded              another delivery holds the job's lease
 
-A Stop that an agent swallows all the same is raised again at its next call, and counts in the end whatever the
-coroutine returns.
+If an agent catches a Stop all the same, its next call raises it again. It ends the job's run whatever the coroutine
+returns.
 """
 
 
 class AgentError(Exception):
-    """The root of what an agent may catch."""
+    """What an agent may catch."""
 
 
 class CallFailed(AgentError):
-    """A call brought no answer. Replayed, it fails again in the same words.
+    """A call failed. In a replay it fails again with the same error.
 
-    `code` is the provider's word for the failure, or ours; `status` the HTTP status, None where no answer came;
-    `message` the provider's own words.
+    `code` is the provider's error code, or one of Overnight's. `message` is the provider's message. `status` is the
+    HTTP status, None if no response came.
     """
 
     def __init__(self, code: str, message: str, status: int | None = None) -> None:
@@ -40,7 +40,7 @@ class CallFailed(AgentError):
 class StepFailed(AgentError):
     """The function of a step raised `kind` with `message`.
 
-    Live and replayed alike: the original class stands in no journal.
+    A replay raises the same: the journal holds the name of the exception's class, not the class.
     """
 
     def __init__(self, step: str, kind: str, message: str) -> None:
@@ -54,7 +54,7 @@ class StepFailed(AgentError):
 
 
 class Stop(BaseException):
-    """This run of the coroutine ends here."""
+    """Ends this run of the coroutine."""
 
 
 class Suspended(Stop):
@@ -80,12 +80,12 @@ class Superseded(Stop):
 
 
 class Crash(Stop):
-    """Our own code failed, or the server is away: this delivery ends as a plain job's would."""
+    """Overnight's own code failed, or Redis can't be reached: this delivery ends as that of a plain job would."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
         self.error = error
 
 
-#: Of several reasons why a run ends, the one with the highest number counts.
+#: If a run has several reasons to end, the one with the highest number counts.
 GRAVITY: dict[type[Stop], int] = {Suspended: 0, Halted: 1, Crash: 2, Superseded: 3}

@@ -1,12 +1,12 @@
-"""An HTTP client whose requests are an agent's calls: SDKs and frameworks work inside an agent unchanged.
+"""HTTP clients whose requests are an agent's calls: SDKs and frameworks work in an agent unchanged.
 
     client = openai.AsyncOpenAI(http_client=llm.httpx2_client(), api_key="unused")
     answer = await client.chat.completions.create(model="small", messages=[…])
 
-Of a request only its path (which wire format) and its body count. The body's `model` is a name of overnight.toml;
-key and address are those of the provider that the admission chooses. A streamed answer is given to the SDK once it is
-whole and in the journal: nobody watches a batch, and what the agent has read of a stream it must read again in a
-replay. Retries are ours: every answer tells the SDK not to try again.
+A request's path gives its wire format, and the `model` of its body is a name in overnight.toml. The SDK's key and
+address are ignored: the call goes to the provider that the admission chooses. The SDK gets a streamed answer when it
+is complete and in the journal, so that a replay streams the same. Every response forbids the SDK to retry, because
+Overnight has done so.
 """
 
 from dataclasses import dataclass
@@ -17,15 +17,14 @@ import httpx
 
 from limits.client.compact_json import dumps, loads
 from tasks.agents import calls
+from tasks.agents.run import Run
 from workers.providers import bodies, sse
 from workers.providers.endpoints import CHAT, EMBEDDINGS, MESSAGES, RESPONSES
 
 if TYPE_CHECKING:
     import httpx2
 
-    from tasks.agents.run import Run
-
-#: How paths end that are calls, whatever stands before: a base address of the SDK's, an Azure deployment.
+#: The url of a call by the end of its path. SDKs put different things before it: a base path, an Azure deployment.
 _ENDS: Final = {
     "/chat/completions": CHAT,
     "/responses": RESPONSES,
@@ -33,32 +32,32 @@ _ENDS: Final = {
     "/messages": MESSAGES,
 }
 
-#: The status for a failure that brought none of its own, by code.
+#: The HTTP status of a failure that has none, by its code.
 _STATUS: Final = {"invalid_request": HTTPStatus.BAD_REQUEST, "request_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What goes back to the SDK."""
+    """The response to the SDK."""
 
     status: int
     headers: dict[str, str]
     content: bytes
 
 
-def httpx_client(run: "Run") -> httpx.AsyncClient:
-    """A client for what is built on httpx."""
+def httpx_client(run: Run) -> httpx.AsyncClient:
+    """A client for SDKs that are built on httpx."""
 
     class Transport(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             answer = await _answer(run, request.method, request.url.path, await request.aread())
             return httpx.Response(answer.status, headers=answer.headers, content=answer.content)
 
-    return httpx.AsyncClient(transport=Transport(), timeout=None, trust_env=False)  # noqa: S113 - a call has its provider's
+    return httpx.AsyncClient(transport=Transport(), timeout=None, trust_env=False)  # noqa: S113 - the provider's timeout applies
 
 
-def httpx2_client(run: "Run") -> "httpx2.AsyncClient":
-    """A client for what is built on httpx2."""
+def httpx2_client(run: Run) -> "httpx2.AsyncClient":
+    """A client for SDKs that are built on httpx2."""
     import httpx2  # noqa: PLC0415 - an extra
 
     class Transport(httpx2.AsyncBaseTransport):
@@ -69,12 +68,12 @@ def httpx2_client(run: "Run") -> "httpx2.AsyncClient":
     return httpx2.AsyncClient(transport=Transport(), timeout=None, trust_env=False)
 
 
-async def _answer(run: "Run", method: str, path: str, content: bytes) -> _Answer:
+async def _answer(run: Run, method: str, path: str, content: bytes) -> _Answer:
     url = next((url for end, url in _ENDS.items() if path.endswith(end)), None)
     if method != "POST" or url is None:
         served = ", ".join(f"POST …{end}" for end in _ENDS)
-        words = f"{method} {path[:100]} is no call of an agent's ({served} are): other requests belong in llm.step()"
-        return _refused("", HTTPStatus.NOT_FOUND, "invalid_request", words)
+        message = f"{method} {path[:100]} is no call of an agent's ({served} are): other requests belong in llm.step()"
+        return _refused("", HTTPStatus.NOT_FOUND, "invalid_request", message)
     try:
         body = loads(content)
     except ValueError:
@@ -82,8 +81,8 @@ async def _answer(run: "Run", method: str, path: str, content: bytes) -> _Answer
     streams = isinstance(body, dict) and sse.asks_for_stream(body)
     problems = bodies.check_body(url, {**body, "stream": False} if streams else body)
     if problems or not isinstance(body.get("model"), str):
-        words = "; ".join(problems) or "body.model must name a model"
-        return _refused(url, HTTPStatus.BAD_REQUEST, "invalid_request", words)
+        message = "; ".join(problems) or "body.model must name a model"
+        return _refused(url, HTTPStatus.BAD_REQUEST, "invalid_request", message)
     line = await calls.call(run, url, sse.with_usage(url, body) if streams else body)
     if error := line["error"]:
         status = line["response"]["status_code"] if line["response"] else None
@@ -106,7 +105,7 @@ def _answered(url: str, asked: dict[str, Any], response: dict[str, Any]) -> _Ans
 
 
 def _refused(url: str, status: int, code: str, message: str) -> _Answer:
-    """A failure in the words of the wire format, for the SDK to raise as its own."""
+    """An error response in the wire format, which the SDK raises as its own exception."""
     error: dict[str, Any] = {"type": code, "message": message}
     body = {"type": "error", "error": error} if url == MESSAGES else {"error": {**error, "code": code, "param": None}}
     headers = {"content-type": "application/json", "x-should-retry": "false"}

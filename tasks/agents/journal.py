@@ -1,22 +1,14 @@
-"""What an agent's job has done: a hash in Redis, an entry a finished call or step.
+"""The journal of an agent's job: what its calls and steps returned, for replays and for `overnight jobs`.
 
-    round, born, began      the job's round; when its first round began, and when this one did (µs)
-    cost, calls, …          sums of this round: n$, requests sent, tokens, 429s
-    e:<position>            an entry's head, JSON: what was asked (as a digest), what it took, how it ended
-    b:<position>            its body: the result line of a call, the JSON that a step returned; large ones are files
-    o:<position>            what a call that is not finished has behind it, as a job's message would remember it
-    g:<position>            after how many seconds the agent gave this call or step up; it does in every replay
-    wait, waits             why the job is in its queue and until when, JSON; how often it was
-
-Whoever writes holds the job's lease. A journal lives as long as its batch; without one, for a month after its job was
-last seen or was to come back, and for a day after the job's end. When a job has succeeded, its answers go, and the
-story stays. A failed job keeps all: a new round takes over what still fits.
+Only the delivery that holds the job's lease writes. The journal of a batch's job lives as long as its batch. Without
+a batch it lives for 90 days after the job was last seen or due, and for a day after the job's end. When a job has
+succeeded its answers are deleted, and the entries stay. A failed job keeps everything: a new round reuses what fits.
 """
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from typing import Any, Final, cast
 
 import orjson
@@ -26,96 +18,14 @@ from limits.client.async_connection import AsyncServer
 from limits.client.scripts import Call, load
 from limits.keys import Keys
 from tasks.agents.errors import Halted, Superseded
-from tasks.agents.position import order
-from tasks.agents.stored_bodies import LARGE, Blobs, Lost
+from tasks.agents.journal_record import Entry, Record, read
+from tasks.agents.stored_bodies import LARGE, BodyLost, StoredBodies
 from tasks.jobs.job import Job
 from tasks.jobs.storage import StorageError
 from tasks.jobs.store import KEEP_BATCH, KEEP_JOB
 
-#: Seconds for which the end of a call is tried to be written: it is paid for, and is in no other place.
-PATIENCE: Final = 3_600.0
-
-_MICRO = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One finished call or step.
-
-    `kind` is call or step; `name` the model that was asked for, or the step's. `digest` stands for all that was
-    asked. `at` is when it ended, in seconds since the epoch. `cost` in n$. `code` is the error's, where it failed.
-    `file` is the name of the file that holds its body, where that is large.
-    """
-
-    kind: str
-    name: str
-    digest: str
-    round: int
-    ok: bool
-    at: float
-    seconds: float
-    cost: int = 0
-    target: str = ""
-    attempts: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    code: str = ""
-    file: str = ""
-    position: str = ""
-
-    def head(self) -> bytes:
-        """As it stands in the journal."""
-        return orjson.dumps({name: value for name in _HEAD if (value := getattr(self, name)) != ""})
-
-
-_FIELDS: Final = frozenset(each.name for each in fields(Entry))
-_HEAD: Final = tuple(each.name for each in fields(Entry) if each.name != "position")
-
-
-@dataclass(slots=True)
-class Record:
-    """A journal as it was read, its entries in the order of the agent's code.
-
-    Times in seconds since the epoch, money in n$.
-    """
-
-    round: int = 0
-    born: float = 0.0
-    began: float = 0.0
-    cost: int = 0
-    calls: int = 0
-    throttled: int = 0
-    waits: int = 0
-    wait: dict[str, Any] | None = None
-    entries: dict[str, Entry] = field(default_factory=dict)
-    bodies: dict[str, bytes] = field(default_factory=dict)
-    open: dict[str, dict[str, int]] = field(default_factory=dict)
-    given_up: dict[str, float] = field(default_factory=dict)
-
-
-def read(found: Mapping[bytes, bytes]) -> Record:
-    """The journal that a hash holds."""
-    record = Record()
-    for key, value in found.items():
-        name, _, position = key.decode().partition(":")
-        match name:
-            case "round" | "cost" | "calls" | "throttled" | "waits":
-                setattr(record, name, int(value))
-            case "born" | "began":
-                setattr(record, name, int(value) / _MICRO)
-            case "wait":
-                record.wait = orjson.loads(value)
-            case "e":
-                known = {key: value for key, value in orjson.loads(value).items() if key in _FIELDS}
-                record.entries[position] = Entry(**{**known, "position": position})
-            case "b":
-                record.bodies[position] = value
-            case "o":
-                record.open[position] = orjson.loads(value)
-            case "g":
-                record.given_up[position] = float(value)
-    record.entries = dict(sorted(record.entries.items(), key=lambda item: order(item[0])))
-    return record
+#: Seconds for which writing an entry is retried: the call is paid for, and its answer exists nowhere else.
+WRITE_PATIENCE: Final = 3_600.0
 
 
 def key_of(keys: Keys, job: Job) -> str:
@@ -124,7 +34,7 @@ def key_of(keys: Keys, job: Job) -> str:
 
 
 def spent(client: redis.Redis, keys: Keys, found: Sequence[Job]) -> dict[int, tuple[int, int]]:
-    """What the jobs of a batch have behind them in this round, by their line: n$ and calls. None that never ran."""
+    """The cost (n$) and calls of a batch's jobs in this round, by line number; jobs without a journal are left out."""
     pipeline: Any = client.pipeline(transaction=False)
     for job in found:
         pipeline.hmget(key_of(keys, job), "round", "cost", "calls")
@@ -136,7 +46,7 @@ def spent(client: redis.Redis, keys: Keys, found: Sequence[Job]) -> dict[int, tu
 
 
 class Journal:
-    """The journal of one job, in the hands of one delivery. `refused` is why the storage did not take an answer."""
+    """The journal of one job, as one delivery reads and writes it. `refused`: why the storage took no answer, or ''."""
 
     def __init__(self, server: AsyncServer, keys: Keys, job: Job, owner: str, storage: str, record: Record) -> None:
         self.server = server
@@ -144,14 +54,14 @@ class Journal:
         self.key = key_of(keys, job)
         self.job = job
         self.owner = owner
-        self.blobs = Blobs(storage, job, owner)
+        self.stored = StoredBodies(storage, job, owner)
         self.record = record
         self.refused = ""
         self._unwritten: dict[str, float] = {}
 
     @classmethod
     async def open(cls, server: AsyncServer, keys: Keys, job: Job, owner: str, storage: str) -> "Journal":
-        """Begin the job's journal, or read what is in it."""
+        """Read the job's journal; begin it if there is none."""
         lifetime = KEEP_BATCH
         if job.batch:
             lifetime += max(0, round(job.deadline - time.time()))
@@ -160,27 +70,27 @@ class Journal:
         return cls(server, keys, job, owner, storage, record)
 
     async def load(self) -> None:
-        """Read the answers that are files; StorageError if the storage reads or takes none for now.
+        """Read the bodies that are files; StorageError if the storage fails now.
 
-        Halted if one is gone for good. Of an earlier round's, that call is made again.
+        Halted if a file of this round is gone for good. A call of an earlier round is simply made again.
         """
         bodies = self.record.bodies
         for position, entry in self.record.entries.items():
             if not entry.file and len(bodies.get(position, b"")) > LARGE:
-                # The storage has refused this one: it is tried before the next call brings another.
-                await self.blobs.drop(await self.blobs.keep(position, bodies[position]))
+                # The storage refused this body earlier: write it before the next call returns another.
+                await self.stored.drop(await self.stored.write(position, bodies[position]))
             elif entry.file and (entry.round == self.job.round or entry.ok):
                 try:
-                    bodies[position] = await self.blobs.read(entry.file)
-                except Lost as lost:
+                    bodies[position] = await self.stored.read(entry.file)
+                except BodyLost as lost:
                     if entry.round == self.job.round:
                         words = f"an answer of its journal is gone: {lost}; `overnight retry` makes that call again"
                         raise Halted("answer_lost", words) from lost
 
     def find(self, position: str, kind: str, name: str, asked: str) -> Entry | None:
-        """The entry at a position, None if there is none; Halted if something else was asked there.
+        """The entry at a position, None if it has none; Halted if the agent asked for something else there.
 
-        What an earlier round has left is taken over if it fits and was a success.
+        An entry of an earlier round is reused if it succeeded and the request is the same.
         """
         entry = self.record.entries.get(position)
         if entry is None:
@@ -193,35 +103,35 @@ class Journal:
         other = " with another request" if (entry.kind, entry.name) == (kind, name) else ""
         raise Halted(
             "agent_changed",
-            f"at position {position} of its journal this job has {_shown(entry.kind, entry.name)}, and the agent now "
-            f"asks for {_shown(kind, name)}{other}: its code changed while the job waited, or does not repeat itself "
+            f"at position {position} of its journal this job has {_named(entry.kind, entry.name)}, and the agent now "
+            f"asks for {_named(kind, name)}{other}: its code changed while the job waited, or does not repeat itself "
             "(llm.now(), llm.random(), llm.gather() and llm.step() do); `overnight retry` runs the job again, and "
             "takes over what still fits",
         )
 
     def body(self, entry: Entry) -> bytes:
-        """The body of an entry."""
+        """An entry's body."""
         return self.record.bodies[entry.position]
 
     @property
     def given_up(self) -> Mapping[str, float]:
-        """The positions whose calls and steps the agent has given up, and after how many seconds."""
+        """The positions of calls and steps that the agent gave up, and the seconds after which it did."""
         return self.record.given_up
 
     def give_up(self, position: str, seconds: float) -> None:
-        """Note that the agent waits no more for a call or step; written with whatever is written next."""
+        """Note that the agent gave a call or step up after `seconds`; the next write to the journal includes it."""
         self.record.given_up[position] = self._unwritten[position] = round(seconds, 3)
 
     async def write(
         self, position: str, entry: Entry, body: bytes, *, settlement: bytes = b"", calls: int = 0, throttles: int = 0
     ) -> tuple[Entry, str]:
-        """Write an entry, and settle its money in the same step; the entry, and the batch's status, '' without one.
+        """Write an entry and settle its reservation in one step; returns the entry and the batch's status ('' if none).
 
-        Superseded if another delivery has taken the job over: the money is settled, and the entry is not ours.
+        Superseded if another delivery has taken the job over: then only the reservation is settled.
         """
         if len(body) > LARGE:
             try:
-                entry = replace(entry, file=await self.blobs.keep(position, body))
+                entry = replace(entry, file=await self.stored.write(position, body))
             except StorageError as exc:
                 self.refused = str(exc)
         keys = (self.keys.clock, self.key, *self._lease_keys())
@@ -232,10 +142,10 @@ class Journal:
             *(self.job.number if self.job.batch else "", *_pairs(given_up)),
         )
         verdict, status = await self.server.run(
-            Call(load("tasks/agents/lua/journal.lua"), keys, args, _texts), PATIENCE
+            Call(load("tasks/agents/lua/journal.lua"), keys, args, _texts), WRITE_PATIENCE
         )
         if verdict == "lost":
-            await self.blobs.drop(*([entry.file] if entry.file else []))
+            await self.stored.drop(*([entry.file] if entry.file else []))
             raise Superseded
         entry = self.record.entries[position] = replace(entry, position=position)
         self.record.bodies[position] = body
@@ -244,8 +154,8 @@ class Journal:
         self.record.calls += calls
         return entry, status
 
-    async def put_off(self, seconds: float, reason: str, states: Mapping[str, Mapping[str, int]]) -> None:
-        """Note why the job goes back into its queue, and what its open calls have behind them."""
+    async def snooze(self, seconds: float, reason: str, states: Mapping[str, Mapping[str, int]]) -> None:
+        """Write why the job goes back into its queue, and the state of its open calls."""
         wait = orjson.dumps({"reason": reason, "until": time.time() + seconds, "seconds": round(seconds, 3)})
         pairs: list[str | bytes] = [
             part for position, state in states.items() for part in (f"o:{position}", orjson.dumps(state))
@@ -258,11 +168,11 @@ class Journal:
         await self.server.run(Call(load("tasks/agents/lua/journal_wait.lua"), keys, args, bool))
 
     async def close(self) -> None:
-        """The job has ended: let its answers go, and without a batch its journal a day later."""
+        """The job has ended: delete its answers. Without a batch, the journal expires a day later."""
         names = [entry.file for entry in self.record.entries.values() if entry.file]
         args = (self.job.round, "" if self.job.batch else KEEP_JOB, *self.record.entries)
         await self.server.run(Call(load("tasks/agents/lua/close_journal.lua"), (self.key,), args, bool))
-        await self.blobs.drop(*names)
+        await self.stored.drop(*names)
 
     def _lease_keys(self) -> tuple[str, ...]:
         if self.job.batch:
@@ -274,7 +184,7 @@ def _pairs(given_up: Mapping[str, float]) -> list[str]:
     return [part for position, seconds in given_up.items() for part in (position, str(seconds))]
 
 
-def _shown(kind: str, name: str) -> str:
+def _named(kind: str, name: str) -> str:
     return f"a call of {name}" if kind == "call" else f"step {name!r}"
 
 

@@ -1,6 +1,6 @@
-"""What an agent and its steps return, as JSON: written and read back the same, or refused in words.
+"""What an agent and its steps return, as JSON, and the digests of what they ask for.
 
-What they ask for stands in the journal as a digest.
+A value that would be read back differently from JSON is refused, with a message that says what it is and where.
 """
 
 import hashlib
@@ -9,16 +9,19 @@ from typing import Any, Final
 
 import orjson
 
-#: The longest message of an exception that goes into a result line or a journal, in characters.
-LONGEST: Final = 2_000
+#: Characters of an exception's message that a result line or a journal keeps.
+MAX_MESSAGE: Final = 2_000
+
+#: Levels of nesting that the search for an unwritable part goes down.
+_MAX_DEPTH: Final = 100
 
 
 class Unwritable(ValueError):  # noqa: N818 - names what was found
-    """A value that JSON cannot hold; says where in it, and what is there."""
+    """JSON cannot hold the value; the message says what part of it, and where that is."""
 
 
 def encode(value: Any) -> bytes:
-    """The value as JSON; Unwritable where it has no such form."""
+    """The value as JSON; Unwritable if JSON cannot hold it."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError):
@@ -26,24 +29,21 @@ def encode(value: Any) -> bytes:
 
 
 def decode(text: bytes) -> Any:
-    """The value that `encode` wrote; whole numbers keep their size."""
+    """The value that `encode` wrote; integers of any size stay exact."""
     return json.loads(text)
 
 
 def digest(kind: str, name: str, request: Any) -> str:
-    """What stands for a request in the journal: equal for equal requests, and nothing can be read from it.
+    """A digest that stands for a request in the journal: equal requests have equal digests.
 
-    What JSON cannot hold counts by its type alone: an address in memory is another in each process.
+    Of a value that JSON cannot hold only the type counts: its repr may contain an address, which each process changes.
     """
     asked = [kind, name, request]
     try:
-        text = orjson.dumps(asked, default=_kind, option=orjson.OPT_SORT_KEYS | _LENIENT)
-    except TypeError:  # a whole number beyond 64 bits, half of a surrogate pair
+        text = orjson.dumps(asked, default=_kind, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # an integer over 64 bits, half of a surrogate pair
         text = json.dumps(asked, default=_kind, sort_keys=True).encode()
     return hashlib.blake2b(text, digest_size=12).hexdigest()
-
-
-_LENIENT = orjson.OPT_NON_STR_KEYS
 
 
 def _kind(value: Any) -> str:
@@ -51,27 +51,24 @@ def _kind(value: Any) -> str:
 
 
 def cut(text: str) -> str:
-    """A message at a bounded length, in characters that every file can hold."""
+    """A message of at most `MAX_MESSAGE` characters, without surrogates, which UTF-8 cannot hold."""
     text = text.encode("utf-8", "replace").decode()
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}…"
 
 
-def told(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """An exception's type and message."""
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - an exception of the user's, whose own words fail
+    except Exception:  # noqa: BLE001 - a user's exception, whose own __str__ fails
         message = "its message cannot be read"
     return cut(f"{type(error).__name__}: {message}" if message else type(error).__name__)
 
 
-_DEEPEST = 100
-
-
 def _found(value: Any, where: str, depth: int) -> str:
-    """The first thing in a value that JSON has no form for. Names types and keys, and quotes no value."""
-    if depth > _DEEPEST:
-        return f"{where} is nested deeper than {_DEEPEST} levels, or holds itself"
+    """The first part of a value that JSON cannot hold, '' if there is none. Quotes keys and types, never values."""
+    if depth > _MAX_DEPTH:
+        return f"{where} is nested deeper than {_MAX_DEPTH} levels, or holds itself"
     match value:
         case None | bool() | int():
             return ""

@@ -1,11 +1,11 @@
-"""What an agent is given: a client whose calls are admitted, paid for and remembered.
+"""What an agent is given: a client whose calls are admitted, paid for and kept in the journal.
 
     plan  = await llm.chat(model="small", messages=[…])           a call, in OpenAI's chat format
-    facts = await llm.step("lookup", fetch_facts, ticket["id"])   any other effect: run once
+    facts = await llm.step("lookup", fetch_facts, ticket["id"])   any other effect: runs once
     parts = await llm.gather(*(summary(text, llm) for text in texts))
 
-Everything that differs from one run to the next must come through here, since a job that waited is run again from
-its journal: time is `llm.now()`, chance is `llm.random()`, and what the world answers is a step.
+A job that waited is run again from its journal, so everything that differs from run to run must come through here:
+the time is `llm.now()`, random numbers are `llm.random()`, and whatever reads or changes the world is a step.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from tasks.agents import calls
 from tasks.agents.errors import CallFailed, Stop
 from tasks.agents.position import Branch, current
 from tasks.agents.reply import Embeddings, Reply
+from tasks.agents.run import Run
 from workers.providers import bodies
 from workers.providers.endpoints import CHAT, EMBEDDINGS, MESSAGES, RESPONSES
 
@@ -25,15 +26,13 @@ if TYPE_CHECKING:
     import httpx
     import httpx2
 
-    from tasks.agents.run import Run
-
 T = TypeVar("T")
 
 
 class Llm:
-    """The client of one run of an agent. It belongs to that run, and makes no calls after it."""
+    """The client of one run of an agent. It makes no calls after that run has ended."""
 
-    def __init__(self, run: "Run") -> None:
+    def __init__(self, run: Run) -> None:
         self._run = run
 
     def __repr__(self) -> str:
@@ -58,7 +57,7 @@ class Llm:
 
     @property
     def cost_usd(self) -> float:
-        """What the job has cost so far. In a replay this counts what is paid already: decide nothing by it."""
+        """The cost of the job so far. A replay starts with what was paid before: don't branch on it."""
         return self._run.cost / NANO
 
     # Calls
@@ -66,20 +65,20 @@ class Llm:
     async def chat(self, *, model: str, messages: list[Any], **more: Any) -> Reply:
         """A chat completion (https://platform.openai.com/docs/api-reference/chat). `more` goes into its body.
 
-        CallFailed where no answer came after all retries; ValueError where the body is wrong.
+        CallFailed if there is no answer after all retries; ValueError if the body is invalid.
         """
         return await self._call(CHAT, {"model": model, "messages": messages, **more})
 
     async def responses(self, *, model: str, input: str | list[Any], **more: Any) -> Reply:  # noqa: A002 - OpenAI's name
-        """A response (https://platform.openai.com/docs/api-reference/responses); else as `chat`."""
+        """A response (https://platform.openai.com/docs/api-reference/responses); otherwise like `chat`."""
         return await self._call(RESPONSES, {"model": model, "input": input, **more})
 
     async def messages(self, *, model: str, messages: list[Any], max_tokens: int, **more: Any) -> Reply:
-        """A message (https://platform.claude.com/docs/en/api/messages); else as `chat`."""
+        """A message (https://platform.claude.com/docs/en/api/messages); otherwise like `chat`."""
         return await self._call(MESSAGES, {"model": model, "messages": messages, "max_tokens": max_tokens, **more})
 
     async def embed(self, *, model: str, input: str | list[Any], **more: Any) -> Embeddings:  # noqa: A002 - OpenAI's name
-        """Embeddings (https://platform.openai.com/docs/api-reference/embeddings); else as `chat`."""
+        """Embeddings (https://platform.openai.com/docs/api-reference/embeddings); otherwise like `chat`."""
         found = await self._call(EMBEDDINGS, {"model": model, "input": input, **more})
         return Embeddings(found.body, found.provider, found.model, found.cost_usd)
 
@@ -90,24 +89,24 @@ class Llm:
         if error := line["error"]:
             status = line["response"]["status_code"] if line["response"] else None
             raise CallFailed(error["code"], error["message"], status)
-        story = line["overnight"]
-        return Reply(line["response"]["body"], story["provider"], story["model"], story["cost_usd"])
+        report = line["overnight"]
+        return Reply(line["response"]["body"], report["provider"], report["model"], report["cost_usd"])
 
     # Other effects
 
     async def step(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Run a function once, and give what it returned in every replay: JSON, as lists, dicts and plain values.
+        """Run a function once; every replay returns the same. The result must be JSON: lists, dicts, plain values.
 
-        A coroutine runs on the worker's loop, any other function in a thread. Killed in the middle it runs again.
-        StepFailed where it raised, or returned what JSON cannot hold.
+        A coroutine runs on the worker's loop, any other function in a thread. If the worker is killed while the
+        function runs, it runs again. StepFailed if it raised, or returned something that JSON cannot hold.
         """
         return await calls.step(self._run, name, function, args, kwargs)
 
     async def gather(self, *branches: Coroutine[Any, Any, T], return_exceptions: bool = False) -> list[Any]:
-        """Run branches side by side; their results, in the order of the branches.
+        """Run branches concurrently; their results, in the order of the branches.
 
-        All of them run to their ends. Where some have raised, the first of these in order raises here, or stands
-        in the results with `return_exceptions`.
+        All of them run to their ends. Then the first exception, in that order, is raised. With `return_exceptions`
+        exceptions are in the results instead.
         """
         if not branches:
             return []
@@ -117,7 +116,7 @@ class Llm:
         try:
             await _ended(tasks)
         finally:
-            # A stop in one branch, or a cancelled agent: the others go no further. Calls in flight do finish.
+            # One branch was stopped, or the agent cancelled: stop the others too. Calls in flight do finish.
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -132,11 +131,11 @@ class Llm:
     # Time and chance
 
     def now(self) -> datetime:
-        """The time, in UTC: when the last call or step of this branch ended. The same in every replay."""
+        """The time, in UTC, at which the last call or step of this branch ended. The same in every replay."""
         return datetime.fromtimestamp(current().now, UTC)
 
     def random(self) -> float:
-        """A random number from 0 up to 1, excluding it. The same in every replay."""
+        """A random number, 0 <= x < 1. The same in every replay."""
         return current().random.random()
 
     # SDKs
@@ -144,9 +143,9 @@ class Llm:
     def http_client(self) -> "httpx.AsyncClient":
         """A client for SDKs and frameworks on httpx: its requests are this agent's calls.
 
-        Models are found by the name that the request gives; keys, addresses and retries of the SDK play no part.
+        The request's `model` is a name in overnight.toml; the SDK's key, address and retries are ignored.
         """
-        from tasks.agents.http_client import httpx_client  # noqa: PLC0415 - agents that use no SDK need not wait for it
+        from tasks.agents.http_client import httpx_client  # noqa: PLC0415 - importing httpx takes time, and agents without an SDK do not need it
 
         return httpx_client(self._run)
 
@@ -163,7 +162,7 @@ async def _within(branch: Branch, coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 async def _ended(tasks: list["asyncio.Task[Any]"]) -> None:
-    """Wait until all have ended, or one was stopped."""
+    """Wait until all tasks have ended, or one was stopped."""
     waiting = set(tasks)
     while waiting:
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

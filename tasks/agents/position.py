@@ -1,12 +1,12 @@
 """Where in an agent's code a call stands: its position, by which the journal finds it again.
 
-Calls of one line of execution are numbered as they are made: 0, 1, 2 … What runs beside it is a branch with numbers
-of its own: the branches of `gather` at position 2 are 2.0 and 2.1, and their calls 2.0.0, 2.0.1, 2.1.0 … So a
-position says nothing of which branch was faster, and a replay finds its entries in any order of completion. A task
-that the agent, or an SDK, starts by itself is a branch, too, numbered by its first call.
+The calls of an agent are numbered in the order in which they are made: 0, 1, 2 … Code that runs concurrently is a
+branch with numbers of its own: the branches of `gather` at position 2 are 2.0 and 2.1, and their calls are 2.0.0,
+2.0.1, 2.1.0 … So a position doesn't depend on which branch was faster. A task that the agent or an SDK starts without
+`gather` is a branch too, numbered by its first call.
 
-Time and chance are a branch's own for the same reason: its clock is the time of its last entry, and its random
-numbers follow from the job and the position.
+For the same reason each branch has its own time and random numbers: the time is that of its last entry, and the
+numbers follow from the job and the branch's position.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ _branch: ContextVar["Branch"] = ContextVar("overnight_branch")
 
 
 class Branch:
-    """One line of execution. `now` is in seconds since the epoch; `seed` makes the job's chance its own."""
+    """Code of an agent that runs in order. `now` is in seconds since the epoch; `seed` names the job."""
 
     __slots__ = ("_count", "_random", "now", "prefix", "seed", "task")
 
@@ -40,19 +40,19 @@ class Branch:
 
     @property
     def random(self) -> random.Random:
-        """This branch's random numbers."""
+        """This branch's random numbers: the same in every run of the job."""
         if self._random is None:
             self._random = random.Random(f"{self.seed}/{self.prefix}")
         return self._random
 
     def enter(self) -> None:
-        """The running task is this branch from here on."""
+        """Make the running task this branch."""
         self.task = asyncio.current_task()
         _branch.set(self)
 
 
 def current() -> Branch:
-    """The branch of the running task; RuntimeError outside of an agent."""
+    """The branch of the running task; RuntimeError outside an agent."""
     found = _branch.get(None)
     if found is None:
         raise RuntimeError("an agent's llm can be used only while the agent runs")
@@ -63,5 +63,5 @@ def current() -> Branch:
 
 
 def order(position: str) -> tuple[int, ...]:
-    """What sorts positions as the code reads."""
+    """A sort key: positions in the order of the agent's code."""
     return tuple(int(part) for part in position.split("."))

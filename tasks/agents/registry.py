@@ -1,6 +1,6 @@
 """Which agents there are: coroutines marked with `@agent`, in the modules that `agents = [...]` names.
 
-A module is looked for beside overnight.toml, then in the working folder, then where Python looks anyway.
+Modules are imported from the installed packages, the working folder, or the folder of overnight.toml.
 """
 
 import importlib
@@ -12,26 +12,24 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, TypeVar, overload
 
+from tasks.agents.llm import Llm
 from workers.config.fields import AGENT_NAME
 from workers.config.settings import Settings, SettingsError
 from workers.models.routing import NoRoute, NotConfigured
 
-if TYPE_CHECKING:
-    from tasks.agents.llm import Llm
-
-Coroutine = Callable[[Any, "Llm"], Awaitable[Any]]
+AgentFunction = Callable[[Any, Llm], Awaitable[Any]]
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """One agent. `place` is where its function stands, for people."""
+    """One agent. `location` is the module and name of its function, for messages."""
 
     name: str
-    function: Coroutine
-    place: str
+    function: AgentFunction
+    location: str
 
 
 _agents: dict[str, Agent] = {}
@@ -49,40 +47,40 @@ def agent(*, name: str | None = None) -> Callable[[F], F]: ...
 def agent(function: Any = None, /, *, name: str | None = None) -> Any:
     """Mark a coroutine as an agent: `async def NAME(body, llm)`, which batch lines call at `/agents/NAME`.
 
-    `body` is the line's body, `llm` the client (tasks.agents.llm.Llm). What it returns, as JSON, is the line's
-    answer. TypeError and ValueError, in words, for what cannot be an agent.
+    `body` is the line's body, `llm` the client (tasks.agents.llm.Llm). What the coroutine returns, as JSON, is the
+    line's answer. TypeError or ValueError if the function cannot be an agent, or its name is taken.
     """
     return partial(_register, name) if function is None else _register(name, function)
 
 
 def _register(name: str | None, function: F) -> F:
-    place = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
+    location = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
     is_coroutine: bool = inspect.iscoroutinefunction(function)
     if not is_coroutine:
-        raise TypeError(f"@agent: {place} must be a coroutine: async def …(body, llm)")
+        raise TypeError(f"@agent: {location} must be a coroutine: async def …(body, llm)")
     try:
         inspect.signature(function).bind(None, None)
     except TypeError:
-        raise TypeError(f"@agent: {place} must take two arguments: the line's body, and llm") from None
+        raise TypeError(f"@agent: {location} must take two arguments: the line's body, and llm") from None
     name = function.__name__ if name is None else name
     if not AGENT_NAME.fullmatch(name):
-        raise ValueError(f"@agent: {place}: {name!r} is no name: letters, digits, - _ . only, 128 at most")
+        raise ValueError(f"@agent: {location}: {name!r} is no name: letters, digits, - _ . only, 128 at most")
     before = _agents.get(name)
-    if before is not None and before.place != place:
-        raise ValueError(f"@agent: two agents are called {name!r}: {before.place} and {place}")
-    _agents[name] = Agent(name, function, place)
+    if before is not None and before.location != location:
+        raise ValueError(f"@agent: two agents are called {name!r}: {before.location} and {location}")
+    _agents[name] = Agent(name, function, location)
     return function
 
 
 def load(settings: Settings) -> Mapping[str, Agent]:
-    """Every agent of the configured modules, by name; SettingsError where a module cannot be imported."""
+    """The agents of the configured modules, by name; SettingsError if a module cannot be imported."""
     wrong = []
     for module in settings.agents:
         if module not in _loaded:
             try:
                 _import(module, settings)
-            except Exception as exc:  # noqa: BLE001 - a module of the user's can raise anything
-                wrong.append(f'{settings.file}: agents: "{module}" cannot be imported: {_told(exc)}')
+            except Exception as exc:  # noqa: BLE001 - a user's module can raise anything
+                wrong.append(f'{settings.file}: agents: "{module}" cannot be imported: {_import_error(exc)}')
             else:
                 _loaded.add(module)
     if wrong:
@@ -93,32 +91,32 @@ def load(settings: Settings) -> Mapping[str, Agent]:
 def _import(module: str, settings: Settings) -> None:
     for folder in (Path.cwd(), *([settings.file.parent] if settings.file else [])):
         if str(folder) not in sys.path:
-            sys.path.append(str(folder))  # behind what is installed, which it must not shadow
+            sys.path.append(str(folder))  # last, so that it shadows no installed package
     importlib.import_module(module)
 
 
-def _told(exc: Exception) -> str:
-    """What went wrong, and in which line of whose file."""
+def _import_error(exc: Exception) -> str:
+    """What went wrong, and in which file and line."""
     frames = [frame for frame in traceback.extract_tb(exc.__traceback__) if "importlib" not in frame.filename]
     if isinstance(exc, SyntaxError):
         return f"{type(exc).__name__}: {exc}"
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 2 else ""  # noqa: PLR2004 - ours are two
-    mend = "" if where else "; the module must lie beside the configuration, in the working folder, or be installed"
-    return f"{type(exc).__name__}: {exc}{where}{mend}"
+    fix = "" if where else "; the module must lie beside the configuration, in the working folder, or be installed"
+    return f"{type(exc).__name__}: {exc}{where}{fix}"
 
 
 def find(settings: Settings, name: str, workflow: str) -> Agent:
-    """The agent of this name; NotConfigured if there is none, NoRoute if the workflow's jobs may not call it."""
+    """The agent called `name`. NotConfigured if it doesn't exist, NoRoute if the workflow may not call it."""
     found = load(settings).get(name)
     if found is not None and not settings.may_call(workflow, name):
-        mend = f'add "{name}" to agents in its table, or remove agents from all workflows'
-        raise NoRoute(f"jobs of workflow {workflow!r:.80} may not call agent {name!r}: {mend}")
+        fix = f'add "{name}" to agents in its table, or remove agents from all workflows'
+        raise NoRoute(f"jobs of workflow {workflow!r:.80} may not call agent {name!r}: {fix}")
     if found is not None:
         return found
     shown = f'"{name}"' if AGENT_NAME.fullmatch(name) else "of that name"
     if not settings.agents:
-        mend = 'name the module that holds it in agents = ["…"] of the configuration'
-        raise NotConfigured(f"there is no agent {shown}: {mend}")
+        fix = 'name the module that holds it in agents = ["…"] of the configuration'
+        raise NotConfigured(f"there is no agent {shown}: {fix}")
     near = get_close_matches(name, _agents, 3, 0.6)
     if near:
         raise NotConfigured(f"there is no agent {shown}; did you mean {' or '.join(near)}?")

@@ -1,4 +1,4 @@
-"""What a call brings back to an agent: the provider's body, and what agents ask of it most."""
+"""What a call returns to an agent: the provider's body, and the parts that agents use most."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import orjson
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool that the model wants to be run. `arguments` is what it gives, decoded; {} where that is no object."""
+    """A tool call that the model asks for. `arguments` is decoded; {} if they are not a JSON object."""
 
     id: str
     name: str
@@ -18,7 +18,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer. `body` is as the provider sent it; `provider` and `model` are who did."""
+    """An answer. `body` is the provider's response; `provider` and `model` say which target sent it."""
 
     body: dict[str, Any] = field(repr=False)
     provider: str = ""
@@ -27,12 +27,12 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """The answer's text, in any wire format; '' where there is none."""
+        """The answer's text, in any wire format; '' if it has none."""
         return "".join(_texts(self.body))
 
     @property
     def message(self) -> dict[str, Any]:
-        """The assistant's turn of a chat completion or a message, to be appended to `messages`."""
+        """The assistant's message of a chat completion or a message, to append to `messages`."""
         match self.body:
             case {"choices": [{"message": dict(message)}, *_]}:
                 return message
@@ -42,7 +42,7 @@ class Reply:
 
     @property
     def tool_calls(self) -> list[ToolCall]:
-        """The tools that the model wants to be run, in any wire format."""
+        """The tool calls that the model asks for, in any wire format."""
         found = []
         match self.body:
             case {"choices": [{"message": {"tool_calls": list(calls)}}, *_]}:
@@ -60,7 +60,7 @@ class Reply:
         return found
 
     def json(self) -> Any:
-        """The text as JSON; ValueError where it is none."""
+        """The text, parsed as JSON; ValueError if it is not JSON."""
         return orjson.loads(self.text)
 
 
@@ -70,7 +70,7 @@ class Embeddings(Reply):
 
     @property
     def vectors(self) -> list[list[float]]:
-        """A vector an input."""
+        """One vector for each input, in their order."""
         data = self.body.get("data")
         rows = [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
         return [row.get("embedding", []) for row in sorted(rows, key=lambda row: row.get("index", 0))]

@@ -12,7 +12,7 @@ from typing import Any, cast
 import orjson
 
 from limits.budget import NANO
-from tasks.agents.journal import Entry, Record, read
+from tasks.agents.journal_record import Entry, Record, read
 from tasks.batches.batch import Batch
 from tasks.batches.files import INPUT, errors_name, files_of, output_names
 from tasks.batches.input import numbered_lines, text_of

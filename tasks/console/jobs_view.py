@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from tasks.agents.journal import Entry
+from tasks.agents.journal_record import Entry
 from tasks.batches.batch import Batch
 from tasks.batches.report import Story
 from tasks.console.view import escape, listing

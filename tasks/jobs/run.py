@@ -6,7 +6,7 @@
                └──┘                                       the budget is spent: the cheaper model at once
 
 Nothing is acknowledged before it is finished, and nothing is finished twice. An agent's job makes many calls, each
-of which takes the same way (tasks/agents/run.py).
+of which takes the same way (tasks/agents/runner.py).
 """
 
 import asyncio

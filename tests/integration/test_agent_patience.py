@@ -9,7 +9,7 @@ import pytest
 
 from tasks.agents import run, stored_bodies
 from tasks.agents.journal import Journal
-from tasks.agents.stored_bodies import AWAY, LARGE
+from tasks.agents.stored_bodies import LARGE, RETRY_AFTER
 from tests.simulator import Simulator
 from tests.support.agents import line
 from tests.support.delivery import Delivery, Desk
@@ -63,7 +63,7 @@ def test_an_answer_that_the_storage_refuses_is_bought_once(desk: Desk, simulator
         take_away(files, "broken")
         first = await desk.deliver_job(job)
         assert first.snooze is not None
-        assert first.snooze.seconds == AWAY
+        assert first.snooze.seconds == RETRY_AFTER
         assert "storage" in first.snooze.reason
         record = await desk.journal(job)
         assert [len(body) > LARGE for body in record.bodies.values()] == [True] * 3
@@ -101,7 +101,7 @@ def test_a_replay_waits_for_a_storage_that_it_cannot_read(
         take_away(files, how)
         second = await desk.deliver_job(job, first.state)
         assert second.snooze is not None, second.line
-        assert second.snooze.seconds == AWAY
+        assert second.snooze.seconds == RETRY_AFTER
         bring_back(files)
         return await desk.deliver_job(job, second.state)
 
@@ -121,7 +121,7 @@ def test_a_storage_that_hangs_makes_a_job_wait(
     desk: Desk, simulator: Simulator, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reading a named pipe hangs until someone writes, as reading from a network disk that is gone does."""
-    monkeypatch.setattr(stored_bodies, "LONGEST", 0.3)
+    monkeypatch.setattr(stored_bodies, "TIMEOUT", 0.3)
     simulator.configure(failures=[{**LONG, "job": "/last"}])
 
     async def test() -> Delivery:
@@ -141,7 +141,7 @@ def test_a_storage_that_hangs_makes_a_job_wait(
 
 
 def test_a_storage_may_take_a_minute_and_no_longer() -> None:
-    assert 10 <= stored_bodies.LONGEST <= 60
+    assert 10 <= stored_bodies.TIMEOUT <= 60
 
 
 def test_an_answer_that_is_gone_for_good_fails_the_job_and_a_retry_buys_it_again(
@@ -189,7 +189,7 @@ def test_a_journal_lives_longer_than_any_wait(desk: Desk, days: float) -> None:
         other = desk.job(line("chain", 36))
         await desk.runtime.client.hset(desk.keys.job(other.id), "owner", "me")  # type: ignore[misc]
         journal = await Journal.open(desk.runtime.server, desk.keys, other, "me", desk.settings.storage)
-        await journal.put_off(days * DAY, "the month's budget is spent", {})
+        await journal.snooze(days * DAY, "the month's budget is spent", {})
         assert await desk.runtime.client.ttl(journal.key) > (days + 7) * DAY
         ended = await Journal.open(desk.runtime.server, desk.keys, job, "me", desk.settings.storage)
         await ended.close()
@@ -239,7 +239,7 @@ def test_a_call_that_was_given_up_is_not_made_again_after_a_crash(desk: Desk, si
 def test_an_agent_that_gave_up_and_does_not_any_more_fails_clearly(
     desk: Desk, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "GIVEN_UP", 0.1)
+    monkeypatch.setattr(run, "GIVE_UP_MARGIN", 0.1)
     slow_call(simulator, {**LONG, "job": "/last"})
     asked = line("impatient", 41, way="timeout", seconds=IMPATIENCE)
 

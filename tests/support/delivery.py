@@ -20,12 +20,13 @@ from typing import Any, Self, TypeVar
 
 import redis
 
-import tasks.agents.run  # noqa: F401 - registers the runner of agents
+import tasks.agents.runner  # noqa: F401 - registers the runner of agents
 from limits.client.connection import Server
 from limits.client.scripts import Call
 from limits.keys import Keys
 from limits.snapshot import Snapshot, snapshot
-from tasks.agents.journal import Record, key_of, read
+from tasks.agents.journal import key_of
+from tasks.agents.journal_record import Record, read
 from tasks.jobs import run as run_job
 from tasks.jobs.job import Job, check
 from tasks.jobs.runtime import Runtime

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from tasks.agents import registry
-from tasks.agents.json_values import Unwritable, decode, digest, encode, told
+from tasks.agents.json_values import Unwritable, decode, digest, encode, error_text
 from tasks.agents.position import Branch, current, order
 from tasks.agents.reply import Embeddings, Reply
 from tasks.jobs.spending_cap import OverCap, SpendingCap
@@ -56,7 +56,7 @@ def test_an_agent_is_found_by_name_and_a_mistyped_one_is_helped(
 ) -> None:
     first, second = "@agent\nasync def triage(body, llm): ...\n", "@agent(name='Two.1')\nasync def b(x, y): ...\n"
     settings = configured(tmp_path, f"from tasks import agent\n{first}{second}", monkeypatch)
-    assert registry.find(settings, "Two.1", "w").place.endswith(".b")
+    assert registry.find(settings, "Two.1", "w").location.endswith(".b")
     with pytest.raises(NoRoute, match="did you mean triage"):
         registry.find(settings, "triages", "w")
     with pytest.raises(NoRoute, match="name the module that holds it"):
@@ -160,9 +160,9 @@ def test_an_exception_whose_words_fail_is_told_all_the_same() -> None:
         def __str__(self) -> str:
             raise RuntimeError
 
-    assert told(OddError()) == "OddError: its message cannot be read"
-    assert told(ValueError()) == "ValueError"
-    assert len(told(ValueError("x" * 10_000))) < 3_000
+    assert error_text(OddError()) == "OddError: its message cannot be read"
+    assert error_text(ValueError()) == "ValueError"
+    assert len(error_text(ValueError("x" * 10_000))) < 3_000
 
 
 def test_a_purse_never_holds_more_than_its_limit() -> None:

@@ -1,9 +1,9 @@
--- A job of an agent has ended: its answers are not needed for a replay any more, and only its story stays.
+-- An agent's job has ended: delete its answers, which no replay needs any more. The entries stay, for its report.
 --
--- Guarantee: a journal that another round has begun in keeps its answers.
+-- Guarantee: if another round has begun, the journal keeps its answers.
 -- KEYS  1 journal (hash)
--- ARGV  1 round  2 lifetime of what stays (s; '' = as before)  3… positions
--- Returns 1 if the answers are gone, else 0.
+-- ARGV  1 round  2 lifetime of the journal (s; '' = unchanged)  3… positions
+-- Returns 1 if it deleted the answers, else 0.
 if redis.call('HGET', KEYS[1], 'round') ~= ARGV[1] then
   return 0
 end

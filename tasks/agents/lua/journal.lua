@@ -1,13 +1,13 @@
--- A call or a step of an agent has ended: its entry is written, its money settled, in one step.
+-- A call or a step of an agent has ended: write its entry and settle its reservation, in one step.
 --
--- Guarantee: an entry is written by the delivery that holds the job's lease, and once; its money is counted in the
--- job and in the batch when it is written. What a delivery has spent that lost its lease is settled and counted in
--- the batch, and its answer is dropped.
+-- Guarantee: only the delivery that holds the job's lease writes an entry, and only once; the job and the batch count
+-- its cost then. If a delivery has lost the lease, the call is settled and the batch counts it, but its answer is
+-- dropped.
 -- KEYS  1 clock  2 journal (hash)  3 record: the batch's hash, or the job's own  4 owners, of a batch's job
--- ARGV  1 now (µs; 0 = the server's)  2 settlement (JSON, as lib/settle.lua takes it; '' = nothing is open)
+-- ARGV  1 now (µs; 0 = the server's)  2 settlement (JSON, see lib/settle.lua; '' = no reservation is open)
 --       3 owner of the lease  4 position  5 head (JSON)  6 body ('' = none)
 --       7 cost (n$)  8 input tokens  9 output tokens  10 calls  11 429s  12 round
---       13 line ('' without a batch)  14… position, and seconds until then, of what the agent gave up
+--       13 line ('' without a batch)  14… position and seconds of each call that the agent gave up
 -- Returns {verdict, the batch's status ('' without one)}: verdict is kept, repeated (it was written before), or lost
 --         (another delivery holds the lease, or another round has begun).
 --@include limits/lua/lib/settle.lua
@@ -40,7 +40,7 @@ if entry and cjson.decode(entry).round == tonumber(ARGV[12]) then
   return { 'repeated', status }
 end
 if owner ~= ARGV[3] or redis.call('HGET', KEYS[2], 'round') ~= ARGV[12] then
-  -- A settlement that was sent twice says so the second time; only the first one's money is new.
+  -- Count the money once: a settlement that is sent again returns another verdict.
   if status ~= '' and (settled == 'settled' or settled == 'corrected') and ARGV[2] ~= '' then
     count(KEYS[3])
   end

@@ -1,10 +1,10 @@
--- An agent goes back into its queue: what its open calls have behind them, and why it waits.
+-- An agent's job goes back into its queue: write why it waits, and the state of its open calls.
 --
 -- Guarantee: only the delivery that holds the job's lease writes. The journal outlives the wait.
 -- KEYS  1 journal (hash)  2 record: the batch's hash, or the job's own  3 owners, of a batch's job
--- ARGV  1 owner of the lease  2 line ('' without a batch)  3 lifetime (s), of which none is taken away
---       4 the wait (JSON)  5… field and value: the memory (JSON) of each open call, and what was given up
--- Returns 1 if it was written, else 0.
+-- ARGV  1 owner of the lease  2 line ('' without a batch)  3 lifetime (s), which never shortens the present one
+--       4 the wait (JSON)  5… fields and values: the state (JSON) of each open call, and what the agent gave up
+-- Returns 1 if it was written, 0 if another delivery holds the lease.
 local owner
 if ARGV[2] ~= '' then
   owner = redis.call('HGET', KEYS[3], ARGV[2])

@@ -1,9 +1,9 @@
--- A delivery of an agent's job opens the job's journal, and reads what earlier ones have left in it.
+-- A delivery of an agent's job opens the job's journal, and reads what earlier deliveries wrote.
 --
--- Guarantee: a journal begins once, has a lifetime from the first, and counts money and calls anew in a new round.
+-- Guarantee: a journal begins once and always has a lifetime. A new round counts money and calls from zero.
 -- KEYS  1 journal (hash)
 -- ARGV  1 round  2 lifetime (s)  3 now (µs; '' = the server's)
--- Returns the hash's fields and values.
+-- Returns the fields and values of the hash.
 local now = tonumber(ARGV[3])
 if not now then
   local time = redis.call('TIME')
@@ -14,7 +14,7 @@ if round ~= ARGV[1] then
   redis.call('HSET', KEYS[1], 'round', ARGV[1], 'began', string.format('%d', now), 'cost', 0, 'calls', 0,
     'input_tokens', 0, 'output_tokens', 0, 'throttled', 0)
   redis.call('HSETNX', KEYS[1], 'born', string.format('%d', now))
-  -- The calls that the last round left open or gave up begin again, with all their attempts.
+  -- Calls that the last round left open or gave up start over, with all their attempts.
   for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
     if name == 'wait' or string.sub(name, 1, 2) == 'o:' or string.sub(name, 1, 2) == 'g:' then
       redis.call('HDEL', KEYS[1], name)
