@@ -72,7 +72,7 @@ def configuration() -> dict[str, Any]:
         "redis_socket_timeout": TIMEOUTS["socket_timeout"],
         "redis_socket_connect_timeout": TIMEOUTS["socket_connect_timeout"],
         "redis_socket_keepalive": "socket_keepalive" in timeouts(url),
-        "redis_backend_health_check_interval": channel.SILENT,
+        "redis_backend_health_check_interval": channel.HEALTH_CHECK_EVERY,
         # An error reply is a passing one (the server is busy, or short of memory), and must not end a worker.
         "broker_channel_error_retry": True,
         # Answers that nobody fetched are private, and do not stay.
@@ -113,7 +113,7 @@ def _redis(settings: Settings) -> dict[str, Any]:
             **TIMEOUTS,
             # Claims and subscriptions wait without a command of their own: kombu asks after them, and gives up a
             # connection that has not answered twice.
-            "health_check_interval": channel.SILENT,
+            "health_check_interval": channel.HEALTH_CHECK_EVERY,
         }
     }
 

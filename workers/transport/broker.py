@@ -1,14 +1,14 @@
-"""What the transport asks of its server: a typed function a script.
+"""What the transport asks of its server: a typed function for each script.
 
-A message is in one of four sources, and moves between them in one step each:
+A message is in one of four places, and each move is one step:
 
     a queue's lists ──claim──► unacked ──acknowledge──► gone
           ▲                      │  │ └──────bury──────► dead
           ├──give back, restore──┘  └────delay────► delayed
           └───────────────when due────────────────────┘
 
-Lists are named as kombu names them, so a stock Celery producer needs to know nothing of this. `prefix` is kombu's
-`global_keyprefix`; a list's name, in tags and in `ready`, goes without it.
+Lists have kombu's names, so a stock Celery producer needs no changes. `prefix` is kombu's `global_keyprefix`; a list's
+name in tags and in `ready` does not include it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,37 +23,40 @@ from workers.transport.compression import MAX_BODY
 
 MICRO: Final = 1_000_000
 
-#: A claim stops after this many bytes: some messages hold long prompts.
-CLAIM_BYTES: Final = 4 << 20
+#: Bytes after which a claim stops: some messages contain long prompts.
+MAX_CLAIM_BYTES: Final = 4 << 20
 
-#: Bytes of the largest message that a worker is given: a body of `MAX_BODY` in base64.
+#: Bytes of the largest message that a worker gets: a body of `MAX_BODY` in base64, and its headers.
 MAX_MESSAGE: Final = MAX_BODY * 4 // 3 + (1 << 20)
 
-#: How long the dead list keeps a message, in seconds, how many it keeps, and how many bytes of them.
-KEEP_DEAD, MAX_DEAD, DEAD_BYTES = 30 * 86_400, 10_000, 64 << 20
-_KEPT: Final = (KEEP_DEAD * 1000, MAX_DEAD, DEAD_BYTES)
+#: Seconds for which a dead letter is kept.
+KEEP_DEAD: Final = 30 * 86_400
+
+#: Dead letters that are kept.
+MAX_DEAD: Final = 10_000
+
+#: Bytes of dead letters that are kept.
+MAX_DEAD_BYTES: Final = 64 << 20
+
+#: The same as the scripts take it: milliseconds, messages, bytes.
+_DEAD_LIMITS: Final = (KEEP_DEAD * 1000, MAX_DEAD, MAX_DEAD_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One list that a claim may take from.
-
-    `priority`: lower goes first. `share`: messages a turn, among lists of one priority. `limit`: how many in this
-    claim, `cap`: how many of its queue may be in flight in all workers; 0 for any number. `urgent`: may use the credit
-    that is kept for urgent work.
-    """
+    """One list that a claim may take from."""
 
     name: str
-    priority: int = 0
-    share: int = 1
-    limit: int = 0
-    cap: int = 0
-    urgent: bool = False
+    priority: int = 0  # lower numbers go first
+    share: int = 1  # messages per turn, among lists of one priority
+    limit: int = 0  # messages in this claim; 0: any number
+    cap: int = 0  # messages of its queue in flight in all workers; 0: any number
+    urgent: bool = False  # may use the credit that is kept for urgent work
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Messages with their delivery tags, and the lists that may hold more where that was asked."""
+    """Messages with their delivery tags, and the lists that may hold more, if the claim asked for them."""
 
     messages: list[tuple[str, bytes]]
     ready: list[str]
@@ -61,17 +64,17 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """Whether this call has swept, the seconds until the next one may, and what came back to the queues."""
+    """What a sweep did."""
 
-    mine: bool
-    next_in: float
-    due: int
-    restored: int
+    mine: bool  # whether this call has swept; else it was not its turn
+    next_in: float  # seconds until the next sweep
+    due: int  # delayed messages that went back to their queues
+    restored: int  # messages of dead workers that went back
 
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """A claimed message that is to come back in `seconds`; as `message`, or as it is."""
+    """A claimed message to deliver again in `seconds`: as `message`, or unchanged if that is empty."""
 
     tag: str
     seconds: float
@@ -80,7 +83,7 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """The keys of one broker: a namespace on a server, and what its keys begin with."""
+    """One broker: a namespace on a server, and the prefix of its keys."""
 
     keys: Keys
     prefix: str = ""
@@ -110,25 +113,35 @@ class Broker:
 
     @property
     def never(self) -> str:
-        """A list that nothing is pushed to: blocking on it is a pause."""
+        """A list that nothing is pushed to: blocking on it is a sleep."""
         return self._key(self.keys.wake + ":never")
 
     def publish(self, name: str, *messages: str) -> Call[bool]:
-        """Put messages into a list; without any, tell that some were put there."""
+        """Put messages into a list; without any, announce those that the caller has pushed."""
         return Call(_script("publish"), (*self._woken, self._key(name)), (name, *messages), bool)
 
     def schedule(self, tag: str, seconds: float, message: str) -> Call[bool]:
-        """Publish a message that is to be delivered in `seconds`."""
+        """Publish a message for delivery in `seconds`."""
         return Call(_script("schedule"), self._delayed, (tag, _micro(seconds), message), bool)
 
     def claim(
-        self, sources: Sequence[Source], *, most: int, ordinary: int, owner: str, number: int, tell: bool
+        self, sources: Sequence[Source], *, most: int, ordinary: int, owner: str, number: int, with_ready: bool
     ) -> Call[Claimed]:
-        """Take up to `most` messages, `ordinary` of them from queues that are not urgent.
+        """Take up to `most` messages, of which `ordinary` may come from queues that are not urgent.
 
-        Their tags are `owner` and a number, from `number` on, that was never used before.
+        The tags are `owner` and a number, counted from `number`; no tag may be used twice. `with_ready` also returns
+        the lists that may hold messages.
         """
-        args: list[str | bytes | int] = [most, ordinary, CLAIM_BYTES, owner, number, int(tell), MAX_MESSAGE, *_KEPT]
+        args: list[str | bytes | int] = [
+            most,
+            ordinary,
+            MAX_CLAIM_BYTES,
+            owner,
+            number,
+            int(with_ready),
+            MAX_MESSAGE,
+            *_DEAD_LIMITS,
+        ]
         for source in sources:
             args += (source.name, source.priority, source.share, source.limit, source.cap, int(source.urgent))
         keys = (
@@ -140,52 +153,52 @@ class Broker:
         return Call(_script("claim"), keys, tuple(args), _claimed)
 
     def acknowledge(self, tags: Sequence[str]) -> Call[int]:
-        """Forget messages whose work is done; how many were unacknowledged."""
+        """Forget messages whose work is done. Returns how many were still this worker's."""
         return Call(_script("acknowledge"), self._held, tuple(tags), int)
 
     def delay(self, delays: Iterable[Delay]) -> Call[int]:
-        """Set claimed messages aside until their time; how many were still this worker's."""
+        """Move claimed messages to the delayed set. Returns how many were still this worker's."""
         args = [part for delay in delays for part in (delay.tag, _micro(delay.seconds), delay.message)]
         return Call(_script("delay"), (*self._held, *self._delayed), tuple(args), int)
 
     def give_back(self, tags: Sequence[str], where: Literal["first", "last"]) -> Call[int]:
-        """Put claimed messages back into their queues; how many were still this worker's."""
+        """Put claimed messages back into their queues. Returns how many were still this worker's."""
         return Call(_script("give_back"), (*self._held, *self._woken), (self.prefix, where, *tags), int)
 
     def heartbeat(self, tags: Sequence[str]) -> Call[list[str]]:
-        """Say that these are still being worked on; returns those that were restored meanwhile."""
+        """Keep these messages in flight. Returns the tags that have been restored to other workers."""
         return Call(_script("heartbeat"), (self._key(self.keys.unacked_index),), tuple(tags), _texts)
 
     def sweep(self, every: float, timeout: float, most: int) -> Call[Swept]:
-        """Bring back what is due, and what dead workers have left, if that is this caller's turn."""
+        """Deliver due messages and restore those of dead workers, up to `most` of each, if it is the caller's turn."""
         keys = (self._key(self.keys.sweep), *self._delayed, *self._held, *self._woken)
         return Call(_script("sweep"), keys, (self.prefix, _micro(every), _micro(timeout), most), _swept)
 
     def find_unannounced(self, lists: Iterable[str]) -> Call[int]:
-        """Look whether lists, by their keys, hold messages that nobody has announced; how many did."""
+        """Look for messages in these lists (by key) that no producer announced. Returns how many lists have some."""
         return Call(_script("scout"), (*self._woken, *lists), (self.prefix,), int)
 
     def forget_delayed(self, tags: Sequence[str]) -> Call[int]:
-        """Drop delayed messages; how many there were."""
+        """Drop delayed messages. Returns how many were dropped."""
         return Call(_script("forget_delayed"), self._delayed, tuple(tags), int)
 
     def bury(self, tag: str, reason: str) -> Call[str]:
-        """Set a claimed message aside that cannot be read; its id in the dead list."""
+        """Make a claimed message a dead letter. Returns its id, or '' if it was no longer claimed."""
         keys = (*self._held, self._key(self.keys.dead))
-        return Call(_script("bury"), keys, (tag, reason, *_KEPT), _text)
+        return Call(_script("bury"), keys, (tag, reason, *_DEAD_LIMITS), _text)
 
     def add_dead_letter(self, name: str, reason: str, message: str) -> Call[str]:
-        """Add a message to the dead list that is in no list here; its id."""
-        args = (name, reason, message, *_KEPT)
+        """Make a dead letter of a message that is not in Redis. Returns its id."""
+        args = (name, reason, message, *_DEAD_LIMITS)
         return Call(_script("entomb"), (self._key(self.keys.dead),), args, _text)
 
     def replay(self, ids: Sequence[str]) -> Call[int]:
-        """Put dead messages back into their queues; how many there were."""
+        """Put dead letters back into their queues. Returns how many were put back."""
         return Call(_script("replay"), (self._key(self.keys.dead), *self._woken), (self.prefix, *ids), int)
 
 
 def broker_url(settings: Settings) -> str | None:
-    """Where the Redis server is that messages are in; None where the broker is not on Redis."""
+    """The URL of the Redis server that holds the messages; None if the broker is not Redis."""
     if settings.broker_url is None:
         return server_url(settings)
     return settings.broker_url if settings.broker_url.startswith("redis") else None

@@ -1,14 +1,13 @@
-"""Celery's Redis transport, made safe: kombu's on the wire, without losing, repeating or forgetting a message.
+"""Celery's Redis transport, made safe: kombu's wire format, but no message is lost, repeated or forgotten.
 
-- A message is claimed by a script, which moves it from its queue to `unacked` in the same step: a killed worker loses
-  nothing, and many messages come with one round trip.
-- What is claimed is kept alive by a heartbeat (transport/in_flight.py) and restored a minute after its last beat; a
-  dropped connection changes nothing.
+- A script claims messages: it moves them from their queue to `unacked` in one step. A killed worker loses nothing, and
+  one round trip brings many messages.
+- A heartbeat (transport/in_flight.py) keeps claimed messages. They are restored a minute after its last beat; a dropped
+  connection changes nothing.
 - A message with an ETA waits in the server, not in one worker's memory.
-- An idle worker blocks on a token that publishing into an empty queue leaves for it.
+- An idle worker blocks on a token that is pushed when a message enters an empty queue.
 
-Producers need nothing of this: the wire format is kombu's, and whatever a stock producer pushes is found by a look at
-all queues, sixteen times a second for all workers together.
+Producers need none of this. All workers together look sixteen times a second for messages of stock producers.
 """
 
 import time
@@ -21,7 +20,6 @@ from uuid import uuid4
 import kombu.transport
 import redis
 from kombu.transport import redis as stock
-from kombu.transport import virtual
 from kombu.utils.json import dumps
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -32,66 +30,18 @@ from limits.keys import Keys
 from workers.transport.broker import Broker
 from workers.transport.envelope import DEATHS
 from workers.transport.fair_share import FairShare
-from workers.transport.fetch import MAX_CLAIM, FetchingChannel, command
+from workers.transport.fetch import FetchingChannel, command
 from workers.transport.in_flight import InFlight, in_flight_of
 from workers.transport.message import seconds_until_due, with_deaths
+from workers.transport.qos import QoS
 from workers.transport.queues import lists, workflow_of
 
-#: Seconds between two questions whether a connection that only listens is alive.
-SILENT: Final = 5
+#: Seconds between two health checks of a connection that only listens.
+HEALTH_CHECK_EVERY: Final = 5
 
 
-class QoS(stock.QoS):  # type: ignore[misc]  # kombu has no types
-    """What a channel has delivered. The custody, which outlives the channel, knows what is acknowledged."""
-
-    def append(self, message: Any, delivery_tag: str) -> None:
-        """A claimed message goes to its consumer."""
-        self.channel.in_flight.hold(delivery_tag, message)
-        virtual.QoS.append(self, message, delivery_tag)
-
-    def can_consume(self) -> bool:
-        """Whether there is room for one more, with what earlier connections have claimed."""
-        return self.credit > 0
-
-    @property
-    def credit(self) -> int:
-        """How many more messages may be claimed."""
-        return self.prefetch_count - len(self.channel.in_flight) if self.prefetch_count else MAX_CLAIM
-
-    def ack(self, delivery_tag: str) -> None:
-        """The message's work is done."""
-        self.channel.in_flight.acknowledge(delivery_tag)
-        self._quick_ack(delivery_tag)
-
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Put the message back at its queue's end, or forget it."""
-        if requeue:
-            self.channel.in_flight.give_back([delivery_tag], last=True)
-        else:
-            self.channel.in_flight.acknowledge(delivery_tag)
-        self._quick_ack(delivery_tag)
-
-    def restore_unacked(self, client: Any = None) -> None:
-        """Put everything back that this channel has delivered."""
-        del client
-        self._flush()
-        self.channel.in_flight.give_back(list(self._delivered))
-        self._delivered.clear()
-
-    def restore_unacked_once(self, stderr: Any = None) -> None:
-        """The channel closes; its messages stay in custody for as long as somebody works on them."""
-        del stderr
-        self._on_collect.cancel()
-        self._flush()
-        self._delivered.clear()
-        self._delivered.restored = True
-
-    def restore_visible(self, *args: Any, **options: Any) -> None:
-        """The custody sweeps."""
-
-
-class Batch(stock.PublishBatch):  # type: ignore[misc]  # kombu has no types
-    """A batch of published messages that wakes the workers with its last command."""
+class PublishBatch(stock.PublishBatch):  # type: ignore[misc]  # kombu has no types
+    """A batch of published messages whose last command wakes the workers."""
 
     def __init__(self, channel: Any, max_size: int) -> None:
         super().__init__(channel, max_size)
@@ -129,7 +79,7 @@ class Channel(FetchingChannel):
 
     @property
     def in_flight(self) -> InFlight:
-        """What this process has claimed of this broker."""
+        """The messages that this process has claimed from this broker."""
         if self._in_flight is None:
             client = self.connection.client
             address = f"{client.hostname}:{client.port}/{client.virtual_host}"
@@ -140,7 +90,7 @@ class Channel(FetchingChannel):
         return self._in_flight
 
     def _in_flight_pool(self) -> Any:
-        """A pool of its own, which lives longer than this channel."""
+        """A connection pool that outlives this channel."""
         manager = self._sentinel_manager
         pool = self._get_pool()
         self._sentinel_manager = manager
@@ -151,12 +101,12 @@ class Channel(FetchingChannel):
         return pool
 
     def run(self, call: Call[Any]) -> Any:
-        """Run a script over a connection that is not the claims'."""
+        """Run a script over a connection that no claim uses."""
         return Server(redis.Redis(connection_pool=self.pool)).run(call)
 
     @contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
-        """One client a thread, instead of a new one for every command."""
+        """Yield this thread's client, instead of a new one for each command."""
         if client is None:
             client = self._clients.get(get_ident())
             if client is None or client.connection_pool is not self.pool:
@@ -166,7 +116,7 @@ class Channel(FetchingChannel):
 
     @contextmanager
     def doubting(self) -> Iterator[None]:
-        """Drop every connection of this channel if one of them is found silent: the others would block in turn."""
+        """Drop every connection of this channel if one of them times out: the others would, too."""
         try:
             yield
         except redis.TimeoutError:
@@ -174,7 +124,7 @@ class Channel(FetchingChannel):
             raise
 
     def doubt(self) -> None:
-        """Close every connection that is not in use by another thread; each is made again when it is next needed."""
+        """Close every connection that no other thread uses. Each is opened again when it is needed."""
         if current_thread() is not main_thread():
             return  # the hub's connections are the main thread's
         self.pool.disconnect(inuse_connections=False)
@@ -185,9 +135,9 @@ class Channel(FetchingChannel):
 
     # Publishing
 
-    def create_publish_batch(self, max_size: int) -> Batch:
-        """Start a batch; kombu's producer sends it."""
-        return Batch(self, max_size)
+    def create_publish_batch(self, max_size: int) -> PublishBatch:
+        """Start a batch, which kombu's producer sends."""
+        return PublishBatch(self, max_size)
 
     def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
         batch = options.get("_publish_batch")
@@ -201,7 +151,7 @@ class Channel(FetchingChannel):
                 batch.add("execute_command", *command(call, by_source=True))
             return
         if workflow_of(queue) is None:
-            super()._put(queue, message, **options)  # a reply, say: whoever waits for it blocks on its list
+            super()._put(queue, message, **options)  # a reply, for example: its reader blocks on the list
             return
         name = self._q_for_pri(queue, self._get_message_priority(message))
         if batch is None:
@@ -211,36 +161,36 @@ class Channel(FetchingChannel):
             super()._put(queue, message, **options)
 
     def announce(self, queue: str) -> None:
-        """Wake an idle worker: messages were pushed to this queue's list by hand."""
+        """Wake an idle worker for messages that the caller has pushed to this queue's list."""
         self.run(self.broker.publish(queue))
 
-    # What becomes of a message that was delivered
+    # Delivered messages
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
-        """The message's work is done; that lands even where this channel has been closed since."""
+        """Acknowledge a message, even if this channel was closed after it was delivered."""
         del multiple
         self.qos.ack(delivery_tag)
 
     def snooze(self, delivery_tag: str, seconds: float, headers: dict[str, Any]) -> None:
-        """Set a delivered message aside for so long, with some headers changed; it waits in the server.
+        """Deliver a message again in `seconds`, with these headers changed. It waits in the server.
 
-        It is in `unacked` or among the delayed, never in neither: while the server is away, it stays unacknowledged.
+        The move is one step: until the server has made it, the message stays unacknowledged.
         """
         message = self.in_flight.message(delivery_tag)
         if message is None:
             self.in_flight.delay(delivery_tag, seconds)
         else:
-            raw = {**message._raw, "headers": {**message._raw["headers"], **headers}}  # noqa: SLF001 - as it came
+            raw = {**message._raw, "headers": {**message._raw["headers"], **headers}}  # noqa: SLF001 - kombu keeps it there
             deaths = message.properties.get(DEATHS) or 0
             self.in_flight.delay(delivery_tag, seconds, with_deaths(dumps(raw), deaths))
-        self.qos._quick_ack(delivery_tag)  # noqa: SLF001 - it is delivered no longer
+        self.qos._quick_ack(delivery_tag)  # noqa: SLF001 - kombu has no public name for it
 
     def bury(self, delivery_tag: str, reason: str) -> None:
-        """Set a delivered message aside that cannot be worked on."""
+        """Make a delivered message a dead letter."""
         self.in_flight.bury(delivery_tag, reason)
         self.qos._quick_ack(delivery_tag)  # noqa: SLF001 - as above
 
-    # What a queue holds
+    # Queues
 
     def _size(self, queue: str) -> int:
         with self.conn_or_acquire() as client:
@@ -248,7 +198,7 @@ class Channel(FetchingChannel):
         return int(super()._size(queue)) + int(delayed or 0)
 
     def _purge(self, queue: str) -> int:
-        """Drop what is ready and what is delayed; what is in flight goes on."""
+        """Drop ready and delayed messages; those in flight are not affected. Returns how many were dropped."""
         client = redis.Redis(connection_pool=self.pool)
         dropped = 0
         for name in lists(queue):
@@ -258,7 +208,7 @@ class Channel(FetchingChannel):
             for start in range(0, len(found), 500):
                 dropped += int(self.run(self.broker.forget_delayed(found[start : start + 500])))
         dropped += int(super()._purge(queue))
-        # Whoever publishes in between is found by the scout.
+        # A message published in between is found like a stock producer's (transport/discovery.py).
         client.srem(self.global_keyprefix + self.keys.ready, *lists(queue))
         return dropped
 
@@ -269,7 +219,7 @@ class Channel(FetchingChannel):
     def close(self) -> None:
         """Close the channel; what it has claimed stays in custody."""
         if self._in_poll and self._waits_for == "BLPOP":
-            # Nothing comes but a token, which another worker does as well with.
+            # Only a token can come, and another worker can use it.
             with suppress(*self.connection_errors):
                 self._in_poll.disconnect()
             self._in_poll = None
@@ -277,23 +227,23 @@ class Channel(FetchingChannel):
 
 
 class _Hubbed(stock.Transport):  # type: ignore[misc]  # kombu has no types
-    """A transport that knows the hub which reads what its connections bring, None if there is none.
+    """A transport that knows the hub that reads its connections.
 
-    Without a hub (in Flower, say) it asks after its subscriptions on its own, as kombu has a hub do.
+    Without a hub, for example in Flower, it checks the health of its subscriptions itself.
     """
 
-    hub: Any = None
-    _asked_at = 0.0
+    hub: Any = None  # None if there is no hub
+    _checked_at = 0.0
 
     def drain_events(self, connection: Any, timeout: float | None = None, **options: Any) -> None:
-        """Deliver what comes within `timeout` seconds; TimeoutError if nothing does."""
-        if self.hub is None and time.monotonic() - self._asked_at >= SILENT:
-            self._asked_at = time.monotonic()
+        """Deliver what arrives within `timeout` seconds. Raises TimeoutError if nothing does."""
+        if self.hub is None and time.monotonic() - self._checked_at >= HEALTH_CHECK_EVERY:
+            self._checked_at = time.monotonic()
             self.cycle.maybe_check_subclient_health()
         super().drain_events(connection, timeout, **options)
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
-        """Have this hub read from now on."""
+        """Let this hub read the connection from now on."""
         self.hub = loop
         super().register_with_event_loop(connection, loop)
 
@@ -305,7 +255,7 @@ class Transport(_Hubbed):
 
 
 class SentinelChannel(Channel, stock.SentinelChannel):  # type: ignore[misc]  # kombu has no types
-    """The channel for servers that are found by Sentinel."""
+    """The channel for servers behind Sentinel."""
 
     from_transport_options = (*stock.SentinelChannel.from_transport_options, "namespace")
 

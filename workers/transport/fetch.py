@@ -1,128 +1,82 @@
-"""How a channel gets its messages: by claims, many at a time, and by a pause where there is nothing to be had.
+"""How a channel fetches messages: it claims many at a time, and waits if there are none.
 
-kombu's channel sends BRPOP and reads its reply, and its poller watches the connection in between. Here the same two
-hooks send a claim, or block on the token that wakes an idle worker. What a claim brings is delivered, set aside until
-its time has come, or buried.
+kombu's channel sends BRPOP and reads the reply, and its poller watches the connection in between. The same two hooks
+here send a claim, or block on the token that wakes an idle worker.
 """
 
 import logging
 import time
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from queue import Empty
-from typing import Any, Final, cast
-from uuid import uuid4
+from typing import Any, Final
 
-from kombu.transport import redis as stock
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
 from limits.client.scripts import Call
-from workers.transport.broker import Broker, Claimed, Source
-from workers.transport.envelope import MAX_DEATHS
-from workers.transport.in_flight import InFlight
-from workers.transport.message import deaths_of, parse, queue_of, seconds_until_due
-from workers.transport.queues import PRIORITIES, SEPARATOR, lists
+from workers.transport.broker import Claimed
+from workers.transport.delivery import DeliveringChannel
+from workers.transport.message import queue_of
+from workers.transport.queues import SEPARATOR
 from workers.transport.registry import unfollowed
 
 log = logging.getLogger(__name__)
 
-#: Seconds: an idle worker looks by itself so often; a worker whose queues are held back so often; the lists that may
-#: hold messages are asked for so often while there is enough to do, or nothing may be taken of it.
-IDLE, HELD_BACK, REFRESH = 1.0, 0.1, 0.25
+#: Seconds after which an idle worker claims even if nothing woke it.
+IDLE: Final = 1.0
 
-#: While it rests, a worker looks at its own gates after whatever wakes it, but not sooner than after so many seconds.
+#: Seconds between two claims of a worker that may not claim what is ready: its gate is closed, its cap is reached, or
+#: the free slots are kept for urgent work.
+HELD_BACK: Final = 0.1
+
+#: Seconds after which a busy worker asks again which lists may hold messages.
+REFRESH: Final = 0.25
+
+#: Seconds between two looks of a resting worker at its own gates, whatever wakes it.
 GLANCE: Final = 0.01
 
-#: The most messages that one claim takes.
+#: Messages that one claim takes at most.
 MAX_CLAIM: Final = 100
 
-#: The share of a worker's slots that only urgent work may use, where there is an urgent queue.
+#: The share of a worker's slots that is kept for urgent work if it consumes from an urgent queue.
 URGENT: Final = 0.1
 
-#: Seconds until a server that refuses claims (it is out of memory, say) is asked again.
+#: Seconds until the next claim after the server refused one, for example because it is out of memory.
 REFUSED: Final = 1.0
 
 
-class FetchingChannel(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no types
-    """The consuming half of the channel. The other half has the connections, and is told what was done."""
-
-    broker: Broker
+class FetchingChannel(DeliveringChannel):
+    """The fetching half of the channel. The other half, `Channel`, has the connections."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._owner = uuid4().hex[:16] + "."
-        self._number = 0
-        self._asked: Call[Claimed] | None = None  # the claim whose reply is to come
-        self._waits_for = "BRPOP"
-        self._by_source = False
-        self._ready: set[str] = set()  # the lists that may hold messages, as last told
-        self._told_at = 0.0
-        self._tell = False
-        self._hungry = True  # what is ready is asked for with the next claim
-        self._source_count = 0
-        self._fruitless = False  # there were messages that could not be taken: rest, or the loop turns in vain
+        self._claim_sent: Call[Claimed] | None = None  # the claim whose reply is expected
+        self._waits_for = "BRPOP"  # the command whose reply is expected
+        self._by_source = False  # send the next claim's script with it: the server does not know it
+        self._ready: set[str] = set()  # lists that may hold messages, by the last claim that asked
+        self._ready_at = 0.0
+        self._with_ready = False  # the claim that was sent asks which lists may hold messages
+        self._stale = True  # `_ready` is out of date: ask with the next claim
+        self._source_count = 0  # lists in the claim that was sent
+        self._nothing_taken = False  # the last claim had lists but got nothing: pause before the next
         self._refused_until = 0.0
-        self._rests_until = 0.0  # nothing is sent before, unless a gate opens
+        self._rests_until = 0.0  # send nothing before, unless a gate opens
         self._glance_at = 0.0
-        self._foreign: set[str] = set()
-        self._without_ack: set[str] = set()
-        self._consumers_of: dict[str, Callable[[Any], Any]] = {}  # queue: who takes its messages
-        self._active: list[str] | None = None
+        self._unfollowed: set[str] = set()  # queues with messages that this worker does not consume
         super().__init__(*args, **options)
 
-    @property
-    @abstractmethod
-    def in_flight(self) -> InFlight:
-        """What this process has claimed of this broker."""
-
-    @abstractmethod
-    def run(self, call: Call[Any]) -> Any:
-        """Run a script over a connection that is not the claims'."""
-
-    @abstractmethod
-    def doubting(self) -> AbstractContextManager[None]:
-        """Drop every connection of this channel if one of them is found silent in the block."""
-
     def basic_consume(self, queue: str, no_ack: bool, callback: Callable[[Any], Any], **options: Any) -> Any:
-        """Consume from a queue. Where no acknowledgement is wanted, kombu's own way will do."""
-        if no_ack:
-            self._without_ack.add(queue)
-        else:
-            self.in_flight.watched.add(queue)
-            self.in_flight.start()
-        self._active = None
-        self._hungry = True
-        self._consumers_of[queue] = callback
+        """Consume from a queue."""
+        self._stale = True
         return super().basic_consume(queue, no_ack, callback, **options)
 
-    def _basic_cancel(self, consumer_tag: str) -> Any:
-        queue = self._tag_to_queue.get(consumer_tag)
-        if queue is not None and self._in_flight is not None:
-            self._in_flight.watched.discard(queue)
-            self._consumers_of.pop(queue, None)
-        self._without_ack.discard(queue or "")
-        self._active = None
-        try:
-            return super()._basic_cancel(consumer_tag)
-        finally:
-            self._active = None
-
     @property
-    def active_queues(self) -> list[str]:
-        """The queues that are consumed from; asked for at every turn of the loop."""
-        if self._active is None:
-            self._active = super().active_queues
-        return self._active
-
-    @property
-    def _fetches(self) -> bool:
-        """Whether this channel claims; a channel that only waits for replies does not."""
+    def _claims(self) -> bool:
+        """Whether this channel claims. One that only waits for replies uses BRPOP."""
         return len(self._without_ack) < len(self.active_queues)
 
     def _brpop_start(self, timeout: float | None = None) -> None:
-        """Ask for messages, or wait for the token that says that there are some. Never waits for the reply."""
-        if not self._fetches:
+        """Send a claim, or wait for the token that wakes this worker. Does not wait for the reply."""
+        if not self._claims:
             self._waits_for = "BRPOP"
             super()._brpop_start(timeout)
             return
@@ -131,16 +85,16 @@ class FetchingChannel(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no
             return
         if 0 < self._rests_until <= now:
             self._rests_until = 0.0
-            self._fruitless = False
+            self._nothing_taken = False
         connection = self.client.connection
-        self._asked = self._next_claim()
-        if self._asked is not None:
+        self._claim_sent = self._next_claim()
+        if self._claim_sent is not None:
             self._rests_until = 0.0
             self._waits_for = "EVALSHA"
-            sent = command(self._asked, by_source=self._by_source)
+            sent = command(self._claim_sent, by_source=self._by_source)
         else:
             key, seconds = self._pause()
-            if key == self.broker.never and self._rest(seconds if self._hungry else REFRESH):
+            if key == self.broker.never and self._rest(seconds if self._stale else REFRESH):
                 return
             self._waits_for = "BLPOP"
             sent = ("BLPOP", key, seconds)
@@ -150,7 +104,7 @@ class FetchingChannel(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no
             connection.send_command(*sent)
 
     def _rest(self, seconds: float) -> bool:
-        """Send nothing for so long, if there is a hub that will turn then; no message can be had that would wake us."""
+        """Send nothing for `seconds`. Returns False without a hub: nothing would call this channel again."""
         hub = self.connection.hub
         if hub is None:
             return False
@@ -162,23 +116,19 @@ class FetchingChannel(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no
         return True
 
     def _next_claim(self) -> Call[Claimed] | None:
-        """The claim to be sent now, or None where there is nothing to be had at present."""
+        """The claim to send now, or None if there is nothing to claim."""
         now = time.monotonic()
-        if now < self._refused_until or self._fruitless:
+        if now < self._refused_until or self._nothing_taken:
             return None
-        self._tell = self._hungry or now - self._told_at >= REFRESH
+        self._with_ready = self._stale or now - self._ready_at >= REFRESH
         most, ordinary = self._credit()
         sources = self._queue_cycle.plan(self._ready, most)
         if ordinary <= 0:
             sources = [source for source in sources if source.urgent]
         self._source_count = len(sources)
-        return self._claim(sources, most, ordinary, tell=self._tell) if sources or self._tell else None
-
-    def _claim(self, sources: list[Source], most: int, ordinary: int, *, tell: bool) -> Call[Claimed]:
-        number = self._number
-        # Never the same tags twice, not even where a claim's reply was lost.
-        self._number += most
-        return self.broker.claim(sources, most=most, ordinary=ordinary, owner=self._owner, number=number, tell=tell)
+        if not sources and not self._with_ready:
+            return None
+        return self._claim(sources, most, ordinary, with_ready=self._with_ready)
 
     def _credit(self) -> tuple[int, int]:
         """How many messages may be claimed, and how many of them from queues that are not urgent."""
@@ -191,29 +141,29 @@ class FetchingChannel(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no
         return most, max(0, min(most, credit - max(0, kept)))
 
     def _pause(self) -> tuple[str, float]:
-        """What to block on, and for how many seconds."""
+        """The list to block on, and for how many seconds."""
         now = time.monotonic()
         if now < self._refused_until:
             return self.broker.never, max(0.01, self._refused_until - now)
-        # What lies ready and may not be taken now (a gate, a cap, slots kept for urgent work) rings no bell later.
+        # No token comes for messages that are ready but may not be claimed now.
         held_back = any(name.partition(SEPARATOR)[0] in self._queue_cycle.mine for name in self._ready)
-        # Of what only a gate of ours holds back, the server tells nothing new.
-        self._hungry = not held_back or self._fruitless
+        # If only a gate of ours holds them back, asking the server again brings nothing new.
+        self._stale = not held_back or self._nothing_taken
         return (self.broker.never, HELD_BACK) if held_back else (self.broker.wake, IDLE)
 
     def _brpop_read(self, **options: Any) -> bool:
         if self._waits_for == "BRPOP":
             return bool(super()._brpop_read(**options))
-        asked, self._asked = self._asked, None
+        sent, self._claim_sent = self._claim_sent, None
         try:
             reply = self._reply(**options)
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
-        self._fruitless = False
-        if asked is None or reply is None:
+        self._nothing_taken = False
+        if sent is None or reply is None:
             raise Empty
-        claimed = asked.parse(reply)
+        claimed = sent.parse(reply)
         self._learn(claimed)
         if not claimed.messages:
             raise Empty
@@ -229,18 +179,18 @@ class FetchingChannel(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no
         return True
 
     def _reply(self, **options: Any) -> Any:
-        """What the server answers; None where it has no claim to give."""
+        """The server's reply; None if it contains no claim."""
         client = self.client
         try:
             return client.parse_response(client.connection, self._waits_for, **options)
         except NoScriptError:
-            self._by_source = True  # a server that was restarted: the next claim brings its script along
+            self._by_source = True  # the server was restarted
             return None
         except ReadOnlyError:
             client.connection.disconnect()  # a primary that has become a replica
             raise
         except ResponseError as exc:
-            log.error("the server refuses to give out messages: %s", exc)  # noqa: TRY400 - the words say it all
+            log.error("the server refuses to give out messages: %s", exc)  # noqa: TRY400 - a traceback adds nothing
             self._refused_until = time.monotonic() + REFUSED
             return None
         except self.connection_errors:
@@ -248,74 +198,27 @@ class FetchingChannel(stock.Channel, ABC):  # type: ignore[misc]  # kombu has no
             raise
 
     def _learn(self, claimed: Claimed) -> None:
-        """What a claim tells of the queues."""
+        """Note which lists are ready, and count what was taken from each queue."""
         self._by_source = False
-        self._fruitless = bool(self._source_count) and not claimed.messages
-        if self._tell:
+        self._nothing_taken = bool(self._source_count) and not claimed.messages
+        if self._with_ready:
             self._ready = set(claimed.ready)
-            self._told_at = time.monotonic()
-            self._hungry = False
-            foreign = {name.partition(SEPARATOR)[0] for name in self._ready} - self._queue_cycle.mine
-            new, self._foreign = foreign - self._foreign, foreign
+            self._ready_at = time.monotonic()
+            self._stale = False
+            found = {name.partition(SEPARATOR)[0] for name in self._ready} - self._queue_cycle.mine
+            new, self._unfollowed = found - self._unfollowed, found
             if new:
-                # Queues that this worker does not follow yet: told once for as long as they hold messages.
+                # Reported once for as long as they hold messages.
                 unfollowed.report(new)
         elif not claimed.messages:
-            self._hungry = True
+            self._stale = True
         counts = Counter(queue_of(tag) for tag, _ in claimed.messages)
         for queue, count in counts.items():
             self._queue_cycle.took(queue, count)
 
-    def _deliver_one(self, tag: str, raw: bytes) -> None:
-        """Hand a claimed message to its consumer, or set it aside: until its time has come, or for good."""
-        queue = queue_of(tag)
-        if (deaths := deaths_of(raw)) > MAX_DEATHS:  # not even its reading has ended well
-            self.in_flight.bury(tag, f"{deaths} workers ended while they had it")
-            return
-        try:
-            payload = parse(raw, tag, queue)
-            message = self.Message(payload, channel=self)  # whatever is wrong with it, it is wrong here
-            wait = seconds_until_due(payload)
-        except Exception as exc:  # noqa: BLE001 - whatever it is that a message can do wrong
-            self.in_flight.bury(tag, f"unreadable: {type(exc).__name__}: {exc}")
-            return
-        if wait > 0:
-            self.in_flight.delay(tag, wait)
-            return
-        # Its time has come: Celery must not hold it back once more.
-        payload["headers"].pop("eta", None)
-        consumer = self._consumers_of.get(queue)
-        if consumer is None:
-            self.connection._deliver(payload, queue)  # noqa: SLF001 - as kombu's channel does: nobody takes it
-        elif queue in self._without_ack:
-            consumer(message)
-            self.in_flight.acknowledge(tag)
-        else:
-            self.qos.append(message, tag)
-            consumer(message)
-
-    def _get(self, queue: str) -> dict[str, Any]:
-        """One message, for those who ask instead of consuming."""
-        self.in_flight.start()
-        sources = [Source(name, step) for name, step in zip(lists(queue), PRIORITIES, strict=True)]
-        claimed = cast("Claimed", self.run(self._claim(sources, 1, 1, tell=False)))
-        for tag, raw in claimed.messages:
-            try:
-                return parse(raw, tag, queue)
-            except Exception as exc:  # noqa: BLE001 - as above
-                self.in_flight.bury(tag, f"unreadable: {type(exc).__name__}: {exc}")
-        raise Empty
-
-    def basic_get(self, queue: str, no_ack: bool = False, **options: Any) -> Any:
-        """One message, or None."""
-        message = super().basic_get(queue, no_ack, **options)
-        if no_ack and message is not None:
-            self.in_flight.acknowledge(message.delivery_tag)
-        return message
-
 
 def _nothing() -> None:
-    """What a timer calls that is only to have the hub turn."""
+    """Called by a timer that only makes the hub turn."""
 
 
 def command(call: Call[Any], *, by_source: bool = False) -> tuple[Any, ...]:

@@ -35,7 +35,7 @@ class World:
     def run(self, call: Call[Any]) -> Any:
         return Server(self.client).run(call)
 
-    def claim(self, *sources: Source, most: int = 10, ordinary: int | None = None, tell: bool = False) -> Claimed:
+    def claim(self, *sources: Source, most: int = 10, ordinary: int | None = None, with_ready: bool = False) -> Claimed:
         """A claim by a worker that nobody keeps alive."""
         found: Claimed = self.run(
             self.broker.claim(
@@ -44,7 +44,7 @@ class World:
                 ordinary=most if ordinary is None else ordinary,
                 owner="tester.",
                 number=next(self._fetches),
-                tell=tell,
+                with_ready=with_ready,
             )
         )
         return found

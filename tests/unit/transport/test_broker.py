@@ -80,10 +80,10 @@ def test_an_empty_list_is_ready_no_more_and_a_token_wakes_one(world: World) -> N
     world.push("a", "b")
     assert world.client.llen(world.keys.wake) == 1, "one token, however many messages"
     world.client.delete(world.keys.wake)
-    claimed = world.claim(most=1, tell=True)
+    claimed = world.claim(most=1, with_ready=True)
     assert claimed.ready == [world.queue]
     assert world.client.llen(world.keys.wake) == 1, "what is left is for the next"
-    last = world.claim(most=1, tell=True)
+    last = world.claim(most=1, with_ready=True)
     assert last.ready == []
     end(world, [claimed.messages[0][0], last.messages[0][0]])
 
@@ -186,10 +186,10 @@ def test_what_is_given_back_says_that_it_was_delivered_before(world: World, wher
 
 def test_the_scout_finds_what_a_stock_producer_pushed(world: World) -> None:
     world.client.lpush(world.queue, "m")
-    assert world.claim(Source("workflow.other"), tell=True).ready == []
+    assert world.claim(Source("workflow.other"), with_ready=True).ready == []
     assert world.run(world.broker.find_unannounced([world.queue, "workflow.other"])) == 1
     assert world.run(world.broker.find_unannounced([world.queue, "workflow.other"])) == 0
-    assert world.claim(Source("workflow.other"), tell=True).ready == [world.queue]
+    assert world.claim(Source("workflow.other"), with_ready=True).ready == [world.queue]
     end(world, take_all(world))
 
 
@@ -336,7 +336,7 @@ dead_age = 60_000
 
 def test_a_message_that_is_too_large_reaches_no_worker(world: World) -> None:
     world.push("a", "b" * 5_000, "c")
-    call = world.broker.claim([Source(world.queue)], most=10, ordinary=10, owner="t.", number=0, tell=False)
+    call = world.broker.claim([Source(world.queue)], most=10, ordinary=10, owner="t.", number=0, with_ready=False)
     assert call.args[6] == MAX_MESSAGE
     bounded = replace(call, args=(*call.args[:6], 4_999, *call.args[7:]))
     assert [raw for _, raw in world.run(bounded).messages] == [b"a", b"c"]

@@ -8,6 +8,7 @@ from tests.support.site import wait_for
 from tests.unit.transport.conftest import World
 from workers.transport import in_flight
 from workers.transport.broker import Source, Swept
+from workers.transport.discovery import MAX_CHOSEN
 from workers.transport.in_flight import InFlight
 from workers.transport.queues import lists
 
@@ -25,7 +26,7 @@ def test_messages_of_stock_producers_are_found_between_two_sweeps(
             world.client.lpush(world.queue, message)
             wait_for(lambda: world.client.llen(world.keys.wake), 5.0, what="a token")
             assert world.client.smembers(world.keys.ready) == {world.queue.encode()}
-            claimed = world.claim(tell=True)
+            claimed = world.claim(with_ready=True)
             assert [raw.decode() for _, raw in claimed.messages] == [message]
             world.run(world.broker.acknowledge([tag for tag, _ in claimed.messages]))
             world.client.delete(world.keys.wake)
@@ -51,7 +52,7 @@ def test_a_worker_whose_turn_it_is_not_leaves_the_looks_to_the_other(
     monkeypatch.setattr(InFlight, "look", look)
     monkeypatch.setattr(InFlight, "sweep", swept)
     kept = InFlight(world.broker, lambda: world.client, 60.0)
-    kept.watched.update(f"workflow.many-{number}" for number in range(in_flight.CHOSEN + 1))
+    kept.watched.update(f"workflow.many-{number}" for number in range(MAX_CHOSEN + 1))
     kept.start()
     try:
         wait_for(lambda: asked, 5.0, what="its question whether it may sweep")
@@ -76,7 +77,7 @@ def test_a_queue_that_the_other_may_not_follow_is_looked_at_all_the_same(
         world.client.lpush(queue, "message")
         wait_for(lambda: world.client.llen(world.keys.wake), 5.0, what="a token")
         assert world.client.smembers(world.keys.ready) == {queue.encode()}
-        claimed = world.claim(*map(Source, lists(queue)), tell=True)
+        claimed = world.claim(*map(Source, lists(queue)), with_ready=True)
         assert [raw for _, raw in claimed.messages] == [b"message"]
         world.run(world.broker.acknowledge([tag for tag, _ in claimed.messages]))
     finally:
