@@ -1,4 +1,4 @@
-"""What stands still, as metrics: batches and workflows by what they wait for, workers, the clock."""
+"""Metrics of blockers: stalled batches and workflows, workers, and the Redis server's clock."""
 
 from collections.abc import Iterator
 
@@ -11,10 +11,10 @@ from tasks.monitoring.snapshot import SystemSnapshot
 
 
 def blockers(system: SystemSnapshot, labels: Labels) -> Iterator[Metric]:
-    """What stands still and why, and what that may come from."""
+    """What is stalled and by which blocker, and two causes that an alert can name."""
     waits = GaugeMetricFamily(
         "overnight_held_up",
-        "1 for a batch that stands still, or a workflow without one (batch is empty), by what it waits for",
+        "1 for a stalled batch, or for a workflow with stalled single jobs (batch is empty), by its blocker",
         labels=("workflow", "batch", "reason"),
     )
     each = Blockers(system, system.workers)
@@ -25,8 +25,8 @@ def blockers(system: SystemSnapshot, labels: Labels) -> Iterator[Metric]:
             found.add((labels.of(name), "", wait.kind))
     for names in sorted(found):
         waits.add_metric(names, 1)
-    workers = GaugeMetricFamily("overnight_workers", "Workers that hand out jobs and write results")
+    workers = GaugeMetricFamily("overnight_workers", "Workers that feed batches and write results")
     workers.add_metric([], system.workers or 0)
-    lead = GaugeMetricFamily("overnight_clock_lead_seconds", "How far the limits' clock is ahead of the server's")
+    lead = GaugeMetricFamily("overnight_clock_lead_seconds", "Seconds by which limits are ahead of the server's clock")
     lead.add_metric([], system.lead)
     yield from (waits, workers, lead)

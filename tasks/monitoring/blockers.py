@@ -1,8 +1,8 @@
-"""What a batch or a workflow waits for right now, in words: read from the state of its limits and of what runs it.
+"""What a batch or a workflow waits for right now, in words.
 
-Whatever stands still has a name here. What is known is looked at first: trouble with files, no worker, a worker with
-another configuration, a server that refuses or whose clock is ahead, budgets, circuits, accounts, quotas. If nothing
-of that holds and no job has ended for a while, the queue says what is left.
+Known blockers come first: trouble with files, no worker, a worker with another configuration, a server that refuses
+writes or whose clock was set back, budgets, circuits, accounts, quotas. If none applies and no job has ended for a
+while, the state of the queue names the blocker.
 """
 
 from collections.abc import Collection
@@ -18,30 +18,30 @@ from tasks.monitoring.snapshot import SystemSnapshot, Target, targets
 from workers.figures import dollars
 from workers.transport.queues import Depth
 
-#: A dimension of which less than this part is free is what a workflow waits for.
-SCARCE = 0.1
+#: A workflow waits for a dimension if less than this fraction of it is free.
+SCARCE: Final = 0.1
 
-#: From this part on, a budget of which no call holds anything is spent: what is left pays for none.
-NEARLY = 0.98
+#: A budget that no call holds money of is spent from this fraction on: the rest pays for no call.
+NEARLY: Final = 0.98
 
-#: A pause of up to so many seconds is the quota's pace; a longer one holds up.
-SHORT = 60.0
+#: Seconds of pause that are ordinary pacing; with a longer pause, the batch is stalled.
+SHORT: Final = 60.0
 
-#: What a worker has told of a batch counts for so many seconds.
+#: Seconds for which a worker's report of a batch counts.
 TOLD: Final = 30.0
 
-#: A batch of which no job has ended for so many seconds stands still.
+#: Seconds without an ended job after which a batch is stalled.
 STILL: Final = 15.0
 
-#: A lead of the limits' clock over the server's that is told of a batch which stands still, in seconds.
+#: Seconds by which the limits' clock must be ahead of the server's to be the blocker of a stalled batch.
 LEAD: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """What something waits for, in words; '' for nothing. `stalled`: it stands still, and not just at its quota.
+    """What something waits for, in `words`; '' for nothing. `kind` is the same in one word, for a metric.
 
-    `kind` is the same in one word, for a metric.
+    `stalled`: no job runs at all. Waiting for a quota is not stalling.
     """
 
     words: str = ""
@@ -50,12 +50,12 @@ class Blocker:
 
 
 def spent(state: BudgetState) -> bool:
-    """Whether a budget has nothing left that a call could be paid from: no call holds any of the little there is."""
+    """Whether a budget can pay for no further call: little is left, and no call in flight may give some back."""
     return state.spent >= state.limit or (not state.held and state.spent > NEARLY * state.limit)
 
 
 def of_budget(state: BudgetState) -> Blocker:
-    """That a budget is spent, and until when."""
+    """The blocker of a spent budget, with the end of its window."""
     turns = datetime.fromtimestamp(state.resets / 1_000_000, UTC)
     until = f" until {turns:%Y-%m-%d %H:%M} UTC" if state.resets else ""
     words = f"{budget(state.subject)} is spent{until}: {dollars(state.spent)} of {dollars(state.limit)}"
@@ -66,9 +66,9 @@ def of_target(target: Target, system: SystemSnapshot) -> Blocker:
     """What the calls to a model wait for."""
     limits = system.limits
     if target.circuit is not None and target.circuit.state == "open":
-        words = "its circuit was opened by hand" if target.circuit.by_hand else "it is failing, its circuit is open"
-        return Blocker(f"{target.name}: {words}", stalled=True, kind="circuit")
-    # Not those of the buckets: with shared_quota, several keys draw on one.
+        words = ": its circuit was opened by hand" if target.circuit.by_hand else " is failing: its circuit is open"
+        return Blocker(f"{target.name}{words}", stalled=True, kind="circuit")
+    # The buckets don't list them: with shared_quota, several keys share one bucket.
     accounts = {account for account in system.accounts if account.startswith(f"{target.provider}/")}
     blocked = {account: blocked_by(limits, account, target.model) for account in accounts}
     if blocked and all(blocked.values()):
@@ -76,7 +76,7 @@ def of_target(target: Target, system: SystemSnapshot) -> Blocker:
         return Blocker(f"the account {subject(first)} is blocked: {blocked[first]}", stalled=True, kind="account")
     if target.buckets and all(bucket.paused_until > limits.now for bucket in target.buckets):
         seconds = (min(bucket.paused_until for bucket in target.buckets) - limits.now) / 1_000_000
-        words = f"{target.name} has answered 429: it is left alone for {seconds:.0f} s"
+        words = f"{target.name} answered 429: paused for {seconds:.0f} s"
         return Blocker(words, stalled=seconds > SHORT, kind="pause")
     scarce = [words for bucket in target.buckets if (words := of_bucket(bucket))]
     if scarce and len(scarce) == len(target.buckets):
@@ -85,7 +85,7 @@ def of_target(target: Target, system: SystemSnapshot) -> Blocker:
 
 
 def of_bucket(bucket: BucketState) -> str:
-    """The dimension that holds up the bucket's calls; '' for none."""
+    """The dimension that the bucket's calls wait for; '' if it has room."""
     if bucket.concurrency and bucket.in_flight >= bucket.concurrency:
         return f"{bucket.concurrency:,} {DIMENSIONS['concurrency']}"
     for dimension in bucket.dimensions:
@@ -96,19 +96,19 @@ def of_bucket(bucket: BucketState) -> str:
 
 
 def of_queue(depth: Depth | None) -> Blocker:
-    """What is left to say of a workflow none of whose jobs ends, though nothing known holds it up."""
+    """The blocker of a stalled workflow if no other one is known."""
     if depth is None or depth.in_flight:
         return Blocker()
     if depth.ready:
-        words = f"a worker that takes its jobs: none of the {depth.ready:,} that lie ready has been claimed lately"
+        words = f"a worker that serves its queue: none of its {depth.ready:,} ready jobs has been claimed lately"
         return Blocker(words, stalled=True, kind="unclaimed")
     if depth.delayed:
-        return Blocker(f"the time at which its jobs are tried again: {depth.delayed:,} are delayed", kind="delayed")
+        return Blocker(f"its delayed jobs: {depth.delayed:,} are tried again later", kind="delayed")
     return Blocker()
 
 
 class Blockers:
-    """What the batches and workflows of one system wait for. `workers`: how many run, None: unknown."""
+    """What the batches and workflows of a snapshot wait for. `workers`: how many run, None if unknown."""
 
     def __init__(self, system: SystemSnapshot, workers: int | None) -> None:
         self.system = system
@@ -121,14 +121,14 @@ class Blockers:
         self._known: dict[str, Blocker] = {}
 
     def of_batch(self, batch: Batch) -> Blocker:
-        """What a batch waits for; nothing if it is over."""
+        """What `batch` waits for; nothing if it is over."""
         found = self._known.get(batch.id)
         if found is None:
             found = self._known[batch.id] = self._of_batch(batch)
         return found
 
     def of_workflow(self, workflow: str, depth: Depth | None) -> Blocker:
-        """What the single jobs of a workflow wait for."""
+        """What the single jobs of `workflow` wait for."""
         if depth is None or not depth.total:
             return Blocker()
         return self._of_all() or self._of_limits(workflow, "", ()) or Blocker()
@@ -148,13 +148,13 @@ class Blockers:
         return found or self._if_still(batch)
 
     def _of_all(self) -> Blocker | None:
-        """What holds up every batch."""
+        """What every batch waits for: the server, or a worker."""
         system = self.system
         if system.refuses:
-            return Blocker(f"the Redis server, which refuses: {system.refuses}", stalled=True, kind="redis")
+            return Blocker(f"the Redis server, which refuses writes: {system.refuses}", stalled=True, kind="redis")
         if self.workers == 0:
             if held := sum(depth.in_flight for depth in (system.queues or {}).values()):
-                words = f"a worker: those that hold {held:,} jobs have not been heard of lately, see their logs"
+                words = f"a worker: those that claimed {held:,} jobs have fallen silent; see their logs"
                 return Blocker(words, stalled=True, kind="no_worker")
             return Blocker("a worker: none is running", stalled=True, kind="no_worker")
         return None
@@ -166,41 +166,41 @@ class Blockers:
         names = set(names) or self._used.get(workflow) or self._of_target
         states = [wait for name, wait in self._of_target.items() if name in names]
         if not states or not all(wait.words for wait in states):
-            return None  # one of them has room
-        # One that takes calls, if slowly, is what they wait for; the others are out.
+            return None  # a target has room
+        # A target that takes calls, if slowly, is the blocker; those that take none only narrow the choice.
         return next((wait for wait in states if not wait.stalled), states[0])
 
     def _if_still(self, batch: Batch) -> Blocker:
-        """What a batch waits for of which no job ends, though nothing known holds it up."""
+        """What `batch` waits for if no job has ended for a while and no other blocker is known."""
         if batch.still(self.system.at) < STILL:
             return Blocker()
         if self.system.lead > LEAD:
-            words = f"the server's clock: the limits have seen it {self.system.lead:,.0f} s ahead of where it is now"
+            words = f"the Redis server's clock, which was set back by {self.system.lead:,.0f} s"
             return Blocker(words, stalled=True, kind="clock")
         if batch.short_since:
-            words = "messages that were lost: their lines are handed out again two minutes after that was noticed"
+            words = "lost messages: their lines are queued again two minutes after the loss was noticed"
             return Blocker(words, stalled=True, kind="lost")
         depth = self.system.depth(batch.workflow)
         if (found := of_queue(depth)).words:
             return found
         if depth is not None and depth.in_flight:
-            return Blocker()  # calls take long
-        words = "a worker that hands out its lines: none has been handed out lately, see the workers' logs"
+            return Blocker()  # its calls take long
+        words = "a worker that puts its lines into the queue: none has done so lately; see the workers' logs"
         return Blocker(words, stalled=True, kind="feed")
 
 
 def of_batch(system: SystemSnapshot, batch: Batch, workers: int | None) -> Blocker:
-    """What a batch that is not over waits for. `workers`: how many run, None: unknown."""
+    """What `batch` waits for. `workers`: how many run, None if unknown."""
     return Blockers(system, workers).of_batch(batch)
 
 
 def lower_limits(system: SystemSnapshot, batch: Batch) -> list[str]:
-    """Where a provider's headers state less than what is configured for the models of a batch, in words."""
+    """The limits of a batch's models that a provider states lower than they are configured, in words."""
     called = {entry.target for entry in system.today if entry.workflow == batch.workflow}
     names = set(batch.targets) or called
     return [
-        f"{target.name}: its answers state {each.limit:,} {DIMENSIONS.get(each.name, each.name)}, "
-        f"and {each.configured:,} are configured"
+        f"{target.name}: its answers state {each.limit:,} {DIMENSIONS.get(each.name, each.name)}; "
+        f"{each.configured:,} are configured"
         for target in targets(system)
         if target.name in names and target.buckets
         for each in target.buckets[0].dimensions

@@ -1,7 +1,8 @@
-"""What calls have cost: the ledger of the admissions, summed by workflow, model, provider and batch.
+"""What calls have cost: the ledger, summed by workflow, model, provider and batch.
 
-Money is in three columns. `cost` bought a result; `failed_cost` did not; `presumed_cost` is what a provider may have
-billed without telling, at its upper bound: calls that hung, were cut off, or whose worker was killed. Days are UTC's.
+Money has three columns. `cost` paid for results and `failed_cost` for failures. `presumed_cost` is the upper bound of
+what a provider may have billed without reporting it: for calls that hung, were cut off, or whose worker was killed.
+Days are UTC.
 """
 
 import time
@@ -19,7 +20,7 @@ from limits.snapshot import ledger
 from tasks.batches.batch import Batch
 from workers.config import units
 
-#: Days that are read at once: a year and the current day.
+#: Days that may be read at once: a year and today.
 LONGEST: Final = 366
 
 _EPOCH: Final = date(1970, 1, 1)
@@ -28,7 +29,7 @@ _DAY: Final = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What some calls came to; money in n$. `presumed` counts the calls of `presumed_cost`."""
+    """The sums of some calls, money in n$. `presumed` is the number of calls in `presumed_cost`."""
 
     calls: int = 0
     failed_calls: int = 0
@@ -42,14 +43,14 @@ class Spent:
 
     @property
     def total(self) -> int:
-        """All that counts against a budget, in n$."""
+        """What counts against a budget, in n$."""
         return self.cost + self.failed_cost + self.presumed_cost
 
     def __add__(self, other: "Spent") -> "Spent":
         return Spent(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
 
     def shown(self) -> dict[str, Any]:
-        """As `overnight costs --json` prints it."""
+        """The JSON of `overnight costs --json`."""
         return {
             "calls": self.calls,
             "failed_calls": self.failed_calls,
@@ -85,7 +86,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """The ledger from one day to another, both included."""
+    """The ledger from `since` to `until`, both included."""
 
     since: date
     until: date
@@ -93,18 +94,17 @@ class Costs:
 
     @property
     def total(self) -> Spent:
-        """All of it."""
         return sum((entry.spent for entry in self.entries), Spent())
 
     def by(self, name: Callable[[Entry], str]) -> list[tuple[str, Spent]]:
-        """Sums by what `name` tells of an entry, the dearest first."""
+        """Sums by what `name` returns for an entry, the most expensive first."""
         sums: dict[str, Spent] = {}
         for entry in self.entries:
             sums[name(entry)] = sums.get(name(entry), Spent()) + entry.spent
         return sorted(sums.items(), key=lambda each: (-each[1].total, each[0]))
 
     def shown(self) -> dict[str, Any]:
-        """As `overnight costs --json` prints it."""
+        """The JSON of `overnight costs --json`."""
         groups = {"workflows": workflow, "models": target, "providers": provider, "batches": batch, "days": day}
         found: dict[str, Any] = {"since": self.since.isoformat(), "until": self.until.isoformat()}
         found["total"] = self.total.shown()
@@ -114,37 +114,37 @@ class Costs:
 
 
 def workflow(entry: Entry) -> str:
-    """The workflow's name."""
+    """Group by workflow."""
     return entry.workflow
 
 
 def target(entry: Entry) -> str:
-    """`provider/model`."""
+    """Group by target."""
     return entry.target
 
 
 def provider(entry: Entry) -> str:
-    """The provider's name."""
+    """Group by provider."""
     return entry.provider
 
 
 def batch(entry: Entry) -> str:
-    """The batch's id, or what stands for jobs without one."""
+    """Group by batch; jobs without one are together."""
     return entry.batch or "(single jobs)"
 
 
 def day(entry: Entry) -> str:
-    """The day, as YYYY-MM-DD."""
+    """Group by day, as YYYY-MM-DD."""
     return entry.day.isoformat()
 
 
 def today() -> date:
-    """The current day, UTC."""
+    """Today, UTC."""
     return datetime.fromtimestamp(time.time(), UTC).date()
 
 
 def since(text: str, now: date) -> date:
-    """The day that `--since` names: a date, or how far back; ValueError in words."""
+    """The day that `--since` names: a date, or how far back. Raises ValueError with a message for the user."""
     try:
         return date.fromisoformat(text)
     except ValueError:
@@ -157,7 +157,7 @@ def since(text: str, now: date) -> date:
 
 
 def read(server: Server, keys: Keys, begins: date, *, only: str | None = None) -> Costs:
-    """The ledger from a day until now; `only` one workflow's."""
+    """Read the ledger from `begins` until now, with `only` of one workflow."""
     until = today()
     begins = max(begins, until - timedelta(days=LONGEST - 1))
     days = [(begins - _EPOCH).days + each for each in range((until - begins).days + 1)]
@@ -166,7 +166,7 @@ def read(server: Server, keys: Keys, begins: date, *, only: str | None = None) -
 
 
 def entries(server: Server, keys: Keys, days: Sequence[int]) -> Iterable[Entry]:
-    """The rows of these days, counted from 1970-01-01."""
+    """The rows of `days`, counted from 1970-01-01."""
     for (number, row), columns in ledger(server, keys, days).items():
         name, of, at, model = orjson.loads(row)
         spent = Spent(**{column: n for column, n in columns.items() if column in _COLUMNS})
@@ -174,9 +174,9 @@ def entries(server: Server, keys: Keys, days: Sequence[int]) -> Iterable[Entry]:
 
 
 def presumed(server: Server, keys: Keys, of: Batch) -> int:
-    """What a batch's calls may have cost beside what it has counted, in n$: calls whose worker was killed.
+    """What a batch may have cost beyond its own count, in n$: calls whose worker was killed.
 
-    Nothing is left of such a call but what the end of its lease has entered in the ledger.
+    Such a call leaves only what the end of its lease wrote to the ledger.
     """
     first = int(of.created // _DAY)
     last = int((of.ended or time.time()) // _DAY) + 1

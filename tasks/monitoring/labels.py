@@ -1,23 +1,23 @@
-"""Names as labels of metrics: those of the configuration, a few others, and one label for all the rest.
+"""Names as labels of metrics: the configured ones, a limited number of others, and one label for all the rest.
 
-Anybody who sends a job makes names up. Each distinct label is a series that Prometheus keeps for ever, so the number of
-made-up ones is bounded.
+A producer can send jobs with any name, and Prometheus keeps a series for each distinct label. So the number of labels
+that the configuration does not list is bounded.
 """
 
 from collections.abc import Collection, Hashable
 from typing import Final
 
-#: The label of every name that has none of its own.
+#: The label of every name without a label of its own.
 OTHER: Final = "(other)"
 
-#: How many names that are not in the configuration get a label of their own.
+#: Names outside the configuration that get a label of their own.
 MOST: Final = 100
 
 
 class Labels:
-    """The labels of one process. A name keeps the label that it got first: a counter never changes its series.
+    """The labels of one process. A name keeps its first label, so that a counter never changes its series.
 
-    A name may also be a tuple of labels that go together.
+    A name may be a tuple of labels that belong together.
     """
 
     def __init__(self, known: Collection[Hashable] = (), most: int = MOST) -> None:
@@ -26,7 +26,7 @@ class Labels:
         self._others: set[Hashable] = set()
 
     def has(self, name: Hashable) -> bool:
-        """Whether a name has a label of its own; it gets one if any are left."""
+        """Whether `name` has a label of its own. It gets one if any are left."""
         if name in self._known or name in self._others:
             return True
         if len(self._others) >= self._most:
@@ -35,5 +35,5 @@ class Labels:
         return True
 
     def of(self, name: str) -> str:
-        """The label of a name."""
+        """The label of `name`: itself, or `OTHER`."""
         return name if self.has(name) else OTHER

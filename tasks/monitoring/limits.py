@@ -1,6 +1,6 @@
-"""What `overnight limits` shows: every quota, circuit, latch and budget, as of one moment.
+"""A snapshot of the limits: every quota, circuit, blocked account and budget, as `overnight limits` shows them.
 
-Targets are those of the configuration, and those that jobs have named as `provider/model` without its listing them.
+Targets are those of the configuration, and others that jobs have named as `provider/model`.
 """
 
 from collections import Counter
@@ -17,17 +17,17 @@ from tasks.monitoring.costs import entries
 from workers.config.settings import Settings
 from workers.models import budgets
 
-_MICRO = 1_000_000
-_DAY = 86_400
+_MICRO: Final = 1_000_000
+_DAY: Final = 86_400
 
-#: Targets that are shown though the configuration does not list them: the most called of today and yesterday.
+#: Targets that are shown although the configuration does not list them: the most called of today and yesterday.
 MOST_UNLISTED: Final = 100
 
-#: How the budget of jobs without a batch is called, if each batch has one; it is shown once they have spent something.
+#: The end of the name of the single jobs' budget, if each batch has its own. It is shown once they spent something.
 _SINGLE: Final = f"/{budgets.SINGLE}"
 
 Target = tuple[str, str]
-"""A provider and its model."""
+"""Provider and model."""
 
 
 def blocked(limits: Snapshot, account: str, model: str) -> str:
@@ -49,9 +49,10 @@ def shown(limits: Snapshot) -> dict[str, Any]:
 
 
 def read(settings: Settings, store: Store, now: float, live: Sequence[Batch] | None = None) -> Snapshot:
-    """One look at everything, in one step of the server once the targets are known.
+    """Read all limits in one step of the server, once the targets are known.
 
-    `now`, in seconds since the epoch, says which windows. `live`: the batches that are not over, read here if None.
+    `now` (seconds since the epoch) selects the budgets' windows. `live`: the batches that are not over, read here if
+    None.
     """
     live = store.live() if live is None else live
     every = targets(settings) + unlisted(settings, store, now, live)
@@ -69,14 +70,14 @@ def read(settings: Settings, store: Store, now: float, live: Sequence[Batch] | N
 
 
 def _is_used(state: BudgetState) -> bool:
-    """Whether a budget has spent or held anything; only that of single jobs is hidden until then."""
+    """Whether to show a budget: that of single jobs is hidden until it has spent or held something."""
     return bool(state.spent or state.held or not state.subject.endswith(_SINGLE))
 
 
 def unlisted(settings: Settings, store: Store, now: float, live: Iterable[Batch]) -> list[Target]:
-    """Other targets of configured providers: those called today or yesterday (UTC), and those of `live` batches.
+    """Other targets of configured providers, by name: called today or yesterday (UTC), or named by a `live` batch.
 
-    Of more than `MOST_UNLISTED` the most called; in the order of their names.
+    At most `MOST_UNLISTED`, the most called ones.
     """
     today = int(now // _DAY)
     calls: Counter[Target] = Counter()
@@ -92,25 +93,25 @@ def unlisted(settings: Settings, store: Store, now: float, live: Iterable[Batch]
 
 
 def targets(settings: Settings) -> list[Target]:
-    """(provider, model) of every target that the configuration names."""
+    """Every target that the configuration names."""
     listed = [(name, model) for name, provider in settings.providers.items() for model in provider.models]
     mixed = [(target.provider, target.model) for model in settings.models.values() for target in model.targets]
     return list(dict.fromkeys([*listed, *mixed]))
 
 
 def accounts(settings: Settings) -> Iterator[str]:
-    """Every account: a provider's key, counted from 0."""
+    """Every account, as `provider/key` with keys counted from 0."""
     for name in settings.providers:
         yield from accounts_of(settings, name)
 
 
 def accounts_of(settings: Settings, provider: str) -> list[str]:
-    """The accounts of one provider."""
+    """The accounts of `provider`."""
     return [f"{provider}/{key}" for key in range(max(1, settings.providers[provider].key_count))]
 
 
 def scopes(accounts: Iterable[str], every: Iterable[Target]) -> list[str]:
-    """Every model of every account, each of which may be blocked on its own."""
+    """Every model of every account: each may be blocked on its own."""
     models = list(every)
     return [f"{account}/{model}" for account in accounts for name, model in models if account.startswith(f"{name}/")]
 

@@ -1,11 +1,11 @@
-"""What Prometheus sees of a namespace: read from Redis at each scrape, so any process may serve it and none loses it.
+"""The metrics of a namespace, read from Redis at each scrape. Any process may serve them, and none can lose them.
 
-Counters are the ledger's: what settlements have entered, and no process can forget. They begin on the first of each
-month (UTC), which Prometheus takes for the restart of a counter; so a scrape reads two days of the ledger, not four
-hundred. Money that was presumed, because nobody saw a call's end, may still be corrected, and is a gauge.
+Counters come from the ledger, which settlements write. They start over on the first of each month (UTC), which
+Prometheus takes for a counter's restart. So a scrape reads two days of the ledger, not four hundred. Presumed money
+(calls whose end no worker saw) may still be corrected, so it is a gauge.
 
-`overnight metrics` serves this by itself, `overnight flower` under /metrics beside Flower's own. What a worker's own
-process counts (admissions, latencies) is in worker_metrics.py.
+`overnight metrics` serves them alone, `overnight flower` serves them under /metrics beside Flower's own. What a single
+worker process counts (admissions, latencies) is in worker_metrics.py.
 """
 
 import logging
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 CIRCUIT_STATES: Final = ("closed", "open", "half-open")
 
-#: How many batches that have ended are told of, so that a dashboard sees how they ended.
+#: Ended batches that have metrics, so that a dashboard shows how they ended.
 ENDED: Final = 10
 
 _MICRO: Final = 1_000_000
@@ -50,7 +50,7 @@ Ledger = Mapping[Row, Spent]
 
 
 class Exporter(Collector):
-    """The collector of a namespace. `overnight_up` is 0, and alone, where Redis does not answer."""
+    """The collector of a namespace. If Redis does not answer, it yields only `overnight_up`, which is 0."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
@@ -60,12 +60,11 @@ class Exporter(Collector):
         self.rows = Labels([(name, *target) for name in settings.workflows for target in targets(settings)])
 
     def describe(self) -> list[Metric]:
-        """Nothing: registering must not read."""
+        """Return nothing: registering a collector must not read Redis."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Read, and tell."""
-        up = GaugeMetricFamily("overnight_up", "Whether Redis answered")
+        up = GaugeMetricFamily("overnight_up", "1 if Redis answered")
         try:
             system = read(self.store, self.settings, ended=ENDED)
             month = self.month.read(system)
@@ -73,7 +72,7 @@ class Exporter(Collector):
             records = {name: kept.record(name, schedule) for name, schedule in self.settings.schedules.items()}
             led = kept.beat_leads()
         except (redis.RedisError, LimitsError) as exc:
-            log.warning("no metrics: %s", exc)
+            log.warning("Redis cannot be read, so there are no metrics: %s", exc)
             up.add_metric([], 0)
             yield up
             return
@@ -91,14 +90,14 @@ class Exporter(Collector):
 
 
 class Month:
-    """The ledger since the first of the month. Days that have been over for a day are read once."""
+    """The ledger since the first of the month. Days before yesterday no longer change, and are read once."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.closed: dict[int, tuple[Entry, ...]] = {}
 
     def read(self, system: SystemSnapshot) -> Ledger:
-        """The sums of this month's days; `system` has today's."""
+        """The sums of this month; `system` contains today's rows."""
         today = int(system.at) // DAY
         days = [today - back for back in range(datetime.fromtimestamp(system.at, UTC).day)]
         self.closed = {day: self.closed.get(day) or self._day(day) for day in days[2:]}
@@ -114,7 +113,7 @@ class Month:
 
 
 def queues(system: SystemSnapshot, labels: Labels) -> Iterator[Metric]:
-    """How many jobs each workflow's queue holds."""
+    """The number of jobs in each workflow's queue."""
     jobs = GaugeMetricFamily("overnight_queue_jobs", "Jobs in a workflow's queue", labels=("workflow", "state"))
     held = system.queues or {}
     sums: dict[str, Depth] = {}
@@ -129,16 +128,14 @@ def queues(system: SystemSnapshot, labels: Labels) -> Iterator[Metric]:
 
 
 def batches(system: SystemSnapshot) -> Iterator[Metric]:
-    """How far the batches have come: those that are not over and the last few that are."""
+    """The progress of live batches and of the last few that ended."""
     labels = ("workflow", "batch")
     jobs = GaugeMetricFamily("overnight_batch_jobs", "Jobs of a batch", labels=(*labels, "state"))
-    spent = GaugeMetricFamily("overnight_batch_spent_dollars", "What a batch has cost", labels=labels)
+    spent = GaugeMetricFamily("overnight_batch_spent_dollars", "What a batch has cost so far", labels=labels)
     deadline = GaugeMetricFamily(
         "overnight_batch_deadline_timestamp_seconds", "When a batch that is not over expires", labels=labels
     )
-    trouble = GaugeMetricFamily(
-        "overnight_batch_trouble", "1 where something keeps a batch from going on", labels=labels
-    )
+    trouble = GaugeMetricFamily("overnight_batch_trouble", "1 if trouble with its files stops a batch", labels=labels)
     live = GaugeMetricFamily("overnight_batches", "Batches that are not over", labels=("workflow", "status"))
     counts: dict[tuple[str, str], int] = {}
     for batch in system.batches:
@@ -164,14 +161,16 @@ def _batch(batch: Batch, jobs: GaugeMetricFamily, spent: GaugeMetricFamily) -> N
 
 
 def quotas(limits: Snapshot) -> Iterator[Metric]:
-    """How much of each quota is in use. `model` is empty for what a whole account shares."""
+    """How much of each quota is in use. `model` is empty for a quota that a whole account shares."""
     dimensions = (*_BUCKET, "dimension")
     limit = GaugeMetricFamily("overnight_quota_limit", "A quota in force, in its own unit", labels=dimensions)
-    used = GaugeMetricFamily("overnight_quota_used_ratio", "The part of a quota in use right now", labels=dimensions)
-    burst = GaugeMetricFamily("overnight_quota_burst_seconds", "Seconds of a quota's rate in one go", labels=dimensions)
+    used = GaugeMetricFamily("overnight_quota_used_ratio", "The fraction of a quota that is in use", labels=dimensions)
+    burst = GaugeMetricFamily(
+        "overnight_quota_burst_seconds", "Seconds of a quota's rate that may go at once", labels=dimensions
+    )
     flight = GaugeMetricFamily("overnight_calls_in_flight", "Reserved calls", labels=_BUCKET)
-    most = GaugeMetricFamily("overnight_calls_in_flight_limit", "Reserved calls, at most; 0: no limit", labels=_BUCKET)
-    paused = GaugeMetricFamily("overnight_paused_seconds", "For how long a 429 still keeps calls back", labels=_BUCKET)
+    most = GaugeMetricFamily("overnight_calls_in_flight_limit", "Limit of reserved calls; 0: none", labels=_BUCKET)
+    paused = GaugeMetricFamily("overnight_paused_seconds", "Seconds until the pause after a 429 ends", labels=_BUCKET)
     for state in limits.buckets:
         provider, key, *rest = state.bucket.split("/", 2)
         names = [provider, key, rest[0] if rest else ""]
@@ -187,9 +186,9 @@ def quotas(limits: Snapshot) -> Iterator[Metric]:
 
 
 def circuits(limits: Snapshot, settings: Settings) -> Iterator[Metric]:
-    """Which models are shut off, and which accounts wait for a person."""
+    """The state of each circuit, and the blocked accounts."""
     state = GaugeMetricFamily(
-        "overnight_circuit_state", "1 for the state that a circuit is in", labels=("provider", "model", "state")
+        "overnight_circuit_state", "1 for the state of a circuit", labels=("provider", "model", "state")
     )
     for circuit in limits.circuits:
         provider, _, model = circuit.circuit.partition("/")
@@ -197,7 +196,7 @@ def circuits(limits: Snapshot, settings: Settings) -> Iterator[Metric]:
             state.add_metric([provider, model, name], int(circuit.state == name))
     blocked = GaugeMetricFamily(
         "overnight_account_blocked",
-        "1 for an account that is blocked, or one of its models",
+        "1 if the account or one of its models is blocked",
         labels=("provider", "key"),
     )
     for account in accounts(settings):
@@ -208,7 +207,7 @@ def circuits(limits: Snapshot, settings: Settings) -> Iterator[Metric]:
 
 
 def money(limits: Snapshot) -> Iterator[Metric]:
-    """The budgets' current windows."""
+    """The current window of each budget."""
     limit = GaugeMetricFamily("overnight_budget_limit_dollars", "What a budget allows", labels=("budget",))
     spent = GaugeMetricFamily("overnight_budget_spent_dollars", "What its window has spent", labels=("budget",))
     held = GaugeMetricFamily("overnight_budget_held_dollars", "What calls in flight may still cost", labels=("budget",))
@@ -220,7 +219,7 @@ def money(limits: Snapshot) -> Iterator[Metric]:
 
 
 def named(month: Ledger, labels: Labels) -> Ledger:
-    """The ledger by rows that have a series of their own, the most called ones; the others are summed by provider."""
+    """The ledger by rows that have a series of their own, the most called ones; all others summed by provider."""
     sums: dict[Row, Spent] = {}
     for row in sorted(month, key=lambda each: -month[each].calls):
         label = row if labels.has(row) else (OTHER, row[1], OTHER)
@@ -230,15 +229,15 @@ def named(month: Ledger, labels: Labels) -> Ledger:
 
 def counters(month: Ledger) -> Iterator[Metric]:
     """Calls, tokens and money since the first of the month."""
-    calls = CounterMetricFamily("overnight_calls", "Calls that were sent, 429s and failures included", labels=_ROW)
-    throttled = CounterMetricFamily("overnight_throttled_calls", "Calls that were answered 429", labels=_ROW)
-    failed = CounterMetricFamily("overnight_failed_calls", "Calls without an answer, 429s aside", labels=_ROW)
-    tokens = CounterMetricFamily("overnight_tokens", "Tokens of answers, as they were told", labels=(*_ROW, "type"))
+    calls = CounterMetricFamily("overnight_calls", "Calls that were sent, including 429s and failures", labels=_ROW)
+    throttled = CounterMetricFamily("overnight_throttled_calls", "Calls that were answered with a 429", labels=_ROW)
+    failed = CounterMetricFamily("overnight_failed_calls", "Calls that failed, except 429s", labels=_ROW)
+    tokens = CounterMetricFamily("overnight_tokens", "Tokens as providers reported them", labels=(*_ROW, "type"))
     spent = CounterMetricFamily(
         "overnight_spent_dollars", "Money settled, for results and for failures", labels=(*_ROW, "outcome")
     )
     presumed = GaugeMetricFamily(
-        "overnight_presumed_dollars", "Money counted as spent on calls whose end nobody saw", labels=_ROW
+        "overnight_presumed_dollars", "Money presumed spent on calls whose end no worker saw", labels=_ROW
     )
     for row, sums in month.items():
         calls.add_metric(row, sums.calls)

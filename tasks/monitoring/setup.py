@@ -1,7 +1,7 @@
-"""Which listeners a worker has, by its environment: metrics of its own, traces. Neither is imported unless asked for.
+"""Set up a worker's metrics and traces, if its environment asks for them. Otherwise neither is imported.
 
-OVERNIGHT_METRICS_PORT     the port of this worker's metrics; where it is taken, the next that is free
-OVERNIGHT_METRICS_ADDRESS  the interface, 127.0.0.1 unless said otherwise: nobody is asked for a password
+OVERNIGHT_METRICS_PORT     the port of this worker's metrics; if it is taken, the next free one
+OVERNIGHT_METRICS_ADDRESS  the interface, by default 127.0.0.1, since metrics ask for no password
 OTEL_…                     OpenTelemetry's own variables, such as OTEL_EXPORTER_OTLP_ENDPOINT
 """
 
@@ -19,27 +19,29 @@ from workers.config.current import current_settings
 
 log = logging.getLogger(__name__)
 
-PORT, ADDRESS = "OVERNIGHT_METRICS_PORT", "OVERNIGHT_METRICS_ADDRESS"
+PORT: Final = "OVERNIGHT_METRICS_PORT"
+ADDRESS: Final = "OVERNIGHT_METRICS_ADDRESS"
 
-#: Where prometheus_client keeps the counts of several processes; it is read when that is imported.
+#: The folder in which prometheus_client shares counts between processes; it reads the variable when it is imported.
 _SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"
 
+#: Folders to remove when this worker ends.
 _made: list[str] = []
 
 
 def port() -> int | None:
-    """The port that the environment asks for; None where it does not."""
+    """The port that the environment names; None if it names none or is wrong."""
     named = os.environ.get(PORT, "").strip()
     if not named:
         return None
     if not named.isdigit() or int(named) > 65_535:  # noqa: PLR2004 - the highest port
-        log.error("%s=%s is no port; this worker serves no metrics", PORT, named)
+        log.error("%s=%s is not a port (0 to 65535); this worker serves no metrics", PORT, named)
         return None
     return int(named)
 
 
 def before_the_pool(sender: Any, **_: Any) -> None:
-    """Begin to listen, so that forked children do, too."""
+    """Add the listeners before the pool forks, so that its processes have them too."""
     if port() is not None:
         pool = get_implementation(sender.pool_cls)
         if pool.__module__ == "celery.concurrency.prefork" and _SHARED not in os.environ:
@@ -47,7 +49,7 @@ def before_the_pool(sender: Any, **_: Any) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             os.environ[_SHARED] = tempfile.mkdtemp(prefix="metrics-", dir=folder)
             _made.append(os.environ[_SHARED])
-            # Celery's command line has imported it already, with Flower, whose commands it lists.
+            # Celery's command line has already imported prometheus_client, since it lists Flower's commands.
             from prometheus_client import values  # noqa: PLC0415 - as below
 
             values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
@@ -63,7 +65,7 @@ def before_the_pool(sender: Any, **_: Any) -> None:
 
 
 def after_the_start(**_: Any) -> None:
-    """Serve, where a port is asked for."""
+    """Serve metrics, if a port is set."""
     first = port()
     if first is None:
         return
@@ -72,13 +74,13 @@ def after_the_start(**_: Any) -> None:
     address = os.environ.get(ADDRESS) or "127.0.0.1"
     found = serve(address, first)
     if found is None:
-        log.error("no port from %d on is free at %s; this worker serves no metrics", first, address)
+        log.error("no port from %d on is free at %s; this worker serves no metrics: set %s", first, address, PORT)
     else:
         log.info("metrics at http://%s:%d/metrics", address, found)
 
 
 def at_the_end(**_: Any) -> None:
-    """Send the spans that wait; remove what was shared with children."""
+    """Send the remaining spans, and remove folders shared with the pool's processes."""
     if trace_context.traced():
         from tasks.jobs.trace_provider import stop  # noqa: PLC0415 - as above
 

@@ -1,12 +1,12 @@
-"""What goes on right now, read in one place for all who show it: Flower's pages, the metrics, the command line.
+"""A snapshot of the whole system, for Flower's pages, the metrics and the command line.
 
-Nothing here changes anything, and a reading takes a handful of round trips whatever the size of a batch.
+Reading it changes nothing and takes a handful of round trips, however large the batches are.
 """
 
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from limits.client.connection import open_client
 from limits.client.replies import refuses_for_now, server_words
@@ -20,21 +20,26 @@ from workers.transport.queues import Depth, depths, queue_name, workflow_of
 from workers.transport.rabbitmq import is_amqp
 
 #: Seconds of a day; the ledger counts its days from 1970-01-01, UTC.
-DAY = 86_400
+DAY: Final = 86_400
 
-#: How many batches are shown that have ended.
-ENDED_SHOWN = 20
+#: Ended batches in a snapshot, the newest ones.
+ENDED_SHOWN: Final = 20
 
-_MICRO = 1_000_000
+_MICRO: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class SystemSnapshot:
     """Everything as of `at`, seconds since the epoch.
 
-    `queues` are by workflow, and None where the broker is RabbitMQ, whose own exporter tells of them. `today` is
-    today's ledger (UTC). `workers` are those that run ticks, None: unknown. `lead`: for how many seconds the clock that
-    the limits go by is ahead of the server's. `refuses`: what the server answers to writes, '' if it takes them.
+    queues    by workflow; None if the broker is RabbitMQ, whose own exporter has them
+    today     today's rows of the ledger (UTC)
+    workers   how many run, None if unknown
+    lead      seconds by which the limits' clock is ahead of the Redis server's, 0 unless that was set back
+    refuses   the Redis server's error if it refuses writes, else ''
+    accounts  every configured account, blocked or not
+    rates     jobs a second by batch id, None if it is too early to say; empty unless someone watches (flower/watch.py)
+    reasons   why each workflow's jobs were snoozed lately, in words; empty unless someone watches
     """
 
     at: float
@@ -55,13 +60,13 @@ class SystemSnapshot:
         return [batch for batch in self.batches if not batch.over]
 
     def depth(self, workflow: str) -> Depth | None:
-        """A workflow's queue; an empty one where there is none, None where it cannot be told."""
+        """The queue of `workflow`, empty if it has none; None if queues are unknown."""
         return None if self.queues is None else self.queues.get(workflow, Depth(0, 0, 0))
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A provider's model, with the state of its buckets (one a key) and its circuit."""
+    """A target, with its buckets (one for each key) and its circuit."""
 
     provider: str
     model: str
@@ -70,12 +75,12 @@ class Target:
 
     @property
     def name(self) -> str:
-        """`provider/model`, as people name it."""
+        """`provider/model`."""
         return f"{self.provider}/{self.model}"
 
 
 def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> SystemSnapshot:
-    """Read everything: all batches that are not over and the newest `ended` of the others."""
+    """Read everything, with all batches that are not over and the newest `ended` others."""
     client, keys = store.client, store.keys
     look: Any = client.pipeline(transaction=False)
     look.zrevrangebyscore(keys.batches, "+inf", "-inf", 0, ended)
@@ -108,7 +113,7 @@ def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Syste
 
 
 def read_queues(store: Store, settings: Settings, names: Iterable[str]) -> dict[str, Depth]:
-    """What each of these queues holds, by workflow."""
+    """The depths of the queues `names`, by workflow."""
     client = store.client
     if settings.broker_url is not None:
         client = open_client(settings.broker_url)
@@ -121,7 +126,7 @@ def read_queues(store: Store, settings: Settings, names: Iterable[str]) -> dict[
 
 
 def targets(system: SystemSnapshot) -> list[Target]:
-    """The models of every provider with their buckets and circuits, in the order of the configuration."""
+    """Every target with its buckets and circuit, in the order of the configuration."""
     found: list[Target] = []
     for circuit in system.limits.circuits:
         provider, _, model = circuit.circuit.partition("/")

@@ -4,7 +4,7 @@
                      └─ job ─┬ chat small        a 429, then …
                              └ chat small        … the answer
 
-A job's spans belong to one trace from its submission to its settlement, over every snooze and every worker: the
+A job's spans belong to one trace, from its submission to its settlement, across every snooze and worker: the
 trace's context travels in the batch's record and in the message's headers. In a batch of more than `JOINED` lines
 (tasks/jobs/trace_context.py) each job has its own trace, linked to the submission's: nothing shows a million spans.
 
@@ -33,20 +33,22 @@ from workers.providers.answer import Answer
 from workers.providers.errors import ProviderError
 from workers.request import Snooze
 
-#: What an API is called in `gen_ai.provider.name`, and what a url does in `gen_ai.operation.name`.
+#: API -> `gen_ai.provider.name`.
 _PROVIDERS: Final = {"openai": "openai", "azure": "azure.ai.openai", "anthropic": "anthropic"}
+
+#: URL -> `gen_ai.operation.name`; all others are "chat".
 _OPERATIONS: Final = {"/v1/embeddings": "embeddings"}
 
 
 class Tracer(Listener):
-    """Makes a span of each delivery, and of each call."""
+    """Makes a span for each delivery and each call."""
 
     def __init__(self, settings: Settings, provider: trace.TracerProvider | None = None) -> None:
         self.tracer = trace.get_tracer("overnight", tracer_provider=provider)
         self.settings = settings
 
     def begun(self, delivery: Delivery) -> None:
-        """The delivery's span begins, in its job's trace."""
+        """Start the delivery's span, in its job's trace."""
         job = delivery.job
         parent, links = origin(delivery.headers, job.id)
         span = self.tracer.start_span(
@@ -69,18 +71,18 @@ class Tracer(Listener):
         delivery.trace = trace.format_trace_id(span.get_span_context().trace_id)
 
     def admitted(self, delivery: Delivery, attempt: Attempt, answer: Admission) -> None:
-        """The admission's answer, as an event of the delivery's span."""
+        """Add the admission's answer to the delivery's span as an event."""
         match answer:
             case Admitted():
-                told = {"answer": "admitted", "wait": answer.wait, "target": attempt.route.target}
+                attributes = {"answer": "admitted", "wait": answer.wait, "target": attempt.route.target}
             case Denied():
-                told = {"answer": "denied", "reason": answer.reason, "subject": answer.subject}
+                attributes = {"answer": "denied", "reason": answer.reason, "subject": answer.subject}
             case _:
-                told = {"answer": "impossible", "reason": answer.dimension, "subject": answer.subject}
-        delivery.span.add_event("admission", {f"overnight.{key}": value for key, value in told.items()})
+                attributes = {"answer": "impossible", "reason": answer.dimension, "subject": answer.subject}
+        delivery.span.add_event("admission", {f"overnight.{key}": value for key, value in attributes.items()})
 
     def called(self, delivery: Delivery, attempt: Attempt, seconds: float, end: Answer | ProviderError) -> None:
-        """A call's span, made when the call has ended."""
+        """Make a call's span, once the call has ended."""
         route, url = attempt.route, attempt.job.line.url
         operation = _OPERATIONS.get(url, "chat")
         settings = self.settings.providers[route.provider]
@@ -111,7 +113,7 @@ class Tracer(Listener):
         span.end(now)
 
     def ended(self, delivery: Delivery, outcome: Outcome) -> None:
-        """What the job came to, on the span of its last delivery."""
+        """Add the job's outcome and cost to the span of its last delivery."""
         delivery.span.set_attributes(
             {
                 "overnight.outcome": "completed" if outcome.ok else "failed",
@@ -123,7 +125,7 @@ class Tracer(Listener):
             delivery.span.set_status(Status(StatusCode.ERROR))
 
     def left(self, delivery: Delivery, error: BaseException | None) -> None:
-        """The delivery's span ends."""
+        """End the delivery's span."""
         if isinstance(error, Snooze):
             delivery.span.add_event("snooze", {"overnight.seconds": error.seconds, "overnight.reason": error.reason})
         elif error is not None:
@@ -133,7 +135,7 @@ class Tracer(Listener):
 
 
 def answered(answer: Answer) -> dict[str, Any]:
-    """What the conventions tell of an answer."""
+    """The attributes that the conventions define for an answer."""
     found: dict[str, Any] = {}
     body = answer.body if isinstance(answer.body, dict) else {}
     for key, name in (("id", "gen_ai.response.id"), ("model", "gen_ai.response.model")):
@@ -150,16 +152,16 @@ def answered(answer: Answer) -> dict[str, Any]:
     return found
 
 
-def origin(told: Mapping[str, Any], job: str) -> tuple[Context, list[Link]]:
-    """The context in which a delivery's span begins, and what it is linked to, by its message's headers."""
-    carrier = {key: value for key, value in told.items() if isinstance(key, str) and isinstance(value, str)}
+def origin(headers: Mapping[str, Any], job: str) -> tuple[Context, list[Link]]:
+    """The parent context of a delivery's span, and its links, from its message's headers."""
+    carrier = {key: value for key, value in headers.items() if isinstance(key, str) and isinstance(value, str)}
     if LINK not in carrier:
         return propagate.extract(carrier, Context()), []
     linked = propagate.extract({"traceparent": carrier[LINK]}, Context())
     submission = trace.get_current_span(linked).get_span_context()
     if not submission.is_valid:
         return Context(), []
-    # Every delivery of a job finds the same trace, by the job's own name.
+    # Derived from the job's id, so that every delivery of a job finds the same trace.
     digest = hashlib.blake2b(f"{submission.trace_id:x} {job}".encode(), digest_size=24).digest()
     root = SpanContext(
         trace_id=int.from_bytes(digest[:16]),

@@ -1,7 +1,7 @@
-"""What one worker counts by itself: admissions and denials, the calls' latencies, jobs and their waits.
+"""What one worker process counts: admissions and denials, latencies of calls, jobs and snoozes.
 
-Served on a port of the worker's own where OVERNIGHT_METRICS_PORT (or `--metrics-port`) asks for it; else nothing is
-counted. These counts begin with the process. What must agree with the provider's bill is the ledger's (metrics.py).
+Counted only if OVERNIGHT_METRICS_PORT (or `--metrics-port`) is set, and served at that port. The counts start with the
+process. Counts that must agree with the provider's bill come from the ledger (metrics.py).
 """
 
 import logging
@@ -26,18 +26,18 @@ from workers.request import Snooze
 
 log = logging.getLogger(__name__)
 
-#: Where prometheus_client keeps the counts of several processes; listening.py sets it for prefork's.
+#: The folder in which prometheus_client shares counts between processes; setup.py sets it for prefork pools.
 SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"
 
-#: So many ports are tried from the first on: the worker processes of one machine share an environment.
+#: Ports that are tried from the first on, since the worker processes of one machine share an environment.
 PORTS: Final = 64
 
-#: Seconds of a call: models answer within tenths of a second, or think for minutes.
+#: Seconds of a call: models answer within tenths of a second, or after minutes of thinking.
 _SECONDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0)
 
 
 class Meter(Listener):
-    """Counts what its worker's jobs tell."""
+    """Counts what this process's jobs report."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY, settings: Settings | None = None) -> None:
         settings = settings or Settings()
@@ -46,13 +46,13 @@ class Meter(Listener):
         target = ("provider", "model")
         self.admissions = Counter(
             "overnight_admissions_total",
-            "Answers of the admission; the reason of a denial, and of an admission that had to wait a moment",
+            "Answers of the admission, with the reason of a denial; 'later': admitted, to be sent a moment later",
             ("workflow", "answer", "reason"),
             registry=registry,
         )
         self.calls = Histogram(
             "overnight_call_seconds",
-            "From the request's departure to the last byte, or to the failure; outcome: ok, the error's code, or other",
+            "Seconds from sending a request to its last byte or failure; outcome: ok, the error's code, or other",
             (*target, "outcome"),
             buckets=_SECONDS,
             registry=registry,
@@ -61,12 +61,12 @@ class Meter(Listener):
             "overnight_jobs_total", "Jobs that ended in this worker", ("workflow", "outcome"), registry=registry
         )
         self.snoozes = Counter(
-            "overnight_snoozes_total", "Deliveries whose job went back to wait", ("workflow",), registry=registry
+            "overnight_snoozes_total", "Deliveries whose job was snoozed", ("workflow",), registry=registry
         )
         self._children: dict[tuple[str, ...], Any] = {}
 
     def admitted(self, delivery: Delivery, attempt: Attempt, answer: Admission) -> None:
-        """An admission's answer."""
+        """Count an admission's answer."""
         del attempt
         match answer:
             case Admitted():
@@ -78,7 +78,7 @@ class Meter(Listener):
         self._child(self.admissions, self._workflow(delivery), name, reason).inc()
 
     def called(self, delivery: Delivery, attempt: Attempt, seconds: float, end: Answer | ProviderError) -> None:
-        """A call's end; with its trace as the exemplar where there is one."""
+        """Record a call's seconds, with its trace as the exemplar if it is traced."""
         outcome = "ok" if isinstance(end, Answer) else listed(end.code)
         exemplar = {"trace_id": delivery.trace} if delivery.trace else None
         route = attempt.route
@@ -86,11 +86,11 @@ class Meter(Listener):
         self._child(self.calls, route.provider, model, outcome).observe(seconds, exemplar)
 
     def ended(self, delivery: Delivery, outcome: Outcome) -> None:
-        """A job's end."""
+        """Count a finished job."""
         self._child(self.jobs, self._workflow(delivery), "completed" if outcome.ok else "failed").inc()
 
     def left(self, delivery: Delivery, error: BaseException | None) -> None:
-        """A delivery's end."""
+        """Count a snooze."""
         if isinstance(error, Snooze):
             self._child(self.snoozes, self._workflow(delivery)).inc()
 
@@ -98,7 +98,7 @@ class Meter(Listener):
         return self.workflows.of(delivery.job.workflow)
 
     def _child(self, metric: Counter | Histogram, *labels: str) -> Any:
-        """A metric's child, found without the lock and the checks of `labels()`."""
+        """A metric's child, without the lock and the checks of `labels()`."""
         name = (metric._name, *labels)  # noqa: SLF001 - has no public name
         found = self._children.get(name)
         if found is None:
@@ -107,7 +107,7 @@ class Meter(Listener):
 
 
 def serve(address: str, port: int) -> int | None:
-    """Serve this worker's counts at `port`, or at the next that is free; returns it, None where none is."""
+    """Serve this worker's counts at `port` or the next free one. Returns that port, None if none is free."""
     registry = REGISTRY
     if SHARED in os.environ:
         registry = CollectorRegistry()

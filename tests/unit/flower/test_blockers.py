@@ -1,4 +1,4 @@
-"""What a batch is said to wait for, and what a page makes of an system."""
+"""What a batch waits for, and the rows that Flower's pages show."""
 
 from typing import Any
 
@@ -66,20 +66,20 @@ def system(**given: Any) -> SystemSnapshot:
             "60,000 tokens a minute at acme/small",
             False,
         ),
-        # A second key has room, so nothing waits.
+        # A second key has room.
         ({"buckets": (bucket(dimensions=(dimension(10.0),)), bucket("acme/1/small"))}, "", False),
         ({"buckets": (bucket(in_flight=8, concurrency=8),)}, "8 calls in flight at acme/small", False),
         (
             {"buckets": (bucket(paused_until=(NOW + 30) * MICRO),)},
-            "acme/small has answered 429: it is left alone for 30 s",
+            "acme/small answered 429: paused for 30 s",
             False,
         ),
         (
             {"buckets": (bucket(paused_until=(NOW + 600) * MICRO),)},
-            "acme/small has answered 429: it is left alone for 600 s",
+            "acme/small answered 429: paused for 600 s",
             True,
         ),
-        ({"circuits": (circuit("open"),)}, "acme/small: it is failing, its circuit is open", True),
+        ({"circuits": (circuit("open"),)}, "acme/small is failing: its circuit is open", True),
         ({"circuits": (circuit("open", by_hand=True),)}, "acme/small: its circuit was opened by hand", True),
         ({"blocked_accounts": {"acme/0": "invalid_api_key"}}, "the account acme is blocked: invalid_api_key", True),
         (
@@ -95,7 +95,7 @@ def system(**given: Any) -> SystemSnapshot:
             "the budget of nightly is spent until 2025-11-24 17:00 UTC: $1.00 of $1.00",
             True,
         ),
-        # What is left pays for no call, since none holds any of it.
+        # The rest pays for no call.
         (
             {"budgets": (budget(990_000_000),)},
             "the budget of nightly is spent until 2025-11-24 17:00 UTC: $0.99 of $1.00",
@@ -112,33 +112,43 @@ def test_what_a_batch_waits_for(given: dict[str, Any], words: str, stalled: bool
 @pytest.mark.parametrize(
     ("given", "of", "words", "kind"),
     [
-        ({"refuses": "OOM command not allowed"}, {}, "the Redis server, which refuses: OOM command", "redis"),
-        ({"lead": 600.0}, {"began": NOW - 16.0}, "the server's clock: the limits have seen it 600 s ahead", "clock"),
+        ({"refuses": "OOM command not allowed"}, {}, "the Redis server, which refuses writes: OOM command", "redis"),
+        ({"lead": 600.0}, {"began": NOW - 16.0}, "the Redis server's clock, which was set back by 600 s", "clock"),
         (
             {"queues": {"nightly": Depth(5, 3, 0)}, "workers": 0},
             {},
-            "those that hold 3 jobs have not been heard of",
+            "those that claimed 3 jobs have fallen silent",
             "no_worker",
         ),
         ({}, {"told": "a worker with its configuration", "told_at": NOW - 20.0}, "a worker with its", "configuration"),
-        ({}, {"began": NOW - 16.0}, "a worker that hands out its lines", "feed"),
-        ({}, {"began": NOW - 16.0, "short_since": NOW - 5.0}, "messages that were lost", "lost"),
-        ({"queues": {"nightly": Depth(7, 0, 0)}}, {"began": NOW - 16.0}, "none of the 7 that lie ready", "unclaimed"),
-        ({"queues": {"nightly": Depth(0, 0, 9)}}, {"began": NOW - 16.0}, "tried again: 9 are delayed", "delayed"),
+        ({}, {"began": NOW - 16.0}, "a worker that puts its lines into the queue", "feed"),
+        ({}, {"began": NOW - 16.0, "short_since": NOW - 5.0}, "lost messages", "lost"),
+        ({"queues": {"nightly": Depth(7, 0, 0)}}, {"began": NOW - 16.0}, "none of its 7 ready jobs", "unclaimed"),
+        (
+            {"queues": {"nightly": Depth(0, 0, 9)}},
+            {"began": NOW - 16.0},
+            "its delayed jobs: 9 are tried again later",
+            "delayed",
+        ),
         ({"queues": {"nightly": Depth(0, 9, 0)}}, {"began": NOW - 16.0}, "", ""),
         ({}, {"began": NOW - 900.0, "pace": f"[[{NOW - 20},0],[{NOW - 5},9]]", "completed": 9}, "", ""),
-        ({}, {"pace": f"[[{NOW - 20},9],[{NOW - 5},9]]", "completed": 9}, "a worker that hands out its lines", "feed"),
+        (
+            {},
+            {"pace": f"[[{NOW - 20},9],[{NOW - 5},9]]", "completed": 9},
+            "a worker that puts its lines into the queue",
+            "feed",
+        ),
         ({}, {"feed_trouble": "its lines of 16,000,000 bytes don't fit"}, "its lines of 16,000,000 bytes", "files"),
     ],
 )
-def test_whatever_stands_still_has_a_name(given: dict[str, Any], of: dict[str, Any], words: str, kind: str) -> None:
+def test_every_stalled_batch_has_a_blocker(given: dict[str, Any], of: dict[str, Any], words: str, kind: str) -> None:
     workers = given.pop("workers", 2)
     found = of_batch(system(**given), batch(**of), workers)
     assert words in found.words
     assert (found.kind, found.stalled) == (kind, bool(kind) and kind != "delayed")
 
 
-def test_what_holds_up_batches_and_workflows_is_a_metric() -> None:
+def test_blockers_are_metrics() -> None:
     queues = {"nightly": Depth(1, 0, 0), "single": Depth(2, 0, 0), "empty": Depth(0, 0, 0)}
     found = system(budgets=(budget(1_000_000_000, subject="all"),), queues=queues, workers=3, lead=2.0)
     samples = [
@@ -154,7 +164,7 @@ def test_what_holds_up_batches_and_workflows_is_a_metric() -> None:
     ]
 
 
-def test_nothing_runs_without_a_worker() -> None:
+def test_a_batch_waits_for_a_worker_if_none_runs() -> None:
     assert of_batch(system(), batch(), workers=0) == Blocker("a worker: none is running", stalled=True)
     assert of_batch(system(), batch(), workers=None) == Blocker()
 
@@ -176,26 +186,26 @@ def test_a_workflow_sums_its_batches() -> None:
     assert (row.name, row.depth.total, row.batches, row.rate, row.eta) == ("nightly", 10, 2, "180", "50 s")
 
 
-def test_a_pace_is_that_of_the_last_minute() -> None:
-    pace = Throughput()
-    pace.read("a", 0, 1_000.0)
-    assert pace.per_second("a") is None
+def test_throughput_covers_the_last_minute() -> None:
+    jobs = Throughput()
+    jobs.read("a", 0, 1_000.0)
+    assert jobs.per_second("a") is None
     for second in range(1, 121):
-        pace.read("a", second * 10 if second <= 60 else 600, 1_000.0 + second)
-    assert pace.per_second("a") == 0
-    pace.read("a", 3, 1_200.0)  # it began anew
-    assert pace.per_second("a") is None
+        jobs.read("a", second * 10 if second <= 60 else 600, 1_000.0 + second)
+    assert jobs.per_second("a") == 0
+    jobs.read("a", 3, 1_200.0)  # it started over
+    assert jobs.per_second("a") is None
 
 
 @pytest.mark.parametrize(
     ("limit", "configured", "words"),
     [
-        (60, 6_000, ["acme/small: its answers state 60 requests a minute, and 6,000 are configured"]),
+        (60, 6_000, ["acme/small: its answers state 60 requests a minute; 6,000 are configured"]),
         (6_000, 6_000, []),
         (60, 0, []),
     ],
 )
-def test_a_limit_below_the_configured_one_is_told(limit: int, configured: int, words: list[str]) -> None:
+def test_a_limit_below_the_configured_one_is_reported(limit: int, configured: int, words: list[str]) -> None:
     state = DimensionState("rpm", limit, 1.0, 1.0, 1.0, configured)
     found = system(buckets=(bucket(dimensions=(state,)),))
     assert lower_limits(found, batch(models="acme/small")) == words
