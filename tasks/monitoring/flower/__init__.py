@@ -1,4 +1,4 @@
-"""Flower, with what an operator of LLM batches asks: how far, how fast, how expensive, and what is it waiting for?
+"""Flower, with what an operator of LLM batches asks for: progress, speed, cost, and what each batch waits for.
 
 serve.py          start Flower with our pages, columns and metrics
 guard.py          who may look
