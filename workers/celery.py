@@ -24,7 +24,7 @@ from workers.heartbeat import Heartbeat
 from workers.pool.bridge import call_blocking
 from workers.pool.coroutine import CoroutineTask
 from workers.pool.last_resort import LastResort
-from workers.pool.pool import SoftShutdown
+from workers.pool.soft_shutdown import SoftShutdown
 from workers.transport import channel, compression, follow_queues, queues, rabbitmq
 
 #: The user and password of a URL, wherever it is in a text.

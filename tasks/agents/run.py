@@ -22,7 +22,7 @@ from tasks.jobs.runners import Attempts
 from tasks.jobs.runtime import Runtime
 from tasks.jobs.spending_cap import SpendingCap
 from tasks.jobs.state import JobState
-from workers.pool.coroutine import worker_stops
+from workers.pool.coroutine import worker_is_stopping
 
 Act = Callable[[str, str], Coroutine[Any, Any, Entry]]
 """Makes a call or a step: `act(position, digest)` writes its entry and returns it."""
@@ -127,7 +127,7 @@ class Run:
         """Raise the reason why no new call may start, if there is one."""
         if self._closing is not None:
             raise self.halt(self._closing)
-        if worker_stops():
+        if worker_is_stopping():
             raise self.halt(Suspended(0.0, "the worker stops"))
 
     async def _flight(self, act: Awaitable[Entry]) -> Entry:

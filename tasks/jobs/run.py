@@ -44,7 +44,7 @@ from workers.celery import app
 from workers.config.current import current_settings
 from workers.embedded import server_url
 from workers.models.routing import NoRoute, NotConfigured
-from workers.pool.coroutine import CoroutineTask, current_request, worker_stops
+from workers.pool.coroutine import CoroutineTask, current_request, worker_is_stopping
 from workers.providers.ceiling import OTHER
 from workers.providers.errors import AccountBlocked, ProviderError
 from workers.request import HEADER, Snooze
@@ -287,7 +287,7 @@ async def stand(runtime: Runtime, line: Waiter, job: Job, state: JobState, failo
     if not failover.excluded:
         gates.limit(job.workflow, job.line.model, partial(runtime.waitlists.wanted, line.name))
     may_ask = await line.turn()
-    if worker_stops():
+    if worker_is_stopping():
         raise Snooze(0.0, "the worker stops", state.to_header())
     if shut := gates.closed_for(job.workflow, job.line.model):
         raise Snooze(shut, f"jobs for {job.line.model} were denied just now", state.to_header())

@@ -45,7 +45,6 @@ LONG_FILES: dict[str, str] = {
     "tests/unit/test_tokens.py": LATER,
     "tests/unit/transport/test_broker.py": LATER,
     "tests/unit/transport/test_channel.py": LATER,
-    "workers/pool/execution.py": LATER,
     "workers/transport/channel.py": LATER,
     "workers/transport/fetch.py": LATER,
     "workers/transport/in_flight.py": LATER,

@@ -1,12 +1,16 @@
-"""Coroutines and threads under Celery.
+"""The pool: coroutines and threads under Celery, from a task that Celery hands over to its end.
 
-last_resort.py  the end of a worker that was told to stop and cannot
-threads.py      threads for what would block an event loop, kept apart by what they do, so that one kind never …
-pool.py         the asyncio pool
-execution.py    one task in the pool
-loop.py         an event loop in a thread of its own, and threads beside it for tasks that are no coroutines
-main_thread.py  from the pool's threads to Celery's hub
-bridge.py       synchronous code on an event loop that can wait
-coroutine.py    coroutines as Celery tasks, on every pool
-gc_tuning.py    how often a worker looks for reference cycles
+pool.py                 the asyncio pool
+open_files.py           the process's limit of open files
+gc_tuning.py            the garbage collector, rarely
+execution.py            one task: its callbacks, limits and end
+coroutine_execution.py  a task that is a coroutine, on the event loop
+thread_execution.py     a task that is a synchronous function, in a thread
+loop.py                 an event loop in a thread of its own
+threads.py              threads for what would block the loop, by kind
+bridge.py               lets synchronous code wait on the event loop
+coroutine.py            coroutines as Celery tasks, on every pool
+main_thread.py          calls from the pool's threads to the main thread
+soft_shutdown.py        Celery's soft shutdown, which ends with the last task
+last_resort.py          ends a worker that cannot stop
 """

@@ -1,12 +1,12 @@
-"""Synchronous code on an event loop that can wait: Celery's tracer, with an `async def` task in the middle of it.
+"""Lets synchronous code wait on an event loop: Celery's tracer, with an `async def` task inside.
 
     loop ──► Bridge: fast_trace_task() ──► task() ──► wait(coroutine)
       ▲                                                   │
       └──────── the future that the coroutine awaits ◄────┘
 
-The tracer runs in a greenlet on the loop's thread. Where it waits, the greenlet hands the future to its parent, which
-is an ordinary asyncio task, and goes on when that future is done. To Celery a coroutine is a function that
-returns late; to asyncio the tracer is a coroutine.
+The tracer runs in a greenlet on the loop's thread. To wait, the greenlet hands a future to its parent, an ordinary
+asyncio task, and continues when the future is done. To Celery the coroutine is a function that returns late; to asyncio
+the tracer is a coroutine.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ T = TypeVar("T")
 
 
 class Bridge(greenlet):  # type: ignore[misc]  # greenlet has no types
-    """Awaitable: runs `function` in a greenlet of its own, in `context`, until it returns.
+    """An awaitable that runs `function` in a greenlet, in `context`, until it returns.
 
-    `threads` run what would block the loop. `interruption` takes the place of the next cancellation.
+    `threads` run what would block the loop. `interruption`, if set, replaces the next cancellation.
     """
 
     def __init__(self, function: Callable[[], Any], context: contextvars.Context, threads: Executor) -> None:
@@ -39,14 +39,14 @@ class Bridge(greenlet):  # type: ignore[misc]  # greenlet has no types
         while not self.dead:
             try:
                 reply = yield found
-            except BaseException as exc:  # noqa: BLE001 - a cancellation, too, is for whoever waits inside
+            except BaseException as exc:  # noqa: BLE001 - the code that waits inside gets a cancellation, too
                 found = self.throw(exc)
             else:
                 found = self.switch(reply)
         return found
 
     def wait(self, awaitable: Awaitable[T]) -> T:
-        """Wait for `awaitable`; called inside the bridge, by synchronous code."""
+        """Wait for `awaitable`. Called by synchronous code inside the bridge."""
         loop = cast("greenlet", self.parent)
         steps: Any = awaitable.__await__()
         try:
@@ -62,7 +62,7 @@ class Bridge(greenlet):  # type: ignore[misc]  # greenlet has no types
             return cast("T", end.value)
 
     def _meant(self, exc: BaseException) -> BaseException:
-        """An interruption comes as a cancellation, which is the only way to break off an await."""
+        """The interruption that a cancellation stands for: only a cancellation can end an await."""
         if isinstance(exc, asyncio.CancelledError) and self.interruption is not None:
             exc, self.interruption = self.interruption, None
             task = asyncio.current_task()
@@ -72,7 +72,7 @@ class Bridge(greenlet):  # type: ignore[misc]  # greenlet has no types
 
 
 def call_blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function that blocks: in a thread where this is a bridge, so that the loop goes on; else right here."""
+    """Call a function that blocks. Inside a bridge it runs in a thread, so that the loop continues."""
     bridge = getcurrent()
     if not isinstance(bridge, Bridge):
         return function(*args, **kwargs)
@@ -82,7 +82,7 @@ def call_blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -
 
 
 async def _finished(future: "asyncio.Future[T]") -> T:
-    """The future's result. A thread cannot be cancelled: a cancellation is raised when it has finished."""
+    """The future's result. A thread cannot be cancelled, so a cancellation is raised when it has finished."""
     broken: BaseException | None = None
     while not future.done():
         try:

@@ -1,11 +1,11 @@
 """Coroutines as Celery tasks, on every pool.
 
-On our own pool (pool.py) a coroutine runs on the loop that its tracer runs on. Pools that know nothing of coroutines
-(prefork, threads, gevent, solo) get one event loop a process, in a thread of its own: the pool's thread or
-greenlet hands its coroutine over and waits; a task's limits and its revocation reach it through that wait.
+On our own pool (pool.py) a coroutine runs on its tracer's loop. Other pools (prefork, threads, gevent, solo) get one
+event loop a process, in a thread of its own. Their thread or greenlet hands the coroutine over and waits, and a time
+limit or revocation interrupts that wait.
 
-`self.request` and `current_task` are right in the coroutine and in every asyncio task that it starts. Celery finds
-them by greenlet; here they are found by a context variable, which asyncio hands down.
+`self.request` and `current_task` are right in the coroutine and in every asyncio task that it starts. Celery would find
+them by greenlet; here a context variable finds them, which asyncio passes on.
 """
 
 import asyncio
@@ -27,36 +27,36 @@ from workers.pool.threads import Loop
 
 
 class Host(Protocol):
-    """What runs a task's body on our own pool."""
+    """What runs a task's function on our own pool."""
 
-    def body(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Run the task's function; where it is a coroutine, to its end."""
+    def run_body(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Run the task's function, and its coroutine to the end."""
 
 
-#: What hosts the task that runs here; None on pools that know nothing of coroutines.
+#: The host of the current task; None on other pools.
 host: ContextVar[Host | None] = ContextVar("host", default=None)
 
-#: The key under which Celery's stacks keep the task that runs here, and its request.
+#: The key of the current task and its request in Celery's stacks.
 _owner: ContextVar[Any] = ContextVar("owner", default=None)
 
-#: The request of the task that runs here.
+#: The current task's request.
 current_request: ContextVar[Any] = ContextVar("current_request")
 
 
-def worker_stops() -> bool:
-    """Whether this worker has been told to stop, and only waits for what runs."""
+def worker_is_stopping() -> bool:
+    """Whether this worker is stopping and only waits for running tasks."""
     return state.should_stop is not None and state.should_stop is not False
 
 
-def _whose() -> Any:
+def _task_key() -> Any:
     return _owner.get() or getcurrent()
 
 
-_task_stack.__ident_func__ = _whose
+_task_stack.__ident_func__ = _task_key
 
 
-def own(owner: Any) -> None:
-    """Let Celery find the current task and its request by `owner`, here and in what is started from here."""
+def set_owner(owner: Any) -> None:
+    """Let Celery find the current task and request by `owner`, in this context and in those it starts."""
     _owner.set(owner)
 
 
@@ -69,26 +69,26 @@ class CoroutineTask(Task):  # type: ignore[misc]  # Celery has no types
     def bind(cls, app: Any) -> Any:
         """Bind the task to its app, and its requests to our key."""
         bound = super().bind(app)
-        cls.request_stack.__ident_func__ = _whose
+        cls.request_stack.__ident_func__ = _task_key
         return bound
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the function; where it is a coroutine, to its end.
+        """Run the function, and its coroutine to the end.
 
-        Called by another task, inside a coroutine, it gives the coroutine to be awaited, as any `async def` does.
+        Called by another task inside a coroutine, it returns the coroutine, as any `async def` does.
         """
         run = super().__call__
         where = host.get()
         if where is not None:
             request = current_request.set(self.request)
             try:
-                return where.body(run, args, kwargs)
+                return where.run_body(run, args, kwargs)
             finally:
                 current_request.reset(request)
-        # Not whether a loop runs here: under gevent the thread of the loop is a greenlet of this very thread.
+        # This doesn't ask for a running loop: under gevent the loop's thread is a greenlet of this thread.
         if not inspect.iscoroutinefunction(self.run) or _owner.get() is not None:
             return run(*args, **kwargs)
-        owner, request = _owner.set(_whose()), current_request.set(self.request)
+        owner, request = _owner.set(_task_key()), current_request.set(self.request)
         try:
             return _Loop.current().wait(run(*args, **kwargs))
         finally:
@@ -110,14 +110,14 @@ class _Loop:
 
     @classmethod
     def current(cls) -> "_Loop":
-        """This process's loop; a forked child starts one of its own."""
+        """This process's loop. A forked child starts its own."""
         with cls._lock:
             if cls._current is None or cls._current.pid != os.getpid():
                 cls._current = cls()
             return cls._current
 
     def wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine to its end; where the wait is broken off, so is the coroutine."""
+        """Run a coroutine to its end. If the wait is interrupted, so is the coroutine."""
         future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         try:
             return future.result()
@@ -130,12 +130,12 @@ _closers: "WeakKeyDictionary[asyncio.AbstractEventLoop, list[Callable[[], Awaita
 
 
 def at_loop_end(close: Callable[[], Awaitable[None]]) -> None:
-    """Have `close` awaited when the running loop of our pool is about to end."""
+    """Await `close` before the running loop of our pool ends."""
     _closers.setdefault(asyncio.get_running_loop(), []).append(close)
 
 
 async def end_loop() -> None:
-    """Close what was opened on the running loop."""
+    """Await everything that `at_loop_end` registered for the running loop."""
     for close in _closers.pop(asyncio.get_running_loop(), []):
         with suppress(Exception):
             await close()

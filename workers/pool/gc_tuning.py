@@ -1,9 +1,9 @@
-"""How often a worker looks for reference cycles: seldom, and not in what it has loaded.
+"""Python's garbage collector in a worker: rarely, and not over loaded code.
 
-Python's collector goes by objects that were made and not yet freed. Hundreds of calls at a time are enough of these to
-have it run all the time, over everything that is loaded and everything in use: a fifth of a busy worker's CPU. An idle
-worker makes nothing, so there it would never come: once a minute everything is looked through. A message that somebody
-dropped goes back to its queue then, if it has not before (workers/transport/in_flight.py).
+The collector runs whenever enough objects were made and not yet freed. Hundreds of calls at a time make it run
+constantly over everything in memory, which costs a fifth of a busy worker's CPU. With higher thresholds an idle worker
+would never collect, so a thread collects once a minute. That also returns messages that were dropped without
+acknowledgement to their queue (workers/transport/in_flight.py).
 """
 
 import gc
@@ -11,25 +11,25 @@ import threading
 import time
 from typing import Final
 
-#: Python's own, unless the application has set others by now.
-USUAL: Final = gc.get_threshold()
+#: Python's thresholds, or those that the application set before this module was loaded.
+DEFAULT: Final = gc.get_threshold()
 
-#: Objects made and not freed before the youngest are looked through; how many such rounds before the next older are.
-SELDOM: Final = (20_000, 20, 50)
+#: The thresholds: new objects before the youngest generation is collected, and rounds before each older one.
+RARE: Final = (20_000, 20, 50)
 
-#: Seconds between two looks at everything.
+#: Seconds between two collections of everything.
 EVERY: Final = 60.0
 
 
-def collect_seldom(every: float = EVERY) -> None:
-    """Leave what is loaded by now out of every later round, and have these come seldom, but one each `every` seconds.
+def collect_rarely(every: float = EVERY) -> None:
+    """Exclude what is loaded now from collection, raise the thresholds, and collect everything each `every` seconds.
 
-    Thresholds that the application has set after this module was loaded stay as they are.
+    Does nothing if the application has set thresholds since this module was loaded.
     """
-    if gc.get_threshold() == USUAL != SELDOM:
+    if gc.get_threshold() == DEFAULT != RARE:
         gc.collect()
         gc.freeze()
-        gc.set_threshold(*SELDOM)
+        gc.set_threshold(*RARE)
         threading.Thread(target=_collect, args=(every,), name="garbage", daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, and threads beside it for tasks that are no coroutines."""
+"""An event loop in a thread of its own, with threads beside it for synchronous tasks."""
 
 import asyncio
 import logging
@@ -12,15 +12,15 @@ from workers.pool.threads import Loop, Threads
 
 log = logging.getLogger(__name__)
 
-#: Threads for tasks that are no coroutines.
+#: Threads for synchronous tasks.
 TASK_THREADS = 32
 
-#: Seconds that the connections of a loop have to close.
+#: Seconds that a loop's connections have to close.
 CLOSING = 5.0
 
 
 class EventLoop:
-    """Runs until it is ended. `app` becomes the current Celery app of its threads."""
+    """Runs until `end`. `app` becomes the current Celery app in its threads."""
 
     def __init__(self, app: Any) -> None:
         self.loop = Loop(app.set_current)
@@ -33,25 +33,25 @@ class EventLoop:
 
     @property
     def thread_count(self) -> int:
-        """How many threads there are beside the loop's own."""
+        """The number of threads beside the loop's own."""
         return self.tasks.count + sum(threads.count for threads in self.loop.threads.values())
 
     def call(self, function: Callable[..., Any], *args: Any) -> None:
-        """Have `function(*args)` called on the loop; a burst of calls wakes it once."""
+        """Call `function(*args)` on the loop. A burst of calls wakes it once."""
         self._calls.append((function, args))
         if not self._scheduled:
             self._scheduled = True
             self.loop.call_soon_threadsafe(self._make_calls)
 
     def end(self) -> None:
-        """Close what is open on the loop, and let its threads go. Nothing may run on it any more."""
+        """Close the loop's connections and threads. Nothing may run on it any more."""
         if self.loop.is_closed():
             return
         closing = asyncio.run_coroutine_threadsafe(end_loop(), self.loop)
         try:
             closing.result(CLOSING)
         except TimeoutError:
-            log.warning("connections could not be closed within %g s", CLOSING)
+            log.warning("connections did not close within %g s", CLOSING)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(CLOSING)
         self.tasks.shutdown(cancel_futures=True)
@@ -66,16 +66,16 @@ class EventLoop:
             self.loop.close()
 
     def _runs_until_stopped(self) -> bool:
-        """Run the loop; False if a coroutine has thrown it out: asyncio lets these two exceptions through."""
+        """Run the loop. False if SystemExit or KeyboardInterrupt ended it: asyncio lets these two through."""
         try:
             self.loop.run_forever()
         except (SystemExit, KeyboardInterrupt) as exc:
-            log.error("a coroutine raised %s: it has ended, and the worker goes on", type(exc).__name__)  # noqa: TRY400
+            log.error("a coroutine raised %s and has ended; the worker continues", type(exc).__name__)  # noqa: TRY400
             return False
         return True
 
     def _make_calls(self) -> None:
-        # Lowered first: whoever calls from here on schedules anew.
+        # Cleared first: a call that arrives from here on schedules again.
         self._scheduled = False
         while self._calls:
             function, args = self._calls.popleft()

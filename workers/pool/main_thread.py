@@ -1,4 +1,4 @@
-"""From the pool's threads to Celery's hub: calls, delivered in batches, at once."""
+"""How the pool's threads call functions in the worker's main thread, where Celery's hub runs."""
 
 import logging
 import os
@@ -13,13 +13,13 @@ log = logging.getLogger(__name__)
 
 
 class Mailbox:
-    """Calls that threads post and the worker's main thread makes.
+    """Calls that threads post and the main thread makes.
 
-    The hub sleeps in poll(), up to a second where nothing happens. A byte in a pipe wakes it, one byte for however many
-    calls are posted until it has looked.
+    The hub sleeps in poll() for up to a second. One byte in a pipe wakes it, however many calls are posted until it
+    looks.
 
-    Without a hub (a broker whose transport has no sockets to poll) the main thread cannot be woken: then calls
-    are made where they are posted, one at a time, as Celery's own thread pool makes them.
+    Without a hub (if the broker's transport has no sockets to poll) the main thread cannot be woken. With `inline`,
+    calls are made where they are posted, one at a time, as in Celery's own thread pool.
     """
 
     def __init__(self, *, inline: bool) -> None:
@@ -32,11 +32,11 @@ class Mailbox:
         os.set_blocking(self._writer, False)
 
     def attach(self, hub: Any) -> None:
-        """Have the hub deliver. Celery calls this again after each lost connection, with the hub emptied."""
+        """Have the hub deliver. Called again after each lost connection, when Celery has emptied the hub."""
         hub.add_reader(self._reader, self.deliver)
 
     def post(self, function: Callable[..., Any], *args: Any) -> None:
-        """Have `function(*args)` called in the main thread. May be called by any thread."""
+        """Call `function(*args)` in the main thread. Any thread may post."""
         if self._inline:
             with self._turn:
                 _call(function, args)
@@ -44,20 +44,20 @@ class Mailbox:
         self._calls.append((function, args))
         if not self._signalled:
             self._signalled = True
-            with suppress(OSError):  # the worker has ended, or the pipe is full of wake-ups
+            with suppress(OSError):  # the worker has ended, or the pipe is full
                 os.write(self._writer, b"\0")
 
     def deliver(self) -> None:
-        """Make the calls that are there."""
+        """Make the posted calls."""
         with suppress(BlockingIOError):
             os.read(self._reader, 4096)
-        # Lowered before looking: whoever posts from here on wakes the hub anew.
+        # Cleared before looking: a post from here on wakes the hub again.
         self._signalled = False
         calls = self._calls
         while calls:
             try:
                 function, args = calls.popleft()
-            except IndexError:  # a signal handler has delivered meanwhile
+            except IndexError:  # a signal handler has delivered it
                 return
             _call(function, args)
 
@@ -67,14 +67,14 @@ class Mailbox:
             select.select([self._reader], [], [], seconds)
 
     def close(self) -> None:
-        """Nobody posts any more."""
+        """Close the pipe. Nothing may be posted any more."""
         for descriptor in (self._reader, self._writer):
             with suppress(OSError):
                 os.close(descriptor)
 
 
 def _call(function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    """Call, and never let one task's trouble keep the others' news from the worker. SystemExit is how a worker ends."""
+    """Call `function`. An exception doesn't keep the other calls from being made; SystemExit ends the worker."""
     try:
         function(*args)
     except Exception:

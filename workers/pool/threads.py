@@ -1,12 +1,12 @@
-"""Threads for what would block an event loop, kept apart by what they do, so that one kind never waits for another.
+"""Threads for what would block an event loop, by kind, so that one kind never waits for another.
 
-    lookups   look up names and prices: every new connection waits for a name
-    results   store Celery's results and publish messages
-    files     write and read agents' large answers in `storage`
+    lookups   host names and prices: every new connection waits for a name
+    results   Celery's results, and messages to publish
+    files     agents' large answers in `storage`
     steps     agents' steps, which may take as long as they like
-    others    what code of the user's hands to `asyncio.to_thread`
+    others    what the user's code hands to `asyncio.to_thread`
 
-They are daemon threads: a process that ends does not wait for what still blocks in one of them.
+They are daemon threads: a process that ends doesn't wait for them.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ Ts = TypeVarTuple("Ts")
 
 Kind = Literal["lookups", "results", "files", "steps", "others"]
 
-#: Threads of each kind; they are started as they are needed. A provider's name keeps one busy at a time.
+#: The most threads of each kind; they start when needed. A provider's name keeps one busy at a time.
 MAX_THREADS: Final[dict[Kind, int]] = {"lookups": 16, "results": 4, "files": 4, "steps": 32, "others": 32}
 
 
 class Threads(Executor):
-    """Up to `most` daemon threads. `prepare` is called in each before its first work."""
+    """Up to `most` daemon threads. Each calls `prepare` before its first work."""
 
     def __init__(self, most: int, name: str, prepare: Callable[[], object] | None = None) -> None:
         self.count = 0
@@ -43,11 +43,11 @@ class Threads(Executor):
         self._changed = threading.Condition()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
-        """Have `fn(*args, **kwargs)` called in one of the threads."""
+        """Call `fn(*args, **kwargs)` in one of the threads."""
         future: Future[T] = Future()
         with self._changed:
             if self._closed:
-                raise RuntimeError(f"the threads for {self._name} have been let go")
+                raise RuntimeError(f"the threads for {self._name} have been shut down")
             self._work.append((future, partial(fn, *args, **kwargs)))
             if len(self._work) > self._idle and self.count < self._most:
                 self.count += 1
@@ -56,7 +56,7 @@ class Threads(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let the threads go once they have nothing to do; this does not wait for them."""
+        """Let each thread end once it has nothing to do. Doesn't wait for them."""
         del wait
         with self._changed:
             self._closed = True
@@ -76,12 +76,12 @@ class Threads(Executor):
                 continue
             try:
                 result = call()
-            except BaseException as exc:  # noqa: BLE001 - raised where the result is asked for
+            except BaseException as exc:  # noqa: BLE001 - raised by the future's result
                 future.set_exception(exc)
             else:
                 future.set_result(result)
                 del result
-            del found, future, call  # while it waits, a thread keeps nothing alive
+            del found, future, call  # a waiting thread keeps nothing alive
 
     def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
         with self._changed:
@@ -93,36 +93,33 @@ class Threads(Executor):
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """asyncio's loop, with threads of each kind in place of its one executor. `prepare` as `Threads` takes it."""
+    """asyncio's loop with threads of each kind instead of its one executor. `Threads` explains `prepare`."""
 
     def __init__(self, prepare: Callable[[], object] | None = None) -> None:
         super().__init__()
         self.threads: dict[Kind, Threads] = {kind: Threads(most, kind, prepare) for kind, most in MAX_THREADS.items()}
 
     def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> "asyncio.Future[T]":
-        """As asyncio's; without an executor, in the threads for others."""
+        """asyncio's, with the threads for others as the default executor."""
         return super().run_in_executor(self.threads["others"] if executor is None else executor, func, *args)
 
     async def getaddrinfo(self, *args: Any, **options: Any) -> Any:
-        """As asyncio's, in the threads for look-ups."""
+        """asyncio's, in the threads for lookups."""
         return await self.run_in_executor(self.threads["lookups"], partial(socket.getaddrinfo, *args, **options))
 
     async def getnameinfo(self, *args: Any, **options: Any) -> Any:
-        """As asyncio's, in the threads for look-ups."""
+        """asyncio's, in the threads for lookups."""
         return await self.run_in_executor(self.threads["lookups"], partial(socket.getnameinfo, *args, **options))
 
     def close(self) -> None:
-        """Close the loop and let its threads go."""
+        """Close the loop and shut its threads down."""
         super().close()
         for threads in self.threads.values():
             threads.shutdown(cancel_futures=True)
 
 
 async def to_thread(kind: Kind, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function that blocks in a thread of this kind: `asyncio.to_thread`, with its thread named.
-
-    On a loop that is not ours it is asyncio's own.
-    """
+    """`asyncio.to_thread` in a thread of this kind. On other loops it uses asyncio's own threads."""
     loop = asyncio.get_running_loop()
     threads = loop.threads[kind] if isinstance(loop, Loop) else None
     context = contextvars.copy_context()

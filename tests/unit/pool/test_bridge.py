@@ -40,11 +40,11 @@ async def later(value: Any, seconds: float = 0.01) -> Any:
     return value
 
 
-def test_it_waits_in_the_middle_of_a_function() -> None:
+def test_a_synchronous_function_waits_for_a_coroutine() -> None:
     assert run(lambda bridge: [bridge.wait(later(n)) for n in range(3)]) == [0, 1, 2]
 
 
-def test_what_a_coroutine_raises_is_raised_where_it_is_waited_for() -> None:
+def test_a_coroutines_error_is_raised_by_its_wait() -> None:
     async def fail() -> None:
         await asyncio.sleep(0)
         raise LookupError("as told")
@@ -59,7 +59,7 @@ def test_what_a_coroutine_raises_is_raised_where_it_is_waited_for() -> None:
     assert run(caught) == "as told"
 
 
-def test_context_variables_go_in_and_are_handed_down() -> None:
+def test_context_variables_reach_the_coroutine_and_its_tasks() -> None:
     async def child() -> str:
         await asyncio.sleep(0)
         return color.get()
@@ -94,14 +94,14 @@ def test_many_bridges_share_a_loop() -> None:
     assert asyncio.run(main()) < 5.0
 
 
-def test_a_cancellation_is_seen_by_the_coroutine_that_waits() -> None:
+def test_the_waiting_coroutine_sees_a_cancellation() -> None:
     seen: list[str] = []
 
     async def sleeper() -> None:
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
-            await asyncio.sleep(0.01)  # it may still say goodbye
+            await asyncio.sleep(0.01)  # it may still clean up
             seen.append("cancelled")
             raise
 
@@ -110,7 +110,7 @@ def test_a_cancellation_is_seen_by_the_coroutine_that_waits() -> None:
     assert seen == ["cancelled"]
 
 
-def test_an_interruption_takes_the_place_of_a_cancellation() -> None:
+def test_an_interruption_replaces_a_cancellation() -> None:
     async def sleeper() -> str:
         try:
             await asyncio.sleep(60)
@@ -128,7 +128,7 @@ def test_an_interruption_takes_the_place_of_a_cancellation() -> None:
     assert run(lambda bridge: bridge.wait(sleeper()), interrupt) == "heeded 0"
 
 
-def test_what_blocks_goes_to_a_thread_and_the_loop_goes_on() -> None:
+def test_a_blocking_call_runs_in_a_thread_while_the_loop_continues() -> None:
     async def main() -> tuple[str, int]:
         turns = 0
         with ThreadPoolExecutor(1, "aside") as threads:
@@ -154,7 +154,7 @@ def test_what_blocks_goes_to_a_thread_and_the_loop_goes_on() -> None:
     assert turns > 5
 
 
-def test_without_a_bridge_it_is_called_right_here() -> None:
+def test_without_a_bridge_the_call_runs_in_place() -> None:
     assert call_blocking(threading.current_thread) is threading.current_thread()
 
 

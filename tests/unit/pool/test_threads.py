@@ -1,4 +1,4 @@
-"""Threads beside an event loop: kinds that never wait for each other, and that hold up no process's end."""
+"""Threads beside an event loop: no kind waits for another, and none delays the end of the process."""
 
 import asyncio
 import subprocess
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
-    """What blocked threads wait for; open at the test's end."""
+    """Blocked threads wait for this; it opens when the test ends."""
     event = threading.Event()
     yield event
     event.set()
@@ -38,10 +38,10 @@ def fill(kind: Kind, gate: threading.Event) -> list["asyncio.Task[bool]"]:
 
 
 @pytest.mark.parametrize("blocked", ["steps", "others", "files", "results"])
-def test_names_are_found_while_other_threads_are_blocked(blocked: Kind, gate: threading.Event) -> None:
+def test_names_resolve_while_other_threads_are_blocked(blocked: Kind, gate: threading.Event) -> None:
     async def test() -> None:
         filled = fill(blocked, gate)
-        if blocked == "others":  # as an agent's own code comes to them
+        if blocked == "others":  # as an agent's own code uses them
             filled.append(asyncio.create_task(asyncio.to_thread(gate.wait)))
         assert await asyncio.get_running_loop().getaddrinfo("localhost", 80)
         for kind in MAX_THREADS:
@@ -70,7 +70,7 @@ def test_work_never_waits_while_a_thread_could_do_it(most: int) -> None:
         threads.submit(print)
 
 
-def test_results_errors_and_preparation_arrive() -> None:
+def test_results_and_errors_arrive_after_preparation() -> None:
     prepared: list[str] = []
     threads = Threads(1, "test", lambda: prepared.append(threading.current_thread().name))
     assert threads.submit(divmod, 7, 2).result(5) == (3, 1)
@@ -80,7 +80,7 @@ def test_results_errors_and_preparation_arrive() -> None:
     threads.shutdown()
 
 
-def test_what_has_not_begun_can_be_dropped(gate: threading.Event) -> None:
+def test_queued_work_can_be_dropped(gate: threading.Event) -> None:
     threads = Threads(1, "test")
     running, waiting = threads.submit(gate.wait), threads.submit(gate.wait)
     wait_for(running.running)
@@ -90,7 +90,7 @@ def test_what_has_not_begun_can_be_dropped(gate: threading.Event) -> None:
     assert running.result(5)
 
 
-def test_context_goes_along_and_a_foreign_loop_has_its_own_threads() -> None:
+def test_context_is_passed_on_and_foreign_loops_use_their_own_threads() -> None:
     async def where() -> str:
         return await to_thread("steps", lambda: threading.current_thread().name)
 

@@ -1,20 +1,20 @@
-"""The collector of a worker: seldom, but still there; and as the application wants it where it says so."""
+"""A worker's garbage collector: rare, but not off, and left alone if the application has set it."""
 
 import subprocess
 import sys
 
 PROGRAM = """
 import gc, weakref
-from workers.pool.gc_tuning import SELDOM, collect_seldom
+from workers.pool.gc_tuning import RARE, collect_rarely
 {setting}
-collect_seldom()
+collect_rarely()
 class Ring:
     def __init__(self): self.itself = self
 first = weakref.ref(Ring())
 kept = []
-for _ in range(2 * SELDOM[0]): kept.append([Ring()])
+for _ in range(2 * RARE[0]): kept.append([Ring()])
 for each in kept: each.clear()
-for _ in range(2 * SELDOM[0]): Ring()
+for _ in range(2 * RARE[0]): Ring()
 print(gc.get_threshold(), gc.get_freeze_count() > 1000, first() is None)
 """
 
@@ -24,15 +24,15 @@ def told(setting: str = "") -> str:
     return done.stdout.decode().strip()
 
 
-def test_what_is_loaded_is_left_out_and_rings_are_still_collected() -> None:
+def test_loaded_code_is_excluded_and_cycles_are_still_collected() -> None:
     assert told() == "(20000, 20, 50) True True"
 
 
-def test_an_idle_worker_collects_now_and_then() -> None:
+def test_an_idle_worker_still_collects() -> None:
     program = """
 import time, weakref
-from workers.pool.gc_tuning import collect_seldom
-collect_seldom(every=0.05)
+from workers.pool.gc_tuning import collect_rarely
+collect_rarely(every=0.05)
 class Ring:
     def __init__(self): self.itself = self
 ring = weakref.ref(Ring())
@@ -44,5 +44,5 @@ print(ring() is None)
     assert done.stdout.decode().strip() == "True"
 
 
-def test_thresholds_of_the_application_stay() -> None:
+def test_thresholds_set_by_the_application_stay() -> None:
     assert told("gc.set_threshold(5000, 5, 5)") == "(5000, 5, 5) False True"
