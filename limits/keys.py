@@ -147,26 +147,26 @@ class Keys:
     def ticks(self) -> str:
         """Sorted set of the ticks of live batches by the µs at which they are due. As the youngest batch.
 
-        Owner: tasks/batches/ticks.py.
+        Owner: tasks/batches/due_ticks.py.
         """
         return self.prefix + "ticks"
 
     @property
     def ticks_idle(self) -> str:
-        """Set of the ticks that have nothing to do until a job of their batch ends. 1 h. Owner: batches/ticks.py."""
+        """Set of the ticks that have nothing to do until a job of their batch ends. 1 h. Owner: batches/due_ticks.py."""
         return self.prefix + "ticks:idle"
 
     @property
     def tickers(self) -> str:
         """Sorted set of the workers that run ticks by the µs at which each last asked for one. An hour.
 
-        Owner: tasks/batches/ticks.py.
+        Owner: tasks/batches/due_ticks.py.
         """
         return self.prefix + "tickers"
 
     @property
     def ticks_duty(self) -> str:
-        """String: who looks for due ticks often, on behalf of all. Under a second. Owner: tasks/batches/ticks.py."""
+        """String: the worker on duty, which looks for due ticks often. Under a second. Owner: tasks/batches/due_ticks.py."""
         return self.prefix + "ticks:duty"
 
     @property

@@ -44,7 +44,7 @@ def configuration() -> dict[str, Any]:
             "tasks.jobs.run",
             "tasks.agents.runner",
             "tasks.batches.set_aside",
-            "tasks.batches.ticks",
+            "tasks.batches.ticker",
             "tasks.monitoring.setup",
             "tasks.startup",
         ),

@@ -1,33 +1,36 @@
-"""A file of jobs: submitted, fed into the queue, collected into output files.
+"""A file of jobs: submitted, fed into its workflow's queue, collected into output files.
 
-batch.py                A batch's record in Redis
-store.py                where batches are kept
-input.py                A file of jobs, read line by line
-submit.py               A file becomes a batch
-precheck.py             what a worker would refuse for good, known before anything is queued
-estimate.py             what a file of jobs would take
-budget_outlook.py       whether a batch fits into the budgets that are over it, before anything is sent
-feed.py                 keeps a bounded window of a batch in its workflow's queue (tasks/batches/window.py), …
-ticks.py                what drives feed and collect
-close.py                ends the jobs that a cancelled or expired batch no longer runs
-results.py              results on their way from Redis into a batch's files
-collect.py              results become the output files, byte by byte in a place that is settled before it is …
-files.py                a batch's files in `storage`
-report.py               one job of a batch, as `overnight jobs` tells it
-prune.py                what is old goes
-live.py                 the batches that are not over, as one process reads them for all of its ticks
-outputs.py              where a batch's answers and failures go
-set_aside.py            A line whose message was set aside has ended, with an error
-sources.py              where a batch's lines come from
-window.py               how many of a batch's jobs may be out at once
-lua/advance.lua         move a batch from one status to the next
-lua/commit.lua          A planned write has reached the disk
-lua/create.lua          make a batch, once
-lua/fed.lua             lines were handed out, or closed
-lua/lib/wake.lua        A tick that something has happened to is due before all that come round by themselves, …
-lua/plan.lua            settle up to which result the next write goes, unless that is settled already
-lua/rest.lua            A tick has been run
-lua/retry.lua           start another round of a batch that has ended
-lua/ticks.lua           take due ticks
-lua/wake.lua            an idle tick has something to do
+submit.py          a file becomes a batch
+sources.py         where the lines come from: a file, a pipe, stdin, a URL
+input.py           read the lines and check each
+precheck.py        find the lines that every target would refuse
+estimate.py        what a file of jobs would take: tokens, money, time
+budget_outlook.py  whether the estimate fits into the budgets
+batch.py           the record of a batch
+store.py           the records in Redis: read, create, advance, retry, delete
+lua/create.lua     create a batch
+lua/advance.lua    move a batch to another status
+lua/retry.lua      start another round
+line_set.py        sets of line numbers, from bitmaps
+files.py           a batch's files in `storage`
+due_ticks.py       the set of ticks in Redis
+lua/ticks.lua      take due ticks
+lua/rest.lua       a tick has run: when it is due again
+lua/wake.lua       make an idle tick due
+lua/lib/wake.lua   make a tick due before the others
+ticker.py          takes due ticks and runs them, in every worker
+ticks.py           one tick: feeds or collects one batch
+live.py            what all live batches have out
+window.py          how many of a batch's jobs may be out at once
+feed.py            hands lines out to the workflow's queue
+lua/fed.lua        save how far the input has been read
+results.py         plans and commits the next write of results
+lua/plan.lua       settle where the next write ends
+lua/commit.lua     a planned write is on disk
+collect.py         writes results to the output files, and ends the batch
+close.py           ends the jobs that a cancelled or expired batch doesn't run
+set_aside.py       ends a line whose message was set aside
+outputs.py         where answers and failures are copied to
+report.py          the report of one job, for `overnight jobs`
+prune.py           deletes old batches, for `overnight clean`
 """

@@ -20,8 +20,9 @@ from tasks.batches import window
 from tasks.batches.batch import Batch
 from tasks.batches.files import INPUT, files_of
 from tasks.batches.input import numbered_lines, text_of
+from tasks.batches.line_set import LineSet
 from tasks.batches.live import Depth, Live
-from tasks.batches.store import Bits, Store
+from tasks.batches.store import Store
 from tasks.jobs import job as jobs
 from tasks.jobs import proof, trace_context
 from tasks.jobs.storage import StorageError
@@ -105,7 +106,7 @@ def hand_out(store: Store, batch: Batch, publish: Publish, live: Live) -> bool:
     return True
 
 
-def pieces(batch: Batch, room: int, settled: Bits) -> Iterator[Piece]:
+def pieces(batch: Batch, room: int, settled: LineSet) -> Iterator[Piece]:
     """The next lines of the input in steps: `room` lines in all, or about as many bytes as these should have.
 
     Lines in `settled` are passed over.

@@ -16,7 +16,8 @@ from tasks.agents.journal_record import Entry, Record, read
 from tasks.batches.batch import Batch
 from tasks.batches.files import INPUT, errors_name, files_of, output_names
 from tasks.batches.input import numbered_lines, text_of
-from tasks.batches.store import Bits, Store
+from tasks.batches.line_set import LineSet
+from tasks.batches.store import Store
 from tasks.jobs.job import Line, check, decode
 from tasks.jobs.storage import StorageError
 
@@ -96,7 +97,7 @@ def story(store: Store, batch: Batch, custom_id: str) -> Story | None:
     if found is None:
         return None
     number, line = found
-    done = number in Bits(cast("bytes", store.client.get(store.keys.done(batch.id)) or b""))
+    done = number in LineSet(cast("bytes", store.client.get(store.keys.done(batch.id)) or b""))
     ended = done or number in store.ended_lines(batch.id)
     state = "completed" if done else "failed" if ended else "running" if number in store.leased(batch.id) else "waiting"
     journal = None

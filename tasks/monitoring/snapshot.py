@@ -101,7 +101,7 @@ def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Syste
     limits = limits_now.read(settings, store, time.time(), [batch for batch in batches if not batch.over])
     return SystemSnapshot(
         at=seconds + micros / _MICRO,
-        workers=store.workers(),
+        workers=store.ticks.workers(),
         lead=max(0.0, int(clock or 0) / _MICRO - seconds - micros / _MICRO),
         refuses=server_words(probe) if isinstance(probe, Exception) and refuses_for_now(probe) else "",
         batches=tuple(sorted(batches, key=lambda batch: (batch.over, -batch.created))),

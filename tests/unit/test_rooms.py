@@ -23,7 +23,6 @@ LONG_FILES: dict[str, str] = {
     "bench/workers.py": "one report: contenders, runs and table",
     "limits/admission.py": "types, encoding and calls, to be split",
     "limits/client/async_connection.py": "connecting and pipelining, to be split",
-    "tasks/batches/store.py": LATER,
     "tasks/jobs/run.py": LATER,
     "tasks/jobs/runtime.py": LATER,
     "tests/integration/test_agent_replay.py": LATER,

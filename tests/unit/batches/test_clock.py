@@ -17,10 +17,10 @@ def test_a_clock_that_was_ahead_holds_up_no_tick(world: World) -> None:
     far = int((time.time() + 600) * 1e6)
     client.zadd(keys.ticks, {TICK: far, "feed:batch_1": far})
     client.set(keys.ticks_duty, "gone", px=600_000)
-    assert world.store.take_ticks(5.0, 10, "me", 1.0) == (True, [TICK, "feed:batch_1"])
-    assert world.store.take_ticks(5.0, 10, "me", 1.0) == (True, [])
+    assert world.store.ticks.take(5.0, 10, "me", 1.0) == (True, [TICK, "feed:batch_1"])
+    assert world.store.ticks.take(5.0, 10, "me", 1.0) == (True, [])
     client.zadd(keys.ticks, {TICK: int((time.time() + 50) * 1e6)})
-    assert world.store.take_ticks(5.0, 10, "me", 1.0) == (True, [])
+    assert world.store.ticks.take(5.0, 10, "me", 1.0) == (True, [])
 
 
 def test_a_dead_workers_lease_ends(world: World) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tasks.batches import ticker as ticker_module
 from tasks.batches import ticks, window
 from tasks.batches.live import Live
 from tasks.batches.store import Store
-from tasks.batches.ticks import Ticker
+from tasks.batches.ticker import LeaseKeeper, Ticker
 from tests.support.site import wait_for
 from tests.unit.batches.conftest import World
 
@@ -19,8 +20,8 @@ TICK = "collect:batch_1"
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ticks, "LEASE", LEASE)
-    monkeypatch.setattr(ticks, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(ticker_module, "LEASE", LEASE)
+    monkeypatch.setattr(ticker_module, "LOOK_EVERY", 0.02)
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def at_work(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Tic
             done.wait(20)
         return 30.0
 
-    monkeypatch.setattr(ticks, "run_tick", run_tick)
+    monkeypatch.setattr(ticker_module, "run_tick", run_tick)
     world.batch(1)
     ticker = Ticker(world.connect())
     ticker.start()
@@ -52,7 +53,7 @@ def at_work(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Tic
 def _taken_within(world: World, seconds: float) -> bool:
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
-        if TICK in world.store.take_ticks(LEASE, 2, "another", 1.0)[1]:
+        if TICK in world.store.ticks.take(LEASE, 2, "another", 1.0)[1]:
             return True
         time.sleep(0.02)
     return False
@@ -69,31 +70,35 @@ def test_a_tick_is_its_workers_for_as_long_as_it_takes(world: World, at_work: tu
 
 def test_a_dead_workers_tick_is_anothers_after_its_lease(world: World, at_work: tuple[Ticker, threading.Event]) -> None:
     ticker, _ = at_work
-    ticker.hold.over.set()  # as a kill ends it
-    ticker.hold.join(10)
+    ticker.keeper.over.set()  # as a kill ends it
+    ticker.keeper.join(10)
     assert _taken_within(world, 10 * LEASE)
 
 
 def test_one_worker_looks_often_and_another_soon_after_its_death(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ticks, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(ticker_module, "LOOK_EVERY", 0.2)
     first, second = Ticker(world.connect()), Ticker(world.connect())
     for each in (first, second):
         each.store.client.ping()
-    assert (first.look(), second.look(), first.look()) == (ticks.LOOK_EVERY, ticks.STAND_BY, ticks.LOOK_EVERY)
+    assert (first.look(), second.look(), first.look()) == (
+        ticker_module.LOOK_EVERY,
+        ticker_module.STAND_BY,
+        ticker_module.LOOK_EVERY,
+    )
     # The first is killed: it looks no more.
-    wait_for(lambda: second.look() == ticks.LOOK_EVERY, 2.0, every=0.01, what="its duty")
-    assert first.look() == ticks.STAND_BY
+    wait_for(lambda: second.look() == ticker_module.LOOK_EVERY, 2.0, every=0.01, what="its duty")
+    assert first.look() == ticker_module.STAND_BY
     for each in (first, second):
         each.store.client.close()
 
 
 def test_who_finds_a_tick_goes_on_looking_often(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ticks, "LOOK_EVERY", 0.2)
-    monkeypatch.setattr(ticks, "run_tick", lambda *_: 30.0)
+    monkeypatch.setattr(ticker_module, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(ticker_module, "run_tick", lambda *_: 30.0)
     on_duty, other = Ticker(world.connect()), Ticker(world.connect())
-    assert on_duty.look() == ticks.LOOK_EVERY
+    assert on_duty.look() == ticker_module.LOOK_EVERY
     world.batch(1)
-    assert (other.look(), other.look()) == (ticks.LOOK_EVERY, ticks.STAND_BY)
+    assert (other.look(), other.look()) == (ticker_module.LOOK_EVERY, ticker_module.STAND_BY)
     for each in (on_duty, other):
         each.store.client.close()
 
@@ -107,10 +112,10 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _run(world: World, tick: str) -> float:
     """Take and run a tick as a worker does; in how many seconds it is due again."""
-    world.store.take_ticks(10.0, 10, "me", 1.0)
-    hold = ticks.Hold(world.store, "me")
-    hold.take(tick)
-    hold.give(ticks.run_tick(world.store, tick))
+    world.store.ticks.take(10.0, 10, "me", 1.0)
+    keeper = LeaseKeeper(world.store, "me")
+    keeper.take(tick)
+    keeper.give(ticks.run_tick(world.store, tick))
     return _due(world, tick)
 
 
@@ -155,13 +160,13 @@ def test_a_new_batch_goes_before_all_that_only_come_round(world: World) -> None:
 @pytest.mark.usefixtures("alone")
 def test_a_job_that_ends_while_its_collector_works_is_not_missed(world: World) -> None:
     batch = world.batch(3)
-    world.store.take_ticks(10.0, 10, "me", 1.0)
-    hold = ticks.Hold(world.store, "me")
-    hold.take(TICK)
+    world.store.ticks.take(10.0, 10, "me", 1.0)
+    keeper = LeaseKeeper(world.store, "me")
+    keeper.take(TICK)
     again = ticks.run_tick(world.store, TICK)
     world.finish(batch, 1)
     assert _due(world) > 5, "its worker has it"
-    hold.give(again)
+    keeper.give(again)
     assert _due(world) == pytest.approx(ticks.NEXT, abs=0.2)
 
 
@@ -174,15 +179,15 @@ def test_an_idle_batch_expires_in_time(world: World) -> None:
 
 
 def test_workers_are_known_by_their_ticks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert world.store.workers() is None
+    assert world.store.ticks.workers() is None
     world.batch(1)
-    monkeypatch.setattr("tasks.batches.store._OVERDUE", 0.0)
-    assert world.store.workers() == 0
-    world.store.take_ticks(10.0, 10, "one", 1.0)
-    world.store.take_ticks(10.0, 10, "two", 1.0)
-    assert world.store.workers() == 2
-    monkeypatch.setattr("tasks.batches.store._SEEN", 0.0)
-    assert world.store.workers() is None, "its ticks are not overdue"
+    monkeypatch.setattr("tasks.batches.due_ticks._OVERDUE", 0.0)
+    assert world.store.ticks.workers() == 0
+    world.store.ticks.take(10.0, 10, "one", 1.0)
+    world.store.ticks.take(10.0, 10, "two", 1.0)
+    assert world.store.ticks.workers() == 2
+    monkeypatch.setattr("tasks.batches.due_ticks._WORKER_TIMEOUT", 0.0)
+    assert world.store.ticks.workers() is None, "its ticks are not overdue"
 
 
 def _due(world: World, tick: str = TICK) -> float:
@@ -196,21 +201,21 @@ def test_a_ticker_outlives_every_refusal_and_failure(
 ) -> None:
     """A right that is missing for a moment, then an error that no code foresees."""
     ran: list[str] = []
-    monkeypatch.setattr(ticks, "run_tick", lambda _, tick, _live: ran.append(tick))
-    monkeypatch.setattr(ticks, "AFTER_TROUBLE", 0.05)
+    monkeypatch.setattr(ticker_module, "run_tick", lambda _, tick, _live: ran.append(tick))
+    monkeypatch.setattr(ticker_module, "AFTER_TROUBLE", 0.05)
     client, ticker = world.store.client, Ticker(world.connect())
     client.execute_command("ACL", "SETUSER", "default", "-@scripting")
     try:
         ticker.start()
         wait_for(lambda: "no ticks while" in caplog.text, what="a refusal")
         client.execute_command("ACL", "SETUSER", "default", "+@scripting")
-        taken = ticker.store.take_ticks
+        taken = ticker.store.ticks.take
 
         def fails(*_: object) -> None:
-            monkeypatch.setattr(ticker.store, "take_ticks", taken)
+            monkeypatch.setattr(ticker.store.ticks, "take", taken)
             raise KeyError("unforeseen")
 
-        monkeypatch.setattr(ticker.store, "take_ticks", fails)
+        monkeypatch.setattr(ticker.store.ticks, "take", fails)
         wait_for(lambda: "unforeseen" in caplog.text, what="a failure")
         world.batch(1)
         wait_for(lambda: TICK in ran, what="a tick")
