@@ -153,7 +153,7 @@ class Keys:
 
     @property
     def ticks_idle(self) -> str:
-        """Set of the ticks that have nothing to do until a job of their batch ends. 1 h. Owner: batches/due_ticks.py."""
+        """Set of the ticks that have nothing to do until a job of their batch ends. 1 h. Owner: /due_ticks.py."""
         return self.prefix + "ticks:idle"
 
     @property
@@ -166,7 +166,7 @@ class Keys:
 
     @property
     def ticks_duty(self) -> str:
-        """String: the worker on duty, which looks for due ticks often. Under a second. Owner: tasks/batches/due_ticks.py."""
+        """String: the worker on duty, which looks for due ticks often. Under a second. Owner: batches/due_ticks.py."""
         return self.prefix + "ticks:duty"
 
     @property
