@@ -1,10 +1,11 @@
-"""How a script in Redis is called: connections, pipelines, replies, and what the server must be.
+"""How a script in Redis is called, in the order in which a call meets the files.
 
-scripts.py           A Lua script, and a typed call of it
-connection.py        sending calls to the server from code that may block
-async_connection.py  sending calls to the server from an event loop
-pipeline.py          commands that wait for their replies, and those that go to the server as one
-replies.py           what an error that came instead of a reply means for the call that met it
-server_check.py      what the server must be
-compact_json.py      JSON that is kept for a while, in no more memory than it takes, and with the digits that …
+server_check.py      whether the server can be used: version, eviction, cluster mode
+scripts.py           a Lua script with its includes, and a typed call of it
+compact_json.py      JSON that takes no more memory than it needs, and keeps all digits of a number
+connection.py        calls from code that may block: one at a time, repeated ones, pipelines
+async_connection.py  calls from an event loop: all of one turn in one write
+outstanding.py       calls of an event loop that have no answer yet
+pipeline.py          several calls of one script sent as one
+replies.py           what an error reply means: retry, wait, or fail
 """

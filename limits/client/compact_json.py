@@ -1,8 +1,8 @@
-"""JSON that is kept for a while, in no more memory than it takes, and with the digits that it came with.
+"""JSON that takes no more memory than it needs, and keeps all digits of a number.
 
-orjson writes into a buffer of 4 KB and gives that away as it is, however short the text: thousands of calls in flight
-would hold it for as long as they last. And it reads a whole number beyond 64 bits as a float: `loads` reads such
-numbers as `Whole` and `Decimals`, which `dumps` writes as they came.
+orjson writes into a buffer of 4 KB and returns it however short the text is, which thousands of calls in flight would
+keep. It also reads a whole number beyond 64 bits as a float. `loads` reads such numbers as `Whole` and `Decimals`, and
+`dumps` writes those unchanged.
 """
 
 import json
@@ -12,11 +12,17 @@ from typing import Any, Final, Self
 
 import orjson
 
-#: Significant digits that a float holds.
 _SIGNIFICANT: Final = 17
+"""Significant digits that a float holds."""
+
 _ZEROS: Final = bytes.maketrans(b"123456789", b"000000000")
+"""Makes every digit a zero, so that a long number can be found by searching for zeros."""
+
 _MANY: Final = b"0" * (_SIGNIFICANT + 1)
+"""A number with more digits than a float holds, after `_ZEROS`."""
+
 _INT64: Final = range(-(1 << 63), 1 << 64)
+"""The whole numbers that orjson reads exactly."""
 
 
 class Whole(int):
@@ -27,7 +33,7 @@ class Decimals(float):
     """A number with more digits than a float holds; `text` is how it was written."""
 
     def __new__(cls, text: str) -> Self:
-        """The nearest float, infinite if there is none."""
+        """The nearest float; infinite if the number is too large."""
         made = super().__new__(cls, text)
         made.text = text
         return made
@@ -36,7 +42,7 @@ class Decimals(float):
 
 
 def dumps(value: Any) -> bytes:
-    """`value` as JSON; TypeError where it cannot be written."""
+    """`value` as JSON. TypeError if it cannot be written."""
     try:
         written = orjson.dumps(value, _as_it_came)
     except TypeError:
@@ -58,7 +64,7 @@ def _as_it_came(value: Any) -> Any:
 
 
 def loads(raw: bytes | str) -> Any:
-    """The JSON value of a text, with all its digits; ValueError where it is none."""
+    """The value of a JSON text, with all its digits. ValueError if the text is not JSON."""
     if isinstance(raw, str):
         raw = raw.encode()
     if not has_long_number(raw):
@@ -70,12 +76,12 @@ def loads(raw: bytes | str) -> Any:
 
 
 def has_long_number(raw: bytes) -> bool:
-    """Whether a text may hold a number with more digits than orjson keeps: a quick look, without reading it."""
+    """Whether a text may hold a number with more digits than orjson keeps. Quick, because it does not parse."""
     return _MANY in raw.translate(_ZEROS, b".")
 
 
 def decoder(long: Callable[[str], Any] | None = None) -> json.JSONDecoder:
-    """Reads what others write and JSON has not: NaN as null, line breaks in strings. `long` gets each long number."""
+    """A decoder that accepts NaN (as null) and line breaks in strings. `long` gets the text of each long number."""
     keep = long or long_number
 
     def whole(text: str) -> Any:
@@ -88,7 +94,7 @@ def decoder(long: Callable[[str], Any] | None = None) -> json.JSONDecoder:
 
 
 def is_exact(text: str) -> bool:
-    """Whether a number's text is worth as much after it was read and written."""
+    """Whether a number keeps its value when it is read and written."""
     if text.lstrip("-").isdigit():
         return len(text) <= len(str(_INT64.start)) and int(text) in _INT64
     if len(text) <= _SIGNIFICANT and "e" not in text.lower():

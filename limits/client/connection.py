@@ -1,4 +1,4 @@
-"""Sending calls to the server from code that may block: one at a time, the same one again and again, or a pipeline."""
+"""Sending calls from code that may block: one at a time, the same one again and again, or several in a pipeline."""
 
 import threading
 from collections.abc import Sequence
@@ -24,28 +24,30 @@ from limits.client.scripts import Call
 T = TypeVar("T")
 
 TIMEOUTS: Final[dict[str, Any]] = {"socket_timeout": 5.0, "socket_connect_timeout": 5.0, "socket_keepalive": True}
-"""Seconds that every connection to Redis waits for a reply, and to be made. A connection may fall silent without being
-closed: a firewall forgets it, or its server is gone. No command of ours takes longer than a second.
+"""How long every connection to Redis waits for a reply, and to be established (seconds).
+
+A connection may fall silent without being closed, because a firewall forgot it or its server is gone. None of our
+commands takes longer than a second.
 """
 
 _PACKED: Final = 64
-"""So many repeated calls are kept as they are sent."""
+"""How many repeated calls are kept packed."""
 
 
 def open_client(url: str, **options: Any) -> redis.Redis:
-    """A client of the server at `url` that waits for no reply longer than `TIMEOUTS` say; `options` are redis-py's."""
+    """A client with `TIMEOUTS`. `options` are redis-py's."""
     client: redis.Redis = redis.Redis.from_url(url, **{**timeouts(url), **options})
     return client
 
 
 def open_async_client(url: str) -> redis.asyncio.Redis:
-    """The same for an event loop."""
+    """As `open_client`, for an event loop."""
     client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(url, **timeouts(url))
     return client
 
 
 def timeouts(url: str) -> dict[str, Any]:
-    """`TIMEOUTS` as a connection to `url` takes them: a socket on this machine is not kept alive."""
+    """`TIMEOUTS` for a connection to `url`. A unix socket takes no keepalive."""
     here = url.startswith("unix:")
     return {name: value for name, value in TIMEOUTS.items() if not (here and name == "socket_keepalive")}
 
@@ -58,12 +60,12 @@ class Server:
         self._loaded: set[str] = set()
         self._repeating = threading.Lock()
         self._packed: dict[tuple[Any, ...], list[bytes]] = {}
-        self._line: Any = None
+        self._connection: Any = None
 
     def run(self, call: Call[T]) -> T:
-        """The call's result.
+        """Return the call's result.
 
-        ServerUnavailable if the server does not answer or takes no writes, ScriptError if it refuses the call itself.
+        ServerUnavailable if the server does not answer or takes no writes. ScriptError if it refuses the call itself.
         """
         try:
             reply = self._evaluate("EVALSHA", call.script.sha, call)
@@ -72,46 +74,46 @@ class Server:
         return call.parse(reply)
 
     def repeat(self, call: Call[T]) -> T:
-        """As `run`, for a call that is made again and again as it is: packed once, and on a connection of its own."""
+        """As `run`, for a call that is repeated unchanged: it is packed once, and has its own connection."""
         try:
             with self._repeating:
                 reply = self._repeat(call)
         except RedisError:
-            return self.run(call)  # which tries again, and knows what each error means
+            return self.run(call)  # tries again, and raises the right error
         return call.parse(reply)
 
     def close(self) -> None:
-        """Let go of what is kept for repeated calls; the client is its owner's."""
-        line, self._line = self._line, None
-        if line is not None:
-            line.disconnect()
-            self.client.connection_pool.release(line)
+        """Close the connection of repeated calls. The client stays open."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+            self.client.connection_pool.release(connection)
 
     def _repeat(self, call: Call[T]) -> Any:
-        if self._line is None:
-            self._line = self.client.connection_pool.get_connection()
-        line, key = self._line, (call.script.sha, call.keys, call.args)
+        if self._connection is None:
+            self._connection = self.client.connection_pool.get_connection()
+        connection, key = self._connection, (call.script.sha, call.keys, call.args)
         packed = self._packed.get(key)
         if packed is None:
             if len(self._packed) >= _PACKED:
                 self._packed.clear()
             command = ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
-            packed = self._packed[key] = line.pack_command(*command)
+            packed = self._packed[key] = connection.pack_command(*command)
         try:
-            line.send_packed_command(packed)
-            return line.read_response()
+            connection.send_packed_command(packed)
+            return connection.read_response()
         except ResponseError:
             raise
         except BaseException:
-            line.disconnect()  # the next one connects it anew
+            connection.disconnect()  # the next call connects again
             raise
 
     def run_many(self, calls: Sequence[Call[T]]) -> list[T]:
-        """The results of several calls, sent in one pipeline in their order; they are not one step."""
+        """Return the results of several calls, sent in order in one pipeline. They are not one atomic step."""
         pipeline: Any = self.client.pipeline(transaction=False)
         new = {call.script.sha: call.script.source for call in calls if call.script.sha not in self._loaded}
         for source in new.values():
-            # A script that the server did not know would be run after those behind it.
+            # Load first: a call of an unknown script would have to be repeated after the calls behind it.
             pipeline.execute_command("SCRIPT", "LOAD", source)
         for call in calls:
             pipeline.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)

@@ -1,7 +1,7 @@
-"""Commands that wait for their replies, and those that go to the server as one.
+"""Commands that wait for their replies, and how several calls of one script are sent as one.
 
-A script that takes several asks decides on each in turn, in one step: what they have in common is read and written
-once. Most of what a call costs the server is that.
+A script that takes several asks decides on each in turn, in one step, and reads and writes what they share only once.
+That is most of what a call costs the server.
 """
 
 from collections.abc import Iterable
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 Argument = str | bytes | int | float
 
 MOST_JOINED: Final = 32
-"""Calls in one: a server does nothing else meanwhile, for a few milliseconds at most."""
+"""Calls in one command. A server does nothing else while it runs it, for a few milliseconds at most."""
 
 
 class Pending:
-    """A command that waits for its reply. `written` tells since when, in the loop's seconds; `alone`: it may not be
-    joined, since a command with others has failed.
+    """A command that waits for its reply.
+
+    - `deadline`, `written`: when it fails, and when it was last written (monotonic seconds).
+    - `alone`: it must not be joined, because it failed together with others.
     """
 
     __slots__ = ("alone", "call", "command", "deadline", "future", "written")
@@ -39,11 +41,16 @@ class Pending:
         self.written = 0.0
         self.alone = call is None or not call.joins
 
+    @property
+    def name(self) -> str:
+        """The script's or the command's, for messages."""
+        return self.call.script.name if self.call else str(self.command[0])
+
 
 def groups(batch: Iterable[Pending]) -> list[list[Pending]]:
-    """Those that go as one, in the order in which the first of each was asked.
+    """Group the commands that are sent as one, in the order in which each group's first was asked.
 
-    A group is of one script with the same keys at the same time, which differs in tests only.
+    A group has one script, the same keys and the same time (which only differs in tests).
     """
     found: list[list[Pending]] = []
     open_groups: dict[Any, list[Pending]] = {}
@@ -62,7 +69,7 @@ def groups(batch: Iterable[Pending]) -> list[list[Pending]]:
 
 
 def command_of(group: list[Pending]) -> tuple[Argument, ...]:
-    """What is sent for a group."""
+    """The one command that is sent for a group."""
     first = group[0]
     if len(group) == 1:
         return first.command

@@ -1,8 +1,8 @@
-"""What an error that came instead of a reply means for the call that met it.
+"""What an error reply means for its call.
 
-If the connection broke, or the error is PASSING, the same call succeeds on a new connection. If the server
-`refuses_for_now`, it succeeds over the same connection later, and what the server still allows is answered until
-then. Whatever else is refused is wrong.
+- The connection broke, or the error is one of PASSING: the call will succeed on a new connection.
+- The server `refuses_for_now`: the call will succeed later, on the same connection. Other calls may still be answered.
+- Any other error: the call is wrong.
 """
 
 from typing import Final
@@ -25,7 +25,7 @@ from redis.exceptions import (
 from limits.errors import LimitsError, NotPermitted, ScriptError, ServerUnavailable
 
 PASSING: Final = (BusyLoadingError, MasterDownError, ReadOnlyError, TryAgainError)
-"""Answers of a server that is starting, failing over or catching up."""
+"""Replies of a server that is starting, failing over or catching up."""
 
 _NO_WRITES: Final = ("MISCONF ", "NOREPLICAS ")
 _BUSY: Final = "BUSY "
@@ -33,22 +33,22 @@ _NOT_IN_SCRIPTS: Final = "ACL failure in script"
 
 
 def refuses_for_now(error: Exception) -> bool:
-    """Whether the same call succeeds later, once the server's trouble is over, over the same connection.
+    """Whether the same call will succeed later, on the same connection.
 
-    A script that meets a lack of memory, disk or replicas, or another client's long script, has changed nothing: the
-    server refuses it before it begins, or at its first write. One that meets a missing right may have done a part of
-    its work; like every script it may be repeated.
+    If the server lacks memory, disk or replicas, or runs another client's long script, the call has changed nothing: it
+    is refused before it begins, or at its first write. If the user lacks a right, the script may have done part of its
+    work, but like every script it may be repeated.
     """
     return takes_no_writes(error) or _is_busy(error) or _is_forbidden(error)
 
 
 def takes_no_writes(error: Exception) -> bool:
-    """Whether the server lacks memory, a disk that can be written or replicas."""
+    """Whether the server lacks memory, a writable disk or replicas."""
     return isinstance(error, OutOfMemoryError) or str(error).startswith(_NO_WRITES)
 
 
 def _is_busy(error: Exception) -> bool:
-    """Whether a script, of any client, has been running for longer than the server's `busy-reply-threshold`."""
+    """Whether some client's script has been running for longer than the server's `busy-reply-threshold`."""
     return str(error).startswith(_BUSY)
 
 
@@ -57,13 +57,13 @@ def _is_forbidden(error: Exception) -> bool:
 
 
 def server_words(error: Exception) -> str:
-    """The server's own words, without a full stop. redis-py cuts off the first where it has a class for it."""
+    """The server's own words, without a full stop. redis-py drops the first word of errors that it has a class for."""
     words = str(error).rstrip(".")
     return f"OOM {words}" if isinstance(error, OutOfMemoryError) else words
 
 
 def as_limits_error(error: Exception, name: str) -> LimitsError:
-    """The error as one of ours; `name` is the script's or the command's."""
+    """The error as one of ours. `name`: the script's or the command's."""
     if takes_no_writes(error):
         return ServerUnavailable(
             f"The Redis server takes no writes: {server_words(error)}.",
@@ -72,7 +72,7 @@ def as_limits_error(error: Exception, name: str) -> LimitsError:
     if _is_busy(error):
         return ServerUnavailable(
             "The Redis server is busy with another client's script.",
-            next_step="Wait for its end, or end it with SCRIPT KILL; every call is safe to repeat.",
+            next_step="Wait until it ends, or end it with SCRIPT KILL; every call is safe to repeat.",
         )
     if _is_forbidden(error):
         return NotPermitted(f"The Redis user may not do what {name} needs: {server_words(error)}.")

@@ -1,8 +1,8 @@
 """A Lua script, and a typed call of it.
 
-A script is a file in a package, headed by its purpose, guarantee, KEYS, ARGV and returns. A line
-`--@include limits/lua/lib/settle.lua` is replaced by that file, once a script however often it is named, so a
-fragment has one copy and a script of another package (`tasks/jobs/lua/finish.lua`) can settle within its own step.
+A script is a file in a package, with a header that gives purpose, guarantee, KEYS, ARGV and returns. A line
+`--@include limits/lua/lib/settle.lua` is replaced by that file, once in a script. So each fragment exists once, and a
+script of another package (`tasks/jobs/lua/finish.lua`) can settle within its own step.
 """
 
 import re
@@ -20,7 +20,7 @@ _INCLUDE: Final = re.compile(r"^--@include[ \t]+(\S+)[ \t]*$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script's text and the SHA-1 that EVALSHA names it by."""
+    """A script's text, and the SHA-1 by which EVALSHA names it."""
 
     name: str
     source: str = field(repr=False)
@@ -33,11 +33,11 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One call of a script: what is sent, and how the reply is read.
+    """One call of a script: what is sent, and how the reply is parsed.
 
-    Every script of Overnight may be repeated: the same call again changes nothing and gives the same answer.
-    `joins`: the script takes any number of last arguments, each of them a call of its own, and returns a list of their
-    answers where there are several. One that fails has changed nothing.
+    Every script of Overnight may be repeated: the same call changes nothing the second time and gives the same answer.
+    `joins`: the script takes any number of last arguments, each a call of its own. It returns one answer, or a list if
+    there are several. If one of them fails, nothing has changed.
     """
 
     script: Script
@@ -54,7 +54,7 @@ def load(path: str) -> Script:
 
 
 def read(path: str) -> str:
-    """The text of a file in an installed package, named from the package on."""
+    """The text of a file in an installed package. `path` begins with the package."""
     package, _, rest = path.partition("/")
     return files(package).joinpath(*rest.split("/")).read_text(encoding="utf-8")
 

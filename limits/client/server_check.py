@@ -1,4 +1,4 @@
-"""What the server must be: new enough, and one that forgets nothing by itself."""
+"""Whether the server can be used: it must be new enough, and must not forget anything on its own."""
 
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
     import redis
 
 _OLDEST: Final = {"redis": 7, "valkey": 8}
+"""The oldest major version that Overnight runs on."""
 
 
 class ClusterMode(ServerUnsuitable):
-    """Nothing of Overnight works on such a server: each step needs several keys."""
+    """Overnight does not work in cluster mode: each step needs several keys on one server."""
 
 
 def check_server(client: "redis.Redis") -> None:
     """Raise ServerUnsuitable unless the server is Redis >= 7 or Valkey >= 8, holds all keys and never evicts any.
 
-    ServerUnavailable if it does not answer, or not now.
+    ServerUnavailable if it does not answer, or refuses for now.
     """
     try:
         info: dict[str, Any] = client.info()

@@ -46,9 +46,9 @@ def test_a_call_that_is_made_again_and_again_is_packed_once(client: "redis.Redis
 def test_a_repeated_call_outlives_its_connection(client: "redis.Redis") -> None:
     server = Server(client)
     assert server.repeat(ONE) == 1
-    assert server._line is not None
-    server._line.send_command("CLIENT", "ID")
-    assert client.client_kill_filter(_id=server._line.read_response()) == 1
+    assert server._connection is not None
+    server._connection.send_command("CLIENT", "ID")
+    assert client.client_kill_filter(_id=server._connection.read_response()) == 1
     assert server.repeat(ONE) == 1
     assert server.repeat(ONE) == 1
     server.close()

@@ -103,7 +103,7 @@ def test_what_a_server_that_takes_no_writes_refuses_is_sent_again_until_it_does(
         assert all(isinstance(answer, Admitted) and not answer.repeated for answer in answers)
         assert (await end).verdict == "settled"
         assert await plain == b"OK"
-        assert server._out == 0
+        assert len(server._outstanding) == 0
 
     with_server(url_of(trouble), steps)
     [told] = [record.getMessage() for record in caplog.records if record.name == "limits.client.async_connection"]

@@ -115,7 +115,7 @@ def test_a_call_that_cannot_be_sent_fails_alone(server: "redis.Redis") -> None:
         for failed, words in ((half, "UnicodeEncodeError"), (none, "TypeError")):
             assert isinstance(failed, ScriptError)
             assert f"echo: an argument cannot be sent to Redis ({words}" in str(failed)
-        assert calls._out == 0
+        assert len(calls._outstanding) == 0
         with pytest.raises(ServerUnavailable):
             await calls.execute("BLPOP", "none", "2", deadline=0.2)
 
@@ -127,13 +127,13 @@ def test_a_failure_that_is_ours_fails_the_calls_under_way_and_no_later_one(
 ) -> None:
     async def steps(calls: AsyncServer) -> None:
         await calls.run(ONE)
-        taken = calls._take
+        taken = calls._outstanding.take_reply
 
         def take(reply: object) -> None:
-            calls._take = taken  # type: ignore[method-assign]
+            calls._outstanding.take_reply = taken  # type: ignore[method-assign]
             raise KeyError(reply)
 
-        calls._take = take  # type: ignore[method-assign, assignment]
+        calls._outstanding.take_reply = take  # type: ignore[method-assign, assignment]
         with pytest.raises(ScriptError, match="KeyError"):
             await calls.run(ONE)
         assert await calls.run(ONE) == 1
