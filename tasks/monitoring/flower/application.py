@@ -1,4 +1,4 @@
-"""Flower's application, with a check before each request and the headers that keep a page's scripts its own."""
+"""Flower's application, with a check before each request and headers that keep foreign scripts out of its pages."""
 
 import base64
 import binascii
@@ -9,7 +9,7 @@ from tornado import httputil, web
 
 from tasks.monitoring.flower import guard
 
-#: What a page may load, run and be shown in: scripts from this server only, and none within the page.
+#: What a page may load and run, and where it may be framed: only scripts from this server, and none inline.
 HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -22,7 +22,7 @@ HEADERS: Final = {
 
 
 class SafeHeaders(web.OutputTransform):
-    """Sends `HEADERS` with every answer, whichever handler gives it."""
+    """Adds `HEADERS` to every answer of every handler."""
 
     def __init__(self, request: httputil.HTTPServerRequest) -> None:
         del request
@@ -30,7 +30,6 @@ class SafeHeaders(web.OutputTransform):
     def transform_first_chunk(
         self, status_code: int, headers: httputil.HTTPHeaders, chunk: bytes, finishing: bool
     ) -> tuple[int, httputil.HTTPHeaders, bytes]:
-        """Add them."""
         del finishing
         for name, value in HEADERS.items():
             headers[name] = value
@@ -38,17 +37,17 @@ class SafeHeaders(web.OutputTransform):
 
 
 class Refused(web.RequestHandler):
-    """Answers a request that no handler of Flower's may see."""
+    """Answers a request that must not reach Flower's handlers."""
 
     def initialize(self, status: int, words: str) -> None:
-        """Take over what is answered."""
+        """Set the answer."""
         self.status, self.words = status, words
 
     def check_xsrf_cookie(self) -> None:
-        """Nothing is done here that another site could want."""
+        """Skip the check: this handler changes nothing."""
 
     def prepare(self) -> None:
-        """Answer."""
+        """Send the answer before any method runs."""
         self.set_status(self.status)
         if self.status == 401:  # noqa: PLR2004 - HTTP's own
             self.set_header("WWW-Authenticate", 'Basic realm="flower"')
@@ -56,18 +55,18 @@ class Refused(web.RequestHandler):
         self.finish(self.words)
 
 
-class Door(Flower):  # type: ignore[misc]  # Flower has no types
-    """Flower behind the check."""
+class GuardedFlower(Flower):  # type: ignore[misc]  # Flower has no types
+    """Flower, with a check of each request's host and credentials."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.transforms.append(SafeHeaders)
 
     def find_handler(self, request: httputil.HTTPServerRequest, **options: Any) -> Any:
-        """The handler of a request, as Tornado asks for it."""
+        """Return the handler of a request, for Tornado."""
         if not guard.is_expected_host(self.options, request.host_name):
-            # A name that leads here is no reason to answer: any site can have its own lead to 127.0.0.1.
-            return self._refuse(request, 403, "open Flower by the address that it prints: localhost or 127.0.0.1")
+            # DNS rebinding: any site can point a name of its own at 127.0.0.1.
+            return self._refuse(request, 403, "open Flower at the address that it prints: localhost or 127.0.0.1")
         if not is_ascii(request.headers.get("Authorization", "")):
             return self._refuse(request, 401, "Access denied")
         return super().find_handler(request, **options)
@@ -77,7 +76,7 @@ class Door(Flower):  # type: ignore[misc]  # Flower has no types
 
 
 def is_ascii(authorization: str) -> bool:
-    """Whether the credentials of a header are ASCII, as far as they can be read; Flower compares no others."""
+    """Whether a header's credentials are ASCII, if they can be decoded. Flower fails on any others."""
     kind, _, encoded = authorization.partition(" ")
     if kind != "Basic":
         return authorization.isascii()

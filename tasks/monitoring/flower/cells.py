@@ -1,4 +1,4 @@
-"""Figures as people read them: bars, rates, durations and money."""
+"""What a table's cells contain: bars, rates, moments."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,13 +10,13 @@ from workers.figures import dollars, duration
 
 _MINUTE: Final = 60
 
-#: From this part of a budget on, its bar warns.
+#: The fraction of a budget or quota from which on its bar is yellow.
 _NEARLY: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A bar in parts of the whole: `done` in the bar's own colour, then `more` in a second one."""
+    """A bar. `done` and `more` are fractions of the whole, in the colours `kind` and `more_kind`."""
 
     done: float
     more: float = 0.0
@@ -27,13 +27,13 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Cards:
-    """The four figures at a page's head: label, value, and the kind of Flower's card."""
+    """The four figures at the top of a page: label, value, and the kind of Flower's card."""
 
     figures: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 def dimension_bar(state: DimensionState) -> Bar:
-    """How much of a dimension is in use right now; a limit that headers have told is lower than the configured."""
+    """How much of a dimension is in use now."""
     room = state.rate * state.burst
     used = min(1.0, max(0.0, 1 - state.available / room)) if room else 0.0
     kind = "danger" if used >= 1 else "warning" if used >= _NEARLY else "primary"
@@ -41,7 +41,7 @@ def dimension_bar(state: DimensionState) -> Bar:
 
 
 def money(state: BudgetState) -> Bar:
-    """A budget's bar: what is spent, then what calls in flight hold."""
+    """A budget's bar: spent, then held by calls in flight."""
     limit = max(state.limit, 1)
     used = state.spent / limit
     kind = "danger" if spent(state) else "warning" if used >= _NEARLY else "success"
@@ -56,7 +56,7 @@ def money(state: BudgetState) -> Bar:
 
 
 def rate(per_second: float | None) -> str:
-    """A pace in jobs a minute."""
+    """A rate in jobs a minute; `per_second` is None if it is unknown."""
     if per_second is None:
         return "—"
     a_minute = per_second * _MINUTE
@@ -64,12 +64,12 @@ def rate(per_second: float | None) -> str:
 
 
 def eta(left: int, per_second: float | None) -> str:
-    """When so many jobs are done at this pace."""
+    """The time that `left` jobs take at a rate; `per_second` is None if it is unknown."""
     if not left:
         return "now"
     return duration(left / per_second) if per_second else "—"
 
 
 def clock(seconds: float) -> str:
-    """A moment of today, UTC."""
+    """The time of day, UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%H:%M:%S UTC")

@@ -1,7 +1,7 @@
 """Workflow, model, provider, tokens and cost in Flower's list of tasks, and in its page of one task.
 
-The fields come with the events of our workers (`workers.request.JobRequest`). Celery's record of a task knows only
-the fields that it lists, so ours are added to that list.
+The fields arrive in our workers' events (`workers.request.JobRequest`). Celery's record of a task keeps only the fields
+that it lists, so ours are added to its list.
 """
 
 import ast
@@ -12,7 +12,7 @@ from celery.events.state import Task
 
 from tasks.monitoring.flower.incoming import TEXTS, is_number, text
 
-#: Our fields of a task: the column's name, and its label.
+#: Our fields of a task -> the label of their column.
 FIELDS = {
     "workflow": "Workflow",
     "provider": "Provider",
@@ -22,12 +22,12 @@ FIELDS = {
     "attempts": "Attempts",
 }
 
-#: The columns that the list shows unless somebody asks for others. `exception` is why a job waits, or failed.
+#: The columns that the list shows by default. `exception` is why a job waits or failed.
 SHOWN = "workflow,state,model,provider,tokens,cost_usd,runtime,received,exception,uuid,worker"
 
 
 def install() -> None:
-    """Make our fields known, once a process."""
+    """Add our fields to Celery's and Flower's lists, once in a process."""
     views.TASK_COLUMNS.update(FIELDS)
     views.TASK_COLUMNS["exception"] = "Why"
     for name in FIELDS:
@@ -36,12 +36,12 @@ def install() -> None:
             setattr(Task, name, None)
 
 
-#: Attributes of a task that are other objects of Celery's; Flower shows them by their names.
+#: Attributes of a task that are objects of Celery's; Flower shows their names.
 _OBJECTS = frozenset({"worker", "client", "root", "parent", "children"})
 
 
 def readable(task: Any) -> Any:
-    """A copy of a task, with its values as people read them (Flower's `format_task`)."""
+    """Make a task's values readable, for Flower's `format_task`."""
     for name in task._fields:
         value = getattr(task, name, None)
         if name not in _OBJECTS and value is not None:
@@ -53,14 +53,14 @@ def readable(task: Any) -> Any:
     if is_number(task.cost_usd):
         task.cost_usd = f"${task.cost_usd:,.6f}".rstrip("0").rstrip(".")
     if task.state not in {"RETRY", "FAILURE", "REVOKED"}:
-        task.exception = None  # why it waited the last time
+        task.exception = None  # why it was snoozed before
     if task.result in {"None", "...", "''"}:
         task.result = None
     return task
 
 
 def _workflow(kwargs: Any) -> str | None:
-    """The workflow of a task that has only been received: that event carries no fields of ours, but its kwargs."""
+    """The workflow of a task that was only received: that event has the kwargs, and none of our fields."""
     try:
         found = ast.literal_eval(kwargs)["workflow"]
     except (ValueError, SyntaxError, TypeError, KeyError):

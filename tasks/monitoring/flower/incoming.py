@@ -1,7 +1,8 @@
-"""Events as they come from the broker, where anybody can publish one: what is kept of them.
+"""Which fields of an event are kept. Events come from the broker, where anyone can publish one.
 
-Celery makes every field of an event an attribute of a task or a worker, and Flower shows it; what is no text, its pages
-write as HTML. So only known fields are kept, each of its type, and an event that lacks what Celery needs is dropped.
+Celery makes every field of an event an attribute of a task or a worker, and Flower shows it; a value that is not text
+goes into the page as HTML. So only known fields of the right type are kept, and an event without the fields that Celery
+needs is dropped.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ TYPES: Final = frozenset(
     }
 )
 
-#: Fields that are numbers, with the highest that any of them may be; 0 is the lowest, but for a time zone's offset.
+#: Fields that are numbers -> their maximum. The minimum is 0, except for a time zone's offset.
 NUMBERS: Final[Mapping[str, float]] = {
     "timestamp": 4_102_444_800.0,  # the year 2100
     "clock": 1e15,
@@ -38,7 +39,7 @@ NUMBERS: Final[Mapping[str, float]] = {
     "attempts": 1e6,
 }
 
-#: Fields that are text, or a number; with the most characters that are kept.
+#: Fields that are text or a number -> the number of characters that are kept.
 TEXTS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("uuid", "hostname", "name", "root_id", "parent_id", "queue", "exchange", "routing_key"), 255),
     **dict.fromkeys(("eta", "expires", "sw_ident", "sw_ver", "sw_sys", "workflow", "provider", "model", "tokens"), 300),
@@ -46,19 +47,24 @@ TEXTS: Final[Mapping[str, int]] = {
     "traceback": 8_000,
 }
 
+#: Fields that are true or false.
 FLAGS: Final = frozenset({"terminated", "expired", "requeue"})
 
-#: Distinct workers and task names of events; each is a label of Flower's metrics.
-MOST_WORKERS, MOST_NAMES = 1_000, 200
+#: Distinct workers of events: each is a label of Flower's metrics.
+MOST_WORKERS: Final = 1_000
 
-#: The highest whole number of JavaScript's that is exact.
+#: Distinct task names of events: also labels.
+MOST_NAMES: Final = 200
+
+#: The largest integer that JavaScript represents exactly.
 LARGEST: Final = 2**53
 
+#: Values of a load average: over 1, 5 and 15 minutes.
 _LOAD: Final = 3
 
 
 def checked(event: Any) -> dict[str, Any] | None:
-    """What may be kept of an event, None if that is nothing."""
+    """The fields of `event` that are kept; None if it is to be dropped."""
     kind = event.get("type") if isinstance(event, Mapping) else None
     if not isinstance(kind, str) or kind not in TYPES:
         return None
@@ -75,7 +81,7 @@ def checked(event: Any) -> dict[str, Any] | None:
     if isinstance(load, list | tuple) and len(load) <= _LOAD and all(is_number(each) for each in load):
         kept["loadavg"] = list(load)
     if kind == "task-sent" and kept.get("name") == JOB:
-        kept |= {"args": "()", "kwargs": "{}"}  # a stock producer puts the beginning of the prompt into them
+        kept |= {"args": "()", "kwargs": "{}"}  # a plain Celery producer puts the start of the prompt here
     for name in ("uuid", "hostname", "name", "workflow", "root_id", "parent_id"):
         if name in kept:
             kept[name] = str(kept[name])
@@ -84,12 +90,12 @@ def checked(event: Any) -> dict[str, Any] | None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number that JavaScript holds exactly, or a finite fraction."""
+    """Whether `value` is an integer that JavaScript represents exactly, or a finite float."""
     return (type(value) is int and abs(value) <= LARGEST) or (type(value) is float and isfinite(value))
 
 
 def text(value: Any, most: int) -> str | float:
-    """A value as text, or as the number that it is; not longer than `most` characters."""
+    """`value` as text of at most `most` characters; a number stays a number."""
     if is_number(value):
         return value  # type: ignore[no-any-return]  # is_number has no type guard
     words = plain(value if isinstance(value, str) else repr(value))
@@ -97,15 +103,15 @@ def text(value: Any, most: int) -> str | float:
 
 
 class Receiver(EventReceiver):  # type: ignore[misc]  # Celery has no types
-    """Celery's receiver, behind the check of each event."""
+    """Celery's receiver, with a check of each event."""
 
-    #: Whether there is room for another worker's name.
+    #: Whether a worker's name is known, or there is room for another one.
     room: Callable[[str], bool] = staticmethod(lambda _: True)
 
     names = Labels(most=MOST_NAMES)
 
     def get_consumers(self, consumer: Any, channel: Any) -> list[Any]:
-        """Celery's consumer, which drops what it cannot decode."""
+        """Return Celery's consumer, which drops messages that it cannot decode."""
         del channel
         made = consumer(queues=[self.queue], callbacks=[self._receive], no_ack=True, accept=self.accept)
         made.on_decode_error = _dropped

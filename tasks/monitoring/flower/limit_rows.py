@@ -18,7 +18,7 @@ _MICRO: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """One bucket of a provider: a model with one of its keys, or the whole account."""
+    """A bucket's row: a model with one of the provider's keys, or the whole account."""
 
     name: str
     state: str
@@ -32,7 +32,7 @@ class ModelRow:
 
 @dataclass(frozen=True, slots=True)
 class BudgetRow:
-    """One window of a budget."""
+    """A row for a budget's window."""
 
     name: str
     window: str
@@ -41,7 +41,7 @@ class BudgetRow:
 
 
 def model_rows(system: SystemSnapshot) -> list[ModelRow]:
-    """Every bucket, the accounts' own first, with the circuit and latch that stand before it."""
+    """A row for each bucket, with what keeps its calls back: a block, a circuit, a pause."""
     circuits = {state.circuit: state for state in system.limits.circuits}
     today = spent_by_target(system.today)
     rows = []
@@ -66,7 +66,7 @@ def model_rows(system: SystemSnapshot) -> list[ModelRow]:
 
 
 def bucket_state(system: SystemSnapshot, bucket: BucketState, circuit: object, account: str) -> tuple[str, str, str]:
-    """The first thing that stands before a bucket: its name, badge and reason."""
+    """The first thing that keeps a bucket's calls back: its name, badge and reason."""
     now = system.limits.now
     if reason := blocked(system.limits, account, bucket.bucket.removeprefix(f"{account}/")):
         return "blocked", "danger", f"{reason} (overnight limits --clear {account.partition('/')[0]})"
@@ -79,14 +79,14 @@ def bucket_state(system: SystemSnapshot, bucket: BucketState, circuit: object, a
             "opened by hand" if by_hand else f"tried again in {duration((until - now) / _MICRO)}",
         )
     if bucket.paused_until > now:
-        return "paused", "warning", f"429: left alone for {duration((bucket.paused_until - now) / _MICRO)} more"
+        return "paused", "warning", f"429: {duration((bucket.paused_until - now) / _MICRO)} more"
     if state == "half-open":
-        return "probing", "warning", "one call is out to see whether it is up again"
+        return "probing", "warning", "one call is testing whether it works again"
     return "up", "success", ""
 
 
 def limit_cards(system: SystemSnapshot) -> Cards:
-    """What stands still."""
+    """Calls in flight, pauses, open circuits, blocked accounts, spent budgets."""
     limits = system.limits
     paused = sum(bucket.paused_until > limits.now for bucket in limits.buckets)
     shut = sum(circuit.state != "closed" for circuit in limits.circuits)
@@ -106,7 +106,7 @@ def limit_cards(system: SystemSnapshot) -> Cards:
 
 
 def budget_rows(system: SystemSnapshot) -> list[BudgetRow]:
-    """Every budget's current window."""
+    """A row for each budget's current window."""
     return [
         BudgetRow(
             name=budget(state.subject).removeprefix("the ").capitalize()
@@ -121,7 +121,7 @@ def budget_rows(system: SystemSnapshot) -> list[BudgetRow]:
 
 
 def spent_by_target(today: Iterable[Entry]) -> dict[str, Spent]:
-    """Calls and what they came to, by `provider/model`."""
+    """The sums of calls by target."""
     found: dict[str, Spent] = {}
     for entry in today:
         found[entry.target] = found.get(entry.target, Spent()) + entry.spent

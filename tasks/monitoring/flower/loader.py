@@ -1,7 +1,7 @@
-"""Flower's templates and ours: ours are found beside them, and its navigation bar gets our tabs.
+"""Flower's templates and ours. Flower's navigation bar gets our tabs.
 
-Whatever a template shows is escaped and loses its control characters. No page holds a script in itself: the content
-security policy (door.py) would keep it from running.
+Every value in a template is escaped and loses its control characters. No page contains an inline script: the content
+security policy (application.py) would block it.
 """
 
 import re
@@ -16,7 +16,7 @@ from workers.plain_text import plain
 HERE = Path(__file__).parent
 TEMPLATES, STATIC = HERE / "templates", HERE / "static"
 
-#: Before this place in Flower's navbar.html our tabs go: the first list ends with its own.
+#: The place in Flower's navbar.html before which our tabs go: the end of its first list.
 _PLACE = "</ul>"
 
 _TAB = """
@@ -31,19 +31,19 @@ _SCRIPT = (
     "</script>"
 )
 
-#: Our pages, by the name of their tab and handler.
+#: Our pages: the name of the tab and handler -> its label.
 TABS = {"workflows": "Workflows", "limits": "Limits"}
 
 
 class Loader(template.Loader):
-    """Finds a template in our folder, else in Flower's."""
+    """Loads a template from our folder or, if we have none of that name, from Flower's."""
 
     def __init__(self, flowers: str) -> None:
         super().__init__(flowers, autoescape="shown", namespace={"shown": shown})
         self.flowers = Path(flowers)
 
     def resolve_path(self, name: str, parent_path: str | None = None) -> str:
-        """Names are the files' own: no template of ours or Flower's lies in a folder."""
+        """Return `name` as it is: neither folder has subfolders."""
         del parent_path
         return name
 
@@ -57,29 +57,29 @@ class Loader(template.Loader):
 
 
 def shown(value: Any) -> str:
-    """A value as it stands in a page."""
+    """`value` as a page shows it: plain text, escaped."""
     words = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
     return xhtml_escape(plain(words))
 
 
 def without_script(workers: str) -> str:
-    """Flower's list of workers, with the one script that it holds in a file of its own."""
+    """Flower's list of workers, with its inline script moved to a file."""
     found, times = re.subn(
         r"<script type=\"text/javascript\">\s*var autorefresh = .*?</script>", _SCRIPT, workers, flags=re.DOTALL
     )
     if times != 1:
-        raise ValueError("Flower's workers.html holds no script that sets autorefresh: is this Flower 2.2?")
+        raise ValueError("Flower's workers.html has no script that sets autorefresh: is this Flower 2.2?")
     return found
 
 
 def with_tabs(navbar: str) -> str:
-    """Flower's navigation bar with our tabs behind its own."""
+    """Flower's navigation bar, with our tabs after its own."""
     before, place, after = navbar.partition(_PLACE)
     if not place:
-        raise ValueError("Flower's navbar.html has no list to put our tabs into: is this Flower 2.2?")
+        raise ValueError("Flower's navbar.html has no list for our tabs: is this Flower 2.2?")
     tabs = "".join(_TAB.format(name=name, words=words) for name, words in TABS.items())
     return f"{before.rstrip()}{tabs}\n      {place}{after}"
 
 
-#: How Flower's own templates are changed.
+#: Templates of Flower's -> how we change them.
 _CHANGES = {"navbar.html": with_tabs, "workers.html": without_script}

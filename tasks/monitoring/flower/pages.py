@@ -1,4 +1,4 @@
-"""Our pages in Flower. Each is rendered here, whole or as the part that a browser swaps in every few seconds."""
+"""Our pages in Flower. Each is rendered whole, or as the part that a browser replaces every two seconds."""
 
 import asyncio
 import hmac
@@ -28,35 +28,35 @@ class Page(BaseHandler, ABC):  # type: ignore[misc]  # Flower has no types
     tab = ""
 
     def initialize(self, watch: Watch) -> None:
-        """Take over what all pages read from."""
+        """Set the source of snapshots."""
         self.watch = watch
 
     @web.authenticated
     async def get(self) -> None:
-        """The page, or with `?part` what changes of it."""
+        """Render the page, or with `?part` the part of it that changes."""
         part = self.get_argument("part", None) is not None
         trouble, values = "", {}
         try:
             system = await asyncio.get_running_loop().run_in_executor(None, self.watch.look)
             values = {**self.values(system), "as_of": cells.clock(system.at)}
         except (redis.RedisError, LimitsError) as exc:
-            log.warning("no reading: %s", exc)
-            trouble = "The Redis server does not answer; this page goes on by itself when it does."
+            log.warning("no snapshot: %s", exc)
+            trouble = "The Redis server does not answer. This page continues as soon as it does."
         self.set_header("Cache-Control", "no-store")
         self.render(f"{self.tab}.part.html" if part else f"{self.tab}.html", trouble=trouble, values=values)
 
     @abstractmethod
     def values(self, system: SystemSnapshot) -> dict[str, Any]:
-        """What the template shows."""
+        """The values of the template."""
 
     def workers(self) -> int | None:
-        """How many workers are alive, as far as their heartbeats tell; None before the first one was heard of."""
+        """The number of workers alive by their heartbeats; None before the first heartbeat."""
         known = list(self.application.events.state.workers.values())
         return sum(bool(worker.alive) for worker in known) if known else None
 
 
 class Workflows(Page):
-    """Workflows and batches: progress, pace, money, and what they wait for."""
+    """Workflows and batches: progress, throughput, money, and what they wait for."""
 
     tab = "workflows"
 
@@ -72,7 +72,7 @@ class Workflows(Page):
 
 
 class Limits(Page):
-    """Quotas, pauses, circuits, latches and budgets."""
+    """Quotas, pauses, circuits, blocked accounts and budgets."""
 
     tab = "limits"
 
@@ -86,61 +86,61 @@ class Limits(Page):
 
 
 class Queues(BrokerView):  # type: ignore[misc]  # Flower has no types
-    """Flower's page of the broker, with every workflow's queue: also those that no worker consumes."""
+    """Flower's page of the broker, with every workflow's queue, also those that no worker consumes."""
 
     def initialize(self, watch: Watch) -> None:
-        """Take over what all pages read from."""
+        """Set the source of snapshots."""
         self.watch = watch
 
     @web.authenticated
     async def get(self) -> None:
-        """The page."""
+        """Render the page."""
         queues, trouble = [], ""
         try:
             system = await asyncio.get_running_loop().run_in_executor(None, self.watch.look)
             if system.queues is None:
-                await super().get()  # Flower asks RabbitMQ, where --broker-api says how
+                await super().get()  # Flower asks RabbitMQ, if --broker-api is set
                 return
             queues = sorted(system.queues.items())
         except (redis.RedisError, LimitsError) as exc:
-            log.warning("no reading: %s", exc)
+            log.warning("no snapshot: %s", exc)
             trouble = "The broker does not answer."
         self.render("queues.html", broker_url=self.application.broker_uri, queues=queues, trouble=trouble)
 
 
 class NoAnswers(BaseHandler):  # type: ignore[misc]  # Flower has no types
-    """In place of Flower's `/api/task/result/ID`, which gives the answer of a single job: answers are private."""
+    """Replaces Flower's `/api/task/result/ID`, which returns a single job's answer: answers are private."""
 
     @web.authenticated
     def get(self, task_id: str) -> None:
-        """Say where answers are."""
+        """Refuse, and say where answers are."""
         del task_id
-        raise web.HTTPError(403, "answers are not shown here: the producer gets them with AsyncResult.get()")
+        raise web.HTTPError(403, "answers are private: the producer reads them with AsyncResult.get()")
 
 
 class GuardedMetrics(Metrics):  # type: ignore[misc]  # Flower has no types
-    """`/metrics`, Flower's and ours, behind Flower's own password, or a token of its own where people log in.
+    """`/metrics`, Flower's and ours. Asks for Flower's password, or for a token if Flower asks people to log in.
 
-    Flower itself shows it to everyone.
+    Flower alone shows it to everyone.
     """
 
     def initialize(self, token: str) -> None:
-        """Take over the token; '' for none."""
+        """Set the token; '' for none."""
         self.token = token
 
     def prepare(self) -> None:
-        """Let in who has the token or the password, or is on this machine's own port."""
+        """Refuse unless the request has the token or the password, or Flower listens on this machine only."""
         options = self.application.options
         given = self.request.headers.get("Authorization", "")
         if self.token and hmac.compare_digest(given.encode(), f"Bearer {self.token}".encode()):
             return
         if options.basic_auth:
-            self.get_current_user()  # answers 401 by itself
+            self.get_current_user()  # answers 401
         elif options.auth or not (is_loopback(options.address) or options.unix_socket):
             raise web.HTTPError(401)
 
     async def get(self) -> None:
-        """Everything that this process knows, in Prometheus' text format; Redis is read beside the loop."""
+        """Send all metrics in Prometheus' text format. Redis is read in a thread."""
         self.application.purge_offline_worker_metrics()
         text = await asyncio.get_running_loop().run_in_executor(None, prometheus_client.generate_latest)
         self.set_header("Content-Type", prometheus_client.CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""`overnight flower`: Flower's own start, step by step, with our pages, columns and metrics in it."""
+"""`overnight flower`: Flower's own start, step by step, with our pages, columns and metrics."""
 
 import atexit
 import logging
@@ -16,7 +16,7 @@ from tornado.web import StaticFileHandler, url
 
 from tasks.batches.store import open_store
 from tasks.monitoring.flower import columns, guard
-from tasks.monitoring.flower.application import Door
+from tasks.monitoring.flower.application import GuardedFlower
 from tasks.monitoring.flower.incoming import MOST_WORKERS, Receiver
 from tasks.monitoring.flower.loader import STATIC, Loader
 from tasks.monitoring.flower.pages import GuardedMetrics, Limits, NoAnswers, Queues, Workflows
@@ -27,7 +27,7 @@ from workers.config.settings import Settings
 
 
 def extend(watch: Watch, token: str) -> None:
-    """Put our pages before Flower's, once a process: the first that matches an address serves it."""
+    """Put our pages before Flower's, once in a process: the first handler that matches an address serves it."""
     urls.settings["template_loader"] = Loader(urls.settings["template_path"])
     urls.handlers[0:0] = [
         url(r"/workflows", Workflows, {"watch": watch}, name="workflows"),
@@ -41,7 +41,7 @@ def extend(watch: Watch, token: str) -> None:
 
 
 def listen(application: Any, watch: Watch) -> None:
-    """Hear events, each of them checked, of at most `MOST_WORKERS` workers."""
+    """Receive events of at most `MOST_WORKERS` workers, and check each one."""
     state = application.events.state
     state.event_callback = watch.event
 
@@ -63,11 +63,11 @@ def listen(application: Any, watch: Watch) -> None:
 
 
 def run(settings: Settings, arguments: Sequence[str], token: str = "") -> NoReturn:
-    """Serve until told to stop. `arguments` are Flower's own options; guard.Open where they leave the door open."""
-    from workers.celery import app  # noqa: PLC0415 - the configuration must have been named before
+    """Serve until stopped. `arguments` are Flower's own options. Raises guard.Open if they let anyone in."""
+    from workers.celery import app  # noqa: PLC0415 - reads OVERNIGHT_CONFIG, which the command sets first
 
     command.apply_env_options()
-    if options.tasks_columns == options._options["tasks-columns"].default:  # noqa: SLF001 - what the person chose wins
+    if options.tasks_columns == options._options["tasks-columns"].default:  # noqa: SLF001 - keep a choice of the user's
         options.tasks_columns = columns.SHOWN
     options.format_task = columns.readable
     command.apply_options("overnight flower", list(arguments))
@@ -80,7 +80,7 @@ def run(settings: Settings, arguments: Sequence[str], token: str = "") -> NoRetu
     watch = Watch(store, settings)
     extend(watch, token)
     prometheus_client.REGISTRY.register(Exporter(store, settings))
-    application = Door(capp=app, options=options, **urls.settings)
+    application = GuardedFlower(capp=app, options=options, **urls.settings)
     listen(application, watch)
     atexit.register(application.stop)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -1,4 +1,4 @@
-"""One reading of the system for all who look: pages that refresh in many browsers cost Redis no more than one."""
+"""One snapshot of the system for everyone who looks: many open browsers cost Redis no more than one."""
 
 import logging
 import re
@@ -14,20 +14,23 @@ from workers.config.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: A reading is this many seconds old at most; and one is made this often although nobody looks, for the paces.
-FRESH, EVERY = 1.0, 5.0
+#: Seconds for which a snapshot is reused.
+FRESH: Final = 1.0
 
-#: What a job was told when it was rescheduled says what its workflow waits for during so many seconds.
-TOLD: Final = 30.0
+#: Seconds between snapshots while no page is open, to measure throughput.
+EVERY: Final = 5.0
 
-#: Of how many workflows that is kept.
+#: Seconds for which the reason of a job's snooze says what its workflow waits for.
+REASON_COUNTS: Final = 30.0
+
+#: Workflows of which a reason is kept.
 MOST_REASONS: Final = 1_000
 
 _WAIT: Final = re.compile(r"waits [\d.]+ s: ")
 
 
 class Watch:
-    """Reads in the threads of those who ask, one at a time; `run` keeps the paces going."""
+    """Takes snapshots in the callers' threads, one at a time. `run` takes them while no page is open."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
@@ -40,19 +43,19 @@ class Watch:
         self.reasons: dict[str, tuple[float, str]] = {}
 
     def event(self, state: Any, event: dict[str, Any]) -> None:
-        """An event of a worker, as Celery's state hands it on (`event_callback`): keep why jobs wait."""
+        """Keep the reason of a snooze. Celery's state calls this with each event (`event_callback`)."""
         del state
         workflow = event.get("workflow")
         if event.get("type") != "task-retried" or not isinstance(workflow, str):
             return
         now = time.monotonic()
         if len(self.reasons) >= MOST_REASONS and workflow not in self.reasons:
-            self.reasons = {name: kept for name, kept in self.reasons.items() if now - kept[0] < TOLD}
+            self.reasons = {name: kept for name, kept in self.reasons.items() if now - kept[0] < REASON_COUNTS}
         if len(self.reasons) < MOST_REASONS or workflow in self.reasons:
             self.reasons[workflow] = (now, _WAIT.sub("", str(event.get("exception", "")), count=1))
 
     def look(self) -> SystemSnapshot:
-        """The view as of now. A redis.RedisError or ServerUnavailable where the server does not answer."""
+        """The snapshot as of now. Raises redis.RedisError or ServerUnavailable if the server does not answer."""
         with self.lock:
             if self.system is None or time.monotonic() - self.read_at >= FRESH:
                 system = read(self.store, self.settings)
@@ -62,14 +65,14 @@ class Watch:
                 rates = {batch.id: self.throughput.per_second(batch.id) for batch in system.batches}
                 self.read_at = now = time.monotonic()
                 recent = list(self.reasons.items())
-                reasons = {workflow: words for workflow, (at, words) in recent if now - at < TOLD}
+                reasons = {workflow: words for workflow, (at, words) in recent if now - at < REASON_COUNTS}
                 self.system = replace(system, rates=rates, reasons=reasons)
             return self.system
 
     def run(self) -> None:
-        """Look now and then, until told to stop."""
+        """Take a snapshot every few seconds, until `stopping` is set."""
         while not self.stopping.wait(EVERY):
             try:
                 self.look()
-            except Exception as exc:  # noqa: BLE001 - a page says what is wrong; the thread must not die of it
-                log.debug("no reading: %s", exc)
+            except Exception as exc:  # noqa: BLE001 - a page reports the error; this thread must go on
+                log.debug("no snapshot: %s", exc)

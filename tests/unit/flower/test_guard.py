@@ -1,4 +1,4 @@
-"""Nobody sees anything without a password, unless somebody has said that only this machine may look."""
+"""Flower starts only with a password or a login, or on this machine only."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +31,7 @@ def options(**given: Any) -> SimpleNamespace:
         {"auth": ".*@example.com"},
     ],
 )
-def test_an_open_door_is_refused(given: dict[str, Any]) -> None:
+def test_flower_without_protection_does_not_start(given: dict[str, Any]) -> None:
     with pytest.raises(Open):
         check(options(**given))
 
@@ -48,16 +48,16 @@ def test_an_open_door_is_refused(given: dict[str, Any]) -> None:
         {"unix_socket": "/run/flower.sock"},
     ],
 )
-def test_a_closed_one_is_not(given: dict[str, Any]) -> None:
+def test_flower_with_protection_starts(given: dict[str, Any]) -> None:
     check(options(**given))
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.9.10", "[::1]", "::1"])
-def test_without_a_password_this_machines_names_are_answered(host: str) -> None:
+def test_names_of_this_machine_are_answered(host: str) -> None:
     assert is_expected_host(options(address="127.0.0.1"), host)
 
 
 @pytest.mark.parametrize("host", ["rebound.example.com", "10.0.0.1", "", "127.0.0.1.example.com", "localhost."])
-def test_without_a_password_no_other_name_is_answered(host: str) -> None:
+def test_other_names_are_refused_without_a_password(host: str) -> None:
     assert not is_expected_host(options(address="127.0.0.1"), host)
     assert is_expected_host(options(basic_auth=["operator:secret"]), host)

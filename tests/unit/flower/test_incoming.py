@@ -1,4 +1,4 @@
-"""Events that anybody may publish: known fields of their types are kept, and nothing that comes makes a page fail."""
+"""Events that anyone may publish: known fields of the right type are kept, and no event makes a page fail."""
 
 import random
 from typing import Any
@@ -16,7 +16,7 @@ SCRIPT = '<img src=x onerror="alert(1)">'
 EVENT = {"type": "task-received", "hostname": "w1@host", "timestamp": 1_796_000_000.5, "clock": 7, "uuid": "u1"}
 
 
-def test_a_field_that_is_no_text_becomes_text() -> None:
+def test_a_field_of_another_type_becomes_text() -> None:
     found = checked({**EVENT, "workflow": [SCRIPT], "exception": {"a": SCRIPT}, "name": JOB, "runtime": "b"})
     assert found is not None
     assert found["workflow"] == repr([SCRIPT])
@@ -41,7 +41,7 @@ def test_an_event_without_what_celery_needs_is_dropped(event: Any) -> None:
     assert checked(event) is None
 
 
-def test_attributes_of_celerys_own_are_no_fields() -> None:
+def test_attributes_of_celerys_objects_are_dropped() -> None:
     found = checked({**EVENT, "as_dict": "x", "_fields": [], "cluster_state": 1, "state": SCRIPT, "worker": SCRIPT})
     assert found == EVENT
 
@@ -54,7 +54,7 @@ def test_text_is_plain_and_bounded() -> None:
     assert found["traceback"] == "one\n\ttwo"
 
 
-def test_the_beginning_of_a_prompt_is_not_kept() -> None:
+def test_the_start_of_a_prompt_is_dropped() -> None:
     sent = {
         **EVENT,
         "type": "task-sent",
@@ -68,7 +68,7 @@ def test_the_beginning_of_a_prompt_is_not_kept() -> None:
     assert checked({**sent, "type": "task-received"}) != found, "our workers say which batch and line it is"
 
 
-def test_whatever_comes_celery_takes_it_and_it_can_be_shown() -> None:
+def test_celery_accepts_and_shows_any_checked_event() -> None:
     columns.install()
     state, watch = State(), Watch(None, None)  # type: ignore[arg-type]  # nothing is read
     state.event_callback = watch.event
@@ -93,15 +93,15 @@ def test_whatever_comes_celery_takes_it_and_it_can_be_shown() -> None:
         assert isinstance(worker.active, int | float | type(None))
 
 
-def test_a_task_of_a_wrong_type_is_shown_as_text() -> None:
-    """One that an earlier version has kept in its file."""
+def test_a_task_of_the_wrong_type_is_shown_as_text() -> None:
+    """Such a task may be in a file of an earlier version."""
     columns.install()
     task = Task(uuid="u", workflow=[SCRIPT], provider="acme", cost_usd="x", kwargs={"a": 1})
     shown = columns.readable(task)
     assert (shown.workflow, shown.cost_usd, shown.kwargs) == (repr([SCRIPT]), "x", "{'a': 1}")
 
 
-def test_why_jobs_wait_is_kept_of_a_bounded_number_of_workflows() -> None:
+def test_reasons_of_snoozes_are_bounded() -> None:
     watch = Watch(None, None)  # type: ignore[arg-type]  # nothing is read
     for number in range(MOST_REASONS + 50):
         watch.event(None, {"type": "task-retried", "workflow": f"w{number}", "exception": "waits 1.0 s: x"})

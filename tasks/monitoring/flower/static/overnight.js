@@ -1,6 +1,6 @@
 /*jslint browser: true */
 
-// Swaps in the changing part of a page every two seconds, while somebody looks at it.
+// Replaces the changing part of a page every two seconds, while the page is visible.
 (function () {
     "use strict";
 
@@ -8,7 +8,7 @@
     var dot = document.getElementById("overnight-live");
     var words = document.getElementById("overnight-as-of");
 
-    function told(live) {
+    function showLive(live) {
         dot.classList.toggle("status-dot-live", live);
         dot.classList.toggle("status-dot-error", !live);
         if (!live) {
@@ -20,7 +20,7 @@
         if (document.hidden) {
             return;
         }
-        // With its origin: a page that was opened as user:password@host could fetch no relative address.
+        // With its origin: fetch refuses a relative address on a page opened as user:password@host.
         fetch(window.location.origin + window.location.pathname + part.dataset.part).then(function (answer) {
             if (!answer.ok || answer.redirected) {
                 throw new Error("no part");
@@ -29,16 +29,16 @@
         }).then(function (html) {
             var selection = window.getSelection();
             if (selection && !selection.isCollapsed && part.contains(selection.anchorNode)) {
-                return;  // somebody is copying out of it
+                return;  // keep a selection that is being copied
             }
             part.innerHTML = html;
             var asOf = part.querySelector("[data-as-of]");
-            told(Boolean(asOf));
+            showLive(Boolean(asOf));
             if (asOf) {
                 words.textContent = asOf.dataset.asOf;
             }
         }).catch(function () {
-            told(false);
+            showLive(false);
         });
     }
 
