@@ -1,8 +1,8 @@
-"""Many messages into one queue at once: what a batch's window is refilled with.
+"""Publishes many messages into one queue at once: the next lines of a batch.
 
-A message built by Celery takes 0.3 ms, most of it in layers that all messages of one task pass in the same way. Here
-the first one is built by Celery and kombu, and the others are its copies with an id and a body of their own: the
-same on the wire. A broker that is not Redis gets its messages from Celery one by one.
+Celery takes 0.3 ms to build a message, mostly in layers that do the same for each message of a task. Here Celery and
+kombu build the first message, and the others are copies of it with their own id and body: the same on the wire. If the
+broker is not Redis, Celery publishes the messages one by one.
 """
 
 import base64
@@ -16,13 +16,13 @@ from workers.celery import app
 from workers.ids import unique_id, unique_uuid
 from workers.transport.envelope import JOB
 
-#: What follows the arguments in the body of a message, as Celery writes it for a task without callbacks.
+#: The third part of a message's body, as Celery writes it for a task without callbacks.
 _EMBED = b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}'
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A job's arguments, a JSON object, how logs and Flower may show them, and headers of its own."""
+    """A job's arguments as JSON, what logs and Flower show of them, and its own headers."""
 
     kwargs: bytes
     shown: str
@@ -30,9 +30,9 @@ class Message:
 
 
 def publish_jobs(queue: str, messages: Sequence[Message], headers: Mapping[str, str] | None = None) -> None:
-    """Put one message a job into the queue, each with `headers` besides Celery's own.
+    """Publish one message for each job, with `headers` besides Celery's and its own.
 
-    Raises kombu's errors where the broker cannot be reached.
+    Raises kombu's errors if the broker cannot be reached.
     """
     if not messages:
         return
@@ -60,7 +60,7 @@ def _send(message: Message, queue: str, producer: Any, headers: Mapping[str, str
 
 
 def _push(producer: Any, queue: str, messages: Sequence[Message], headers: Mapping[str, str] | None) -> None:
-    channel = producer.channel  # another one after a reconnection
+    channel = producer.channel  # a new one after a reconnection
     template = _template(channel, queue)
     head, properties = {**template["headers"], **(headers or {})}, template["properties"]
     with channel.conn_or_acquire() as client:
@@ -80,7 +80,7 @@ def _push(producer: Any, queue: str, messages: Sequence[Message], headers: Mappi
 
 
 def _template(channel: Any, queue: str) -> dict[str, Any]:
-    """A message as kombu would put it into the queue, with everything that all of them have in common."""
+    """A message as kombu would put it into the queue, from which the others are copied."""
     task = app.amqp.as_task_v2(
         unique_uuid(), JOB, args=(), kwargs={}, argsrepr="()", kwargsrepr="{}", ignore_result=True
     )

@@ -1,7 +1,7 @@
-"""Bounds on what a message may unpack to, for whatever reads messages with kombu: jobs, control, events, Flower.
+"""Bounds what a message may unpack to, for everything that reads messages with kombu: jobs, control, events, Flower.
 
-kombu decompresses a message by its header before anything of it is looked at, and decodes its text by whatever codec
-its content encoding names: a kilobyte could become a gigabyte.
+kombu decompresses a message as its header says before any check, and decodes its text with any codec that its content
+encoding names: a kilobyte could become a gigabyte.
 """
 
 import bz2
@@ -14,23 +14,23 @@ import kombu.compression
 import kombu.message
 from kombu.exceptions import DecodeError
 
-#: Bytes of a body, unpacked: the longest line that `overnight submit` takes, and room for what surrounds it.
+#: Bytes of an unpacked body: the longest line that `overnight submit` takes, and room for the rest of the message.
 MAX_BODY: Final = 64 << 20
 
-#: Bytes of memory that an lzma stream may ask for; its writers' highest preset takes 65 MB.
+#: Bytes of memory that an lzma stream may need; the highest preset needs 65 MB.
 _LZMA_MEMORY: Final = 100_000_000
 
-#: How a body's text may be encoded: Python's other codecs can grow, too.
+#: Encodings of a body's text: some of Python's other codecs decompress, too.
 ENCODINGS: Final = frozenset({"utf-8", "us-ascii", "ascii", "binary"})
 
 
 class _Decompressor(Protocol):
     @property
     def eof(self) -> bool:
-        """Whether all of it was read."""
+        """Whether the whole stream was read."""
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        """The first bytes of what the data hold."""
+        """Decompress up to `max_length` bytes."""
 
 
 def _bounded(make: Callable[[], _Decompressor]) -> Callable[[bytes], bytes]:
@@ -38,8 +38,8 @@ def _bounded(make: Callable[[], _Decompressor]) -> Callable[[bytes], bytes]:
         reader = make()
         found = reader.decompress(data, MAX_BODY + 1)
         if len(found) > MAX_BODY or not reader.eof:
-            del found  # kombu keeps the error, which keeps what is named here
-            raise DecodeError(f"its body unpacks to more than {MAX_BODY >> 20} MiB, or is cut off")
+            del found  # kombu keeps the error, whose traceback keeps local variables
+            raise DecodeError(f"its body unpacks to more than {MAX_BODY >> 20} MiB, or is truncated")
         return found
 
     return decompress
@@ -47,7 +47,7 @@ def _bounded(make: Callable[[], _Decompressor]) -> Callable[[bytes], bytes]:
 
 def _refuse(data: bytes) -> bytes:
     del data
-    raise DecodeError("its compression is none of gzip, bzip2 and lzma")
+    raise DecodeError("its compression is not gzip, bzip2 or lzma")
 
 
 _BOUNDED: Final = {
@@ -60,7 +60,7 @@ _loads = kombu.message.loads
 
 
 def is_plain(encoding: Any) -> bool:
-    """Whether a content encoding is that of a text, which cannot grow."""
+    """Whether a content encoding is a plain text encoding, which cannot decompress anything."""
     return not encoding or (isinstance(encoding, str) and encoding in ENCODINGS)
 
 
@@ -72,6 +72,6 @@ def _checked_loads(data: Any, content_type: Any, content_encoding: Any, **option
 
 def bound() -> None:
     """Bound what kombu unpacks in this process."""
-    decoders = kombu.compression._decoders  # noqa: SLF001 - it has no name for the list of them
+    decoders = kombu.compression._decoders  # noqa: SLF001 - it has no public name for them
     decoders.update({kind: _BOUNDED.get(kind, _refuse) for kind in decoders})
     kombu.message.loads = _checked_loads

@@ -1,7 +1,7 @@
-"""Messages that no worker can read: set aside with the reason, listed, put back or dropped.
+"""Dead letters: messages that no worker can run, listed, replayed or dropped.
 
-A poisoned message (no JSON, a task that nobody knows, headers of the wrong type) must neither stop a worker nor come
-back for ever. It is kept for 30 days, since it may be somebody's job written by a producer with a bug.
+A malformed message (no JSON, an unknown task, headers of a wrong type) must neither stop a worker nor be delivered for
+ever. It is kept for 30 days, since it may be a job from a producer with a bug.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,12 +14,13 @@ from workers.transport.broker import Broker
 if TYPE_CHECKING:
     import redis
 
+#: Dead letters that one command reads.
 _PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One message. `at` in seconds since the epoch; `message` as it was on the wire, and private."""
+    """One message. `at` is in seconds since the epoch. `message` is what was on the wire, and private."""
 
     id: str
     queue: str
@@ -29,7 +30,7 @@ class DeadLetter:
 
 
 def listed(client: "redis.Redis", broker: Broker) -> Iterator[DeadLetter]:
-    """The dead messages, oldest first."""
+    """All dead letters, oldest first."""
     after = "-"
     while True:
         page = cast("list[tuple[bytes, dict[bytes, bytes]]]", client.xrange(_key(broker), after, "+", count=_PAGE))
@@ -44,12 +45,12 @@ def listed(client: "redis.Redis", broker: Broker) -> Iterator[DeadLetter]:
 
 
 def replay(client: "redis.Redis", broker: Broker, ids: Iterable[str]) -> int:
-    """Put messages back into their queues; how many there were."""
+    """Put dead letters back into their queues. Returns how many were put back."""
     return Server(client).run(broker.replay(list(ids)))
 
 
 def drop(client: "redis.Redis", broker: Broker, ids: Iterable[str]) -> int:
-    """Forget messages for good; how many there were."""
+    """Delete dead letters. Returns how many were deleted."""
     names = list(ids)
     return client.xdel(_key(broker), *names) if names else 0
 

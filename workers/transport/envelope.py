@@ -1,7 +1,7 @@
-"""What a worker wants of a message before Celery acts on it: nothing in it is believed that was not looked at.
+"""What a worker checks in a message before Celery acts on it: it trusts nothing unchecked.
 
-A producer is anyone who reaches the queue. What Celery takes from headers and from the body's third part could name
-another workflow, publish into other queues, or leave a slot of the pool for ever.
+Anyone who can reach the queue is a producer. Celery follows headers and the third part of the body, which could name
+another workflow, publish into other queues, or block a slot of the pool for ever.
 """
 
 import math
@@ -13,30 +13,32 @@ from typing import Any, Final
 from limits.client.compact_json import loads
 from workers.transport.compression import MAX_BODY, is_plain
 
+#: The task that runs a job.
 JOB: Final = "overnight.job"
 
-#: A task's id: it is in log lines, keys, events and pages.
+#: A task's id, which appears in log lines, keys, events and pages.
 _ID: Final = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
-#: What Celery would publish when a task has ended, with the worker's rights.
+#: What Celery would publish after a task, with the worker's rights.
 _FOLLOWERS: Final = ("callbacks", "errbacks", "chain", "chord")
 
-#: The property in which the transport tells how many workers have ended with a message, and after how many it is not
-#: given to another.
+#: The property that counts the workers that died while they had the message; set by the transport.
 DEATHS: Final = "overnight_deaths"
+
+#: Deaths after which the message is not delivered again.
 MAX_DEATHS: Final = 5
 
-#: The most a header may count.
+#: One more than the largest number in a header.
 _MOST: Final = 1 << 31
 
 
 def unreadable(message: Any, known: Callable[[str], bool]) -> str | None:
-    """What is wrong with a message of Celery's protocol 2, in words without its contents; None if nothing is."""
+    """What is wrong with a message of Celery's protocol 2, without its contents; None if it can be run."""
     headers = message.headers
     task = headers.get("task")
     if not isinstance(task, str) or not isinstance(headers.get("id"), str):
         return "its headers name no task and id"
-    # Celery's own tasks run others, and publish messages, with the worker's rights.
+    # Celery's own tasks run others and publish messages with the worker's rights.
     if task.startswith("celery.") or not known(task):
         return f"its task {task[:200]!r} is unknown here"
     if message.content_type != "application/json":
@@ -51,11 +53,11 @@ def unreadable(message: Any, known: Callable[[str], bool]) -> str | None:
 
 
 def _fatal(message: Any) -> str | None:
-    """Whether it has ended too many workers, as its broker counts."""
+    """What is wrong if the message has killed too many workers, by its broker's count; else None."""
     deaths = (message.properties or {}).get(DEATHS)
     if type(deaths) is int and deaths >= MAX_DEATHS:
         return f"{deaths} workers ended while they had it"
-    # RabbitMQ counts what workers gave back, too.
+    # RabbitMQ also counts deliveries that workers gave back.
     deliveries = message.headers.get("x-delivery-count")
     if type(deliveries) is int and deliveries >= 2 * MAX_DEATHS:
         return f"it was delivered {deliveries} times, and given back or lost"
@@ -96,13 +98,13 @@ def _wrong_body(message: Any, task: str) -> str | None:
     if task == JOB:
         if followers := [name for name in _FOLLOWERS if embed.get(name)]:
             return f"its body asks for {', '.join(followers)}, which no worker runs after a job"
-        # Celery need not read it again, nor give a meaning to `__type__` in what was checked as it stands.
-        message._decoded_cache = [args, kwargs, {}]  # noqa: SLF001 - as said
+        # Celery must not parse it again, nor interpret `__type__` in a body that was checked as plain JSON.
+        message._decoded_cache = [args, kwargs, {}]  # noqa: SLF001 - kombu has no public name for it
     return None
 
 
 def _is_time(value: Any) -> bool:
-    """Whether it is a time as Celery writes it, of a year that can be reckoned with in any time zone."""
+    """Whether it is a time as Celery writes it, in a year that any time zone can convert."""
     try:
         return datetime.fromisoformat(value).year in range(1970, 9000)
     except (TypeError, ValueError):

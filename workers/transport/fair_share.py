@@ -1,11 +1,11 @@
-"""In which order a worker takes from its queues: by weight, past those that are gated, urgent ones first in line.
+"""The order in which a worker claims from its queues: by weight, without those whose gate is closed.
 
-Stride scheduling: each queue has a *pass*, which grows by messages / weight as messages are taken from it, and the
-queue with the lowest pass is next. Over any stretch of time busy queues get their weights' share, whatever their
-length, and a queue that was empty starts at the present: it cannot save its turns up.
+Stride scheduling: each queue has a *pass* that grows by messages / weight as messages are claimed, and the queue with
+the lowest pass is next. So busy queues get their weights' shares over any period, however long they are, and a
+queue that was empty starts at the present: it cannot save up turns.
 
-The queues of workflows that are not in the configuration have one pass together: a thousand made-up names get the share
-of one workflow. Among themselves, the one that has waited longest for its turn is next.
+All unconfigured workflows have one pass together: a thousand made-up names get the share of one workflow. Among them,
+the queue that has waited longest is next.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,37 +19,37 @@ from workers.transport.broker import Source
 from workers.transport.policy import Policy, claimed, policy
 from workers.transport.queues import PRIORITIES, SEPARATOR
 
-#: The most lists that one claim looks into beyond the messages that it asks for.
+#: Lists that one claim looks into, at most, beyond the number of messages it asks for.
 EXTRA: Final = 16
 
-#: The most messages a turn that a weight can mean.
+#: Messages that a queue gets per turn at most, whatever its weight.
 MAX_SHARE: Final = 100
 
-#: The most queues of unconfigured workflows that one claim looks into.
+#: Queues of unconfigured workflows that one claim looks into at most.
 MAX_SHARED: Final = 32
 
-#: What the pass of all unconfigured workflows is kept under: no queue has this name.
+#: The key of the pass that all unconfigured workflows share: no queue has this name.
 _SHARED: Final = ""
 
 
 class FairShare(round_robin_cycle):  # type: ignore[misc]  # kombu has no types
-    """kombu's cycle of queues, as a plan for a claim."""
+    """kombu's cycle of queues, which plans claims."""
 
-    #: How a queue is to be treated now: one rule for all channels of a process.
+    #: Returns how to treat a queue now. All channels of a process share it.
     policy: ClassVar[Callable[[str], Policy]] = staticmethod(policy)
 
     def __init__(self, it: list[str] | None = None) -> None:
         super().__init__(it)
         self.mine: frozenset[str] = frozenset(self.items)
         self.passes: dict[str, float] = {}
-        self.served: dict[str, int] = {}  # of unconfigured workflows: the number of the last claim from them
+        self.served: dict[str, int] = {}  # unconfigured queues: the number of the last claim from each
         self._claims = 0
         self.now = 0.0
         self._urgent: frozenset[str] | None = None
         self._shared: frozenset[str] | None = None
 
     def update(self, it: Iterable[str]) -> None:
-        """These are the queues from now on."""
+        """Use these queues from now on."""
         super().update(it)
         self.mine = frozenset(self.items)
         kept = self.mine | {_SHARED}
@@ -66,13 +66,13 @@ class FairShare(round_robin_cycle):  # type: ignore[misc]  # kombu has no types
 
     @property
     def urgent(self) -> frozenset[str]:
-        """The queues that slots are kept for."""
+        """The queues for which slots are kept."""
         if self._urgent is None:
             self._urgent = frozenset(queue for queue in self.items if type(self).policy(queue).urgent)
         return self._urgent
 
     def plan(self, ready: Iterable[str], most: int) -> list[Source]:
-        """Which of these lists the next claim takes from, best first."""
+        """The sources of the next claim among the `ready` lists, in order."""
         policies: dict[str, Policy] = {}
         own: list[_Candidate] = []
         shared: list[tuple[int, int, str, str]] = []
@@ -84,7 +84,7 @@ class FairShare(round_robin_cycle):  # type: ignore[misc]  # kombu has no types
             elif queue in self.mine:
                 own.append(_Candidate(priority_of(step), self._start(queue), 0, name, queue))
         candidates = [each for each in own if self._allowed(each.queue, policies)]
-        # Of many, only as many are looked at closely as a claim looks into.
+        # Ask the gates of no more queues than a claim looks into.
         shared.sort()
         open_ones = (each for each in shared if self._allowed(each[3], policies))
         start = self._start(_SHARED)
@@ -96,14 +96,14 @@ class FairShare(round_robin_cycle):  # type: ignore[misc]  # kombu has no types
         return _sources(chosen, policies)
 
     def _allowed(self, queue: str, policies: dict[str, Policy]) -> bool:
-        """Whether messages of a queue may be claimed; its policy is in `policies` then."""
+        """Whether messages of a queue may be claimed. Adds its policy to `policies`."""
         found = policies.get(queue)
         if found is None:
             found = policies[queue] = type(self).policy(queue)
         return found.allowed != 0
 
     def took(self, queue: str, count: int) -> None:
-        """So many messages came from a queue."""
+        """Note that `count` messages were claimed from a queue."""
         claimed(queue, count)
         policy = type(self).policy(queue)
         if policy.shared:
@@ -117,7 +117,7 @@ class FairShare(round_robin_cycle):  # type: ignore[misc]  # kombu has no types
 
 
 class _Candidate(NamedTuple):
-    """A list that a claim may take from. Sorted by its fields: the least is the next."""
+    """A list that a claim may take from. Candidates sort by their fields: the smallest is next."""
 
     priority: int
     start: float
@@ -127,7 +127,7 @@ class _Candidate(NamedTuple):
 
 
 def _sources(chosen: list[_Candidate], policies: dict[str, Policy]) -> list[Source]:
-    """The sources of a claim. If `parts` unconfigured queues share a turn, each of the others takes `parts` turns."""
+    """The sources of a claim. If `parts` unconfigured queues share a turn, each other queue gets `parts` turns."""
     least = min(policies[each.queue].weight for each in chosen) or 1.0
     parts = max(1, sum(policies[each.queue].shared for each in chosen))
     found = []
@@ -139,5 +139,5 @@ def _sources(chosen: list[_Candidate], policies: dict[str, Policy]) -> list[Sour
 
 
 def priority_of(step: str) -> int:
-    """The priority that a list's name ends with; the first where it says none."""
+    """The priority at the end of a list's name; the first one if the name has none."""
     return int(step) if step.isdigit() else PRIORITIES[0]

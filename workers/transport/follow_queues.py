@@ -26,25 +26,22 @@ log = logging.getLogger(__name__)
 #: Seconds between two looks at the registry.
 LOOK_EVERY: Final = 0.5
 
-#: Seconds until the registry is read again although it holds as many names as before.
+#: Seconds until the registry is read again even if it contains as many names as before.
 READ_EVERY: Final = 10.0
 
-#: Seconds between two tries of a worker to be the one that scans for queues of stock producers.
+#: Seconds between two tries of a worker to scan for queues of stock producers; one worker scans for all.
 SCAN_TURN: Final = 1.0
 
-#: The log names up to this many queues, and gives the count of more.
-MOST_LISTED: Final = 10
+#: Queues that the log names; of more, it gives the count.
+MAX_LISTED: Final = 10
 
 
 class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
-    """The worker's step that adds each new workflow queue to what it consumes.
-
-    A worker that was started with `-Q` consumes what it was told to, and nothing else.
-    """
+    """Consumes from every queue in the registry; a worker started with `-Q` only from the queues named there."""
 
     requires = (
         "celery.worker.consumer.tasks:Tasks",
-        "celery.worker.consumer.delayed_delivery:DelayedDelivery",  # on RabbitMQ, what new queues are bound to
+        "celery.worker.consumer.delayed_delivery:DelayedDelivery",  # new queues are bound to it on RabbitMQ
     )
 
     def __init__(self, consumer: Any, **options: Any) -> None:
@@ -54,7 +51,7 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         self.broker: Any = None
         self.unreachable = False
         self.registry: Any = None
-        self.known = -1
+        self.known = -1  # names in the registry at the last read
         self.read_at = 0.0
         self.next_scan = 0.0
         self.amqp = False
@@ -62,25 +59,25 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         self.listener: Any = None
 
     def start(self, consumer: Any) -> None:
-        """Look now, and again every `LOOK_EVERY` seconds, in the worker's own thread."""
-        if consumer.app.amqp.queues._consume_from is not None:  # noqa: SLF001 - how Celery keeps its -Q
+        """Look now and every `LOOK_EVERY` seconds, in the worker's main thread."""
+        if consumer.app.amqp.queues._consume_from is not None:  # noqa: SLF001 - where Celery keeps its -Q
             return
         settings = current_settings()
         self.amqp = rabbitmq.is_amqp(settings)
         urls = (server_url(settings), broker_url(settings))
         self.client, self.broker = (
             open_client(url, retry=Retry(NoBackoff(), 0)) if url else None
-            for url in urls  # the next look is the retry: meanwhile this thread claims
+            for url in urls  # no retries: the next look is one, and this thread must go on claiming
         )
         self.registry = Registry(self.client, Keys(settings.namespace), settings, self.broker)
         self.known = -1
         self.look(consumer)
         self.timer_entry = consumer.timer.call_repeatedly(LOOK_EVERY, self.look, (consumer,))
-        self.listener = partial(self.noticed, consumer)
+        self.listener = partial(self.adopt, consumer)
         unfollowed.listeners.append(self.listener)
 
     def stop(self, consumer: Any) -> None:
-        """Stop looking; the consumer is closing."""
+        """Stop looking: the consumer closes."""
         del consumer
         if self.listener is not None:
             unfollowed.listeners.remove(self.listener)
@@ -95,7 +92,7 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
     shutdown = stop
 
     def look(self, consumer: Any) -> None:
-        """Follow what is wanted now, and nothing else."""
+        """Follow the queues of the registry and leave those it has forgotten."""
         try:
             now = time.monotonic()
             if self.broker is not None and now >= self.next_scan:
@@ -110,7 +107,7 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
             if isinstance(exc, redis.TimeoutError):
                 self._doubt(consumer)
             if not self.unreachable:
-                log.warning("queues cannot be followed while the server is unreachable: %s", exc)
+                log.warning("cannot follow queues, server unreachable: %s", exc)
             self.unreachable = True
             return
         self.unreachable = False
@@ -118,45 +115,45 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         self.leave(consumer, self.followed - queues)
 
     def _doubt(self, consumer: Any) -> None:
-        """A silent connection is seldom alone: those that claim are made again, too."""
+        """Reopen the connections that claim, too: if one connection has gone silent, others usually have."""
         channel: Any = getattr(consumer.task_consumer, "channel", None)
         if hasattr(channel, "doubt"):
             channel.doubt()
 
-    def noticed(self, consumer: Any, queues: Collection[str]) -> None:
-        """There are messages in queues that this worker does not follow yet: register them, and look at once."""
+    def adopt(self, consumer: Any, queues: Collection[str]) -> None:
+        """Register queues that hold messages and that this worker does not follow, and look at once."""
         names = {queue for queue in queues if workflow_of(queue)}
         if names:
             consumer.call_soon(self._adopt, consumer, names)
 
     def _adopt(self, consumer: Any, names: set[str]) -> None:
-        with suppress(redis.RedisError):  # the next look says that the server is unreachable
+        with suppress(redis.RedisError):  # the next look logs that the server is unreachable
             self.registry.adopt(names)
             self.known = -1
         self.look(consumer)
 
     def follow(self, consumer: Any, queues: Iterable[str]) -> None:
-        """Consume these queues too, all of them with one round of declarations."""
+        """Consume from these queues, too."""
         task_consumer = consumer.task_consumer
         cancelled = getattr(consumer, "cancelled", ())
         new = [name for name in sorted(queues) if name not in cancelled and not task_consumer.consuming_from(name)]
         for name in new:
             declared = consumer.app.amqp.queues
             queue = declared.select_add(declared[name])
-            # On Redis a list needs no declaration, which takes some round trips for each queue.
+            # A Redis list needs no declaration, which would take several round trips for each queue.
             queue.no_declare = not self.amqp
             task_consumer.add_queue(queue)
             if self.amqp:
                 rabbitmq.follow(consumer.connection, queue)
         if new:
             self.followed.update(new)
-            # Before the worker's loop has begun nobody takes messages: it consumes from all queues when it does.
+            # Before the worker's loop starts there is no callback; the loop consumes from all queues when it starts.
             if task_consumer.on_message is not None:
                 task_consumer.consume()
             log.info("consuming from %s", _listed(new))
 
     def leave(self, consumer: Any, queues: Collection[str]) -> None:
-        """Stop consuming queues that the registry has forgotten; what is in flight of them goes on."""
+        """Stop consuming from queues that the registry has forgotten. Their messages in flight are not affected."""
         task_consumer = consumer.task_consumer
         for name in queues:
             consumer.app.amqp.queues.deselect(name)
@@ -167,4 +164,4 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names) if len(names) <= MOST_LISTED else f"{len(names)} queues"
+    return ", ".join(names) if len(names) <= MAX_LISTED else f"{len(names)} queues"

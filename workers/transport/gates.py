@@ -1,14 +1,14 @@
-"""What this worker need not try now: workflows whose jobs would only be denied.
+"""Gates: a worker does not claim from a workflow whose jobs would only be denied.
 
-A denial that is long shuts the (workflow, model) that met it. A job of a shut model is set aside without asking
-again; once every model that a workflow has lately asked for is shut, its *gate* is: the worker claims nothing from its
-queue until shortly before the first of its jobs could go. Then the gate is ajar: a few jobs are let through, twice
-as many each time that one is admitted, and one denial shuts it again. So a backlog of 20,000 jobs behind a paused
-provider costs a handful of denials, and no other workflow anything.
+A long denial closes the job's model for its workflow. Jobs of a closed model are snoozed without asking for admission.
+Once every model that the workflow has lately asked for is closed, so is its *gate*: the worker claims nothing from its
+queue until shortly before the first model opens. Then the gate is half-open: it lets a few jobs through, twice as many
+after each admission, and one denial closes it again. A backlog of 20,000 jobs behind a paused provider costs a handful
+of denials, and other workflows are not affected.
 
-A model whose calls go as fast as a limit allows is not shut but limited: its jobs stand in line (jobs/waitlist.py), or
-are admitted well ahead of their time, and as many more are claimed as are wanted there. Of a workflow that nothing is
-known of, a few jobs are claimed first: they show what limits it.
+A model whose calls go as fast as a quota allows is not closed but limited: its jobs wait in the waitlist
+(tasks/jobs/waitlist.py), and no more are claimed than it wants. An unknown workflow starts with a few jobs, which show
+what limits it.
 """
 
 import random
@@ -18,73 +18,83 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-#: A denial for less than this, in seconds, shuts nothing: its job just waits. One for a pause may name a shorter time.
+#: Seconds of a denial that closes its model. After a shorter one the job just waits.
 LONG: Final = 5.0
 
-#: A gate opens this much before its hint, in seconds, and stays shut for so long at the most: a person may have
-#: raised a budget or cleared a latch.
-EARLY, LONGEST = 0.25, 60.0
+#: Seconds by which a gate opens before its hint, so that jobs are ready when they are allowed.
+EARLY: Final = 0.25
 
-#: Jobs that are set aside come back within so many seconds before their model is open again, into their queue, out of
-#: which the gate lets few at first; or after it, where no gate holds them back until then.
+#: Seconds that a gate stays closed at most: an operator may have raised a budget or cleared an account.
+LONGEST: Final = 60.0
+
+#: Seconds over which snoozed jobs return. They return before their model opens if the gate then lets few of them
+#: through; after it if the gate is open for other models.
 SPREAD: Final = 4.0
 
-#: The shortest time that a job is set aside for, in seconds.
+#: Seconds of the shortest snooze.
 LEAST: Final = 0.1
 
-#: How many jobs a gate that has just come ajar lets through, and from how many on it counts as open.
-FIRST, OPEN = 2, 256
+#: Jobs that a gate lets through when it becomes half-open.
+FIRST: Final = 2
 
-#: How many jobs of an unknown workflow are claimed first, and two more for each one that is admitted at once; and how
-#: many seconds later any number, where nothing was heard of them.
-TRIAL_JOBS, TRIAL_SECONDS = 32, 1.0
+#: Jobs from which on a half-open gate counts as open.
+OPEN: Final = 256
 
-#: Behind a blocked account's jobs may lie those of other models: how many jobs are claimed to see, and how many seconds
-#: lie between two such looks.
-PEEK_JOBS, LOOK_EVERY = 8, 1.0
+#: Jobs that are claimed first from an unknown workflow, and two more for each one that is admitted at once.
+TRIAL_JOBS: Final = 32
 
-#: From so many workflows on, those whose jobs were claimed or denied long ago are forgotten.
+#: Seconds after which any number is claimed from an unknown workflow if nothing has limited it.
+TRIAL_SECONDS: Final = 1.0
+
+#: Jobs that are claimed to look for other models behind those of a blocked account.
+PEEK_JOBS: Final = 8
+
+#: Seconds between two such looks.
+PEEK_EVERY: Final = 1.0
+
+#: Workflows from which on those without claims or denials for `FORGET` seconds are forgotten.
 MAX_KNOWN: Final = 2_000
 
-#: The most models of one workflow that jobs merely name: more say nothing of what it asks for.
+#: Models that one workflow's gate knows at most. Producers can name any number of them.
 MAX_MODELS: Final = 1_000
 
-#: A limited model is one no more when its jobs have gone without standing in line for so many seconds.
+#: Seconds without a job in the waitlist after which a model is no longer limited.
 CLEARED_AFTER: Final = 1.0
 
-#: Jobs that were let through and have neither been admitted nor denied for so long, in seconds, have ended otherwise.
+#: Seconds after which jobs that were let through and neither admitted nor denied are no longer expected.
 SILENT: Final = 1.0
 
-#: A model that no job has asked for in so many seconds says nothing of its workflow any more.
+#: Seconds after which a model that no job has asked for no longer counts for its workflow.
 FORGET: Final = 120.0
 
 
 @dataclass(slots=True)
 class _Gate:
-    """One workflow. `models`: until when each is shut, 0.0 where it is open, and when it was last asked for.
+    """One workflow. Times are monotonic seconds."""
 
-    `limited`: models whose jobs stand in line, with how many more are wanted there, and when one last went there.
-    `blocked`: models that a blocked account shuts. `let`: jobs that were let through since one was admitted or denied;
-    `pending`: those of whom nothing was heard yet.
-    """
-
+    #: By model: when it opens (0.0 if it is open), and when it was last asked for.
     models: dict[str, tuple[float, float]] = field(default_factory=dict)
+    #: Models whose jobs wait in the waitlist: how many more it wants, and when a job last joined it.
     limited: dict[str, tuple[Callable[[], int], float]] = field(default_factory=dict)
+    #: Models that a blocked account closes.
     blocked: set[str] = field(default_factory=set)
+    #: Jobs that may be let through between two admissions.
     width: int = OPEN
+    #: Jobs that were let through since the last admission or denial, and when the last one was.
     let: int = 0
     let_at: float = 0.0
+    #: Claimed jobs that have not arrived at admission yet.
     pending: int = 0
 
 
 @dataclass(slots=True)
 class _Trial:
-    """The first jobs of a workflow: when they were claimed, how many, how many were admitted, when the last one was."""
+    """The first jobs of an unknown workflow."""
 
     began: float
     count: int = 0
     admitted: int = 0
-    last: float = 0.0
+    last: float = 0.0  # when one was last claimed
 
 
 class Gates:
@@ -97,9 +107,10 @@ class Gates:
         self._trials: dict[str, _Trial] = {}
 
     def close(self, workflow: str, model: str, seconds: float, least: float = LONG, *, blocked: bool = False) -> None:
-        """A job was denied for so long. Less than `least` shuts nothing. `blocked`: for a blocked account.
+        """Close a model: one of its jobs was denied for `seconds`. A denial shorter than `least` closes nothing.
 
-        That may last for a night: the workflow's jobs of other models are looked for meanwhile.
+        `blocked` means a blocked account. That may last for hours, so a few jobs are still claimed now and then, to
+        find those of other models.
         """
         now = self._clock()
         with self._lock:
@@ -112,13 +123,13 @@ class Gates:
                 gate = self._new(workflow, now)
             until = now + min(seconds, LONGEST) - EARLY if seconds else 0.0
             before = gate.models.get(model, (0.0, 0.0))[0]
-            # The first hint counts: later ones are of jobs further back in the same line.
+            # The first hint counts: later ones are for jobs further back in the same waitlist.
             gate.models[model] = (before if before > now else until, now)
             (gate.blocked.add if blocked else gate.blocked.discard)(model)
             gate.width, gate.let = FIRST, 0
 
     def _new(self, workflow: str, now: float) -> _Gate:
-        """A workflow's gate; the lock is held."""
+        """Make a workflow's gate. The caller holds the lock."""
         if len(self._gates) >= MAX_KNOWN:
             for name, each in list(self._gates.items()):
                 if all(now - max(times) > FORGET for times in each.models.values()):
@@ -127,7 +138,7 @@ class Gates:
         return gate
 
     def limit(self, workflow: str, model: str, wanted: Callable[[], int]) -> None:
-        """More jobs of a model wait for sources than are of use: no more are claimed than `wanted` says."""
+        """Limit a model whose jobs wait: claim no more of them than `wanted` returns."""
         now = self._clock()
         with self._lock:
             gate = self._gates.get(workflow) or self._new(workflow, now)
@@ -135,7 +146,7 @@ class Gates:
             gate.models[model] = (gate.models.get(model, (0.0, 0.0))[0], now)
 
     def admitted(self, workflow: str, model: str, *, waited: bool = False) -> None:
-        """A job was admitted: the model is open, and more may try. `waited`: it had to stand in line for it."""
+        """Open a model: one of its jobs was admitted. `waited` means that it was in the waitlist before."""
         gate = self._gates.get(workflow)
         if gate is None:
             if (trial := self._trials.get(workflow)) is not None:
@@ -152,7 +163,7 @@ class Gates:
                 self._gates.pop(workflow, None)
 
     def arrived(self, workflow: str) -> Literal[True]:
-        """A job that was claimed stands in line now, or has been admitted, or goes back. Said once of each."""
+        """Note that a claimed job was admitted, joined the waitlist or was snoozed. Called once for each job."""
         gate = self._gates.get(workflow)
         if gate is not None:
             with self._lock:
@@ -160,10 +171,10 @@ class Gates:
         return True
 
     def closed_for(self, workflow: str, model: str) -> float:
-        """Seconds until a job of this model is to be back in its queue, spread a little; 0.0 where it is open now.
+        """Seconds for which to snooze a job of this model, spread a little; 0.0 if the model is open.
 
-        Before the model opens where the gate holds it back until then: there is work at once. After it where other
-        models keep the gate open, or where the broker does not ask for gates.
+        If the gate holds jobs back, they return before the model opens, so that there is work at once. If other models
+        keep the gate open, or the broker ignores gates (RabbitMQ), they return after it.
         """
         gate = self._gates.get(workflow)
         if gate is None:
@@ -180,7 +191,7 @@ class Gates:
         return max(LEAST, until - now - spread) if held else until - now + spread
 
     def allowed(self, workflow: str) -> int | None:
-        """How many jobs of a workflow may be claimed now: None for any number, 0 while its gate is shut."""
+        """How many jobs of a workflow may be claimed now: None for any number, 0 while its gate is closed."""
         now = self._clock()
         gate = self._gates.get(workflow)
         if gate is None:
@@ -198,21 +209,21 @@ class Gates:
                 self._gates.pop(workflow, None)
                 return None
             if all(until > now for until, _ in gate.models.values()):
-                looks = gate.blocked and now - gate.let_at >= LOOK_EVERY
-                return PEEK_JOBS if looks else 0
+                peek = gate.blocked and now - gate.let_at >= PEEK_EVERY
+                return PEEK_JOBS if peek else 0
             if now - gate.let_at > SILENT:
                 gate.let = gate.pending = 0
             allowed = None if gate.width >= OPEN else max(0, gate.width - gate.let)
             going = [model for model, (until, _) in gate.models.items() if until <= now]
             if all(model in gate.limited for model in going):
                 wanted = sum(max(0, gate.limited[model][0]()) for model in going) - gate.pending
-                # The next one may be of a model that nobody has asked for yet.
+                # The next job may be for a model that no job has asked for yet.
                 wanted = max(wanted, int(now - gate.let_at > SILENT))
                 allowed = wanted if allowed is None else min(allowed, wanted)
             return allowed
 
     def claimed(self, workflow: str, count: int) -> None:
-        """So many jobs of a workflow were claimed."""
+        """Note that `count` jobs of a workflow were claimed."""
         now = self._clock()
         trial = self._trials.get(workflow)
         if trial is None or now - trial.last > FORGET:

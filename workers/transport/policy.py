@@ -1,4 +1,4 @@
-"""How a worker treats a queue now: what its workflow's settings say, and its gate."""
+"""How a worker treats a queue: its workflow's settings and its gate."""
 
 from dataclasses import dataclass
 
@@ -9,22 +9,17 @@ from workers.transport.queues import workflow_of
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a queue is to be treated.
+    """How a worker treats a queue now."""
 
-    `weight`: its share beside others. `cap`: how many may be in flight in all workers, 0 for any number. `urgent`:
-    may use the slots that are kept for urgent work. `allowed`: how many may be claimed now, None for any number, 0
-    while it is gated. `shared`: its share is a part of the one that all unconfigured workflows have together.
-    """
-
-    weight: float = 1.0
-    cap: int = 0
-    urgent: bool = False
-    allowed: int | None = None
-    shared: bool = False
+    weight: float = 1.0  # its share relative to other queues
+    cap: int = 0  # messages in flight in all workers; 0: any number
+    urgent: bool = False  # may use the slots that are kept for urgent work
+    allowed: int | None = None  # messages that may be claimed now; None: any number, 0: its gate is closed
+    shared: bool = False  # unconfigured: all such queues together have one share
 
 
 def policy(queue: str) -> Policy:
-    """How this worker treats a queue now: its workflow's settings, and its gate."""
+    """How this worker treats a queue now."""
     workflow = workflow_of(queue)
     if workflow is None:
         return Policy()
@@ -35,6 +30,6 @@ def policy(queue: str) -> Policy:
 
 
 def claimed(queue: str, count: int) -> None:
-    """So many messages of a queue were claimed just now: its gate may be ajar."""
+    """Tell the queue's gate that `count` messages were claimed."""
     if workflow := workflow_of(queue):
         gates.claimed(workflow, count)

@@ -1,4 +1,4 @@
-"""One queue a workflow, followed by every worker while it is in the registry (workers/transport/registry.py)."""
+"""One queue for each workflow, its lists in Redis and how many messages they hold."""
 
 import re
 from collections.abc import Iterable
@@ -11,13 +11,22 @@ from limits.keys import Keys
 if TYPE_CHECKING:
     import redis
 
-PREFIX = "workflow."
-DEFAULT_NAMESPACE = "overnight"
+#: A workflow's queue is this and its name.
+PREFIX: Final = "workflow."
+
+#: The namespace whose broker keys have no prefix.
+DEFAULT_NAMESPACE: Final = "overnight"
+
+#: The bits of a delay, which RabbitMQ leaves before a routing key.
 _DELAY = re.compile(r"^(?:[01]\.){28}")
+
+#: A workflow's name.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
-#: A queue is a list a priority in Redis, named as kombu names them: the queue's name alone is priority 0, the first.
+#: kombu's priorities. Each is a list in Redis; 0 is claimed first, and its list has the queue's name alone.
 PRIORITIES: Final = (0, 3, 6, 9)
+
+#: Between a queue's name and its priority in the name of a list, as in kombu.
 SEPARATOR: Final = "\x06\x16"
 
 
@@ -28,29 +37,27 @@ def queue_name(workflow: str) -> str:
 
 @lru_cache(4096)
 def workflow_of(queue: str) -> str | None:
-    """The workflow of a Celery queue, or None where the queue is none of ours.
-
-    A routing key says it too: RabbitMQ leaves the bits of a delay before it.
-    """
+    """The workflow of a queue or routing key; None if it is not a workflow's."""
     queue = _DELAY.sub("", queue, count=1)
     name = queue.removeprefix(PREFIX)
     return name if name != queue and _NAME.fullmatch(name) else None
 
 
 def is_workflow_name(name: str) -> bool:
-    """Whether a workflow may be called this: letters, digits, `-`, `_` and `.`, 128 at most."""
+    """Whether a workflow may have this name: up to 128 letters, digits, `-`, `_` and `.`."""
     return _NAME.fullmatch(name) is not None
 
 
 def key_prefix(namespace: str) -> str:
-    """What the broker's keys begin with: nothing, so that stock producers need nothing, but for a second installation
-    on the same server, which has queues of its own.
+    """The prefix of the broker's keys: empty, so that stock producers need no option.
+
+    A second installation on the same server has a namespace, and so a prefix and queues of its own.
     """
     return "" if namespace == DEFAULT_NAMESPACE else namespace + "."
 
 
 def register(client: "redis.Redis", keys: Keys, workflow: str) -> None:
-    """Make every running worker consume this workflow's queue, within half a second."""
+    """Let every running worker consume from this workflow's queue, within half a second."""
     client.sadd(keys.queues, queue_name(workflow))
 
 
@@ -61,7 +68,7 @@ def registered(client: "redis.Redis", keys: Keys) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """What a queue holds: `ready` to be claimed, `in_flight` in workers, `delayed` until their time has come."""
+    """The messages of a queue: `ready` to be claimed, `in_flight` in workers, `delayed` until their time."""
 
     ready: int
     in_flight: int
@@ -69,7 +76,7 @@ class Depth:
 
     @property
     def total(self) -> int:
-        """Everything that is not acknowledged."""
+        """All messages that are not acknowledged."""
         return self.ready + self.in_flight + self.delayed
 
     def __add__(self, other: "Depth") -> "Depth":
@@ -77,17 +84,17 @@ class Depth:
 
 
 def lists(queue: str) -> tuple[str, ...]:
-    """The Redis lists of a queue, one a priority."""
+    """The Redis lists of a queue, one for each priority."""
     return tuple(f"{queue}{SEPARATOR}{step}" if step else queue for step in PRIORITIES)
 
 
 def depths(
     client: "redis.Redis", keys: Keys, queues: Iterable[str] | None = None, prefix: str | None = None
 ) -> dict[str, Depth]:
-    """What each workflow queue holds now, by the queue's name; of `queues`, else of all that are registered.
+    """The depth of each of `queues`, by name; None for all registered queues. Only for a broker on Redis.
 
-    One round trip, for brokers on Redis. The parts are counted at slightly different moments. `prefix` is what the
-    broker's keys begin with, if not what the namespace says.
+    It takes one round trip and counts the parts at slightly different moments. `prefix` overrides the namespace's key
+    prefix.
     """
     before = key_prefix(keys.namespace) if prefix is None else prefix
     names = sorted(registered(client, keys) if queues is None else set(queues))

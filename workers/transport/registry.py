@@ -1,9 +1,9 @@
-"""Which workflow queues there are: a set in Redis that every worker follows.
+"""The registry: a set in Redis with the workflow queues that every worker follows.
 
-A producer of ours names its queue there. The queue of a stock producer is found by its messages: one worker at a time
-looks through the server's lists. A configured workflow is always followed. Any other name costs little and not for
-long: the registry takes `MAX_UNCONFIGURED` of them, and forgets one that has held no message for `KEEP_IDLE` seconds,
-or sooner if others need its source. A queue that gets messages later is found again, so forgetting loses nothing.
+Our producers add their queue to it. A stock producer's queue is found by its messages: one worker at a time scans the
+server's lists. Workers always follow the configured workflows. Of other names, the registry takes `MAX_UNCONFIGURED`,
+and forgets one that has held no message for `KEEP_IDLE` seconds, or sooner if others need the room. A forgotten queue
+that gets messages again is found again, so nothing is lost.
 """
 
 import logging
@@ -21,16 +21,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How many workflow names that are not in the configuration are followed at a time.
+#: Unconfigured workflow names that workers follow at a time.
 MAX_UNCONFIGURED: Final = 1_000
 
-#: Seconds that an unconfigured name without messages stays; between two looks for such names; between two warnings.
-KEEP_IDLE, PRUNE_EVERY, WARN_EVERY = 3_600.0, 60.0, 60.0
+#: Seconds for which an unconfigured name without messages stays.
+KEEP_IDLE: Final = 3_600.0
 
-#: Seconds between two scans for queues of stock producers, and how long one takes.
-SCAN_EVERY, SCAN_FOR = 2.0, 0.02
+#: Seconds between two looks for names to forget.
+PRUNE_EVERY: Final = 60.0
 
-#: Seconds after which Redis drops the ages of names if no worker has looked at them.
+#: Seconds between two warnings about names that are not followed.
+WARN_EVERY: Final = 60.0
+
+#: Seconds between two scans for queues of stock producers.
+SCAN_EVERY: Final = 2.0
+
+#: Seconds that one scan takes.
+SCAN_FOR: Final = 0.02
+
+#: Seconds after which Redis drops the ages of names if no worker reads them.
 AGES_EXPIRE: Final = 30 * 86_400
 
 
@@ -38,7 +47,7 @@ AGES_EXPIRE: Final = 30 * 86_400
 class Registry:
     """The registry of a namespace, as one worker uses it.
 
-    `broker` is where messages are, if not on `client`'s server. `clock` returns seconds since the epoch.
+    `broker` is the server that holds the messages, None on RabbitMQ. `clock` returns seconds since the epoch.
     """
 
     client: "redis.Redis"
@@ -50,14 +59,14 @@ class Registry:
     _pruned: float = field(default=0.0, init=False)
 
     def wanted(self) -> set[str]:
-        """The queues that workers follow: those of the configuration and those that are registered."""
+        """The queues that workers follow: configured and registered ones."""
         return registered(self.client, self.keys) | self._configured()
 
     def scan(self, seconds: float = SCAN_FOR) -> None:
-        """Adopt the queues that hold messages of stock producers; one process does it for all, every `SCAN_EVERY`.
+        """Adopt the queues of stock producers. One process does it for all, every `SCAN_EVERY` seconds.
 
-        A scan looks for `seconds`, and the next one goes on from there: a server with millions of keys is looked
-        through in minutes, and no other command waits long.
+        A scan takes `seconds`, and the next one continues from there. So a server with millions of keys takes minutes,
+        and no other command waits long.
         """
         if not self.client.set(self.keys.queue_scan, b"1", px=int(SCAN_EVERY * 1000), nx=True):
             return
@@ -79,11 +88,11 @@ class Registry:
             self._pruned = self.clock()
             self.prune()
             excess = len(registered(self.client, self.keys) - self._configured()) - MAX_UNCONFIGURED
-            if excess > 0:  # our own producers register names without a look at how many there are
+            if excess > 0:  # our own producers register names without counting them
                 self.prune(idle=0.0, most=excess)
 
     def adopt(self, queues: Iterable[str]) -> None:
-        """Register these queues, which hold messages; unconfigured ones if the settings allow it and they fit."""
+        """Register these queues, which hold messages. Unconfigured ones must be allowed by the settings, and fit."""
         configured = self._configured()
         new = {queue for queue in queues if workflow_of(queue)} - configured
         if not new:
@@ -106,9 +115,9 @@ class Registry:
             self._warn(new - set(names), words)
 
     def prune(self, idle: float = KEEP_IDLE, most: int | None = None) -> int:
-        """Forget unconfigured names that have held no message for `idle` seconds, at most `most`; how many went.
+        """Forget up to `most` unconfigured names without a message for `idle` seconds. Returns how many were forgotten.
 
-        Names of a broker on RabbitMQ stay: only our own producers register them, and Redis can't see their queues.
+        On RabbitMQ all names stay: only our own producers register them, and Redis can't see their queues.
         """
         names = sorted(registered(self.client, self.keys) - self._configured())
         if self.broker is None or not names:
@@ -158,5 +167,4 @@ unfollowed = UnfollowedQueues()
 
 
 def _queue_of(key: bytes, before: str) -> str:
-    """The queue of a list's key."""
     return key.decode(errors="replace").removeprefix(before).partition(SEPARATOR)[0]

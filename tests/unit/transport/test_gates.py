@@ -1,4 +1,4 @@
-"""Gates: a workflow that cannot run now is not claimed from, and costs a handful of denials."""
+"""Gates: a worker does not claim from a workflow that cannot run, which costs a handful of denials."""
 
 from workers.transport.gates import (
     CLEARED_AFTER,
@@ -7,7 +7,7 @@ from workers.transport.gates import (
     FORGET,
     LONG,
     LONGEST,
-    LOOK_EVERY,
+    PEEK_EVERY,
     PEEK_JOBS,
     SILENT,
     TRIAL_JOBS,
@@ -28,14 +28,14 @@ def made() -> tuple[Gates, Clock]:
     return Gates(clock), clock
 
 
-def test_a_short_denial_shuts_nothing() -> None:
+def test_a_short_denial_closes_nothing() -> None:
     gates, _ = made()
     gates.close("w", "m", LONG - 0.1)
     assert gates.allowed("w") == TRIAL_JOBS
     assert gates.closed_for("w", "m") == 0.0
 
 
-def test_a_shorter_denial_shuts_where_its_reason_is_enough() -> None:
+def test_a_caller_may_lower_the_shortest_denial_that_closes() -> None:
     gates, clock = made()
     gates.close("w", "m", 1.9, least=2.0)
     assert gates.allowed("w") == TRIAL_JOBS
@@ -46,7 +46,7 @@ def test_a_shorter_denial_shuts_where_its_reason_is_enough() -> None:
     assert gates.allowed("w") == FIRST
 
 
-def test_a_long_denial_shuts_the_workflow_until_shortly_before_its_hint() -> None:
+def test_a_long_denial_closes_the_gate_until_just_before_its_hint() -> None:
     gates, clock = made()
     gates.claimed("w", 1)
     gates.close("w", "m", 30.0)
@@ -58,57 +58,57 @@ def test_a_long_denial_shuts_the_workflow_until_shortly_before_its_hint() -> Non
     clock.now += 30.0 - EARLY - 0.01
     assert gates.allowed("w") == 0
     clock.now += 0.02
-    assert gates.allowed("w") == FIRST, "the first hint counts, not those of jobs further back"
+    assert gates.allowed("w") == FIRST, "the first hint counts, not those of later jobs"
     assert gates.closed_for("w", "m") == 0.0
 
 
-def test_other_models_go_on_until_all_are_shut() -> None:
+def test_the_gate_stays_open_until_all_models_are_closed() -> None:
     gates, clock = made()
     gates.claimed("w", 2)
     gates.close("w", "slow", 30.0)
     gates.admitted("w", "fast")
     assert gates.allowed("w"), "fast can run"
     assert gates.closed_for("w", "fast") == 0.0
-    assert gates.closed_for("w", "slow") > 30.0 - EARLY, "it would come through the open gate before"
+    assert gates.closed_for("w", "slow") > 30.0 - EARLY, "an earlier job would get through the open gate"
     gates.close("w", "fast", 20.0)
     assert gates.allowed("w") == 0
     clock.now += 20.0
     assert gates.allowed("w") == FIRST
 
 
-def test_where_the_broker_pushes_whatever_it_has_jobs_stay_away_until_their_model_is_open() -> None:
+def test_a_broker_without_gates_gets_jobs_back_after_the_model_opens() -> None:
     gates, _ = made()
     gates.close("w", "m", 30.0)  # nothing was ever claimed
     assert 30.0 - EARLY <= gates.closed_for("w", "m") <= 34.0
 
 
-def test_another_workflow_is_not_touched() -> None:
+def test_other_workflows_are_not_affected() -> None:
     gates, _ = made()
     gates.close("w", "m", 30.0)
     assert gates.allowed("other") == TRIAL_JOBS
     assert gates.closed_for("other", "m") == 0.0
 
 
-def test_a_gate_that_opens_lets_a_few_through_and_more_with_each_admission() -> None:
+def test_a_half_open_gate_doubles_with_each_admission() -> None:
     gates, clock = made()
     gates.close("w", "m", 10.0)
     clock.now += 10.0
     assert gates.allowed("w") == FIRST
     gates.claimed("w", FIRST)
-    assert gates.allowed("w") == 0, "until one of them has been admitted"
+    assert gates.allowed("w") == 0, "until one of them is admitted"
     gates.admitted("w", "m")
     assert gates.allowed("w") == 2 * FIRST
     gates.claimed("w", 2)
     gates.close("w", "m", 12.0)
     assert gates.allowed("w") == 0
     clock.now += 12.0
-    assert gates.allowed("w") == FIRST, "one denial, and it begins anew"
+    assert gates.allowed("w") == FIRST, "one denial starts it over"
     for _ in range(10):
         gates.admitted("w", "m")
     assert gates.allowed("w") is None
 
 
-def test_jobs_that_end_without_asking_do_not_keep_a_gate_shut() -> None:
+def test_jobs_that_end_without_admission_do_not_keep_a_gate_closed() -> None:
     gates, clock = made()
     gates.close("w", "m", 10.0)
     clock.now += 10.0
@@ -118,33 +118,33 @@ def test_jobs_that_end_without_asking_do_not_keep_a_gate_shut() -> None:
     assert gates.allowed("w") == FIRST
 
 
-def test_a_gate_is_tried_now_and_then_however_long_the_hint() -> None:
+def test_a_gate_becomes_half_open_after_a_minute_at_most() -> None:
     gates, clock = made()
     gates.close("w", "m", 86_400.0)
     clock.now += LONGEST
-    assert gates.allowed("w") == FIRST, "a person may have raised the budget"
+    assert gates.allowed("w") == FIRST, "an operator may have raised the budget"
 
 
-def test_of_a_crowded_model_as_many_are_claimed_as_are_wanted() -> None:
+def test_a_limited_model_gets_as_many_jobs_as_wanted() -> None:
     gates, clock = made()
     wanted = 3
     gates.limit("w", "m", lambda: wanted)
     gates.claimed("w", 1)
-    assert gates.allowed("w") == 2, "one is on its way"
+    assert gates.allowed("w") == 2, "one is pending"
     gates.arrived("w")
     assert gates.allowed("w") == 3
     wanted = -2
     assert gates.allowed("w") == 0
     gates.admitted("w", "m", waited=True)
-    assert gates.allowed("w") == 0, "it waited in line, and others do"
+    assert gates.allowed("w") == 0, "it was in the waitlist, and others are"
     gates.admitted("w", "m")
-    assert gates.allowed("w") == 0, "somebody waited there just now"
+    assert gates.allowed("w") == 0, "a job waited just now"
     clock.now += CLEARED_AFTER + 0.1
     gates.admitted("w", "m")
-    assert gates.allowed("w") is None, "it got a source at once"
+    assert gates.allowed("w") is None, "it was admitted at once"
 
 
-def test_of_an_unknown_workflow_a_few_jobs_show_first_what_limits_it() -> None:
+def test_an_unknown_workflow_starts_with_a_few_jobs() -> None:
     gates, clock = made()
     assert gates.allowed("w") == TRIAL_JOBS
     gates.claimed("w", TRIAL_JOBS - 2)
@@ -156,10 +156,10 @@ def test_of_an_unknown_workflow_a_few_jobs_show_first_what_limits_it() -> None:
     clock.now += FORGET - 1
     assert gates.allowed("w") is None
     clock.now += 2
-    assert gates.allowed("w") == TRIAL_JOBS, "nobody knows any more"
+    assert gates.allowed("w") == TRIAL_JOBS, "it is unknown again"
 
 
-def test_more_and_more_jobs_are_claimed_of_a_workflow_whose_first_ones_are_admitted_at_once() -> None:
+def test_a_trial_grows_while_its_jobs_are_admitted_at_once() -> None:
     gates, _ = made()
     gates.claimed("w", TRIAL_JOBS)
     claimed = []
@@ -171,13 +171,13 @@ def test_more_and_more_jobs_are_claimed_of_a_workflow_whose_first_ones_are_admit
     assert claimed == [2 * TRIAL_JOBS, 4 * TRIAL_JOBS, 8 * TRIAL_JOBS, 16 * TRIAL_JOBS]
 
 
-def test_a_crowd_holds_up_no_other_model() -> None:
+def test_a_limited_model_does_not_hold_up_others() -> None:
     gates, clock = made()
     gates.limit("w", "slow", lambda: 0)
     gates.claimed("w", 1)
     assert gates.allowed("w") == 0
     clock.now += SILENT + 0.1
-    assert gates.allowed("w") == 1, "one now and then: it may be of another model"
+    assert gates.allowed("w") == 1, "one now and then: it may be for another model"
     gates.closed_for("w", "fast")
     assert gates.allowed("w") is None
     gates.close("w", "fast", 30.0)
@@ -185,7 +185,7 @@ def test_a_crowd_holds_up_no_other_model() -> None:
     assert gates.allowed("w") == 0
 
 
-def test_behind_a_blocked_account_the_jobs_of_other_models_are_looked_for() -> None:
+def test_jobs_of_other_models_are_found_behind_a_blocked_account() -> None:
     gates, clock = made()
     gates.close("nightly", "dead", 45.0, blocked=True)
     assert gates.allowed("nightly") == PEEK_JOBS
@@ -193,12 +193,12 @@ def test_behind_a_blocked_account_the_jobs_of_other_models_are_looked_for() -> N
     assert gates.allowed("nightly") == 0
     for _ in range(PEEK_JOBS):
         gates.arrived("nightly")
-        assert gates.closed_for("nightly", "dead") > 0, "what is found of the blocked one goes back unasked"
-    clock.now += LOOK_EVERY
+        assert gates.closed_for("nightly", "dead") > 0, "jobs of the blocked model are snoozed without asking"
+    clock.now += PEEK_EVERY
     assert gates.allowed("nightly") == PEEK_JOBS
     gates.admitted("nightly", "alive")
-    assert gates.allowed("nightly"), "another one is there, and goes on"
+    assert gates.allowed("nightly"), "the other model goes on"
     gates.close("nightly", "alive", 45.0)
     gates.close("nightly", "dead", 45.0)
-    clock.now += LOOK_EVERY
-    assert gates.allowed("nightly") == 0, "none is blocked any more"
+    clock.now += PEEK_EVERY
+    assert gates.allowed("nightly") == 0, "no model is blocked now"
