@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tasks.jobs import pricing
 from tasks.jobs.pricing import LookUpFailed
 from workers.config.settings import Settings
-from workers.models import prices
+from workers.models import shared_prices
 from workers.models.prices import Rates
 from workers.models.routing import Routes
 
@@ -53,7 +53,7 @@ class PricedRoutes:
 
     async def take_over(self) -> None:
         """Take over the prices that submits have shared."""
-        self._take_prices(await prices.fetch(self.client, self.key))
+        self._take_prices(await shared_prices.fetch(self.client, self.key))
 
     async def look_up(self, target: str) -> None:
         """Ask for the price of a target that no submit has shared; once for all jobs that miss it.

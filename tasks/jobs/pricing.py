@@ -19,8 +19,9 @@ from limits.client.connection import open_async_client
 from limits.keys import Keys
 from workers.config.settings import Settings, SettingsError
 from workers.embedded import server_url
-from workers.models import prices
-from workers.models.prices import Query, Rates
+from workers.models import price_lookup, shared_prices
+from workers.models.price_lookup import Query
+from workers.models.prices import Rates, configured
 from workers.pool.threads import to_thread
 
 if TYPE_CHECKING:
@@ -44,18 +45,18 @@ async def ensure(
     Where that fails, those that are shared already; with `strict`, LookUpFailed if one of `targets` is not among them.
     """
     key = Keys(settings.namespace).prices
-    shared = await prices.fetch(client, key)
+    shared = await shared_prices.fetch(client, key)
     old = time.time() - FRESH
     asked = [each for each in queries(settings, targets) if each.name not in shared or shared[each.name].at < old]
     if asked:
         try:
-            found = await to_thread("lookups", prices.lookup, asked)
+            found = await to_thread("lookups", price_lookup.lookup, asked)
         except (OSError, ValueError, subprocess.SubprocessError) as exc:
             log.warning("prices could not be looked up: %s", exc)
             if strict and (missing := [each.name for each in asked if each.name not in shared]):
                 raise LookUpFailed(f"the price of {', '.join(missing)} could not be looked up: {exc}") from exc
             return shared
-        await prices.publish(client, key, found)
+        await shared_prices.publish(client, key, found)
         shared |= found
     return shared
 
@@ -82,7 +83,7 @@ def queries(settings: Settings, targets: Iterable[str]) -> Iterator[Query]:
             base_url = settings.providers[name].base_url
         except SettingsError:
             continue  # it is elsewhere that its absence is told
-        if prices.configured(settings.model(name, model)) is None and _is_public(base_url):
+        if configured(settings.model(name, model)) is None and _is_public(base_url):
             yield Query(name, model, base_url)
 
 

