@@ -157,8 +157,8 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
         found.printed = printed.stdout + printed.stderr
         site.results(batch)
         for path in (folder / f"{batch}.out.jsonl", folder / f"{batch}.err.jsonl"):
-            for line in path.read_text().splitlines():
-                made = json.loads(line)
+            for written in path.read_text().splitlines():
+                made = json.loads(written)
                 text = texts[int(made["custom_id"].removeprefix("job-"))]
                 found.lines[text], found.raw[text] = made, raw
         found.calls, found.seen = dict(provider.calls), provider.seen

@@ -107,7 +107,7 @@ def test_an_unset_key_variable_is_told_at_start_by_its_name(tmp_path: Path) -> N
 def test_a_configuration_that_is_wrong_is_told_and_nothing_starts(tmp_path: Path) -> None:
     site = Site(tmp_path, toml=CONFIG + "rmp = 3\n")
     told = site.run("status", status=2).stderr
-    assert told.strip().endswith('overnight.toml:7: providers.acme.models.small.rmp: unknown key; did you mean "rpm"?')
+    assert told.strip().endswith('overnight.toml:6: providers.acme.models.small.rmp: unknown key; did you mean "rpm"?')
     assert not (tmp_path / ".overnight").exists()
 
 

@@ -18,7 +18,7 @@ from tasks.monitoring import limits
 from tests.simulator import Simulator
 from tests.support.delivery import Desk
 from tests.support.site import job
-from tests.support.toml import PRICES, provider
+from tests.support.toml import provider
 from workers.models import budgets
 
 MICRO = 1_000_000
@@ -150,7 +150,7 @@ def test_a_fallback_that_is_too_small_for_the_job_waits_for_its_own_model(
     ("prices", "body", "words"),
     [
         ("", {}, "acme/tiny has no price, and a budget applies"),
-        (PRICES, {"models": ["small"]}, "body.models lets other models than acme/tiny answer"),
+        (DOLLAR, {"models": ["small"]}, "body.models lets other models than acme/tiny answer"),
     ],
     ids=["no price", "surcharge"],
 )
@@ -181,7 +181,7 @@ def test_a_job_dearer_than_the_whole_budget_fails(tmp_path: Path, valkey: str, s
 
 
 def test_a_model_without_a_price_fails_under_a_budget(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
-    with Desk(tmp_path, valkey, acme(simulator, tables=nightly(1.0)).replace(PRICES, "")) as desk:
+    with Desk(tmp_path, valkey, acme(simulator, tables=nightly(1.0)).replace(DOLLAR, "")) as desk:
         failed = desk.deliver(job(1))
         assert failed.failure == "no_price"
         assert simulator.journal() == []

@@ -19,8 +19,11 @@ def provider(
     models: Mapping[str, str] | None = None,
 ) -> str:
     """A provider at an address: its key as TOML, None for no key; each model's lines, by default one model `small`."""
-    tables = {"small": ""} if models is None else models
-    api_key = f"api_key = {key}\n" if key else ""
-    return f'[providers.{name}]\napi = "{api}"\nbase_url = "{base_url}"\n{api_key}{more}\n' + "".join(
-        f"[providers.{name}.models.{model}]\n{lines}\n" for model, lines in tables.items()
-    )
+    tables = {f"providers.{name}.models.{model}": lines for model, lines in (models or {}).items()}
+    if models is None:
+        tables = {f"providers.{name}.models.small": ""}
+    head = [f'api = "{api}"', f'base_url = "{base_url}"', f"api_key = {key}" if key else "", more]
+    sections = [f"[providers.{name}]", *head]
+    for table, lines in tables.items():
+        sections += [f"[{table}]", lines]
+    return "".join(f"{each.strip()}\n" for each in sections if each.strip())
