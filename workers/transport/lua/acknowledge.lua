@@ -3,7 +3,7 @@
 --
 -- KEYS  1 unacked (hash)  2 unacked_index (zset)  3 in_flight (hash)
 -- ARGV  delivery tags
--- Returns how many of them were still unacknowledged.
+-- Returns how many of them were still in flight.
 --@include workers/transport/lua/lib/message.lua
 local done = 0
 for _, tag in ipairs(ARGV) do

@@ -1,16 +1,17 @@
--- Moves messages from their queues to `unacked`, in one step: nothing popped is ever held by one process alone.
+-- Claims messages: moves them from their queues to `unacked` in one step, so no message exists only in a process.
 --
--- Guarantee: a message is in a list or in `unacked`, never in neither. Lists of one priority are taken from in turn,
--- `share` messages a turn, and a lower priority number goes first; a queue never has more in flight than its cap.
--- One that is too large for a worker goes to the dead list at once.
+-- Guarantee: a message is in a list or in `unacked`. Lists of one priority take turns of `share` messages, and lower
+-- priority numbers go first. A queue never has more messages in flight than its cap. A message that is too large for a
+-- worker becomes a dead letter.
 -- KEYS  1 unacked (hash)  2 unacked_index (zset)  3 in_flight (hash)  4 ready (set)  5 wake (list)  6 dead (stream)
 --       7.. lists
--- ARGV  1 how many at the most  2 of those, from queues that are not urgent  3 bytes after which to stop
---       4 what its tags begin with  5 number of its first tag  6 1: tell what is ready
---       7 bytes of the largest message that is given out
---       8 how long the dead list keeps a message (ms)  9 how many it keeps  10 how many bytes of them
---       11.. six for each list: name, priority, share, limit, cap (0: none), 1 if urgent
--- Returns {{tag, message, tag, message, …}, names of the lists that may hold messages, or {}}
+-- ARGV  1 most messages to claim  2 most of them from queues that are not urgent  3 bytes after which to stop
+--       4 prefix of the delivery tags  5 number of the first tag  6 1: return the lists that may hold messages
+--       7 bytes of the largest message that a worker gets
+--       8 ms for which a dead letter is kept  9 dead letters kept  10 bytes of dead letters kept
+--       11.. six for each list: name, priority, share (messages per turn), limit (messages in this claim, 0: none),
+--            cap (messages of the queue in flight, 0: none), 1 if urgent
+-- Returns {{tag, message, tag, message, …}, names of the lists that may hold messages if ARGV[6] is 1}
 --@include workers/transport/lua/lib/message.lua
 local left, ordinary, bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local prefix, number, largest = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[7])
@@ -39,8 +40,8 @@ local function pop(list)
     return
   end
   if #message > largest then
-    entomb(KEYS[6], list.name, 'it has ' .. us(#message) .. ' bytes, ' .. us(largest) .. ' at most', message, ARGV[8],
-      ARGV[9], ARGV[10])
+    local reason = 'it has ' .. us(#message) .. ' bytes, ' .. us(largest) .. ' at most'
+    add_dead_letter(KEYS[6], list.name, reason, message, ARGV[8], ARGV[9], ARGV[10])
     return true
   end
   local tag = prefix .. number .. '@' .. list.name
@@ -81,6 +82,6 @@ for _, list in ipairs(lists) do
     more = true
   end
 end
--- What is left is for the next idle worker, which wakes the one after it.
+-- The rest is for the next idle worker, which then wakes another.
 if more then wake_one(KEYS[5]) end
 return { claimed, ARGV[6] == '1' and redis.call('SMEMBERS', KEYS[4]) or {} }

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Sets claimed messages aside until their time has come.
+-- Moves claimed messages to the delayed set until their time.
 --
--- Guarantee: a message is in `unacked` or in `delayed`; one that was restored meanwhile stays where it is.
+-- Guarantee: a message is in `unacked` or in `delayed`. One that was restored before this call stays in its queue.
 -- KEYS  1 unacked (hash)  2 unacked_index (zset)  3 in_flight (hash)
 --       4 delayed (zset)  5 delayed_messages (hash)  6 delayed_counts (hash)
--- ARGV  three for each message: tag, µs from now, the message as it is to come back ('': as it is)
--- Returns how many were set aside.
+-- ARGV  three for each message: tag, µs from now, the new message ('': unchanged)
+-- Returns how many messages were delayed.
 --@include workers/transport/lua/lib/message.lua
 local now, done = clock(), 0
 for i = 1, #ARGV, 3 do

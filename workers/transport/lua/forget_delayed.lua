@@ -1,8 +1,8 @@
--- Drops delayed messages: their queue is purged.
+-- Drops delayed messages when their queue is purged.
 --
 -- KEYS  1 delayed (zset)  2 delayed_messages (hash)  3 delayed_counts (hash)
 -- ARGV  tags
--- Returns how many there were.
+-- Returns how many messages were dropped.
 --@include workers/transport/lua/lib/message.lua
 local done = 0
 for _, tag in ipairs(ARGV) do

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Puts claimed messages back into their queues, marked as delivered before.
 --
--- Guarantee: only what is still in `unacked` is put back.
+-- Guarantee: a message is put back only if it is still in `unacked`.
 -- KEYS  1 unacked (hash)  2 unacked_index (zset)  3 in_flight (hash)  4 ready (set)  5 wake (list)
--- ARGV  1 prefix of every key  2 first: before all others, last: after them  3.. delivery tags
--- Returns how many were put back.
+-- ARGV  1 prefix of every key  2 'first' (before all others) or 'last' (after them)  3.. delivery tags
+-- Returns how many messages were put back.
 --@include workers/transport/lua/lib/message.lua
 local done = 0
 for i = 3, #ARGV do

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Says that a worker still has these messages.
+-- Keeps messages from being restored: their worker still has them.
 --
 -- KEYS  1 unacked_index (zset)
 -- ARGV  delivery tags
--- Returns the tags that are this worker's no longer: their messages were restored.
+-- Returns the tags whose messages were restored to other workers.
 --@include workers/transport/lua/lib/message.lua
 local now, gone = us(clock()), {}
 for _, tag in ipairs(ARGV) do

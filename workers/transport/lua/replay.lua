@@ -1,9 +1,9 @@
--- Puts dead messages back into the queues that they came from; what they have counted begins again.
+-- Puts dead letters back into the queues that they came from. Their counts of deaths start again.
 --
--- Guarantee: a message is in the dead list or in its queue.
+-- Guarantee: a message is in `dead` or in its queue.
 -- KEYS  1 dead (stream)  2 ready (set)  3 wake (list)
--- ARGV  1 prefix of every key  2.. ids
--- Returns how many were put back.
+-- ARGV  1 prefix of every key  2.. ids of dead letters
+-- Returns how many messages were put back.
 --@include workers/transport/lua/lib/message.lua
 local done = 0
 for i = 2, #ARGV do
@@ -11,7 +11,7 @@ for i = 2, #ARGV do
   if found then
     local record = {}
     for j = 1, #found[2], 2 do record[found[2][j]] = found[2][j + 1] end
-    if record.message ~= '' then  -- one too large to be kept is not there
+    if record.message ~= '' then  -- the text of a message that was too large is not kept
       redis.call('LPUSH', ARGV[1] .. record.list, (unmarked(record.message)))
       redis.call('SADD', KEYS[2], record.list)
       redis.call('XDEL', KEYS[1], ARGV[i])

@@ -1,10 +1,10 @@
--- Looks for messages that a stock producer has pushed, which touches no key of ours.
+-- Finds messages that a stock producer has pushed: it does not touch `ready` or `wake`.
 --
 -- KEYS  1 ready (set)  2 wake (list)  3.. lists
--- ARGV  1 prefix of every key, that a list's name in `ready` goes without
--- Returns how many lists were found to hold messages unknown so far.
+-- ARGV  1 prefix of every key, which list names in `ready` do not include
+-- Returns how many lists hold messages and were not in `ready`.
 --@include workers/transport/lua/lib/message.lua
--- Of all that are looked for, seldom is one there: one command tells so.
+-- Usually none of the lists exists, and one command is enough to know.
 if #KEYS < 3 or redis.call('EXISTS', unpack(KEYS, 3)) == 0 then return 0 end
 local found = 0
 for i = 3, #KEYS do

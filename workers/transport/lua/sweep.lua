@@ -1,34 +1,35 @@
 #!lua flags=allow-oom
--- Brings back what is due, and what dead workers have left: one worker at a time, a batch a call.
+-- Puts delayed messages that are due and messages of dead workers back into their queues. One worker sweeps at a time,
+-- a batch of messages each call.
 --
--- What is restored counts how many workers have ended with it. From the second one on such messages come back one
--- after the other, ever further apart: the one that ends its workers does so with fewer and fewer others.
+-- A restored message counts the workers that died while they had it. From the second death on, such messages return one
+-- by one, further and further apart, so that a message that kills its workers takes fewer and fewer others with it.
 --
--- Guarantee: a message is restored only after a visibility timeout without a heartbeat, and never before the workers
--- have had one timeout to send theirs since the server was away (nobody has swept for a third of a timeout).
+-- Guarantee: a message is restored only after a visibility timeout without a heartbeat. If the server was away (no
+-- sweep for a third of a timeout), workers first get one timeout to send their heartbeats.
 -- KEYS  1 sweep (hash)  2 delayed (zset)  3 delayed_messages (hash)  4 delayed_counts (hash)
 --       5 unacked (hash)  6 unacked_index (zset)  7 in_flight (hash)  8 ready (set)  9 wake (list)
--- ARGV  1 prefix of every key  2 µs between two sweeps  3 visibility timeout (µs)  4 how many of each at the most
--- Returns {1 if this call has swept, µs until the next sweep, brought back as due, restored}
+-- ARGV  1 prefix of every key  2 µs between two sweeps  3 visibility timeout (µs)  4 most messages of each kind
+-- Returns {1 if this call has swept, µs until the next sweep, due messages, restored messages}
 --@include workers/transport/lua/lib/message.lua
 local prefix, every, timeout = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = clock()
 local state = redis.call('HMGET', KEYS[1], 'seen', 'next', 'grace', 'spaced')
 local seen, following, grace = tonumber(state[1] or 0), tonumber(state[2] or 0), tonumber(state[3] or 0)
--- A clock that was set back must not stop the sweeps.
+-- If the clock was set back, sweep anyway.
 if now < following and following <= now + every then
   return { 0, following - now, 0, 0 }
 end
 if now - seen > timeout / 3 or now < seen then grace = now + timeout end
 if now < seen then
-  -- What a clock that was ahead has left looks alive for as long as it was.
+  -- Heartbeats from before the clock was set back would look recent for that long.
   for _, tag in ipairs(redis.call('ZRANGE', KEYS[6], '(' .. us(now), '+inf', 'BYSCORE')) do
     redis.call('ZADD', KEYS[6], us(now), tag)
   end
 end
 
 local due = redis.call('ZRANGE', KEYS[2], '-inf', us(now), 'BYSCORE', 'LIMIT', 0, ARGV[4])
--- A list is read from its right end: the one that has waited longest goes there last.
+-- Workers pop from the right end: push the message that has waited longest last.
 for i = #due, 1, -1 do
   local tag = due[i]
   local list = list_of(tag)
@@ -43,7 +44,7 @@ for i = #due, 1, -1 do
 end
 
 local restored, spaced = 0, tonumber(state[4] or 0)
--- Parts of a visibility timeout: a minute's are 1, 5 and 20 seconds.
+-- By deaths: the gap between two messages, as a part of the visibility timeout. Of a minute: 1, 5, then 20 seconds.
 local APART = { [2] = 60, [3] = 12 }
 if now >= grace then
   local stale = redis.call('ZRANGE', KEYS[6], '-inf', us(now - timeout), 'BYSCORE', 'LIMIT', 0, ARGV[4])

@@ -1,10 +1,10 @@
--- What the transport's scripts share.
+-- Functions that the transport's scripts share.
 --
--- A delivery tag is 'unique@list': it says by itself which list its message came from, so that no script has to
--- look into a message. A list is 'queue', or 'queue' .. SEPARATOR .. priority.
+-- A delivery tag is 'unique@list'. It contains the list of its message, so that no script has to parse a message. A
+-- list is 'queue', or 'queue' .. SEPARATOR .. priority.
 local SEPARATOR = '\6\22'
 
--- The server's time in us.
+-- The server's time in µs.
 local function clock()
   local time = redis.call('TIME')
   return time[1] * 1000000 + time[2]
@@ -12,23 +12,23 @@ end
 
 local function us(value) return string.format('%d', value) end
 
--- The list that a tag names.
+-- The list in a tag.
 local function list_of(tag)
   return string.sub(tag, string.find(tag, '@', 1, true) + 1)
 end
 
--- The queue that a list belongs to.
+-- The queue of a list.
 local function queue_of(list)
   local at = string.find(list, SEPARATOR, 1, true)
   return at and string.sub(list, 1, at - 1) or list
 end
 
--- Adds to the count of a queue, and forgets it at zero.
+-- Adds to the count of a queue; removes the count at zero.
 local function count(key, queue, change)
   if redis.call('HINCRBY', key, queue, change) <= 0 then redis.call('HDEL', key, queue) end
 end
 
--- Takes a message out of `unacked`: the message, or false where somebody else has it by now.
+-- Takes a message out of `unacked`. Returns the message, or false if it is no longer there.
 local function take(unacked, index, in_flight, tag)
   local message = redis.call('HGET', unacked, tag)
   redis.call('ZREM', index, tag)
@@ -39,7 +39,7 @@ local function take(unacked, index, in_flight, tag)
   return message
 end
 
--- Leaves a token for an idle worker, unless one is there.
+-- Leaves a token for an idle worker, unless there is one.
 local function wake_one(wake)
   if redis.call('LLEN', wake) == 0 then
     redis.call('LPUSH', wake, '1')
@@ -47,12 +47,12 @@ local function wake_one(wake)
   end
 end
 
--- A message that was delivered before says so, and with how many workers it has ended: the worker's transport takes
--- this mark off again (workers/transport/message.py).
+-- A redelivered message starts with a mark, which counts the workers that died while they had it. The worker's
+-- transport reads and removes it (workers/transport/message.py).
 local MARK = '{"redelivered": true, '
 local DEATHS = '^{"redelivered": true, "deaths": (%d+), '
 
--- A message without its mark, and the deaths that this has counted.
+-- Returns a message without its mark, and its count of deaths.
 local function unmarked(message)
   local deaths = string.match(message, DEATHS)
   if deaths then
@@ -62,7 +62,7 @@ local function unmarked(message)
   return message, 0
 end
 
--- `died`: its worker has ended with it; else it was given back. The marked message, and how many workers have.
+-- Adds the mark; with `died`, one more death. Returns the marked message and its count of deaths.
 local function marked(message, died)
   if string.sub(message, 1, 1) ~= '{' then return message, 0 end
   local rest, deaths = unmarked(message)
@@ -71,15 +71,15 @@ local function marked(message, died)
   return MARK .. count .. string.sub(rest, 2), deaths
 end
 
--- Adds a message to the dead list, and lets the oldest go beyond what it keeps: `ms`, `count` and `bytes`. One that
--- would fill a quarter of it is noted without its text. Each entry knows how many bytes were added before it.
-local function entomb(dead, list, reason, message, ms, count, bytes)
+-- Adds a dead letter, and drops the oldest beyond the limits `ms`, `count` and `bytes`. The text of a message of more
+-- than a quarter of `bytes` is not kept. Each entry has the number of bytes added before it. Returns the new id.
+local function add_dead_letter(dead, list, reason, message, ms, count, bytes)
   local limit = tonumber(bytes)
   redis.call('XTRIM', dead, 'MINID', us(math.max(0, math.floor(clock() / 1000) - tonumber(ms))))
   if #message > limit / 4 then
     reason, message = reason .. ' (its ' .. us(#message) .. ' bytes are not kept)', ''
   end
-  -- The bytes that were added before an entry, and with it.
+  -- Returns the bytes that were added before an entry, and up to its end.
   local function bytes_of(entry)
     local found = {}
     for i = 1, #entry[2], 2 do found[entry[2][i]] = entry[2][i + 1] end
