@@ -153,7 +153,7 @@ class Keys:
 
     @property
     def ticks_idle(self) -> str:
-        """Set of the ticks that have nothing to do until a job of their batch ends. 1 h. Owner: /due_ticks.py."""
+        """Set of the ticks that have nothing to do until a job of their batch ends. 1 h. Owner: due_ticks.py."""
         return self.prefix + "ticks:idle"
 
     @property
