@@ -1,11 +1,10 @@
 """A batch's record in Redis: what it is, and how far it has come.
 
-Its statuses are those of OpenAI's batches
-(https://platform.openai.com/docs/api-reference/batch/object): `validating` is over before a record exists,
-since nothing is queued before every line is checked; `failed` is a batch whose input has vanished, so that not even
-the names of its remaining jobs are known.
+Its statuses are those of OpenAI's batches (https://platform.openai.com/docs/api-reference/batch/object). No record is
+ever `validating`, because a batch is created after all its lines are checked. A batch is `failed` if its input is gone,
+so that the names of its remaining jobs are unknown.
 
-A batch runs in *rounds*: the first one runs every line, each `overnight retry` starts another for what failed.
+A batch runs in rounds: the first runs every line, and each `overnight retry` starts another for the jobs that failed.
 """
 
 import re
@@ -16,8 +15,10 @@ import orjson
 
 from limits.budget import NANO
 
-#: Statuses in which jobs may still run, and those in which nothing more will happen.
+#: Statuses of a batch whose jobs may still run, or whose files are not complete yet.
 LIVE = frozenset({"in_progress", "finalizing", "cancelling", "expiring"})
+
+#: Statuses that are final, unless `overnight retry` starts another round.
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 
 _ID: Final = re.compile(r"batch_[0-9a-z]{1,64}")
@@ -28,21 +29,22 @@ PACE_EVERY = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One batch, as its record says. Times are in seconds since the epoch, 0 where not yet; money in n$.
+    """A batch's record. Times are in seconds since the epoch, 0 for an event that has not happened; money is in n$.
 
-    `round` counts from 0, and `began` is when it did. In this round, the input was read up to byte `fed_offset`, which
-    is the end of line `fed_line`; `fed` lines in all have been handed to the queue or had ended before, the latest of
-    `fed_each` bytes each. Results are written up to stream entry `written_id`: `output_offset` and `errors_offset` are
-    the lengths of this round's files there, `parts` the number of writes; `plan` is the end of the write that is going
-    on, as `entry id:entries`.
-    `stopping` is the status that a cancelled or expired batch will end in. `short_since` is since when fewer messages
-    are in the queue than jobs are owed. `pace` holds two earlier (time, jobs ended). `models` names the
-    targets that its jobs may go to. `trace` is its submission's W3C traceparent, where that was traced. The
-    `expected_…` are what the batch was estimated at, when it was submitted.
-    `token` is the secret that its lines are proved with (tasks/jobs/proof.py).
-    `cut_off` answers met a ceiling, `cut_off_default` of them one that their line had not set.
-    `feed_trouble` and `collect_trouble` say what keeps its input from being read, or its results from being written;
-    `told` is what a worker said at `told_at` that its jobs wait for.
+    - `round` counts from 0; `began` is when this round began.
+    - Feed: in this round the input is read up to byte `fed_offset`, the end of line `fed_line`. `fed` lines were handed
+      to the queue or had ended in an earlier round. The lines handed out last had `fed_each` bytes each.
+    - Collect: results are written up to stream entry `written_id`. There this round's files have `output_offset` and
+      `errors_offset` bytes, after `parts` writes. `plan` is the end of the write in progress: `entry id:entries`.
+    - `stopping` is the status in which a cancelled or expired batch will end.
+    - `short_since`: since then the queue has held fewer messages than jobs are out.
+    - `pace` holds two earlier pairs of (time, jobs ended).
+    - `models` are the targets that its jobs may go to; `trace` is the W3C traceparent of its submission.
+    - `expected_…` are from the estimate at its submission.
+    - `token` is the secret that proves its lines (tasks/jobs/proof.py).
+    - `cut_off` answers were cut at a ceiling; for `cut_off_default` of them the line had set no ceiling.
+    - `feed_trouble` and `collect_trouble`: why its input cannot be read, or its results cannot be written.
+    - `told` is what its jobs wait for, as a worker reported it at `told_at`.
     """
 
     id: str
@@ -92,17 +94,17 @@ class Batch:
 
     @property
     def trouble(self) -> str:
-        """What keeps it from going on, in words; '' where nothing does."""
+        """Why the batch makes no progress, for messages; '' if it has no trouble."""
         return self.collect_trouble or self.feed_trouble
 
     @property
     def each(self) -> int:
-        """The bytes of a line: of an average one, or of those handed out last if these are larger."""
+        """The bytes of one line: the average, or that of the lines handed out last if it is larger."""
         return max(self.bytes // max(self.total, 1), self.fed_each, 1)
 
     @property
     def done(self) -> int:
-        """Jobs that have ended, either way."""
+        """Jobs that have completed or failed."""
         return self.completed + self.failed
 
     @property
@@ -112,16 +114,16 @@ class Batch:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether its status is final."""
         return self.status in ENDED
 
     @property
     def shown_status(self) -> str:
-        """Its status in OpenAI's words, which have none for a deadline that has passed while calls are in flight."""
+        """Its status for users. OpenAI has no status for a batch that has expired while calls are in flight."""
         return "finalizing" if self.status == "expiring" else self.status
 
     def rate(self, now: float) -> float | None:
-        """Jobs a second of late, None where too little is known."""
+        """Jobs per second, recently; None if unknown."""
         marks: list[tuple[float, int]] = orjson.loads(self.pace) if self.pace else []
         for at, done in marks:
             if 1.0 <= now - at <= 10 * PACE_EVERY and self.done >= done:
@@ -129,13 +131,13 @@ class Batch:
         return None
 
     def still(self, now: float) -> float:
-        """For how many seconds it is known that no job has ended."""
+        """Seconds for which no job has ended, as far as known."""
         marks: list[tuple[float, int]] = orjson.loads(self.pace) if self.pace else [(self.began, 0)]
         return max((now - at for at, done in marks if done == self.done), default=0.0)
 
     @property
     def targets(self) -> list[str]:
-        """The models, as `provider/model`, that its jobs may go to; empty where that is not known."""
+        """The targets (`provider/model`) that its jobs may go to; empty if unknown."""
         return self.models.split()
 
     def shown(self) -> dict[str, Any]:
@@ -175,12 +177,12 @@ _TYPES: dict[str, type[int | float | str]] = {
 
 
 def is_batch_id(name: str) -> bool:
-    """Whether this can be a batch's id, which names a folder."""
+    """Whether `name` has the form of a batch's id, which is safe as a folder's name."""
     return _ID.fullmatch(name) is not None
 
 
 def from_hash(record: dict[bytes, bytes]) -> Batch | None:
-    """The batch that a Redis hash holds, or None where there is none."""
+    """Read a record; None if the hash is empty."""
     if not record:
         return None
     known = {key.decode(): value.decode() for key, value in record.items() if key.decode() in _TYPES}
@@ -188,12 +190,12 @@ def from_hash(record: dict[bytes, bytes]) -> Batch | None:
 
 
 def to_hash(batch: Batch) -> dict[str, str]:
-    """The fields of a new record."""
+    """The fields of a batch's record."""
     return {each.name: str(getattr(batch, each.name)) for each in fields(batch)}
 
 
 def marked(batch: Batch, now: float) -> str | None:
-    """The batch's `pace` with a mark of now, None where the last mark is young."""
+    """The batch's `pace` with the present count added; None if the last is younger than `PACE_EVERY`."""
     marks: list[tuple[float, int]] = orjson.loads(batch.pace) if batch.pace else []
     if marks and now - marks[-1][0] < PACE_EVERY:
         return None

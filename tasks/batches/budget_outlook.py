@@ -1,4 +1,4 @@
-"""Whether a batch fits into the budgets that are over it, before anything is sent."""
+"""Whether a batch fits into its budgets, before anything is sent."""
 
 import math
 import time
@@ -12,7 +12,7 @@ from workers.models import budgets
 
 
 def outlook(settings: Settings, store: Store, workflow: str, forecast: Forecast) -> list[str]:
-    """What the budgets mean for such a batch, in words; empty where it fits."""
+    """A sentence for each budget that is too small for the batch; empty if it fits."""
     if forecast.cost is None:
         return []
     over = budgets.windows(settings, workflow, "estimate", time.time())

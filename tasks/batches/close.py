@@ -1,14 +1,13 @@
 """Ends the jobs that a cancelled or expired batch no longer runs.
 
-Nothing more is handed out, and deliveries that come from the queue now are dropped. Jobs in flight end by
-themselves: their calls are being paid for. For every other line, the error line that says so is written here, as
-many at a time as the collector can take.
+No more lines are handed out, and workers drop those in the queue. Jobs in flight run to their ends, because their calls
+are paid for. Every other line gets an error line here, in steps that the collector can keep up with.
 """
 
 from tasks.agents import journal
 from tasks.batches.batch import Batch
 from tasks.batches.collect import end
-from tasks.batches.feed import MOST_WAITING, STEP, lines_from
+from tasks.batches.feed import MAX_UNWRITTEN, STEP, lines_from
 from tasks.batches.files import files_of
 from tasks.batches.store import Store
 from tasks.jobs import job as jobs
@@ -18,7 +17,7 @@ from tasks.jobs.storage import StorageError
 from tasks.jobs.store import Outcome
 from workers.figures import dollars
 
-#: The error that a line gets which its batch no longer runs: code, and what happened.
+#: The error of a line that is not run any more, by the batch's final status: code, and what happened.
 STOPPED = {
     "cancelled": ("batch_cancelled", "the batch was cancelled"),
     "expired": ("batch_expired", "the batch's deadline passed"),
@@ -26,8 +25,8 @@ STOPPED = {
 
 
 def close(store: Store, batch: Batch) -> None:
-    """One tick: end the next lines that neither have ended nor are in flight."""
-    room = MOST_WAITING - store.waiting(batch.id)
+    """One tick: end the next lines that have not ended and are not in flight."""
+    room = MAX_UNWRITTEN - store.waiting(batch.id)
     leased = store.leased(batch.id)
     if room <= 0 or batch.left <= len(leased):
         return
@@ -53,12 +52,12 @@ def close(store: Store, batch: Batch) -> None:
         give_up(store, batch, f"{exc}: {batch.left:,} jobs have no line in the results")
         return
     _end(store, batch, found)
-    # From the beginning again, for what was in flight just now and may have been given up meanwhile.
+    # Start over at line 1: a job that was in flight just now may have gone back to its queue.
     store.fed(batch, 0, 0, 0)
 
 
 def _end(store: Store, batch: Batch, found: list[Job]) -> None:
-    """End these jobs; each says what its calls have cost before it stopped to wait. The batch has counted that."""
+    """End these jobs. Each error line reports what the job's calls have cost, which the batch has counted already."""
     if not found:
         return
     code, happened = STOPPED[batch.stopping]
@@ -79,7 +78,7 @@ def _end(store: Store, batch: Batch, found: list[Job]) -> None:
 
 
 def give_up(store: Store, batch: Batch, words: str) -> None:
-    """End a stopped batch whose input is gone for good, once all that has come in is written."""
+    """End a stopped batch whose input is gone for good, after all its results are written."""
     if store.leased(batch.id) or store.waiting(batch.id) or batch.plan:
         return
     end(store, batch, files_of(batch), "failed", words)

@@ -1,10 +1,13 @@
-"""Results become the output files, byte by byte in a place that is settled before it is written.
+"""Writes results to the output files. A crash at any point loses nothing and writes nothing twice.
 
-A write goes in three steps. *Plan*: the stream entry at which it ends is put into the batch's record, by
-compare-and-set; from then on everybody who writes it writes the same bytes to the same offset. *Write*: the bytes
-reach the disk. *Commit*: the record moves on, by compare-and-set, and the entries leave the stream. Killed anywhere,
-the next tick writes the same bytes again; a collector that was stopped in the middle and wakes up can only repeat
-what stands there already.
+Each write has three steps:
+
+1. Plan: save in the batch's record, by compare-and-set, at which stream entry the write ends. From then on every
+   collector writes the same bytes at the same offset.
+2. Write: the bytes are synced to disk.
+3. Commit: move the record on, by compare-and-set, and delete the entries from the stream.
+
+After a crash the next tick repeats the write. A suspended collector that wakes up can only write the same bytes again.
 """
 
 import json
@@ -16,15 +19,18 @@ from tasks.batches.files import ERRORS, OUTPUT, files_of, of_round, output_names
 from tasks.batches.store import Store
 from tasks.jobs.storage import Files, StorageError
 
-#: Results written in one step, and their bytes: what a collector holds in memory.
-STEP_RESULTS, STEP_BYTES = 1_000, 8 << 20
+#: Results in one write.
+STEP_RESULTS = 1_000
 
-#: Steps of one tick: then another batch has its turn.
+#: Bytes in one write, which a collector holds in memory.
+STEP_BYTES = 8 << 20
+
+#: Writes in one tick; then other batches get their turn.
 STEPS = 20
 
 
 def collect(store: Store, batch: Batch) -> Batch:
-    """One tick: write what has come in, and end the batch when all of it is written."""
+    """One tick: write the results that are there; if all jobs have ended, end the batch."""
     files = files_of(batch)
     output, errors = of_round(OUTPUT, batch.round), of_round(ERRORS, batch.round)
     for _ in range(STEPS):
@@ -48,7 +54,7 @@ def collect(store: Store, batch: Batch) -> Batch:
 
 
 def end(store: Store, batch: Batch, files: Files, status: str = "", trouble: str = "") -> Batch:
-    """Everything is written: give the files their final form, and the batch its final status."""
+    """Complete the files and give the batch its final status; all its results must be written."""
     store.advance(batch, ["in_progress", "cancelling", "expiring"], "finalizing")
     files.finish(of_round(OUTPUT, batch.round), batch.output_offset, batch.parts)
     files.finish(of_round(ERRORS, batch.round), batch.errors_offset, batch.parts)
@@ -56,7 +62,7 @@ def end(store: Store, batch: Batch, files: Files, status: str = "", trouble: str
 
 
 def sample(batch: Batch, count: int) -> list[dict[str, object]]:
-    """The first answers of a batch, to show to a person."""
+    """The first `count` answers of a batch."""
     files = files_of(batch)
     found: list[dict[str, object]] = []
     for name in output_names(batch):

@@ -1,13 +1,13 @@
-"""What a file of jobs would take: tokens, dollars, and the time within the configured limits.
+"""What a file of jobs would take: tokens, money, and the time within the configured limits.
 
-The expected input is counted as the workers count it, with what was learnt of each model from earlier answers; the
-expected output is what its answers have had on the average, or the ceiling that a line states where nothing is known
-yet. The time is what the slowest of the limits takes; a provider's own pace is not foreseen.
+Input tokens are counted as the workers count them, corrected by what each model's earlier answers reported. Output
+tokens are the average of the model's answers; if it has none yet, the ceiling that the line states. The time is that
+of the slowest limit. How fast a provider answers is not estimated.
 """
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from limits.bucket import PERIODS, Quota
 from limits.budget import NANO
@@ -20,16 +20,19 @@ from tasks.jobs.reasons import DIMENSIONS, subject
 from workers.models.calibration import Ratios
 from workers.models.routing import Route
 
-#: Of each model, so many lines are counted, and of those that follow one in so many, for all.
-COUNTED, ONE_IN = 2_000, 10
+#: Lines of each model that are all counted.
+COUNTED: Final = 2_000
+
+#: After those, one line in `ONE_IN` is counted, and stands for the others.
+ONE_IN: Final = 10
 
 #: Targets whose names a batch's record keeps.
-MOST_TARGETS = 50
+MAX_TARGETS = 50
 
 
 @dataclass(slots=True)
 class _Group:
-    """The lines of one model and url: all of them, and the sums over those that were counted."""
+    """The lines of one model and url: the number of all, and sums over those that were counted."""
 
     routes: tuple[Route, ...]
     lines: int = 0
@@ -44,11 +47,11 @@ class _Group:
 
     @property
     def scale(self) -> float:
-        """By how much the sums are too small."""
+        """The factor from the sums of counted lines to those of all lines, by bytes."""
         return self.bytes / self.counted_bytes if self.counted_bytes else 0.0
 
     def capacities(self) -> list[float]:
-        """How many jobs a second each route allows by its limits."""
+        """The jobs per second that each route's limits allow."""
         found = []
         for route, costs in zip(self.routes, self.costs, strict=True):
             most = float("inf")
@@ -60,7 +63,7 @@ class _Group:
         return found
 
     def shares(self) -> list[float]:
-        """Which part of the lines would take each route: by what the limits let through, else by weight."""
+        """The part of the lines that would take each route: by its limits, or by weight if a route has none."""
         capacities = self.capacities()
         free = [
             route.weight if most == float("inf") else 0.0 for route, most in zip(self.routes, capacities, strict=True)
@@ -71,11 +74,11 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What the jobs of a file are expected to take; money in n$, None where a model has no price.
+    """What the jobs of a file are expected to take. Money is in n$, None if a model has no price.
 
-    `ceiling` is what they cost at the most. `seconds` is what the limits allow, 0 where there are none; `limit` names
-    the one that takes longest. `targets` are the models, as `provider/model`, that the jobs may go to. `agents` is how
-    many of the lines call agents: which calls those make shows only as they run, and no figure here counts them.
+    `ceiling` is the highest possible cost. `seconds` is the time that the slowest limit needs, 0 if there is no limit;
+    `limit` names that limit. `targets` (`provider/model`) are those that the jobs may go to. `agents` is the number of
+    lines that call agents. Their calls are unknown until they run, so no figure includes them.
     """
 
     lines: int
@@ -105,7 +108,7 @@ class Forecast:
 
 
 class Tally:
-    """Counts lines as they are read."""
+    """Sums up lines as they are read."""
 
     def __init__(self, precheck: Precheck, ratios: Ratios) -> None:
         self.precheck = precheck
@@ -114,7 +117,7 @@ class Tally:
         self.agents = 0
 
     def add(self, line: Line, size: int) -> None:
-        """Count a line."""
+        """Add a line of `size` bytes."""
         if line.agent:
             self.agents += 1
             return
@@ -149,7 +152,7 @@ class Tally:
         group.ceiling += ceiling
 
     def forecast(self) -> Forecast:
-        """What all lines so far would take."""
+        """What all counted lines would take."""
         groups = self.groups.values()
         unpriced = sorted({route.target for group in groups for route in group.routes if route.rates is None})
         seconds, limit = self._slowest()
@@ -163,12 +166,12 @@ class Tally:
             ceiling=None if unpriced else round(sum(group.ceiling * group.scale for group in groups)),
             seconds=seconds,
             limit=limit,
-            targets=tuple(targets[:MOST_TARGETS]),
+            targets=tuple(targets[:MAX_TARGETS]),
             unpriced=tuple(unpriced),
         )
 
     def _slowest(self) -> tuple[float, str]:
-        """The limit that takes longest for all lines, each group's spread over its routes."""
+        """The seconds and the name of the limit that all lines take longest to pass."""
         loads: dict[tuple[str, str], float] = defaultdict(float)
         quotas: dict[str, Quota] = {}
         for group in self.groups.values():
@@ -187,13 +190,13 @@ class Tally:
 
 
 def expected_usage(estimate: Estimate) -> Usage:
-    """The tokens that a call will probably have."""
+    """The tokens that a call will probably use."""
     output = UNKNOWN_OUTPUT if estimate.output is None else estimate.output
     return Usage(estimate.input, output=min(output, estimate.output_ceiling))
 
 
 def fields_of(forecast: Forecast) -> dict[str, Any]:
-    """What of a forecast a batch's record keeps: nothing where agents add to it what nobody knows."""
+    """The fields of a batch's record for a forecast; none if it calls agents, whose calls are unknown."""
     if forecast.agents:
         return {}
     return {
@@ -206,7 +209,7 @@ def fields_of(forecast: Forecast) -> dict[str, Any]:
 
 
 def error_of(batch: Batch) -> dict[str, float]:
-    """By which part of the truth each expectation was off, of a batch that has run; + is too much."""
+    """The relative error of each estimate of a batch that has run; positive if the estimate was too high."""
     pairs = {
         "input_tokens": (batch.expected_input, batch.input_tokens),
         "output_tokens": (batch.expected_output, batch.output_tokens),
@@ -217,13 +220,13 @@ def error_of(batch: Batch) -> dict[str, float]:
 
 
 def _rate(quota: Quota, dimension: str) -> float:
-    """Units a second that a limit lets through, 0 where there is none."""
+    """Units per second that a limit allows, 0 if there is no limit."""
     limit = getattr(quota, dimension)
     return limit * quota.least / PERIODS[dimension] if limit else 0.0
 
 
 def _at_once(quota: Quota, dimension: str) -> float:
-    """Seconds of the rate that may go out at once: a day's quota may be used at any pace."""
+    """Seconds of the rate that may be used at once: a quota per day may be used at any pace."""
     if PERIODS[dimension] > PERIODS["rpm"]:
         return float(PERIODS[dimension])
     return 1.0 if quota.burst == "auto" else float(quota.burst)

@@ -1,20 +1,20 @@
-"""Keeps a bounded window of a batch in its workflow's queue (batches/window.py), so that Redis does not grow with it.
+"""Keeps a bounded part of a batch in its workflow's queue (window.py), so that Redis doesn't grow with the batch.
 
-A tick reads on from the saved place in the input and publishes until the window is full. It may be lost, doubled
-or killed between publishing and saving its place: lines that are handed out twice are run once, since a job that
-is leased or done makes no call. The next round of a batch reads the input again and hands out what is not done.
+A tick reads the input from the saved offset on and publishes lines until the window is full. It may run twice, or be
+killed before it saves the offset: a line that is published twice runs once, because a job that is leased or done makes
+no call. The next round reads the input again and publishes the lines that have not succeeded.
 
-While results wait to be written (a full disk, an object store that is away), nothing more is handed out.
+While too many results wait to be written (a full disk, an object store that fails), no more lines are published.
 
-A message can be lost all the same, with the server's disk or by a broker's fault. The messages of a queue are
-compared with the jobs that are owed to it: where there are fewer for longer than any of them can be on its way,
-the lines in question are read from the file and handed out again.
+Messages can still be lost: with the disk of Redis, or by another broker. So the queue's messages are compared with the
+jobs that are out. If there have been fewer messages for a while, the lines that may be missing are published again.
 """
 
 import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from tasks.batches import window
 from tasks.batches.batch import Batch
@@ -30,20 +30,23 @@ from workers.transport.queues import queue_name
 
 log = logging.getLogger(__name__)
 
-#: Results that may wait to be written before nothing more is handed out.
-MOST_WAITING = 5_000
+#: If more results than these wait to be written, no more lines are published.
+MAX_UNWRITTEN = 5_000
 
-#: Lines handed out in one step, and about how many bytes of them: the place is saved after each.
-STEP, STEP_BYTES = 500, 8 << 20
+#: Lines in one step; the offset is saved after each step.
+STEP: Final = 500
 
-#: Seconds for which messages must be missing before their lines are handed out again, where the caller says nothing
-#: else: two visibility timeouts, since one passes before a killed worker's messages come back.
+#: Bytes in one step, about.
+STEP_BYTES: Final = 8 << 20
+
+#: Seconds for which messages must be missing before their lines are published again, by default: two visibility
+#: timeouts, because the messages of a killed worker come back after one.
 LOST_AFTER = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line to be handed out: its number in the file, and its JSON as it stands there."""
+    """One line to publish: its number in the file, and its JSON as the file has it."""
 
     number: int
     text: bytes
@@ -54,7 +57,7 @@ Publish = Callable[[Batch, list[Row]], None]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Lines of the input, their bytes, and where the next ones begin."""
+    """Some lines of the input and their size in bytes; the next lines begin at byte `offset`, after line `line`."""
 
     rows: list[Row]
     offset: int
@@ -70,18 +73,18 @@ def feed(
     lost_after: float = LOST_AFTER,
     live: Live | None = None,
 ) -> None:
-    """One tick: hand out what fits into the window, and what was lost."""
+    """One tick: publish the lines that fit into the window, and those that were lost."""
     live = live or Live(store, 0.0)
     if batch.fed < batch.total:
-        if store.waiting(batch.id) > MOST_WAITING:
+        if store.waiting(batch.id) > MAX_UNWRITTEN:
             return
         if not hand_out(store, batch, publish, live):
-            return  # another feeder was faster, or the batch was stopped: it goes on from where it is
+            return  # another feeder was faster, or the batch was stopped
     find_lost(store, batch, publish, live.missing(batch.workflow, depth), lost_after)
 
 
 def hand_out(store: Store, batch: Batch, publish: Publish, live: Live) -> bool:
-    """Refill the window if that is worth its while; False if somebody else has moved the batch on."""
+    """Refill the window if enough of it is free; False if the batch was changed since it was read."""
     out, left, each = batch.fed - batch.done, batch.total - batch.fed, batch.each
     leased = len(store.leased(batch.id))
     room = window.room(out=out, leased=leased, left=left, each=each, used=live.used())
@@ -89,8 +92,8 @@ def hand_out(store: Store, batch: Batch, publish: Publish, live: Live) -> bool:
         if not out and not leased:
             megabytes = window.WINDOW_BYTES * 2 >> 20
             raise StorageError(
-                f"its lines of {each:,} bytes don't fit beside what other batches have in their queues ({megabytes} MB "
-                "are allowed for all): it goes on when jobs of these have ended"
+                f"its lines of {each:,} bytes don't fit beside those of other batches ({megabytes} MB of lines may be "
+                "in all queues together): it goes on when jobs of those have ended"
             )
         return True
     for piece in pieces(batch, room, store.settled_lines(batch)):
@@ -102,14 +105,14 @@ def hand_out(store: Store, batch: Batch, publish: Publish, live: Live) -> bool:
             return False
         batch = store.batch(batch.id) or batch
     if batch.fed < batch.total and batch.fed_offset >= batch.bytes:
-        raise StorageError(f"the input holds {batch.fed:,} of its {batch.total:,} lines: it was changed")
+        raise StorageError(f"the input has {batch.fed:,} of its {batch.total:,} lines: it was changed")
     return True
 
 
 def pieces(batch: Batch, room: int, settled: LineSet) -> Iterator[Piece]:
-    """The next lines of the input in steps: `room` lines in all, or about as many bytes as these should have.
+    """The next lines of the input, in steps: up to `room` lines, and about the bytes of `room` average lines.
 
-    Lines in `settled` are passed over.
+    Lines in `settled` are skipped.
     """
     rows: list[Row] = []
     size, most = 0, room * batch.each
@@ -130,7 +133,7 @@ def pieces(batch: Batch, room: int, settled: LineSet) -> Iterator[Piece]:
 
 
 def lines_from(batch: Batch, offset: int, line: int) -> Iterator[tuple[int, int, bytes]]:
-    """(number of the line, offset of its end, its JSON or b"" where it is blank) from a place in the input on."""
+    """The lines after byte `offset`, the end of line `line`: (number, offset of its end, its JSON; b"" if blank)."""
     with files_of(batch).open(INPUT) as source:
         source.seek(offset)
         for number, raw, _ in numbered_lines(source):
@@ -145,7 +148,7 @@ def lines_from(batch: Batch, offset: int, line: int) -> Iterator[tuple[int, int,
 
 
 def find_lost(store: Store, batch: Batch, publish: Publish, missing: int | None, lost_after: float) -> None:
-    """Hand out again what has been missing from the queue for too long."""
+    """Publish lines again if messages have been missing for `lost_after` seconds."""
     if missing is None:
         return
     if not missing:
@@ -163,14 +166,14 @@ def find_lost(store: Store, batch: Batch, publish: Publish, missing: int | None,
         for line, _, text in lines_from(batch, 0, 0)
         if line <= batch.fed_line and text and line not in ended and line not in leased
     ]
-    log.warning("batch %s: %s are missing, %s lines are handed out again", batch.id, missing, len(rows))
+    log.warning("batch %s: %s messages are missing; publishing %s lines again", batch.id, missing, len(rows))
     for start in range(0, len(rows), STEP):
         publish(batch, rows[start : start + STEP])
     store.note(batch, short_since=0.0)
 
 
 def publish(batch: Batch, rows: list[Row]) -> None:
-    """Put jobs into their workflow's queue, many to a round trip."""
+    """Publish lines to their workflow's queue, many in one round trip."""
     from workers.transport.bulk import Message, publish_jobs  # noqa: PLC0415 - reading a batch's input must not configure Celery
 
     marks = b'"batch":"%s","round":%d,"deadline":%r' % (batch.id.encode(), batch.round, batch.deadline)

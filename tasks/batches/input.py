@@ -1,7 +1,7 @@
-"""A file of jobs, read line by line: every line is checked before anything is queued.
+"""Reads a file of jobs line by line and checks each line, before anything is queued.
 
-One pass over the file, in memory that does not grow with its lines but for 8 bytes each: the hashes by which a
-custom_id is found to stand there twice. Only where one does, the file is read again to say which.
+The file is read once. Memory grows by 8 bytes a line, for the hashes that find duplicate custom_ids. If there are any,
+the file is read again to name them.
 """
 
 import hashlib
@@ -15,20 +15,20 @@ from tasks.jobs import job as jobs
 from tasks.jobs.storage import StorageError
 from workers.models.routing import NoRoute
 
-#: A longer line is no job: a request may have 50 MB at most (LARGEST_REQUEST_MB), and there is room for all else.
+#: Bytes of the longest line: a request has at most 50 MB (LARGEST_REQUEST_MB), and the rest of the line needs little.
 MAX_LINE = 52 << 20
 
-#: Problems that are shown; the rest are counted.
+#: Problems that are shown; the others are only counted.
 SHOWN = 20
 
-#: Different custom_ids that are looked up when some stand there twice.
-_MOST_REPEATED = 100_000
+#: Duplicate custom_ids that are named; no more are looked for.
+_MAX_REPEATED = 100_000
 
 _BOM = b"\xef\xbb\xbf"
 
 
 class InputError(Exception):
-    """The input has problems; nothing was queued. `problems` holds the first of them, `count` all."""
+    """The input has problems, and nothing was queued. `problems` are the first `SHOWN`; `count` counts all."""
 
     def __init__(self, source: str, problems: list[str], count: int | None = None) -> None:
         self.source = source
@@ -46,7 +46,7 @@ class InputError(Exception):
 
 @dataclass(slots=True)
 class Checked:
-    """What a look at every line of a file found: `lines` are those that hold a job."""
+    """What the check of a file found. `lines` is the number of lines that are not blank."""
 
     lines: int = 0
     bytes: int = 0
@@ -55,18 +55,18 @@ class Checked:
     count: int = 0
 
     def add(self, number: int, problem: str) -> None:
-        """Note a problem of a line, 0 for the whole file; after the first `SHOWN` they are only counted."""
+        """Add a problem of line `number`; 0 is the whole file."""
         self.count += 1
         if len(self.problems) < SHOWN:
             self.problems.append((number, problem))
 
-    def told(self) -> list[str]:
-        """The problems in the order of their lines, in words."""
+    def messages(self) -> list[str]:
+        """The problems, in the order of their lines."""
         return [f"line {number}: {words}" if number else words for number, words in sorted(self.problems)]
 
 
 def numbered_lines(source: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
-    """(line number from 1, its bytes with the line end, whether it was cut off at `MAX_LINE`)."""
+    """The lines of a file: (number from 1, bytes with the line end, whether it is longer than `MAX_LINE`)."""
     number = 0
     while raw := source.readline(MAX_LINE + 1):
         number += 1
@@ -79,17 +79,17 @@ def numbered_lines(source: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
 
 
 def text_of(raw: bytes) -> bytes:
-    """A line without its end and the byte order mark that some editors put before the first; b"" where it is blank."""
+    """A line without its end and without a byte order mark, which some editors write; b"" if it is blank."""
     return raw.removeprefix(_BOM).strip()
 
 
 def check_file(
     place: str | Source, check: Callable[[jobs.Line, int], None], each: Callable[[jobs.Line, int], None] | None = None
 ) -> Checked:
-    """Look at every line of a file or URL; InputError if it is not there, StorageError if it cannot be read.
+    """Check every line of a file or URL. InputError if it doesn't exist, StorageError if it cannot be read.
 
-    `check` raises NoRoute for a line that nothing could take; `each` is called with every other. Both get the size of
-    the line in bytes.
+    `check` raises NoRoute for a line that no target takes; `each` is called with every other line. Both get the line's
+    size in bytes.
     """
     source = source_of(place)
     found = Checked()
@@ -116,7 +116,7 @@ def check_file(
 
 
 def _opened(source: Source) -> BinaryIO:
-    """The input, open; StorageError if it cannot be read now, which may be otherwise later."""
+    """Open the input. InputError if it doesn't exist, StorageError if it cannot be read now."""
     try:
         return source.open()
     except StorageError as exc:
@@ -155,7 +155,7 @@ def _check_line(
 
 
 class _Ids:
-    """Hashes of the custom_ids of a file, in parts that are small enough to be sorted one by one."""
+    """Hashes of a file's custom_ids, in parts that are sorted one at a time."""
 
     PARTS = 256
 
@@ -163,12 +163,12 @@ class _Ids:
         self.parts = [array("Q") for _ in range(self.PARTS)]
 
     def add(self, custom_id: str) -> None:
-        """Remember an id."""
+        """Add an id."""
         number = hash(custom_id) & 0xFFFF_FFFF_FFFF_FFFF
         self.parts[number % self.PARTS].append(number)
 
     def repeated(self) -> set[int]:
-        """The hashes that came more than once, which two different ids can do only by a rare chance."""
+        """The hashes that occur more than once. Different ids rarely share a hash."""
         found: set[int] = set()
         for part in self.parts:
             before = -1
@@ -176,13 +176,13 @@ class _Ids:
                 if number == before:
                     found.add(number)
                 before = number
-            if len(found) > _MOST_REPEATED:
+            if len(found) > _MAX_REPEATED:
                 break
         return found
 
 
 def _name_repeated(source: Source, repeated: set[int], found: Checked) -> None:
-    """Read the file again and say which lines repeat the custom_id of an earlier one."""
+    """Read the file again and add a problem for each line that repeats the custom_id of an earlier one."""
     first_line: dict[str, int] = {}
     with _opened(source) as reading:
         for number, raw, cut in numbered_lines(reading):
@@ -196,4 +196,4 @@ def _name_repeated(source: Source, repeated: set[int], found: Checked) -> None:
             if isinstance(custom_id, str) and custom_id and hash(custom_id) & 0xFFFF_FFFF_FFFF_FFFF in repeated:
                 before = first_line.setdefault(custom_id, number)
                 if before != number:
-                    found.add(number, f'custom_id "{custom_id[:60]}" stands already in line {before}')
+                    found.add(number, f'duplicate custom_id "{custom_id[:60]}" (first used on line {before})')

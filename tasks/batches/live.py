@@ -1,8 +1,7 @@
-"""The batches that are not over, as one process reads them for all of its ticks.
+"""What all live batches have out: a cache for the ticks of one process.
 
-A tick needs to know what the others have out. With a thousand live batches a reading of all is too much for each
-tick, so it is kept for a while: a second, or longer if it takes longer. What this process hands out itself is counted
-at once.
+A tick needs to know what the other batches have out. Reading a thousand batches for each tick would take too long, so
+a reading is cached for a second, or longer if it takes long. What this process publishes is counted at once.
 """
 
 import time
@@ -13,21 +12,24 @@ from typing import Any, Final
 from tasks.batches.batch import ENDED, Batch
 from tasks.batches.store import Store
 
-#: Seconds for which a reading is kept, and for how many times as long as it took.
-FRESH, TIMES = 1.0, 20.0
+#: Seconds for which a reading is cached.
+FRESH: Final = 1.0
 
-#: Seconds between two comparisons of a workflow's messages with the jobs that are out.
+#: A reading is cached at least for this multiple of the time that it took.
+TIMES: Final = 20.0
+
+#: Seconds between two comparisons of a workflow's messages with its jobs that are out.
 COMPARE_EVERY: Final = 5.0
 
 _FIELDS: Final = ("workflow", "status", "total", "bytes", "fed", "completed", "failed", "fed_each")
 
-#: The messages of a workflow that are in its queue, on their way or delayed; None if the broker can't tell.
+#: Counts the messages of a workflow: queued, in flight or delayed; None if the broker doesn't say.
 Depth = Callable[[str], int | None]
 
 
 @dataclass(slots=True)
 class Out:
-    """What a live batch has handed out and has not ended: jobs of `each` bytes."""
+    """What a live batch has out: jobs that were published and have not ended, of `each` bytes."""
 
     workflow: str
     jobs: int
@@ -35,7 +37,7 @@ class Out:
 
 
 class Live:
-    """What all live batches have out. `fresh`: for how many seconds a reading is kept."""
+    """What all live batches have out. A reading is cached for `fresh` seconds."""
 
     def __init__(self, store: Store, fresh: float = FRESH) -> None:
         self.store = store
@@ -51,15 +53,15 @@ class Live:
         return self._used
 
     def handed_out(self, batch: Batch, jobs: int) -> None:
-        """This process has just handed out so many jobs of a batch."""
+        """Count `jobs` that this process has just published."""
         found = self._out.setdefault(batch.id, Out(batch.workflow, 0, batch.each))
         found.jobs += jobs
         self._used += jobs * batch.each
 
     def missing(self, workflow: str, depth: Depth) -> int | None:
-        """How many messages of a workflow are missing; None if the broker can't tell.
+        """The number of a workflow's messages that are missing; None if the broker doesn't say.
 
-        Each workflow is looked at once in `COMPARE_EVERY` seconds, however many batches ask.
+        Each workflow is compared once in `COMPARE_EVERY` seconds, however many batches ask.
         """
         now = time.monotonic()
         at, found = self._short.get(workflow, (0.0, 0))
@@ -73,7 +75,7 @@ class Live:
         found = 0
         if before < sum(self._out[name].jobs for name in ids):
             owed = sum(out.jobs for out in self._read(ids).values())
-            # A job that ends in between counts in the first look, one that is published in the second.
+            # A job may end or be published between the two counts: the larger one counts.
             found = max(0, owed - max(before, depth(workflow) or 0))
         self._short[workflow] = (now, found)
         return found
@@ -96,7 +98,7 @@ class Live:
 
 
 def _out(record: list[bytes | None]) -> Out | None:
-    """What a record says; None if there is none, or its batch is over."""
+    """Read a record; None if it is missing, or its batch has ended."""
     workflow, status, *numbers = record
     if workflow is None or status is None or status.decode() in ENDED:
         return None

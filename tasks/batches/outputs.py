@@ -1,4 +1,4 @@
-"""Where a batch's answers and failures go: files of the user's, "-" for stdout, or a device, pipe or link of theirs."""
+"""Where a batch's answers and failures are copied to: the user's files, devices or pipes, or "-" for stdout."""
 
 import shutil
 import stat
@@ -17,13 +17,13 @@ from tasks.jobs.storage import CHUNK, Files, StorageError
 
 STDOUT = "-"
 
-#: More than any line that says whose it is needs, in bytes.
+#: Bytes of a file's first line that are read to see whose file it is.
 _FIRST_LINE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Where answers go, and failures: None if nowhere. `named`: whether the user has named that file."""
+    """Where answers and failures go. `failures` is None if they go nowhere; `named`: the user has named that file."""
 
     answers: Path
     failures: Path | None
@@ -31,7 +31,7 @@ class Outputs:
 
     @classmethod
     def beside(cls, answers: Path, failures: Path | None) -> "Outputs":
-        """As the user wants it; without a word on failures, a file beside that of the answers, if that is one."""
+        """Outputs for the user's options. By default failures go to a file beside that of the answers."""
         if failures is not None:
             return cls(answers, failures)
         if _is_stream(answers):
@@ -39,7 +39,7 @@ class Outputs:
         return cls(answers, answers.with_name(f"{answers.stem}.errors{answers.suffix}"), named=False)
 
     def check(self, source: str = "") -> None:
-        """Refuse, before anything is paid for, what would replace the input or a file that is not Overnight's."""
+        """InputError if an output would replace the input, or a file that is not an error file of Overnight's."""
         problems = []
         for option, path in (("--output", self.answers), ("--errors", self.failures)):
             if path is None:
@@ -60,7 +60,7 @@ class Outputs:
             raise InputError("overnight", problems)
 
     def fetch(self, batch: Batch) -> None:
-        """Copy the batch's files out. Without failures there is no error file, and an older one of the batch goes."""
+        """Copy the batch's files out. If it has no failures, no error file is written, and an older one is removed."""
         files = files_of(batch)
         _copy(files, output_names(batch), self.answers)
         if self.failures is None:
@@ -72,9 +72,9 @@ class Outputs:
 
 
 def _copy(files: Files, names: Sequence[str], target: Path) -> None:
-    """Write files one behind the other: whole or not at all into a file, and straight into anything else."""
+    """Join files: into a file all at once or not at all, into anything else directly."""
     if not _is_stream(target):
-        fetch(files, names, target.resolve())  # the file behind a link, which stays one
+        fetch(files, names, target.resolve())  # write the file that a link points to, and keep the link
         return
     try:
         with nullcontext(sys.stdout.buffer) if str(target) == STDOUT else target.open("wb") as writing:
@@ -89,7 +89,7 @@ def _copy(files: Files, names: Sequence[str], target: Path) -> None:
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether it is no file that could be replaced."""
+    """Whether it is stdout, a device or a pipe, which cannot be replaced."""
     return str(path) == STDOUT or _is_device(path)
 
 
@@ -117,7 +117,7 @@ def _first_line(path: Path) -> bytes:
 
 
 def _is_errors(path: Path) -> bool:
-    """Whether a file holds result lines, or nothing."""
+    """Whether a file is empty or contains result lines."""
     try:
         line = _first_line(path)
         return not line or str(orjson.loads(line)["id"]).startswith("batch_req_")

@@ -1,8 +1,7 @@
-"""What a worker would refuse for good, known before anything is queued.
+"""Finds lines that every worker would refuse, before anything is queued.
 
-A request that is larger than a limit of every target, that can cost more than a whole budget, or that has no price
-or a surcharge though a budget applies, would only fail in the night. It is told at submit, beside the file's other
-problems.
+Such a line is larger than a limit of every target, can cost more than a whole budget, or has no price or a surcharge
+although a budget applies. Submit reports it with the file's other problems.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -25,7 +24,7 @@ from workers.providers import embeddings
 from workers.providers.endpoints import CHAT, EMBEDDINGS
 
 Prices = Callable[[Collection[str]], Mapping[str, Rates]]
-"""Shared prices, once those of the given targets have been looked up."""
+"""Looks up the prices of the given targets; returns all shared prices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +39,17 @@ class _Known:
     fee: int = 0
 
 
-#: Every provider takes a request of so many bytes.
+#: Bytes of a request that every provider takes.
 SMALL: Final = 1_000_000
 
-#: What a plain chat's body may hold, so that its bytes bound its tokens without a look at them.
+#: The fields of a plain chat: its tokens are bounded by its bytes, so they need not be counted.
 _PLAIN: Final = frozenset(
     {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed", "user"}
 )
 
 
 class Precheck:
-    """The check of one workflow's lines. `prices` is asked once a model."""
+    """The check of one workflow's lines. `prices` is called once for each model."""
 
     def __init__(self, settings: Settings, workflow: str, prices: Prices) -> None:
         self.settings = settings
@@ -62,9 +61,9 @@ class Precheck:
         self._known: dict[tuple[str, str], _Known | NoRoute] = {}
 
     def check(self, line: Line, size: int = 0) -> None:
-        """NoRoute where no target could ever take the line; it says why, and what would mend it.
+        """NoRoute if no target can ever take the line; the message says why, and how to fix it.
 
-        `size`, the bytes of the line, spares most lines the closer look: what its bytes cannot exceed fits.
+        With `size`, the line's bytes, most lines need no count of their tokens: their bytes show that they fit.
         """
         if line.agent:
             registry.find(self.settings, line.agent, self.name)
@@ -80,16 +79,16 @@ class Precheck:
             self._check_sizes(line, size, known.own)
         if not known.bounded or (size and self._surely_fits(line, size, known)):
             return
-        too_large, too_dear = self._reasons(line, known.own)
-        if too_large or too_dear:
-            if not too_dear or not known.fallback:
-                raise NoRoute(too_large or too_dear)
-            large, dear = self._reasons(line, known.fallback)
-            if large or dear:
-                raise NoRoute(large or dear)
+        too_large, too_expensive = self._reasons(line, known.own)
+        if too_large or too_expensive:
+            if not too_expensive or not known.fallback:
+                raise NoRoute(too_large or too_expensive)
+            large, expensive = self._reasons(line, known.fallback)
+            if large or expensive:
+                raise NoRoute(large or expensive)
 
     def _check_sizes(self, line: Line, size: int, routes: tuple[Route, ...]) -> None:
-        """NoRoute if no provider takes a request of `size` bytes, or the answer would be larger than is read."""
+        """NoRoute if no provider takes a request of `size` bytes, or its answer would be too large to read."""
         largest = max(self.settings.providers[route.provider].largest_request for route in routes)
         if size > largest:
             raise NoRoute(
@@ -125,7 +124,7 @@ class Precheck:
         )
 
     def _surely_fits(self, line: Line, size: int, known: _Known) -> bool:
-        """Whether a chat of nothing but text is within every limit, were each of its bytes two tokens."""
+        """Whether a chat that is only text fits into every limit, even if each byte were two tokens."""
         body = line.body
         if line.url != CHAT or not _PLAIN.issuperset(body):
             return False
@@ -152,18 +151,18 @@ class Precheck:
     def _reasons(self, line: Line, routes: tuple[Route, ...]) -> tuple[str, str]:
         """Why no route can take the line: for its size, and for its price; both empty if one can."""
         _, estimates = assess(line, routes, self.workflow, budgeted=bool(self.budgets))
-        too_large = too_dear = ""
+        too_large = too_expensive = ""
         for route in routes:
             estimate = estimates[route.target]
             if large := route.too_large(estimate):
                 too_large = too_large or f"the request is larger than a limit: {large}; make it smaller"
-            elif dear := self._too_dear(route, estimate):
-                too_dear = too_dear or dear
+            elif expensive := self._too_expensive(route, estimate):
+                too_expensive = too_expensive or expensive
             else:
                 return "", ""
-        return too_large, too_dear
+        return too_large, too_expensive
 
-    def _too_dear(self, route: Route, estimate: Estimate) -> str:
+    def _too_expensive(self, route: Route, estimate: Estimate) -> str:
         amount = route.rates.ceiling(estimate) if route.rates else 0
         for subject, limit in self.budgets:
             if amount > limit:

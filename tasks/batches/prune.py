@@ -1,8 +1,8 @@
-"""What is old goes: records and files of batches that have ended, and files that no record speaks of any more.
+"""Deletes old batches: their records and files, and files that no longer have a record.
 
-Redis drops the record of an ended batch after 90 days (`tasks.jobs.store.KEEP_BATCH`); its files stay until
-somebody cleans. A batch that is not over is never touched. Files without a record are removed only where that is
-asked for: another Overnight, with another Redis, may share the storage.
+Redis drops the record of an ended batch after 90 days (`tasks.jobs.store.KEEP_BATCH`), but its files stay until they
+are deleted here. A batch that has not ended is never touched. Files without a record are deleted only on request,
+because another Overnight, with another Redis, may use the same storage.
 """
 
 import time
@@ -13,16 +13,16 @@ from tasks.batches.store import Store
 from tasks.jobs.storage import open_files
 from workers.config.settings import Settings
 
-#: Seconds after which files without a record count as left over: a submit writes them before its record.
+#: Age in seconds at which files without a record count as left over: submit writes the input before the record.
 LEFT_OVER = 86_400.0
 
-#: Seconds after a batch's end for which the parts of an object store stay beside the files that were joined of them.
-PARTS_STAY = 86_400.0
+#: Seconds after a batch's end for which an object store keeps the parts beside the joined files.
+KEEP_PARTS = 86_400.0
 
 
 @dataclass(slots=True)
 class Cleaned:
-    """What was removed, or would be; `left_over` are folders of batches without a record."""
+    """What was deleted, or would be; `left_over` are folders without a record."""
 
     batches: list[str]
     left_over: list[str]
@@ -31,7 +31,7 @@ class Cleaned:
 
 
 def clean(settings: Settings, store: Store, *, older_than: float, left_over: bool, dry_run: bool) -> Cleaned:
-    """Remove batches that ended more than `older_than` seconds ago and, with `left_over`, files that belong to none."""
+    """Delete batches that ended more than `older_than` seconds ago and, with `left_over`, files without a record."""
     now = time.time()
     found = Cleaned([], [])
     known = set()
@@ -42,14 +42,14 @@ def clean(settings: Settings, store: Store, *, older_than: float, left_over: boo
             continue
         if now - batch.ended < older_than:
             found.kept += 1
-            if not dry_run and now - batch.ended > PARTS_STAY:
+            if not dry_run and now - batch.ended > KEEP_PARTS:
                 files = files_of(batch)
                 for name in (*output_names(batch), errors_name(batch)):
                     files.remove_parts(name)
             continue
         found.batches.append(batch.id)
         if not dry_run:
-            # The files first: without a record they would still be found, but not the other way round.
+            # Delete the files first: if this is interrupted, the next run still finds the record.
             files_of(batch).remove()
             store.forget(batch.id)
     for name, changed in sorted(folders(settings.storage).items()):

@@ -1,7 +1,7 @@
-"""One job of a batch, as `overnight jobs` tells it: what was asked, where it is now, and what it has done so far.
+"""The report of one job of a batch, for `overnight jobs`: its request, its state, and what it has done so far.
 
-A job is found by its custom_id in the batch's input, and its result in the batch's files. A job that calls an agent
-has a journal besides: every call and step, what it took, and why it waits.
+The job is found in the batch's input by its custom_id, and its result in the output files. The job of an agent also has
+a journal: every call and step, what each took, and why the job waits.
 """
 
 import time
@@ -23,8 +23,8 @@ from tasks.jobs.storage import StorageError
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
-    """One job. `state` is waiting, running, completed or failed; `result` its line where that is in a file."""
+class JobReport:
+    """One job. `state` is waiting, running, completed or failed; `result` is its result line if a file has it."""
 
     line: Line
     number: int
@@ -34,7 +34,7 @@ class Story:
 
     @property
     def where(self) -> str:
-        """Where it is now, in words."""
+        """Its state, in words."""
         wait = self.journal.wait if self.journal is not None else None
         match self.state:
             case "running" if self.journal is not None:
@@ -48,8 +48,8 @@ class Story:
         return self.state
 
     def shown(self) -> dict[str, Any]:
-        """As `overnight jobs --json` prints it; without prompts and answers."""
-        told: dict[str, Any] = {
+        """As `overnight jobs --json` prints it, without prompts and answers."""
+        shown: dict[str, Any] = {
             "custom_id": self.line.custom_id,
             "line": self.number,
             "url": self.line.url,
@@ -59,19 +59,19 @@ class Story:
             "overnight": self.result["overnight"] if self.result else None,
         }
         if self.journal is not None:
-            told["journal"] = {
+            shown["journal"] = {
                 "cost_usd": self.journal.cost / NANO,
                 "requests": self.journal.calls,
                 "waits": self.journal.waits,
                 "entries": [_entry(entry) for entry in self.journal.entries.values()],
             }
-        return told
+        return shown
 
 
 def _done(entries: Iterable[Entry]) -> str:
     kinds = [entry.kind for entry in entries]
-    told = [f"{count} {kind}{'s' if count > 1 else ''}" for kind in ("call", "step") if (count := kinds.count(kind))]
-    return " and ".join(told) or "nothing yet"
+    words = [f"{count} {kind}{'s' if count > 1 else ''}" for kind in ("call", "step") if (count := kinds.count(kind))]
+    return " and ".join(words) or "nothing yet"
 
 
 def _entry(entry: Entry) -> dict[str, Any]:
@@ -91,8 +91,8 @@ def _entry(entry: Entry) -> dict[str, Any]:
     }
 
 
-def story(store: Store, batch: Batch, custom_id: str) -> Story | None:
-    """The story of a job; None where the batch has none of this id."""
+def job_report(store: Store, batch: Batch, custom_id: str) -> JobReport | None:
+    """The report of a job; None if the batch has no job with this custom_id."""
     found = _line(batch, custom_id)
     if found is None:
         return None
@@ -103,11 +103,11 @@ def story(store: Store, batch: Batch, custom_id: str) -> Story | None:
     journal = None
     if line.agent:
         journal = read(cast("dict[bytes, bytes]", store.client.hgetall(store.keys.journal(batch.id, number))))
-    return Story(line, number, state, _result(batch, custom_id) if ended else None, journal)
+    return JobReport(line, number, state, _result(batch, custom_id) if ended else None, journal)
 
 
 def _line(batch: Batch, custom_id: str) -> tuple[int, Line] | None:
-    """The number and the line of this custom_id. Only lines that hold its text are decoded."""
+    """The line with this custom_id, and its number. Only lines that contain its text are decoded."""
     needle = _needle(custom_id)
     with files_of(batch).open(INPUT) as source:
         for number, raw, _ in numbered_lines(source):
@@ -119,7 +119,7 @@ def _line(batch: Batch, custom_id: str) -> tuple[int, Line] | None:
 
 
 def _result(batch: Batch, custom_id: str) -> dict[str, Any] | None:
-    """The result line, where it has reached its file: in the errors, or in one of the outputs, the last first."""
+    """The result line if a file has it: looks in the errors, then in the outputs from the last round back."""
     files, needle = files_of(batch), _needle(custom_id)
     for name in (errors_name(batch), *reversed(output_names(batch))):
         try:
@@ -136,6 +136,6 @@ def _result(batch: Batch, custom_id: str) -> dict[str, Any] | None:
 
 
 def _needle(custom_id: str) -> bytes:
-    """A piece of the id that stands in its line however that was written: without what JSON may escape."""
+    """The longest part of the id that no JSON encoder escapes, so that its line contains it literally."""
     pieces = "".join(c if c.isascii() and c.isprintable() and c not in '"\\/' else "\0" for c in custom_id).split("\0")
     return max(pieces, key=len).encode()

@@ -11,7 +11,7 @@ from limits.client.scripts import Call, load
 from tasks.batches.batch import Batch
 from tasks.batches.store import Store
 
-#: Results that are read from the server at once.
+#: Results that are read from Redis at once.
 CHUNK = 200
 
 Entry = tuple[bytes, dict[bytes, bytes]]
@@ -19,7 +19,7 @@ Entry = tuple[bytes, dict[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One write of the collector: up to and with stream entry `last`, and the bytes of each file."""
+    """One write: the results up to stream entry `last`, included, as bytes for each file."""
 
     plan: str
     last: str
@@ -28,10 +28,10 @@ class Write:
 
 
 def next_write(store: Store, batch: Batch, entries: int, size: int) -> Write | None:
-    """What is to be written next, None where nothing waits or somebody else has written it since.
+    """The next write, planned; None if no result waits, or another collector has written them.
 
-    A new plan takes at most so many entries and bytes, and one entry at least; a plan that is settled already, by
-    somebody who was killed or is still at it, is written as it is.
+    A new plan contains at most `entries` results and `size` bytes, but at least one result. If the batch has a plan, by
+    a collector that was killed or is slow, that plan is used.
     """
     if batch.plan:
         return _planned(store, batch, batch.plan)
@@ -53,7 +53,7 @@ def next_write(store: Store, batch: Batch, entries: int, size: int) -> Write | N
 
 
 def commit(store: Store, batch: Batch, write: Write) -> None:
-    """The write is on disk: move on, unless somebody has done so already."""
+    """The write is on disk: move the batch on, unless another collector has done so."""
     store.server.run(
         Call(
             load("tasks/batches/lua/commit.lua"),
@@ -65,7 +65,7 @@ def commit(store: Store, batch: Batch, write: Write) -> None:
 
 
 def _waiting(store: Store, batch: Batch, entries: int, size: int) -> list[Entry]:
-    """The first results that are not written, so many entries and bytes at most; read in chunks, for the memory."""
+    """The first results that are not written: at most `entries` and `size` bytes. Reads in chunks to bound memory."""
     found: list[Entry] = []
     total, after = 0, batch.written_id
     while len(found) < entries:
@@ -83,7 +83,7 @@ def _waiting(store: Store, batch: Batch, entries: int, size: int) -> list[Entry]
 
 
 def _planned(store: Store, batch: Batch, plan: str) -> Write | None:
-    """A settled plan; None where its results are gone, since somebody else has written them."""
+    """The write of an existing plan; None if its results are gone, because another collector has written them."""
     last, _, count = plan.partition(":")
     found: list[Entry] = []
     after = batch.written_id

@@ -1,4 +1,4 @@
-"""A line whose message was set aside has ended, with an error: its batch does not wait for it."""
+"""Ends the line of a message that was set aside, with an error, so that its batch doesn't wait for it."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from workers.transport.queues import workflow_of
 
 
 def end(message: Any, reason: str) -> None:
-    """End the line that a message is, if it is one."""
+    """End the line in `message`, if it is a line of a batch."""
     headers = message.headers
     if headers.get("task") != JOB or not headers.get(proof.HEADER):
         return

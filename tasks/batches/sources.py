@@ -1,7 +1,7 @@
 """Where a batch's lines come from: a file, a pipe, stdin, or any URL that fsspec knows.
 
-A URL may hold credentials: a password, or a query that is signed. They go into the request and nowhere else, so words
-for people, records and logs are made from `Source.shown`, and an error's own words go through `Source.told`.
+A URL may contain credentials: a password, or a signed query. They must appear in no message, record or log. So those
+use `Source.shown`, and errors go through `Source.error`, which removes credentials from their messages.
 """
 
 import io
@@ -21,16 +21,16 @@ from tasks.jobs.storage import CHUNK, StorageError, file_system
 from workers import private_files
 from workers.config.credentials import without_password
 
-#: A part of a URL's query that is shorter is no secret, and replacing it would spoil other words.
-_SECRET = 6
+#: Shorter parts of a URL's query are no secrets; replacing them would garble other words.
+_MIN_SECRET = 6
 
-#: What HTTP says of a file that is not there.
+#: HTTP statuses of a file that doesn't exist.
 _NOT_THERE = frozenset({404, 410})
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An input: `place` is what is opened, a path or a URL; `given` is what the user wrote."""
+    """An input. `place` is the path or URL to open; `given` is what the user wrote."""
 
     place: str
     given: str = ""
@@ -42,17 +42,17 @@ class Source:
 
     @property
     def shown(self) -> str:
-        """The input as a person may see it: without credentials, and in characters that can be written."""
+        """The input for messages: without credentials, and in characters that can be printed."""
         text = self.given or self.place
         return readable(without_password(text) if "://" in text else text)
 
     @property
     def name(self) -> str:
-        """Its last part, as a name for its batch."""
+        """Its last part, which becomes the name of its batch."""
         return self.shown.rstrip("/").rpartition("/")[2]
 
     def open(self) -> BinaryIO:
-        """Open it for reading; StorageError if that fails, now or in the middle of it."""
+        """Open it for reading; StorageError if opening or a later read fails."""
         try:
             if not self.remote:
                 return Path(self.place).open("rb")
@@ -61,7 +61,7 @@ class Source:
         except IsADirectoryError:
             raise StorageError(f"{self.shown}: is a folder; name a file of JSON lines", missing=True) from None
         except Exception as exc:  # noqa: BLE001 - object stores have errors of their own types
-            raise self.told(exc) from None
+            raise self.error(exc) from None
         return cast("BinaryIO", io.BufferedReader(_Remote(self, raw), CHUNK))
 
     def chunks(self) -> Iterator[bytes]:
@@ -71,16 +71,16 @@ class Source:
                 yield chunk
 
     def check(self) -> None:
-        """StorageError if it is not there, or that cannot be said."""
+        """StorageError if it doesn't exist, or cannot be reached."""
         if self.remote:
             self.open().close()
         elif not Path(self.place).exists():
             raise StorageError(f"{self.shown}: there is no such file", missing=True)
 
-    def told(self, exc: Exception, done: str = "read") -> StorageError:
-        """What went wrong, as an error whose words hold no credential."""
+    def error(self, exc: Exception, done: str = "read") -> StorageError:
+        """A StorageError for `exc`, with a message that contains no credentials."""
         while isinstance(exc, FileNotFoundError) and isinstance(exc.__cause__, Exception):
-            exc = exc.__cause__  # fsspec calls whatever HTTP says a file that is not found
+            exc = exc.__cause__  # fsspec reports every HTTP error as a file that is not found
         status = getattr(exc, "status", None)
         if isinstance(exc, FileNotFoundError) or status in _NOT_THERE:
             return StorageError(f"{self.shown}: there is no such file", missing=True)
@@ -106,11 +106,11 @@ class Source:
         found = {parts.query, *(value for _, value in parse_qsl(parts.query))}
         found |= {parts.netloc.rpartition("@")[0], parts.password or "", parts.fragment}
         found |= {unquote(each) for each in found}
-        return {each for each in found if len(each) >= _SECRET}
+        return {each for each in found if len(each) >= _MIN_SECRET}
 
 
 class _Remote(io.RawIOBase):
-    """An object of fsspec's, in the shape that a buffered reader wants, with errors of ours."""
+    """An fsspec file whose errors become StorageErrors; io.BufferedReader wraps it."""
 
     def __init__(self, source: Source, raw: Any) -> None:
         self.source = source
@@ -123,7 +123,7 @@ class _Remote(io.RawIOBase):
         try:
             data = self.raw.read(len(buffer))
         except Exception as exc:  # noqa: BLE001 - as above
-            raise self.source.told(exc, "read to its end") from None
+            raise self.source.error(exc, "read to its end") from None
         buffer[: len(data)] = data
         return len(data)
 
@@ -133,20 +133,20 @@ class _Remote(io.RawIOBase):
 
 
 def readable(text: str) -> str:
-    """The text without characters that cannot be written: parts of a file name that are no UTF-8."""
+    """The text with bytes of a file name that are not UTF-8 replaced."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def source_of(place: "str | Source") -> Source:
-    """An input by what the user wrote."""
+    """The source for what the user wrote."""
     return place if isinstance(place, Source) else Source(place)
 
 
 @contextmanager
 def held(given: str, folder: Path) -> Iterator[Source]:
-    """The input for as long as the block runs; what can be read only once, a pipe or "-" for stdin, is copied first.
+    """The input, for the time of the block. A pipe or stdin ("-") is copied into `folder` first.
 
-    An input is read twice: a batch begins only when all its lines have been checked. The copy goes into `folder`.
+    The input is read twice, because all lines are checked before the batch begins.
     """
     if "://" in given or (given != "-" and not _only_once(given)):
         yield Source(given)

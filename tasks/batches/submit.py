@@ -1,7 +1,7 @@
-"""A file becomes a batch: every line is checked first, and the same file for the same workflow is one batch.
+"""Makes a file a batch, after checking every line. The same file for the same workflow is the same batch.
 
-A single job needs no batch: `enqueue` puts it into its workflow's queue, and its result line comes back through
-Celery's `AsyncResult.get()`.
+A single job needs no batch: `enqueue` puts it into its workflow's queue, and Celery's `AsyncResult.get()` returns its
+result line.
 """
 
 import hashlib
@@ -45,10 +45,10 @@ def submit(
     new: bool = False,
     scheduled_run: str = "",
 ) -> tuple[Batch, bool]:
-    """Make the file or URL a batch, or find that it is one already; says whether it is new.
+    """Make a file or URL a batch; returns the new or existing batch, and whether it is new.
 
-    With `new` it is a batch of its own; with a `scheduled_run` (a schedule and its time) it is that run's only batch,
-    whatever the file holds. Raises InputError with every problem of the file; then nothing was stored or queued.
+    With `new` it always becomes a new batch. With `scheduled_run` (a schedule and a time) it is that run's only batch,
+    whatever the file contains. InputError with every problem of the file; then nothing was stored or queued.
     """
     source = source_of(place)
     with trace_context.submission(workflow) as trace:
@@ -79,21 +79,21 @@ def submit(
 
 
 def tallied(source: Source, settings: Settings, store: Store, *, workflow: str) -> tuple[Checked, Tally]:
-    """Check every line of a file, and count what it would take; InputError with every problem of it."""
+    """Check every line of a file and count what it would take; InputError with all its problems."""
     if not is_workflow_name(workflow):
         raise InputError(
             "--workflow", [f'"{workflow[:60]}" is no workflow name: letters, digits, - _ . only, 128 at most']
         )
     if words := settings.refusal(workflow):
         raise InputError("--workflow", [words])
-    tokens.load_tokenizer()  # what the workers have learnt corrects their own count, not another
+    tokens.load_tokenizer()  # the learnt corrections are for the same token counts that the workers make
     ratios = Ratios(store.keys.token_ratios)
     ratios.load(store.client.hgetall(store.keys.token_ratios))
     precheck = Precheck(settings, workflow, partial(looked_up, settings))
     tally = Tally(precheck, ratios)
     checked = check_file(source, precheck.check, tally.add)
     if checked.count:
-        raise InputError(source.shown, checked.told(), checked.count)
+        raise InputError(source.shown, checked.messages(), checked.count)
     return checked, tally
 
 
@@ -101,7 +101,7 @@ _prechecks: dict[str, Precheck] = {}
 
 
 def _precheck(settings: Settings, workflow: str) -> Precheck:
-    """A process that enqueues many jobs looks a model up once."""
+    """The workflow's precheck, kept so that a process that enqueues many jobs looks each model up once."""
     found = _prechecks.get(workflow)
     if found is None or found.settings is not settings:
         found = _prechecks[workflow] = Precheck(settings, workflow, partial(looked_up, settings))
@@ -111,10 +111,9 @@ def _precheck(settings: Settings, workflow: str) -> Precheck:
 def enqueue(
     line: dict[str, Any], workflow: str = "default", *, priority: int | None = None
 ) -> "AsyncResult[dict[str, Any]]":
-    """Put one job, an input line, into its workflow's queue; `.get()` gives its result line.
+    """Put one job, an input line, into its workflow's queue; `.get()` returns its result line.
 
-    Raises InputError where the line is none that a worker could run, and kombu's errors where the broker cannot
-    be reached; then nothing is queued.
+    InputError if no worker could run the line, kombu's errors if the broker cannot be reached. Then nothing is queued.
     """
     from workers.celery import app  # noqa: PLC0415 - importing this must not start a server
 

@@ -1,10 +1,10 @@
-"""`overnight jobs`: one job's story."""
+"""`overnight jobs`: one job's report."""
 
 from typing import Annotated
 
 import typer
 
-from tasks.batches.report import story
+from tasks.batches.report import job_report
 from tasks.batches.store import open_store
 from tasks.console import jobs_view
 from tasks.console.exit_status import errors_reported, fail
@@ -23,10 +23,10 @@ def jobs(
     with errors_reported():
         store = open_store(configured(config))
         found = existing(store, batch)
-        one = story(store, found, custom_id)
+        one = job_report(store, found, custom_id)
         if one is None:
             fail(f'{batch} has no job with the custom_id "{custom_id[:60]}"')
         if as_json:
             print_json(one.shown())
         else:
-            jobs_view.story(found, one)
+            jobs_view.job_report(found, one)

@@ -8,34 +8,34 @@ from rich.table import Table
 
 from tasks.agents.journal_record import Entry
 from tasks.batches.batch import Batch
-from tasks.batches.report import Story
+from tasks.batches.report import JobReport
 from tasks.console.view import escape, listing
 from workers.figures import dollars
 
 
-def story(batch: Batch, told: Story) -> None:
+def job_report(batch: Batch, report: JobReport) -> None:
     """One job: facts, and the journal of an agent's."""
     console = Console(highlight=False)
     grid = Table.grid(padding=(0, 2))
-    grid.add_row("job", escape(told.line.custom_id))
-    grid.add_row("batch", f"{batch.id}, line {told.number}")
+    grid.add_row("job", escape(report.line.custom_id))
+    grid.add_row("batch", f"{batch.id}, line {report.number}")
     grid.add_row("workflow", escape(batch.workflow))
-    grid.add_row("calls", escape((told.line.agent and f"agent {told.line.agent}") or told.line.model))
-    grid.add_row("now", escape(told.where))
-    if told.journal is not None:
-        grid.add_row("cost", dollars(told.journal.cost))
-        grid.add_row("requests", f"{told.journal.calls:,}, {told.journal.throttled:,} of them met a 429")
-        grid.add_row("waits", f"{told.journal.waits:,}")
-    elif told.result is not None:
-        known = told.result["overnight"]
+    grid.add_row("calls", escape((report.line.agent and f"agent {report.line.agent}") or report.line.model))
+    grid.add_row("now", escape(report.where))
+    if report.journal is not None:
+        grid.add_row("cost", dollars(report.journal.cost))
+        grid.add_row("requests", f"{report.journal.calls:,}, {report.journal.throttled:,} of them met a 429")
+        grid.add_row("waits", f"{report.journal.waits:,}")
+    elif report.result is not None:
+        known = report.result["overnight"]
         grid.add_row("cost", f"${known['cost_usd']:.6f}".rstrip("0"))
         grid.add_row("attempts", f"{known['attempts']:,}")
         grid.add_row("went to", escape(f"{known['provider']}/{known['model']}" if known["provider"] else "nobody"))
-    if told.result is not None and (error := told.result["error"]):
+    if report.result is not None and (error := report.result["error"]):
         grid.add_row("error", escape(f"{error['code']}: {json.dumps(error['message'], ensure_ascii=False)[1:-1]}"))
     console.print(grid)
-    if told.journal is not None and told.journal.entries:
-        listing(_journal(list(told.journal.entries.values())), console)
+    if report.journal is not None and report.journal.entries:
+        listing(_journal(list(report.journal.entries.values())), console)
 
 
 def _journal(entries: list[Entry]) -> Table:

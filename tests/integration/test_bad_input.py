@@ -51,7 +51,7 @@ def test_ten_kinds_of_bad_line_are_ten_messages_and_nothing_is_queued(site: Site
     expected = [
         "line 2: not JSON",
         "line 3: custom_id is missing",
-        'line 4: custom_id "job-100" stands already in line 1',
+        'line 4: duplicate custom_id "job-100" (first used on line 1)',
         "line 5: url must be one of",
         'line 6: method must be "POST"',
         'line 7: body.model: no model "smal" is configured; did you mean small?',

@@ -46,7 +46,7 @@ def test_4_a_file_with_a_mistake_is_told_whole_and_nothing_is_queued(site: Site)
     file = site.folder / "mistakes.jsonl"
     file.write_text(json.dumps(LINES[0]) + '\n{"custom_id": "ticket-1"}\nnot json\n')
     told = site.run("submit", str(file), "-w", "tickets", status=2).stderr
-    assert 'line 2: custom_id "ticket-1" stands already in line 1' in told
+    assert 'line 2: duplicate custom_id "ticket-1" (first used on line 1)' in told
     assert "line 3: not JSON" in told
 
 

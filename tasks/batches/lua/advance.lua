@@ -1,11 +1,11 @@
 -- Move a batch from one status to the next.
 --
--- Guarantee: a status changes only from one that the caller expected, and in the round that it knows; ticks are due
--- at once where they are needed.
+-- Guarantee: the status changes only from an expected one, and only in the round that the caller knows. A batch that
+-- goes on is fed at once.
 -- KEYS  1 batch record (hash)  2 ticks (zset)  3 idle ticks (set)
 -- ARGV  1 batch id  2 expected statuses, separated by commas  3 new status  4 lifetime (s), 0 for none
 --       5 now (µs; '' = the server's)  6 round, '' for any  7… further fields and values
--- Returns the status that counts now, '' where there is no batch.
+-- Returns the status that it has now, '' if there is no batch.
 local batch = redis.call('HMGET', KEYS[1], 'status', 'round')
 local status = batch[1]
 if not status then

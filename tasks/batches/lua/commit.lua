@@ -1,9 +1,9 @@
--- A planned write has reached the disk: move on, and let its results go.
+-- A planned write is on disk: move the batch on, and delete the written results.
 --
 -- Guarantee: only the write that was planned from here moves the batch on, and only once.
 -- KEYS  1 batch record (hash)  2 results (stream)
 -- ARGV  1 written_id before  2 the plan  3 the plan's last entry id  4 output bytes written  5 errors bytes written
--- Returns 1 if the batch moved on, 0 if somebody else had moved it.
+-- Returns 1 if the batch moved on, 0 if another collector had moved it on.
 local batch = redis.call('HMGET', KEYS[1], 'written_id', 'plan')
 if batch[1] ~= ARGV[1] or batch[2] ~= ARGV[2] then
   return 0

@@ -1,10 +1,10 @@
--- Lines were handed out, or closed: save how far the input has been read.
+-- Lines were handed out or ended: save how far the input has been read.
 --
--- Guarantee: the place moves only from where the caller began, in the same round, running or stopping as it was.
+-- Guarantee: the offset moves only from where the caller began, in the same round and with the same `stopping`.
 -- KEYS  1 batch record (hash)
 -- ARGV  1 fed_offset before  2 round  3 stopping  4 fed_offset after  5 fed_line after  6 lines handed out
---       7 bytes of each of these, 0 if there are none
--- Returns 1 if it moved, 0 if something else had moved the batch.
+--       7 bytes of each of these, 0 without any
+-- Returns 1 if it moved, 0 if the batch had changed.
 local batch = redis.call('HMGET', KEYS[1], 'fed_offset', 'round', 'stopping')
 if batch[1] ~= ARGV[1] or batch[2] ~= ARGV[2] or batch[3] ~= ARGV[3] then
   return 0

@@ -1,9 +1,9 @@
--- Settle up to which result the next write goes, unless that is settled already.
+-- Plan at which result the next write ends, unless there is a plan already.
 --
--- Guarantee: between two commits there is one plan, whoever asks; all who write it write the same bytes.
+-- Guarantee: between two commits there is one plan, so all collectors write the same bytes.
 -- KEYS  1 batch record (hash)
 -- ARGV  1 written_id and 2 round that the caller knows  3 the plan it proposes, 'entry id:entries'
--- Returns the plan that counts, or '' where the batch has moved on since.
+-- Returns the plan, or '' if the batch has moved on.
 local batch = redis.call('HMGET', KEYS[1], 'written_id', 'round', 'plan')
 if batch[1] ~= ARGV[1] or batch[2] ~= ARGV[2] then
   return ''

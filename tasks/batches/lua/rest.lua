@@ -1,12 +1,13 @@
 -- A tick has been run: say when it is due again.
 --
--- An idle tick has nothing to do until a job of its batch ends (finish.lua, wake.lua), so it comes
--- seldom: the more ticks there are, the less often each.
--- Guarantee: what happened while the tick ran is not missed; a tick that is gone stays gone.
--- KEYS  1 ticks (zset: tick -> us)  2 idle ticks (set)  3 the batch's record (hash)  4 its results (stream), of collect
--- ARGV  1 tick  2 due again (us), of an idle tick at the earliest  3 1: it is idle  4 jobs that it saw ended
---       5 due again at the latest (us)  6 us a tick in the set  7 now (us; '' = the server's)
--- Returns in how many us it is due; -1 if it is gone.
+-- An idle tick has nothing to do until a job of its batch ends (finish.lua, wake.lua). Until then it runs rarely: the
+-- more ticks there are, the less often each runs.
+-- Guarantee: a job that ends while the tick runs is not missed; a tick that was removed stays removed.
+-- KEYS  1 ticks (zset: tick -> us)  2 idle ticks (set)  3 the batch's record (hash)
+--       4 its results (stream), for a collect tick
+-- ARGV  1 tick  2 due again in (us); for an idle tick, at the earliest  3 1 if it is idle  4 ended jobs that it saw
+--       5 due again at the latest in (us)  6 us for each tick in the set  7 now (us; '' = the server's)
+-- Returns the us until it is due; -1 if it was removed.
 local now = tonumber(ARGV[7])
 if not now then
   local time = redis.call('TIME')

@@ -1,6 +1,6 @@
--- Start another round of a batch that has ended: what did not succeed runs again.
+-- Start another round of a batch that has ended: the jobs that did not succeed run again.
 --
--- Guarantee: rounds are counted one by one; copies of older rounds are known by their number.
+-- Guarantee: each round increments the number by one, so messages of older rounds are recognized.
 -- KEYS  1 batch record (hash)  2 done bitmap  3 failed bitmap  4 leases  5 owners  6 results  7 batches (zset)
 --       8 ticks (zset)  9 queues (set)  10 settled bitmap  11 spent (hash)  12 idle ticks (set)
 -- ARGV  1 batch id  2 the round that has ended  3 queue  4 now (µs; '' = the server's)  5 lifetime (s)
@@ -11,7 +11,7 @@ local ended = { completed = true, failed = true, expired = true, cancelled = tru
 if not ended[batch[1]] or batch[2] ~= ARGV[2] then
   return -1
 end
-local failed = tonumber(batch[4]) - tonumber(batch[3])  -- or have no line, in a batch whose input was gone
+local failed = tonumber(batch[4]) - tonumber(batch[3])  -- includes jobs without a result line, if the input was gone
 if failed <= 0 then
   return 0
 end

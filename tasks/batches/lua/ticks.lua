@@ -1,10 +1,11 @@
--- Take due ticks; each is left alone for a lease, and due again after it if its taker says nothing. One of those who ask
--- is on duty: it asks often, the others seldom, unless there is more to do than it can.
+-- Take due ticks. A taken tick is due again after its lease, unless its worker sets another time. One worker is on
+-- duty: it asks often, and the others rarely, unless one worker is too slow for all ticks.
 --
--- Guarantee: a tick that is in the set stays in the set.
--- KEYS  1 ticks (zset: tick -> µs)  2 who is on duty  3 idle ticks (set)  4 tickers (zset: who -> µs when it last asked)
--- ARGV  1 lease (µs)  2 how many at the most  3 now (µs; '' = the server's)  4 who asks  5 how long it is on duty (ms)
--- Returns { 1 if who asks is on duty, the ticks taken }.
+-- Guarantee: taking a tick never removes it from the set.
+-- KEYS  1 ticks (zset: tick -> µs)  2 the worker on duty  3 idle ticks (set)
+--       4 tickers (zset: worker -> µs when it last asked)
+-- ARGV  1 lease (µs)  2 ticks to take at most  3 now (µs; '' = the server's)  4 worker that asks  5 time on duty (ms)
+-- Returns { 1 if the worker is on duty, else 0; the ticks taken }.
 local FAR = 60000000
 local now = tonumber(ARGV[3])
 if not now then
@@ -13,7 +14,7 @@ if not now then
 end
 local due = redis.call('ZRANGE', KEYS[1], '-inf', string.format('%d', now), 'BYSCORE', 'LIMIT', 0, ARGV[2])
 if not due[1] then
-  -- No tick is put off for a minute: a clock that was ahead has left these.
+  -- No tick is due in more than a minute: these were set while the clock was ahead.
   due = redis.call('ZRANGE', KEYS[1], string.format('%d', now + FAR), '+inf', 'BYSCORE', 'LIMIT', 0, ARGV[2])
 end
 for _, tick in ipairs(due) do

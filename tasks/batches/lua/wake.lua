@@ -1,6 +1,6 @@
 -- An idle tick has something to do: it is due now.
 --
--- Guarantee: a tick that a worker is at, or that is due soon anyway, stays as it is.
+-- Guarantee: a tick that is running, or due soon anyway, is not changed.
 -- KEYS  1 ticks (zset: tick -> us)  2 idle ticks (set)
 -- ARGV  1 tick
 -- Returns 1 if it was idle, else 0.

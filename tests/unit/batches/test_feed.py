@@ -64,7 +64,7 @@ def test_live_batches_share_the_bytes(world: World, monkeypatch: pytest.MonkeyPa
 
 
 def test_nothing_is_handed_out_while_results_wait_to_be_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeding, "MOST_WAITING", 8)
+    monkeypatch.setattr(feeding, "MAX_UNWRITTEN", 8)
     batch = world.batch(50)
     world.feed(batch)
     world.finish(batch, *range(1, 21))
@@ -262,7 +262,7 @@ def test_a_line_that_does_not_fit_waits_and_says_so(world: World, monkeypatch: p
     monkeypatch.setattr(window, "WINDOW_BYTES", 1_000)
     first, second, third = (world.batch(3, name=f"batch_{number}", text="x" * 800) for number in range(3))
     assert [world.feed(batch) for batch in (first, second)] == [[1], [1]]
-    with pytest.raises(StorageError, match="don't fit beside what other batches have in their queues"):
+    with pytest.raises(StorageError, match="don't fit beside those of other batches"):
         world.feed(third)
     world.finish(first, 1)
     assert world.feed(third) == [1]

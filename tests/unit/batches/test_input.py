@@ -53,9 +53,9 @@ def test_an_id_that_stands_twice_is_told_with_both_lines(tmp_path: Path, prechec
     lines[123]["custom_id"] = "job-7"
     lines[299]["custom_id"] = "job-7"
     found = check_file(_file(tmp_path, *lines), precheck.check)
-    assert found.told() == [
-        'line 124: custom_id "job-7" stands already in line 8',
-        'line 300: custom_id "job-7" stands already in line 8',
+    assert found.messages() == [
+        'line 124: duplicate custom_id "job-7" (first used on line 8)',
+        'line 300: duplicate custom_id "job-7" (first used on line 8)',
     ]
     assert found.lines == 300
 

@@ -53,7 +53,7 @@ def test_a_job_whose_worker_died_is_closed_when_its_lease_has_ended(world: World
 
 
 def test_closing_is_bounded_by_what_the_collector_takes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(closing, "MOST_WAITING", 40)
+    monkeypatch.setattr(closing, "MAX_UNWRITTEN", 40)
     monkeypatch.setattr(closing, "STEP", 10)
     batch = world.batch(200)
     _stop(world, batch, "expired")

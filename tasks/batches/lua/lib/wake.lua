@@ -1,6 +1,6 @@
--- A tick that something has happened to is due before all that come round by themselves, however many these are.
+-- Makes a tick due before all ticks that only come round, however many there are.
 
-local BEFORE = 60   -- seconds that it is due before now
+local BEFORE = 60   -- seconds before now at which it becomes due
 
 local function wake(ticks, tick)
   local time = redis.call('TIME')
