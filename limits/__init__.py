@@ -1,44 +1,47 @@
-"""May this call go out now? Rate limits, budgets and circuits of LLM calls, kept in Redis.
+"""May this call be sent now? Rate limits, budgets and circuits of LLM calls, kept in Redis.
 
-feedback.py              what providers tell, apart from a call's end
-encoding.py              quotas, budgets and circuits as the scripts are told of them, in JSON
-admission.py             admission
-bucket.py                A bucket
-budget.py                A budget
-circuit.py               A circuit
-counting.py              what a call costs in each dimension of a quota
-errors.py                what can go wrong between Overnight and its Redis
-keys.py                  every Redis key of Overnight
-snapshot.py              what `overnight limits` and `overnight costs` show
-client/                  How a script in Redis is called: connections, pipelines, replies, and what the server …
-lua/admit.lua            admits a call
-lua/latch.lua            tells that an account refused a call, or ends a block
-lua/ledger.lua           reads a page of the ledger of some days
-lua/lib/booking.lua      booking
-lua/lib/bucket.lua       A bucket's levels
-lua/lib/budget.lua       money in n$
-lua/lib/circuit.lua      A circuit and the retry budget of its traffic
-lua/lib/departure.lua    departures
-lua/lib/giving_back.lua  what a call gives back, and when it is no longer booked or in flight
-lua/lib/latch.lua        blocked accounts
-lua/lib/namespace.lua    what scripts find in a namespace
-lua/lib/pace.lua         the pace of a bucket whose requests a minute nobody has configured
-lua/lib/prelude.lua      what every script begins with
-lua/lib/provider.lua     what a provider tells of a bucket
-lua/lib/quantum.lua      providers that count by the second
-lua/lib/reservation.lua  reservations and the end of their leases
-lua/lib/settle.lua       settling, for this package's settle.lua and for scripts of other packages that end a …
-lua/lib/state.lua        what a script reads and changes is kept here, and written when it ends
-lua/lib/stated.lua       limits that the provider's headers state, beside those that are configured
-lua/lib/window.lua       what a provider gives back a minute after it was used, as one does that counts the …
+What a person sets, what a call asks, how the server decides, and what can be read or changed by hand:
 
-lua/release.lua          gives a reservation back whole
-lua/renew.lua            prolongs reservations
-lua/resume.lua           ends the pause of a bucket by hand
-lua/sent.lua             marks a reservation as sent, right before the request leaves
-lua/set_circuit.lua      holds a circuit open or closed by hand, or lets it work by itself again
-lua/settle.lua           ends reservations with the truth
-lua/snapshot.lua         reads buckets, circuits, latches and budgets as of now
-lua/sweep.lua            ends reservations whose lease is over
+    errors.py                what can go wrong between Overnight and its Redis
+    keys.py                  every Redis key of Overnight
+    client/                  how a script in Redis is called
+    bucket.py                the quota of one bucket, and how GCRA counts it
+    budget.py                a budget's windows
+    circuit.py               when a circuit opens and closes; the retry budget
+    counting.py              what a call costs in each dimension of a quota
+    reservation.py           asks, answers and settlements: what admission takes and returns
+    encoding.py              the same as JSON for the scripts
+    admission.py             admit, sent, settle, release, renew, sweep
+    feedback.py              refused accounts, and limits that are set by hand
+    snapshot.py              the limits as of now, and the ledger
 
+    lua/admit.lua            admits calls
+    lua/sent.lua             marks a reservation as sent, right before the request
+    lua/settle.lua           ends reservations with what really happened
+    lua/release.lua          gives a whole reservation back
+    lua/renew.lua            extends the leases of reservations
+    lua/sweep.lua            ends reservations whose lease is over
+    lua/block.lua            records that an account refused a call, or unblocks an account
+    lua/resume.lua           ends the pause of a bucket by hand
+    lua/set_circuit.lua      holds a circuit open or closed by hand
+    lua/snapshot.lua         reads buckets, circuits, blocked accounts and budgets
+    lua/ledger.lua           reads a page of the ledger
+
+    lua/lib/prelude.lua      the namespace's keys, and the clock
+    lua/lib/state.lua        what a script reads and changes, written when it ends
+    lua/lib/namespace.lua    includes everything about a namespace
+    lua/lib/bucket.lua       a bucket's state
+    lua/lib/booking.lua      when a call fits, what it takes, when a denied call should ask again
+    lua/lib/pace.lua         the learned pace of a bucket without a configured request limit
+    lua/lib/seconds.lua      providers that count by the second
+    lua/lib/window.lua       what a provider gives back a minute after it was used
+    lua/lib/stated.lua       limits that the provider's headers state
+    lua/lib/circuit.lua      a circuit and the retry budget of its traffic
+    lua/lib/blocked.lua      blocked accounts
+    lua/lib/budget.lua       money: budgets' windows and the ledger
+    lua/lib/reservation.lua  reservations and the end of their leases
+    lua/lib/sending.lua      when a booked call may be sent
+    lua/lib/giving_back.lua  what a call gives back
+    lua/lib/provider.lua     what a provider reports, in headers and in 429s
+    lua/lib/settle.lua       settling, also for scripts of other packages
 """

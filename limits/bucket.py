@@ -1,9 +1,9 @@
-"""A bucket: one quota of a provider, as the calls of all workers draw on it.
+"""A bucket: one quota of a provider, which the calls of all workers share.
 
-Each dimension is a GCRA (generic cell rate algorithm, ITU-T I.371): one number, the theoretical arrival time
-(TAT), tells how far ahead of the clock the calls admitted so far have run. A call of cost c fits at time t
-when TAT + c/rate - capacity <= t; it then moves TAT to max(TAT, t) + c/rate. Refill is continuous, nothing
-is ever counted twice or forgotten at a window's edge, and the answer "when" costs nothing.
+Each dimension is a GCRA (generic cell rate algorithm, ITU-T I.371). One number, the theoretical arrival time (TAT),
+says how far ahead of the clock the admitted calls have run. A call of cost c fits at time t if
+TAT + c/rate - capacity <= t, and then moves TAT to max(TAT, t) + c/rate. The bucket refills continuously, nothing is
+counted twice or lost at the edge of a window, and it costs nothing to say when a call will fit.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from typing import Final, Literal
 from limits.errors import InvalidQuota
 
 PERIODS: Final = {"rpm": 60, "tpm": 60, "itpm": 60, "otpm": 60, "rpd": 86_400, "tpd": 86_400}
-"""Seconds over which each dimension's limit is counted: requests, tokens, input and output tokens."""
+"""Seconds over which each dimension's limit is counted."""
 
 MINUTES: Final = frozenset(name for name, seconds in PERIODS.items() if seconds == PERIODS["rpm"])
 """The dimensions that are counted by the minute."""
 
 CAREFUL: Final = 0.97
-"""The part of a limit that is used where nobody can be sure of what is left (limits/lua/lib/bucket.lua)."""
+"""The part of a limit that is used while we can't be sure of what is left (limits/lua/lib/bucket.lua)."""
 
 LARGEST: Final = 2**53
 """Lua's numbers are doubles: integers are exact below this."""
@@ -27,14 +27,15 @@ LARGEST: Final = 2**53
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """The limits of one bucket, as configured. None: unlimited.
+    """The limits of one bucket, as configured. None if unlimited.
 
-    `burst` is how many seconds of the rate may go out at once. "auto" learns it, between 1 s and 60 s, from
-    the provider's headers and its 429s. It governs the per-minute dimensions; a day's quota may be used at
-    any pace. `headroom` is the part of each limit that is used: clocks differ and requests overtake each
-    other. "auto" uses 0.97, and all of it where headers make sure that it can be used
-    (limits/lua/lib/bucket.lua). `urgent_share` is the part of the quota (and of the calls in flight) kept for
-    urgent work while there is any.
+    - `rpm` ... `tpd`: requests, tokens, input tokens or output tokens a minute or a day.
+    - `concurrency`: calls in flight.
+    - `burst`: seconds of the rate that may be sent at once. "auto" learns it from headers and 429s, between 1 and 60.
+      It applies to the limits per minute; a day's quota may be used at any pace.
+    - `headroom`: the part of each limit that is used, because clocks differ and requests overtake each other. "auto" is
+      0.97, or 1 if headers prove that all of it can be used (limits/lua/lib/bucket.lua).
+    - `urgent_share`: the part of the quota and of the calls in flight that is kept for urgent work, if there is any.
     """
 
     rpm: int | None = None
@@ -47,8 +48,8 @@ class Quota:
     burst: float | Literal["auto"] = "auto"
     headroom: float | Literal["auto"] = "auto"
     urgent_share: float = 0.1
-    #: The limit of each dimension that has one, concurrency aside.
     limits: Mapping[str, int] = field(init=False, repr=False, compare=False)
+    """The limit of each dimension that has one, without `concurrency`."""
 
     def __post_init__(self) -> None:
         for name in (*PERIODS, "concurrency"):
@@ -68,15 +69,15 @@ class Quota:
 
     @property
     def paces(self) -> bool:
-        """Whether a limit of a minute is among them."""
+        """Whether any limit is per minute."""
         return not MINUTES.isdisjoint(self.limits)
 
     @property
     def least(self) -> float:
-        """The part of each limit that is used in any case."""
+        """The smallest part of each limit that is used."""
         return CAREFUL if self.headroom == "auto" else self.headroom
 
     def seconds(self, costs: Mapping[str, int]) -> float:
-        """For how long a call of such costs takes up the whole rate of the minutes' limits."""
+        """How long a call with these costs takes up the whole rate of the limits per minute (s)."""
         rates = {name: limit * self.least / PERIODS[name] for name, limit in self.limits.items()}
         return max((costs.get(name, 0) / rate for name, rate in rates.items() if name in MINUTES), default=0.0)

@@ -1,9 +1,9 @@
-"""A budget: what may be spent, in nano-dollars, within a window.
+"""A budget: what may be spent within a window, in nano-dollars.
 
-What a call may cost at most is *held* from its admission on; settling turns it into what it did cost,
-*spent*. spent + held <= limit at every admission, in every window that the call falls into. Held money ends
-with the reservation's lease: given back if the call was never sent, else spent as presumed, for a provider
-bills a client that hung up.
+From its admission on, the most that a call can cost is *held*. Settling replaces that by what the call did cost, which
+is *spent*. At every admission spent + held <= limit, in every window that the call falls into. When a reservation's
+lease ends, its held money is given back if the call was not sent. If it was sent, the money counts as spent, because
+providers also bill clients that hang up.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ NANO: Final = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class BudgetWindow:
-    """The current window of a budget and the next one; the script picks by the server's time of the
-    admission.
+    """The current window of a budget and the next one. The script picks one by the server's time.
 
-    `limit` in n$. `window` and `next_window` name the two, for example "2026-11-24" and "2026-11-25";
-    `until` is the boundary between them in µs since the epoch. A budget that never turns has `until = 0`
-    and no next window.
+    - `subject`: the budget's name.
+    - `limit`: n$.
+    - `window`, `next_window`: their names, such as "2026-11-24" and "2026-11-25".
+    - `until`: when the next one begins, in µs since the epoch; 0 if the budget has only one window.
     """
 
     subject: str
@@ -38,4 +38,4 @@ class BudgetWindow:
                 f"budget of {self.subject}: {self.limit} n$ is not between 0 and 2^53 (about $9 million)."
             )
         if (self.until > 0) != bool(self.next_window):
-            raise InvalidQuota(f"budget of {self.subject}: a window that turns needs both its end and the next one.")
+            raise InvalidQuota(f"budget of {self.subject}: a window that ends needs its end and the next one's name.")

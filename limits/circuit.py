@@ -4,10 +4,9 @@ closed --failures--> open --cooldown--> half-open --a probe succeeds--> closed
                       ^                    |
                       +--the probe fails---+
 
-Failures are timeouts, connection errors, 5xx, 529 and broken bodies. A 429 is none, and a 400 proves that the
-provider is up. Each change of state starts a new generation; a result of an older one changes nothing.
-Half-open lets one probe out at a time, for as long as its reservation is kept: a probe that dies with its
-worker does not keep the circuit shut.
+Failures are timeouts, connection errors, 5xx, 529 and broken bodies. A 429 does not count, and a 400 proves that the
+provider is up. Each change of state starts a new generation, and results of an older one change nothing. A half-open
+circuit lets one probe through at a time. If a probe dies with its worker, the next one may go when its lease ends.
 """
 
 from dataclasses import dataclass
@@ -17,14 +16,14 @@ from limits.errors import InvalidQuota
 
 @dataclass(frozen=True, slots=True)
 class CircuitSettings:
-    """When a circuit opens and how it comes back; and the retry budget that goes with it.
+    """When a circuit opens and closes, and the retry budget that goes with it. Times are in seconds.
 
-    Times in seconds. The circuit opens when, over `window`, at least `volume` calls ended and `ratio` of them
-    failed. The cooldown is `cooldown` x 2^n with +-20 % of jitter, at most `longest_cooldown`, where n
-    counts the times it reopened. `probes` successes in a row close it again.
+    The circuit opens if at least `volume` calls ended within `window` and `ratio` of them failed. The cooldown is
+    `cooldown` x 2^n with +-20 % of jitter, at most `longest_cooldown`; n counts how often it has reopened. `probes`
+    successes in a row close it again.
 
-    The retry budget keeps failures from multiplying traffic: every finished call earns `retries_per_call`
-    retries, every second `retries_per_second`, up to `most_retries` saved (Finagle's RetryBudget).
+    The retry budget keeps failures from multiplying traffic. Every call that ends earns `retries_per_call` retries,
+    every second earns `retries_per_second`, and at most `most_retries` are saved (Finagle's RetryBudget).
     """
 
     window: float = 30.0

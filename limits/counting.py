@@ -1,29 +1,29 @@
-"""What a call costs in each dimension of a quota: when it is admitted, and once its usage is known.
+"""What a call costs in each dimension of a quota: when it is admitted, and when its usage is known.
 
-Providers count the same call differently: some charge `max_tokens` when a request arrives and give nothing
-back, others count what was generated. A `Profile` holds one provider's rule as data; `admission`,
-`settlement`, `refused` and `UNSENT` turn it into whole units a dimension. All of it is arithmetic on
-integers: no clock, no I/O.
+Providers count the same call differently. Some charge `max_tokens` when a request arrives and give nothing back, others
+count what was generated. A `Profile` is one provider's rule as data (workers/providers/counting_profiles.py has them
+all). `admission`, `settlement`, `refused` and `UNSENT` turn it into whole units of each dimension. This is arithmetic
+on integers: no clock, no I/O.
 
-A settlement may be above what was reserved: that is debt, which later admissions wait for. It is below it
-only where the provider gives unused tokens back.
+A settlement can be above what was reserved. That is debt, and later admissions wait for it. It is below only if the
+provider gives unused tokens back.
 """
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-#: Output tokens reserved for a call of which nothing is known yet, where the provider counts what is
-#: generated: our choice. The first settlements of a model replace it by what its answers really have.
 UNKNOWN_OUTPUT = 1_024
+"""Output tokens reserved if the provider counts what is generated and the model has not answered yet (our choice)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one call, as the provider reported them afterwards.
 
-    `input` counts all input tokens; `cached` and `cache_write` are the parts of it that were read from and
-    written to the provider's prompt cache, and `cache_write_1h` is the part of `cache_write` that is kept for
-    an hour, which costs more. `output` counts all generated tokens, reasoning included.
+    - `input`: all input tokens.
+    - `cached`, `cache_write`: the parts of it that were read from and written to the provider's prompt cache.
+    - `cache_write_1h`: the part of `cache_write` that is kept for an hour, which costs more.
+    - `output`: all generated tokens, reasoning included.
     """
 
     input: int = 0
@@ -37,12 +37,14 @@ class Usage:
 class Estimate:
     """Tokens of one call before it is made.
 
-    `input` is what is expected and paces the quota; `input_ceiling` and `output_ceiling` are never exceeded
-    and are what a budget holds. `max_tokens` is what the request itself says, None if it says nothing; then
-    `output_ceiling` is the model's maximum. Both cover every answer asked for (`n`, `best_of`). `output` is
-    the expected number of generated tokens, None where no answer of the model has been seen. `counted` is
-    `input` before it was corrected by what the model really counts, 0 where nothing can be learnt from it.
-    `media` says that the prompt holds more than text, which some models charge more for.
+    - `input`: expected, and taken from the quota.
+    - `input_ceiling`, `output_ceiling`: never exceeded, and held in budgets. `output_ceiling` is the model's maximum if
+      the request states none.
+    - `max_tokens`: what the request states, None if nothing. Like `output_ceiling` it covers all answers of the request
+      (`n`, `best_of`).
+    - `output`: expected generated tokens, None if the model has not answered yet.
+    - `counted`: `input` before it was corrected by what the model really counts, 0 if nothing can be learned from it.
+    - `media`: the prompt contains more than text, for which some models charge more.
     """
 
     input: int
@@ -66,20 +68,22 @@ class Costs(NamedTuple):
     tpd: int = 0
 
 
-#: A call that was never sent: everything that was reserved for it goes back.
 UNSENT = Costs()
+"""A call that was not sent: everything that was reserved for it is given back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
     """How one provider counts.
 
-    `tokens` is what `tpm` and `tpd` count of a call: the larger of input and output, their sum, or the input
-    alone. `reserves` is the output that is charged on arrival: `stated` (the request's `max_tokens`; without
-    it nothing, or a forecast where output counts in the end), `ceiling` (the model's maximum without it) or
-    `expected` (the provider counts what is generated, so a forecast is reserved). `refunds` says whether
-    unused tokens come back when the call ends, `cached` whether tokens read from the prompt cache count then,
-    `burn` how many tokens of quota one generated token takes.
+    - `tokens`: what `tpm` and `tpd` count: the larger of input and output, their sum, or only the input.
+    - `reserves`: the output that is charged when a request arrives.
+        "stated": its `max_tokens`. Without one nothing, or a forecast if the provider refunds.
+        "ceiling": its `max_tokens`, or the model's maximum.
+        "expected": nothing. The provider counts what is generated, so we reserve a forecast.
+    - `refunds`: unused tokens come back when the call ends.
+    - `cached`: tokens that were read from the prompt cache count when the call ends.
+    - `burn`: tokens of quota for each generated token.
     """
 
     name: str
@@ -92,23 +96,23 @@ class Profile:
 
 
 def admission(profile: Profile, estimate: Estimate) -> Costs:
-    """What to reserve before the call. Also what to leave charged when no answer came (a timeout, a lost
-    connection): the provider may well have counted it.
+    """What to reserve before the call.
+
+    Also what stays charged if no answer came (a timeout, a lost connection): the provider may have counted the call.
     """
-    # A provider deducts its reservation without the burn rate, which applies to what was generated.
+    # Without the burn rate, which providers only apply to what was generated.
     return _costs(profile, estimate.requests, estimate.input, _reserved_output(profile, estimate))
 
 
 def certain(profile: Profile, estimate: Estimate) -> Costs:
-    """What the call takes in any case: as `admission`, but without the answer where that is only a forecast."""
+    """What the call takes in any case: as `admission`, but without an output that is only a forecast."""
     return _costs(profile, estimate.requests, estimate.input, _charged_output(profile, estimate) or 0)
 
 
 def settlement(profile: Profile, estimate: Estimate, usage: Usage) -> Costs:
-    """What the call has cost, now that the provider has reported its tokens.
+    """What the call cost, by the tokens that the provider reported.
 
-    Where nothing is refunded, that is never less than what was reserved; a call that turned out larger than
-    its request had said is counted as it turned out.
+    Without refunds that is never less than what was reserved. A call that turned out larger costs its real size.
     """
     taken = usage.input if profile.cached else max(usage.input - usage.cached, 0)
     true = _costs(profile, estimate.requests, taken, usage.output * profile.burn)
@@ -118,10 +122,10 @@ def settlement(profile: Profile, estimate: Estimate, usage: Usage) -> Costs:
 
 
 def refused(profile: Profile, estimate: Estimate) -> Costs:
-    """What the call has cost when the provider answered with an error and no usage.
+    """What the call cost if the provider answered with an error and reported no usage.
 
-    The request counts everywhere: OpenAI says that unsuccessful ones do, and of the others none says that
-    they do not. Tokens come back where unused ones do, since nothing was generated.
+    The request counts at every provider: one documents that unsuccessful ones do, and none documents the opposite.
+    Tokens come back if unused ones do, because nothing was generated.
     """
     if profile.refunds:
         return Costs(rpm=estimate.requests, rpd=estimate.requests)
@@ -137,7 +141,7 @@ def _reserved_output(profile: Profile, estimate: Estimate) -> int:
 
 
 def _charged_output(profile: Profile, estimate: Estimate) -> int | None:
-    """The output that the provider charges on arrival; None where only a forecast can stand for it."""
+    """The output that the provider charges on arrival; None if there is only a forecast."""
     if profile.reserves == "expected":
         return None
     if estimate.max_tokens is not None:

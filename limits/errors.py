@@ -1,20 +1,19 @@
 """What can go wrong between Overnight and its Redis.
 
     LimitsError
-    ├── ServerUnavailable      no answer in time, or no writes: nothing was decided, so nothing may be called
-    │   └── NotPermitted       the server's user lacks a right that a call needs
-    ├── ServerUnsuitable       the server answers, and must not be used as it is
-    │   └── ClusterMode        (limits/client/server_check.py) it keeps parts of the keys only
-    ├── ScriptError            a script failed: the arguments or the script are wrong
-    └── InvalidQuota           a setting of a quota, budget or circuit that cannot be meant (also a
-    ValueError)
+    ├── ServerUnavailable      no answer in time, or no writes: nothing was decided, so no call may be sent
+    │   └── NotPermitted       the server's user lacks a right that the script needs
+    ├── ServerUnsuitable       the server answers, but must not be used as it is configured
+    │   └── ClusterMode        (limits/client/server_check.py) it has only part of the keys
+    ├── ScriptError            a script failed: its arguments or the script are wrong
+    └── InvalidQuota           a wrong setting of a quota, budget or circuit (also a ValueError)
 
-Each carries `next_step`: what its reader, or the code that catches it, does next.
+Each has a `next_step`: what its reader, or the code that catches it, should do.
 """
 
 
 class LimitsError(Exception):
-    """The root. `next_step` tells, in one sentence, how to go on."""
+    """The root. `next_step` says in one sentence what to do."""
 
     next_step: str = "Report this: it is a defect in Overnight."
 
@@ -28,16 +27,16 @@ class LimitsError(Exception):
 
 
 class ServerUnavailable(LimitsError):  # noqa: N818 - names a state of the server, as HTTP clients do
-    """The server gave no answer before the deadline, is busy with another client's script, or takes no writes.
+    """The server did not answer in time, is busy with another client's script, or takes no writes.
 
-    Overnight fails closed: the job waits and asks again.
+    Overnight then sends nothing: the job waits and asks again.
     """
 
     next_step = "Wait and ask again; every call is safe to repeat."
 
 
 class NotPermitted(ServerUnavailable):
-    """The server's user may not do what a call needs, so nothing was decided. It may once the right is granted."""
+    """The server's user lacks a right that the script needs. Works as soon as the right is granted."""
 
     next_step = "Grant it ~{namespace}:* and +@scripting +@read +@write +@fast."
 
@@ -49,10 +48,10 @@ class ServerUnsuitable(LimitsError):  # noqa: N818 - as above
 
 
 class ScriptError(LimitsError):
-    """The server refused a script or its arguments. Repeating the call gives the same answer."""
+    """The server refused a script or its arguments. Repeating the call gives the same error."""
 
 
 class InvalidQuota(LimitsError, ValueError):  # noqa: N818 - reads as the sentence it reports
-    """A quota, budget or circuit setting that cannot be meant."""
+    """A wrong setting of a quota, budget or circuit."""
 
     next_step = "Correct the setting named above."

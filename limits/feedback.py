@@ -19,7 +19,7 @@ class AccountRefusal:
       a second job is refused too.
     - `job`: the one that was refused.
     - `reservation`: the call's, '' if it was given back.
-    - `key`: tells this key of the account from a later one; '*' for any.
+    - `key`: a fingerprint of the account's key, so that a later key is not blocked; '*' for any.
     """
 
     account: str

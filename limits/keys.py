@@ -1,10 +1,10 @@
 """Every Redis key of Overnight: type, unit, lifetime, owner.
 
-All keys of a namespace begin with `{namespace}:`. The braces are Redis Cluster's hash tag: one namespace is
-one slot, so a script may touch any of its keys, also those that it derives from a reservation it reads. An
-ACL that confines Overnight grants `~{namespace}:*`.
+All keys of a namespace begin with `{namespace}:`. The braces are Redis Cluster's hash tag: a namespace lies in one
+slot, so a script may touch any of its keys, even those that it learns from a reservation. An ACL for Overnight only has
+to grant `~{namespace}:*`.
 
-The Lua scripts build the same names (lua/lib/prelude.lua); `tests/unit/limits/test_keys.py` compares the two.
+The Lua scripts build the same names (lua/lib/prelude.lua); tests/unit/limits/test_keys.py compares the two.
 """
 
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ class Keys:
 
     @property
     def clock(self) -> str:
-        """String, µs since the epoch: the latest time a script has seen. A day. Owner: limits/lua."""
+        """String, µs since the epoch: the latest time that a script has seen. A day. Owner: limits/lua."""
         return self.prefix + "clock"
 
     @property
     def clock_lead(self) -> str:
-        """String: scripts' time and the server's at that moment (µs), if that is ahead. A day. Owner: limits/lua."""
+        """String: if the scripts' time is ahead of the server's, both at one moment (µs). A day. Owner: limits/lua."""
         return self.prefix + "clock:lead"
 
     @property
@@ -44,23 +44,23 @@ class Keys:
     def reservation(self, reservation_id: str) -> str:
         """String, MessagePack: an open reservation, or what became of it.
 
-        While open: 400 days, as long as the money it holds; then a day if swept, half a minute if settled.
+        400 days while it is open, like the money that it holds; then a day if swept, half a minute if settled.
         Owner: limits/lua.
         """
         return f"{self.prefix}reservation:{reservation_id}"
 
     def bucket(self, bucket_id: str) -> str:
-        """String, MessagePack: levels (µs), learned burst (s), calls in flight. 8 days. Owner: limits/lua."""
+        """String, MessagePack: a bucket's state (lua/lib/bucket.lua). 8 days. Owner: limits/lua."""
         return f"{self.prefix}bucket:{bucket_id}"
 
     def circuit(self, circuit_id: str) -> str:
-        """String, MessagePack: a circuit and its retry budget. A day; 90 set by hand. Owner: limits/lua."""
+        """String, MessagePack: a circuit and its retry budget. A day; 90 days if held by hand. Owner: limits/lua."""
         return f"{self.prefix}circuit:{circuit_id}"
 
     def blocked_account(self, account: str) -> str:
-        """String, MessagePack: why nothing is sent to this account, or to one of its models (lua/lib/latch.lua).
+        """String, MessagePack: why an account, or one of its models, is blocked (lua/lib/blocked.lua).
 
-        90 days, or until it ends; an hour while it is only suspected. Owner: limits/lua.
+        90 days, or until it is unblocked; an hour if it is only suspected. Owner: limits/lua.
         """
         return f"{self.prefix}latch:{account}"
 
@@ -69,14 +69,14 @@ class Keys:
         return f"{self.prefix}budget:{subject}:{window}"
 
     def ledger(self, day: int) -> str:
-        """Hash, row -> MessagePack of columns (tokens, n$, counts): one UTC day since 1970-01-01.
+        """Hash, row -> MessagePack of columns (tokens, n$, counts): one UTC day, counted from 1970-01-01.
 
         400 days. Owner: limits/lua.
         """
         return f"{self.prefix}ledger:{day}"
 
     def batch(self, batch_id: str) -> str:
-        """Hash: a batch's record (batch.py). Until 90 days after its end, or after its deadline if it never ends.
+        """Hash: a batch's record (batches/batch.py). 90 days after its end, or after its deadline if it never ends.
 
         Owner: tasks/batches/store.py.
         """
@@ -96,7 +96,7 @@ class Keys:
         return f"{self.prefix}batch:{batch_id}:failed"
 
     def settled(self, batch_id: str) -> str:
-        """Bitmap: the jobs that had succeeded when the present round began. As its batch. Owner: batches/store.py."""
+        """Bitmap: the jobs that had succeeded when this round began. As its batch. Owner: batches/store.py."""
         return f"{self.prefix}batch:{batch_id}:settled"
 
     def job_leases(self, batch_id: str) -> str:
@@ -137,7 +137,7 @@ class Keys:
         return f"{self.prefix}batch:{batch_id}:journal:*"
 
     def job_journal(self, task_id: str) -> str:
-        """Hash: the same of a job without a batch. A month from when it is due, a day from its end.
+        """Hash: the same for a job without a batch. A month from when it is due, a day from its end.
 
         Owner: tasks/agents/journal.py.
         """
@@ -171,7 +171,7 @@ class Keys:
 
     @property
     def probe(self) -> str:
-        """Never there: a SET of it that demands that it exists tells whether the server takes writes.
+        """Never set. Whether the server takes writes is tested by a SET that only writes if the key exists.
 
         Owner: tasks/monitoring/snapshot.py.
         """
@@ -211,15 +211,15 @@ class Keys:
 
     @property
     def queue_scan(self) -> str:
-        """String: somebody has just looked for queues of stock producers. Seconds. Owner: transport/registry.py."""
+        """String: a worker has just looked for queues of stock producers. Seconds. Owner: transport/registry.py."""
         return self.prefix + "queue_scan"
 
     @property
     def queue_cursor(self) -> str:
-        """String: where the look for queues of stock producers goes on. An hour. Owner: transport/registry.py."""
+        """String: where the search for queues of stock producers goes on. An hour. Owner: transport/registry.py."""
         return self.prefix + "queue_cursor"
 
-    # The broker's side: what workers/transport/channel.py keeps beside Celery's own lists, one a queue and priority.
+    # The broker's side: what workers/transport/channel.py stores beside Celery's lists (one by queue and priority).
 
     @property
     def unacked(self) -> str:
@@ -256,17 +256,17 @@ class Keys:
 
     @property
     def ready(self) -> str:
-        """Set of the queue lists that may hold messages: what a claim looks into. A list leaves it when empty."""
+        """Set of the queue lists that may hold messages, which a claim looks into. Empty lists are removed."""
         return self.prefix + "ready"
 
     @property
     def wake(self) -> str:
-        """List of at most one token, that an idle worker blocks on. A minute."""
+        """List of at most one token. An idle worker blocks on it. A minute."""
         return self.prefix + "wake"
 
     @property
     def sweep(self) -> str:
-        """Hash: when the transport was last swept, is next, and until when nothing is restored (µs). A day."""
+        """Hash: when the transport was last swept, when it is next, and until when nothing is restored (µs). A day."""
         return self.prefix + "sweep"
 
     @property
@@ -276,7 +276,7 @@ class Keys:
 
     @property
     def token_ratios(self) -> str:
-        """Hash: sums of counted and real tokens a model. 30 days. Owner: workers/models/tokens.py."""
+        """Hash: sums of counted and real tokens by model. 30 days. Owner: workers/models/tokens.py."""
         return self.prefix + "token_ratios"
 
     @property

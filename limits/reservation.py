@@ -107,7 +107,7 @@ class Denied:
     - `reason`: a dimension ("rpm", ...), or one of
         "pause": a 429 paused the bucket;
         "pace": a request limit that isn't configured, learned from 429s;
-        "concurrency": as many calls are in flight as the quota allows;
+        "concurrency": no more calls may be in flight;
         "circuit": it is open;
         "latch": the account is blocked, and is tried again now and then;
         "retry_budget": it is used up;

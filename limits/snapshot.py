@@ -1,6 +1,4 @@
-"""What `overnight limits` and `overnight costs` show: every level, pause, circuit, latch and budget as of
-now.
-"""
+"""The limits as of now, which `overnight limits` shows; and the ledger, which `overnight costs` shows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DimensionState:
-    """One dimension: units of the limit in force (configured, or lower as headers told) and free right now.
+    """One dimension of a bucket.
 
-    `configured` is 0 if the limit is the provider's alone. `burst` in seconds, as learned or fixed; `rate` in units a
-    second.
+    - `limit`: units of the limit in force: the configured one, or a lower one that headers reported.
+    - `rate`: units a second.
+    - `available`: units free now.
+    - `burst`: seconds, learned or fixed.
+    - `configured`: the configured limit, 0 if only the provider states one.
     """
 
     name: str
@@ -37,7 +38,7 @@ class DimensionState:
 
 @dataclass(frozen=True, slots=True)
 class BucketState:
-    """A bucket now. `paused_until` in µs, 0 if it is not paused; `in_flight` counts reservations."""
+    """A bucket. `paused_until` in µs, 0 if it is not paused. `in_flight` counts open reservations."""
 
     bucket: str
     dimensions: tuple[DimensionState, ...]
@@ -49,7 +50,7 @@ class BucketState:
 
 @dataclass(frozen=True, slots=True)
 class CircuitState:
-    """A circuit now. `state`: closed, open or half-open; `until` in µs while open; `by_hand` if set so."""
+    """A circuit. `state`: closed, open or half-open. `until`: its cooldown's end (µs). `by_hand`: a person holds it."""
 
     circuit: str
     state: str
@@ -62,7 +63,7 @@ class CircuitState:
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """A budget's window now, in n$; `resets` in µs, 0 if it never does."""
+    """The current window of a budget, in n$. `resets` in µs, 0 if it never does."""
 
     subject: str
     window: str
@@ -74,8 +75,10 @@ class BudgetState:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything asked about, read in one step at `now` (µs). `latches`: account -> reason, the blocked
-    ones. `ahead`: by how much scripts' time is ahead of the server's clock, which was set back (µs).
+    """Everything that was asked about, read in one step at `now` (µs).
+
+    - `blocked_accounts`: account -> reason.
+    - `ahead`: by how much the scripts' time is ahead of the server's clock, after that was set back (µs).
     """
 
     now: int
@@ -96,10 +99,7 @@ def snapshot(
     circuit: CircuitSettings | None = None,
     now: int | None = None,
 ) -> Call[Snapshot]:
-    """The state of the given buckets, circuits, accounts and budgets. Changes nothing.
-
-    `circuit` holds the settings that the circuits go by.
-    """
+    """Read the state of buckets, circuits, accounts and budgets. Changes nothing. `circuit`: the circuits' settings."""
     body = {
         "buckets": [{"bucket": bucket, "quota": quota_json(quota)} for bucket, quota in buckets],
         "circuits": list(circuits),
@@ -111,12 +111,12 @@ def snapshot(
 
 
 def _snapshot(reply: Sequence[Any]) -> Snapshot:
-    now, reservations, server_time, buckets, circuits, latches, budgets = reply
+    now, reservations, server_time, buckets, circuits, blocked, budgets = reply
     return Snapshot(
         now=now,
         buckets=tuple(_bucket(*bucket) for bucket in buckets),
         circuits=tuple(_circuit(*circuit) for circuit in circuits),
-        blocked_accounts={account.decode(): reason.decode() for account, reason in latches},
+        blocked_accounts={account.decode(): reason.decode() for account, reason in blocked},
         budgets=tuple(BudgetState(subject.decode(), window.decode(), *rest) for subject, window, *rest in budgets),
         open_reservations=reservations,
         ahead=now - server_time,
@@ -139,19 +139,20 @@ def _circuit(
     return CircuitState(name.decode(), state.decode(), until, bool(by_hand), calls, failures, float(retries_left))
 
 
-#: About how many rows of the ledger one call reads: some milliseconds of the server.
 LEDGER_ROWS: Final = 500
+"""About how many rows of the ledger one call reads. That takes the server some milliseconds."""
 
 Rows = dict[tuple[int, str], dict[str, int]]
-"""Of the ledger: (day, row) -> columns, money in n$.
+"""(day, row) -> columns of the ledger, money in n$.
 
-Columns: what settlements added, and `cost`, `failed_cost` and `presumed_cost`; `presumed` counts the calls of the last.
+The columns are what settlements added, and `cost`, `failed_cost` and `presumed_cost`. `presumed` counts the calls whose
+cost is presumed.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerPage:
-    """Some rows of the ledger. `following`: where the next page begins, a day's place and a cursor; None at the end."""
+    """Some rows of the ledger. `following`: the next page, as the index of a day and a cursor; None at the end."""
 
     rows: Rows
     following: tuple[int, str] | None
@@ -160,13 +161,13 @@ class LedgerPage:
 def ledger_page(
     keys: Keys, days: Sequence[int], begins: tuple[int, str] = (1, "0"), rows: int = LEDGER_ROWS, now: int | None = None
 ) -> Call[LedgerPage]:
-    """A page of the ledger of the given days (UTC, counted from 1970-01-01)."""
+    """Read a page of the ledger of some days (UTC, counted from 1970-01-01)."""
     body = {"days": list(days), "which": begins[0], "cursor": begins[1], "rows": rows}
     return cast("Call[LedgerPage]", call(keys, "ledger", body, _page, now))
 
 
 def ledger(server: "Server", keys: Keys, days: Sequence[int], rows: int = LEDGER_ROWS) -> Rows:
-    """The ledger of the given days, page by page. Calls that settle during the reading may be in it or not."""
+    """Read the ledger of some days, page by page. May or may not include calls that settle at the same time."""
     found: Rows = {}
     begins: tuple[int, str] | None = (1, "0")
     while begins is not None:

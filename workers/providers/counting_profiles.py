@@ -8,10 +8,9 @@ from types import MappingProxyType
 
 from limits.counting import Profile
 
-#: Why a forecast and not `max_tokens` where a provider counts what is generated: batch jobs state a
-#: `max_tokens` several times their answers' length, and reserving it would leave that share of the quota
-#: idle for as long as each call runs. A forecast from the model's own answers is right on the average; what
-#: one call has above it becomes debt, what another has below it goes back.
+# Why a forecast and not `max_tokens` if a provider counts what is generated: batch jobs state a `max_tokens` of several
+# times their answers' length. Reserving that would leave most of it idle while each call runs. A forecast from the
+# model's own answers is right on average: a longer answer becomes debt, a shorter one gives tokens back.
 PROFILES: Mapping[str, Profile] = MappingProxyType(
     {
         profile.name: profile
@@ -74,20 +73,22 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
                 tokens="sum",
                 reserves="expected",
                 refunds=True,
-                source="our choice where a provider tells nothing: input and output as they turn out",
+                source="our choice if a provider documents nothing: input and output as they turn out",
             ),
         )
     }
 )
 
-#: Bedrock's Claude models whose output burns five tokens of quota each: 3.7 and everything since
-#: (docs.aws.amazon.com/bedrock/latest/userguide/quotas-token-burndown.html).
 _BURNS_FIVE = re.compile(r"claude-(?:3-7-|(?:[a-z]+-)?(?:[4-9]|\d{2,})(?!\d))")
+"""Bedrock's Claude models whose output burns five tokens of quota each: 3.7 and everything since.
+
+docs.aws.amazon.com/bedrock/latest/userguide/quotas-token-burndown.html
+"""
 
 
 @lru_cache(maxsize=4096)
 def profile(counting: str, model: str = "") -> Profile:
-    """The rule called `counting`, as it applies to `model`; ValueError names the rules that there are."""
+    """The profile called `counting`, for `model`. ValueError if there is none; it names those that exist."""
     found = PROFILES.get(counting)
     if found is None:
         raise ValueError(f"counting must be one of {', '.join(PROFILES)}: got {counting!r}")

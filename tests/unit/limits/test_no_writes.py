@@ -106,7 +106,7 @@ def test_what_a_server_that_takes_no_writes_refuses_is_sent_again_until_it_does(
         assert len(server._outstanding) == 0
 
     with_server(url_of(trouble), steps)
-    [told] = [record.getMessage() for record in caplog.records if record.name == "limits.client.async_connection"]
+    [told] = [record.getMessage() for record in caplog.records if record.name == "limits.client.outstanding"]
     assert "takes no writes" in told
     assert trouble.word in told
 

@@ -70,7 +70,7 @@ def test_calls_that_meet_a_busy_server_are_sent_again(server: "redis.Redis") -> 
 
 def test_who_may_block_is_told_that_a_server_is_busy(server: "redis.Redis") -> None:
     calls = Server(server)
-    with busy(server, 0.5):
+    with busy(server, 1.5):
         for call in (calls.run, calls.repeat, lambda one: calls.run_many([one])):
             with pytest.raises(ServerUnavailable, match="another client's script"):
                 call(ONE)
