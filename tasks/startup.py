@@ -1,8 +1,9 @@
-"""What a worker loads before it takes its first job, so that this one does not wait for it.
+"""What a worker loads before its first job, so that no job waits for it.
 
-The agents: what is wrong with one of their modules is told at once, in words. The providers' HTTP clients: they take
-0.2 s to import, which no other process should wait for. Their sessions: certificates take 50 ms to load. The tokenizer,
-where it is installed: before the prefork pool forks, so that its processes share most of it.
+Agents             a faulty module is reported at once
+HTTP clients       take 0.2 s to import, which other processes should not wait for
+provider sessions  take 50 ms to load certificates
+the tokenizer      if installed; loaded before the prefork pool forks, so that its processes share most of it
 """
 
 import asyncio
@@ -29,16 +30,15 @@ from workers.transport.rabbitmq import is_amqp
 
 log = logging.getLogger(__name__)
 
-#: The exit status of a wrong configuration, as the command line has it.
+#: The exit status of a wrong configuration, as in tasks/console/exit_status.py.
 _WRONG = 2
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def load(**_: Any) -> None:
-    """Import every agent and every wire format that is configured; the worker ends if that cannot be done, or if
-    its Redis server is a cluster.
+    """Import the configured agents and wire formats, and the tokenizer if it is installed.
 
-    The tokenizer, too, without which it goes on.
+    Ends the worker if an agent can't be imported or the Redis server is a cluster.
     """
     try:
         settings = current_settings()
@@ -54,7 +54,7 @@ def load(**_: Any) -> None:
 
 
 def _check_servers(settings: Settings) -> None:
-    """Say what is wrong with a server; ClusterMode if nothing can work. One that is away now is waited for later."""
+    """Log what is wrong with a server. Raises ClusterMode if nothing can work; an unreachable server may come back."""
     urls = {settings.redis_url, None if is_amqp(settings) else settings.broker_url}
     for url in filter(None, urls):
         try:
@@ -68,7 +68,7 @@ def _check_servers(settings: Settings) -> None:
 
 @worker_ready.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def warm_up(sender: Any, **_: Any) -> None:
-    """Have the asyncio pool's loop make what its first job would wait for."""
+    """Open the providers' sessions in the asyncio pool's loop."""
     place = getattr(sender.pool, "place", None)
     if isinstance(place, EventLoop):
         asyncio.run_coroutine_threadsafe(_warm_up(), place.loop)

@@ -28,31 +28,32 @@ if TYPE_CHECKING:
 Source = Annotated[
     str,
     typer.Argument(
-        metavar="IN.jsonl", help="The jobs, in OpenAI's batch format: a file, a pipe, - for stdin, or a URL."
+        metavar="IN.jsonl", help="The jobs in OpenAI's batch format: a file, a pipe, a URL, or - for stdin."
     ),
 ]
 
+#: Seconds of a day.
 _DAY = 86_400.0
 
 
 def run(
     source: Source,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the answers go; - for stdout.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file for the answers; - for stdout.")],
     workflow: Workflow = "default",
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 2,
     concurrency: Annotated[
-        int, typer.Option("--concurrency", "-c", min=1, help="Calls in flight in each process, at most.")
+        int, typer.Option("--concurrency", "-c", min=1, help="The most calls in flight in each process.")
     ] = 100,
     errors: Annotated[
-        Path | None, typer.Option(help="Where failures go; else beside the output, if it is a file.")
+        Path | None, typer.Option(help="The file for failures; by default beside the output, if that is a file.")
     ] = None,
     config: Config = None,
 ) -> None:
-    """One machine, one command: server, workers, submit, progress, results, stop.
+    """Run a batch on this machine: start workers, submit, show progress, write the results, stop.
 
-    Run again after an interruption, it goes on, and pays for nothing twice.
+    After an interruption, the same command resumes where it stopped.
     """
-    from tasks.console import local_workers  # noqa: PLC0415 - what only this command needs
+    from tasks.console import local_workers  # noqa: PLC0415 - only this command needs it
 
     started = time.monotonic()
     with errors_reported():
@@ -76,8 +77,8 @@ def run(
 
 
 def _watch(settings: Settings, store: Store, batch: Batch, group: "Group", interrupts: "Interrupts") -> None:
-    """Blocker until the batch has ended or the user wants to stop."""
-    # The embedded server is started again for as long as it takes, and the workers hold answers that are paid for.
+    """Wait until the batch has ended, or the user wants to stop."""
+    # The embedded server is restarted however long that takes, since the workers have answers that are paid for.
     patience = PATIENCE if settings.redis_url else math.inf
     last = watched(settings, store, batch.id, on_poll=group.check, until=interrupts.asked, patience=patience)
     if not last.over:
@@ -87,25 +88,27 @@ def _watch(settings: Settings, store: Store, batch: Batch, group: "Group", inter
 def submit(
     source: Source,
     workflow: Workflow = "default",
-    wait_for: Annotated[bool, typer.Option("--wait", help="Blocker until the batch has ended.")] = False,
-    new: Annotated[bool, typer.Option("--new", help="A batch of its own, even if this file was one before.")] = False,
+    wait_for: Annotated[bool, typer.Option("--wait", help="Wait until the batch has ended.")] = False,
+    new: Annotated[
+        bool, typer.Option("--new", help="Make a new batch, even if this file was submitted before.")
+    ] = False,
     config: Config = None,
 ) -> None:
-    """Check a file, make it a batch, and print the batch's id."""
+    """Check a file, submit it as a batch, and print the batch's id."""
     with errors_reported():
         settings = configured(config)
         store = open_store(settings)
         with held(source, settings.data_dir) as given:
             batch, fresh = submitted(given, settings, store, workflow, new=new)
-        print(batch.id, flush=True)  # noqa: T201 - the id alone, for a script to take
+        print(batch.id, flush=True)  # noqa: T201 - only the id, for scripts
         batches_view.begun(batch, fresh)
         if wait_for:
             raise typer.Exit(outcome(watched(settings, store, batch.id)))
 
 
 def estimate(source: Source, workflow: Workflow = "default", as_json: Json = False, config: Config = None) -> None:
-    """Say what a file would take: tokens, dollars, and when it would be done within the limits. Sends nothing."""
-    from tasks.batches.budget_outlook import outlook  # noqa: PLC0415 - what only this command needs
+    """Estimate a file's tokens, cost and time within the limits. Sends nothing."""
+    from tasks.batches.budget_outlook import outlook  # noqa: PLC0415 - only this command needs it
     from tasks.batches.submit import tallied  # noqa: PLC0415
 
     with errors_reported():
@@ -116,16 +119,18 @@ def estimate(source: Source, workflow: Workflow = "default", as_json: Json = Fal
         found = tally.forecast()
         notes = outlook(settings, store, workflow, found)
         if found.agents:
-            notes.append(f"{view.jobs(found.agents)} of agents: what these will call is not known before, so not here")
+            notes.append(f"{view.jobs(found.agents)} of agents are not included: their calls are not known in advance")
         print_json({**found.shown(), "notes": notes}) if as_json else batches_view.forecast(given.shown, found, notes)
 
 
 def status(
-    batch: Annotated[str | None, typer.Argument(metavar="[BATCH]", help="A batch id; none lists them.")] = None,
+    batch: Annotated[
+        str | None, typer.Argument(metavar="[BATCH]", help="A batch id; without one, all batches are listed.")
+    ] = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """How far a batch has come, and what it waits for; without a batch, how far each has."""
+    """Show a batch's progress and what it waits for; without a batch, list all of them."""
     with errors_reported():
         settings = configured(config)
         store = open_store(settings)
@@ -137,7 +142,7 @@ def status(
         waits, lower_limits = outlook(settings, store, one)
         in_flight = len(store.leased(one.id))
         presumed = 0
-        with suppress(ServerUnavailable):  # what only the ledger knows is no reason to say nothing
+        with suppress(ServerUnavailable):  # show the rest without the ledger
             presumed = costs.presumed(store.server, store.keys, one)
         if as_json:
             rate = None if one.over else one.rate(time.time())
@@ -158,7 +163,7 @@ def status(
 
 
 def wait(batch: BatchId, config: Config = None) -> None:
-    """Blocker until a batch has ended."""
+    """Wait until a batch has ended."""
     with errors_reported():
         settings = configured(config)
         store = open_store(settings)
@@ -168,28 +173,28 @@ def wait(batch: BatchId, config: Config = None) -> None:
 
 def results(
     batch: BatchId,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the answers go; - for stdout.")],
-    errors: Annotated[Path | None, typer.Option(help="Where the failures go.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file for the answers; - for stdout.")],
+    errors: Annotated[Path | None, typer.Option(help="The file for the failures.")] = None,
     config: Config = None,
 ) -> None:
-    """Write a batch's answers, and its failures, to files of yours."""
+    """Write a batch's answers and failures to files."""
     with errors_reported():
         outputs = Outputs(output, errors)
         outputs.check()
         found = existing(open_store(configured(config)), batch)
         if not found.over:
-            fail(f"{batch} is {found.shown_status}: its results are there when it has ended (overnight wait {batch})")
+            fail(f"{batch} is {found.shown_status}: wait until it has ended (overnight wait {batch})")
         outputs.fetch(found)
     raise typer.Exit(outcome(found))
 
 
 def cancel(batch: BatchId, config: Config = None) -> None:
-    """Stop what has not begun; what is being paid for finishes."""
+    """Cancel a batch: no further job starts, and calls in flight finish."""
     with errors_reported():
         store = open_store(configured(config))
         found = existing(store, batch)
         if found.over:
-            fail(f"{batch} has ended already: {found.status}")
+            fail(f"{batch} has already ended: {found.status}")
         found = store.stop(found, "cancelled")
         if found.stopping != "cancelled":
             fail(f"{batch} is {found.shown_status}: it is about to end")
@@ -197,32 +202,34 @@ def cancel(batch: BatchId, config: Config = None) -> None:
 
 
 def retry(batch: BatchId, config: Config = None) -> None:
-    """Run again what has failed, was cancelled or has expired, as part of the same batch."""
+    """Run failed, cancelled and expired jobs again, as part of the same batch."""
     with errors_reported():
         settings = configured(config)
         store = open_store(settings)
         found = existing(store, batch)
         if not found.over:
-            fail(f"{batch} is {found.shown_status}: what has failed can run again when it has ended")
+            fail(f"{batch} is {found.shown_status}: wait until it has ended (overnight wait {batch}), then retry")
         count = store.retry(found, time.time() + settings.workflow(found.workflow).deadline)
         if count is None:
-            fail(f"{batch} has moved on meanwhile: overnight status {batch}")
+            fail(f"{batch} has changed in the meantime; see overnight status {batch}")
         if not count:
-            view.say(f"{batch}: nothing has failed")
+            view.say(f"{batch}: no job has failed")
             return
         batches_view.retried(existing(store, batch), count)
 
 
 def clean(
-    older_than: Annotated[float, typer.Option(min=0, help="Days since a batch's end.")] = 30.0,
+    older_than: Annotated[
+        float, typer.Option(min=0, help="Only batches that ended more than this many days ago.")
+    ] = 30.0,
     left_over: Annotated[
-        bool, typer.Option("--left-over", help="Also folders in the storage that no record here speaks of.")
+        bool, typer.Option("--left-over", help="Also delete folders in the storage that have no record here.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
     config: Config = None,
 ) -> None:
-    """Remove records and files of batches that ended long ago."""
-    from tasks.batches.prune import clean as remove  # noqa: PLC0415 - what only this command needs
+    """Delete old batches: their records and files."""
+    from tasks.batches.prune import clean as remove  # noqa: PLC0415 - only this command needs it
 
     with errors_reported():
         settings = configured(config)

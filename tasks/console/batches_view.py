@@ -1,4 +1,4 @@
-"""What a person sees of batches: one, all of them, their ends, and what they are expected to take."""
+"""How batches look: one, all of them, their summaries and estimates."""
 
 import time
 from collections.abc import Sequence
@@ -14,31 +14,31 @@ from tasks.batches.prune import Cleaned
 from tasks.console.view import console, escape, jobs, listing, say, when
 from workers.figures import dollars, duration
 
-#: How much of an answer a sample shows, in characters.
+#: Characters of an answer that a sample shows.
 SAMPLE = 160
 
 
 def begun(batch: Batch, new: bool) -> None:
-    """A batch was submitted, or found."""
+    """A batch was submitted, or had been submitted before."""
     if new:
         say(f"{batch.id}: {jobs(batch.total)} for workflow {batch.workflow}")
     elif batch.over:
-        say(f"{batch.id}: this file was run before ({batch.status}); nothing is called again")
+        say(f"{batch.id}: already submitted ({batch.status}); no call is repeated")
     else:
-        say(f"{batch.id}: this file was submitted before; it goes on at {batch.done:,} of {jobs(batch.total)}")
+        say(f"{batch.id}: already submitted; resuming at {batch.done:,} of {jobs(batch.total)}")
 
 
 def stopping(flight: int) -> None:
-    """The person has asked to stop."""
-    calls = f"{flight:,} call{'s' if flight != 1 else ''} in flight" if flight else "what is in flight"
-    say(f"Stopping: {calls} will finish, since they are paid for. Again to stop at once.")
+    """The user asked to stop."""
+    calls = f"{flight:,} call{'s' if flight != 1 else ''} in flight" if flight else "calls in flight"
+    say(f"Stopping: {calls} will finish, since they are paid for. Press Ctrl-C again to stop at once.")
 
 
 def stopped(batch: Batch, hard: bool) -> None:
-    """The person stopped it."""
-    say(f"Stopped at {batch.done:,} of {jobs(batch.total)}. What is done is kept: the same command goes on from here.")
+    """The command has stopped."""
+    say(f"Stopped at {batch.done:,} of {jobs(batch.total)}. Finished jobs are kept; the same command resumes.")
     if hard:
-        say("Calls that were broken off may have been billed: they count as spent, and are made again.")
+        say("Calls that were cut off may have been billed: they count as spent, and will be made again.")
 
 
 def ended(batch: Batch, outputs: Outputs, *, seconds: float) -> None:
@@ -47,24 +47,24 @@ def ended(batch: Batch, outputs: Outputs, *, seconds: float) -> None:
     grid.add_row("jobs", f"{batch.completed:,} succeeded, {batch.failed:,} failed")
     grid.add_row("tokens", f"{batch.input_tokens:,} in, {batch.output_tokens:,} out")
     grid.add_row("cost", dollars(batch.cost))
-    grid.add_row("calls", f"{batch.calls:,}, of which {batch.throttled:,} met a 429")
+    grid.add_row("calls", f"{batch.calls:,}, {batch.throttled:,} of them throttled (429)")
     if batch.cut_off:
         grid.add_row("cut off", f"[yellow]{_cut_off(batch)}[/]")
     grid.add_row("seconds", f"{seconds:.1f}")
     grid.add_row("output", escape(str(outputs.answers)))
     if batch.failed:
-        elsewhere = f"overnight results {batch.id} -o … --errors FILE"
-        grid.add_row("errors", escape(str(outputs.failures or elsewhere)))
+        command = f"overnight results {batch.id} -o … --errors FILE"
+        grid.add_row("errors", escape(str(outputs.failures or command)))
     console.print(grid)
     for line in sample(batch, 3):
         console.print(f"  [dim]{escape(str(line['custom_id']))}[/]  {escape(answer_text(line))}", soft_wrap=True)
     if batch.failed:
-        say(f"To run what failed again: overnight retry {batch.id}, then the same command.")
+        say(f"To run failed jobs again: overnight retry {batch.id}, then the same command.")
 
 
 def retried(batch: Batch, count: int) -> None:
-    """A new round has begun."""
-    say(f"{batch.id}: {jobs(count)} run again, until {when(batch.deadline)}. Watch it: overnight status {batch.id}")
+    """Failed jobs run again."""
+    say(f"{batch.id}: running {jobs(count)} again, until {when(batch.deadline)}. Watch it: overnight status {batch.id}")
 
 
 def table(batches: list[Batch]) -> None:
@@ -87,7 +87,7 @@ def table(batches: list[Batch]) -> None:
 
 
 def one(batch: Batch, waits: str, in_flight: int, presumed: int = 0, lower_limits: Sequence[str] = ()) -> None:
-    """One batch, a fact a line. `presumed`: n$ beside its cost, as in `costs.presumed`."""
+    """One batch, one fact a line. `presumed`: n$ beyond its cost, as in `costs.presumed`."""
     grid = Table.grid(padding=(0, 2))
     grid.add_row("batch", batch.id)
     grid.add_row("input", escape(batch.name))
@@ -103,7 +103,7 @@ def one(batch: Batch, waits: str, in_flight: int, presumed: int = 0, lower_limit
     grid.add_row("tokens", f"{batch.input_tokens:,} in, {batch.output_tokens:,} out")
     grid.add_row("cost", dollars(batch.cost))
     if presumed:
-        words = f"up to {dollars(presumed)} more, for calls whose worker was killed before their end"
+        words = f"up to {dollars(presumed)} more, for calls whose worker was killed before they ended"
         grid.add_row("presumed", words)
     grid.add_row("429s", f"{batch.throttled:,} of {batch.calls:,} calls")
     if batch.cut_off:
@@ -122,19 +122,19 @@ def one(batch: Batch, waits: str, in_flight: int, presumed: int = 0, lower_limit
 
 
 def _cut_off(batch: Batch) -> str:
-    """How many answers met their ceiling, and what helps."""
-    many = f"{batch.cut_off:,} answer{'s' if batch.cut_off != 1 else ''} met a ceiling of output tokens"
+    """How many answers reached their limit of tokens, and how to raise it."""
+    many = f"{batch.cut_off:,} answer{'s' if batch.cut_off != 1 else ''} reached the limit of output tokens"
     if not batch.cut_off_default:
-        return f"{many}: their lines allow no more"
+        return f"{many}: their lines set it"
     which = "" if batch.cut_off_default == batch.cut_off else f", {batch.cut_off_default:,} of them"
     return (
-        f"{many}{which} that Overnight has set since the line sets none: set max_tokens in the lines, or a larger "
+        f"{many}{which} a default, since the line sets none: set max_tokens in the lines, or a larger "
         f"default_max_tokens in the workflow"
     )
 
 
 def _estimate(batch: Batch) -> str:
-    """What was expected, and after the end by how much it was off."""
+    """The estimate, and after the end how far it was off."""
     words = f"{batch.expected_input:,} in, {batch.expected_output:,} out"
     if batch.expected_cost:
         words += f", {dollars(batch.expected_cost)}"
@@ -147,7 +147,7 @@ def _estimate(batch: Batch) -> str:
 
 
 def forecast(source: str, found: Forecast, notes: list[str]) -> None:
-    """What a file would take."""
+    """A file's estimated tokens, cost and time."""
     grid = Table.grid(padding=(0, 2))
     grid.add_row("input", escape(source))
     grid.add_row("jobs", f"{found.lines:,}")
@@ -163,28 +163,30 @@ def _expected(grid: Table, found: Forecast) -> None:
     if found.cost is None or found.ceiling is None:
         grid.add_row("cost", f"unknown: no price for {escape(', '.join(found.unpriced))}")
     else:
-        grid.add_row("cost", f"about {dollars(found.cost)}, at the most {dollars(found.ceiling)}")
+        grid.add_row("cost", f"about {dollars(found.cost)}, at most {dollars(found.ceiling)}")
     if found.limit:
         ends = when(time.time() + found.seconds)
-        grid.add_row("time", f"{duration(found.seconds)} within {escape(found.limit)}: done at {ends} if it began now")
+        grid.add_row(
+            "time", f"{duration(found.seconds)} within {escape(found.limit)}: done at {ends} if it started now"
+        )
     else:
-        grid.add_row("time", "no limit slows it down: as fast as the provider answers")
+        grid.add_row("time", "no limit applies: as fast as the provider answers")
 
 
 def cleaned(found: Cleaned, *, dry_run: bool, left_over: bool) -> None:
-    """What was removed."""
-    done = "would be removed" if dry_run else "removed"
+    """What was deleted."""
+    done = "would be deleted" if dry_run else "deleted"
     say(f"{len(found.batches):,} ended batches {done}, {found.kept:,} kept, {found.live:,} still running")
     if found.left_over:
         names = ", ".join(found.left_over[:3]) + (", …" if len(found.left_over) > 3 else "")  # noqa: PLR2004 - shown
         if left_over:
             say(f"{len(found.left_over):,} folders without a record {done}: {names}")
         else:
-            say(f"{len(found.left_over):,} folders have no record here: {names}. To remove them: --left-over")
+            say(f"{len(found.left_over):,} folders have no record here: {names}. To delete them: --left-over")
 
 
 def answer_text(line: dict[str, object]) -> str:
-    """The first words of an answer, whatever its wire format."""
+    """The start of an answer, in any wire format."""
     response = line.get("response")
     body = response.get("body") if isinstance(response, dict) else None
     text = _text(body) if isinstance(body, dict) else ""
@@ -193,7 +195,7 @@ def answer_text(line: dict[str, object]) -> str:
 
 
 def _text(body: dict[str, object]) -> str:
-    """The text of a chat completion, a response or a message; of embeddings, what they are; else what is there."""
+    """The text of a chat completion, a response or a message; the size of an embedding; else the body."""
     match body:
         case {"choices": [{"message": {"content": str(text)}}, *_]}:
             return text

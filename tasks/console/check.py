@@ -1,6 +1,6 @@
-"""`overnight check`: what is configured, what is reachable, and what is missing.
+"""What `overnight check` looks at: what is configured, what is reachable, and what is missing.
 
-It sends no job and costs nothing: a provider is asked for its list of models, which also proves the key.
+It sends no job and costs nothing: it asks each provider for its list of models, which also tests the key.
 """
 
 import asyncio
@@ -28,25 +28,25 @@ from workers.models.prices import configured
 from workers.providers import connect
 from workers.providers.errors import AccountBlocked, ProviderError
 
-#: Seconds that a server may take to accept a connection and answer.
+#: Seconds that a server may take to accept a connection and to answer.
 PATIENCE = 5.0
 
-#: Bytes free on the disk of the storage below which a night may not fit.
+#: Bytes free on the storage's disk below which a large batch may not fit.
 ROOM = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: how it is, in words, and what would mend it where it is not well."""
+    """One thing that was checked: its state in words, and how to fix it if something is wrong."""
 
     state: Literal["ok", "warn", "error"]
     subject: str
     words: str
-    mend: str = ""
+    fix: str = ""
 
 
 async def check(settings: Settings) -> list[Finding]:
-    """Look at everything that a night depends on; the findings in the order of the configuration."""
+    """Check everything that a batch depends on. Returns the findings in the order of the configuration."""
     found = [_file(settings), await asyncio.to_thread(_redis, settings)]
     if settings.broker_url is not None:
         found.append(await asyncio.to_thread(_broker, settings.broker_url, settings))
@@ -79,7 +79,7 @@ def _redis(settings: Settings) -> Finding:
 
 
 def _server(subject: str, url: str, shown: str, settings: Settings) -> Finding:
-    """A Redis server, which holds the state, the messages or both."""
+    """Check a Redis server, which has the state, the messages or both."""
     try:
         with open_client(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE) as client:
             check_server(client)
@@ -99,7 +99,7 @@ def _server(subject: str, url: str, shown: str, settings: Settings) -> Finding:
 
 
 def _broker(url: str, settings: Settings) -> Finding:
-    from kombu.connection import Connection  # noqa: PLC0415 - only where a broker of its own is configured
+    from kombu.connection import Connection  # noqa: PLC0415 - only needed if broker_url is set
 
     shown = without_password(url)
     if url.startswith("redis"):
@@ -108,8 +108,8 @@ def _broker(url: str, settings: Settings) -> Finding:
         with Connection(url, connect_timeout=PATIENCE) as connection:
             connection.ensure_connection(max_retries=1, timeout=PATIENCE)
     except Exception as exc:  # noqa: BLE001 - each transport has errors of its own
-        mend = "Is it running, and are host, user and password right?"
-        return Finding("error", f"broker ({shown})", f"cannot be reached: {type(exc).__name__}", mend)
+        fix = "Is it running, and are host, user and password right?"
+        return Finding("error", f"broker ({shown})", f"cannot be reached: {type(exc).__name__}", fix)
     return Finding("ok", "broker", shown)
 
 
@@ -132,11 +132,11 @@ def _agents(settings: Settings) -> Finding:
         return Finding("error", "agents", str(exc))
     listed = {name for workflow in settings.workflows.values() for name in workflow.agents or ()}
     if missing := sorted(listed.difference(names)):
-        mend = "Correct agents in the workflows' tables, or name the module that holds it."
-        return Finding("error", "agents", f"no agent is called {', '.join(missing)}", mend)
+        fix = "Correct `agents` in the workflows' tables, or add the module that contains it."
+        return Finding("error", "agents", f"no agent is named {', '.join(missing)}", fix)
     if not names:
-        mend = "Mark a coroutine: from tasks import agent, then @agent."
-        return Finding("warn", "agents", f"{', '.join(settings.agents)}: no agent is in there", mend)
+        fix = "Decorate a coroutine with @agent (from tasks import agent)."
+        return Finding("warn", "agents", f"{', '.join(settings.agents)}: these modules contain no agent", fix)
     return Finding("ok", "agents", ", ".join(names))
 
 
@@ -158,12 +158,12 @@ async def _provider(name: str, settings: ProviderSettings) -> list[Finding]:
 
 
 def _plain_http(subject: str, base_url: str) -> list[Finding]:
-    """A warning if the key and the prompts leave this machine unencrypted."""
+    """Warn if the key and the prompts leave this machine unencrypted."""
     address = urlsplit(base_url)
     if address.scheme != "http" or is_loopback(address.hostname or ""):
         return []
     words = f"the key and all prompts go to {address.hostname} unencrypted"
-    return [Finding("warn", subject, words, "Write https:// in base_url, if the server speaks it.")]
+    return [Finding("warn", subject, words, "Write https:// in base_url, if the server supports it.")]
 
 
 async def _ping(subject: str, answer: Awaitable[str]) -> Finding:
@@ -178,7 +178,7 @@ async def _ping(subject: str, answer: Awaitable[str]) -> Finding:
 
 
 def _names(settings: Settings) -> list[Finding]:
-    """Budgets without prices, and models without limits: allowed, and seldom meant."""
+    """Find budgets without prices and models without limits: allowed, but seldom intended."""
     found = []
     budgeted = settings.budget_usd is not None or any(
         each.budget_usd is not None for each in settings.workflows.values()
@@ -188,9 +188,9 @@ def _names(settings: Settings) -> list[Finding]:
             subject = f"model {name}/{model}"
             if not limits.quota().limits and limits.concurrency is None and provider.quota() is None:
                 words = "has no limits: only the provider's 429s and headers slow it down"
-                found.append(Finding("warn", subject, words, "Write the rpm and tpm of your account beside it."))
+                found.append(Finding("warn", subject, words, "Add your account's rpm and tpm to its table."))
             elif budgeted and configured(limits) is None:
-                words = "has no price of its own: the price table is asked at submit"
+                words = "has no price here: submit looks it up in the price table"
                 found.append(Finding("ok", subject, words))
             else:
                 found.append(Finding("ok", subject, _limits(limits.quota().limits, limits.concurrency)))
@@ -198,15 +198,15 @@ def _names(settings: Settings) -> list[Finding]:
 
 
 def _workflows(settings: Settings) -> Finding:
-    """What becomes of a workflow's name that is not in the file, a mistyped one for example."""
+    """Say what happens to a workflow name that is not configured, such as a mistyped one."""
     if not settings.any_workflow:
         known = ", ".join(sorted(settings.workflows)[:8])
-        return Finding("ok", "workflows", f"only those that are configured run: {known or 'none'}")
+        return Finding("ok", "workflows", f"only configured ones run: {known or 'none'}")
     budgets = [name for name, each in settings.workflows.items() if each.budget_usd is not None]
     if budgets and settings.budget_usd is None:
-        words = f"any name runs, and only {', '.join(sorted(budgets)[:8])} has a budget: a mistyped name has none"
-        return Finding("warn", "workflows", words, "Set budget_usd for everything, or drop unconfigured_workflows.")
-    return Finding("ok", "workflows", "any name runs; one that is not configured has the defaults")
+        words = f"any name runs, but only {', '.join(sorted(budgets)[:8])} has a budget: a mistyped name has none"
+        return Finding("warn", "workflows", words, "Set a global budget_usd, or remove unconfigured_workflows.")
+    return Finding("ok", "workflows", "any name runs; one that is not configured gets the defaults")
 
 
 def _limits(limits: Mapping[str, int], concurrency: int | None) -> str:

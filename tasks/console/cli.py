@@ -1,4 +1,4 @@
-"""The command line: `overnight`. Each topic's commands are a file in this folder."""
+"""The command line: `overnight`, with every command by its name."""
 
 import typer
 
@@ -6,7 +6,7 @@ from tasks.console import batches, dead, init, jobs, limits, monitoring, schedul
 
 app = typer.Typer(
     name="overnight",
-    help="Batches of LLM jobs overnight: inside every rate limit and a hard budget, without losing a job.",
+    help="Run batches of LLM jobs overnight: within every rate limit and a hard budget, without losing a job.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

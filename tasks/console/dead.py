@@ -1,4 +1,4 @@
-"""`overnight dead list`, `replay`, `drop`: messages that no worker could read."""
+"""`overnight dead list`, `replay`, `drop`: dead letters, which no worker could run."""
 
 from collections.abc import Iterable
 from contextlib import closing
@@ -24,15 +24,15 @@ from workers.transport.queues import key_prefix
 if TYPE_CHECKING:
     import redis
 
-app = typer.Typer(no_args_is_help=True, help="Messages that no worker could read: list, put back, drop.")
+app = typer.Typer(no_args_is_help=True, help="Dead letters, which no worker could run: list, put back, delete.")
 
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As `overnight dead list` prints them.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids, as `overnight dead list` prints them.")]
 Every = Annotated[bool, typer.Option("--all", help="All of them.")]
 
 
 @app.command("list")
 def list_dead(as_json: Json = False, config: Config = None) -> None:
-    """What was set aside, when, from which queue and why. The messages themselves are private and not shown."""
+    """List dead letters: from which queue, when and why. Their content is private and not shown."""
     with errors_reported():
         client, broker = _opened(configured(config))
         with closing(client):
@@ -45,7 +45,7 @@ def list_dead(as_json: Json = False, config: Config = None) -> None:
 
 @app.command()
 def replay(ids: Ids = None, every: Every = False, config: Config = None) -> None:
-    """Put messages back into their queues, once what was wrong is mended."""
+    """Put dead letters back into their queues, after fixing the cause."""
     with errors_reported():
         settings = configured(config)
         client, broker = _opened(settings)
@@ -60,7 +60,7 @@ def replay(ids: Ids = None, every: Every = False, config: Config = None) -> None
 
 @app.command()
 def drop(ids: Ids = None, every: Every = False, config: Config = None) -> None:
-    """Forget messages for good."""
+    """Delete dead letters for good."""
     with errors_reported():
         client, broker = _opened(configured(config))
         with closing(client):
@@ -69,14 +69,14 @@ def drop(ids: Ids = None, every: Every = False, config: Config = None) -> None:
 
 
 def _opened(settings: Settings) -> tuple["redis.Redis", Broker]:
-    """Where dead messages are kept: beside the live ones, or with RabbitMQ as the broker beside the state."""
+    """Open the server that keeps dead letters: the broker, or with RabbitMQ the Redis server of the state."""
     url = broker_url(settings) or server_url(settings)
     return open_client(url), Broker(Keys(settings.namespace), key_prefix(settings.namespace))
 
 
 def _publish(client: "redis.Redis", broker: Broker, ids: Iterable[str]) -> int:
-    """Put messages back into RabbitMQ; each leaves the dead list when the broker has confirmed it."""
-    from workers.celery import app as celery  # noqa: PLC0415 - what only this needs
+    """Put dead letters back into RabbitMQ. Each leaves the dead list once the broker has confirmed it."""
+    from workers.celery import app as celery  # noqa: PLC0415 - only this needs it
 
     wanted, count = set(ids), 0
     with celery.producer_or_acquire() as producer:
@@ -101,7 +101,7 @@ def _chosen(ids: Iterable[str] | None, every: bool, client: "redis.Redis", broke
         return [one.id for one in dead_letters.listed(client, broker)]
     chosen = list(ids or ())
     if not chosen:
-        fail("which? Give ids, as `overnight dead list` prints them, or --all")
+        fail("name the ids that `overnight dead list` prints, or --all")
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""What a person sees of messages that no worker could read."""
+"""How dead letters look."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from tasks.console.view import escape, listing, say
 
 
 def dead(rows: list[dict[str, Any]]) -> None:
-    """Messages that no worker could read, oldest first."""
+    """A line for each dead letter, oldest first."""
     if not rows:
-        say("no message was set aside")
+        say("no dead letters")
         return
     found = Table("id", "queue", "set aside", "bytes", "reason", box=None, pad_edge=False)
     for row in rows:

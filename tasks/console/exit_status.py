@@ -38,12 +38,12 @@ INTERRUPTED: Final = 130
 
 
 def outcome(batch: Batch) -> int:
-    """The exit status that a batch's end means."""
+    """The exit status for a batch that has ended."""
     return SUCCEEDED if batch.status == "completed" and not batch.failed else SOME_FAILED
 
 
 def fail(words: str, code: int = WRONG) -> NoReturn:
-    """End the command with a message."""
+    """End the command with an error message and the exit status `code`."""
     view.error(words)
     raise typer.Exit(code)
 
@@ -62,7 +62,7 @@ def errors_reported() -> Iterator[None]:
     except (ServerUnavailable, ServerError, redis.ConnectionError, redis.TimeoutError) as exc:
         fail(f"the Redis server is unreachable: {exc}", UNREACHABLE)
     except redis.RedisError as exc:
-        fail(f"the Redis server refuses what is asked of it: {server_words(exc)}", UNREACHABLE)
+        fail(f"the Redis server refuses a command: {server_words(exc)}", UNREACHABLE)
     except LimitsError as exc:
         fail(str(exc), UNREACHABLE)
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""What a person sees of one job: on stdout, since it is what the command was asked for. No prompt and no answer."""
+"""How a job report looks, on stdout, since it is the command's result. It contains no prompt and no answer."""
 
 import json
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from workers.figures import dollars
 
 
 def job_report(batch: Batch, report: JobReport) -> None:
-    """One job: facts, and the journal of an agent's."""
+    """One job: facts, and an agent's journal."""
     console = Console(highlight=False)
     grid = Table.grid(padding=(0, 2))
     grid.add_row("job", escape(report.line.custom_id))
@@ -24,13 +24,13 @@ def job_report(batch: Batch, report: JobReport) -> None:
     grid.add_row("now", escape(report.where))
     if report.journal is not None:
         grid.add_row("cost", dollars(report.journal.cost))
-        grid.add_row("requests", f"{report.journal.calls:,}, {report.journal.throttled:,} of them met a 429")
+        grid.add_row("requests", f"{report.journal.calls:,}, {report.journal.throttled:,} of them throttled (429)")
         grid.add_row("waits", f"{report.journal.waits:,}")
     elif report.result is not None:
         known = report.result["overnight"]
         grid.add_row("cost", f"${known['cost_usd']:.6f}".rstrip("0"))
         grid.add_row("attempts", f"{known['attempts']:,}")
-        grid.add_row("went to", escape(f"{known['provider']}/{known['model']}" if known["provider"] else "nobody"))
+        grid.add_row("target", escape(f"{known['provider']}/{known['model']}" if known["provider"] else "none"))
     if report.result is not None and (error := report.result["error"]):
         grid.add_row("error", escape(f"{error['code']}: {json.dumps(error['message'], ensure_ascii=False)[1:-1]}"))
     console.print(grid)
@@ -40,7 +40,7 @@ def job_report(batch: Batch, report: JobReport) -> None:
 
 def _journal(entries: list[Entry]) -> Table:
     rows = Table(box=None, pad_edge=False)
-    for name in ("position", "ended", "what", "went to", "attempts", "tokens", "cost", "seconds", ""):
+    for name in ("position", "ended", "what", "target", "attempts", "tokens", "cost", "seconds", ""):
         rows.add_column(name, justify="right" if name in {"attempts", "cost", "seconds"} else "left")
     for entry in entries:
         call = entry.kind == "call"

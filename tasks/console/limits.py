@@ -1,4 +1,4 @@
-"""`overnight limits` and `overnight costs`: what holds jobs back now, and what they have cost."""
+"""`overnight limits` and `overnight costs`."""
 
 import time
 from typing import Annotated, Literal
@@ -16,31 +16,30 @@ from tasks.monitoring import costs as ledger
 from tasks.monitoring import limits as now
 from workers.config.settings import Settings
 
-#: Seconds between two looks of `--watch`.
+#: Seconds between two readings of `--watch`.
 REFRESH = 1.0
 
 
 def limits(
-    clear: Annotated[
-        str | None, typer.Option(metavar="PROVIDER", help="Send to a provider again whose account was blocked.")
-    ] = None,
+    clear: Annotated[str | None, typer.Option(metavar="PROVIDER", help="Unblock a provider's accounts.")] = None,
     open_: Annotated[
-        str | None, typer.Option("--open", metavar="PROVIDER/MODEL", help="Send nothing there, whatever its health.")
+        str | None, typer.Option("--open", metavar="PROVIDER/MODEL", help="Hold its circuit open: send nothing.")
     ] = None,
     close: Annotated[
-        str | None, typer.Option(metavar="PROVIDER/MODEL", help="Send there, however many calls fail.")
+        str | None,
+        typer.Option(metavar="PROVIDER/MODEL", help="Hold its circuit closed, whatever fails."),
     ] = None,
     auto: Annotated[
-        str | None, typer.Option(metavar="PROVIDER/MODEL", help="Let the circuit decide by itself again.")
+        str | None, typer.Option(metavar="PROVIDER/MODEL", help="Let its circuit work on its own again.")
     ] = None,
     resume_: Annotated[
         str | None, typer.Option("--resume", metavar="PROVIDER/MODEL", help="End the pause after a 429.")
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again every second, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every second, until Ctrl-C.")] = False,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Rates, levels, pauses, circuits, blocked accounts and budgets, as of now."""
+    """Show quotas, pauses, circuits, blocked accounts and budgets as of now, or change them by hand."""
     with errors_reported():
         settings = configured(config)
         store = open_store(settings)
@@ -67,14 +66,14 @@ def limits(
 
 
 def costs(
-    workflow: Annotated[str | None, typer.Option("--workflow", "-w", help="Only this workflow's.")] = None,
+    workflow: Annotated[str | None, typer.Option("--workflow", "-w", help="Only this workflow.")] = None,
     since: Annotated[
         str, typer.Option(metavar="D", help='A day such as 2026-11-01, or how far back, such as "7d".')
     ] = "30d",
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """What calls have cost: by workflow, model, provider and batch."""
+    """Show what calls have cost, by workflow, model, provider and batch."""
     with errors_reported():
         settings = configured(config)
         try:
@@ -91,7 +90,7 @@ def costs(
 
 def _clear(settings: Settings, store: Store, provider: str) -> None:
     if provider not in settings.providers:
-        fail(f'no provider "{provider}" is configured; there are: {", ".join(settings.providers) or "none"}')
+        fail(f'no provider "{provider}" is configured; configured: {", ".join(settings.providers) or "none"}')
     every = [*now.targets(settings), *now.unlisted(settings, store, time.time(), store.live())]
     models = [model for name, model in every if name == provider]
     accounts = now.accounts_of(settings, provider)
@@ -111,17 +110,17 @@ def _resume(settings: Settings, store: Store, target: str) -> None:
     buckets = [f"{account}{each}" for account in now.accounts_of(settings, provider) for each in (f"/{model}", "")]
     lifted = sum(store.server.run(resume(store.keys, bucket)) > 0 for bucket in buckets)
     if lifted:
-        view.say(f"{target} is paused no more; waiting jobs ask again within a minute")
+        view.say(f"{target} is no longer paused; waiting jobs ask again within a minute")
     else:
         view.say(f"{target} was not paused")
 
 
 def _known(settings: Settings, target: str) -> tuple[str, str]:
-    """The provider and the model that a target names; the command ends here if it names none."""
+    """The provider and model of `target`. Ends the command if it is not a configured one."""
     provider, _, model = target.partition("/")
     known = [f"{name}/{listed}" for name, listed in now.targets(settings)]
     if provider not in settings.providers or not model:
-        fail(f'"{target}" is no PROVIDER/MODEL of the configuration; there are: {", ".join(known) or "none"}')
+        fail(f'"{target}" is not a configured PROVIDER/MODEL; configured: {", ".join(known) or "none"}')
     return provider, model
 
 
@@ -131,6 +130,6 @@ def _hold(settings: Settings, store: Store, target: str, state: Literal["open", 
     words = {
         "open": f"{target} is held open: nothing is sent there. Back to automatic: overnight limits --auto {target}",
         "closed": f"{target} is held closed: failures are ignored. Back to automatic: overnight limits --auto {target}",
-        "auto": f"{target} decides by itself again",
+        "auto": f"the circuit of {target} opens and closes on its own again",
     }
     view.say(words[state])

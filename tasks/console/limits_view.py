@@ -1,4 +1,4 @@
-"""What a person sees of limits and costs: tables on stdout, since they are what the command was asked for."""
+"""How limits and costs look: tables on stdout, since they are the commands' results."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from workers.figures import dollars
 
 _MICRO = 1_000_000
 
-#: Rows of one table of costs; what is beyond them is summed in one.
+#: Rows of a table of costs. The rest is summed in one more row.
 LONGEST = 20
 
 #: Columns of a terminal that the widest table needs.
@@ -26,12 +26,12 @@ Row = tuple[str, ...]
 
 
 def limits(found: Snapshot) -> None:
-    """Every quota, circuit, latch and budget, once."""
+    """Every quota, circuit, blocked account and budget, once."""
     _console().print(_all(found))
 
 
 def watch(look: Callable[[], Snapshot], pause: Callable[[], None]) -> None:
-    """The same, again and again, until the person has seen enough."""
+    """The same, again and again, until interrupted."""
     console = _console()
     with Live(_all(look()), console=console, auto_refresh=False) as live:
         while True:
@@ -40,7 +40,7 @@ def watch(look: Callable[[], Snapshot], pause: Callable[[], None]) -> None:
 
 
 def spent(found: Costs, *, days: bool) -> None:
-    """The ledger's sums, a table a question."""
+    """The ledger's sums, one table for each grouping."""
     console = _console()
     period = f"{found.since} to {found.until}, UTC"
     if not found.entries:
@@ -56,7 +56,7 @@ def spent(found: Costs, *, days: bool) -> None:
 
 
 def _console() -> Console:
-    # Narrower, the numbers would be cut off; wrapped by the terminal they can still be read.
+    # If it were narrower, rich would cut off numbers. The terminal wraps them, and they can still be read.
     return Console(highlight=False, width=max(shutil.get_terminal_size().columns, WIDTH))
 
 
@@ -68,11 +68,11 @@ def _all(found: Snapshot) -> RenderableType:
         parts += ["", _budgets(found)]
     if found.ahead > _MICRO:
         seconds = f"{found.ahead / _MICRO:,.0f} s"
-        parts.append(f"\n[yellow]the Redis server's clock was set back by {seconds}[/]: limits go on a tenth slower")
+        parts.append(f"\n[yellow]the Redis server's clock was set back by {seconds}[/]: limits run a tenth slower")
     for account, reason in found.blocked_accounts.items():
         provider = account.partition("/")[0]
         parts.append(f"\n[red]account {escape(account)} is blocked[/]: {escape(reason)}")
-        parts.append(f"  it is tried now and then; at once: overnight limits --clear {escape(provider)}")
+        parts.append(f"  a probe tests it now and then; to unblock it now: overnight limits --clear {escape(provider)}")
     return Group(*parts)
 
 
@@ -98,7 +98,7 @@ def _dimensions(bucket: BucketState) -> list[Row]:
 
 
 def _limit(state: DimensionState) -> str:
-    """The limit in force, and the one that is configured if the provider states another."""
+    """The limit in force, and the configured one if the provider states another."""
     if not state.configured:
         return f"{state.limit:,} {state.name}, stated"
     less = f" of {state.configured:,}" if state.limit < state.configured else ""
@@ -164,7 +164,7 @@ def _sums(title: str, sums: Sequence[tuple[str, Spent]]) -> Table:
 
 
 def _table(*columns: str, right: str) -> Table:
-    """A plain table; the columns whose first word is in `right` hold numbers."""
+    """A plain table. Columns whose first word is in `right` are numbers."""
     numbers = set(right.split())
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for number, name in enumerate(columns):

@@ -1,4 +1,4 @@
-"""Worker processes of this machine: started, watched and stopped by `overnight run` and `overnight worker`."""
+"""Worker processes on this machine, for `overnight run` and `overnight worker`."""
 
 import ctypes
 import os
@@ -17,17 +17,20 @@ from tasks.console.view import silence
 from workers import child_process, private_files
 from workers.config.settings import Settings
 
-#: Seconds that a worker has beyond the longest call to put the rest back, and after it was told a second time.
-STOP, STOP_AT_ONCE = 15.0, 3.0
+#: Seconds that a stopping worker has beyond the longest call, to put its other jobs back.
+STOP = 15.0
 
-#: Workers that end this often while no job ends are not started again.
+#: Seconds that it has after a second interrupt.
+STOP_AT_ONCE = 3.0
+
+#: Restarts of crashed workers without progress before the command gives up.
 RESTARTS = 5
 
 _PR_SET_PDEATHSIG = 1
 
 
 class Group:
-    """Some worker processes, each with a log of its own."""
+    """Worker processes, each with its own log."""
 
     def __init__(self, settings: Settings, number: int, concurrency: int) -> None:
         self.folder = settings.data_dir / "logs"
@@ -41,7 +44,7 @@ class Group:
             self.processes.append(self._start(index))
 
     def log(self, index: int) -> Path:
-        """What worker `index` says."""
+        """The log of worker `index`."""
         return self.folder / f"worker-{index + 1}.log"
 
     def _start(self, index: int) -> "subprocess.Popen[bytes]":
@@ -52,12 +55,12 @@ class Group:
                 stdin=subprocess.DEVNULL,
                 stdout=words,
                 stderr=words,
-                start_new_session=True,  # Ctrl-C reaches the command alone, which then stops its workers
+                start_new_session=True,  # Ctrl-C reaches only the command, which stops its workers
                 preexec_fn=_end_with_parent,  # noqa: PLW1509 - runs one system call and no Python lock
             )
 
     def check(self, progress: int) -> None:
-        """Start a worker again that has ended; InputError if that happens too often while no job ends."""
+        """Restart workers that have ended. Raises InputError after `RESTARTS` times without progress."""
         if progress != self.progress:
             self.progress = progress
             self.restarts = 0
@@ -71,15 +74,15 @@ class Group:
             self.processes[index] = self._start(index)
 
     def stop(self, at_once: Callable[[], bool] = lambda: False) -> None:
-        """Let the workers finish what is being paid for, and end them; sooner as soon as `at_once` says so."""
+        """Let the workers finish their calls, then end them. Stop sooner once `at_once` returns True."""
         for process in self.processes:
             if process.poll() is None:
                 process.terminate()
         ends = time.monotonic() + self.longest_call + STOP
-        told_again = False
+        interrupted = False
         while any(process.poll() is None for process in self.processes) and time.monotonic() < ends:
-            if at_once() and not told_again:
-                told_again = True
+            if at_once() and not interrupted:
+                interrupted = True
                 ends = time.monotonic() + STOP_AT_ONCE
                 for process in self.processes:
                     if process.poll() is None:
@@ -92,9 +95,9 @@ class Group:
 
 
 class Interrupts:
-    """What a person asks of a command that runs: Ctrl-C to stop, again to stop at once, a closed terminal nothing.
+    """The user's interrupts: Ctrl-C stops the command, a second one stops it at once.
 
-    A closed terminal (SIGHUP) is no wish to stop: the batch goes on, and only the words to the terminal end.
+    If the terminal is closed (SIGHUP), the batch continues, and only the output ends.
     """
 
     def __init__(self) -> None:
@@ -108,7 +111,7 @@ class Interrupts:
                 (signal.SIGTERM, self._asked),
                 (signal.SIGHUP, self._hung_up),
             )
-            # `nohup` has it ignored: then the words go into its file, to the end.
+            # With `nohup`, SIGHUP is ignored and the output goes to a file.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
         }
         return self
@@ -127,11 +130,11 @@ class Interrupts:
         silence()
 
     def asked(self) -> bool:
-        """Whether to stop."""
+        """Whether the user wants to stop."""
         return self.count > 0
 
     def asked_again(self) -> bool:
-        """Whether to stop at once."""
+        """Whether the user wants to stop at once."""
         return self.count > 1
 
 
@@ -169,7 +172,7 @@ def workers(
 
 
 def run_workers(number: int, concurrency: int, options: Sequence[str]) -> int:
-    """Run worker processes in the foreground until they end or are told to; returns an exit status."""
+    """Run worker processes in the foreground until they end or are stopped. Returns an exit status."""
     if number == 1:
         argv = command(concurrency, options)
         os.execve(argv[0], argv, child_process.environment())  # noqa: S606 - becomes the worker: signals reach it directly
@@ -181,12 +184,12 @@ def run_workers(number: int, concurrency: int, options: Sequence[str]) -> int:
         for index in range(number)
     ]
 
-    def tell(signum: int, frame: FrameType | None) -> None:
+    def forward(signum: int, frame: FrameType | None) -> None:
         del frame
         for process in processes:
             if process.poll() is None:
                 process.send_signal(signum)
 
     for number_ in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number_, tell)
+        signal.signal(number_, forward)
     return max(abs(process.wait()) for process in processes)

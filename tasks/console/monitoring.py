@@ -1,4 +1,4 @@
-"""`overnight flower` and `overnight metrics`: what shows a namespace to people, and to Prometheus."""
+"""`overnight flower` and `overnight metrics`."""
 
 import threading
 from typing import Annotated
@@ -16,12 +16,14 @@ def flower(
     context: typer.Context,
     token: Annotated[
         str,
-        typer.Option(envvar="OVERNIGHT_METRICS_TOKEN", show_envvar=True, help="Lets Prometheus in at /metrics."),
+        typer.Option(
+            envvar="OVERNIGHT_METRICS_TOKEN", show_envvar=True, help="A token that lets Prometheus read /metrics."
+        ),
     ] = "",
     config: Config = None,
 ) -> None:
-    """Flower, with pages of workflows, batches and limits. Further options go to Flower."""
-    from tasks.monitoring.flower import guard, serve  # noqa: PLC0415 - what only this command needs
+    """Run Flower, with pages of workflows, batches and limits. Further options go to Flower."""
+    from tasks.monitoring.flower import guard, serve  # noqa: PLC0415 - only this command needs it
 
     with errors_reported():
         settings = configured(config)
@@ -32,12 +34,12 @@ def flower(
 
 
 def metrics(
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="0: any that is free.")] = 9464,
-    address: Annotated[str, typer.Option(help="The interface; this asks for no password.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="The port; 0 for any free one.")] = 9464,
+    address: Annotated[str, typer.Option(help="The interface. Metrics ask for no password.")] = "127.0.0.1",
     config: Config = None,
 ) -> None:
-    """Serve the metrics of a namespace to Prometheus, until stopped."""
-    from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415 - what only this command needs
+    """Serve metrics to Prometheus, until stopped."""
+    from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415 - only this command needs it
 
     from tasks.monitoring.metrics import Exporter  # noqa: PLC0415
 
@@ -48,7 +50,7 @@ def metrics(
         try:
             server, thread = start_http_server(port, address, registry)
         except OSError as exc:
-            fail(f"{address}:{port} cannot be served at: {exc.strerror or exc}")
+            fail(f"cannot serve metrics at {address}:{port}: {exc.strerror or exc}")
         view.say(f"metrics at http://{address}:{server.server_port}/metrics")
         try:
             while thread.is_alive():

@@ -7,8 +7,8 @@ import typer
 
 Config = Annotated[
     Path | None,
-    typer.Option("--config", help="The configuration file; else OVERNIGHT_CONFIG, else ./overnight.toml."),
+    typer.Option("--config", help="The configuration file; by default $OVERNIGHT_CONFIG, else ./overnight.toml."),
 ]
-Workflow = Annotated[str, typer.Option("--workflow", "-w", help="The workflow that the jobs belong to.")]
+Workflow = Annotated[str, typer.Option("--workflow", "-w", help="The workflow of the jobs.")]
 BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="A batch id, as `overnight submit` printed it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,4 +1,4 @@
-"""How a batch comes along, as a person watches it: a bar where there is a terminal, nothing where there is none."""
+"""The progress bar of a batch, on a terminal only."""
 
 import sys
 import time
@@ -13,35 +13,38 @@ from tasks.console.view import console, escape
 from tasks.monitoring.throughput import Throughput
 from workers.figures import dollars, duration
 
-#: Seconds over which the rate is measured, and between two looks at what a batch waits for.
-RATE_OVER, LOOK_EVERY = 20.0, 2.0
+#: Seconds over which the rate is measured.
+RATE_OVER = 20.0
 
-#: What a batch waits for, in words.
+#: Seconds between two readings of what a batch waits for.
+LOOK_EVERY = 2.0
+
+#: Returns what a batch waits for, in words.
 WaitsFor = Callable[[Batch], str]
 
 
 class Bar(Protocol):
-    """What shows a batch's progress."""
+    """Shows a batch's progress."""
 
     def update(self, batch: Batch) -> None:
-        """Show where the batch is now."""
+        """Show the batch as it is now."""
 
     def say(self, words: str) -> None:
-        """Show what else there is to say of it just now; '' for nothing."""
+        """Show one more message below the bar; '' for none."""
 
 
 class _Silent:
-    """No terminal: no bar."""
+    """Shows nothing: stderr is not a terminal."""
 
     def update(self, batch: Batch) -> None:
-        """Show nothing."""
+        """Do nothing."""
 
     def say(self, words: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 class _Rich:
-    """A bar with what a person asks about: how many, how fast, how long, how much, and why not faster."""
+    """A bar with jobs done, rate, time left, cost, and what the batch waits for."""
 
     def __init__(self, bar: Progress, waits_for: WaitsFor) -> None:
         self.bar = bar
@@ -53,9 +56,9 @@ class _Rich:
         self.words = ""
 
     def update(self, batch: Batch) -> None:
-        """Show where the batch is now."""
+        """Show the batch as it is now."""
         if self.task is None:
-            self.task = self.bar.add_task("", total=batch.total, story="")
+            self.task = self.bar.add_task("", total=batch.total, facts="")
         if time.monotonic() - self.looked > LOOK_EVERY:
             self.waits = self.waits_for(batch)
             self.looked = time.monotonic()
@@ -70,24 +73,24 @@ class _Rich:
             facts.append(f"{batch.failed:,} failed")
         if batch.throttled:
             facts.append(f"{batch.throttled:,} x 429")
-        story = " · ".join(facts)
-        for words in (self.words, batch.trouble, f"waits for {self.waits}" if self.waits else ""):
-            if words:
-                story += f"\n[yellow]{escape(words)}[/]"
+        words = " · ".join(facts)
+        for line in (self.words, batch.trouble, f"waits for {self.waits}" if self.waits else ""):
+            if line:
+                words += f"\n[yellow]{escape(line)}[/]"
         name = batch.shown_status.replace("_", " ")
-        self.bar.update(self.task, completed=batch.done, total=batch.total, description=name, story=story)
+        self.bar.update(self.task, completed=batch.done, total=batch.total, description=name, facts=words)
 
     def say(self, words: str) -> None:
-        """Show it in a line of its own."""
+        """Show a message in a line of its own."""
         self.words = words
 
 
 @contextmanager
 def progress(waits_for: WaitsFor) -> Iterator[Bar]:
-    """A progress bar on stderr, or none where stderr is no terminal."""
+    """A progress bar on stderr; it shows nothing if stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield _Silent()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[story]}"))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"))
     with Progress(*columns, console=console, transient=True) as bar:
         yield _Rich(bar, waits_for)

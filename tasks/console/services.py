@@ -1,4 +1,4 @@
-"""`overnight worker` and `overnight check`: the long-running parts, and whether they could run."""
+"""`overnight worker` and `overnight check`."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from tasks.console.exit_status import SUCCEEDED, WRONG, errors_reported
 from tasks.console.options import Config
 from tasks.console.session import configured
 
-#: Where a worker process finds the port of its metrics (tasks/monitoring/setup.py).
+#: The variable in which a worker process finds the port of its metrics (tasks/monitoring/setup.py).
 METRICS_PORT = "OVERNIGHT_METRICS_PORT"
 
 
@@ -19,18 +19,21 @@ def worker(
     context: typer.Context,
     number: Annotated[int, typer.Option("-n", min=1, max=64, help="Worker processes.")] = 1,
     concurrency: Annotated[
-        int, typer.Option("--concurrency", "-c", min=1, help="Calls in flight in each process, at most.")
+        int, typer.Option("--concurrency", "-c", min=1, help="The most calls in flight in each process.")
     ] = 100,
     metrics_port: Annotated[
         int | None,
         typer.Option(
-            min=0, max=65_535, envvar=METRICS_PORT, help="Serve each process's metrics here, or at the next free port."
+            min=0,
+            max=65_535,
+            envvar=METRICS_PORT,
+            help="Serve each process's metrics at this port, or the next free one.",
         ),
     ] = None,
     config: Config = None,
 ) -> None:
-    """Run workers until they are stopped. Further options go to Celery's worker."""
-    from tasks.console import local_workers  # noqa: PLC0415 - what only this command needs
+    """Run workers until stopped. Further options go to Celery's worker."""
+    from tasks.console import local_workers  # noqa: PLC0415 - only this command needs it
 
     with errors_reported():
         configured(config, keys=True)
@@ -40,8 +43,8 @@ def worker(
 
 
 def check(config: Config = None) -> None:
-    """Tell what is configured, what is reachable, and what is missing."""
-    from tasks.console.check import check as run_check  # noqa: PLC0415 - what only this command needs
+    """Check the configuration, the servers and the providers' keys. Sends no job."""
+    from tasks.console.check import check as run_check  # noqa: PLC0415 - only this command needs it
 
     with errors_reported():
         settings = configured(config)

@@ -21,12 +21,12 @@ from workers.config.settings import Settings, SettingsError, load
 #: Seconds between two readings of a batch that is watched.
 POLL_EVERY: Final = 0.25
 
-#: Seconds for which a command waits for a Redis server that is away before it gives up.
+#: Seconds for which a command waits for an unreachable Redis server.
 PATIENCE: Final = 120.0
 
 
 def configured(config: Path | None, *, keys: bool = False) -> Settings:
-    """The settings, for this process and all that it starts; with `keys`, no key variable may be unset."""
+    """Load the settings, for this process and those that it starts. With `keys`, every key variable must be set."""
     if config is not None:
         os.environ["OVERNIGHT_CONFIG"] = str(config.resolve())
     settings = load(None)
@@ -37,8 +37,8 @@ def configured(config: Path | None, *, keys: bool = False) -> Settings:
 
 
 def submitted(source: Source, settings: Settings, store: Store, workflow: str, *, new: bool) -> tuple[Batch, bool]:
-    """The batch that the file is, and whether it is new."""
-    from tasks.batches.submit import submit as make_batch  # noqa: PLC0415 - what only two commands need
+    """Submit a file. Returns its batch, and whether that is new."""
+    from tasks.batches.submit import submit as make_batch  # noqa: PLC0415 - only two commands need it
 
     if settings.any_workflow and (words := settings.warning(workflow)):
         view.say(words)
@@ -46,28 +46,28 @@ def submitted(source: Source, settings: Settings, store: Store, workflow: str, *
 
 
 def existing(store: Store, batch_id: str) -> Batch:
-    """The batch of this id; where there is none, the command ends."""
+    """The batch `batch_id`. Ends the command if there is none."""
     found = store.batch(batch_id)
     if found is None:
-        fail(f'there is no batch "{batch_id}": overnight status lists them')
+        fail(f'there is no batch "{batch_id}"; list all: overnight status')
     return found
 
 
 def waits_for(settings: Settings, store: Store, batch: Batch) -> str:
-    """What keeps the batch's jobs from going out now, in words; '' if nothing does, or if it is told as trouble."""
+    """What the batch waits for, in words; '' for nothing, or if its record already reports trouble."""
     return outlook(settings, store, batch)[0]
 
 
 def outlook(settings: Settings, store: Store, batch: Batch) -> tuple[str, list[str]]:
-    """What a batch waits for, as above; and the limits that its providers state and that are lower than configured."""
-    from tasks.monitoring import blockers, snapshot  # noqa: PLC0415 - what only two commands need
+    """What a batch waits for, and the limits that its providers state lower than they are configured."""
+    from tasks.monitoring import blockers, snapshot  # noqa: PLC0415 - only two commands need it
 
     if batch.over or batch.trouble:
         return "", []
     try:
         now = snapshot.read(store, settings, ended=0)
     except ServerUnavailable as exc:
-        return str(exc), []  # it has just answered, but refuses what writes
+        return str(exc), []  # it answered a moment ago, but now refuses writes
     return blockers.of_batch(now, batch, now.workers).words, blockers.lower_limits(now, batch)
 
 
@@ -80,10 +80,10 @@ def watched(
     until: Callable[[], bool] = lambda: False,
     patience: float = PATIENCE,
 ) -> Batch:
-    """Blocker until the batch has ended or `until` says so, with a progress bar where there is a terminal.
+    """Wait until the batch has ended or `until` returns True, with a progress bar on a terminal.
 
-    `on_poll` is called now and then with the number of jobs that have ended.
-    A server that is away, or refuses everything, for a while (it is started again, or fails over) is waited for.
+    `on_poll` is called every `POLL_EVERY` seconds with the number of jobs that have ended. If the server is unreachable
+    or refuses commands (a restart, a failover), wait up to `patience` seconds for it.
     """
 
     def waits(batch: Batch) -> str:
@@ -105,10 +105,10 @@ def watched(
                 if away_since is None:
                     away_since = time.monotonic()
                     if not sys.stderr.isatty():
-                        view.say(f"the Redis server is away, and is waited for: {exc}")
+                        view.say(f"waiting for the Redis server, which is unreachable: {exc}")
                 if until() or time.monotonic() - away_since > patience:
                     raise
-                bar.say(f"the Redis server is away: {exc}")
+                bar.say(f"the Redis server is unreachable: {exc}")
             if on_poll is not None:
                 on_poll(done)
             time.sleep(POLL_EVERY)

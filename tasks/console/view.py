@@ -1,4 +1,4 @@
-"""What a person sees, on stderr: words that all topics share."""
+"""What all views share: messages to stderr, JSON to stdout, tables, moments."""
 
 import os
 import re
@@ -17,47 +17,46 @@ if TYPE_CHECKING:
 
 console = Console(stderr=True, highlight=False)
 
-#: The widest that a table may become, in characters.
+#: The most characters a table may be wide.
 WIDEST = 1000
 
-
-#: C0 and C1 characters, with which a terminal is controlled, and halves of surrogate pairs, which nothing can write.
+#: C0 and C1 characters, which control a terminal, and halves of surrogate pairs, which no encoder accepts.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def escape(text: str) -> str:
-    """Text from elsewhere, an answer or a name, as it may go to a terminal: one line, no markup, no escape sequence."""
+    """Make foreign text (an answer, a name) safe for a terminal: one line, no markup, no escape sequences."""
     return without_markup(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def say(words: str) -> None:
-    """A line for a person."""
+    """Print a message to stderr."""
     console.print(escape(words), soft_wrap=True)
 
 
 def listing(rows: Table, out: Console = console) -> None:
-    """A table as wide as what it holds: wrapped by the terminal an id can still be read, cut off it is lost."""
+    """Print a table as wide as its content: an id that the terminal wraps can be read, one that is cut off can't."""
     needed = Measurement.get(out, out.options.update(max_width=WIDEST), rows).maximum
     Console(file=out.file, highlight=False, width=max(out.width, needed)).print(rows, soft_wrap=True)
 
 
 def error(words: str) -> None:
-    """What is wrong, a line each."""
+    """Print what is wrong, one problem a line."""
     for line in words.split("\n"):
         console.print(f"[red]✗[/] {escape(line)}", soft_wrap=True)
 
 
 def findings(found: "list[Finding]") -> None:
-    """What a check found, a line each."""
+    """Print what a check found, one finding a line, and below it how to fix it."""
     marks = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "error": "[red]✗[/]"}
     for finding in found:
         console.print(f"{marks[finding.state]} {escape(finding.subject)}: {escape(finding.words)}", soft_wrap=True)
-        if finding.mend:
-            console.print(f"    {escape(finding.mend)}", soft_wrap=True, style="dim")
+        if finding.fix:
+            console.print(f"    {escape(finding.fix)}", soft_wrap=True, style="dim")
 
 
 def jobs(count: int) -> str:
-    """A number of jobs in words."""
+    """`count` with the word: 1 job, 2 jobs."""
     return f"{count:,} job{'s' if count != 1 else ''}"
 
 
@@ -67,18 +66,18 @@ def when(seconds: float) -> str:
 
 
 def silence() -> None:
-    """Say nothing more: the terminal is gone, and writing to it would be an error."""
+    """Send all further output to /dev/null: the terminal is gone, and writing to it would fail."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
-#: Characters that control a terminal and that JSON does not have to escape.
+#: Characters that control a terminal, and that JSON allows unescaped.
 _C1 = re.compile(r"[\x7f-\x9f]")
 
 
 def print_json(value: Any) -> None:
-    """The data of a command, for another program."""
+    """Print a command's data for another program."""
     text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
     print(_C1.sub(lambda found: f"\\u{ord(found[0]):04x}", text))  # noqa: T201 - the command's data

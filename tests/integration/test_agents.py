@@ -82,7 +82,7 @@ def test_an_estimate_says_that_it_knows_nothing_of_agents(site: Site) -> None:
     assert mixed["agent_lines"] == 1
     assert mixed["lines"] == 2
     assert mixed["input_tokens"] == plain["input_tokens"]
-    assert "what these will call is not known before" in mixed["notes"][0]
+    assert "their calls are not known in advance" in mixed["notes"][0]
     assert "tokens" not in site.run("estimate", str(site.input([line("chain", 42, calls=3)]))).stdout
 
 

@@ -206,9 +206,7 @@ def test_what_was_told_is_what_is_paid(night: Night) -> None:
 
 def test_answers_that_met_a_ceiling_are_told(night: Night) -> None:
     assert night.status["cut_off"] == {"total": 2, "by_default_ceiling": 1}
-    assert "2 answers met a ceiling of output tokens, 1 of them that Overnight has set" in " ".join(
-        night.printed.split()
-    )
+    assert "2 answers reached the limit of output tokens, 1 of them a default" in " ".join(night.printed.split())
     assert night.lines["no ceiling"]["overnight"]["cut_off_by"] == "default"
     assert night.lines["an own ceiling"]["overnight"]["cut_off_by"] == "own"
     assert "cut_off_by" not in night.lines["long digits"]["overnight"]
@@ -223,7 +221,7 @@ def test_a_message_without_a_ceiling_gets_one(tmp_path: Path) -> None:
         done = site.run("run", str(source), "-o", str(output), "-w", "adhoc", "--workers", "1")
         assert len(output.read_text().splitlines()) == 2
         assert provider.seen["a compaction, and no ceiling"].body["max_tokens"] == 4_096
-        assert "1 answer met a ceiling of output tokens" in done.stdout + done.stderr
+        assert "1 answer reached the limit of output tokens" in done.stdout + done.stderr
 
 
 @pytest.mark.long

@@ -131,12 +131,12 @@ def test_run_is_interrupted_finishes_what_is_paid_for_and_goes_on(site: Site, si
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "will finish, since they are paid for" in err
-    assert "the same command goes on from here" in err
+    assert "the same command resumes" in err
     first = simulator.stats()
     assert first["in_flight"] == first["hung_up"] == 0
     simulator.configure(latency=0.0)
     done = site.run("run", str(source), "-o", "out.jsonl", "--workers", "1", seconds=120)
-    assert "it goes on at" in done.stderr
+    assert "resuming at" in done.stderr
     assert len({line["custom_id"] for line in read_lines(site.folder / "out.jsonl")}) == 40
     assert simulator.stats()["requests"] == 40  # nothing was paid twice
 

@@ -50,7 +50,7 @@ class Watchdog:
         return record.trouble or waits_for(self.settings, self.store, record)
 
     def names(self, words: str) -> None:
-        """Blocker until all of them say that this is what it waits for."""
+        """Wait until all of them say that this is what it waits for."""
         before = self.record().done
         wait_for(lambda: words in self.told(), SOON, what=f"{words!r}, but: {self.told()!r}")
         assert self.record().done == before, "it moves"

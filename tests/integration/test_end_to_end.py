@@ -139,7 +139,7 @@ def test_cancel_stops_what_has_not_begun_and_lets_the_rest_finish(site: Site, si
     assert {line["error"]["code"] for line in errors} == {"batch_cancelled"}
     answered = {entry["job"] for entry in simulator.journal()}
     assert len(lines) == len(answered) < 1_500, "what was called and paid for is in the output"
-    assert "has ended already" in site.run("cancel", batch, status=2).stderr
+    assert "has already ended" in site.run("cancel", batch, status=2).stderr
 
 
 def test_run_does_it_all_with_one_command_and_again_in_no_time(tmp_path: Path, simulator: Simulator) -> None:
@@ -152,7 +152,7 @@ def test_run_does_it_all_with_one_command_and_again_in_no_time(tmp_path: Path, s
     assert done.stdout == ""
     (tmp_path / "out.jsonl").unlink()
     again = site.run("run", str(file), "-o", "out.jsonl", "-w", "nightly")
-    assert "nothing is called again" in again.stderr
+    assert "no call is repeated" in again.stderr
     assert len(read_lines(tmp_path / "out.jsonl")) == 40
     assert len(simulator.journal()) == 40
     for log in (tmp_path / ".overnight" / "logs").iterdir():

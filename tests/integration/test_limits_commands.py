@@ -82,12 +82,12 @@ def test_limits_shows_pauses_and_blocked_accounts_until_they_are_cleared(desk: D
     assert desk.deliver(job(1)).snooze is not None
     assert all(each["paused_until"] - desk.now() > 50 for each in told("limits")["quotas"])
     assert "s more" in overnight("limits")
-    assert "acme/small is paused no more" in overnight("limits", "--resume", "acme/small")
+    assert "acme/small is no longer paused" in overnight("limits", "--resume", "acme/small")
     assert "acme/small was not paused" in overnight("limits", "--resume", "acme/small")
     assert all(each["paused_until"] is None for each in told("limits")["quotas"])
     simulator.configure(failures=[])
     assert desk.deliver(job(2)).answered
-    assert "no PROVIDER/MODEL" in overnight("limits", "--resume", "small", status=2)
+    assert "not a configured PROVIDER/MODEL" in overnight("limits", "--resume", "small", status=2)
 
 
 def test_a_circuit_is_held_by_hand_until_it_is_told_otherwise(desk: Desk, simulator: Simulator) -> None:
@@ -157,8 +157,8 @@ def test_limits_shows_what_a_batch_waits_for_before_anything_was_called(
 
 def test_names_that_are_not_configured_are_told(desk: Desk) -> None:
     del desk
-    assert 'no provider "acm" is configured; there are: acme' in overnight("limits", "--clear", "acm", status=2)
-    assert '"acme" is no PROVIDER/MODEL' in overnight("limits", "--open", "acme", status=2)
+    assert 'no provider "acm" is configured; configured: acme' in overnight("limits", "--clear", "acm", status=2)
+    assert '"acme" is not a configured PROVIDER/MODEL' in overnight("limits", "--open", "acme", status=2)
     assert "--since must be a day" in overnight("costs", "--since", "soon", status=2)
 
 

@@ -38,7 +38,7 @@ def test_a_workflow_that_is_not_configured_does_not_run_beside_budgets(tmp_path:
         refused = site.run("submit", str(site.input([job(1)])), "-w", "nightly-summarise", status=None)
         assert refused.returncode != 0
         assert 'did you mean "nightly-summaries"?' in " ".join(refused.stderr.split())
-        assert "only those that are configured run: nightly-summaries" in site.run("check").stderr
+        assert "only configured ones run: nightly-summaries" in site.run("check").stderr
         worker = site.start_worker()
         with stock(site) as client:
             simulator.clear()

@@ -25,9 +25,9 @@ def test_a_key_that_leaves_the_machine_unencrypted_is_told(base_url: str, warned
 @pytest.mark.parametrize(
     ("top", "state", "words"),
     [
-        ({}, "ok", "only those that are configured run: nightly"),
-        ({"budget_usd": 9}, "ok", "any name runs; one that is not configured has the defaults"),
-        ({"unconfigured_workflows": True}, "warn", "any name runs, and only nightly has a budget"),
+        ({}, "ok", "only configured ones run: nightly"),
+        ({"budget_usd": 9}, "ok", "any name runs; one that is not configured gets the defaults"),
+        ({"unconfigured_workflows": True}, "warn", "any name runs, but only nightly has a budget"),
     ],
 )
 def test_what_becomes_of_a_mistyped_workflow_is_told(top: dict[str, object], state: str, words: str) -> None:
