@@ -1,4 +1,4 @@
-"""Agents: jobs of many calls. After a wait, a crash or a deploy they go on where they were.
+"""Agents: jobs of many calls, which resume after a wait, a crash or a deploy.
 
 registry.py            which agents there are: `@agent`, and the modules that `agents = [...]` names
 runner.py              one delivery of an agent's job, from its journal to its result line
@@ -12,7 +12,7 @@ journal_record.py      what a journal holds: entries and sums
 stored_bodies.py       large answers and results: a file each
 llm.py                 what an agent is given: `llm`
 calls.py               one call and one step of an agent
-position.py            where in an agent's code a call stands
+position.py            the position of a call in its agent's code
 reply.py               what a call returns to an agent
 http_client.py         HTTP clients for SDKs, whose requests are an agent's calls
 json_values.py         what an agent and its steps return, as JSON

@@ -1,6 +1,6 @@
 """The journal of an agent's job: what its calls and steps returned, for replays and for `overnight jobs`.
 
-Only the delivery that holds the job's lease writes. The journal of a batch's job lives as long as its batch. Without
+Only the delivery that holds the job's lease writes. The journal of a batch's job expires with its batch. Without
 a batch it lives for 90 days after the job was last seen or due, and for a day after the job's end. When a job has
 succeeded its answers are deleted, and the entries stay. A failed job keeps everything: a new round reuses what fits.
 """
@@ -61,7 +61,7 @@ class Journal:
 
     @classmethod
     async def open(cls, server: AsyncServer, keys: Keys, job: Job, owner: str, storage: str) -> "Journal":
-        """Read the job's journal; begin it if there is none."""
+        """Read the job's journal; begin it if it doesn't exist."""
         lifetime = KEEP_BATCH
         if job.batch:
             lifetime += max(0, round(job.deadline - time.time()))

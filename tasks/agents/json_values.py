@@ -17,7 +17,7 @@ _MAX_DEPTH: Final = 100
 
 
 class Unwritable(ValueError):  # noqa: N818 - names what was found
-    """JSON cannot hold the value; the message says what part of it, and where that is."""
+    """JSON cannot hold the value; the message names the part of it that is the problem."""
 
 
 def encode(value: Any) -> bytes:
@@ -66,7 +66,7 @@ def error_text(error: BaseException) -> str:
 
 
 def _found(value: Any, where: str, depth: int) -> str:
-    """The first part of a value that JSON cannot hold, '' if there is none. Quotes keys and types, never values."""
+    """The first part of a value that JSON cannot hold, or ''. Quotes keys and types, never values."""
     if depth > _MAX_DEPTH:
         return f"{where} is nested deeper than {_MAX_DEPTH} levels, or holds itself"
     match value:

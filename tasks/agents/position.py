@@ -1,4 +1,4 @@
-"""Where in an agent's code a call stands: its position, by which the journal finds it again.
+"""The position of a call in its agent's code, by which the journal finds it in a replay.
 
 The calls of an agent are numbered in the order in which they are made: 0, 1, 2 … Code that runs concurrently is a
 branch with numbers of its own: the branches of `gather` at position 2 are 2.0 and 2.1, and their calls are 2.0.0,

@@ -1,7 +1,7 @@
 """A file of jobs: submitted, fed into its workflow's queue, collected into output files.
 
 submit.py          a file becomes a batch
-sources.py         where the lines come from: a file, a pipe, stdin, a URL
+sources.py         the input: a file, a pipe, stdin or a URL
 input.py           read the lines and check each
 precheck.py        find the lines that every target would refuse
 estimate.py        what a file of jobs would take: tokens, money, time
@@ -25,12 +25,12 @@ window.py          how many of a batch's jobs may be out at once
 feed.py            hands lines out to the workflow's queue
 lua/fed.lua        save how far the input has been read
 results.py         plans and commits the next write of results
-lua/plan.lua       settle where the next write ends
+lua/plan.lua       plan how far the next write goes
 lua/commit.lua     a planned write is on disk
 collect.py         writes results to the output files, and ends the batch
 close.py           ends the jobs that a cancelled or expired batch doesn't run
 set_aside.py       ends a line whose message was set aside
-outputs.py         where answers and failures are copied to
+outputs.py         the copies of answers and failures for the user
 report.py          the report of one job, for `overnight jobs`
 prune.py           deletes old batches, for `overnight clean`
 """

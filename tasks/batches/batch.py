@@ -44,7 +44,7 @@ class Batch:
     - `token` is the secret that proves its lines (tasks/jobs/proof.py).
     - `cut_off` answers were cut at a ceiling; for `cut_off_default` of them the line had set no ceiling.
     - `feed_trouble` and `collect_trouble`: why its input cannot be read, or its results cannot be written.
-    - `told` is what its jobs wait for, as a worker reported it at `told_at`.
+    - `told` and `told_at`: what its jobs wait for, as a worker reported it, and when.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""The set of ticks in Redis: which are due, who has taken them, and when they are due again."""
+"""The set of ticks in Redis: takes due ticks, and sets when they are due again."""
 
 from typing import TYPE_CHECKING, Any, Final
 

@@ -39,7 +39,7 @@ def _lifetime(deadline: float) -> int:
 class Store:
     """Batches and their records. Its methods block, so don't call them on an event loop.
 
-    `storage` is where the batches' files are, and overrides what their records say. With None the records count.
+    `storage`, which holds the batches' files, overrides what their records say. With None the records count.
     """
 
     def __init__(self, keys: Keys, server: Server, storage: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Agents without a server: names, positions, values, money, and what a stream is."""
+"""The parts of agents that need no server: names, positions, values, caps, replies and streams."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ _names = itertools.count()
 
 
 def configured(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A configuration whose one module of agents holds this text."""
+    """A configuration with one module of agents, which contains this text."""
     name = f"agents_of_test_{next(_names)}"
     (folder / f"{name}.py").write_text(text)
     (folder / "overnight.toml").write_text(f'agents = ["{name}"]')
@@ -42,7 +42,7 @@ def configured(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> Sett
         ("def x(:", "SyntaxError"),
     ],
 )
-def test_what_is_no_agent_is_told_in_words(
+def test_what_cannot_be_an_agent_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
 ) -> None:
     settings = configured(tmp_path, f"from tasks import agent\n{text}\n", monkeypatch)
@@ -51,9 +51,7 @@ def test_what_is_no_agent_is_told_in_words(
     assert words in str(caught.value)
 
 
-def test_an_agent_is_found_by_name_and_a_mistyped_one_is_helped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mistyped_agent_name_gets_a_suggestion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = "@agent\nasync def triage(body, llm): ...\n", "@agent(name='Two.1')\nasync def b(x, y): ...\n"
     settings = configured(tmp_path, f"from tasks import agent\n{first}{second}", monkeypatch)
     assert registry.find(settings, "Two.1", "w").location.endswith(".b")
@@ -72,7 +70,7 @@ def test_an_agent_is_found_by_name_and_a_mistyped_one_is_helped(
         ('[workflows.support]\nagents = ["triage"]\n[workflows.open]\n', {"open": False, "support": True}),
     ],
 )
-def test_a_workflow_calls_the_agents_that_it_lists(
+def test_a_workflow_calls_only_the_agents_it_lists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tables: str, allowed: dict[str, bool]
 ) -> None:
     settings = configured(tmp_path, "from tasks import agent\n@agent\nasync def triage(body, llm): ...\n", monkeypatch)
@@ -86,7 +84,7 @@ def test_a_workflow_calls_the_agents_that_it_lists(
                 registry.find(settings, "triage", workflow)
 
 
-def test_positions_do_not_depend_on_who_is_faster() -> None:
+def test_positions_do_not_depend_on_which_branch_is_faster() -> None:
     async def calls(found: list[str], waits: list[float]) -> None:
         for wait in waits:
             found.append(current().next())
@@ -107,7 +105,7 @@ def test_positions_do_not_depend_on_who_is_faster() -> None:
     assert sorted(["10", "2.1", "2.0.3", "2.0.10"], key=order) == ["2.0.3", "2.0.10", "2.1", "10"]
 
 
-def test_chance_belongs_to_the_job_and_the_branch() -> None:
+def test_random_numbers_follow_from_job_and_branch() -> None:
     def numbers(prefix: str, seed: str) -> list[float]:
         return [Branch(prefix, seed, 0.0).random.random() for _ in range(2)]
 
@@ -115,20 +113,20 @@ def test_chance_belongs_to_the_job_and_the_branch() -> None:
     assert len({*numbers("", "a"), *numbers("", "b"), *numbers("1.0.", "a")}) == 3
 
 
-def test_a_digest_stands_for_the_request_and_not_for_an_address() -> None:
+def test_a_digest_does_not_contain_memory_addresses() -> None:
     assert digest("call", "m", {"a": 1, "b": 2}) == digest("call", "m", {"b": 2, "a": 1})
     assert digest("call", "m", {"a": 1}) != digest("call", "m", {"a": 2})
     assert digest("step", "s", [object()]) == digest("step", "s", [object()])
 
 
-def test_a_digest_of_what_only_python_writes_as_json() -> None:
+def test_a_digest_of_values_that_orjson_refuses() -> None:
     seeds = {digest("call", "m", {"seed": 123456789012345678901 + number, "of": object()}) for number in (0, 0, 1)}
     assert len(seeds) == 2
     assert digest("step", "s", ["\ud800"]) != digest("step", "s", ["\ud801"])
 
 
 @pytest.mark.parametrize("value", [None, 1 << 80, 0.1, "é\u2028", [1, {"a": []}], {"1": "x"}])
-def test_what_json_can_hold_comes_back(value: Any) -> None:
+def test_json_values_are_read_back_equal(value: Any) -> None:
     assert decode(encode(value)) == value
 
 
@@ -142,20 +140,20 @@ def test_what_json_can_hold_comes_back(value: Any) -> None:
         ("\ud800", "half of a surrogate pair"),
     ],
 )
-def test_what_json_cannot_hold_is_named_with_its_place(value: Any, words: str) -> None:
+def test_a_value_that_json_cannot_hold_is_located(value: Any, words: str) -> None:
     with pytest.raises(Unwritable) as caught:
         encode(value)
     assert words in str(caught.value)
 
 
-def test_a_value_that_holds_itself_is_refused() -> None:
+def test_a_value_that_contains_itself_is_refused() -> None:
     value: list[Any] = []
     value.append(value)
     with pytest.raises(Unwritable, match="holds itself"):
         encode(value)
 
 
-def test_an_exception_whose_words_fail_is_told_all_the_same() -> None:
+def test_an_exception_whose_str_fails_has_a_message() -> None:
     class OddError(Exception):
         def __str__(self) -> str:
             raise RuntimeError
@@ -216,7 +214,7 @@ END = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 USAGE = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
 
 
-def test_a_chat_stream_is_whole_when_each_choice_has_ended() -> None:
+def test_a_chat_stream_is_complete_when_each_choice_ends() -> None:
     whole = sse.assembled("/v1/chat/completions", chunks(DELTA, END, USAGE, "[DONE]"))
     assert whole is not None
     assert whole["usage"]["prompt_tokens"] == 3
@@ -226,8 +224,8 @@ def test_a_chat_stream_is_whole_when_each_choice_has_ended() -> None:
     assert failed == {"error": {"message": "no"}}
 
 
-def test_a_filters_word_after_the_stop_does_not_undo_it() -> None:
-    """As Azure OpenAI sends it with an asynchronous content filter, in an answer that was streamed to an agent."""
+def test_a_content_filter_after_the_stop_is_ignored() -> None:
+    """Azure OpenAI sends one with its asynchronous content filter, in a streamed answer."""
     choice = {"index": 0, "finish_reason": None, "content_filter_results": {}, "content_filter_offsets": {"a": 9}}
     late = {"id": "", "object": "", "choices": [choice]}
     whole = sse.assembled("/v1/chat/completions", chunks(DELTA, END, late, USAGE, "[DONE]"))
@@ -236,7 +234,7 @@ def test_a_filters_word_after_the_stop_does_not_undo_it() -> None:
     assert sse.assembled("/v1/chat/completions", chunks(DELTA, late, "[DONE]")) is None
 
 
-def test_usage_that_nobody_asked_for_is_not_shown() -> None:
+def test_usage_that_was_not_requested_is_removed() -> None:
     stream = chunks(DELTA, END, USAGE, "[DONE]")
     assert sse.without_usage(stream) == chunks(DELTA, END, "[DONE]")
     body = sse.with_usage("/v1/chat/completions", {"stream": True})

@@ -1,4 +1,4 @@
-"""Where results go: nothing of the user's is replaced or removed unasked."""
+"""Results never replace or remove a user's file by surprise."""
 
 import os
 from dataclasses import replace
@@ -15,14 +15,14 @@ ANSWERS, FAILURES = b'{"id": "batch_req_1"}\n', b'{"id": "batch_req_2"}\n'
 
 
 def all_of(folder: Path) -> Batch:
-    """The batch, without a failure."""
+    """A batch without failures."""
     storage = f"file://{folder}/s"
     return Batch("batch_1", "w", "in", "completed", total=2, bytes=9, storage=storage, created=0.0, round=1)
 
 
 @pytest.fixture
 def batch(tmp_path: Path) -> Batch:
-    """A batch that has ended in its second round, in which one job failed that failed in the first, too."""
+    """A batch that has ended in its second round. One job failed in both rounds."""
     found = replace(all_of(tmp_path), failed=1)
     files = files_of(found)
     files.put_bytes("output.jsonl", ANSWERS)
@@ -32,7 +32,7 @@ def batch(tmp_path: Path) -> Batch:
     return found
 
 
-def test_a_link_stays_one_and_a_pipe_is_written_into(tmp_path: Path, batch: Batch) -> None:
+def test_links_stay_links_and_pipes_are_written_to(tmp_path: Path, batch: Batch) -> None:
     target, link, fifo = tmp_path / "target", tmp_path / "link", tmp_path / "fifo"
     link.symlink_to(target)
     os.mkfifo(fifo)
@@ -47,7 +47,7 @@ def test_a_link_stays_one_and_a_pipe_is_written_into(tmp_path: Path, batch: Batc
     os.close(reader)
 
 
-def test_a_device_stays_one_and_gets_no_error_file_beside_it(batch: Batch) -> None:
+def test_a_device_stays_one_without_an_error_file(batch: Batch) -> None:
     outputs = Outputs.beside(Path("/dev/null"), None)
     outputs.check("in.jsonl")
     outputs.fetch(batch)
@@ -55,7 +55,7 @@ def test_a_device_stays_one_and_gets_no_error_file_beside_it(batch: Batch) -> No
     assert Path("/dev/null").is_char_device()
 
 
-def test_stdout_has_no_error_file_beside_it(batch: Batch, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_stdout_gets_no_error_file(batch: Batch, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     outputs = Outputs.beside(Path("-"), None)
     outputs.check()
     outputs.fetch(batch)
@@ -77,7 +77,7 @@ def test_stdout_has_no_error_file_beside_it(batch: Batch, capfdbinary: pytest.Ca
         ("mine.jsonl", None, "mine.errors.jsonl, which is no error file of Overnight's"),
     ],
 )
-def test_a_run_is_refused_that_would_replace_something(
+def test_outputs_that_would_replace_something_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: str, failures: str | None, words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -90,7 +90,7 @@ def test_a_run_is_refused_that_would_replace_something(
         outputs.check("in.jsonl")
 
 
-def test_without_failures_only_the_batch_s_own_error_file_goes(tmp_path: Path, batch: Batch) -> None:
+def test_without_failures_only_the_batchs_own_error_file_is_removed(tmp_path: Path, batch: Batch) -> None:
     outputs = Outputs.beside(tmp_path / "out.jsonl", None)
     assert outputs.failures is not None
     for content, stays in ((FAILURES * 2, False), (b'{"id": "batch_req_9"}\n', True), (b"", True)):
@@ -100,7 +100,7 @@ def test_without_failures_only_the_batch_s_own_error_file_goes(tmp_path: Path, b
         assert outputs.failures.exists() is stays
 
 
-def test_an_error_file_of_another_batch_is_replaced_by_this_one_s(tmp_path: Path, batch: Batch) -> None:
+def test_another_batchs_error_file_is_replaced(tmp_path: Path, batch: Batch) -> None:
     outputs = Outputs.beside(tmp_path / "out.jsonl", None)
     assert outputs.failures is not None
     outputs.failures.write_bytes(b'{"id": "batch_req_9"}\n')

@@ -1,4 +1,4 @@
-"""What is refused before anything is queued."""
+"""Lines that are refused before anything is queued."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -39,7 +39,7 @@ fallback = "priced"
 
 
 class Table:
-    """A price table that notes what it is asked."""
+    """A price table that records the targets it is asked for."""
 
     def __init__(self, **known: Rates) -> None:
         self.known = {name.replace("_", "/"): rates for name, rates in known.items()}
@@ -71,7 +71,7 @@ def test_a_request_larger_than_its_limit_is_refused(tmp_path: Path) -> None:
         check(chat("small", max_tokens=1_001))
 
 
-def test_an_answer_that_is_only_expected_makes_no_request_too_large(tmp_path: Path) -> None:
+def test_an_expected_answer_makes_no_request_too_large(tmp_path: Path) -> None:
     groq = '[providers.groq]\napi = "openai"\ncounting = "groq"\napi_key = "env:K"\n'
     check = precheck(tmp_path, "free", more=groq + "[providers.groq.models.llama]\ntpm = 6_000\n").check
     line = chat("llama", tokens=5_200, max_tokens=1_000)
@@ -81,32 +81,32 @@ def test_an_answer_that_is_only_expected_makes_no_request_too_large(tmp_path: Pa
     check(line)
 
 
-def test_it_is_enough_that_one_target_takes_it(tmp_path: Path) -> None:
+def test_a_line_passes_if_one_target_takes_it(tmp_path: Path) -> None:
     check = precheck(tmp_path, "free").check
     check(chat("mix", tokens=2_000))
     with pytest.raises(NoRoute, match="larger than a limit"):
         check(chat("mix", tokens=200_000))
 
 
-def test_a_job_that_can_cost_more_than_the_whole_budget_is_refused(tmp_path: Path) -> None:
+def test_a_job_that_can_exceed_the_whole_budget_is_refused(tmp_path: Path) -> None:
     check = precheck(tmp_path, "poor").check
     check(chat("priced", max_tokens=500))
     with pytest.raises(NoRoute, match=r"can cost up to \$0\.0\d+ at one/priced, more than .* workflow/poor, \$0\.001"):
         check(chat("priced", max_tokens=1_000))
 
 
-def test_the_budget_over_everything_counts_too(tmp_path: Path) -> None:
+def test_the_budget_of_all_workflows_counts_too(tmp_path: Path) -> None:
     with pytest.raises(NoRoute, match="the whole budget of all"):
         precheck(tmp_path, "free", more="budget_usd = 0.001\n").check(chat("priced", max_tokens=1_000))
 
 
-def test_no_price_under_a_budget_is_an_error_and_without_one_it_is_none(tmp_path: Path) -> None:
+def test_a_missing_price_is_an_error_only_under_a_budget(tmp_path: Path) -> None:
     precheck(tmp_path, "free").check(chat("large"))
     with pytest.raises(NoPrice, match="one/large has no price, and a budget applies: write input_usd_per_mtok"):
         precheck(tmp_path, "poor").check(chat("large"))
 
 
-def test_the_price_table_is_asked_once_a_model_and_its_prices_are_used(tmp_path: Path) -> None:
+def test_the_price_table_is_asked_once_for_each_model(tmp_path: Path) -> None:
     table = Table(one_large=flat(1.0, 1.0))
     found = precheck(tmp_path, "poor", table)
     for _ in range(3):
@@ -117,14 +117,14 @@ def test_the_price_table_is_asked_once_a_model_and_its_prices_are_used(tmp_path:
         found.check(chat("large", max_tokens=1_000))
 
 
-def test_what_can_fall_back_is_not_refused_for_its_price(tmp_path: Path) -> None:
+def test_a_line_with_a_cheaper_fallback_is_not_refused(tmp_path: Path) -> None:
     check = precheck(tmp_path, "thrifty", Table(one_large=flat(1_000.0, 1_000.0))).check
     check(chat("large", max_tokens=500))
     with pytest.raises(NoRoute, match="at one/priced, more than the whole budget"):
         check(chat("large", max_tokens=1_000))
 
 
-def test_the_table_is_not_asked_about_models_with_a_price_or_on_this_machine(tmp_path: Path) -> None:
+def test_the_price_table_is_asked_only_if_needed(tmp_path: Path) -> None:
     settings = precheck(tmp_path, "free").settings
     asked = queries(settings, ["one/small", "one/priced", "here/local"])
     assert [each.name for each in asked] == ["one/small"]
@@ -155,7 +155,7 @@ max_request_mb = 5
 """
 
 
-def test_embeddings_that_would_be_more_than_is_read_are_told(tmp_path: Path) -> None:
+def test_embeddings_with_too_large_an_answer_are_refused(tmp_path: Path) -> None:
     check = precheck(tmp_path, "free", more=WIDE).check
     with pytest.raises(NoRoute, match="2,048 embeddings of 3,072 numbers, about 126 MB") as raised:
         check(embeddings(2_048))

@@ -1,4 +1,4 @@
-"""Inputs: pipes, names that are no UTF-8, and URLs whose credentials appear nowhere."""
+"""Inputs: pipes, file names that are not UTF-8, and URLs with credentials, which no message may contain."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ QUERY = "X-Amz-Signature=SECRET-123%2Fabc&X-Amz-Expires=600"
 
 @contextmanager
 def server(answer: bytes) -> Iterator[str]:
-    """A raw server that gives each connection this answer; its address, with credentials."""
+    """A raw server that sends each connection this answer; yields its URL, with credentials."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -52,25 +52,25 @@ def without_credentials(text: str) -> bool:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{}\n", "cannot be read to its end: ", False),
     ],
 )
-def test_what_a_url_answers_is_told_without_its_credentials(answer: bytes, words: str, missing: bool) -> None:
-    with server(answer) as url, pytest.raises(StorageError) as told:
+def test_errors_of_a_url_contain_no_credentials(answer: bytes, words: str, missing: bool) -> None:
+    with server(answer) as url, pytest.raises(StorageError) as error:
         list(Source(url).chunks())
-    assert words in str(told.value)
-    assert "/in/t.jsonl: " in str(told.value)
-    assert told.value.missing is missing
-    assert without_credentials(str(told.value))
+    assert words in str(error.value)
+    assert "/in/t.jsonl: " in str(error.value)
+    assert error.value.missing is missing
+    assert without_credentials(str(error.value))
 
 
-def test_a_server_that_is_not_there_is_no_missing_file() -> None:
+def test_an_unreachable_server_is_not_a_missing_file() -> None:
     with server(b"") as url:
         pass
-    with pytest.raises(StorageError, match=r"t\.jsonl: cannot be read: ") as told:
+    with pytest.raises(StorageError, match=r"t\.jsonl: cannot be read: ") as error:
         Source(url).open()
-    assert told.value.missing is False
-    assert without_credentials(str(told.value))
+    assert error.value.missing is False
+    assert without_credentials(str(error.value))
 
 
-def test_an_object_store_without_credentials_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_object_store_without_credentials_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
@@ -81,13 +81,13 @@ def test_an_object_store_without_credentials_is_told(monkeypatch: pytest.MonkeyP
         Source("s3://bucket/in.jsonl").check()
 
 
-def test_a_batch_is_named_after_the_file_and_not_after_the_query() -> None:
+def test_a_batch_is_named_after_its_file() -> None:
     source = Source(f"https://user:hunter22@example.com/in/t.jsonl?{QUERY}#{SECRET}")
     assert (source.shown, source.name) == ("https://***@example.com/in/t.jsonl", "t.jsonl")
     assert Source(os.fsdecode(b"in/caf\xe9.jsonl")).name == "caf\N{REPLACEMENT CHARACTER}.jsonl"
 
 
-def test_a_file_whose_name_is_no_utf_8_is_read(tmp_path: Path) -> None:
+def test_a_file_name_may_be_invalid_utf_8(tmp_path: Path) -> None:
     path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.jsonl")  # noqa: PTH118 - bytes
     with open(path, "wb") as writing:  # noqa: PTH123 - bytes
         writing.write(b"{}\n")
@@ -96,7 +96,7 @@ def test_a_file_whose_name_is_no_utf_8_is_read(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_a_pipe_can_be_read_twice_and_its_copy_is_private_and_goes(tmp_path: Path) -> None:
+def test_a_pipe_is_copied_privately_and_can_be_read_twice(tmp_path: Path) -> None:
     fifo, folder = tmp_path / "fifo", tmp_path / "data"
     os.mkfifo(fifo)
     writer = threading.Thread(target=fifo.write_bytes, args=(b"{}\n" * 100_000,))

@@ -3,7 +3,7 @@
 -- Guarantee: its record, its entry in the list of batches, its queue and its ticks are created together.
 -- KEYS  1 batch record (hash)  2 batches (zset)  3 queues (set)  4 ticks (zset)  5 idle ticks (set)
 -- ARGV  1 batch id  2 queue  3 created (s)  4 now (µs; '' = the server's)  5 lifetime (s): until its deadline, and
---       as long as it is kept after that  6… the record's fields and values
+--       the time for which it is kept after that  6… the record's fields and values
 -- Returns 1 if it was created, 0 if it existed.
 --@include tasks/batches/lua/lib/wake.lua
 if redis.call('EXISTS', KEYS[1]) == 1 then

@@ -1,6 +1,6 @@
 -- Lines were handed out or ended: save how far the input has been read.
 --
--- Guarantee: the offset moves only from where the caller began, in the same round and with the same `stopping`.
+-- Guarantee: the offset moves only from the one that the caller read, in the same round and with the same `stopping`.
 -- KEYS  1 batch record (hash)
 -- ARGV  1 fed_offset before  2 round  3 stopping  4 fed_offset after  5 fed_line after  6 lines handed out
 --       7 bytes of each of these, 0 without any

@@ -1,4 +1,4 @@
-"""A real Valkey and a folder for the tests of feed, collect and their kin, without workers: a test is its own."""
+"""A real Valkey and a folder for the tests of feed, collect and ticks. There are no workers: the test plays them."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def world(port: int, tmp_path: Path) -> Iterator["World"]:
 
 
 class World:
-    """Batches in a folder, with a queue that is a list, and results that a test gives."""
+    """Batches in a folder. The queue is a list, and the test writes the results."""
 
     def __init__(self, port: int, folder: Path) -> None:
         self.port = port
@@ -146,12 +146,12 @@ def result_line(line: int, round_: int, *, ok: bool, pad: int = 0) -> bytes:
 
 
 def in_child(act: Callable[[], None]) -> int:
-    """Run in a forked child, which may kill or stop itself; its pid."""
+    """Run `what` in a forked child, which may kill or suspend itself; returns its pid."""
     pid = os.fork()
     if pid == 0:
         try:
             act()
-        except BaseException:  # noqa: BLE001 - whatever ends it, it must not return into the tests
+        except BaseException:  # noqa: BLE001 - the child must never return into the tests
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
@@ -163,7 +163,7 @@ _children: set[int] = set()
 
 
 def end_children() -> None:
-    """Leave no child behind, not even a stopped one of a test that failed."""
+    """Kill all children, also the suspended ones of a test that failed."""
     for pid in list(_children):
         os.kill(pid, signal.SIGKILL)
         ended(pid)
@@ -178,13 +178,13 @@ def stopped() -> None:
 
 
 def ended(pid: int) -> int:
-    """Wait for a child; the signal that ended it, 0 for none."""
+    """Wait for a child to end; returns the signal that ended it, 0 if none."""
     _, status = os.waitpid(pid, 0)
     _children.discard(pid)
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else -os.WEXITSTATUS(status)
 
 
 def is_stopped(pid: int) -> None:
-    """Wait until a child has stopped itself."""
+    """Wait until a child has suspended itself."""
     _, status = os.waitpid(pid, os.WUNTRACED)
     assert os.WIFSTOPPED(status), status

@@ -1,4 +1,4 @@
-"""The output is the same to the byte, wherever a collector is killed or stopped, and however many there are."""
+"""The output has the same bytes wherever a collector is killed or suspended, and with any number of collectors."""
 
 import os
 import signal
@@ -55,11 +55,11 @@ def test_a_step_is_bounded_in_results_and_in_bytes(world: World, monkeypatch: py
     assert max(sizes) < 20_500
 
 
-# Where a collector is killed or stopped: each fault replaces one function for the child that it happens to.
+# The places where a collector is killed or suspended. Each replaces one function in the child process.
 
 
 def _after(owner: Any, name: str, what: Callable[[], None], times: int = 1) -> None:
-    """Let a function do its work and then do `what`, the `times`th time it is called."""
+    """Run `what` after the `times`th call of a function."""
     whole = getattr(owner, name)
     calls = [0]
 
@@ -84,7 +84,7 @@ def _before(owner: Any, name: str, what: Callable[[], None]) -> None:
 
 
 def _in_the_middle_of_a_write(what: Callable[[], None], share: float, times: int = 1) -> None:
-    """Write a part of the bytes, then do `what`, then the rest."""
+    """Write a part of the bytes, run `what`, then write the rest."""
     pwrite = os.pwrite
     calls = [0]
 
@@ -141,7 +141,9 @@ def undisturbed(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, b
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_killed_anywhere(world: World, undisturbed: tuple[bytes, bytes], fault: str) -> None:
+def test_a_collector_killed_anywhere_changes_nothing(
+    world: World, undisturbed: tuple[bytes, bytes], fault: str
+) -> None:
     batch = _filled(world)
 
     def child() -> None:
@@ -157,7 +159,7 @@ def test_killed_anywhere(world: World, undisturbed: tuple[bytes, bytes], fault: 
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_stopped_anywhere_and_woken_when_all_is_over(
+def test_a_collector_that_wakes_up_late_changes_nothing(
     world: World, undisturbed: tuple[bytes, bytes], fault: str
 ) -> None:
     """Another collector finishes, the batch is retried and ends again; then the first one wakes up."""
@@ -186,8 +188,8 @@ def test_stopped_anywhere_and_woken_when_all_is_over(
     assert world.errors(batch) == []
 
 
-def test_bytes_from_before_a_server_that_forgot_are_overwritten_and_cut_off(world: World) -> None:
-    """A server that lost its last second goes back in time, and the file is longer than it knows."""
+def test_a_file_longer_than_redis_knows_is_overwritten_and_cut(world: World) -> None:
+    """Redis has lost its last second, so the file is longer than the record says."""
     batch = world.batch(3)
     world.finish(batch, 1)
     world.collect(batch)
@@ -198,7 +200,7 @@ def test_bytes_from_before_a_server_that_forgot_are_overwritten_and_cut_off(worl
     assert [line["custom_id"] for line in world.output(batch)] == ["job-1", "job-2", "job-3"]
 
 
-def test_a_file_that_lost_its_beginning_is_told_and_not_filled_with_zeros(world: World) -> None:
+def test_a_file_that_lost_its_beginning_is_an_error(world: World) -> None:
     batch = world.batch(3)
     world.finish(batch, 1, 2)
     world.collect(batch)
@@ -213,7 +215,7 @@ def test_a_file_that_lost_its_beginning_is_told_and_not_filled_with_zeros(world:
     assert len(world.output(batch)) == 3
 
 
-def test_results_that_vanish_from_the_server_are_told(world: World) -> None:
+def test_results_that_vanish_from_redis_are_reported(world: World) -> None:
     batch = world.batch(2)
     world.finish(batch, 1, 2)
     assert results.next_write(world.store, world.now(batch), 10, 1000) is not None

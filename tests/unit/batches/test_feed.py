@@ -1,4 +1,4 @@
-"""Every line is handed out, the window is bounded, and two feeders, killed or stopped ones do no harm."""
+"""Every line is published, the window is bounded, and feeders may overlap, be killed or be suspended."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ def small(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> No
 
 @pytest.fixture
 def real() -> None:
-    """The real window."""
+    """Use the real window."""
 
 
 def test_the_window_is_bounded_and_refilled_as_jobs_end(world: World) -> None:
@@ -40,7 +40,7 @@ def test_the_window_is_bounded_and_refilled_as_jobs_end(world: World) -> None:
     assert world.now(batch).fed == 50
 
 
-def test_what_is_in_flight_does_not_count_as_waiting(world: World) -> None:
+def test_jobs_in_flight_do_not_fill_the_window(world: World) -> None:
     batch = world.batch(50)
     world.feed(batch)
     for line in range(1, 16):
@@ -73,7 +73,7 @@ def test_nothing_is_handed_out_while_results_wait_to_be_written(world: World, mo
     assert world.feed(batch) == list(range(21, 41))
 
 
-def test_blank_lines_and_a_byte_order_mark_are_no_jobs(world: World) -> None:
+def test_blank_lines_and_a_byte_order_mark_are_skipped(world: World) -> None:
     batch = world.batch(4)
     path = world.path(batch, INPUT)
     lines = path.read_bytes().splitlines(keepends=True)
@@ -85,7 +85,7 @@ def test_blank_lines_and_a_byte_order_mark_are_no_jobs(world: World) -> None:
 
 
 def _child(world: World, batch: Batch, what: Any) -> None:
-    """A feeder that publishes through the server, and meets its fate between a publish and the saving of its place."""
+    """A feeder that runs `what` after it has published and before it saves its offset."""
     store = world.connect()
     calls = [0]
 
@@ -105,7 +105,7 @@ def _published(world: World) -> list[int]:
     return [int(line) for line in world.store.client.lrange("published", 0, -1)]
 
 
-def test_killed_between_publishing_and_saving(world: World) -> None:
+def test_a_feeder_killed_before_it_saves_its_offset(world: World) -> None:
     batch = world.batch(50)
     assert ended(in_child(lambda: _child(world, batch, killed))) == signal.SIGKILL
     assert _published(world) == list(range(1, 11))
@@ -113,7 +113,7 @@ def test_killed_between_publishing_and_saving(world: World) -> None:
     assert world.feed(batch) == list(range(6, 21))
 
 
-def test_two_feeders_one_of_them_stopped_and_woken_when_all_is_fed(world: World) -> None:
+def test_a_feeder_that_wakes_up_late_does_no_harm(world: World) -> None:
     batch = world.batch(50)
     pid = in_child(lambda: _child(world, batch, stopped))
     is_stopped(pid)
@@ -141,20 +141,20 @@ def test_a_feeder_of_an_older_round_cannot_move_the_new_one(world: World) -> Non
     assert world.feed(batch) == list(range(1, 21))
 
 
-def test_a_new_round_hands_out_what_failed_and_counts_it_the_same_whoever_asks(world: World) -> None:
+def test_a_new_round_hands_out_the_failed_jobs(world: World) -> None:
     batch = world.batch(30)
     world.finish(batch, *range(1, 26))
     world.finish(batch, 26, 27, 28, 29, 30, ok=False)
     world.collect(batch)
     world.store.retry(world.now(batch), batch.deadline)
     world.begin(batch, 26)
-    world.finish(batch, 26)  # a first copy of it has ended before the second feeder reads the line
+    world.finish(batch, 26)  # one copy has ended before the second feeder reads the line
     assert world.feed(batch) == [26, 27, 28, 29, 30]
     assert world.now(batch).fed == 30
     assert {round_ for _, _, round_ in world.queue} == {1}
 
 
-def test_a_changed_input_is_told(world: World) -> None:
+def test_a_changed_input_is_reported(world: World) -> None:
     batch = world.batch(10)
     path = world.path(batch, INPUT)
     whole = path.read_bytes()
@@ -168,7 +168,7 @@ def test_a_changed_input_is_told(world: World) -> None:
     assert world.feed(batch)[-1] == 10
 
 
-def test_lost_messages_are_found_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_messages_are_published_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1_000_000.0]
     monkeypatch.setattr(feeding.time, "time", lambda: clock[0])
     batch = world.batch(10)
@@ -178,7 +178,7 @@ def test_lost_messages_are_found_again(world: World, monkeypatch: pytest.MonkeyP
     world.begin(batch, 3)
     world.messages = 8
     assert world.feed(batch) == []
-    world.messages = 6  # two are gone
+    world.messages = 6  # two are lost
     assert world.feed(batch) == []
     clock[0] += feeding.LOST_AFTER / 2
     assert world.feed(batch) == []
@@ -189,7 +189,7 @@ def test_lost_messages_are_found_again(world: World, monkeypatch: pytest.MonkeyP
     assert world.feed(batch) == []
 
 
-def test_a_message_that_is_short_for_a_moment_is_not_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_missing_for_a_moment_is_not_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1_000_000.0]
     monkeypatch.setattr(feeding.time, "time", lambda: clock[0])
     batch = world.batch(10)
@@ -204,9 +204,7 @@ def test_a_message_that_is_short_for_a_moment_is_not_lost(world: World, monkeypa
         clock[0] += feeding.LOST_AFTER * 0.7
 
 
-def test_the_messages_of_two_batches_of_a_workflow_are_told_apart_by_number_only(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_batches_of_a_workflow_publish_missing_lines_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1_000_000.0]
     monkeypatch.setattr(feeding.time, "time", lambda: clock[0])
     first, second = world.batch(10), world.batch(10, name="batch_2")
@@ -218,11 +216,11 @@ def test_the_messages_of_two_batches_of_a_workflow_are_told_apart_by_number_only
         for batch in (first, second):
             world.feed(batch)
         clock[0] += feeding.LOST_AFTER / 1.9
-    assert len(world.queue) == 40  # each hands out again what may be its own
+    assert len(world.queue) == 40  # each batch publishes what may be its own
 
 
 @pytest.mark.usefixtures("real")
-def test_a_window_smaller_than_its_refill_is_handed_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_window_smaller_than_a_refill_is_filled(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window, "WINDOW_BYTES", 500_000)
     batch = world.batch(230, text="x" * 1_600)
     handed_out: list[int] = []
@@ -235,9 +233,7 @@ def test_a_window_smaller_than_its_refill_is_handed_out(world: World, monkeypatc
 
 
 @pytest.mark.usefixtures("real")
-def test_lines_larger_than_the_others_are_handed_out_within_the_bytes(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lines_larger_than_the_others_stay_within_the_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window, "WINDOW_BYTES", 1_000_000)
     monkeypatch.setattr(feeding, "STEP_BYTES", 160_000)
     batch = world.batch(1_000)
@@ -258,7 +254,7 @@ def test_lines_larger_than_the_others_are_handed_out_within_the_bytes(
 
 
 @pytest.mark.usefixtures("real")
-def test_a_line_that_does_not_fit_waits_and_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_does_not_fit_is_reported_as_trouble(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window, "WINDOW_BYTES", 1_000)
     first, second, third = (world.batch(3, name=f"batch_{number}", text="x" * 800) for number in range(3))
     assert [world.feed(batch) for batch in (first, second)] == [[1], [1]]

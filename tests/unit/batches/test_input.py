@@ -1,4 +1,4 @@
-"""A file of jobs is read line by line: what is wrong is told by its line, and what its bytes prove is spared a look."""
+"""A file of jobs is checked line by line, and problems are reported with their lines."""
 
 import json
 import random
@@ -48,7 +48,7 @@ def _file(folder: Path, *lines: dict[str, Any]) -> str:
     return str(path)
 
 
-def test_an_id_that_stands_twice_is_told_with_both_lines(tmp_path: Path, precheck: Precheck) -> None:
+def test_a_duplicate_id_is_reported_with_both_lines(tmp_path: Path, precheck: Precheck) -> None:
     lines = [_line(number) for number in range(300)]
     lines[123]["custom_id"] = "job-7"
     lines[299]["custom_id"] = "job-7"
@@ -60,12 +60,12 @@ def test_an_id_that_stands_twice_is_told_with_both_lines(tmp_path: Path, prechec
     assert found.lines == 300
 
 
-def test_an_input_that_is_not_there_is_told() -> None:
+def test_a_missing_input_is_an_error() -> None:
     with pytest.raises(InputError, match="no such file"):
         check_file("/nowhere/in.jsonl", lambda _line, _size: None)
 
 
-def test_what_passes_by_its_bytes_alone_passes_the_closer_look(precheck: Precheck) -> None:
+def test_lines_that_pass_by_their_bytes_pass_by_their_tokens(precheck: Precheck) -> None:
     chance = random.Random(1)
     spared = refused = 0
     for number in range(2_000):
@@ -93,7 +93,7 @@ def test_what_passes_by_its_bytes_alone_passes_the_closer_look(precheck: Prechec
     assert spared == 50
 
 
-def test_an_estimate_of_every_tenth_line_is_near_the_whole(tmp_path: Path, precheck: Precheck) -> None:
+def test_an_estimate_from_every_tenth_line_is_close(tmp_path: Path, precheck: Precheck) -> None:
     lines = [_line(number, "word " * (20 + number % 50)) for number in range(6_000)]
     tally = Tally(precheck, Ratios("none"))
     check_file(_file(tmp_path, *lines), precheck.check, tally.add)

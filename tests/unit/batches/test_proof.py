@@ -1,4 +1,4 @@
-"""Only a line that the feed has handed out runs, or ends: begin and finish refuse all others without a write."""
+"""Only lines that the feed has published may run and end: begin and finish refuse all others, and write nothing."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -43,7 +43,7 @@ def test_a_line_without_its_proof_is_refused_and_nothing_is_written(world: World
 
 
 @pytest.mark.parametrize("line", [0, 6_000, 1_073_741_823])
-def test_a_line_that_the_file_cannot_have_is_refused_with_whatever_proof(world: World, line: int) -> None:
+def test_a_line_number_outside_the_file_is_refused(world: World, line: int) -> None:
     batch = world.batch(5)
     assert world.begin(batch, line) == "refused"
 
@@ -62,7 +62,7 @@ def test_after_its_end_a_batch_takes_no_result(world: World) -> None:
     world.finish(batch, 3, ok=False)
     ended = world.collect(world.collect(batch))
     assert ended.over
-    world.finish(ended, 3)  # its bits are known, and its status says the same
+    world.finish(ended, 3)  # its status says that it has ended
     world.store.client.delete(world.store.keys.failed(batch.id))
     world.finish(ended, 3)
     after = world.now(batch)
@@ -75,10 +75,8 @@ def test_a_token_is_in_no_text_of_its_batch(world: World) -> None:
     assert batch.token not in repr(batch) + str(batch.shown())
 
 
-def test_a_batch_that_an_earlier_version_has_submitted_gets_a_token(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its lines that are in the queue have no proof: they are refused, found missing, and handed out again."""
+def test_a_batch_of_an_earlier_version_gets_a_token(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queued lines have no proof, so they are refused, found missing, and published again."""
     batch = world.batch(3)
     world.store.client.hdel(world.store.keys.batch(batch.id), "token")
     assert world.now(batch).token == ""

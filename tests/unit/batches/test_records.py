@@ -1,4 +1,4 @@
-"""A batch's record says what its batch is, and nothing of where files are written, read or removed."""
+"""A batch's record is not trusted with the places where files are written, read or removed."""
 
 import inspect
 import time
@@ -18,12 +18,12 @@ from tests.unit.batches.conftest import World
 
 @pytest.fixture
 def store(world: World) -> Store:
-    """A store as the commands and ticks open it."""
+    """A store like that of the commands and ticks."""
     return Store(world.store.keys, world.store.server, world.storage)
 
 
 def forged(world: World, **fields: Any) -> Batch:
-    """A record that somebody has written who reaches Redis, in the lists of batches and ticks."""
+    """A forged record in the lists of batches and ticks, as anyone with access to Redis can write."""
     now = time.time()
     record = {"id": "batch_x", "storage": world.storage, "status": "in_progress", "total": 1, "bytes": 1, "token": "t"}
     rest = {"workflow": "nightly", "name": "in.jsonl", "created": now, "deadline": now + 60}
@@ -48,7 +48,7 @@ def test_results_are_written_where_the_configuration_says(world: World, store: S
 
 
 @pytest.mark.parametrize("name", ["home", "batch_x/../../home", "batch_", "../batch_x", "latest/meta-data"])
-def test_a_record_that_names_no_batch_is_none(world: World, store: Store, name: str, tmp_path: Path) -> None:
+def test_a_record_whose_id_is_invalid_is_ignored(world: World, store: Store, name: str, tmp_path: Path) -> None:
     victim = tmp_path / "home"
     victim.mkdir()
     (victim / "diary").write_text("private")
@@ -63,14 +63,14 @@ def test_a_record_that_names_no_batch_is_none(world: World, store: Store, name: 
     assert run_tick(store, f"collect:{batch.id}") is None
 
 
-def test_a_record_is_only_its_own_keys(world: World, store: Store) -> None:
+def test_a_record_with_the_id_of_another_key_is_ignored(world: World, store: Store) -> None:
     batch = forged(world)
     world.store.client.copy(store.keys.batch(batch.id), store.keys.batch("batch_y"))
     assert store.batch("batch_y") is None
     assert store.batch("batch_x") is not None
 
 
-def test_ended_batches_are_cleaned_in_the_configured_storage_alone(world: World, store: Store, tmp_path: Path) -> None:
+def test_clean_touches_only_the_configured_storage(world: World, store: Store, tmp_path: Path) -> None:
     victim = tmp_path / "srv" / "batch_x"
     victim.mkdir(parents=True)
     forged(world, storage=f"file://{victim.parent}", status="completed", ended=1.0)
@@ -80,7 +80,7 @@ def test_ended_batches_are_cleaned_in_the_configured_storage_alone(world: World,
     assert victim.exists()
 
 
-def test_what_clean_removes_by_default_still_has_its_record(world: World) -> None:
+def test_records_live_longer_than_clean_waits_by_default(world: World) -> None:
     world.batch(1)
     old = world.batch(1, name="batch_old")
     world.finish(old, 1)

@@ -1,4 +1,4 @@
-"""How a batch stops, and how it goes on: cancel, deadline, retry."""
+"""Batches that are cancelled, expire, or are retried."""
 
 import json
 import time
@@ -22,7 +22,7 @@ def _close(world: World, batch: Batch) -> None:
     close(world.store, world.now(batch))
 
 
-def test_a_cancelled_batch_ends_what_waits_and_lets_finish_what_is_in_flight(world: World) -> None:
+def test_cancelling_ends_waiting_jobs_and_lets_calls_finish(world: World) -> None:
     batch = world.batch(10)
     world.feed(batch)
     world.finish(batch, 1, 2)
@@ -39,7 +39,7 @@ def test_a_cancelled_batch_ends_what_waits_and_lets_finish_what_is_in_flight(wor
     assert codes == {f"job-{number}": "batch_cancelled" for number in range(4, 11)}
 
 
-def test_a_job_whose_worker_died_is_closed_when_its_lease_has_ended(world: World) -> None:
+def test_a_dead_workers_job_is_ended_after_its_lease(world: World) -> None:
     batch = world.batch(3)
     world.feed(batch)
     world.begin(batch, 2)
@@ -52,7 +52,7 @@ def test_a_job_whose_worker_died_is_closed_when_its_lease_has_ended(world: World
     assert len(world.errors(batch)) == 3
 
 
-def test_closing_is_bounded_by_what_the_collector_takes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_close_waits_for_the_collector(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(closing, "MAX_UNWRITTEN", 40)
     monkeypatch.setattr(closing, "STEP", 10)
     batch = world.batch(200)
@@ -68,7 +68,7 @@ def test_closing_is_bounded_by_what_the_collector_takes(world: World, monkeypatc
     assert len(world.errors(batch)) == 200
 
 
-def test_the_error_of_an_expired_job_says_so(world: World) -> None:
+def test_an_expired_jobs_error_says_so(world: World) -> None:
     batch = world.batch(1)
     _stop(world, batch, "expired")
     assert world.now(batch).shown_status == "finalizing"
@@ -80,7 +80,7 @@ def test_the_error_of_an_expired_job_says_so(world: World) -> None:
     }
 
 
-def test_a_retry_runs_what_failed_and_nothing_else_and_is_the_same_batch(world: World) -> None:
+def test_a_retry_runs_only_failed_jobs_in_the_same_batch(world: World) -> None:
     batch = world.batch(6)
     world.feed(batch)
     world.finish(batch, 1, 3, 5)
@@ -112,7 +112,7 @@ def test_a_late_result_of_an_older_round_changes_nothing(world: World) -> None:
     assert world.collect(batch).completed == 2
 
 
-def test_only_a_batch_that_has_ended_can_be_retried_and_only_once_at_a_time(world: World) -> None:
+def test_only_an_ended_batch_can_be_retried(world: World) -> None:
     batch = world.batch(2)
     assert world.store.retry(batch, time.time() + 100) is None
     world.finish(batch, 1, 2, ok=False)
@@ -121,14 +121,14 @@ def test_only_a_batch_that_has_ended_can_be_retried_and_only_once_at_a_time(worl
     assert world.store.retry(batch, time.time() + 100) is None
 
 
-def test_nothing_to_retry(world: World) -> None:
+def test_a_batch_without_failures_has_nothing_to_retry(world: World) -> None:
     batch = world.batch(1)
     world.finish(batch, 1)
     assert world.store.retry(world.collect(batch), time.time() + 100) == 0
     assert world.now(batch).over
 
 
-def test_a_batch_that_was_cancelled_can_be_taken_up_again(world: World) -> None:
+def test_a_cancelled_batch_can_be_retried(world: World) -> None:
     batch = world.batch(5)
     world.feed(batch)
     world.finish(batch, 1)
@@ -142,7 +142,7 @@ def test_a_batch_that_was_cancelled_can_be_taken_up_again(world: World) -> None:
     assert len(world.output(batch)) == 5
 
 
-def test_a_stopped_batch_whose_input_is_gone_ends_as_failed_and_says_so(world: World) -> None:
+def test_a_stopped_batch_without_its_input_ends_as_failed(world: World) -> None:
     batch = world.batch(5)
     world.feed(batch)
     world.begin(batch, 1)
@@ -161,7 +161,7 @@ def test_a_stopped_batch_whose_input_is_gone_ends_as_failed_and_says_so(world: W
     assert len(world.output(batch)) == 1
 
 
-def test_a_batch_whose_input_came_back_runs_the_jobs_that_have_no_line(world: World) -> None:
+def test_a_batch_whose_input_is_back_runs_the_remaining_jobs(world: World) -> None:
     batch = world.batch(5)
     world.feed(batch)
     world.finish(batch, 1)
@@ -178,7 +178,7 @@ def test_a_batch_whose_input_came_back_runs_the_jobs_that_have_no_line(world: Wo
     assert world.collect(batch).completed == 5
 
 
-def test_a_storage_that_is_away_is_no_reason_to_give_up(world: World) -> None:
+def test_an_unreachable_storage_does_not_end_a_batch(world: World) -> None:
     batch = world.batch(5)
     _stop(world, batch)
     folder = world.path(batch, "")
@@ -197,7 +197,7 @@ def test_costs_of_repeated_finishes_count_once(world: World) -> None:
     assert world.now(batch).cost == 10
 
 
-def test_every_key_has_an_end_in_each_state_and_cleaning_leaves_nothing(world: World) -> None:
+def test_every_key_has_a_lifetime_and_forget_deletes_all(world: World) -> None:
     client = world.store.client
     batch = world.batch(6)
     world.feed(batch)
@@ -219,13 +219,13 @@ def test_every_key_has_an_end_in_each_state_and_cleaning_leaves_nothing(world: W
     assert {key.decode().rpartition(":")[2] for key in client.scan_iter()} <= {"clock", "queues"}
 
 
-def test_a_batch_that_nobody_ever_works_on_has_an_end_too(world: World) -> None:
+def test_a_batch_without_any_worker_expires_in_redis(world: World) -> None:
     batch = world.batch(1, deadline=50.0)
     life = world.store.client.ttl(world.store.keys.batch(batch.id))
     assert 90 * 86_400 < life <= 90 * 86_400 + 51
 
 
-def test_the_record_says_what_it_is_for_a_program(world: World) -> None:
+def test_the_record_as_json(world: World) -> None:
     batch = replace(world.batch(2), expected_input=10, expected_output=5, expected_cost=2_000_000_000)
     shown = json.loads(json.dumps(batch.shown()))
     assert shown["request_counts"] == {"total": 2, "completed": 0, "failed": 0}

@@ -1,4 +1,4 @@
-"""The few answers that `overnight run` shows at its end: the text, whatever the wire format."""
+"""The sample answers that `overnight run` prints at its end, for every wire format."""
 
 from typing import Any
 
@@ -18,9 +18,9 @@ from tasks.console.batches_view import SAMPLE, answer_text
         ({"summary": "x" * 500}, '{"summary":"' + "x" * (SAMPLE - 13) + "…"),
     ],
 )
-def test_the_first_words_of_an_answer(body: dict[str, Any], shown: str) -> None:
+def test_the_sample_of_an_answer(body: dict[str, Any], shown: str) -> None:
     assert answer_text({"response": {"status_code": 200, "body": body}}) == shown
 
 
-def test_a_line_without_an_answer_has_no_words() -> None:
+def test_a_line_without_an_answer_has_no_sample() -> None:
     assert answer_text({"response": None}) == ""

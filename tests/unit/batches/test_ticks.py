@@ -1,4 +1,4 @@
-"""Who runs a batch's ticks: one worker at a time, for as long as it works on them, and another soon after its death."""
+"""One worker at a time runs a tick, however long that takes. If it dies, another soon takes the tick."""
 
 import threading
 import time
@@ -59,7 +59,7 @@ def _taken_within(world: World, seconds: float) -> bool:
     return False
 
 
-def test_a_tick_is_its_workers_for_as_long_as_it_takes(world: World, at_work: tuple[Ticker, threading.Event]) -> None:
+def test_no_worker_takes_a_tick_that_still_runs(world: World, at_work: tuple[Ticker, threading.Event]) -> None:
     ticker, done = at_work
     assert not _taken_within(world, 4 * LEASE)
     done.set()
@@ -68,14 +68,14 @@ def test_a_tick_is_its_workers_for_as_long_as_it_takes(world: World, at_work: tu
     assert ticker.is_alive()
 
 
-def test_a_dead_workers_tick_is_anothers_after_its_lease(world: World, at_work: tuple[Ticker, threading.Event]) -> None:
+def test_another_worker_takes_a_dead_workers_tick(world: World, at_work: tuple[Ticker, threading.Event]) -> None:
     ticker, _ = at_work
-    ticker.keeper.over.set()  # as a kill ends it
+    ticker.keeper.over.set()  # like a kill
     ticker.keeper.join(10)
     assert _taken_within(world, 10 * LEASE)
 
 
-def test_one_worker_looks_often_and_another_soon_after_its_death(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_worker_is_on_duty_and_another_after_its_death(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ticker_module, "LOOK_EVERY", 0.2)
     first, second = Ticker(world.connect()), Ticker(world.connect())
     for each in (first, second):
@@ -85,14 +85,14 @@ def test_one_worker_looks_often_and_another_soon_after_its_death(world: World, m
         ticker_module.STAND_BY,
         ticker_module.LOOK_EVERY,
     )
-    # The first is killed: it looks no more.
+    # The first is killed, and asks no more.
     wait_for(lambda: second.look() == ticker_module.LOOK_EVERY, 2.0, every=0.01, what="its duty")
     assert first.look() == ticker_module.STAND_BY
     for each in (first, second):
         each.store.client.close()
 
 
-def test_who_finds_a_tick_goes_on_looking_often(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_finds_a_tick_looks_again_soon(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ticker_module, "LOOK_EVERY", 0.2)
     monkeypatch.setattr(ticker_module, "run_tick", lambda *_: 30.0)
     on_duty, other = Ticker(world.connect()), Ticker(world.connect())
@@ -105,13 +105,13 @@ def test_who_finds_a_tick_goes_on_looking_often(world: World, monkeypatch: pytes
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is published, and the broker can't tell what its queues hold."""
+    """Publish nothing; the broker doesn't report the size of its queues."""
     monkeypatch.setattr(ticks, "publish", lambda *_: None)
     monkeypatch.setattr(ticks, "depth", lambda *_: None)
 
 
 def _run(world: World, tick: str) -> float:
-    """Take and run a tick as a worker does; in how many seconds it is due again."""
+    """Take and run a tick as a worker does; returns the seconds until it is due again."""
     world.store.ticks.take(10.0, 10, "me", 1.0)
     keeper = LeaseKeeper(world.store, "me")
     keeper.take(tick)
@@ -133,9 +133,7 @@ def test_a_tick_with_nothing_to_do_comes_less_often(world: World) -> None:
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_jobs_end_wakes_the_collector_and_results_wake_the_feeder(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ended_jobs_wake_the_collector_and_it_wakes_the_feeder(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window, "WINDOW_JOBS", 2)
     world.store.client.zadd(world.store.keys.ticks, {f"feed:other_{number}": 2**52 for number in range(6_000)})
     batch = world.batch(5)
@@ -150,7 +148,7 @@ def test_a_jobs_end_wakes_the_collector_and_results_wake_the_feeder(
     assert world.now(batch).fed == 3
 
 
-def test_a_new_batch_goes_before_all_that_only_come_round(world: World) -> None:
+def test_a_new_batch_runs_before_idle_ticks(world: World) -> None:
     first = world.batch(1)
     assert _due(world, "feed:batch_1") < -30
     world.finish(first, 1)
@@ -158,7 +156,7 @@ def test_a_new_batch_goes_before_all_that_only_come_round(world: World) -> None:
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_job_that_ends_while_its_collector_works_is_not_missed(world: World) -> None:
+def test_a_job_that_ends_during_a_tick_is_not_missed(world: World) -> None:
     batch = world.batch(3)
     world.store.ticks.take(10.0, 10, "me", 1.0)
     keeper = LeaseKeeper(world.store, "me")
@@ -196,10 +194,10 @@ def _due(world: World, tick: str = TICK) -> float:
     return due / 1_000_000 - time.time()
 
 
-def test_a_ticker_outlives_every_refusal_and_failure(
+def test_a_ticker_survives_every_error(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A right that is missing for a moment, then an error that no code foresees."""
+    """First a permission is missing for a moment, then an unexpected error is raised."""
     ran: list[str] = []
     monkeypatch.setattr(ticker_module, "run_tick", lambda _, tick, _live: ran.append(tick))
     monkeypatch.setattr(ticker_module, "AFTER_TROUBLE", 0.05)
@@ -225,4 +223,4 @@ def test_a_ticker_outlives_every_refusal_and_failure(
         ticker.stopping.set()
         ticker.join(10)
         ticker.store.client.close()
-        client.delete(world.store.keys.ticks_duty)  # its last milliseconds round to no lifetime
+        client.delete(world.store.keys.ticks_duty)  # in its last milliseconds its TTL rounds to 0

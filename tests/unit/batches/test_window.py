@@ -1,4 +1,4 @@
-"""The window with its real constants: lines from 100 bytes to 16 MB, 1 to 2,000 live batches."""
+"""The window with its real constants: lines of 100 bytes to 16 MB, in 1 to 2,000 live batches."""
 
 import random
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ class Pool:
 
 @dataclass
 class Some:
-    """A batch: lines of `each` bytes."""
+    """A batch with lines of `each` bytes."""
 
     pool: Pool
     each: int
@@ -43,7 +43,7 @@ class Some:
 
 
 @pytest.mark.parametrize("each", LINES)
-def test_a_batch_alone_is_handed_out_whole_and_within_the_bytes(each: int) -> None:
+def test_a_single_batch_stays_within_the_bytes(each: int) -> None:
     pool = Pool([(each, 20_000)])
     (batch,) = pool.batches
     while batch.left or batch.out:
@@ -56,7 +56,7 @@ def test_a_batch_alone_is_handed_out_whole_and_within_the_bytes(each: int) -> No
 
 @pytest.mark.parametrize("lives", [2, 45, 130, 300, 2_000])
 @pytest.mark.parametrize("each", LINES)
-def test_each_of_many_batches_gets_a_window_while_none_ends_a_job(lives: int, each: int) -> None:
+def test_every_batch_gets_a_window_while_no_job_ends(lives: int, each: int) -> None:
     pool = Pool([(each, 1_000)] * lives)
     for _ in range(3):
         for batch in pool.batches:
@@ -68,7 +68,7 @@ def test_each_of_many_batches_gets_a_window_while_none_ends_a_job(lives: int, ea
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_batches_of_any_lines_all_come_to_their_end(seed: int) -> None:
+def test_batches_with_lines_of_any_size_all_end(seed: int) -> None:
     chance = random.Random(seed)
     lives = (1, 3, 20, 60, 200)[seed]
     pool = Pool((round(10 ** chance.uniform(2, 7.2)), chance.randint(1, 300)) for _ in range(lives))
@@ -86,14 +86,14 @@ def test_batches_of_any_lines_all_come_to_their_end(seed: int) -> None:
     assert not going
 
 
-def test_a_new_batch_finds_room_beside_two_thousand_that_wait() -> None:
+def test_a_new_batch_gets_a_window_beside_two_thousand() -> None:
     pool = Pool([(1_000, 400)] * 2_000 + [(1_000, 5)])
     for batch in pool.batches[:-1]:
         batch.feed()
     assert pool.batches[-1].feed() == 5
 
 
-def test_what_is_in_flight_leaves_room_for_as_many_more() -> None:
+def test_jobs_in_flight_widen_the_window() -> None:
     assert room(out=4_000, leased=3_000, left=10_000, each=100, used=400_000) == 3_000
     assert room(out=4_000, leased=300, left=10_000, each=100, used=400_000) == 0, "not worth a step"
     assert room(out=4_000, leased=300, left=100, each=100, used=400_000) == 100, "it is all there is"
