@@ -1,4 +1,4 @@
-"""A large batch in constant memory: a million lines, or as many as fit into twenty minutes, through two workers.
+"""A large batch in constant memory: a million lines, or what fits into twenty minutes, through two workers.
 
 The provider answers at once, so that nothing but Overnight is measured. Beside it plain Celery: one message a line
 and the Redis result backend, as one would write it without us, at a size that it bears.

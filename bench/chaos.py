@@ -139,7 +139,7 @@ class Watch(threading.Thread):
             except redis.RedisError:
                 self.answered = 0.0
                 continue
-            # While the server was away nobody could renew anything: that is no worker's silence.
+            # While the server was away no worker could renew anything: that is no worker's silence.
             if not self.answered:
                 self.answered = time.monotonic()
             if found and time.monotonic() - self.answered > 75.0:
@@ -212,7 +212,7 @@ def report(stories: list[Story], away: float) -> str:
         f"{first.jobs:,} jobs, a provider of {LATENCY[0]} to {LATENCY[1]:.0f} s, {WORKERS} worker processes with",
         f"{CONCURRENCY} places each. {first.kills} × `kill -9` of a worker, {first.drops} × all connections dropped,",
         f"{first.stops} × a worker stopped for {STOPPED:.0f} s, {ETAS} jobs of a plain producer with an ETA, the",
-        f"server away for {away:.0f} s, and for 8 s just as jobs were put off by a 429. Whoever has not come back",
+        f"server away for {away:.0f} s, and for 8 s just as jobs were put off by a 429. A job that has not come back",
         f"{PATIENCE:.0f} s after the last of it counts as lost.",
         "",
         "| | " + " | ".join(story.name for story in stories) + " |",

@@ -78,7 +78,7 @@ class Figures:
 
     @property
     def utilisation(self) -> float:
-        # Jobs that were lost took no quota: who answers half of them in the ideal time has used half of it.
+        # Jobs that were lost took no quota: a contender that answers half of them in the ideal time has used half of it.
         return self.ideal / self.wall * self.answered / self.jobs
 
 
@@ -194,7 +194,7 @@ def celery(run: Run, site: Site, simulator: Simulator) -> Iterator[Any]:
 
 
 def bare(folder: Path, *, redis: bool) -> float:
-    """CPU of a call in ms where four bare loops send as many a second as the quota allows, and do nothing else; with
+    """CPU of a call in ms of four bare loops that use the whole quota and do nothing else; with
     `redis`, four round trips a call.
     """
     rate, calls = RPM / 60 / WORKERS, RPM // WORKERS // 2
@@ -230,7 +230,7 @@ def report(found: list[Figures], least: tuple[float, float]) -> str:
         f"`make bench-quota`, {os.cpu_count()} cores, Python {platform.python_version()}; provider, Redis and workers",
         f"on one machine. {RPM:,} requests and {TPM:,} tokens a minute, {found[0].jobs:,} jobs, {WORKERS} processes.",
         "`used`: the ideal wall time, with a quota that is full at the start, by the measured one, from the first",
-        "request to the last answer, times the part of the jobs that was answered. `early`: requests of a job that was told to wait, before that wait was over.",
+        "request to the last answer, times the part of the jobs that was answered. `early`: requests that a job sent before an announced wait was over.",
         "CPU of all client processes, and of Redis, in ms a job; Redis commands a job, those inside scripts included.",
         f"Four bare loops with aiohttp, 20 calls a second together and nothing else, take {least[0]:.2f} ms a call here;",
         f"with four round trips to Redis a call (PING, over one connection each) {least[1]:.2f} ms.",

@@ -2,7 +2,7 @@
 
 Overnight with everything on (admission against quota and budget, the job's lease, events, results) beside stock
 Celery and a bare event loop; then 3,000 calls of 20 s at a time in one worker process. CPU is what /proc says of
-the client's processes, all of them; the provider's is not counted, Redis's is told apart.
+the client's processes, all of them; the provider's is not counted, Redis's is listed apart.
 
     python bench/workers.py [overnight] [gevent] [prefork] [bare] [in-flight] [--jobs N] [--report FILE]
 """
@@ -38,7 +38,7 @@ PYTHON = Path(os.environ.get("CONTENDERS_PYTHON", ROOT / ".venv" / "contenders" 
 
 LATENCY = 0.05
 WARM_UP = 300
-#: Numbers of a contender's jobs to warm up with; one that comes late is none of those that are measured.
+#: Numbers of a contender's jobs to warm up with; one that comes late is not measured.
 WARMING, FIRST_WARMING = re.compile(r"number 1\d{7}\b"), 10_000_000
 #: Seconds without a request after which a contender is taken to have left the rest of its jobs lying.
 STALLED = 30.0

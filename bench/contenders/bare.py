@@ -15,7 +15,7 @@ import aiohttp
 
 
 async def asker(redis: str) -> Callable[[int], Awaitable[None]]:
-    """What makes so many round trips, one after the other."""
+    """Returns a function that makes a number of round trips, one after the other."""
     parts = urlsplit(redis)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     turn = asyncio.Lock()

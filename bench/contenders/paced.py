@@ -1,7 +1,7 @@
 """Celery tasks that stay inside a provider's quota in the usual ways. PACED_BY: nothing, limits or throttled.
 
-Each of them honours Retry-After: a 429 is tried again by `self.retry(countdown=…)`, as often as it takes. A limiter in
-front is asked for the request and for its tokens, and asked again after the wait that it tells.
+Each of them honours Retry-After: a 429 is tried again by `self.retry(countdown=…)`, until it succeeds. A limiter in
+front is asked for the request and for its tokens, and asked again after the wait that it returns.
 """
 
 import json
@@ -35,7 +35,7 @@ def unpaced(tokens: int) -> None:
 
 
 def by_limits():
-    """`limits`, sliding window counter: its cheapest strategy that knows costs. It tells when a window resets."""
+    """`limits`, sliding window counter: its cheapest strategy that knows costs. It says when a window resets."""
     from limits import RateLimitItemPerMinute
     from limits.storage import RedisStorage
     from limits.strategies import SlidingWindowCounterRateLimiter

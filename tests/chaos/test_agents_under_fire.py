@@ -33,7 +33,7 @@ def test_kills_and_a_pause_cost_no_more_than_the_calls_in_flight(tmp_path: Path)
             stats = simulator.stats()
             return bool(stats["requests"] > asked + 60 or stats["jobs_answered"] >= JOBS * CALLS)
 
-        # On a slow machine, where workers take long to start, all is done before the last kill.
+        # If workers are slow to start, all is done before the last kill.
         while len(kills) < KILLS and simulator.stats()["jobs_answered"] < JOBS * CALLS:
             victim = choose.randrange(3)
             workers[victim].kill()
@@ -122,7 +122,7 @@ def seconds_for(site: Site, lines: list[dict[str, Any]], workflow: str) -> float
 
 
 def active(site: Site, workflow: str) -> int:
-    """How many jobs of a workflow are leased, which is as long as they hold a slot."""
+    """How many jobs of a workflow are leased, that is, hold a slot."""
     client = site.client()
     keys = list(client.scan_iter(f"{site.keys.prefix}batch:*:leases"))
     batches = {key.decode().split(":")[2] for key in keys}

@@ -64,7 +64,7 @@ class Fire:
         os.kill(self.site.redis_pid(), signal.SIGKILL)
 
     def kill_run(self) -> None:
-        """Its workers are told by the kernel, and finish what they do."""
+        """The kernel signals its workers, which finish their jobs."""
         left = self.workers()
         self.process.kill()
         self.process.communicate()
@@ -72,7 +72,7 @@ class Fire:
         self.process = self.start()
 
     def kill_collector(self) -> None:
-        """Whoever writes next; the other faults go on meanwhile."""
+        """The next writer, while the other faults go on."""
         self.in_flight_at_kills += CONCURRENCY
         self.collector_was_killed()
         self.order.touch()
@@ -121,7 +121,7 @@ def test_everything_is_killed_in_turn(tmp_path: Path, simulator: Simulator) -> N
         wait_for(lambda: fire.done() > 50, 90.0, what="the first jobs")
         told = []
         for number, event in enumerate(events, 1):
-            # A disturbance every so many jobs, wherever the batch is by then.
+            # A disturbance each time a number of jobs has ended.
             wait_for(lambda number=number: fire.done() > number * JOBS * 0.8 / len(events), 120.0, what="progress")
             told.append((event, fire.done()))
             match event:
@@ -212,7 +212,7 @@ def _but_for_time(lines: list[dict[str, Any]]) -> list[str]:
 
 
 def _batch_without_open_reservations(site: Site) -> Batch:
-    """What killed workers held is swept when its lease has ended; the server runs as long as someone uses it."""
+    """What killed workers held is swept when its lease has ended; the server runs while someone uses it."""
     holder = site.popen("status", "--json")  # starts the server
     holder.communicate(timeout=60)
     worker = site.start_worker()

@@ -23,7 +23,7 @@ simulator = simulator_fixture("function", latency=0.2)
 
 
 def the_books_balance(site: Site, simulator: Simulator) -> None:
-    """All that was billed is told, to the last n$; and nothing is presumed of calls that were never written."""
+    """Every billed nano-dollar is reported, and nothing is presumed for calls that were never written."""
     total = json.loads(site.run("costs", "--json").stdout)["total"]
     billed = sum(entry["cost_nusd"] for entry in simulator.journal())
     assert (total["presumed_calls"], round(total["total_usd"] * 1e9)) == (0, billed)

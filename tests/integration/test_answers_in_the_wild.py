@@ -1,5 +1,5 @@
 """Answers as providers give them in the wild, through a real worker: what is an answer is delivered after one call,
-and what is none is named and never bought again and again.
+and what isn't one is named and never bought repeatedly.
 """
 
 import json
@@ -44,7 +44,7 @@ def message(call: Call) -> bytes:
 
 
 def answer(call: Call) -> bytes:
-    """What each prompt is answered with; its later calls get a good answer where the first is worth another."""
+    """What each prompt is answered with; its later calls get a good answer if the first is worth a retry."""
     good = answered(completion("Hi"))
     later = call.count > 1
     match call.text:

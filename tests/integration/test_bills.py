@@ -1,4 +1,4 @@
-"""What a provider tells of its tokens: the bill of a failure, numbers that cannot be, answers that cannot be kept."""
+"""What a provider reports of its tokens: the bill of a failure, numbers that cannot be, answers that cannot be kept."""
 
 import logging
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.support.toml import provider
 #: A dollar a million tokens either way: a token is 1,000 n$.
 DOLLAR = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 1.0\n"
 
-#: What a job of `site.job` costs at the most: 354 tokens and some bytes.
+#: What a job of `site.job` costs at most: 354 tokens and some bytes.
 CEILING = 370_000
 
 

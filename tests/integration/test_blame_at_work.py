@@ -237,7 +237,7 @@ def test_429s_that_only_long_prompts_get_pause_no_short_ones_and_end_their_jobs(
     raw.reply = lambda call: refusal(429, refused) if len(call.text) > 1000 else completion("fine")
     assert all(each.answered for each in desk.all(*asking("m", range(30))))
     monkeypatch.setattr(attempt, "MAX_WAIT", 0.2)
-    if words != EXTRA:  # what the words do not tell is learned from a few of them
+    if words != EXTRA:  # what the message doesn't say is learned from a few of them
         for number in range(3):
             desk.deliver(job(number, model="m", text="long " * 400))
             desk.wait(desk.end_pause("acme/0/m"))

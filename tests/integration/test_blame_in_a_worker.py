@@ -123,7 +123,7 @@ def test_each_refusal_stops_what_it_is_about_and_nothing_else(tmp_path: Path) ->
         assert wild.met["ceiling"] <= 20 + 20
         assert wild.met["long"] <= 300 + 20 * 6
 
-        # The dead accounts: few calls, no job failed, a person is told why.
+        # The dead accounts: few calls, no job failed, the reason is shown.
         shown = json.loads(site.run("limits", "--json").stdout)
         reasons = {each["account"]: each["reason"] for each in shown["latches"]}
         assert set(reasons) == {"expired/0/m", "budget/0/m", "rotated/0/m"}
@@ -132,7 +132,7 @@ def test_each_refusal_stops_what_it_is_about_and_nothing_else(tmp_path: Path) ->
         assert site.status(waits)["request_counts"]["failed"] == 0
         assert site.status(flex)["request_counts"]["failed"] == 0
 
-        # They mend by themselves, once the account does or the key is another one.
+        # They recover once the account is paid or the key is replaced.
         wild.healed |= {"expired", "budget", "flex"}
         key.write_text(OTHER_KEY)
         began = time.monotonic()

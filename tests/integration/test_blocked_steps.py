@@ -1,4 +1,4 @@
-"""A worker whose agents block: its other jobs go on, and it ends when it is told to."""
+"""A worker whose agents block: its other jobs go on, and it stops on request."""
 
 import signal
 import time

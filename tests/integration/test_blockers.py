@@ -21,7 +21,7 @@ from workers.config.settings import Settings, load
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
-#: Within so many seconds whatever stands still has a name.
+#: How soon a stopped batch must name its blocker, in seconds.
 SOON = 30.0
 
 
@@ -31,7 +31,7 @@ site = site_fixture(scope="function")
 
 
 class Watchdog:
-    """What is told of a batch, by whoever tells."""
+    """What each view reports about a batch."""
 
     def __init__(self, site: Site, batch: str) -> None:
         self.site = site
@@ -45,12 +45,12 @@ class Watchdog:
         return found
 
     def told(self) -> str:
-        """What `overnight status` tells."""
+        """What `overnight status` reports."""
         record = self.record()
         return record.trouble or waits_for(self.settings, self.store, record)
 
     def names(self, words: str) -> None:
-        """Wait until all of them say that this is what it waits for."""
+        """Wait until each view names this blocker."""
         before = self.record().done
         wait_for(lambda: words in self.told(), SOON, what=f"{words!r}, but: {self.told()!r}")
         assert self.record().done == before, "it moves"
@@ -90,7 +90,7 @@ def no_memory(site: Site, worker: Worker) -> Callable[[], object]:
 
 
 def storage_refuses(site: Site, worker: Worker) -> Callable[[], object]:
-    """A file is where the folder was."""
+    """A file has the folder's place."""
     del worker
     files = site.folder / ".overnight" / "files"
     away = files.rename(files.with_name("away"))

@@ -115,7 +115,7 @@ def test_a_spent_budget_falls_back_to_the_cheaper_model(tmp_path: Path, valkey: 
         assert delivery.line is not None
         assert delivery.line["overnight"]["model"] == "tiny"
         assert delivery.line["custom_id"] == "job-2"
-        # What it cost was told at the cheaper price.
+        # Its cost was reported at the cheaper price.
         assert delivery.line["overnight"]["cost_usd"] < 0.00001
         # A model that no budget could ever pay for falls back, too.
         assert desk.deliver(job(3, max_tokens=1_000)).answered
@@ -299,7 +299,7 @@ def test_an_accounts_quota_is_shared_by_its_models(tmp_path: Path, valkey: str, 
 
 
 def test_an_accounts_quota_learns_as_a_models_does(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
-    """Where only the account has limits, headers that tell the very same and 429s teach its bucket."""
+    """If only the account has limits, the same limits in headers, and 429s, apply to its bucket."""
     simulator.configure(models={"*": {"rpm": 1_200, "counting": "per-second"}})
 
     def account() -> tuple[float, float]:

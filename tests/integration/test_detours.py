@@ -1,4 +1,4 @@
-"""A job that failed at one target, and whose other target takes no call: it holds nobody up, nor itself."""
+"""A job that failed at one target, and whose other target takes no call: neither it nor other jobs are held up."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,7 +41,7 @@ def clean(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def toml(simulator: Simulator, *, small: str = "", tiny: str = "", more: str = "") -> str:
-    """Two providers with a model each, which `mix` has as its targets; the second one is asked where it must be."""
+    """Two providers with a model each, which `mix` has as its targets; the second is used only if it must be."""
     tables = [
         provider(simulator.base_url, name, models={model: rows})
         for name, model, rows in (("acme", "small", small), ("spare", "tiny", tiny))
@@ -108,7 +108,7 @@ def test_where_no_target_takes_a_call_the_gate_shuts(desk: Desk, simulator: Simu
     assert run.gates.closed_for(desk.workflow, "mix") > 0
 
 
-#: A token costs 1,000 n$ at `small`, or so many times that. A job of `site.job` is held at some 355 tokens, and uses
+#: A token costs 1,000 n$ at `small`, or a multiple of that. A job of `site.job` is held at some 355 tokens, and uses
 #: some 35.
 PRICE = "input_usd_per_mtok = {0}\noutput_usd_per_mtok = {0}\n"
 CHEAP = f"[providers.acme.models.cheap]\n{PRICE.format(0.01)}"

@@ -166,7 +166,7 @@ def test_run_does_it_all_with_one_command_and_again_in_no_time(tmp_path: Path, s
     [(1_500, 5, 200), pytest.param(300, 60, 400, marks=[pytest.mark.chaos, pytest.mark.timeout(300)])],
 )
 def test_a_strict_provider_is_obeyed_by_two_workers(tmp_path: Path, rpm: int, burst: int, count: int) -> None:
-    """Nothing is lost, nothing doubled, and nobody calls before an announced Retry-After is over."""
+    """Nothing is lost, nothing doubled, and no call goes out before an announced Retry-After is over."""
     model = {"rpm": rpm, "counting": "linear", "burst_s": burst}
     with (
         Simulator(keys=[KEY], models={"*": model}, retry_after="fraction", headers=False) as simulator,

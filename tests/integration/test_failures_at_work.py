@@ -213,7 +213,7 @@ def test_every_form_of_retry_after(desk: Desk, simulator: Simulator, form: str) 
     assert second.state.attempts == 0, "waiting for capacity spends no attempt"
     _, refused, again = simulator.journal()
     waited = again["at"] - refused["at"]
-    # A date is told in whole seconds, and so is the clock beside it.
+    # A date is given in whole seconds, and so is the clock beside it.
     assert refused["retry_after"] <= waited < refused["retry_after"] + (1.5 if form == "date" else 0.5)
     assert not again["early"]
     (circuit,) = desk.snapshot().circuits

@@ -1,4 +1,4 @@
-"""One workflow's trouble is nobody else's: a provider's pause costs few denials, and never the whole worker."""
+"""One workflow's trouble stays its own: a provider's pause costs few denials, and never the whole worker."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The pages as a person sees them, in a real browser; skipped where there is no chromium."""
+"""The pages as a person sees them, in a real browser; skipped without chromium."""
 
 import json
 from collections.abc import Iterator

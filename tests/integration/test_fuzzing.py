@@ -1,4 +1,4 @@
-"""Thousands of answers and input lines that nobody would write: each ends as an answer, a named failure or a wait."""
+"""Thousands of answers and input lines that no one would write: each ends as an answer, a named failure or a wait."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ PROVIDERS = 300
 #: Seconds until the deadline of a round's jobs: what a 429 asks them to wait is longer.
 DEADLINE = 6.0
 
-#: What a call can cost at the most that is believed of its usage: 1,050,000 tokens in and out.
+#: The most that a call can cost, from the largest usage that is believed: 1,050,000 tokens in and out.
 DEAREST = (1_050_000 * 1.0 + 1_050_000 * 2.0) / 1e6
 
 COUNTS = [pytest.param(300, id="some"), pytest.param(10_200, id="many", marks=pytest.mark.long)]

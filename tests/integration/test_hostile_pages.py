@@ -68,7 +68,7 @@ FIELDS = (
     ),
 )
 
-#: Every page of Flower and ours; and what tells that it is whole.
+#: Every page of Flower and ours; and the text that shows that it is complete.
 PAGES = {
     "workers": "document.querySelectorAll('#workers-table tbody tr').length > 1",
     "tasks": "document.querySelectorAll('#tasks-table tbody tr').length > 10",

@@ -152,7 +152,7 @@ def answers(url: str) -> bool:
 
 
 def ends(url: str, within: float = 10.0) -> bool:
-    """Whether the server stops listening within so many seconds."""
+    """Whether the server stops listening within `within` seconds."""
     deadline = time.monotonic() + within
     while answers(url):
         if time.monotonic() > deadline:

@@ -30,7 +30,7 @@ def _store(site: Site) -> Store:
 
 
 def _ends(site: Site, ids: list[str], seconds: float) -> int:
-    """Wait until all batches have succeeded; the most memory that Redis has used meanwhile."""
+    """Wait until all batches have succeeded; returns the most memory that Redis has used until then."""
     store, client, most = _store(site), site.client(), 0
 
     def over() -> bool:

@@ -1,4 +1,4 @@
-"""Names that a client makes up slow nobody down, and do not run where they would escape a budget."""
+"""Names that a client makes up slow no other job down, and can't be used to escape a budget."""
 
 import base64
 import json

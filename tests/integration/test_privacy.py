@@ -1,8 +1,7 @@
 """Keys are nowhere; prompts and answers are in files, messages, journals and results, and in nothing else.
 
-One night in which much goes wrong, with marked prompts and answers and known keys. Then everything that anybody could
-read of it is searched: logs at their most talkative, Celery's events, every key of Redis, metrics, and what the
-commands print.
+One run in which much goes wrong, with marked prompts and answers and known keys. Then everything that can be read of
+it is searched: logs at DEBUG, Celery's events, every key of Redis, metrics, and what the commands print.
 """
 
 import base64
@@ -64,7 +63,7 @@ def _run(site: Site, seen: Night) -> None:
         batch = site.submit(lines)
         wait_for(lambda: site.status(batch)["request_counts"]["completed"] >= 5, what="the beginning")
         victim.kill()
-        # As if a minute had passed: what the killed worker was running is nobody's any more.
+        # As if a minute had passed: the killed worker's leases are over.
         for line in client.zrange(site.keys.job_leases(batch), 0, -1):
             client.zadd(site.keys.job_leases(batch), {line: 1})
         _poison(site.redis_url())

@@ -1,4 +1,4 @@
-"""A producer is not an operator: who can put messages into one queue reaches nothing of another workflow.
+"""A producer is not an operator: access to one queue gives no access to another workflow.
 
 Messages come from plain kombu; beside them a victim's batch runs, with a budget.
 """
@@ -161,7 +161,7 @@ def test_nothing_follows_a_job_and_an_id_brings_no_other_jobs_answer(
     mallory.send({"job": job(220, text="what only the victim knows")}, headers={"id": name})
     wait_for(lambda: stored(site, name) == 3, what="three jobs of one id")
     settled(site, "mallory")
-    # The victim, who repeats its own message, gets its own answer without a call.
+    # The victim that repeats its own message gets its own answer without a call.
     calls = len(simulator.journal())
     victim.send({"job": job(220, text="what only the victim knows")}, headers={"id": name})
     settled(site, "victim")

@@ -73,7 +73,7 @@ def test_everything_works_over_tls_with_the_documented_rights(
 ) -> None:
     """Workers, beat, commands and remote control; the server's own log says what else it was asked for: nothing."""
     url = f"rediss://overnight:{PASSWORD}@127.0.0.1:{tls_port}/0?ssl_ca_certs={certificate}/authority.pem"
-    # With a limit that is known no pace is learned from the 429s, which would take as long as they come by chance.
+    # With a limit that is known no pace is learned from the 429s, which come by chance.
     prices = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\nrpm = 60_000"
     environment = {"REDIS_URL_WITH_PASSWORD": url}
     more = 'redis_url = "env:REDIS_URL_WITH_PASSWORD"\nbudget_usd = 10.0'

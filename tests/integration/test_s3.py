@@ -129,7 +129,7 @@ def test_an_input_that_has_changed_is_not_published(files: Files) -> None:
 
 @pytest.mark.timeout(240)
 def test_a_batch_through_s3_that_is_refused_for_a_while(s3: Store, tmp_path: Path) -> None:
-    """Submitted from a folder, its files in the bucket; while it answers 503 that is told, and then all goes on."""
+    """Submitted from a folder, its files in the bucket; while it answers 503, that is reported; then all goes on."""
     more = f'storage = "s3://{BUCKET}/batches"'
     with Simulator() as simulator, Site(tmp_path, simulator, more=more, environment=s3.environment()) as site:
         worker = site.start_worker()

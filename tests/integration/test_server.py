@@ -1,4 +1,4 @@
-"""The embedded server: one for every process of a data_dir, there as long as somebody uses it, whoever is killed."""
+"""The embedded server: one for every process of a data_dir, there while any of them uses it, whichever is killed."""
 
 import fcntl
 import json

@@ -1,6 +1,6 @@
 """A worker that is stopped with calls in flight: nothing lost, nothing left open, nothing repeated that could end.
 
-Each worker has a queue of its own. Another one, the heir, is told to consume a queue when its worker has gone.
+Each worker has a queue of its own. When a worker has gone, another one, the heir, consumes its queue.
 """
 
 import os

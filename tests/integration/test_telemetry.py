@@ -19,7 +19,7 @@ FAILURES = [{"mode": "429", "times": 2, "retry_after": "1"}, {"mode": "400", "jo
 
 
 class Told:
-    """What a site's worker has told of one batch."""
+    """What a site's worker has reported about one batch."""
 
     def __init__(self, simulator: Simulator, collector: Collector, scrape: Scrape, exemplars: str) -> None:
         self.simulator, self.collector, self.scrape, self.exemplars = simulator, collector, scrape, exemplars
@@ -75,7 +75,7 @@ def test_a_worker_counts_admissions_calls_and_jobs(told: Told) -> None:
     assert scrape.sum("overnight_jobs_total", workflow="nightly", outcome="completed") == 20
     assert scrape.sum("overnight_jobs_total", workflow="nightly", outcome="failed") == 1
     assert scrape.sum("overnight_admissions_total", workflow="nightly", answer="admitted") >= 23
-    # The 429s told everyone to wait for a second.
+    # The 429s asked for a wait of a second.
     assert scrape.sum("overnight_admissions_total", workflow="nightly", answer="admitted", reason="later") > 0
     assert scrape.sum("process_resident_memory_bytes") > 0
 

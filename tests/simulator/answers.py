@@ -1,4 +1,4 @@
-"""Answers in each wire format: a function of the request alone, so a test can tell what must come back."""
+"""Answers in each wire format: a function of the request alone, so a test knows what must come back."""
 
 import zlib
 from typing import Any

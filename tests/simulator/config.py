@@ -70,13 +70,12 @@ class Failure:
 class Config:
     """The whole simulator.
 
-    `models` maps names to quotas; `*` is for every other. `keys` are those that are accepted (none: every
-    key), each with a quota of its own unless `shared_quota`. `latency` and `answer_tokens` are a number, or
-    a pair from which the request's own hash picks. With `call_tools`, a chat's first tool is called
-    before anything is said. `headers` sends rate headers. `retry_after` is the form
-    in which a 429 tells the wait. A request is `early` if it comes before a wait that was told for its key
-    and model has passed, and not within `grace` seconds of the telling, when it may have crossed it on the
-    way.
+    `models` maps names to quotas; `*` is for every other. `keys` are those that are accepted (none: every key), each
+    with a quota of its own unless `shared_quota`. `latency` and `answer_tokens` are a number, or a pair from which the
+    request's own hash picks. With `call_tools`, a chat's first tool is called before anything is said. `headers` sends
+    rate headers. `retry_after` is the form in which a 429 states the wait. A request is `early` if it comes before a
+    wait that was announced for its key and model has passed, and later than `grace` seconds after the announcement,
+    since until then the two may have crossed on the way.
     """
 
     models: dict[str, Model] = field(default_factory=lambda: {"*": Model()})

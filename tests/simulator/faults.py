@@ -39,7 +39,7 @@ _TOLD: dict[str, tuple[int, str, str | None]] = {
     ),
 }
 _HTML = {"content-type": "text/html"}
-# Answers that are none: status, body, headers.
+# Answers that can't be used: status, body, headers.
 _ODD: dict[str, tuple[int, bytes, dict[str, str]]] = {
     "no_message": (500, b'{"error":{}}', {}),
     "integer_code": (500, b'{"error":{"code":500,"message":"slot unavailable","type":"server_error"}}', {}),
@@ -49,7 +49,7 @@ _ODD: dict[str, tuple[int, bytes, dict[str, str]]] = {
     "html502": (502, b"<html><h1>502 Bad Gateway</h1></html>", _HTML),
     "garbage": (200, b'{"choices": [{"message": \xff\xfe', {}),
     "not_object": (200, b"[1, 2, 3]", {}),
-    # As OpenRouter tells that the provider behind it failed.
+    # How OpenRouter reports that the provider behind it failed.
     "error_in_200": (200, b'{"error":{"message":"Provider returned error","code":502}}', {}),
     "sse_error": (
         200,

@@ -13,10 +13,10 @@ WHOLE = frozenset({"", "no_usage", "usage_32_bits", "usage_64_bits", "drip"})
 class Entry:
     """One request. Times are seconds; `at` is on the clock that `time.monotonic` reads in every process.
 
-    `status` is 0 while it is in flight and where no answer was sent. `cost_nusd` is what it was billed, in
-    nano-dollars, which also counts where the client hung up. `early` says that it came before a wait that
-    was told to its key and model had passed, `early_job` to this very job. `key` is the index of its key,
-    -1 for an unknown one. `seconds` is the time until the answer was sent or the client gone.
+    `status` is 0 while it is in flight, or if no answer was sent. `cost_nusd` is what it was billed, in nano-dollars,
+    which also counts if the client hung up. `early` says that it came before a wait that was announced to its key and
+    model had passed, `early_job` to this very job. `key` is the index of its key, -1 for an unknown one. `seconds` is
+    the time until the answer was sent or the client gone.
     """
 
     n: int

@@ -17,15 +17,15 @@ class Counter(ABC):
 
     @abstractmethod
     def wait(self, units: float, now: float) -> float:
-        """Seconds until so many units fit, 0 for now."""
+        """Seconds until `units` fit, 0 for now."""
 
     @abstractmethod
     def take(self, units: float, now: float) -> None:
-        """Count so many units."""
+        """Count `units`."""
 
     @abstractmethod
     def remaining(self, now: float) -> float:
-        """What is left, as headers tell it."""
+        """What is left, as headers report it."""
 
     @abstractmethod
     def reset(self, now: float) -> float:
@@ -156,7 +156,7 @@ class Quota:
         limits = {"rpm": model.rpm, "tpm": model.tpm, "itpm": model.itpm, "otpm": model.otpm}
         self.counters = {name: counter(model, limit, now) for name, limit in limits.items() if limit}
         self.in_flight = 0
-        # Until when everyone was told to wait, and since when that is known.
+        # Until when all clients were asked to wait, and since when they know.
         self.told_until = -math.inf
         self.told_at = -math.inf
 

@@ -42,7 +42,7 @@ def error_body(api: str, status: int, words: str, code: str | None = None) -> di
 def throttled(
     form: str, api: str, wait: float, denied_by: str, wall: float
 ) -> tuple[dict[str, str], dict[str, Any], float | None]:
-    """Headers, body, and the wait that they tell, in seconds, which is never less than `wait`."""
+    """Headers, body, and the wait that they state, in seconds, never less than `wait`."""
     words = f"Rate limit reached on {denied_by}."
     headers: dict[str, str] = {}
     body = error_body(api, 429, words, "rate_limit_exceeded" if api == "openai" else None)

@@ -59,7 +59,7 @@ class Service:
         return Plan(body=body) if rule is None else failed(rule, _api(path), "", Plan(body=body))
 
     def plan(self, path: str, query: str, headers: dict[str, str], content: bytes) -> Plan:
-        """What becomes of a POST."""
+        """Answer a POST."""
         task, deployment = _route(path)
         if task is None or (deployment and "api-version=" not in query):
             return error(_api(path), 404, f"Unknown path {path}")
@@ -174,7 +174,7 @@ class Service:
         return plan
 
     def _tell(self, plan: Plan, quota: Quota, request: "Request") -> None:
-        """Remember a wait that is being told, to judge who comes early."""
+        """Remember an announced wait, to judge which requests come early."""
         told = plan.entry.retry_after if plan.entry is not None else None
         if told is None:
             return
@@ -185,7 +185,7 @@ class Service:
         self.told_jobs[request.job] = request.now + told
 
     def _mark_early(self, entry: Entry, quota: Quota) -> None:
-        # Rounding of what was told is no fault of the client's.
+        # Rounding of the announced wait is not the client's fault.
         tolerance = 0.001
         entry.early = entry.at < quota.told_until - tolerance and entry.at > quota.told_at + self.config.grace
         entry.early_job = entry.at < self.told_jobs.get(entry.job, entry.at) - tolerance

@@ -44,7 +44,7 @@ def image() -> str:
 
 @pytest.fixture
 def exchange() -> Iterator[Path]:
-    """A folder that containers may read, whoever they run as."""
+    """A folder that containers may read, whichever user they run as."""
     folder = Path(tempfile.mkdtemp(prefix="overnight-smoke-"))
     folder.chmod(0o755)
     yield folder

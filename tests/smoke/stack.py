@@ -17,7 +17,7 @@ FLOWER_PASSWORD = "smoke-flower-password"
 
 
 def docker(*arguments: str, env: dict[str, str] | None = None, seconds: float = 120.0, text: str | None = None) -> str:
-    """A docker command's stdout; AssertionError with its words where it fails."""
+    """A docker command's stdout; AssertionError with its output if it fails."""
     done = subprocess.run(
         ["docker", *arguments],
         cwd=ROOT,
@@ -56,7 +56,7 @@ class Stack:
         )
 
     def up(self, *options: str) -> None:
-        """Everything up and healthy; AssertionError with what the services said where that is not so."""
+        """Everything up and healthy; AssertionError with the services' logs if not."""
         try:
             self.compose("up", "--wait", *options, seconds=900)
         except AssertionError as error:

@@ -46,7 +46,7 @@ def test_a_night_of_three_workers_with_a_worker_and_redis_killed(stack: Stack) -
 
 
 def test_a_deploy_in_a_night_loses_and_repeats_nothing(stack: Stack) -> None:
-    """All workers are stopped and started anew, one configuration for another, with calls in flight."""
+    """All workers are stopped and started with another configuration, with calls in flight."""
     stack.up("--scale", "worker=2")
     count = 400
     batch = stack.overnight("submit", stack.input("in.jsonl", jobs(count)), "-w", "nightly").strip()

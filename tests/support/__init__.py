@@ -25,7 +25,7 @@ collector.py     an OpenTelemetry collector
 watching.py      Flower and the metrics of a site
 browser.py       Chromium, driven over its DevTools protocol
 screenshots.py   the pictures of docs/monitoring.md
-privacy.py       where a prompt or a key could be found
+privacy.py       the places in which a prompt or a key could be found
 fuzz.py          random lines and random answers
 mutations.py     messages with one thing wrong
 """

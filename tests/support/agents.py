@@ -42,7 +42,7 @@ WORDS = ["one"]
 
 
 def at(seconds: float) -> str:
-    """A time as `llm.now` tells it."""
+    """A time as `llm.now` returns it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
@@ -88,7 +88,7 @@ async def wandering(body: dict[str, Any], llm: Llm) -> dict[str, Any]:
 
 @agent
 async def endless(body: dict[str, Any], llm: Llm) -> None:
-    """Never has enough, whatever it is told."""
+    """Never has enough, whatever the answer is."""
     number = 0
     while True:
         with suppress(Exception):  # as agents are written
@@ -125,7 +125,7 @@ async def unwritable(body: dict[str, Any], llm: Llm) -> Any:
 
 @agent
 async def stubborn(body: dict[str, Any], llm: Llm) -> dict[str, Any]:
-    """Catches everything, and tells what it caught."""
+    """Catches everything, and returns what it caught."""
     caught = []
     for number in range(3):
         try:
@@ -137,7 +137,7 @@ async def stubborn(body: dict[str, Any], llm: Llm) -> dict[str, Any]:
 
 @agent
 async def fallback(body: dict[str, Any], llm: Llm) -> dict[str, Any]:
-    """Goes another way where a call or a step fails."""
+    """Goes another way if a call or a step fails."""
 
     def broken() -> None:
         raise KeyError("no such ticket")

@@ -5,7 +5,7 @@
         browser.open("http://127.0.0.1:5555/workflows", user="me:secret", wait="document.querySelector('table')")
         browser.screenshot(path)
 
-Chromium is found as `chromium` or by CHROMIUM; `available()` tells whether there is one.
+Chromium is found as `chromium` or by CHROMIUM; `available()` returns whether there is one.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ FLAGS = (
 
 
 def available() -> str | None:
-    """The path of a Chromium, None where there is none."""
+    """The path of a Chromium, None if there is none."""
     return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 
 

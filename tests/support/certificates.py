@@ -6,7 +6,7 @@ import trustme
 
 
 def write_certificate(folder: Path) -> None:
-    """Put certificate.pem and key.pem for this machine into a folder, and authority.pem, who signed it."""
+    """Put certificate.pem and key.pem for this machine into a folder, and authority.pem, which signed it."""
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1", "localhost")
     authority.cert_pem.write_to_path(folder / "authority.pem")

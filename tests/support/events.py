@@ -1,4 +1,4 @@
-"""Celery's events, as Flower hears them."""
+"""Celery's events, as Flower receives them."""
 
 import contextlib
 import threading
@@ -36,7 +36,7 @@ class Events:
         return sum(event["type"] == kind for event in list(self.heard))
 
     def wait(self, kind: str, count: int, seconds: float = 20.0) -> None:
-        """Wait until so many have been heard, and no more."""
+        """Wait until exactly `count` have been received."""
         wait_for(lambda: self.count(kind) >= count, seconds, what=f"{count} {kind}")
         assert self.count(kind) == count
 

@@ -4,8 +4,8 @@
     site = site_fixture(more="visibility_timeout = 5.0", workers=2, concurrency=20)
     desk = desk_fixture(lambda simulator: provider(simulator.base_url))
 
-A simulator and a site live as long as the file's tests, or as long as one test with scope="function"; a desk lives as
-long as one test. tests/conftest.py has a simulator without options.
+A simulator and a site serve all tests of the file, or one with scope="function"; a desk serves one test.
+tests/conftest.py has a simulator without options.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Answers and input lines that nobody would write on purpose; the same seed makes the same ones."""
+"""Answers and input lines that no one would write on purpose; the same seed makes the same ones."""
 
 import copy
 import gzip

@@ -1,4 +1,4 @@
-"""What anybody could read of a night, and how it is searched for what must not be there."""
+"""What can be read of a run, and how it is searched for prompts and keys."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ MESSAGES: Final = re.compile(
 
 
 class Night:
-    """What anybody could read of a night, by where it was found."""
+    """What can be read of a run, by its place."""
 
     def __init__(self) -> None:
         self.found: dict[str, bytes] = {}

@@ -1,4 +1,4 @@
-"""A RabbitMQ node of a test's own, on free ports and in a folder of its own, where Debian's package is installed."""
+"""A RabbitMQ node of a test's own, on free ports and in a folder of its own, if Debian's package is installed."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
 def missing() -> str | None:
-    """Why there is no RabbitMQ to test with; None where there is."""
+    """Why there is no RabbitMQ to test with; None if there is."""
     if not SERVER.exists() or shutil.which("erl") is None:
         return "rabbitmq-server is not installed (apt-get install rabbitmq-server)"
     return None
@@ -29,7 +29,7 @@ def _free_port() -> int:
 
 
 class RabbitMQ:
-    """A node that runs for as long as the block."""
+    """A node that runs while the block does."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -100,7 +100,7 @@ class RabbitMQ:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        # Erlang leaves its port mapper behind; this one serves nobody else.
+        # Erlang leaves its port mapper behind; this one serves only the test.
         subprocess.run(
             ["epmd", "-port", str(self._epmd_port), "-kill"], env=self._environment, capture_output=True, check=False
         )

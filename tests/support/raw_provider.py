@@ -44,7 +44,7 @@ def answered(body: bytes | Mapping[str, Any] | list[Any], status: int = 200, **h
 
 
 def completion(content: str | None, reason: str = "stop", **usage: Any) -> dict[str, Any]:
-    """A chat completion of 10 and 5 tokens, unless told otherwise."""
+    """A chat completion of 10 and 5 tokens, by default."""
     message = {"role": "assistant", "content": content}
     return {
         "object": "chat.completion",

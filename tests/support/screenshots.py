@@ -1,4 +1,4 @@
-"""Takes the pictures of docs/monitoring.md anew: `make screenshots`. A busy site, made of real parts.
+"""Takes the pictures of docs/monitoring.md: `make screenshots`. A busy site, made of real parts.
 
 Three workflows on two providers: one at its quota, one out of budget, one whose model is failing.
 """

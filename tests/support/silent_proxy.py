@@ -47,7 +47,7 @@ class SilentProxy:
             return len(self._open) // 2
 
     def speak(self) -> None:
-        """New connections work. Those that were opened meanwhile stay silent."""
+        """New connections work. Those that were opened before stay silent."""
         with self._lock:
             self._generation += 1
             self._deaf = False

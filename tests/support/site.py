@@ -56,7 +56,7 @@ def _end_with_tests() -> None:
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 30.0, every: float = 0.05, what: str = "") -> Any:
-    """What `condition` returns as soon as that is true; AssertionError where it takes longer than `seconds`."""
+    """What `condition` returns as soon as that is true; AssertionError if it takes longer than `seconds`."""
     ends = time.monotonic() + seconds
     while True:
         if found := condition():

@@ -82,7 +82,7 @@ async def sleep(seconds: float) -> str:
 
 @app.task
 async def publish(count: int) -> float:
-    """Publishes while others run; the longest that the loop stood still meanwhile, in seconds."""
+    """Publishes while others run; returns for how long the loop stood still at most, in seconds."""
     longest, last, publishing = 0.0, time.monotonic(), True
 
     async def watch() -> None:
@@ -111,7 +111,7 @@ def block(seconds: float) -> str:
 
 @app.task
 async def heed(seconds: float) -> str:
-    """Says so when it is told that its time is over."""
+    """Reports that its soft time limit was raised."""
     try:
         await asyncio.sleep(seconds)
     except SoftTimeLimitExceeded:

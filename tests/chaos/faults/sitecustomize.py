@@ -1,7 +1,7 @@
 """Python runs this at the start of every process that has its folder on the path: a fault in the middle of a write.
 
 The process that writes next to a batch's output, once the file named by OVERNIGHT_FAULT is there, writes half of its
-bytes and is killed; where that file says "stop", it is stopped, and writes all of them when it wakes up.
+bytes and is killed; if that file says "stop", it is stopped, and writes all of them when it wakes up.
 """
 
 import os

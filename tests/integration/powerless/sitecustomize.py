@@ -1,4 +1,4 @@
-"""Python runs this at the start of every process that has its folder on the path: root is refused like anybody else.
+"""Python runs this at the start of every process that has its folder on the path: root is refused like any other user.
 
 Root may write into a folder that is read-only for all: CAP_DAC_OVERRIDE, which this gives up.
 """
