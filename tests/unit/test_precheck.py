@@ -102,7 +102,7 @@ def test_the_budget_of_all_workflows_counts_too(tmp_path: Path) -> None:
 
 def test_a_missing_price_is_an_error_only_under_a_budget(tmp_path: Path) -> None:
     precheck(tmp_path, "free").check(chat("large"))
-    with pytest.raises(NoPrice, match="one/large has no price, and a budget applies: write input_usd_per_mtok"):
+    with pytest.raises(NoPrice, match="one/large has no price, and a budget applies: set its input_usd_per_mtok"):
         precheck(tmp_path, "poor").check(chat("large"))
 
 
