@@ -99,7 +99,7 @@ def _answered(url: str, asked: dict[str, Any], response: dict[str, Any]) -> _Ans
     if not sse.asks_for_stream(asked):
         return _Answer(response["status_code"], headers, dumps(body))
     stream: str = body["stream"]
-    if url == CHAT and not sse.tells_usage(asked):
+    if url == CHAT and not sse.wants_usage(asked):
         stream = sse.without_usage(stream)
     return _Answer(response["status_code"], headers | {"content-type": sse.EVENT_STREAM}, stream.encode())
 

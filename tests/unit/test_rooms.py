@@ -81,7 +81,6 @@ LONG_FUNCTIONS: dict[str, str] = {
     "tests/unit/limits/mutations.py:all_mutations": "one table of mutations",
     "workers/celery.py:configuration": "a table of settings, one a line with its reason",
     "workers/providers/failures.py:classify": "a decision table",
-    "workers/providers/http_provider.py:call": LATER,
 }
 
 

@@ -1,22 +1,22 @@
-"""Which refusals are about the account that called, and which are about one model or one prompt.
+"""Whether a refusal is about the account, one model or one prompt.
 
-| what is refused | told by | what follows |
+| what is refused | recognized by | what follows |
 |-----------------|-|--------------|
 | the account | a code of `CERTAIN` | it is blocked at once |
-| the account | 401, 402, 403, words such as "API key expired" | it is blocked once a second job is refused, too |
+| the account | 401, 402, 403, words such as "API key expired" | it is blocked once a second job is refused as well |
 | one model | `model_not_found`, "does not have access to model"  | the job fails |
 | one prompt | moderation's codes | the job fails |
 
-Words alone never block an account: a message may quote the prompt.
+Words alone never block an account, since a message may quote the prompt.
 """
 
 import re
 from http import HTTPStatus
 from typing import Final
 
-from workers.providers.error_body import Complaint
+from workers.providers.error_body import ErrorBody
 
-#: Codes that can mean nothing but that the account takes no calls, in lower case.
+#: Codes that can only mean that the account takes no calls, in lower case.
 CERTAIN: Final = frozenset({
     # OpenAI
     "insufficient_quota",
@@ -35,12 +35,13 @@ CERTAIN: Final = frozenset({
     # Alibaba Model Studio: help.aliyun.com/zh/model-studio/error-code
     "arrearage",
     "allocationquota.freetieronly",
-    # Fireworks, and gateways that name it alike
+    # Fireworks, and gateways that use the same names
     "account_suspended",
     "insufficient_balance",
 })  # fmt: skip
 
-# A proxy's spent budget (LiteLLM's `budget_exceeded`) may be that of one user or one model, so it is no certain code.
+# Codes that probably mean the account. A proxy's spent budget (LiteLLM's `budget_exceeded`) may be one user's or one
+# model's.
 _SUSPECT_CODES: Final = frozenset({
     "budget_exceeded",
     "expired_api_key",
@@ -50,14 +51,16 @@ _SUSPECT_CODES: Final = frozenset({
     "precondition_failed",
 })  # fmt: skip
 
+# What can be shut, as messages name it.
 _HOLDER: Final = r"(?:organi[sz]ation|account|workspace|project|team|consumer|subscription|api[ _-]?key)"
+# How messages say that it is shut.
 _SHUT: Final = (
     r"(?:restricted|suspended|disabled|deactivated|terminated|blocked|locked|banned|expired|revoked|inactive)"
 )
 
-# Anthropic answers a used-up balance or spend cap with a 400 `invalid_request_error` or a 429 `rate_limit_error`; only
-# the words differ from an ordinary one. Gemini says "exceeded your current quota, please check your plan" of every 429,
-# so that phrase means nothing here; a limit of 0 does.
+# Words that mean the account. Anthropic answers a used-up balance or spend cap with a 400 `invalid_request_error` or
+# a 429 `rate_limit_error`, and only the words differ from an ordinary one. Gemini says "exceeded your current quota,
+# please check your plan" in every 429, so only a limit of 0 counts.
 _WORDS: Final = re.compile(
     r"credit balance is too low|specified (?:API|workspace) usage limits|spend(?:ing)? (?:limit|cap)"
     r"|insufficient (?:account )?(?:balance|credits?|funds|quota)|requires more credits"
@@ -69,37 +72,40 @@ _WORDS: Final = re.compile(
     r"|account is in good standing|(?:enable billing|billing (?:is|has) not)",
     re.IGNORECASE,
 )
+# Codes and words that mean one model.
 _MODEL_CODES: Final = re.compile(r"model_(?:not_found|not_available|permission\w*|access\w*)|unsupported_model")
 _MODEL_WORDS: Final = re.compile(
     r"\b(?:access to|permission to (?:use|access|call)|allowed to (?:use|access|call)) (?:the )?(?:requested )?model"
     r"|\bmodel\b[^\n]{0,120}? (?:is blocked|is not (?:available|enabled|allowed)|does not exist|not found)",
     re.IGNORECASE,
 )
+# Codes that mean one prompt.
 _PROMPT_CODES: Final = re.compile(r"content_(?:policy|filter)|moderation|safety|flagged|responsible_?ai", re.IGNORECASE)
+# Statuses that mean the key, unless something else is said.
 _OF_THE_KEY: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN)
 
 
-def is_certain(complaint: Complaint) -> bool:
-    """Whether the code alone blocks the account."""
-    return complaint.code.lower() in CERTAIN
+def is_certain(error_body: ErrorBody) -> bool:
+    """Whether the code alone is enough to block the account."""
+    return error_body.code.lower() in CERTAIN
 
 
-def is_shut(complaint: Complaint) -> bool:
-    """Whether code or words mean that the account takes no calls, whatever the status."""
-    return is_certain(complaint) or complaint.code.lower() in _SUSPECT_CODES or bool(_WORDS.search(complaint.words))
+def is_shut(error_body: ErrorBody) -> bool:
+    """Whether the code or the words say that the account takes no calls, whatever the status."""
+    return is_certain(error_body) or error_body.code.lower() in _SUSPECT_CODES or bool(_WORDS.search(error_body.words))
 
 
-def is_about_account(status: int, complaint: Complaint) -> bool:
-    """Whether a 4xx is about the account. A 403 is only if the provider wrote it: firewalls send it for one prompt."""
-    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or is_about_request(complaint):
+def is_about_account(status: int, error_body: ErrorBody) -> bool:
+    """Whether a 4xx is about the account. A 403 counts only if the provider wrote it: firewalls send it for prompts."""
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or is_about_request(error_body):
         return False
-    if is_shut(complaint):
+    if is_shut(error_body):
         return True
-    return status in _OF_THE_KEY and (complaint.own or status != HTTPStatus.FORBIDDEN)
+    return status in _OF_THE_KEY and (error_body.own or status != HTTPStatus.FORBIDDEN)
 
 
-def is_about_request(complaint: Complaint) -> bool:
-    """Whether the model or the prompt is refused, and other calls of the account are not."""
-    if complaint.flagged or _PROMPT_CODES.search(complaint.code):
+def is_about_request(error_body: ErrorBody) -> bool:
+    """Whether only the model or the prompt is refused, so that the account's other calls are fine."""
+    if error_body.flagged or _PROMPT_CODES.search(error_body.code):
         return True
-    return bool(_MODEL_CODES.fullmatch(complaint.code) or _MODEL_WORDS.search(complaint.words))
+    return bool(_MODEL_CODES.fullmatch(error_body.code) or _MODEL_WORDS.search(error_body.words))

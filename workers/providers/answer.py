@@ -1,4 +1,4 @@
-"""An answer, and the provider that gives it: what every wire format offers to the rest of Overnight."""
+"""What every wire format offers to the rest of Overnight: a provider, and its answers."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,11 +10,10 @@ from workers.providers.headers import RateLimits
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A provider's whole, valid answer.
+    """A provider's complete, valid answer.
 
-    `body` is the decoded JSON as it came; of a streamed answer, {"stream": its events as text}. `usage` is None where
-    the body told none: what was reserved is then the best figure there is. `seconds` is the time from sending to
-    the last byte.
+    `body` is the decoded JSON as it came, or {"stream": events as text} for a streamed answer. `usage` is None if the
+    body has none; then the reserved amount is the best estimate. `seconds` is the time from sending to the last byte.
     """
 
     status: int
@@ -29,7 +28,7 @@ class Answer:
 
 
 class Provider(Protocol):
-    """One configured provider. It belongs to the event loop of its first call."""
+    """A configured provider. It belongs to the event loop of its first call."""
 
     @property
     def name(self) -> str:
@@ -41,7 +40,7 @@ class Provider(Protocol):
 
     @property
     def endpoints(self) -> frozenset[str]:
-        """The batch-line urls that it serves."""
+        """The urls of batch lines that it serves."""
 
     async def call(
         self,
@@ -55,16 +54,16 @@ class Provider(Protocol):
     ) -> Answer:
         """Send `body`, with `model` in place of its own, and return the answer.
 
-        `timeout` is for the whole call, in seconds; None takes the provider's. Raises a ProviderError for
-        everything that is not an answer, and never tries again by itself. `may_send` is asked right before the
-        request is written: where it says no, NotSent is raised.
+        `timeout` is for the whole call, in seconds; None takes the provider's. `may_send` is awaited right before the
+        request is written; if it returns False, NotSent is raised. Raises a ProviderError for everything that is not an
+        answer. Never retries.
         """
 
     async def ping(self, key: str) -> str:
-        """Ask for the list of models, which costs nothing. Returns in words what was reached."""
+        """Ask for the list of models, which is free. Returns a description of what was reached."""
 
     async def open(self) -> None:
-        """Make what the first call would have to wait for; nothing is connected yet."""
+        """Create what the first call would have to wait for. Connects to nothing yet."""
 
     async def close(self) -> None:
         """Close the connections. Calls in flight fail; the next call opens new ones."""

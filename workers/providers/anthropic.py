@@ -16,7 +16,7 @@ API_VERSION: Final = "2023-06-01"
 
 
 class Anthropic(HttpProvider):
-    """Anthropic itself, and servers that speak its Messages API."""
+    """Anthropic itself, and servers with its Messages API."""
 
     api: ClassVar[str] = "anthropic"
     endpoints: ClassVar[frozenset[str]] = ENDPOINTS_BY_API["anthropic"]
@@ -42,24 +42,24 @@ class Anthropic(HttpProvider):
         usage = body.get("usage")
         if not isinstance(usage, dict):
             return None
-        told, rounds = _usage(usage), [_usage(each) for each in dicts(usage.get("iterations"))]
+        total, rounds = _usage(usage), [_usage(each) for each in dicts(usage.get("iterations"))]
         if rounds:
-            # What compactions have read and written is not in the total.
-            told = _largest(told, _sum(rounds))
-        return told if told.input or told.output else None
+            # The total lacks what compactions read and wrote.
+            total = _largest(total, _sum(rounds))
+        return total if total.input or total.output else None
 
 
-def _usage(told: Mapping[str, Any]) -> Usage:
-    # input_tokens counts only what neither came from the cache nor went into it.
-    cached = natural(told.get("cache_read_input_tokens"))
-    written = natural(told.get("cache_creation_input_tokens"))
-    kept = told.get("cache_creation")
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    # input_tokens leaves out what came from the cache or went into it.
+    cached = natural(usage.get("cache_read_input_tokens"))
+    written = natural(usage.get("cache_creation_input_tokens"))
+    kept = usage.get("cache_creation")
     written_1h = natural(kept.get("ephemeral_1h_input_tokens")) if isinstance(kept, dict) else 0
     return Usage(
-        input=natural(told.get("input_tokens")) + cached + written,
+        input=natural(usage.get("input_tokens")) + cached + written,
         cached=cached,
         cache_write=written,
-        output=natural(told.get("output_tokens")),
+        output=natural(usage.get("output_tokens")),
         cache_write_1h=min(written_1h, written),
     )
 

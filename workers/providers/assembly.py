@@ -1,6 +1,6 @@
-"""A stream of events put together to the answer that the same call brings without a stream.
+"""Assembles a stream's events into the answer that the same call brings without streaming.
 
-What comes must not be believed to be of the right type: whatever is not is left out.
+Events are untrusted input: what has the wrong type is left out.
 """
 
 from collections.abc import Iterable
@@ -8,14 +8,15 @@ from typing import Any, Final
 
 import orjson
 
+#: A decoded event of a stream.
 Event = dict[str, Any]
 
-#: Fields of a delta that say the same in each event, where others go on with what was said.
+#: Fields of a delta that are repeated in each event. Other fields are continued.
 _SAID_ONCE: Final = frozenset({"role", "id", "type", "name", "index"})
 
 
 def completion(events: Iterable[Event]) -> dict[str, Any] | None:
-    """A chat completion; None where it broke off."""
+    """A chat completion, None if it broke off."""
     head: dict[str, Any] = {}
     choices: dict[int, _Parts] = {}
     usage: Any = None
@@ -54,7 +55,7 @@ def _add_delta(message: dict[str, Any], delta: Event) -> None:
     for call in dicts(delta.get("tool_calls")):
         calls = message.setdefault("tool_calls", _Calls())
         if not isinstance(calls, _Calls):
-            return  # a whole message has come already
+            return  # a complete message has already come
         index = call.get("index")
         found = next((each for each in calls if index is not None and each["index"] == index), None)
         if found is None:
@@ -68,7 +69,7 @@ def _add_delta(message: dict[str, Any], delta: Event) -> None:
 
 
 def _join(into: dict[str, Any], part: Event) -> None:
-    """Go on with what is there: strings and lists grow, all else is what was said last."""
+    """Add a part: strings and lists grow, of all else the last value counts."""
     for name, value in part.items():
         if value is None and name in into:
             continue
@@ -85,27 +86,27 @@ def _join(into: dict[str, Any], part: Event) -> None:
 
 
 class _Text(list[str]):
-    """A string in pieces: adding each piece to the whole would take a time that grows with its square."""
+    """A string in pieces: joining at every piece would take quadratic time."""
 
 
 class _List(list[Any]):
-    """A list that grows."""
+    """A growing list."""
 
 
 class _Calls(list["_Parts"]):
-    """The tool calls of a message."""
+    """A message's tool calls."""
 
 
 class _Parts(dict[str, Any]):
-    """An object that grows."""
+    """A growing object."""
 
 
 def _whole(value: Any) -> Any:
-    """What has grown here, as JSON; what came as it is now is not looked into."""
+    """The JSON of what has grown. Values that came complete are returned as they are."""
     match value:
         case _Text():
             text = "".join(value)
-            # The halves of a surrogate pair may have come one by one.
+            # The halves of a surrogate pair may have come in two pieces.
             return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if not text.isascii() else text
         case _List():
             return list(value)
@@ -117,7 +118,7 @@ def _whole(value: Any) -> Any:
 
 
 def response(events: Iterable[Event]) -> dict[str, Any] | None:
-    """An answer of /v1/responses; None where it broke off."""
+    """An answer of /v1/responses, None if it broke off."""
     for event in reversed(list(events)):
         if event.get("type") in {"response.completed", "response.incomplete", "response.failed"}:
             found = event.get("response")
@@ -126,18 +127,18 @@ def response(events: Iterable[Event]) -> dict[str, Any] | None:
 
 
 def message(events: Iterable[Event]) -> dict[str, Any] | None:
-    """An answer of /v1/messages; None where it broke off."""
+    """An answer of /v1/messages, None if it broke off."""
     made: dict[str, Any] = {"type": "message"}
     blocks: dict[int, _Parts] = {}
     usage: dict[str, Any] = {}
     ended = False
     for event in events:
         kind = event.get("type")
-        told = event.get("message") if kind == "message_start" else event
-        if isinstance(told, dict) and isinstance(told.get("usage"), dict):
-            usage |= {name: value for name, value in told["usage"].items() if value is not None}
-        if kind == "message_start" and isinstance(told, dict):
-            made |= told
+        source = event.get("message") if kind == "message_start" else event
+        if isinstance(source, dict) and isinstance(source.get("usage"), dict):
+            usage |= {name: value for name, value in source["usage"].items() if value is not None}
+        if kind == "message_start" and isinstance(source, dict):
+            made |= source
         elif kind == "content_block_start" and isinstance(event.get("content_block"), dict):
             blocks[_index(event)] = _begun(event["content_block"])
         elif kind == "content_block_delta" and isinstance(event.get("delta"), dict):
@@ -151,7 +152,7 @@ def message(events: Iterable[Event]) -> dict[str, Any] | None:
 
 
 def _begun(block: Event) -> _Parts:
-    """A block as it began: what may grow of it is in pieces."""
+    """A block at its start, ready to grow."""
     begun = _Parts()
     _join(begun, block)
     return begun
@@ -166,7 +167,7 @@ def _add_block(block: _Parts, delta: Event) -> None:
 
 
 def _whole_block(parts: _Parts) -> dict[str, Any]:
-    """A block whose tool's input has come in pieces of JSON."""
+    """A finished block. A tool's input came as pieces of JSON text."""
     block: dict[str, Any] = _whole(parts)
     text = block.pop("partial_json", None)
     if isinstance(text, str) and text:
@@ -183,5 +184,5 @@ def _index(part: Event) -> int:
 
 
 def dicts(value: Any) -> list[dict[str, Any]]:
-    """The objects of a list; none where it is no list."""
+    """The objects in a list; empty if it isn't a list."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

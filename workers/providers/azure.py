@@ -1,16 +1,16 @@
-"""Azure OpenAI: OpenAI's bodies at addresses of its own; a target's model is the name of a *deployment*.
+"""Azure OpenAI: OpenAI's bodies at other addresses. A target's model is the name of a *deployment*.
 
-With an `api_version`, the address names the deployment:
+With an `api_version` the address names the deployment:
 
     {base}/openai/deployments/{model}/chat/completions?api-version=2024-10-21
 
-which is what resources with dated versions, and gateways in front of them, offer. `/v1/responses` has no such
-path: there the deployment is named in the body alone. Without an `api_version`, the version-free address of
-newer resources is used, with the deployment in the body as OpenAI has its model:
+That is what resources with dated versions, and gateways in front of them, offer. `/v1/responses` has no such path:
+there only the body names the deployment. Without an `api_version` the address of newer resources is used, with the
+deployment in the body where OpenAI has the model:
 
     {base}/openai/v1/chat/completions
 
-which needs no date to be kept up. The key goes into the `api-key` header in both.
+The key goes into the `api-key` header in both cases.
 """
 
 from typing import ClassVar, Final

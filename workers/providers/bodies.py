@@ -1,16 +1,16 @@
-"""What a job's body says, before anything is sent: pure functions over the wire formats.
+"""Checks and reads a job's body before anything is sent: pure functions over the wire formats.
 
 A job's `url` names the format of its `body`:
 
-| url                    | asks for                            | the ceiling of its output is in        |
+| url                    | served by                           | the ceiling of its output is in        |
 |------------------------|-------------------------------------|----------------------------------------|
 | `/v1/chat/completions` | OpenAI, Azure and compatible servers | `max_completion_tokens`, `max_tokens`  |
 | `/v1/responses`        | OpenAI, Azure                       | `max_output_tokens`                    |
 | `/v1/embeddings`       | OpenAI, Azure and compatible servers | (it has no output)                     |
 | `/v1/messages`         | Anthropic                           | `max_tokens`                           |
 
-`check_body` comes first and decides; the others accept whatever it has passed, and never raise on the rest.
-Fields that are not known here are left to the provider.
+`check_body` comes first. The other functions accept whatever it passes and never raise on the rest. Unknown fields are
+left to the provider.
 """
 
 import re
@@ -42,23 +42,28 @@ __all__ = [
     "with_output_ceiling",
 ]
 
-# OpenAI's API reference: chat completions take n up to 128, embeddings up to 2,048 inputs a request.
+# The highest `n` of a chat completion (OpenAI's API reference).
 MAX_CHOICES: Final = 128
+
+# The most inputs of an embeddings request (the same).
 MAX_EMBEDDING_INPUTS: Final = 2048
-# No model writes this much. A larger ceiling is a mistake, and would hold an absurd sum of a budget.
+
+# No model writes this much. A larger ceiling is a mistake and would hold an absurd amount of a budget. Tokens.
 MAX_OUTPUT_TOKENS: Final = 10_000_000
+
+# Problems of one body that are reported one by one.
 MAX_PROBLEMS: Final = 5
 
-# OpenAI's own chat models: those that reason refuse `max_tokens`, and the older ones take both. Everybody
-# else's servers take `max_tokens`, and some (Mistral) refuse the newer name.
+# OpenAI's own chat models: reasoning ones refuse `max_tokens`, older ones take both. All other servers take
+# `max_tokens`, and some (Mistral) refuse the newer name.
 _TAKES_MAX_COMPLETION_TOKENS: Final = re.compile(r"(?:gpt-\d|o\d|chatgpt|codex)")
 
 
 def check_body(url: str, body: Any) -> list[str]:
-    """Problems of a job's body, in words for its author: what is wrong where, and what would be right.
+    """Problems of a job's body, worded for its author: where, what is wrong, and what would be right.
 
-    Empty when there is none. Names fields and positions and never quotes a value, which may be private. The
-    model's name is not looked at: the configuration decides about it.
+    Names fields and positions, but never quotes a value, which may be private. The model's name is not checked here:
+    that depends on the configuration.
     """
     if url not in ENDPOINTS:
         return [f"url must be one of {', '.join(sorted(ENDPOINTS))}"]
@@ -173,12 +178,12 @@ def _check_whole_number(body: Mapping[str, Any], field: str, most: int) -> Itera
 
 
 def choices(url: str, body: Mapping[str, Any]) -> int:
-    """How many answers one call asks for: `n` of a chat completion, else 1."""
+    """The number of answers that one call asks for: `n` of a chat completion, else 1."""
     return (_natural(body.get("n")) or 1) if url == CHAT else 1
 
 
 def output_ceiling(url: str, body: Mapping[str, Any]) -> int | None:
-    """The most output tokens that this call can make, over all its answers. None where the body sets none."""
+    """The most output tokens of this call, over all its answers. None if the body sets no ceiling."""
     if url == EMBEDDINGS:
         return 0
     fields = ("max_completion_tokens", "max_tokens") if url == CHAT else _CEILING_FIELD.get(url, ())
@@ -189,9 +194,8 @@ def output_ceiling(url: str, body: Mapping[str, Any]) -> int | None:
 def with_output_ceiling(url: str, body: Mapping[str, Any], ceiling: int, *, model: str = "") -> dict[str, Any]:
     """A copy of `body` in which each answer has at most `ceiling` output tokens.
 
-    A field that is there already is set; otherwise the one that `model` (the target's name for it) takes.
-    With `n` answers the call's ceiling is n times this. Embeddings have no output and are returned as they
-    are.
+    Sets the field that the body already has, else the one that `model` (the target's name for it) takes. With `n`
+    answers the call's ceiling is n times this. Embeddings have no output, so their body is unchanged.
     """
     if url == EMBEDDINGS:
         return dict(body)

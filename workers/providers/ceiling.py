@@ -1,18 +1,19 @@
-"""Which of the two names for the ceiling of a chat completion a model takes, learned from what it refuses.
+"""Which name a model takes for the ceiling of a chat completion, learned from its refusals.
 
-`max_tokens` and `max_completion_tokens` mean the same to a job. Models that reason refuse the first, some servers the
-second, and the name of a deployment tells neither. A refusal names the field; the call is made again with the other.
+`max_tokens` and `max_completion_tokens` mean the same to a job. Reasoning models refuse the first, some servers the
+second, and a deployment's name doesn't say which. A refusal names the field, and the call is repeated with the other.
 """
 
 import re
 from http import HTTPStatus
 from typing import Any, Final
 
-from workers.providers.error_body import Complaint
+from workers.providers.error_body import ErrorBody
 
-#: The two names; each stands for the other.
+#: Each name and the other one.
 OTHER: Final = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
+# Either name, in a message.
 _NAMES: Final = re.compile(r"\bmax_(?:completion_)?tokens\b")
 # "Unsupported parameter", "Unrecognized request argument", "Extra inputs are not permitted", "is not supported".
 _NOT_TAKEN: Final = re.compile(
@@ -22,19 +23,19 @@ _NOT_TAKEN: Final = re.compile(
 )
 
 
-def refused_ceiling(status: int, complaint: Complaint) -> str:
-    """The name to use instead, '' if the refusal is not about the name of the ceiling."""
+def refused_ceiling(status: int, error_body: ErrorBody) -> str:
+    """The name to use instead, '' if the refusal isn't about the ceiling's name."""
     if status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}:
         return ""
-    if complaint.code != "unsupported_parameter" and not _NOT_TAKEN.search(complaint.words):
+    if error_body.code != "unsupported_parameter" and not _NOT_TAKEN.search(error_body.words):
         return ""
-    named = _NAMES.search(complaint.words)
-    refused = complaint.param.rpartition(".")[2] or (named[0] if named else "")
+    named = _NAMES.search(error_body.words)
+    refused = error_body.param.rpartition(".")[2] or (named[0] if named else "")
     return OTHER.get(refused, "")
 
 
 def with_ceiling_in(body: dict[str, Any], field: str) -> dict[str, Any]:
-    """`body` with its ceiling under `field`, unchanged if it has none under the other name."""
+    """`body` with its ceiling under `field`. Unchanged if it has none under the other name."""
     other = OTHER[field]
     if body.get(other) is None:
         return body

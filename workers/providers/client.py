@@ -1,10 +1,10 @@
 """The HTTP client under every provider: aiohttp's connections, and no policy of its own.
 
-It follows no redirect (the key would go along), keeps no cookie, retries nothing, and reads no more of an
-answer than `LARGEST_ANSWER`. One client belongs to one event loop and is shared by all calls to its provider.
+It follows no redirects (they would carry the key along), keeps no cookies, retries nothing, and reads at most
+`LARGEST_ANSWER` bytes of an answer. A client belongs to one event loop and serves all calls to its provider.
 
-It is aiohttp for its CPU: httpx over the same connections (httpx-aiohttp) takes half as much again a call, for
-authentication, redirects, cookies and hooks that are unwanted here.
+aiohttp, because httpx takes half as much CPU again for a call, even over aiohttp's connections: for authentication,
+redirects, cookies and hooks that aren't wanted here.
 """
 
 import asyncio
@@ -25,20 +25,27 @@ from aiohttp.http_parser import RawResponseMessage
 from workers.providers.endpoints import LARGEST_ANSWER
 from workers.providers.errors import Broken, CallFailed, Interrupted, NotSent, ProviderError, Refused
 
-# Connecting takes a second or two where it succeeds at all; the rest of the call's time is the model's.
+# Seconds to connect. If it succeeds at all, it takes one or two; the rest of the call's time is the model's.
 CONNECT_TIMEOUT: Final = 15.0
-# Node's and uvicorn's servers close a connection that was idle for 5 s: a request that is on its way then is lost.
+
+# Seconds that an idle connection is kept. Node's and uvicorn's servers close theirs after 5 s, and a request that is
+# under way then is lost.
 KEPT_IDLE: Final = 4.0
-# Some servers put a policy or a trace into each answer's headers; aiohttp's own bounds are 8 kB and 128.
+
+# The longest header, in bytes. Some servers put a policy or a trace into each answer; aiohttp's own bound is 8 kB.
 LONGEST_HEADER: Final = 64 * 1024
+
+# The most headers of an answer; aiohttp's own bound is 128.
 MOST_HEADERS: Final = 2_000
-# A request that met the end of an idle connection is told within a round trip. What breaks later may have been at work.
+
+# Seconds, about a round trip, within which a request learns that its idle connection was closed. If a connection breaks
+# later, the provider may have been working.
 _IDLE_END: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An HTTP answer, read to its end. Header names are in lower case; `seconds` ends at the last byte."""
+    """A complete HTTP answer. Header names are in lower case. `seconds` is the time until the last byte."""
 
     status: int
     headers: dict[str, str]
@@ -47,7 +54,7 @@ class Reply:
 
 
 class HttpClient:
-    """Connections to one provider, opened by the first call on the event loop that it runs on."""
+    """Connections to one provider, opened by the first call on its event loop."""
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
@@ -63,13 +70,13 @@ class HttpClient:
         seconds: float,
         may_send: Callable[[], Awaitable[bool]] | None = None,
     ) -> Reply:
-        """Send one request and read its answer within `seconds`. Raises CallFailed if none comes whole.
+        """Send one request and read the complete answer within `seconds`, else raise a ProviderError.
 
-        `may_send` is asked once there is a connection; if it says no, NotSent is raised. A failure is `billed` only
-        if the request was handed to a connection.
+        `may_send` is awaited once there is a connection; if it returns False, NotSent is raised. A failure is `billed`
+        only if the request was handed to a connection.
         """
         session = self.open()
-        _departure.set(departure := _Departure(may_send))
+        _sending.set(sending := _Sending(may_send))
         started = time.monotonic()
         failure: ProviderError
         try:
@@ -77,7 +84,7 @@ class HttpClient:
                 status, names, body = await _exchange(session, method, url, headers, content, _limits(seconds))
             return Reply(status, names, body, time.monotonic() - started)
         except (aiohttp.ClientError, OSError) as error:
-            failure = _transport_failure(error, seconds, departure)
+            failure = _transport_failure(error, seconds, sending)
         except _AnswerTooLargeError:
             failure = Refused(
                 f"the answer is larger than the {LARGEST_ANSWER >> 20} MB that are read; it may be paid for, so it is "
@@ -85,7 +92,7 @@ class HttpClient:
                 code="answer_too_large",
                 billed=True,
             )
-        # Raised out here, so that the error carries no context: aiohttp's hold the request, and that the key.
+        # Raised out here, so that the error has no context: aiohttp's errors contain the request and its key.
         raise failure
 
     async def close(self) -> None:
@@ -95,7 +102,7 @@ class HttpClient:
             await session.close()
 
     def open(self) -> aiohttp.ClientSession:
-        """What all calls share: the first one would wait 50 ms for it, most of them for the certificates."""
+        """The session of all calls. Creating it takes 50 ms, mostly for the certificates."""
         loop = asyncio.get_running_loop()
         if self._session is not None and self._loop is loop:
             return self._session
@@ -116,10 +123,10 @@ class HttpClient:
 
 
 @dataclass(slots=True)
-class _Departure:
-    """Whether one request may leave, and whether it did: aiohttp writes it as soon as it has its connection.
+class _Sending:
+    """Whether one request may be sent, and whether it was: aiohttp writes it as soon as it has a connection.
 
-    `reused` says whether that connection had carried another request before.
+    `reused`: whether that connection carried another request before.
     """
 
     may_send: Callable[[], Awaitable[bool]] | None
@@ -128,39 +135,39 @@ class _Departure:
 
     @property
     def met_idle_end(self) -> bool:
-        """Whether a connection that broke without an answer had probably been closed for being idle."""
+        """Whether a connection that broke without an answer was probably closed for being idle."""
         return self.reused and self.written_at is not None and time.monotonic() - self.written_at < _IDLE_END
 
 
-_departure: ContextVar[_Departure] = ContextVar("departure")
+_sending: ContextVar[_Sending] = ContextVar("sending")
 
 
 class _Connector(aiohttp.TCPConnector):
-    """A connection may take long to be made: whether its request may still leave is asked after that."""
+    """Asks `may_send` after the connection is made, since connecting can take long."""
 
     async def connect(self, *args: Any, **options: Any) -> aiohttp.connector.Connection:
-        departure = _departure.get()
+        sending = _sending.get()
         connection = await super().connect(*args, **options)
-        if departure.may_send is not None:
-            leaves = False
+        if sending.may_send is not None:
+            allowed = False
             try:
-                leaves = await departure.may_send()
+                allowed = await sending.may_send()
             finally:
-                if not leaves:
+                if not allowed:
                     connection.release()
-            if not leaves:
+            if not allowed:
                 raise NotSent
-        departure.written_at = time.monotonic()
+        sending.written_at = time.monotonic()
         return connection
 
     async def _create_connection(self, *args: Any, **options: Any) -> Any:
-        _departure.get().reused = False
+        _sending.get().reused = False
         return await super()._create_connection(*args, **options)
 
 
 @functools.lru_cache(maxsize=64)
 def _limits(seconds: float) -> aiohttp.ClientTimeout:
-    """How long a connection may take, name and TLS included; the call as a whole is bounded around it."""
+    """The time for connecting, including name lookup and TLS. The caller bounds the call as a whole."""
     most = min(seconds, CONNECT_TIMEOUT)
     return aiohttp.ClientTimeout(total=None, connect=most, sock_connect=most)
 
@@ -168,7 +175,7 @@ def _limits(seconds: float) -> aiohttp.ClientTimeout:
 def _proxy(base_url: str) -> httpx.Proxy | None:
     """The proxy that the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY) sets for an address.
 
-    Read once: aiohttp would read it anew for every call, and take credentials from ~/.netrc besides.
+    Read once: aiohttp would read it again for every call, and take credentials from ~/.netrc as well.
     """
     address = urlsplit(base_url)
     host = address.hostname or ""
@@ -181,7 +188,7 @@ def _proxy(base_url: str) -> httpx.Proxy | None:
 
 @functools.cache
 def _ssl_context() -> ssl.SSLContext:
-    """One context a process: loading the certificates takes 20 ms. Honours SSL_CERT_FILE and SSL_CERT_DIR."""
+    """One context for the process: loading certificates takes 20 ms. Honours SSL_CERT_FILE and SSL_CERT_DIR."""
     return httpx.create_ssl_context()
 
 
@@ -201,7 +208,7 @@ async def _exchange(
         method, url, headers=headers, data=content, allow_redirects=False, timeout=timeout
     ) as response:
         names = {name.decode("latin-1").lower(): text.decode("latin-1") for name, text in response.raw_headers}
-        # Told beforehand where it is known; counted while reading in any case.
+        # Checked before reading if the length is known, and while reading in any case.
         length = names.get("content-length", "")
         if length.isdigit() and int(length) > LARGEST_ANSWER:
             raise _AnswerTooLargeError
@@ -215,10 +222,10 @@ async def _exchange(
         return response.status, names, b"".join(chunks)
 
 
-def _transport_failure(error: Exception, seconds: float, departure: _Departure) -> ProviderError:
-    """What became of the call. A provider that was sent nothing bills nothing; else it may have."""
+def _transport_failure(error: Exception, seconds: float, sending: _Sending) -> ProviderError:
+    """The error for a call without an answer. It may be billed only if the request was sent."""
     kind: type[ProviderError] = CallFailed
-    written = billed = departure.written_at is not None
+    written = billed = sending.written_at is not None
     match error:
         case aiohttp.ClientConnectorDNSError():
             code, words = "dns", "the provider's name cannot be resolved"
@@ -236,7 +243,7 @@ def _transport_failure(error: Exception, seconds: float, departure: _Departure) 
             code, words = "broken_body", "the answer broke off in the middle"
         case aiohttp.ClientResponseError() if written:
             kind, code, words = Broken, "broken_answer", _why_no_http(error.message)
-        case _ if departure.met_idle_end and _brought_nothing(error):
+        case _ if sending.met_idle_end and _brought_nothing(error):
             kind, billed = Interrupted, False
             code, words = "connection_lost", "the provider closed an idle connection as the call was sent"
         case _ if written:
@@ -253,20 +260,20 @@ def _brought_nothing(error: Exception) -> bool:
     return isinstance(error, ConnectionResetError | BrokenPipeError | aiohttp.ClientOSError)
 
 
-def _why_no_http(told: str) -> str:
-    """What is wrong with an answer that is no HTTP, as far as it can be named."""
+def _why_no_http(complaint: str) -> str:
+    """What is wrong with an answer that isn't HTTP, as far as it is known."""
     for mark, words in _NO_HTTP:
-        if all(word in told for word in mark):
+        if all(word in complaint for word in mark):
             return f"what came back is not HTTP: {words}"
     return "what came back is not HTTP"
 
 
-#: What the parser says of an answer, and what that is.
+#: Words of aiohttp's parser, and what they mean.
 _NO_HTTP: Final = (
     (
         ("Content-Length", "Transfer-Encoding"),
-        "it has both a Content-Length and a Transfer-Encoding, so its end is not known; a proxy before it adds one",
+        "it has both a Content-Length and a Transfer-Encoding, so its end is unknown; probably a proxy adds one",
     ),
-    (("Content-Length",), "its Content-Length is no number, or it has two"),
+    (("Content-Length",), "its Content-Length is not a number, or there are two"),
     (("than",), f"a header is longer than {LONGEST_HEADER >> 10} kB, or there are more than {MOST_HEADERS:,}"),
 )

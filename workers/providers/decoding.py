@@ -1,8 +1,8 @@
-"""The JSON of an answer, as far as it is one: also of what servers write that JSON has not.
+"""Decodes an answer's JSON, including the invalid JSON that some servers write.
 
-Such an answer is paid for, and the next would be the same: half a surrogate pair becomes a replacement character, as
-do bytes that are no UTF-8; NaN becomes null; a byte order mark, other encodings of Unicode, line breaks in strings and
-lines of `data: [DONE]` after the JSON are read over.
+Such an answer is paid for, and the next would look the same. So half a surrogate pair becomes a replacement character,
+as do bytes that aren't UTF-8, and NaN becomes null. A byte order mark, other Unicode encodings, line breaks in strings
+and `data: [DONE]` after the JSON are accepted.
 """
 
 import json
@@ -13,20 +13,21 @@ import orjson
 
 from limits.client import compact_json
 
-#: Bytes of a text that is no JSON which are looked at.
+#: The characters kept of a text that isn't JSON.
 SEARCHED: Final = 4_000
 
-# A whole pair, or half of one, or any other escape: read from the left, so that `\\ud83d` is a backslash and a word.
+# A surrogate pair, half of one, or any other escape. Read from the left, so that `\\ud83d` is a backslash and a word.
 _ESCAPE: Final = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
+# What may follow the JSON.
 _AFTER: Final = re.compile(r"(?:\s|\0|data:\s*\[DONE\])*")
 
 
 def decode(content: bytes, *, exact: bool = True) -> Any:
-    """The JSON of a body; the beginning of its text where it is none; None where it is empty.
+    """The JSON of a body, the beginning of its text if it isn't JSON, None if it is empty.
 
-    `exact` keeps the digits of numbers that are longer than a float holds, which takes a while with many fractions.
+    `exact` keeps all digits of numbers that a float would round, which is slow for many fractions.
     """
     if not content.strip():
         return None
@@ -35,13 +36,13 @@ def decode(content: bytes, *, exact: bool = True) -> Any:
     except ValueError:
         text = _text(content)
     if text.lstrip()[:1] in {"{", "["}:
-        mended = _ESCAPE.sub(_whole, text.lstrip())
+        repaired = _ESCAPE.sub(_whole, text.lstrip())
         try:
-            value, end = compact_json.decoder().raw_decode(mended)
+            value, end = compact_json.decoder().raw_decode(repaired)
         except (ValueError, RecursionError):
             pass
         else:
-            if _AFTER.fullmatch(mended, end):
+            if _AFTER.fullmatch(repaired, end):
                 return value
     found = text[:SEARCHED]
     return _error_event(found) or found
@@ -59,7 +60,7 @@ def _whole(escape: re.Match[str]) -> str:
 
 
 def _error_event(text: str) -> dict[str, Any] | None:
-    """The error in a stream of events, which some send though no stream was asked for."""
+    """The error in a stream of events, which some servers send without being asked for a stream."""
     for line in text.splitlines() if text.startswith(("event:", "data:")) else ():
         try:
             event = orjson.loads(line.removeprefix("data:"))

@@ -1,14 +1,14 @@
-"""How large an answer of embeddings will be, before it is asked for: a float takes five times its bytes as text."""
+"""The size of an embeddings answer before the call: a float takes five times its bytes as text."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 from workers.providers.endpoints import LARGEST_ANSWER
 
-#: The digits of a 32-bit float as JSON, with its comma: at least so many bytes on average.
+#: The average bytes of a 32-bit float as JSON with its comma, at least.
 _NUMBER: Final = 21
 
-#: Numbers of a vector where the body does not say; of other models it is not known.
+#: The length of a vector if the body doesn't say. For other models it is unknown.
 _DIMENSIONS: Final = {
     "text-embedding-3-large": 3_072,
     "gemini-embedding-001": 3_072,
@@ -18,7 +18,7 @@ _DIMENSIONS: Final = {
 
 
 def too_large(body: Mapping[str, Any], model: str) -> str:
-    """Why the answer to a valid body would be larger than is read, '' if it is not known to be."""
+    """Why the answer to a valid body would be larger than `LARGEST_ANSWER`, '' if it isn't known to be."""
     if body.get("encoding_format") == "base64":
         return ""
     value = body.get("input")

@@ -1,4 +1,4 @@
-"""The urls that a job may have, each of which names the format of its body, and who serves them."""
+"""The urls of jobs, which name the format of the body, and the APIs that serve them."""
 
 from typing import Final
 
@@ -12,13 +12,12 @@ ENDPOINTS_BY_API: Final[dict[str, frozenset[str]]] = {
     "azure": frozenset({CHAT, RESPONSES, EMBEDDINGS}),
     "anthropic": frozenset({MESSAGES}),
 }
-"""Which urls each wire format serves."""
+"""The urls that each wire format serves."""
 
-# The largest answers are embeddings: 2,048 inputs of 3,072 floats are about 130 MB as text, which
-# takes two requests then; 64 MB hold any answer of a chat model many times over.
+# The most that is read of an answer, in bytes. The largest answers are embeddings: 2,048 inputs of 3,072 floats are
+# about 130 MB of text and need several requests. A chat model's answer is far smaller.
 LARGEST_ANSWER: Final = 64 << 20
 
 LARGEST_REQUEST_MB: Final[dict[str, int]] = {"openai": 50, "azure": 50, "anthropic": 32}
-"""The most that a request may have at a provider, in MB: OpenAI's images
-(https://platform.openai.com/docs/guides/images-vision), Anthropic's messages
-(https://platform.claude.com/docs/en/api/overview)."""
+"""The largest request by API, in MB: with images at OpenAI (https://platform.openai.com/docs/guides/images-vision), for
+messages at Anthropic (https://platform.claude.com/docs/en/api/overview)."""

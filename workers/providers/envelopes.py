@@ -1,6 +1,6 @@
-"""What an answer with status 200 says that is none: vendors' own error envelopes, a refusal, a model that was cut off.
+"""Errors in answers with status 200: vendors' error envelopes, refusals, models that were cut off.
 
-Each is read as the HTTP status that it would have had:
+Each is treated like the HTTP status that it should have had:
 
 | answer                                             | vendor                     | status           |
 |----------------------------------------------------|----------------------------|------------------|
@@ -23,7 +23,7 @@ def _by_code(codes: Mapping[int, tuple[int, ...]]) -> dict[int, int]:
     return {code: status for status, found in codes.items() for code in found}
 
 
-#: Codes by the status that they would have had; every other is a 500.
+#: MiniMax's codes by the status that they should have had; others count as 500.
 _MINIMAX: Final = _by_code({
     400: (1026, 1027, 1042, 2013),
     401: (1004, 2049),
@@ -32,6 +32,8 @@ _MINIMAX: Final = _by_code({
     429: (1002, 1039, 1041, 2045),
     504: (1001,),
 })  # fmt: skip
+
+#: Baidu's codes, likewise.
 _BAIDU: Final = _by_code({
     400: (3, 336001, 336002, 336003, 336006, 336007, 336103, 336104),
     401: (13, 14, 100, 110, 111),
@@ -40,24 +42,26 @@ _BAIDU: Final = _by_code({
     429: (4, 18, 336501, 336502, 336503, 336504, 336505),
     503: (2, 336100),
 })  # fmt: skip
+
+#: Cloudflare's codes, likewise.
 _CLOUDFLARE: Final = _by_code({400: (5004,), 401: (10000,), 404: (5007,), 429: (3036,), 503: (3040,)})
 
-#: How a choice ends whose model did not: what came is no answer, and the next attempt may bring one. vLLM and SGLang
-#: say `abort` as they shut down, DeepSeek the last (https://api-docs.deepseek.com/api/create-chat-completion).
+#: The finish_reasons of a choice that was cut off: the next attempt may bring an answer. vLLM and SGLang say `abort`
+#: when they shut down, DeepSeek the last one (https://api-docs.deepseek.com/api/create-chat-completion).
 CUT_OFF: Final = frozenset({"abort", "aborted", "error", "cancelled", "insufficient_system_resource"})
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """An error within an answer: its code, the vendor's words, and the status that it would have had."""
+    """An error within an answer: its code, the vendor's words, and the status that it should have had."""
 
     code: str
     words: str
     status: int
 
 
-def opened(body: Mapping[str, Any]) -> Envelope | None:
-    """The error that an answer is, None where it holds none of these."""
+def enveloped_error(body: Mapping[str, Any]) -> Envelope | None:
+    """The error in an answer with status 200, None if it has none of these."""
     return _vendors(body) or _cut_off(body) or _withheld(body)
 
 
@@ -80,7 +84,7 @@ def _cut_off(body: Mapping[str, Any]) -> Envelope | None:
 
 
 def cut_off(body: Mapping[str, Any]) -> str | None:
-    """The finish_reason by which a choice of a chat completion was broken off, None where none was."""
+    """The finish_reason of a choice that was cut off, None if none was."""
     choices = body.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         reason = choice.get("finish_reason") if isinstance(choice, dict) else None
@@ -90,7 +94,7 @@ def cut_off(body: Mapping[str, Any]) -> str | None:
 
 
 def _withheld(body: Mapping[str, Any]) -> Envelope | None:
-    """A chat completion that told what it has read, wrote nothing, and shows no choice: so a filter's verdict looks."""
+    """A chat completion with input tokens, but without output and choices: a content filter withheld the answer."""
     usage = body.get("usage")
     if "choices" not in body or body["choices"] or not isinstance(usage, dict):
         return None

@@ -1,4 +1,4 @@
-"""What a provider's error says, whatever its shape: objects, strings, lists, events, none of them."""
+"""Reads a provider's error, whatever its shape: an object, a string, a list, an event, or none of them."""
 
 import re
 from collections.abc import Mapping
@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
-from workers.providers.envelopes import opened
+from workers.providers.envelopes import enveloped_error
 
+# Characters that are kept of a message.
 _LONGEST_WORDS: Final = 500
+
+# Characters that are kept of a code.
 _LONGEST_CODE: Final = 64
+
+# Characters of a message that are cleaned before it is cut.
 _SEARCHED: Final = 4_000
 
-# The status that an error within a 2xx would have had: the types of OpenAI's, Anthropic's and llama.cpp's
-# errors.
+# The status that an error within a 2xx would have had, by OpenAI's, Anthropic's and llama.cpp's error types.
 _STATUS_OF_WORD: Final = {
     "invalid_request_error": 400,
     "exceed_context_size_error": 400,
@@ -34,32 +38,35 @@ _STATUS_OF_WORD: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
-    """What a provider's error object says, whatever its shape.
+class ErrorBody:
+    """What a provider's error says.
 
-    `flagged`: a moderated prompt. `param` is the field of the request that it names, '' if none. `own`: it is JSON that
-    says something, as the provider's own API does; proxies answer with text, HTML or nothing. `generated`: the model
-    wrote something that the provider could not use.
+    - `code`, `words`: its code and message, '' if missing
+    - `stated_status`: the HTTP status that it names or would have had
+    - `flagged`: the prompt was moderated
+    - `param`: the field of the request that it names, or ''
+    - `own`: it is meaningful JSON, as the provider's API writes it; proxies send text, HTML or nothing
+    - `generated`: the model wrote something that the provider could not use
     """
 
     code: str
     words: str
-    told_status: int | None = None
+    stated_status: int | None = None
     flagged: bool = False
     param: str = ""
     own: bool = False
     generated: bool = False
 
 
-def read_complaint(body: Any, *, key: str) -> Complaint:
-    """Code and words of an error object; empty where the body holds none of them. Never raises."""
+def read_error(body: Any, *, key: str) -> ErrorBody:
+    """The error in a body, with empty code and words if there is none. `key` is removed from them. Never raises."""
     if isinstance(body, list) and body:  # Gemini's OpenAI-compatible endpoint
         body = body[0]
     if not isinstance(body, dict):
-        return Complaint("", "" if not isinstance(body, str) else _clean(_unless_html(body), key))
+        return ErrorBody("", "" if not isinstance(body, str) else _clean(_unless_html(body), key))
     error = body.get("error")
-    if not error and (envelope := opened(body)) is not None:
-        return Complaint(envelope.code, _clean(envelope.words, key), envelope.status, own=True)
+    if not error and (envelope := enveloped_error(body)) is not None:
+        return ErrorBody(envelope.code, _clean(envelope.words, key), envelope.status, own=True)
     if isinstance(error, str):
         error = {"message": error}
     if not isinstance(error, dict):
@@ -71,10 +78,10 @@ def read_complaint(body: Any, *, key: str) -> Complaint:
         words.append(metadata["raw"])  # OpenRouter: what the provider behind it said
     code = _code(error, key)
     said = _clean(" | ".join(filter(None, words)), key)
-    return Complaint(
+    return ErrorBody(
         code,
         said,
-        _told_status(error, code),
+        _stated_status(error, code),
         flagged,
         param=error["param"] if isinstance(error.get("param"), str) else "",
         own=bool(code or said),
@@ -83,7 +90,7 @@ def read_complaint(body: Any, *, key: str) -> Complaint:
 
 
 def _error_of_choice(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """OpenRouter's way to tell that a model failed after it had begun."""
+    """The error that OpenRouter puts into a choice if a model fails after it has begun."""
     choices = body.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     error = first.get("error") if isinstance(first, dict) else None
@@ -91,9 +98,9 @@ def _error_of_choice(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _code(error: Mapping[str, Any], key: str) -> str:
-    """The provider's most telling word: its code, unless that repeats the status, else its type or status.
+    """The provider's most specific word: its code, unless that repeats the status, else its type or status.
 
-    It may repeat a prompt: see `shown`.
+    It may repeat a prompt; see `shown`.
     """
     for field in ("code", "type", "status"):
         value = error.get(field)
@@ -105,7 +112,7 @@ def _code(error: Mapping[str, Any], key: str) -> str:
     return ""
 
 
-def _told_status(error: Mapping[str, Any], code: str) -> int | None:
+def _stated_status(error: Mapping[str, Any], code: str) -> int | None:
     value = error.get("code")
     if type(value) is int and HTTPStatus.BAD_REQUEST <= value <= 599:  # noqa: PLR2004  # the last of the statuses
         return value
@@ -116,7 +123,7 @@ def _told_status(error: Mapping[str, Any], code: str) -> int | None:
 
 
 def _words(value: Any) -> str:
-    """A message, also of a validator's findings (without the input that it rejects, which is the job's)."""
+    """A message, or a validator's findings without the rejected input, which is the job's."""
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
@@ -136,28 +143,35 @@ def _finding(item: Any) -> str:
 
 
 def shown(code: str) -> str:
-    """A provider's code as logs, metrics and pages may show it: '' where it may be anything but a code."""
+    """A provider's code as logs, metrics and pages may show it, '' if it might be something else."""
     return code if _PLAIN_CODE.fullmatch(code) else ""
 
 
 def _holds_key(text: str, key: str) -> bool:
-    prefix = key[:_TELLING_PREFIX] if len(key) >= 2 * _TELLING_PREFIX else key
+    prefix = key[:_RECOGNIZABLE_PREFIX] if len(key) >= 2 * _RECOGNIZABLE_PREFIX else key
     return len(key) >= _SHORTEST_SECRET and prefix in text
 
 
+# A code that certainly is one.
 _PLAIN_CODE: Final = re.compile(r"[a-z0-9_.-]{1,40}")
+
+# A key as providers mask it.
 _MASKED_KEY: Final = re.compile(r"[\w-]{0,40}\*{3,}[\w*-]{0,40}")
+
+# Shorter keys are not removed from texts: they could be any word.
 _SHORTEST_SECRET: Final = 4
-_TELLING_PREFIX: Final = 8
+
+# The characters of a key's beginning that identify it, even if the rest is cut off.
+_RECOGNIZABLE_PREFIX: Final = 8
 
 
 def _clean(text: str, key: str) -> str:
-    """Words for a person: on one line, of bounded length, with no trace of the key, not even a masked one."""
+    """Words for a person: one line of bounded length without the key, not even a masked one."""
     text = text[:_SEARCHED]
     if len(key) >= _SHORTEST_SECRET:
         text = text.replace(key, "[key]")
-    if len(key) >= 2 * _TELLING_PREFIX:
-        text = re.sub(re.escape(key[:_TELLING_PREFIX]) + r"\S{0,200}", "[key]", text)
+    if len(key) >= 2 * _RECOGNIZABLE_PREFIX:
+        text = re.sub(re.escape(key[:_RECOGNIZABLE_PREFIX]) + r"\S{0,200}", "[key]", text)
     text = " ".join(_MASKED_KEY.sub("[key]", text).split())
     text = "".join(character for character in text if character.isprintable())
     return text if len(text) <= _LONGEST_WORDS else text[: _LONGEST_WORDS - 1] + "…"

@@ -1,19 +1,19 @@
-# ruff: noqa: N818 -- they are named for what happened, as the table of failures names them
-"""What went wrong with a call to a provider, as the caller must treat it.
+# ruff: noqa: N818 -- named after what happened, as in the table of failures
+"""What went wrong with a call to a provider, by what the caller must do about it.
 
     ProviderError
-    ├── Throttled        429: wait `retry_after`; no attempt is spent, everybody's calls of this model pause
-    ├── Unavailable      503, 529: the attempt failed; honour `retry_after`, try another target
+    ├── Throttled        429: wait `retry_after`; no attempt is spent, all calls of this model pause
+    ├── Unavailable      503, 529: the attempt failed: honour `retry_after`, try another target
     ├── CallFailed       timeout, connection error, 500, 502, 504: the attempt failed
-    │   └── Broken       an answer came that is none: it may be paid for, and the next may be the same
-    ├── Interrupted      408, 409: the attempt failed, and says nothing about the provider's health
-    ├── AccountBlocked   401, 402, 403, quota or spend cap used up, no key: block the account, tell a person `advice`
+    │   └── Broken       something came that is no answer: it may be paid for, and the next may be the same
+    ├── Interrupted      408, 409: the attempt failed, which says nothing about the provider's health
+    ├── AccountBlocked   401, 402, 403, quota or spend cap used up, no key: block the account, show `advice`
     └── Refused          400, 404, 413, 422 and other 4xx in the provider's JSON: the job fails; the provider is healthy
         └── TooLarge     the request exceeds the limit itself: waiting would never help
 
-`str()` and `repr()` of an error hold its kind, status and code only, and may be logged. `message` holds the
-provider's own words, which may quote the job: it belongs into the job's error line and nowhere else.
-`workers.providers.failures` decides which failure is which.
+`str()` and `repr()` contain only kind, status and code, and may be logged. `message` contains the provider's own words,
+which may quote the job, so it belongs in the job's error line and nowhere else. `workers.providers.failures` decides
+which error an answer is.
 """
 
 from typing import ClassVar, Literal
@@ -23,25 +23,29 @@ from workers.providers.headers import RateLimits
 
 
 class NotSent(Exception):
-    """The request was held back before a byte of it was written: it counts nowhere, and costs nothing."""
+    """The request was held back before a byte was written. It counts nowhere and costs nothing."""
 
 
 class ProviderError(Exception):
     """A call that brought no answer.
 
-    `status` is the HTTP status, or None where no answer came. `code` is the provider's word for the failure,
-    or ours, made of letters, digits and `_.-`. `message` is the provider's own words, bounded in length and
-    with the key taken out. `retry_after` is the wait that was asked for, in seconds, or None. `limits` is
-    what the answer's headers said. `billed` is whether the provider may have charged for this attempt;
-    if no answer came, that is whether the request was written to a connection.
-    `dimension` is the limit that a 429 named, as quotas call it, '' where it named none. `usage` is the tokens that the
-    failed answer told, None where it told none: then the bill is known. `alone` names the other calls that it says
-    nothing about: those of another service tier ("tier"), or shorter ones ("size"). `ceiling_field` is the name that
-    the model wants for the ceiling of its answer, '' if that was not refused.
+    - `status`: the HTTP status, None if nothing came
+    - `code`: the provider's word for the failure, or ours: letters, digits and `_.-`
+    - `message`: the provider's own words, bounded in length and without the key
+    - `retry_after`: the wait that the provider asked for, in seconds, or None
+    - `limits`: what the answer's headers said
+    - `billed`: whether the provider may have charged for this attempt. If nothing came, that is whether the request was
+      written to a connection
+    - `advice`: what a person has to do about a blocked account
+    - `dimension`: the limit that a 429 named, as quotas call it, or ''
+    - `usage`: the tokens that the failed answer reported, or None
+    - `certain`: whether a blocked account named a code that can mean nothing else
+    - `only_for`: what a throttle is limited to: this service tier ("tier"), calls of this size ("size"), or '' for all
+    - `ceiling_field`: the name that the model wants for the ceiling of its answer, '' if that was not refused
     """
 
     circuit: ClassVar[Literal["failure", "success", "none"]] = "none"
-    """What the failure says to the circuit of its provider and model."""
+    """What the failure means for the circuit of its target."""
     spends_attempt: ClassVar[bool] = True
     """Whether it counts as one of the job's attempts."""
 
@@ -63,7 +67,7 @@ class ProviderError(Exception):
         ceiling_field: str = "",
     ) -> None:
         super().__init__()
-        self.args = ()  # BaseException keeps what it was made with there, where loggers look
+        self.args = ()  # BaseException keeps its arguments here, where loggers look
         self.message = message
         self.status = status
         self.code = code
@@ -97,44 +101,44 @@ def _rebuild(kind: type[ProviderError], state: dict[str, object]) -> ProviderErr
 
 
 class Throttled(ProviderError):
-    """Too many requests or tokens: not this job's fault, so it waits without spending an attempt."""
+    """Too many requests or tokens. The job waits without spending an attempt."""
 
     spends_attempt = False
 
 
 class Unavailable(ProviderError):
-    """The provider is overloaded or down and says so; `retry_after` pauses the model where it is given."""
+    """The provider says that it is overloaded or down. `retry_after`, if given, pauses the model."""
 
     circuit = "failure"
 
 
 class CallFailed(ProviderError):
-    """No answer, or none that is one: another target, else another attempt later."""
+    """No usable answer: try another target, else try again later."""
 
     circuit = "failure"
 
 
 class Broken(CallFailed):
-    """What came back whole is no answer. A job asks for one twice, never more often: each may be paid for."""
+    """What came is complete but no answer. A job tries at most twice, since each may be paid for."""
 
 
 class Interrupted(ProviderError):
-    """The request itself got lost or in another's way; it may be sent again."""
+    """The request got lost or collided with another. It may be sent again."""
 
 
 class AccountBlocked(ProviderError):
-    """The account cannot call until a person has done what `advice` says.
+    """The account cannot call until a person follows `advice`.
 
-    `certain`: it named a code that can mean nothing else. Otherwise it may be this job's alone, and `blocked` is False
-    until another job is refused, too: then the attempt failed. A blocked account's jobs wait, and spend no attempt.
-    `fingerprint` is that of the key, "*" if the key does not matter.
+    Unless `certain`, only this job may be refused: then `blocked` is False until another job is refused as well, and
+    the attempt counts as failed. A blocked account's jobs wait and spend no attempt. `fingerprint` is the key's, or "*"
+    if the key doesn't matter.
     """
 
     spends_attempt = False
 
 
 class Refused(ProviderError):
-    """The provider understood and will not do it: permanent. It proves that the provider is up."""
+    """The provider understood and refused: permanent, and a sign that it is up."""
 
     circuit = "success"
 

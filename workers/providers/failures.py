@@ -1,4 +1,4 @@
-"""Which failure an answer is: the one place that decides, for every provider.
+"""Which error an answer is: the one place that decides, for every provider.
 
 | answer                                                     | error            | billed               |
 |------------------------------------------------------------|------------------|----------------------|
@@ -10,14 +10,14 @@
 | other 4xx in JSON; 401, 403 for one model or prompt        | `Refused`        | no                   |
 | other 4xx in text, HTML or nothing; a 404 of a router      | `CallFailed`     | no                   |
 | other 5xx; 1xx and 3xx, which no API sends                 | `CallFailed`     | if a gateway gave up |
-| 2xx with an error in it                                    | by its own status | where that is 5xx   |
+| 2xx with an error in it                                    | by its own status | if that is a 5xx    |
 | 2xx that is no answer: half a body, empty, other JSON      | `Broken`         | yes                  |
-| 2xx with HTML, which something in between has sent         | `CallFailed`     | yes                  |
-| none: what the call needs is not there (`not_set`)          | `AccountBlocked` | no                  |
+| 2xx with HTML, from something in between                   | `CallFailed`     | yes                  |
+| none: the call lacks a key or an address (`not_set`)        | `AccountBlocked` | no                  |
 
-Providers do not charge for what they answer with an error status. A gateway that stopped waiting (502, 504,
-Cloudflare's 520 and 524) may have left a server working behind it, which is charged like a client that hung
-up. A 2xx that tells its tokens tells its bill, whatever else is in it: the error keeps them as its `usage`.
+Providers don't charge for an error status. But a gateway that stopped waiting (502, 504, Cloudflare's 520 and 524) may
+have left a server working, which charges as for a client that hung up. A 2xx that reports its tokens is billed for
+them, whatever else it contains: the error keeps them as its `usage`.
 """
 
 import re
@@ -28,7 +28,7 @@ from typing import Any, Final, Literal
 from limits.counting import Usage
 from workers.providers import accounts
 from workers.providers.ceiling import refused_ceiling as _ceiling_field
-from workers.providers.error_body import Complaint, read_complaint, shown
+from workers.providers.error_body import ErrorBody, read_error, shown
 from workers.providers.errors import (
     AccountBlocked,
     Broken,
@@ -43,14 +43,18 @@ from workers.providers.errors import (
 from workers.providers.headers import RateLimits
 from workers.providers.retry_after import believable, parse_retry_after
 
+# Statuses of a gateway that stopped waiting.
 _GATEWAY_GAVE_UP: Final = frozenset({499, 502, 504, 520, 524})
 
-# Which advice helps with a blocked account.
+# A blocked account whose key is wrong.
 _KEY_WORDS: Final = re.compile(
     r"api[ _-]?key\b[^\n.]{0,60}\b(?:expired|not valid|invalid|revoked)|expired_api_key", re.IGNORECASE
 )
+
+# A blocked account that the provider has suspended.
 _SUSPENDED_WORDS: Final = re.compile(r"restricted|suspended|disabled|deactivated|terminated|banned", re.IGNORECASE)
 
+# Codes and words of a request that is larger than a limit or the context.
 _TOO_LARGE_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error", "request_too_large"})
 _TOO_LARGE_WORDS: Final = re.compile(
     r"\brequest too large\b|context size has been exceeded|maximum context length|prompt is too long",
@@ -62,20 +66,26 @@ _LIMIT_AND_REQUESTED: Final = re.compile(
 )
 # OpenAI and Groq: "on tokens per min (TPM)", "on requests per day (RPD)". Anthropic: "50,000 input tokens per minute".
 _LIMIT_NAMED: Final = re.compile(r"\b(requests|(?:input |output )?tokens) per (min|day)", re.IGNORECASE)
+
+# How quotas abbreviate those units.
 _UNITS: Final = {"requests": "r", "tokens": "t", "input tokens": "it", "output tokens": "ot"}
 # Azure: "have exceeded token rate limit of your current OpenAI S0 pricing tier". Both are counted by the minute.
 _AZURE_NAMED: Final = re.compile(r"\bexceeded (?:the )?(token|call) rate limit\b", re.IGNORECASE)
+
+# The dimensions of those units.
 _OF_AZURE: Final = {"token": "tpm", "call": "rpm"}
-# OpenAI's 503 "Slow Down", beside the one of an overloaded engine: the rate rose too quickly
+# The code of OpenAI's 503 "Slow Down": unlike other 503s, it means that the rate rose too quickly
 # (https://platform.openai.com/docs/guides/error-codes).
 SLOW_DOWN: Final = "slow_down"
 _SLOW_DOWN_WORDS: Final = re.compile(r"\bslow[ _]down\b", re.IGNORECASE)
+
+# Statuses that providers give to requests that are too large.
 _TOO_LARGE_STATUSES: Final = frozenset({400, 413, 422, 429, 500})
 
-# Error bodies of these alone may tell a wait: any other body can hold a model's answer or a prompt.
-_TELLS_WAIT: Final = frozenset({429, 503, 529})
+# Only these bodies are searched for a wait: any other may contain a model's answer or a prompt.
+_STATES_WAIT: Final = frozenset({429, 503, 529})
 
-# The model wrote no JSON or tool call that the provider could read: Groq's codes; SambaNova's and Together's words.
+# The model wrote JSON or a tool call that the provider could not read: Groq's codes, SambaNova's and Together's words.
 _BADLY_WRITTEN_CODES: Final = frozenset({"json_validate_failed", "tool_use_failed"})
 _BADLY_WRITTEN_WORDS: Final = re.compile(
     r"failed to (?:generate|produce|validate) (?:valid )?json|failed to call a function"
@@ -83,15 +93,18 @@ _BADLY_WRITTEN_WORDS: Final = re.compile(
     re.IGNORECASE,
 )
 
-# What a router says that leads nowhere, in JSON too: Kong, APISIX, Spring, FastAPI behind a wrong path.
+# A router without a route for the path, even in JSON: Kong, APISIX, Spring, FastAPI.
 _NO_ROUTE_WORDS: Final = re.compile(
     r"(?:404 )?(?:page |route |path )?not found\.?|no route matched.{0,60}|no healthy upstream",
     re.IGNORECASE,
 )
 
-# OpenAI: the flex tier has no capacity, which says nothing about other tiers.
+# OpenAI's code for a flex tier without capacity, which says nothing about other tiers.
 _TIER_CODES: Final = frozenset({"resource_unavailable"})
+
+# Groq's status for the same.
 _FLEX_CAPACITY: Final = 498
+
 # Anthropic: "Extra usage is required for long context requests."
 _LONG_WORDS: Final = re.compile(r"\blong[- ]context\b|extra usage is required", re.IGNORECASE)
 
@@ -108,46 +121,45 @@ def classify(
     request_id: str | None = None,
     usage: Usage | None = None,
 ) -> ProviderError:
-    """The error that an answer is.
+    """The error that an answer is. The caller has already checked that a 2xx is no answer.
 
-    `body` is the decoded JSON, or the text where it is none. For a 2xx the caller has found that it is no
-    answer. `headers` have names in lower case; `now` is the wall clock in epoch seconds. `key` is what must
-    not appear in the error's words. `usage` is what the answer tells of its tokens.
+    `body` is the decoded JSON, or text. `headers` have names in lower case. `now` is the wall clock in epoch seconds.
+    `key` is removed from the error's words. `usage` is the tokens that the answer reports.
     """
-    complaint = read_complaint(body, key=key)
+    error_body = read_error(body, key=key)
     within_success = status < HTTPStatus.MULTIPLE_CHOICES
     kind: type[ProviderError]
-    judged = complaint.told_status if within_success and complaint.told_status else status
-    if within_success and complaint.told_status is None:
+    judged = error_body.stated_status if within_success and error_body.stated_status else status
+    if within_success and error_body.stated_status is None:
         kind, billed = CallFailed if _is_page(body) else Broken, True
     else:
-        kind = _kind(judged, complaint)
+        kind = _kind(judged, error_body)
         billed = judged in _GATEWAY_GAVE_UP or (within_success and judged >= HTTPStatus.INTERNAL_SERVER_ERROR)
     waits = issubclass(kind, Throttled | Unavailable | CallFailed | Interrupted)
-    dimension = _dimension(complaint.words) if kind is Throttled else ""
+    dimension = _dimension(error_body.words) if kind is Throttled else ""
     wait = None
     if waits:
-        tells = body if judged in _TELLS_WAIT else None
+        tells = body if judged in _STATES_WAIT else None
         wait = believable(parse_retry_after(headers, tells, now=now, limits=limits), dimension, limits)
     return kind(
-        complaint.words or _own_words(status, body),
+        error_body.words or _own_words(status, body),
         status=status,
-        code=SLOW_DOWN if _is_too_quick(kind, complaint) else shown(complaint.code) or _own_code(status, body),
+        code=SLOW_DOWN if _is_too_quick(kind, error_body) else shown(error_body.code) or _own_code(status, body),
         retry_after=wait,
         limits=limits,
         request_id=request_id,
         billed=billed,
-        advice=_advice(provider, status, complaint) if kind is AccountBlocked else "",
+        advice=_advice(provider, status, error_body) if kind is AccountBlocked else "",
         dimension=dimension,
         usage=usage,
-        certain=kind is AccountBlocked and accounts.is_certain(complaint),
-        only_for=_only_for(kind, judged, complaint),
-        ceiling_field=_ceiling_field(judged, complaint) if kind is Refused else "",
+        certain=kind is AccountBlocked and accounts.is_certain(error_body),
+        only_for=_only_for(kind, judged, error_body),
+        ceiling_field=_ceiling_field(judged, error_body) if kind is Refused else "",
     )
 
 
 def not_set(provider: str, missing: str, *, key: bool = False) -> AccountBlocked:
-    """What a call needs is not there: `missing` names it, and a person has to set it. `key`: it is the key."""
+    """The error for a call that lacks something a person has to set: `missing` names it. `key`: it is the key."""
     error = AccountBlocked(
         missing,
         code="not_set",
@@ -155,28 +167,28 @@ def not_set(provider: str, missing: str, *, key: bool = False) -> AccountBlocked
         advice=f"{missing}; set it where the workers of {provider} run, then `overnight limits --clear {provider}`",
     )
     if key:
-        error.fingerprint = ""  # any key that is there later is another one
+        error.fingerprint = ""  # so any key counts as a new one
     return error
 
 
 def _dimension(words: str) -> str:
-    """The one limit that a refusal names, '' where it names none or several."""
+    """The limit that a refusal names, '' if it names none or several."""
     named = {f"{_UNITS[units.lower()]}p{period[0].lower()}" for units, period in _LIMIT_NAMED.findall(words)}
     named |= {_OF_AZURE[kind.lower()] for kind in _AZURE_NAMED.findall(words)}
     return named.pop() if len(named) == 1 else ""
 
 
-def _is_too_quick(kind: type[ProviderError], complaint: Complaint) -> bool:
-    return kind is Unavailable and _SLOW_DOWN_WORDS.search(f"{complaint.code} {complaint.words}") is not None
+def _is_too_quick(kind: type[ProviderError], error_body: ErrorBody) -> bool:
+    return kind is Unavailable and _SLOW_DOWN_WORDS.search(f"{error_body.code} {error_body.words}") is not None
 
 
-def _kind(status: int, complaint: Complaint) -> type[ProviderError]:
+def _kind(status: int, error_body: ErrorBody) -> type[ProviderError]:
     refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
-    if refused and accounts.is_about_account(status, complaint):
+    if refused and accounts.is_about_account(status, error_body):
         return AccountBlocked
-    if status in _TOO_LARGE_STATUSES and _is_too_large(status, complaint):
+    if status in _TOO_LARGE_STATUSES and _is_too_large(status, error_body):
         return TooLarge
-    if status == HTTPStatus.BAD_REQUEST and _is_badly_written(complaint):
+    if status == HTTPStatus.BAD_REQUEST and _is_badly_written(error_body):
         return Interrupted
     match status:
         case 408 | 409:
@@ -185,48 +197,48 @@ def _kind(status: int, complaint: Complaint) -> type[ProviderError]:
             return Throttled
         case 498 | 503 | 529:
             return Unavailable
-        case _ if refused and complaint.own and not _leads_nowhere(status, complaint):
+        case _ if refused and error_body.own and not _leads_nowhere(status, error_body):
             return Refused
         case _:
             return CallFailed
 
 
-def _is_badly_written(complaint: Complaint) -> bool:
+def _is_badly_written(error_body: ErrorBody) -> bool:
     return (
-        complaint.generated
-        or complaint.code in _BADLY_WRITTEN_CODES
-        or bool(_BADLY_WRITTEN_WORDS.search(complaint.words))
+        error_body.generated
+        or error_body.code in _BADLY_WRITTEN_CODES
+        or bool(_BADLY_WRITTEN_WORDS.search(error_body.words))
     )
 
 
-def _leads_nowhere(status: int, complaint: Complaint) -> bool:
-    """Whether a router answered, since what it routes to is away or not there."""
-    return status == HTTPStatus.NOT_FOUND and not complaint.code and bool(_NO_ROUTE_WORDS.fullmatch(complaint.words))
+def _leads_nowhere(status: int, error_body: ErrorBody) -> bool:
+    """Whether a router answered because it has no route."""
+    return status == HTTPStatus.NOT_FOUND and not error_body.code and bool(_NO_ROUTE_WORDS.fullmatch(error_body.words))
 
 
-def _only_for(kind: type[ProviderError], status: int, complaint: Complaint) -> Literal["", "tier", "size"]:
-    """Which other calls a refusal says nothing about: those of other tiers, or shorter ones."""
-    if status == _FLEX_CAPACITY or (kind is Throttled and complaint.code in _TIER_CODES):
+def _only_for(kind: type[ProviderError], status: int, error_body: ErrorBody) -> Literal["", "tier", "size"]:
+    """What a refusal is limited to: this service tier, calls of this size, or '' for all calls."""
+    if status == _FLEX_CAPACITY or (kind is Throttled and error_body.code in _TIER_CODES):
         return "tier"
-    return "size" if kind is Throttled and _LONG_WORDS.search(complaint.words) else ""
+    return "size" if kind is Throttled and _LONG_WORDS.search(error_body.words) else ""
 
 
-def _is_too_large(status: int, complaint: Complaint) -> bool:
-    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or complaint.code in _TOO_LARGE_CODES:
+def _is_too_large(status: int, error_body: ErrorBody) -> bool:
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or error_body.code in _TOO_LARGE_CODES:
         return True
-    if _TOO_LARGE_WORDS.search(complaint.words):
+    if _TOO_LARGE_WORDS.search(error_body.words):
         return True
-    told = _LIMIT_AND_REQUESTED.search(complaint.words)
-    return told is not None and int(told[2]) > int(told[1])
+    figures = _LIMIT_AND_REQUESTED.search(error_body.words)
+    return figures is not None and int(figures[2]) > int(figures[1])
 
 
-def _advice(provider: str, status: int, complaint: Complaint) -> str:
+def _advice(provider: str, status: int, error_body: ErrorBody) -> str:
     then = f"then `overnight limits --clear {provider}`"
-    if status == HTTPStatus.UNAUTHORIZED or _KEY_WORDS.search(f"{complaint.code} {complaint.words}"):
+    if status == HTTPStatus.UNAUTHORIZED or _KEY_WORDS.search(f"{error_body.code} {error_body.words}"):
         return f"{provider} does not accept the key: set a valid one where api_key points, {then}"
-    if _SUSPENDED_WORDS.search(f"{complaint.code} {complaint.words}"):
+    if _SUSPENDED_WORDS.search(f"{error_body.code} {error_body.words}"):
         return f"{provider} has suspended the account: settle that with the provider, {then}"
-    if accounts.is_shut(complaint) or status == HTTPStatus.PAYMENT_REQUIRED:
+    if accounts.is_shut(error_body) or status == HTTPStatus.PAYMENT_REQUIRED:
         return f"{provider} has no credit or quota left: add some, or raise its spend limit, {then}"
     return f"{provider} forbids this to the key: allow it the model, the region and the network, {then}"
 

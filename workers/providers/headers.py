@@ -1,18 +1,18 @@
-"""What a provider's answer tells of its rate limits: one meaning for a dozen spellings.
+"""Rate limits in an answer's headers: one meaning for a dozen spellings.
 
-| who            | headers                                                              | a reset is      |
+| provider       | headers                                                              | a reset is      |
 |----------------|----------------------------------------------------------------------|-----------------|
 | OpenAI, vLLM   | `x-ratelimit-{limit,remaining,reset}-{requests,tokens,project-tokens}` | `6m0s`, `20ms` |
 | Azure          | the same, with -1 for none; `x-ratelimit-renewalperiod-*`            | seconds         |
-| Groq           | the same, where `-requests` is a *day* and `-tokens` a minute        | `2m59.56s`      |
+| Groq           | the same, but `-requests` counts a *day* and `-tokens` a minute      | `2m59.56s`      |
 | Mistral        | `x-ratelimit-*-{tokens,req}-minute`, `{x-,}ratelimitbysize-*`        | seconds         |
 | Cerebras       | `x-ratelimit-*-{requests-day,tokens-minute}`                         | seconds         |
 | Anthropic      | `anthropic-ratelimit-{requests,tokens,input-tokens,output-tokens}-*` | RFC 3339        |
 | OpenRouter     | `x-ratelimit-{limit,remaining,reset}`                                | epoch ms        |
 | IETF draft-11  | `ratelimit: "default";r=50;t=30`, `ratelimit-policy: …;q=100;w=60`   | seconds         |
 
-Monthly figures have no dimension here and are left out. A value that is empty, negative, infinite, not a
-number or beyond 2**53 is taken as not said. Nothing raises: these texts come from outside.
+Monthly figures have no dimension here and are ignored, as is a value that is empty, negative, infinite, not a number or
+beyond 2**53. Nothing raises: headers are untrusted input.
 """
 
 import math
@@ -26,16 +26,20 @@ from typing import Final, Literal
 Dimension = Literal["rpm", "tpm", "itpm", "otpm", "rpd", "tpd"]
 _Field = Literal["limit", "remaining", "reset"]
 
-# A wait is believed up to a day, the longest window that a provider counts in (requests and tokens a day).
-# Longer ones are cut to it: the next answer after that day tells anew.
+# The longest believable wait, in seconds: a day, the longest window that providers count in. Longer waits are cut to
+# it, and the answer after that says more.
 LONGEST_WAIT: Final = 86_400.0
-_LARGEST_COUNT: Final = 2**53  # exact in Lua's and JSON's numbers
+
+# The largest count that is exact in Lua's and JSON's numbers.
+_LARGEST_COUNT: Final = 2**53
+
+# Longer values are ignored. Characters.
 _LONGEST_TEXT: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One dimension as the provider counts it: units of a window, units left, seconds until it is full.
+    """One dimension as the provider counts it: the limit of a window, what remains, seconds until it is full.
 
     `guessed`: no header says how long the window is.
     """
@@ -48,7 +52,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """What an answer said of each dimension; None where it said nothing. False where all are None."""
+    """What an answer says about each dimension, None if nothing. False if all are None."""
 
     rpm: Level | None = None
     tpm: Level | None = None
@@ -72,7 +76,7 @@ NO_LIMITS: Final = RateLimits()
 
 
 def _spellings() -> dict[str, tuple[Dimension, _Field]]:
-    """Every header whose name alone tells the dimension."""
+    """Every header whose name identifies the dimension."""
     names: dict[str, tuple[Dimension, _Field]] = {}
     in_suffix: dict[str, Dimension] = {
         "requests": "rpm",
@@ -99,20 +103,21 @@ def _spellings() -> dict[str, tuple[Dimension, _Field]]:
             names[f"anthropic-ratelimit-{kind}-{field}"] = (dimension, field)
         names[f"ratelimitbysize-{field}"] = ("tpm", field)
         names[f"x-ratelimitbysize-{field}-minute"] = ("tpm", field)
-    # Azure has been seen to spell this one differently: github.com/openai/openai-python/issues/937.
+    # Azure sometimes spells this one differently: github.com/openai/openai-python/issues/937.
     names["x-rate-limit-reset-tokens"] = ("tpm", "reset")
     return names
 
 
 _NAMED: Final = _spellings()
+# OpenRouter's headers, which name no window.
 _WINDOWLESS: Final = frozenset({"x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"})
 
 
 def parse_limits(headers: Mapping[str, str], *, now: float, requests_are_daily: bool = False) -> RateLimits:
-    """The levels that `headers` (names in lower case) tell.
+    """The levels in `headers`, whose names are in lower case.
 
-    `now` is the wall clock in epoch seconds, for resets told as a time; the answer's own `date` header is
-    preferred, which compares the provider's clock with itself. `requests_are_daily` is Groq's way to count.
+    `now` is the wall clock in epoch seconds, for resets given as a time. The answer's `date` header is preferred, which
+    compares the provider's clock with itself. `requests_are_daily`: request headers count a day, as Groq's do.
     """
     found: dict[Dimension, dict[_Field, list[str]]] = {}
     windowless = False
@@ -137,14 +142,14 @@ def parse_limits(headers: Mapping[str, str], *, now: float, requests_are_daily: 
 
 
 def _level(texts: Mapping[_Field, list[str]], clock: float) -> Level | None:
-    """The most restrictive of what was said: OpenAI counts tokens of the organisation and of the project."""
+    """The most restrictive of several values: OpenAI counts tokens for the organisation and for the project."""
     limits = [limit for text in texts.get("limit", ()) if (limit := count(text)) is not None]
     remaining = [left for text in texts.get("remaining", ()) if (left := count(text)) is not None]
     resets = [wait for text in texts.get("reset", ()) if (wait := seconds_until(text, clock)) is not None]
     if not limits and not remaining:
         return None
     return Level(
-        # A limit of 0 beside requests that are answered is Azure's way to say that there is none.
+        # Azure says 0 or -1 if there is no limit.
         limit=min((value for value in limits if value > 0), default=None),
         remaining=min(remaining, default=None),
         reset=max(resets, default=None),
@@ -156,7 +161,7 @@ _MINUTE: Final = 60.0
 
 
 def _windowless(headers: Mapping[str, str], clock: float) -> dict[Dimension, Level | None]:
-    """Headers that name no window: a reset within a minute means a window of a minute, else of a day."""
+    """Levels from headers that name no window: a reset within a minute means a minute, else a day."""
     item: dict[str, str] = dict(_ITEM.findall(headers.get("ratelimit", "")[:_LONGEST_TEXT]))
     if item:
         policy: dict[str, str] = dict(_ITEM.findall(headers.get("ratelimit-policy", "")[:_LONGEST_TEXT]))
@@ -177,12 +182,12 @@ def _windowless(headers: Mapping[str, str], clock: float) -> dict[Dimension, Lev
         window = level.reset if level else None
         level = level and replace(level, guessed=True)
     if level and level.limit and item and window and "w" in policy and window < _MINUTE:
-        level = replace(level, limit=round(level.limit * _MINUTE / window))  # of a second, say
+        level = replace(level, limit=round(level.limit * _MINUTE / window))  # such as a window of a second
     return {"rpm" if window is None or window <= _MINUTE else "rpd": level}
 
 
 def count(text: str) -> int | None:
-    """A number of requests or tokens, or None where the text says none."""
+    """A number of requests or tokens, None if the text isn't one."""
     try:
         value = float(text) if len(text) <= _LONGEST_TEXT else math.nan
     except ValueError:
@@ -201,16 +206,17 @@ _UNITS: Final = {
 }
 _DURATION: Final = re.compile(r"(?:\d{1,12}(?:\.\d{1,12})?(?:ms|us|ns|s|m|h|d)){1,6}")
 _DURATION_PART: Final = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|us|ns|s|m|h|d)")
-# Numbers from here on are epoch seconds, and from the second on epoch milliseconds: no wait is 31 years long.
+# Numbers from here on are epoch seconds: no wait is 31 years long.
 _EPOCH_SECONDS: Final = 1e9
+
+# Numbers from here on are epoch milliseconds.
 _EPOCH_MILLISECONDS: Final = 1e11
 
 
 def seconds_until(text: str, clock: float) -> float | None:
-    """A wait in seconds, however it is written: `12`, `1.5`, `6m0s`, `20ms`, a date, epoch seconds or ms.
+    """A wait in seconds from `12`, `1.5`, `6m0s`, `20ms`, an RFC 3339 or HTTP date, epoch seconds or milliseconds.
 
-    A date is one of RFC 3339 or of HTTP. A time that has passed is 0; anything longer than a day is a day;
-    None where the text is none of these.
+    A time in the past is 0, and anything longer than a day is a day. None if the text is something else.
     """
     text = text.strip()
     if not text or len(text) > _LONGEST_TEXT:
@@ -232,18 +238,18 @@ def seconds_until(text: str, clock: float) -> float | None:
 
 
 def bounded(seconds: float) -> float | None:
-    """A wait that can be believed: None where it is negative, infinite or no number; at most a day."""
+    """A believable wait: at most a day, None if it is negative, infinite or not a number."""
     return min(seconds, LONGEST_WAIT) if 0 <= seconds < math.inf else None
 
 
 def clock_of(headers: Mapping[str, str], now: float) -> float:
-    """The provider's own clock (its `date` header), else `now`."""
+    """The provider's clock, from its `date` header, else `now`. Epoch seconds."""
     moment = _moment(headers.get("date", ""))
     return now if moment is None else moment
 
 
 def _moment(text: str) -> float | None:
-    """Epoch seconds of an RFC 3339 or HTTP date; a date without a zone is UTC (RFC 9110, section 5.6.7)."""
+    """Epoch seconds of an RFC 3339 or HTTP date. Without a zone it is UTC (RFC 9110, section 5.6.7)."""
     if not text or len(text) > _LONGEST_TEXT:
         return None
     try:

@@ -1,4 +1,4 @@
-"""One exchange with a provider, from a job's body to an Answer: what all wire formats share."""
+"""A call over HTTP, from a job's body to an Answer: what all wire formats share."""
 
 import re
 import time
@@ -21,19 +21,27 @@ from workers.providers.errors import AccountBlocked, ProviderError, Refused
 from workers.providers.failures import classify
 from workers.providers.headers import NO_LIMITS, parse_limits
 
+# Seconds that a ping may take.
 _PING_TIMEOUT: Final = 15.0
 
-#: Addresses that are kept: of more models than that, each is put together again.
+#: The number of addresses to cache. Beyond it, the cache starts again.
 MOST_URLS: Final = 4_096
+
+# A path that already has a version.
 _VERSIONED: Final = re.compile(r"/v\d\w*(?:/|$)")
+
+# What a header can hold.
 _KEY: Final = re.compile(r"[!-~]{0,4096}")
+
+# A request id worth keeping.
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
-# A shorter one may be a word of the answer: local servers take any.
+
+# Shorter keys are not removed from answers, since they could be any word. Characters.
 _SHORTEST_KEY: Final = 8
 
 
 class HttpProvider(ABC):
-    """A provider over HTTP. A wire format adds its paths, its headers, and how its answers are read."""
+    """A provider over HTTP. A wire format adds its paths, its headers, and how to read its answers."""
 
     api: ClassVar[str]
     endpoints: ClassVar[frozenset[str]]
@@ -45,7 +53,7 @@ class HttpProvider(ABC):
         self._timeout = timeout
         self._requests_are_daily = requests_are_daily
         self.ignores_limits = False
-        """Whether rate-limit headers count for nothing."""
+        """Whether to ignore its rate-limit headers."""
         self._http = HttpClient(base_url)
         self._urls: dict[tuple[str, str], str] = {}
 
@@ -64,9 +72,9 @@ class HttpProvider(ABC):
     ) -> Answer:
         """Send `body`, with `model` in place of its own, and return the answer.
 
-        `timeout` is for the whole call, in seconds; None takes the provider's. Raises a ProviderError for
-        everything that is not an answer, and never tries again by itself. `may_send` is asked right before the
-        request is written: where it says no, NotSent is raised.
+        `timeout` is for the whole call, in seconds; None takes the provider's. `may_send` is awaited right before the
+        request is written; if it returns False, NotSent is raised. Raises a ProviderError for everything that is not an
+        answer. Never retries.
         """
         if url not in self.endpoints:
             raise Refused(f"{self.name} ({self.api}) does not serve {url}", code="unknown_url")
@@ -80,6 +88,10 @@ class HttpProvider(ABC):
             self._timeout if timeout is None else timeout,
             may_send,
         )
+        return self._answer(url, body, content, reply, key)
+
+    def _answer(self, url: str, body: dict[str, Any], content: bytes, reply: Reply, key: str) -> Answer:
+        """The answer in a reply. Raises the ProviderError that it is otherwise."""
         now = time.time()
         limits = NO_LIMITS
         if not self.ignores_limits:
@@ -87,13 +99,7 @@ class HttpProvider(ABC):
         received = _without(key, reply.content)
         decoded = decode(received, exact=url != EMBEDDINGS)
         request_id = self._request_id(reply, key)
-        whole, brought = decoded, decoded
-        if sse.asks_for_stream(body):
-            stream = received.decode("utf-8", "replace")
-            told = reply.headers.get("content-type", "").startswith(sse.EVENT_STREAM)
-            whole, brought = sse.assembled(url, stream) if told else None, {"stream": stream}
-        elif isinstance(decoded, str) and sse.is_stream(decoded):
-            whole = brought = sse.assembled(url, received.decode("utf-8", "replace"))
+        whole, brought = _assembled(url, body, reply, received, decoded)
         usage = None
         if reply.status < HTTPStatus.MULTIPLE_CHOICES and isinstance(whole, dict):
             usage = self._usage(url, whole)
@@ -111,11 +117,11 @@ class HttpProvider(ABC):
             usage=usage,
         )
         if listed(error.code) == "other" and error.code.encode() in content:
-            error.code = f"http_{reply.status}"  # a word of the prompt, as far as anybody knows
+            error.code = f"http_{reply.status}"  # it may be a word of the prompt
         raise error
 
     async def ping(self, key: str) -> str:
-        """Ask for the list of models, which costs nothing. Returns in words what was reached."""
+        """Ask for the list of models, which is free. Returns a description of what was reached."""
         _check_key(self.name, key)
         reply = await self._http.send("GET", str(self._models_url()), self._headers(key), None, _PING_TIMEOUT)
         decoded = decode(reply.content)
@@ -129,7 +135,7 @@ class HttpProvider(ABC):
         return f"reached in {reply.seconds * 1000:.0f} ms{listed}"
 
     async def open(self) -> None:
-        """Make what the first call would have to wait for; nothing is connected yet."""
+        """Create what the first call would have to wait for. Connects to nothing yet."""
         self._http.open()
 
     async def close(self) -> None:
@@ -153,27 +159,26 @@ class HttpProvider(ABC):
 
     @abstractmethod
     def _address(self, url: str, model: str) -> str:
-        """Where a call of `url` for `model` goes."""
+        """The address for calls of `url` with `model`."""
 
     @abstractmethod
     def _models_url(self) -> httpx.URL:
-        """Where the list of models is."""
+        """The address of the list of models."""
 
     @abstractmethod
     def _headers(self, key: str) -> list[tuple[str, str]]:
-        """The headers of a request, with the key in the one that holds it."""
+        """The headers of a request, including the key."""
 
     @abstractmethod
     def _is_answer(self, url: str, body: Mapping[str, Any]) -> bool:
-        """Whether a 2xx body is an answer, and a finished one."""
+        """Whether a 2xx body is a finished answer."""
 
     @abstractmethod
     def _usage(self, url: str, body: Mapping[str, Any]) -> Usage | None:
-        """The tokens that the body tells, or None."""
+        """The tokens that the body reports, or None."""
 
 
-# Answers are read once and are small beside what made them: to have them compressed costs more CPU than it
-# saves.
+# The headers of every request. Compressed answers would cost more CPU than they save: they are small and read once.
 COMMON_HEADERS: Final = [
     ("content-type", "application/json"),
     ("accept", "application/json"),
@@ -183,19 +188,30 @@ COMMON_HEADERS: Final = [
 
 
 def _check_key(provider: str, key: str) -> None:
-    """Refuse a key that no header can hold, before anything has it in a traceback."""
+    """Refuse a key that no header can hold, before it gets into a traceback."""
     if not _KEY.fullmatch(key):
         raise AccountBlocked(
             "the key holds characters that no key has: a line break, a space, a letter with an accent",
             code="bad_key",
-            advice=f"set the key of {provider} anew where api_key points, without quotes or line breaks",
+            advice=f"set the key of {provider} again where api_key points, without quotes or line breaks",
         )
 
 
 def _without(key: str, content: bytes) -> bytes:
-    """What came back without the key, if the provider repeats it: a key belongs into no file."""
+    """The answer with the key removed, if the provider repeats it: a key must not get into files."""
     secret = key.encode()
     return content.replace(secret, b"[key]") if len(secret) >= _SHORTEST_KEY and secret in content else content
+
+
+def _assembled(url: str, body: dict[str, Any], reply: Reply, received: bytes, decoded: Any) -> tuple[Any, Any]:
+    """The answer as it is without streaming, and what its reader gets: for a stream, the events."""
+    if sse.asks_for_stream(body):
+        stream = received.decode("utf-8", "replace")
+        streamed = reply.headers.get("content-type", "").startswith(sse.EVENT_STREAM)
+        return sse.assembled(url, stream) if streamed else None, {"stream": stream}
+    if isinstance(decoded, str) and sse.is_stream(decoded):
+        decoded = sse.assembled(url, received.decode("utf-8", "replace"))
+    return decoded, decoded
 
 
 def _encode(body: dict[str, Any]) -> bytes:
@@ -203,18 +219,18 @@ def _encode(body: dict[str, Any]) -> bytes:
         return dumps(body)
     except TypeError:
         problem = Refused(
-            "the body cannot be written as JSON: half a surrogate pair, or a whole number beyond 64 bits",
+            "the body cannot be written as JSON: it contains half a surrogate pair, or a whole number beyond 64 bits",
             code="bad_body",
         )
     raise problem
 
 
 def versioned(base_url: str) -> str:
-    """A base address with its version: `/v1` is added where its path has none (as `/v1beta/openai` has)."""
+    """The base address with a version: adds `/v1` unless its path has one, as `/v1beta/openai` does."""
     base = base_url.rstrip("/")
     return base if _VERSIONED.search(httpx.URL(base).path) else f"{base}/v1"
 
 
 def natural(value: Any) -> int:
-    """A token count that can be used: whole and not negative, else 0."""
+    """A usable token count: a whole number, not negative, else 0."""
     return value if type(value) is int and value >= 0 else 0

@@ -1,4 +1,4 @@
-"""OpenAI's wire format, which most other providers and servers speak too.
+"""OpenAI's wire format, which most other providers and servers use as well.
 
 `POST {base}/chat/completions`, `/responses`, `/embeddings`, `GET {base}/models`; the key as a bearer token.
 """
@@ -27,7 +27,7 @@ class OpenAI(HttpProvider):
         return httpx.URL(versioned(self._base) + "/models")
 
     def _headers(self, key: str) -> list[tuple[str, str]]:
-        # A server on one's own machine needs no key, and some refuse an empty bearer token.
+        # A local server needs no key, and some refuse an empty bearer token.
         return [*COMMON_HEADERS, ("authorization", f"Bearer {key}")] if key else COMMON_HEADERS
 
     def _is_answer(self, url: str, body: Mapping[str, Any]) -> bool:
@@ -37,11 +37,12 @@ class OpenAI(HttpProvider):
         return usage_of(url, body)
 
 
+# Statuses of a response that is an answer; `incomplete` met its ceiling.
 _FINISHED: Final = ("completed", "incomplete")
 
 
 def is_answer(url: str, body: Mapping[str, Any]) -> bool:
-    """Whether a 2xx body holds what was asked for. Some gateways report a failure within a 200."""
+    """Whether a 2xx body contains an answer. Some gateways report failures with a 200."""
     if body.get("error"):
         return False
     match url:
@@ -54,14 +55,14 @@ def is_answer(url: str, body: Mapping[str, Any]) -> bool:
                 and cut_off(body) is None
             )
         case "/v1/responses":
-            # `incomplete` is an answer that met its ceiling; `queued` and `in_progress` are none yet.
+            # `queued` and `in_progress` are not answers yet.
             return isinstance(body.get("output"), list) and body.get("status", "completed") in _FINISHED
         case _:
             return isinstance(body.get("data"), list) and bool(body["data"])
 
 
 def usage_of(url: str, body: Mapping[str, Any]) -> Usage | None:
-    """Tokens as the body tells them, or None where it tells nothing usable."""
+    """The tokens that the body reports, None if it reports nothing usable."""
     usage = body.get("usage")
     if not isinstance(usage, dict):
         return None
@@ -76,10 +77,9 @@ def usage_of(url: str, body: Mapping[str, Any]) -> Usage | None:
     written = natural(details.get("cache_write_tokens"))  # OpenRouter
     beyond = natural(usage.get("total_tokens")) - total_input - made
     if beyond >= cached > 0 and (cached > total_input or beyond == cached):
-        # Some gateways count what came from the cache in the total alone.
+        # Some gateways count cached tokens only in the total.
         total_input, beyond = total_input + cached, beyond - cached
-    # Gemini and xAI leave what the model thought out of completion_tokens, but not out of the total, and
-    # bill it.
+    # Gemini and xAI leave reasoning out of completion_tokens, but not out of the total, and bill it.
     made = made + max(0, beyond) if url != EMBEDDINGS else 0
     if not total_input and not made:
         return None

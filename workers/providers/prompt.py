@@ -1,4 +1,4 @@
-"""What the model is going to read of a body, for an estimate of its tokens."""
+"""What the model will read of a body, for an estimate of its tokens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,20 +8,22 @@ import orjson
 
 from workers.providers.endpoints import MESSAGES
 
-# Fields of a responses body that stand for text which is not in it.
+# Fields of a responses body that refer to text at the provider.
 STORED_AT_THE_PROVIDER: Final = ("previous_response_id", "conversation", "prompt")
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the model is going to read, for an estimate of its tokens.
+    """What the model will read of a body.
 
-    `texts` holds every string in order. `messages` is the number of turns, each of which costs a few tokens
-    of framing. `images` and `files` are counted; `file_bytes` is the size of the files that came inline.
-    `tools` is the JSON of tools, functions and answer schemas (empty where there are none). `token_ids` is
-    the number of tokens that were given as numbers, which needs no estimate. `hidden` is true where the model
-    also reads what the body does not hold (an earlier response, a stored prompt, what a hosted tool finds):
-    no estimate is an upper bound then.
+    - `texts`: every string, in order
+    - `messages`: the number of turns, each of which costs a few tokens of framing
+    - `images`, `files`: their numbers
+    - `file_bytes`: the size of inline files
+    - `tools`: the JSON of tools, functions and answer schemas, empty if there are none
+    - `token_ids`: the number of tokens given as numbers, which need no estimate
+    - `hidden`: the model also reads what the body doesn't contain (an earlier response, a stored prompt, what a hosted
+      tool finds), so no estimate is an upper bound
     """
 
     texts: tuple[str, ...] = ()
@@ -35,7 +37,7 @@ class Prompt:
 
 
 def prompt(url: str, body: Mapping[str, Any]) -> Prompt:
-    """All that the model is going to read of this body."""
+    """What the model will read of this body."""
     reader = _Reader()
     match url:
         case "/v1/embeddings":
@@ -51,7 +53,7 @@ def prompt(url: str, body: Mapping[str, Any]) -> Prompt:
 
 
 class _Reader:
-    """Walks content of any format. What it does not know counts as text, so that nothing is left out."""
+    """Walks content of any format. Unknown content counts as text, so that nothing is left out."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -148,7 +150,7 @@ class _Reader:
         self.read([part.get("title"), part.get("context")])
 
 
-# Fields of messages and parts that the model does not read as text: marks, identities, settings.
+# Fields of messages and parts that are not text for the model: marks, ids, settings.
 _SILENT_FIELDS: Final = frozenset(
     {"type", "role", "id", "call_id", "tool_call_id", "tool_use_id", "status", "detail", "cache_control"}
     | {"signature", "encrypted_content", "annotations", "logprobs", "phase"}
@@ -156,7 +158,7 @@ _SILENT_FIELDS: Final = frozenset(
 
 
 def _tools(body: Mapping[str, Any]) -> bytes:
-    """The JSON of all that describes tools and the answer's form: the model reads that too."""
+    """The JSON that describes tools and the answer's form, which the model reads as well."""
     said = [
         value
         for field in (
@@ -174,23 +176,26 @@ def _tools(body: Mapping[str, Any]) -> bytes:
 
 
 def _has_hosted_tools(url: str, body: Mapping[str, Any]) -> bool:
-    """Whether the provider itself runs a tool within the call, and feeds what it finds to the model."""
+    """Whether the provider runs a tool within the call and feeds its findings to the model."""
     if body.get("web_search_options") is not None or body.get("mcp_servers"):
         return True
     tools = body.get("tools")
     kinds = [tool.get("type") for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
     if url == MESSAGES:
-        # Other tools of Anthropic's own are run by the client, in calls that hold all that they found.
+        # The client runs Anthropic's other tools, and its next call contains their findings.
         return any(isinstance(kind, str) and kind.startswith(_ANTHROPICS_HOSTED_TOOLS) for kind in kinds)
     return any(kind not in _RUN_BY_THE_CLIENT for kind in kinds)
 
 
+# OpenAI's types of tools that the client runs.
 _RUN_BY_THE_CLIENT: Final = ("function", "custom")
+
+# How the types of Anthropic's hosted tools begin.
 _ANTHROPICS_HOSTED_TOOLS: Final = ("web_", "code_execution", "mcp_", "tool_search")
 
 
 def _json(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
-    except TypeError:  # a lone surrogate, or a number beyond 64 bits: rare, and only its length matters here
+    except TypeError:  # a lone surrogate or a number beyond 64 bits; only the length matters here
         return ascii(value).encode()

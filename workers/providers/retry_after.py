@@ -1,15 +1,15 @@
-"""How long a provider asks to be left alone, wherever it says so.
+"""How long a provider asks callers to wait, wherever it says so.
 
-In this order, the first that says anything:
+The first of these that says anything:
 
-1. `retry-after-ms` and `retry-after` (RFC 9110, section 10.2.3: seconds or an HTTP date; fractions are met).
-   Where both are there, the finer one counts, unless the other is longer by more than its rounding.
+1. `retry-after-ms` and `retry-after` (RFC 9110, section 10.2.3: seconds or an HTTP date, sometimes
+   with fractions). If both exist, the finer one counts, unless the other is longer by more than its rounding.
 2. Gemini's `google.rpc.RetryInfo` in the body; a quota of a day ends at midnight Pacific time instead.
 3. The headers that OpenRouter puts into the body (`error.metadata.headers`).
 4. The text: OpenAI's "Please try again in 1.2s", Azure's "Please retry after 45 seconds".
 5. A plain zero of (1), unless something has nothing remaining: Azure sends it beside used-up tokens, as
    `retry-after-ms: 0` with `retry-after: 1`.
-6. The latest reset of what has nothing remaining; Azure's renewal period where that reset is zero.
+6. The latest reset of what has nothing remaining; Azure's renewal period if that reset is zero.
 """
 
 import re
@@ -21,8 +21,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from limits.bucket import MINUTES
 from workers.providers.headers import RateLimits, bounded, clock_of, count, parse_limits, seconds_until
 
-# A server that counts milliseconds rounds its whole seconds up, by less than one.
+# A server that counts milliseconds rounds whole seconds up, by less than this. Seconds.
 _ROUNDING: Final = 1.0
+
+# The characters of a message that are searched for a wait.
 _SEARCHED_TEXT: Final = 2_000
 
 _UNIT: Final = r"milliseconds?|seconds?|minutes?|hours?|days?|secs?|mins?|hrs?|ms|s|m|h|d"
@@ -39,42 +41,43 @@ _SECONDS_OF_INITIAL: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 def parse_retry_after(
     headers: Mapping[str, str], body: Any, *, now: float, limits: RateLimits | None = None
 ) -> float | None:
-    """Seconds to wait before the next call, or None where the answer does not say.
+    """Seconds to wait before the next call, None if the answer doesn't say.
 
-    `headers` have names in lower case; `body` is the decoded JSON, or text, or None if it must not be read (the caller
-    passes those of a 429, 503 and 529 alone: others may be an answer's own words); `now` is the wall clock
-    in epoch seconds; `limits` are the answer's rate limits, where they have been parsed already.
+    `headers` have names in lower case. `body` is the decoded JSON or text, or None if it must not be read: the caller
+    passes only that of a 429, 503 or 529, since others may contain a model's words. `now` is the wall clock in epoch
+    seconds. `limits` are the answer's rate limits, if they are already parsed.
     """
     clock = clock_of(headers, now)
     in_headers = _in_headers(headers, clock)
     if in_headers:
         return in_headers
     error = _error(body)
-    told = _in_details(error, clock)
-    if told is None:
-        told = _in_metadata(error, now)
-    if told is None:
-        told = wait_in_text(_text(error, body))
-    if told:
-        return told
+    wait = _in_details(error, clock)
+    if wait is None:
+        wait = _in_metadata(error, now)
+    if wait is None:
+        wait = wait_in_text(_text(error, body))
+    if wait:
+        return wait
     limits = parse_limits(headers, now=now) if limits is None else limits
     used_up = [(dimension, level) for dimension, level in limits.items() if level.remaining == 0]
     if not used_up:
-        return in_headers if told is None else told
+        return in_headers if wait is None else wait
     resets = [level.reset or _renewal(headers, dimension) for dimension, level in used_up]
     return max((reset for reset in resets if reset), default=None)
 
 
-#: A wait for a limit of a minute is over after a minute or two. One longer than the first figure contradicts the limit,
-#: and is tested after the second. Seconds.
+#: A limit of a minute recovers in a minute or two, so a longer wait than this contradicts it. Seconds.
 CONTRADICTS: Final = 600.0
+
+#: What is waited instead before the next try. Seconds.
 TESTED_AFTER: Final = 300.0
 
 
 def believable(wait: float | None, dimension: str, limits: RateLimits | None) -> float | None:
-    """The wait, but a few minutes if it is far too long for the limit that the refusal names.
+    """The wait, or `TESTED_AFTER` if it is far too long for the limit that the refusal names.
 
-    `dimension` is the limit named in words, '' if none is: then the one that the headers tell to be used up.
+    `dimension` is the limit named in words. If it is '', the limits that the headers report as used up count.
     """
     if wait is None or wait <= CONTRADICTS:
         return wait
@@ -111,7 +114,7 @@ def _renewal(headers: Mapping[str, str], dimension: str) -> float | None:
 
 
 def _error(body: Any) -> Mapping[str, Any]:
-    # Gemini's OpenAI-compatible endpoint wraps its error object into a list.
+    # Gemini's OpenAI-compatible endpoint wraps its error object in a list.
     if isinstance(body, list) and body:
         body = body[0]
     error = body.get("error") if isinstance(body, dict) else None
@@ -124,7 +127,7 @@ def _text(error: Mapping[str, Any], body: Any) -> str:
 
 
 def wait_in_text(text: str) -> float | None:
-    """The wait that a message tells in words: "try again in 6m0s", "retry after 45 seconds"."""
+    """The wait that a message states in words: "try again in 6m0s", "retry after 45 seconds"."""
     match = _IN_TEXT.search(text[:_SEARCHED_TEXT])
     if match is None:
         return None
@@ -137,16 +140,16 @@ def wait_in_text(text: str) -> float | None:
 
 def _in_details(error: Mapping[str, Any], clock: float) -> float | None:
     details = error.get("details")
-    told = None
+    wait = None
     for detail in details if isinstance(details, list) else ():
         if not isinstance(detail, dict):
             continue
         kind = str(detail.get("@type", ""))
         if kind.endswith("google.rpc.RetryInfo") and isinstance(delay := detail.get("retryDelay"), str):
-            told = seconds_until(delay, clock)
+            wait = seconds_until(delay, clock)
         elif kind.endswith("google.rpc.QuotaFailure") and _is_daily(detail):
             return _until_midnight_pacific(clock)
-    return told
+    return wait
 
 
 def _is_daily(quota_failure: Mapping[str, Any]) -> bool:
@@ -157,7 +160,7 @@ def _is_daily(quota_failure: Mapping[str, Any]) -> bool:
 
 
 def _until_midnight_pacific(clock: float) -> float | None:
-    """Gemini's requests a day start anew at midnight Pacific time (ai.google.dev, "Rate limits")."""
+    """Gemini's daily limits reset at midnight Pacific time (ai.google.dev, "Rate limits")."""
     try:
         zone = ZoneInfo("America/Los_Angeles")
         here = datetime.fromtimestamp(clock, zone)
@@ -173,5 +176,5 @@ def _in_metadata(error: Mapping[str, Any], now: float) -> float | None:
     if not isinstance(inner, dict):
         return None
     headers = {str(name).lower(): str(text) for name, text in inner.items()}
-    told = _in_headers(headers, clock_of(headers, now))
-    return told or seconds_until(headers.get("x-ratelimit-reset", ""), now)
+    wait = _in_headers(headers, clock_of(headers, now))
+    return wait or seconds_until(headers.get("x-ratelimit-reset", ""), now)

@@ -1,10 +1,10 @@
-"""Streamed answers: server-sent events, read to their end and put together again.
+"""Streamed answers: server-sent events, read to the end and assembled.
 
-A stream is taken whole, like any answer: only then is it known what it has cost, and whether it is one. What its
-reader gets are the events as they came.
+Like any answer, a stream is read completely: only then is it known what it cost and whether it is an answer. Its reader
+gets the events as they came.
 
 The format is WHATWG's (https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream):
-fields a line, events divided by empty lines.
+one field a line, and empty lines between events.
 """
 
 import re
@@ -18,11 +18,13 @@ from workers.providers.endpoints import CHAT, MESSAGES, RESPONSES
 #: The content type of a stream.
 EVENT_STREAM: Final = "text/event-stream"
 
+#: The last event of OpenAI's streams.
 _DONE: Final = "[DONE]"
 
+#: How a stream begins.
 _FIRST: Final = re.compile(r"\s*(?:data|event|id|retry)?:")
 
-# str.splitlines would also break at U+2028 and others, which may stand in a string of JSON.
+# str.splitlines would also break at U+2028 and others, which JSON strings may contain.
 _LINES: Final = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
 
 
@@ -32,34 +34,31 @@ def asks_for_stream(body: Mapping[str, Any]) -> bool:
 
 
 def with_usage(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    """The body, asking for the stream's usage, which chat completions tell only then."""
-    if url != CHAT or tells_usage(body):
+    """The body with a request for the stream's usage, which chat completions report only if asked."""
+    if url != CHAT or wants_usage(body):
         return body
     options = body.get("stream_options")
     return {**body, "stream_options": {**(options if isinstance(options, dict) else {}), "include_usage": True}}
 
 
-def tells_usage(body: Mapping[str, Any]) -> bool:
-    """Whether the reader of this stream asked for its usage, and expects the event that holds it."""
+def wants_usage(body: Mapping[str, Any]) -> bool:
+    """Whether the body asks for the stream's usage, so that its reader expects that event."""
     options = body.get("stream_options")
     return isinstance(options, dict) and options.get("include_usage") is True
 
 
 def without_usage(stream: str) -> str:
-    """The stream without the event that holds nothing but usage: who did not ask for it may not bear it."""
+    """The stream without the event that has only usage: a reader that did not ask for it may fail on it."""
     return "".join(block for block in _blocks(stream) if not _is_usage_alone(_data(block)))
 
 
 def is_stream(text: str) -> bool:
-    """Whether a text that is no JSON is a stream of events."""
+    """Whether a text that isn't JSON is a stream of events."""
     return _FIRST.match(text) is not None
 
 
 def assembled(url: str, stream: str) -> dict[str, Any] | None:
-    """The answer that a stream is, as the call would have brought it without one; or its error.
-
-    None where it broke off.
-    """
+    """The answer in a stream, as the call would bring it without streaming, or its error. None if it broke off."""
     events = [event for block in _blocks(stream) for event in _events(block)]
     for event in events:
         if event.get("error") or event.get("type") == "error":
@@ -93,7 +92,7 @@ def _data(block: str) -> str:
 
 
 def _events(block: str) -> Iterator[dict[str, Any]]:
-    """The event of a block; those of its lines if a server has left out the empty lines between them."""
+    """A block's event, or its lines' events if a server left out the empty lines between them."""
     data = _data(block)
     if (event := _event(data)) is not None:
         yield event

@@ -148,7 +148,7 @@ def test_a_base_url_may_hold_its_version_or_not(base_url: str, address: str) -> 
         (("acme", "openai", "api.openai.com", 1.0), "must begin with https://"),
         (("acme", "openai", "ftp://x", 1.0), "must begin with https://"),
         (("acme", "openai", "http://", 1.0), "name a host"),
-        (("acme", "openai", "http://x:99999999", 1.0), "no address"),
+        (("acme", "openai", "http://x:99999999", 1.0), "not an address"),
         (("acme", "openai", "https://user:secret@x", 1.0), "no password"),
         (("acme", "openai", "https://x?key=secret", 1.0), "no password, query"),
         (("acme", "gemini", "https://x", 1.0), "must be one of openai, azure, anthropic"),
