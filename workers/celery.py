@@ -1,7 +1,7 @@
-"""The Celery application: `celery -A workers worker` and every other part start here.
+"""The Celery application: `celery -A workers worker` and every other process start here.
 
-Its configuration is read when it is first needed, not when this module is imported, so that a command line
-can still say which `overnight.toml` counts.
+Celery reads its configuration when it first needs it, not when this module is imported, so that a command line can
+still name an `overnight.toml`.
 """
 
 import logging
@@ -27,7 +27,7 @@ from workers.pool.last_resort import LastResort
 from workers.pool.soft_shutdown import SoftShutdown
 from workers.transport import channel, compression, follow_queues, queues, rabbitmq
 
-#: The user and password of a URL, wherever it is in a text.
+#: The user and password of a URL anywhere in a text.
 _CREDENTIALS = re.compile(r"(\w://[^\s:/@'\"]*):[^\s@'\"]+@")
 
 
@@ -48,47 +48,47 @@ def configuration() -> dict[str, Any]:
             "tasks.monitoring.setup",
             "tasks.startup",
         ),
-        # A message is acknowledged when its job has ended, and goes back when its process was killed.
+        # Acknowledge a message when its job has ended; put it back if its process is killed.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        # What one process has claimed no other can run: claim what is about to run and nothing more.
+        # No other process can run what one has claimed: claim only what can run now.
         "worker_prefetch_multiplier": 1,
-        # A connection that drops says nothing about the calls in flight: they go on, and are paid once.
+        # A dropped connection says nothing about the calls in flight: let them finish, so they are paid for once.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # The transport counts what is in flight across connections; Celery's own correction would count it twice.
+        # The transport counts messages in flight across connections; Celery's correction would count them twice.
         "worker_enable_prefetch_count_reduction": False,
-        # Nothing that could execute code is read from a queue.
+        # Never read anything from a queue that could execute code.
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
-        # A result that cannot be stored would be forgotten with its message: wait for the server, also for one that
-        # is busy with a script, lacks memory, or has lost a right of its user.
+        # A result that cannot be stored would be lost with its message. So wait for the server, even if it is busy with
+        # a script, out of memory, or its user lacks a permission.
         "result_backend_transport_options": {
             "retry_policy": {"max_retries": None, "interval_start": 0, "interval_step": 0.5, "interval_max": 5.0},
             "additional_connection_errors": ("redis.exceptions.ResponseError",),
         },
-        # No connection waits for ever for a server that has fallen silent.
+        # No connection waits for ever for a silent server.
         "redis_socket_timeout": TIMEOUTS["socket_timeout"],
         "redis_socket_connect_timeout": TIMEOUTS["socket_connect_timeout"],
         "redis_socket_keepalive": "socket_keepalive" in timeouts(url),
         "redis_backend_health_check_interval": channel.HEALTH_CHECK_EVERY,
-        # An error reply is a passing one (the server is busy, or short of memory), and must not end a worker.
+        # An error reply is temporary (the server is busy or short of memory) and must not stop a worker.
         "broker_channel_error_retry": True,
-        # Answers that nobody fetched are private, and do not stay.
+        # Results are private: drop those that no producer fetched.
         "result_expires": 24 * 3600,
         "task_default_queue": queues.queue_name("default"),
-        # A call is a wait of seconds: a process holds many of them.
+        # A call mostly waits, for seconds: one process makes many at a time.
         "worker_pool": "workers.pool.pool:TaskPool",
         "worker_concurrency": 100,
         "worker_stop_grace_period": settings.stop_grace_period,
-        # Who reaches the broker may send these commands; workers/remote_control.py says what each of them may do.
+        # Anyone who reaches the broker can send these commands; workers/remote_control.py limits what they do.
         "worker_enable_remote_control": settings.remote_control,
-        # Sets aside what it cannot read, instead of printing or losing it.
+        # Makes a dead letter of a message that it cannot run, instead of printing or losing it.
         "worker_consumer": "workers.consumer:Consumer",
-        # Our own discovery adds the queues; a message to an unknown one still creates it.
+        # Workers follow the registry's queues; a message to an unknown queue creates it.
         "task_create_missing_queues": True,
-        # Any number of beats; a killed leader is followed within half a minute (RedBeat's default is 25 minutes).
+        # There may be several beats: another takes over within half a minute (RedBeat's default: 25 minutes).
         "beat_scheduler": "tasks.schedules.beat:OvernightScheduler",
         "beat_max_loop_interval": 5,
         "redbeat_lock_timeout": 25,
@@ -101,32 +101,32 @@ def configuration() -> dict[str, Any]:
 
 
 def _redis(settings: Settings) -> dict[str, Any]:
-    """What workers/transport/channel.py is told."""
+    """The options of workers/transport/channel.py."""
     return {
         "broker_transport_options": {
-            # Two namespaces on one server keep what they have claimed apart.
+            # Two namespaces on one server keep their messages apart.
             "namespace": settings.namespace,
             "global_keyprefix": queues.key_prefix(settings.namespace),
-            # Renewed every third of it for as long as a worker lives.
+            # Workers send a heartbeat every third of it.
             "visibility_timeout": settings.visibility_timeout,
-            # A command on a dead connection fails in time for the heartbeat to reach the server over another one.
+            # A command on a dead connection fails early enough for a heartbeat over another one.
             **TIMEOUTS,
-            # Claims and subscriptions wait without a command of their own: kombu asks after them, and gives up a
-            # connection that has not answered twice.
+            # Claims and subscriptions only listen: kombu checks their connections, and drops one after two checks
+            # without an answer.
             "health_check_interval": channel.HEALTH_CHECK_EVERY,
         }
     }
 
 
 class Application(Celery):  # type: ignore[misc]  # Celery has no types
-    """Celery, whose tasks neither publish nor store results on the event loop that other tasks run on."""
+    """Celery, but tasks don't block the event loop of other tasks when they publish or store results."""
 
     def send_task(self, *args: Any, **options: Any) -> Any:
-        """Publish a task; from within one on our pool, in a thread."""
+        """Publish a task; in a thread if called on the event loop."""
         return call_blocking(super().send_task, *args, **options)
 
     def bugreport(self) -> str:
-        """What `celery report` and `inspect report` print, without the password of any URL."""
+        """What `celery report` and `inspect report` print, without passwords in URLs."""
         return _CREDENTIALS.sub(r"\1:**@", str(super().bugreport()))
 
     def _get_backend(self) -> Any:
@@ -137,12 +137,12 @@ class Application(Celery):  # type: ignore[misc]  # Celery has no types
 
 
 class Loader(AppLoader):  # type: ignore[misc]  # Celery has no types
-    """Celery's loader, which would import even Overnight's own modules from the working folder first."""
+    """Celery's loader, but installed modules come before those in the working folder, even for Overnight's own."""
 
     override_backends: ClassVar = dict.fromkeys(("redis", "rediss"), "workers.result_backend:Backend")
 
     def import_from_cwd(self, module: str, imp: Any = None, package: Any = None) -> Any:
-        """Import a module: an installed one if there is one, else from the working folder."""
+        """Import an installed module if there is one, else the one in the working folder."""
         try:
             return (imp or import_module)(module, package=package)
         except ModuleNotFoundError as exc:

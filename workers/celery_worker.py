@@ -1,7 +1,7 @@
-"""Celery's command line without the commands of other packages: `python -m workers.celery_worker worker …`.
+"""Celery's command line without other packages' commands: `python -m workers.celery_worker worker …`.
 
-Celery imports every command that is installed before it looks at the one that was asked for: Flower's brings a web
-server along, which costs each process 9 MB and 0.3 s of its start. `overnight` starts its workers and beat by this.
+Celery imports every installed command before it looks at the one that is run. Flower's brings a web server, which costs
+each process 9 MB and 0.3 s at start. `overnight` starts its workers and beat with this module.
 """
 
 import importlib.metadata
@@ -13,7 +13,7 @@ from celery import maybe_patch_concurrency
 
 def main() -> None:
     """Run Celery's command line."""
-    maybe_patch_concurrency()  # as Celery's own does first: gevent comes before all other imports
+    maybe_patch_concurrency()  # as in Celery's own: gevent must patch before all other imports
     every = importlib.metadata.entry_points
 
     def but_commands(**selected: Any) -> Any:
@@ -21,7 +21,7 @@ def main() -> None:
 
     importlib.metadata.entry_points = but_commands
     try:
-        from celery.bin.celery import main as command_line  # noqa: PLC0415 - it is this import that loads them
+        from celery.bin.celery import main as command_line  # noqa: PLC0415 - this import loads the commands
     finally:
         importlib.metadata.entry_points = every
     # Celery looks for the application in the working folder first, where another project may have a workers.py.

@@ -1,4 +1,4 @@
-"""How Overnight starts a Python process of its own: it finds Overnight, and never the working folder's modules."""
+"""How Overnight starts a Python process: it finds Overnight's packages, but no modules of the working folder."""
 
 import os
 import site
@@ -25,9 +25,10 @@ def environment() -> dict[str, str]:
 
 
 def python_path() -> str:
-    """PYTHONPATH for such a process; '' for none.
+    """PYTHONPATH for such a process; '' if it needs none.
 
-    Installed packages are found without: in an agent's own subprocess, perhaps of another Python, the path would harm.
+    If Overnight is installed, Python finds it anyway. The path could then harm an agent's own subprocess, which may run
+    another Python.
     """
     given = os.environ.get("PYTHONPATH", "")
     if any(Path(folder).resolve() == ROOT for folder in [*site.getsitepackages(), site.getusersitepackages()]):

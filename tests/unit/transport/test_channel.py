@@ -398,7 +398,7 @@ def test_a_message_that_cannot_be_taken_on_is_set_aside_after_three_failures(
             mine.snooze(message, "TypeError")
         settled(world, Depth(0, 0, 0))
     (one,) = dead_letters.listed(world.client, world.broker)
-    assert one.reason == "the worker could not take it on, more than once: TypeError"
+    assert one.reason == "the worker failed to start its task, more than once: TypeError"
 
 
 def test_a_message_that_ends_its_workers_is_known_by_that_however_often_it_waits(world: World) -> None:
