@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(560)]
 JOBS, CALLS, KILLS, PAUSE = 200, 10, 10, 30.0
 
 
-def test_kills_and_a_pause_cost_no_more_than_the_calls_in_flight(tmp_path: Path) -> None:
+def test_kills_and_a_pause_cost_only_calls_in_flight(tmp_path: Path) -> None:
     """200 agents of 10 calls; 3 workers, killed up to 10 times; a 429 that pauses everybody for 30 s."""
     more = 'agents = ["tests.support.agents"]\nvisibility_timeout = 10.0'
     price = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
@@ -73,7 +73,7 @@ def test_kills_and_a_pause_cost_no_more_than_the_calls_in_flight(tmp_path: Path)
         )
 
 
-def test_agents_that_wait_hold_no_slot_and_resume_at_the_hint(tmp_path: Path) -> None:
+def test_waiting_agents_hold_no_slot_and_resume_on_time(tmp_path: Path) -> None:
     """500 agents before a quota that is closed for 60 s; another workflow at full speed; then all go on."""
     count, closed = 500, 60.0
     # With a limit that is known no pace is learned from the 429, which would spread what comes after the pause.

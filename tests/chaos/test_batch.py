@@ -148,7 +148,7 @@ PLACES, MANY = 50, 6_000
 
 
 @pytest.mark.timeout(590)
-def test_a_collector_and_a_feeder_are_stopped_for_90_seconds_in_the_middle(tmp_path: Path) -> None:
+def test_a_collector_and_a_feeder_stop_for_90_seconds(tmp_path: Path) -> None:
     """The third worker goes on alone; then both wake up, and the output is that of an undisturbed run."""
     order = tmp_path / "stop-in-the-middle-of-the-next-write"
     fed = order.with_name(order.name + ".feed")

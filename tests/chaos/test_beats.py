@@ -18,7 +18,7 @@ from workers.config.settings import load
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
 
 
-def test_a_night_is_one_batch_whose_leader_dies_at_the_minute(tmp_path: Path) -> None:
+def test_a_run_whose_leader_dies_is_one_batch(tmp_path: Path) -> None:
     """Not two, not none; and it is there within half a minute of the kill."""
     due = (datetime.now(UTC) + timedelta(seconds=75)).replace(second=0, microsecond=0)
     toml = (

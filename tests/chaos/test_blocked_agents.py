@@ -48,9 +48,7 @@ def test_steps_that_block_every_thread_hold_up_no_other_job(tmp_path: Path, simu
         assert max(times) - min(times) < 5
 
 
-def test_names_that_are_not_found_and_ports_that_do_not_answer_cost_nothing(
-    tmp_path: Path, simulator: Simulator
-) -> None:
+def test_unknown_names_and_silent_ports_cost_nothing(tmp_path: Path, simulator: Simulator) -> None:
     """One provider's name is looked up for ever, another's port drops SYNs, beside one that answers."""
     fault = tmp_path / "hangs"
     fault.touch()

@@ -30,7 +30,7 @@ desk = desk_fixture(lambda simulator: agents_at(simulator, WORKFLOWS))
     ("workflow", "name", "code", "calls"),
     [("few", "endless", "max_calls", 4), ("poor", "endless", "max_usd", None), ("quick", "sleeper", "max_seconds", 1)],
 )
-def test_a_runaway_agent_is_stopped_and_its_cost_told(
+def test_a_runaway_agent_is_stopped_and_its_cost_reported(
     desk: Desk, simulator: Simulator, workflow: str, name: str, code: str, calls: int | None
 ) -> None:
     simulator.configure(latency=0.01)
@@ -55,7 +55,7 @@ def test_a_runaway_agent_is_stopped_and_its_cost_told(
         ("leaving", "the agent raised SystemExit"),
     ],
 )
-def test_an_agent_that_fails_says_how_in_its_line_and_nowhere_else(
+def test_an_agents_failure_is_in_its_line_and_nowhere_else(
     desk: Desk, caplog: pytest.LogCaptureFixture, name: str, words: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -74,7 +74,7 @@ def test_a_step_makes_no_calls(desk: Desk) -> None:
     assert "a step makes no calls" in result["error"]["message"]
 
 
-def test_a_message_calls_no_agent_that_its_workflow_does_not_list(
+def test_a_message_calls_only_agents_that_its_workflow_lists(
     tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACME_KEY", KEY)

@@ -144,9 +144,7 @@ def test_a_storage_may_take_a_minute_and_no_longer() -> None:
     assert 10 <= stored_bodies.TIMEOUT <= 60
 
 
-def test_an_answer_that_is_gone_for_good_fails_the_job_and_a_retry_buys_it_again(
-    desk: Desk, simulator: Simulator, tmp_path: Path
-) -> None:
+def test_a_lost_answer_fails_the_job_until_a_retry(desk: Desk, simulator: Simulator, tmp_path: Path) -> None:
     simulator.configure(answer_tokens=30_000, failures=[{**LONG, "job": "/10"}])
     job = in_batch(desk, desk.job(line("wordy", 33)))
     folder = tmp_path / ".overnight" / "files" / "batch_a" / "journal" / "1"
@@ -204,7 +202,7 @@ def slow_call(simulator: Simulator, *more: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("way", ["timeout", "wait_for", "race"])
-def test_a_call_that_was_given_up_is_given_up_in_a_replay(desk: Desk, simulator: Simulator, way: str) -> None:
+def test_a_replay_gives_up_the_call_that_was_given_up(desk: Desk, simulator: Simulator, way: str) -> None:
     slow_call(simulator, {**LONG, "job": "/last"})
 
     async def test() -> None:
@@ -218,7 +216,7 @@ def test_a_call_that_was_given_up_is_given_up_in_a_replay(desk: Desk, simulator:
     assert sorted(billed_calls(simulator)) == ["job-37/last", "job-37/middle", "job-37/quick", "job-37/slow"]
 
 
-def test_a_call_that_was_given_up_is_not_made_again_after_a_crash(desk: Desk, simulator: Simulator) -> None:
+def test_a_crash_does_not_repeat_a_call_given_up(desk: Desk, simulator: Simulator) -> None:
     slow_call(simulator)
 
     async def test() -> Delivery:
@@ -236,7 +234,7 @@ def test_a_call_that_was_given_up_is_not_made_again_after_a_crash(desk: Desk, si
     assert asked.count("job-38/slow") == asked.count("job-38/quick") == 1
 
 
-def test_an_agent_that_gave_up_and_does_not_any_more_fails_clearly(
+def test_an_agent_that_no_longer_gives_up_fails_clearly(
     desk: Desk, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "GIVE_UP_MARGIN", 0.1)

@@ -21,7 +21,7 @@ from tests.support.site import Line, wait_for
 desk = desk_fixture(agents_at)
 
 
-def test_a_job_goes_on_where_it_was_and_pays_nothing_twice(desk: Desk, simulator: Simulator) -> None:
+def test_a_job_resumes_where_it_was_and_pays_nothing_twice(desk: Desk, simulator: Simulator) -> None:
     simulator.configure(failures=[{**LONG, "job": "/answer"}])
 
     async def test() -> None:
@@ -216,7 +216,7 @@ def test_a_new_round_takes_over_what_still_fits(desk: Desk, simulator: Simulator
     assert int(desk.client.hget(desk.keys.batch("batch_a"), "cost") or 0) == total
 
 
-def test_a_new_round_of_changed_code_pays_only_for_what_differs(desk: Desk, simulator: Simulator) -> None:
+def test_a_round_of_changed_code_pays_only_for_what_differs(desk: Desk, simulator: Simulator) -> None:
     simulator.configure(failures=[{"mode": "400", "job": "/1", "times": 1}])
     first = in_batch(desk, desk.job(line("wandering", 25)))
 
@@ -249,7 +249,7 @@ def test_a_cancelled_batch_stops_its_agents_at_their_next_call(desk: Desk, simul
     assert 1 <= len(billed_calls(simulator)) <= 2
 
 
-def test_a_worker_that_stops_puts_its_agents_back_between_two_calls(
+def test_a_stopping_worker_puts_agents_back_between_two_calls(
     desk: Desk, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulator.configure(latency=0.3)
@@ -270,7 +270,7 @@ def test_a_worker_that_stops_puts_its_agents_back_between_two_calls(
     assert billed_calls(simulator) == [f"job-27/{number}" for number in range(3)]
 
 
-def test_a_delivery_that_is_broken_off_loses_what_is_in_flight_alone(desk: Desk, simulator: Simulator) -> None:
+def test_a_broken_off_delivery_loses_only_what_is_in_flight(desk: Desk, simulator: Simulator) -> None:
     simulator.configure(latency=0.3)
 
     async def test() -> None:

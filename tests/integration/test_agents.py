@@ -86,13 +86,13 @@ def test_an_estimate_says_that_it_knows_nothing_of_agents(site: Site) -> None:
     assert "tokens" not in site.run("estimate", str(site.input([line("chain", 42, calls=3)]))).stdout
 
 
-def test_an_unknown_agent_is_told_with_its_line(site: Site) -> None:
+def test_an_unknown_agent_is_reported_with_its_line(site: Site) -> None:
     path = site.input([line("chain", 1, calls=1), line("chian", 2)])
     told = site.run("submit", str(path), status=2).stderr
     assert 'line 2: there is no agent "chian"; did you mean chain?' in told
 
 
-def test_a_module_that_cannot_be_imported_is_told_at_once(simulator: Simulator, tmp_path: Path) -> None:
+def test_a_broken_module_is_reported_at_once(simulator: Simulator, tmp_path: Path) -> None:
     with Site(tmp_path, simulator, more='agents = ["broken"]') as broken:
         (tmp_path / "broken.py").write_text("import nothing_like_it")
         words = "agents: \"broken\" cannot be imported: ModuleNotFoundError: No module named 'nothing_like_it'"

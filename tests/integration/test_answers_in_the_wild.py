@@ -194,7 +194,7 @@ def test_errors_hold_the_providers_words(night: Night) -> None:
     assert "not asked for again" in words("too large an answer")
 
 
-def test_what_was_told_is_what_is_paid(night: Night) -> None:
+def test_the_reported_usage_is_what_is_paid(night: Night) -> None:
     def cost(text: str) -> float:
         return float(night.lines[text]["overnight"]["cost_usd"])
 
@@ -204,7 +204,7 @@ def test_what_was_told_is_what_is_paid(night: Night) -> None:
     assert cost("too large a request") == 0
 
 
-def test_answers_that_met_a_ceiling_are_told(night: Night) -> None:
+def test_answers_cut_off_by_a_ceiling_are_reported(night: Night) -> None:
     assert night.status["cut_off"] == {"total": 2, "by_default_ceiling": 1}
     assert "2 answers reached the limit of output tokens, 1 of them a default" in " ".join(night.printed.split())
     assert night.lines["no ceiling"]["overnight"]["cut_off_by"] == "default"

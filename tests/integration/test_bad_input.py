@@ -29,7 +29,7 @@ def without(number: int, key: str) -> dict[str, Any]:
     return {name: value for name, value in job(number, text=PROMPT).items() if name != key}
 
 
-def test_ten_kinds_of_bad_line_are_ten_messages_and_nothing_is_queued(site: Site) -> None:
+def test_each_bad_line_has_its_message_and_nothing_is_queued(site: Site) -> None:
     good = json.dumps(job(100))
     bad = [
         b"{this is not JSON",
@@ -96,7 +96,7 @@ def test_after_twenty_problems_the_rest_are_counted(site: Site) -> None:
     assert told[-1].endswith("many.jsonl: and 30 more problems")
 
 
-def test_an_unset_key_variable_is_told_at_start_by_its_name(tmp_path: Path) -> None:
+def test_an_unset_key_variable_is_named_at_start(tmp_path: Path) -> None:
     site = Site(tmp_path, toml=CONFIG)
     del site.environment["ACME_KEY"]
     for arguments in (["run", str(site.input(jobs(1))), "-o", "out.jsonl"], ["worker"]):
@@ -104,7 +104,7 @@ def test_an_unset_key_variable_is_told_at_start_by_its_name(tmp_path: Path) -> N
         assert "the environment variable ACME_KEY is not set (providers.acme.api_key)" in told
 
 
-def test_a_configuration_that_is_wrong_is_told_and_nothing_starts(tmp_path: Path) -> None:
+def test_a_wrong_configuration_is_reported_and_nothing_starts(tmp_path: Path) -> None:
     site = Site(tmp_path, toml=CONFIG + "rmp = 3\n")
     told = site.run("status", status=2).stderr
     assert told.strip().endswith('overnight.toml:6: providers.acme.models.small.rmp: unknown key; did you mean "rpm"?')
@@ -116,7 +116,7 @@ def test_a_workflow_must_be_a_name(site: Site) -> None:
     assert "is no workflow name" in told
 
 
-def test_an_unknown_batch_is_told(site: Site) -> None:
+def test_an_unknown_batch_is_reported(site: Site) -> None:
     for command in ("status", "wait", "cancel"):
         assert 'there is no batch "batch_x"' in site.run(command, "batch_x", status=2).stderr
 

@@ -29,7 +29,7 @@ def _record(site: Site, batch: str) -> Any:
     return from_hash(site.client().hgetall(site.keys.batch(batch)))
 
 
-def test_the_same_file_submitted_three_times_at_once_is_one_batch(site: Site, simulator: Simulator) -> None:
+def test_a_file_submitted_three_times_at_once_is_one_batch(site: Site, simulator: Simulator) -> None:
     site.start_worker()
     source = str(site.input(jobs(40)))
     processes = [site.popen("submit", source, "-w", "nightly", "--wait") for _ in range(3)]
@@ -41,7 +41,7 @@ def test_the_same_file_submitted_three_times_at_once_is_one_batch(site: Site, si
     assert simulator.stats()["requests"] == 80
 
 
-def test_a_full_disk_is_told_feeds_nothing_more_and_loses_nothing(site: Site, simulator: Simulator) -> None:
+def test_a_full_disk_is_reported_stops_feeding_and_loses_nothing(site: Site, simulator: Simulator) -> None:
     """The worker may write files of a few KB only, as on a disk that is full; then it may write again."""
     worker = site.start_worker()
     size = worker.log.stat().st_size
@@ -57,9 +57,7 @@ def test_a_full_disk_is_told_feeds_nothing_more_and_loses_nothing(site: Site, si
     assert simulator.stats()["requests"] == 300
 
 
-def test_a_read_only_folder_is_told_and_when_it_is_mended_the_batch_goes_on(
-    tmp_path: Path, simulator: Simulator
-) -> None:
+def test_a_read_only_folder_is_reported_until_it_is_fixed(tmp_path: Path, simulator: Simulator) -> None:
     path = f"{Path(__file__).parent / 'powerless'}{os.pathsep}{ROOT}"
     with Site(tmp_path, simulator, environment={"PYTHONPATH": path}) as site:
         worker = site.start_worker()
@@ -83,7 +81,7 @@ def test_a_read_only_folder_is_told_and_when_it_is_mended_the_batch_goes_on(
     assert simulator.stats()["requests"] == 200
 
 
-def test_a_vanished_input_is_told_and_when_it_is_back_the_batch_goes_on(site: Site, simulator: Simulator) -> None:
+def test_a_vanished_input_is_reported_until_it_is_back(site: Site, simulator: Simulator) -> None:
     site.run("status")  # the server
     holder = site.start_worker("-Q", "none")  # keeps the server, and runs the ticks only
     os.kill(holder.pid, signal.SIGSTOP)
@@ -122,7 +120,7 @@ def _workers(pid: int) -> list[psutil.Process]:
     return [child for child in psutil.Process(pid).children() if "celery" in " ".join(child.cmdline())]
 
 
-def test_run_is_interrupted_finishes_what_is_paid_for_and_goes_on(site: Site, simulator: Simulator) -> None:
+def test_an_interrupted_run_finishes_paid_calls_and_resumes(site: Site, simulator: Simulator) -> None:
     simulator.configure(latency=1.0)
     source = site.input(jobs(40))
     process = _run(site, source)

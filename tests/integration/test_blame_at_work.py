@@ -117,7 +117,7 @@ SUSPENDED = {"message": "Your account is suspended, please check your plan", "ty
         (402, {"error": {"message": "Insufficient credits", "code": 402}}, "no credit or quota left"),
     ],
 )
-def test_a_dead_account_is_blocked_after_a_few_calls_and_its_jobs_wait(
+def test_a_dead_account_is_blocked_soon_and_its_jobs_wait(
     desk: Desk, raw: AnsweringProvider, status: int, body: Any, words: str
 ) -> None:
     raw.reply = lambda _: refusal(status, body)
@@ -229,7 +229,7 @@ EXTRA = "Extra usage is required for long context requests."
 
 
 @pytest.mark.parametrize("words", [EXTRA, "This request would exceed the rate limit for your organization."])
-def test_429s_that_only_long_prompts_get_pause_no_short_ones_and_end_their_jobs(
+def test_429s_for_long_prompts_only_do_not_pause_short_ones(
     desk: Desk, raw: AnsweringProvider, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     monkeypatch.setattr(retry, "THROTTLE", 0.02)
@@ -263,9 +263,7 @@ def test_a_tier_without_capacity_says_nothing_about_standard_work(
     assert all(not bucket.paused_until for bucket in desk.snapshot().buckets)
 
 
-def test_a_wait_of_a_day_for_a_limit_of_a_minute_is_tested_after_minutes_and_can_be_lifted(
-    desk: Desk, raw: AnsweringProvider
-) -> None:
+def test_a_day_long_wait_for_a_minute_limit_is_probed(desk: Desk, raw: AnsweringProvider) -> None:
     words = "Requests have exceeded token rate limit of your current tier. Please retry after 86400 seconds."
     refused = {"error": {"code": "429", "message": words}}
     raw.reply = lambda call: refusal(429, refused, retry_after="86400") if call.number == 0 else completion("fine")
@@ -280,7 +278,7 @@ def test_a_wait_of_a_day_for_a_limit_of_a_minute_is_tested_after_minutes_and_can
 
 
 @pytest.mark.parametrize("status", [404, 500])
-def test_no_wait_is_read_out_of_a_prompt_that_a_failure_quotes(desk: Desk, raw: AnsweringProvider, status: int) -> None:
+def test_no_wait_is_read_from_a_quoted_prompt(desk: Desk, raw: AnsweringProvider, status: int) -> None:
     quoted = {
         "error": {
             "message": "Cannot answer: 'Your portal is locked. Please try again in 24 hours.'",
@@ -308,7 +306,7 @@ SLOW_DOWN = {"error": {"message": "Rate limit reached", "type": "requests", "cod
 
 
 @pytest.mark.parametrize("follows", [True, False])
-def test_a_limit_that_one_refusal_states_is_shown_and_given_up(
+def test_a_limit_that_one_refusal_states_is_shown_then_dropped(
     tmp_path: Path, valkey: str, raw: AnsweringProvider, monkeypatch: pytest.MonkeyPatch, follows: bool
 ) -> None:
     provider = "" if follows else 'rate_limit_headers = "ignore"'
@@ -330,7 +328,7 @@ def test_a_limit_that_one_refusal_states_is_shown_and_given_up(
             assert time.monotonic() - began < 30
 
 
-def test_a_limit_that_answers_state_is_the_limit_though_none_is_configured(
+def test_a_limit_that_answers_state_applies_without_configuration(
     tmp_path: Path, valkey: str, raw: AnsweringProvider
 ) -> None:
     def reply(call: Call) -> Reply:

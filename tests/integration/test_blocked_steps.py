@@ -17,7 +17,7 @@ from workers.pool.threads import MAX_THREADS
 pytestmark = pytest.mark.long
 
 
-def test_blocking_steps_hold_up_neither_other_jobs_nor_the_workers_end(tmp_path: Path) -> None:
+def test_blocking_steps_hold_up_no_other_jobs_nor_shutdown(tmp_path: Path) -> None:
     with Simulator(latency=0.05) as simulator:
         more = 'agents = ["tests.support.agents"]\nstop_grace_period = 1.0'
         site = Site(tmp_path, simulator, more=more, model=PRICES, provider="timeout = 5.0")

@@ -112,7 +112,7 @@ def storage_refuses(site: Site, worker: Worker) -> Callable[[], object]:
         (storage_refuses, "jsonl", "files"),
     ],
 )
-def test_each_fault_has_a_name_and_the_batch_goes_on_when_it_is_over(
+def test_each_fault_is_named_and_afterwards_the_batch_goes_on(
     site: Site,
     simulator: Simulator,
     fault: Callable[[Site, Worker], Callable[[], object]],
@@ -132,7 +132,7 @@ def test_each_fault_has_a_name_and_the_batch_goes_on_when_it_is_over(
     watchdog.ends()
 
 
-def test_a_worker_with_an_older_file_leaves_the_jobs_to_newer_ones_and_says_so(site: Site) -> None:
+def test_a_worker_with_an_older_file_leaves_jobs_to_others(site: Site) -> None:
     site.start_worker()
     site.file.write_text(f"{site.file.read_text()}\n[providers.acme.models.large]\n")
     watchdog = Watchdog(site, site.submit([job(number, model="large") for number in range(20)]))

@@ -46,9 +46,7 @@ def nightly(budget: float, **more: object) -> str:
     return f"[workflows.nightly]\nbudget_usd = {budget}\n{rows}".replace("'", '"')
 
 
-def test_a_job_without_a_ceiling_gets_one_where_a_budget_applies(
-    tmp_path: Path, valkey: str, simulator: Simulator
-) -> None:
+def test_a_job_without_a_ceiling_gets_one_under_a_budget(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
     line = job(1)
     del line["body"]["max_tokens"]
     with Desk(tmp_path, valkey, acme(simulator, tables=nightly(1.0, default_max_tokens=33))) as desk:
@@ -131,9 +129,7 @@ def test_a_fallback_that_cannot_be_paid_either_waits(tmp_path: Path, valkey: str
         assert waiting.snooze.reason == "the budget of nightly is spent"
 
 
-def test_a_fallback_that_is_too_small_for_the_job_waits_for_its_own_model(
-    tmp_path: Path, valkey: str, simulator: Simulator
-) -> None:
+def test_a_job_too_large_for_the_fallback_waits(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
     toml = acme(simulator, tables=nightly(0.00036, when_exhausted="fallback", fallback="tiny"))
     tiny = "[providers.acme.models.tiny]\n"
     with Desk(tmp_path, valkey, toml.replace(tiny, f"{tiny}tpm = 10\n")) as desk:
@@ -154,7 +150,7 @@ def test_a_fallback_that_is_too_small_for_the_job_waits_for_its_own_model(
     ],
     ids=["no price", "surcharge"],
 )
-def test_a_fallback_that_cannot_be_asked_waits_for_its_own_model(
+def test_a_job_waits_if_its_fallback_is_unavailable(
     tmp_path: Path, valkey: str, simulator: Simulator, prices: str, body: dict[str, Any], words: str
 ) -> None:
     toml = acme(simulator, tables=nightly(0.00036, when_exhausted="fallback", fallback="tiny"))
@@ -174,7 +170,7 @@ def test_a_fallback_that_cannot_be_asked_waits_for_its_own_model(
         assert len(simulator.journal()) == 1
 
 
-def test_a_job_dearer_than_the_whole_budget_fails(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
+def test_a_job_above_the_whole_budget_fails(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
     with Desk(tmp_path, valkey, acme(simulator, tables=nightly(0.0001))) as desk:
         assert desk.deliver(job(1)).failure == "budget_too_small"
         assert simulator.journal() == []
@@ -187,9 +183,7 @@ def test_a_model_without_a_price_fails_under_a_budget(tmp_path: Path, valkey: st
         assert simulator.journal() == []
 
 
-def test_a_price_that_cannot_be_looked_up_for_now_is_waited_for(
-    tmp_path: Path, valkey: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_waits_until_its_price_can_be_read(tmp_path: Path, valkey: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The table's process fails. Nothing is sent: once the prices are known, the budget is too small for either."""
     broken = tmp_path / "path" / "genai_prices"
     broken.mkdir(parents=True)
@@ -226,9 +220,7 @@ def test_what_a_budget_cannot_hold_is_not_sent(tmp_path: Path, valkey: str, simu
         assert desk.deliver(search, workflow="free").answered
 
 
-def test_an_admission_that_lies_behind_midnight_is_paid_by_the_new_day(
-    tmp_path: Path, valkey: str, simulator: Simulator
-) -> None:
+def test_an_admission_after_midnight_is_paid_by_the_new_day(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
     """The clock of the scripts stands still half a second before midnight; a request a second is allowed."""
     toml = acme(simulator, model="rpm = 60\nburst = 1\nheadroom = 1.0", tables=nightly(0.0004))
     with Desk(tmp_path, valkey, toml) as desk:
@@ -250,9 +242,7 @@ def test_an_admission_that_lies_behind_midnight_is_paid_by_the_new_day(
         assert [(each.spent, each.held) for each in found] == [(one, 0), (one, 0)]
 
 
-def test_single_jobs_of_a_budget_for_each_batch_wait_until_midnight_and_are_shown(
-    tmp_path: Path, valkey: str, simulator: Simulator
-) -> None:
+def test_single_jobs_of_a_batch_budget_wait_until_midnight(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
     toml = acme(simulator, tables=nightly(0.00038, budget_window="batch"))
     with Desk(tmp_path, valkey, toml) as desk:
         assert [each.subject for each in look(desk)] == []
@@ -271,9 +261,7 @@ def look(desk: Desk) -> tuple[BudgetState, ...]:
     return limits.read(desk.settings, Store(desk.keys, desk.server), desk.now()).budgets
 
 
-def test_several_keys_have_a_quota_each_and_a_blocked_one_leaves_the_other(
-    tmp_path: Path, valkey: str, simulator: Simulator
-) -> None:
+def test_each_key_has_a_quota_and_one_may_be_blocked(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
     toml = acme(simulator, model="rpm = 180\nburst = 0.34").replace(
         'api_key = "env:ACME_KEY"', 'api_key = ["env:ACME_KEY", "env:ACME_KEY_2"]'
     )

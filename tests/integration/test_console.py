@@ -76,7 +76,7 @@ def test_a_run_under_nohup_from_a_pipe_to_stdout(site: Site, simulator: Simulato
     assert [path for path in data.rglob("*") if path.stat().st_mode & 0o077 and not path.is_socket()] == []
 
 
-def test_credentials_of_an_input_s_url_are_in_the_request_and_nowhere_else(site: Site) -> None:
+def test_an_inputs_credentials_are_in_its_request_and_nowhere_else(site: Site) -> None:
     asked: list[str] = []
     with signed(site.input(jobs(2)), asked) as url:
         submitted = site.run("submit", url, "-w", "signed")

@@ -164,7 +164,7 @@ def test_time_limits(flower: Flower, client: Celery) -> None:
         send(client, "sleep", 30).get(timeout=10)
 
 
-def test_a_soft_time_limit_is_a_failed_attempt_of_a_job(simulator: Simulator, client: Celery) -> None:
+def test_a_soft_time_limit_is_a_failed_attempt(simulator: Simulator, client: Celery) -> None:
     simulator.configure(latency=60.0)
     sent = client.send_task(JOB, kwargs={"job": job(1)}, queue="workflow.once", soft_time_limit=0.3)
     assert sent.get(timeout=20)["error"]["code"] == "time_limit"

@@ -125,7 +125,7 @@ NEVER = [
 
 
 @pytest.mark.parametrize(("tiny", "more", "before"), NEVER)
-def test_the_last_word_of_the_other_target_is_not_the_jobs(
+def test_another_targets_final_refusal_is_not_the_jobs_end(
     tmp_path: Path, valkey: str, simulator: Simulator, tiny: str, more: str, before: int
 ) -> None:
     """The target that failed takes the job once its backoff is over; `before`: jobs that have spent of the budget."""
@@ -143,7 +143,7 @@ def test_the_last_word_of_the_other_target_is_not_the_jobs(
         assert 0.4 <= third["at"] - second["at"] < 2.0
 
 
-def test_a_long_backoff_of_the_only_target_that_takes_the_job_is_waited_for_in_the_queue(
+def test_a_long_backoff_of_the_only_target_is_snoozed(
     tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retry, "BACKOFF", 10.0)
@@ -161,7 +161,7 @@ def test_a_long_backoff_of_the_only_target_that_takes_the_job_is_waited_for_in_t
         assert hurried.failure == "request_too_large", "the backoff ends after the deadline"
 
 
-def test_a_cheaper_model_that_failed_at_one_target_goes_to_its_other_one_at_once(
+def test_a_failed_cheaper_model_goes_to_its_other_target(
     tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job's own model, which cannot be paid, has no target to go around."""

@@ -29,9 +29,7 @@ def text_of(line: dict[str, Any]) -> str:
     return str(line["response"]["body"]["choices"][0]["message"]["content"])
 
 
-def test_two_workflows_are_found_without_a_restart_and_every_line_is_answered_once(
-    site: Site, simulator: Simulator
-) -> None:
+def test_new_workflows_are_found_and_every_line_answered_once(site: Site, simulator: Simulator) -> None:
     inputs = {"nightly-a": jobs(30), "nightly-b": [job(number, text=f"b {number}") for number in range(20)]}
     batches = {name: site.submit(lines, workflow=name) for name, lines in inputs.items()}
     for name, batch in batches.items():
@@ -55,7 +53,7 @@ def test_two_workflows_are_found_without_a_restart_and_every_line_is_answered_on
     assert len(simulator.journal()) == 50
 
 
-def test_the_same_file_again_is_the_same_batch_and_new_is_another(site: Site, simulator: Simulator) -> None:
+def test_the_same_file_is_the_same_batch_unless_new(site: Site, simulator: Simulator) -> None:
     file = site.input(jobs(5, text="again"))
     lines = [json.dumps(job(number, text=f"again {number}")) for number in range(5)]
     file.write_text("\n".join(lines))
@@ -67,7 +65,7 @@ def test_the_same_file_again_is_the_same_batch_and_new_is_another(site: Site, si
     assert len(simulator.journal()) == 10
 
 
-def test_what_the_provider_refuses_is_in_the_error_file_with_its_words(site: Site, simulator: Simulator) -> None:
+def test_refusals_are_in_the_error_file_with_their_words(site: Site, simulator: Simulator) -> None:
     simulator.configure(failures=[{"mode": "400", "job": "bad"}])
     batch = site.submit([*jobs(3), job(4, text="bad one")], workflow="refused")
     assert site.wait(batch)["request_counts"] == {"total": 4, "completed": 3, "failed": 1}
@@ -81,7 +79,7 @@ def test_what_the_provider_refuses_is_in_the_error_file_with_its_words(site: Sit
     assert errors[0]["overnight"]["attempts"] == 1
 
 
-def test_an_answer_that_is_none_is_an_attempt_and_another_one_mends_it(site: Site, simulator: Simulator) -> None:
+def test_an_unusable_answer_costs_an_attempt_and_is_repeated(site: Site, simulator: Simulator) -> None:
     modes = ["500", "reset", "half", "empty", "html", "no_message", "error_in_200", "garbage", "408", "529"]
     simulator.configure(failures=[{"mode": mode, "times": 1, "job": f"after {mode}."} for mode in modes])
     lines = [job(number, text=f"mended after {mode}.") for number, mode in enumerate(modes)]
@@ -91,7 +89,7 @@ def test_an_answer_that_is_none_is_an_attempt_and_another_one_mends_it(site: Sit
     assert [line["overnight"]["attempts"] for line in answers] == [2] * len(modes)
 
 
-def test_a_plain_celery_app_sends_a_job_and_gets_its_result_line(site: Site) -> None:
+def test_a_plain_celery_app_sends_jobs_and_gets_lines(site: Site) -> None:
     plain = Celery("somebody", broker=site.redis_url(), backend=site.redis_url())
     with plain.connection_for_write() as connection:
         sent = [
@@ -127,7 +125,7 @@ def test_enqueue_gives_the_result_line_of_one_job(site: Site) -> None:
     assert "body must be an object" in refused.stderr
 
 
-def test_cancel_stops_what_has_not_begun_and_lets_the_rest_finish(site: Site, simulator: Simulator) -> None:
+def test_cancel_stops_waiting_jobs_and_lets_running_ones_finish(site: Site, simulator: Simulator) -> None:
     simulator.configure(latency=0.5)
     batch = site.submit([job(number, text=f"cancelled {number}") for number in range(1_500)], workflow="cancelled")
     wait_for(lambda: site.status(batch)["request_counts"]["completed"] > 0, what="first answers")
@@ -142,7 +140,7 @@ def test_cancel_stops_what_has_not_begun_and_lets_the_rest_finish(site: Site, si
     assert "has already ended" in site.run("cancel", batch, status=2).stderr
 
 
-def test_run_does_it_all_with_one_command_and_again_in_no_time(tmp_path: Path, simulator: Simulator) -> None:
+def test_one_command_does_it_all_and_repeats_nothing(tmp_path: Path, simulator: Simulator) -> None:
     site = Site(tmp_path, simulator)
     file = site.input(jobs(40))
     done = site.run("run", str(file), "-o", "out.jsonl", "-w", "nightly", "--workers", "2", seconds=90)

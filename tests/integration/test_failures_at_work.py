@@ -59,7 +59,7 @@ def ways(simulator: Simulator, kind: str) -> str:
 
 
 @pytest.mark.parametrize("paused", [False, True])
-def test_a_call_that_was_held_up_after_its_admission_asks_once_more(
+def test_a_call_held_up_after_admission_asks_once_more(
     desk: Desk, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, paused: bool
 ) -> None:
     """Another worker meets a 429 while this one is too busy to write a request that may leave."""
@@ -179,7 +179,7 @@ def test_a_failure_and_what_follows(desk: Desk, simulator: Simulator, row: Row) 
     assert after.open_reservations == 0
 
 
-def test_nobody_calls_during_a_pause_and_nobody_pays_for_it(desk: Desk, simulator: Simulator) -> None:
+def test_no_call_is_made_or_paid_during_a_pause(desk: Desk, simulator: Simulator) -> None:
     simulator.configure(failures=[{"mode": "429", "times": 1, "retry_after": "60"}])
     desk.deliver(job(1))
     others = desk.all(*(job(number) for number in range(2, 6)))
@@ -259,7 +259,7 @@ def test_a_failed_attempt_goes_to_another_target_at_once(
         ("insufficient_quota", "keys of one quota"),
     ],
 )
-def test_what_cannot_wait_for_the_way_that_refused_it_takes_another(
+def test_a_job_that_cannot_wait_takes_another_route(
     tmp_path: Path, valkey: str, simulator: Simulator, desk: Desk, mode: str, kind: str
 ) -> None:
     del desk
@@ -274,7 +274,7 @@ def test_what_cannot_wait_for_the_way_that_refused_it_takes_another(
 
 
 @pytest.mark.parametrize("modes", [("429", "500"), ("500", "429")])
-def test_a_target_that_has_failed_is_tried_again_where_the_other_is_shut_until_the_deadline(
+def test_a_failed_target_is_retried_if_the_other_is_shut(
     tmp_path: Path, valkey: str, simulator: Simulator, desk: Desk, modes: tuple[str, str]
 ) -> None:
     del desk
@@ -328,9 +328,7 @@ def test_a_place_that_lies_past_the_deadline_is_given_back(
     assert len(simulator.journal()) == 2
 
 
-def test_an_answer_is_kept_until_a_server_without_memory_takes_it(
-    tmp_path: Path, simulator: Simulator, desk: Desk
-) -> None:
+def test_an_answer_is_kept_until_a_full_server_takes_it(tmp_path: Path, simulator: Simulator, desk: Desk) -> None:
     del desk
     simulator.configure(latency=0.3)
     toml = quick(simulator, timeout=5.0)

@@ -27,9 +27,7 @@ def quick() -> Iterator[Simulator]:
         yield running
 
 
-def test_a_pause_is_not_asked_about_again_and_again_and_leaves_half_of_the_worker_to_others(
-    tmp_path: Path, paused: Simulator, quick: Simulator
-) -> None:
+def test_a_pause_costs_few_denials_and_half_the_worker(tmp_path: Path, paused: Simulator, quick: Simulator) -> None:
     toml = provider(paused.base_url, "slow", models={"slow": ""}) + provider(
         quick.base_url, "quick", models={"quick": ""}
     )

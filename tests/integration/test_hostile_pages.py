@@ -200,7 +200,7 @@ def test_an_answer_is_not_shown(seen: Seen) -> None:
     assert (status, "answer" in text and "choices" in text) == (403, False)
 
 
-def test_a_password_that_is_not_ascii_is_wrong_and_nothing_more(seen: Seen) -> None:
+def test_a_non_ascii_password_is_simply_wrong(seen: Seen) -> None:
     for path in ("workers", "metrics"):
         request = urllib.request.Request(f"{seen.url}/{path}")
         request.add_header("Authorization", f"Basic {base64.b64encode('operator:pässword'.encode()).decode()}")

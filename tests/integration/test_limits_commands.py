@@ -90,7 +90,7 @@ def test_limits_shows_pauses_and_blocked_accounts_until_they_are_cleared(desk: D
     assert "not a configured PROVIDER/MODEL" in overnight("limits", "--resume", "small", status=2)
 
 
-def test_a_circuit_is_held_by_hand_until_it_is_told_otherwise(desk: Desk, simulator: Simulator) -> None:
+def test_a_circuit_set_by_hand_stays_until_released(desk: Desk, simulator: Simulator) -> None:
     overnight("limits", "--open", "acme/small")
     waiting = desk.deliver(job(1))
     assert waiting.snooze is not None
@@ -141,7 +141,7 @@ def test_limits_shows_models_that_are_called_without_being_listed(
         assert limits.unlisted(desk.settings, store, now, store.live()) == [("acme", "small")]
 
 
-def test_limits_shows_what_a_batch_waits_for_before_anything_was_called(
+def test_limits_shows_blockers_before_the_first_call(
     tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACME_KEY", "sk-test-aBcDeFgHiJkLmNoP")
@@ -155,7 +155,7 @@ def test_limits_shows_what_a_batch_waits_for_before_anything_was_called(
         assert (circuit["target"], circuit["by_hand"]) == ("acme/small", True)
 
 
-def test_names_that_are_not_configured_are_told(desk: Desk) -> None:
+def test_unconfigured_names_are_reported(desk: Desk) -> None:
     del desk
     assert 'no provider "acm" is configured; configured: acme' in overnight("limits", "--clear", "acm", status=2)
     assert '"acme" is not a configured PROVIDER/MODEL' in overnight("limits", "--open", "acme", status=2)

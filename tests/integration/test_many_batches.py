@@ -44,7 +44,7 @@ def _ends(site: Site, ids: list[str], seconds: float) -> int:
 
 
 @pytest.mark.parametrize(("count", "size"), [(400, 160_000), (50, 10_000_000)])
-def test_a_batch_of_long_lines_is_done_and_redis_stays_small(
+def test_redis_stays_small_during_a_batch_of_long_lines(
     site: Site, simulator: Simulator, count: int, size: int
 ) -> None:
     site.start_worker()
@@ -66,7 +66,7 @@ def test_two_hundred_batches_at_once_are_done(site: Site, simulator: Simulator) 
     print(f"200 batches of 10 jobs: {time.monotonic() - began:.1f} s")  # noqa: T201 - a figure of the test
 
 
-def test_a_new_batch_is_not_held_up_by_two_thousand_that_wait(tmp_path: Path, simulator: Simulator) -> None:
+def test_two_thousand_waiting_batches_do_not_hold_up_another(tmp_path: Path, simulator: Simulator) -> None:
     toml = "[providers.acme.models.other]\n"
     with Site(tmp_path, simulator, model="rpm = 1\nburst = 1.0", tables=toml) as site:
         settings, store = load(site.file), _store(site)

@@ -79,7 +79,7 @@ def test_one_that_is_missing_leaves_the_others(
         assert {entry["headers"]["authorization"] for entry in simulator.journal()} == {f"Bearer {SPARE}"}
 
 
-def test_an_address_that_is_missing_is_told_in_the_same_way(
+def test_a_missing_address_is_reported_in_the_same_way(
     tmp_path: Path, valkey: str, simulator: Simulator, secret: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("ACME_URL", raising=False)

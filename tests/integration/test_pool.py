@@ -36,7 +36,7 @@ def run(client: Celery, name: str, *args: Any, **options: Any) -> Any:
     return task(client, name, *args).apply_async(**options).get(timeout=20)
 
 
-def test_the_request_is_right_in_the_coroutine_and_in_its_children(client: Celery) -> None:
+def test_a_coroutine_and_its_children_see_their_request(client: Celery) -> None:
     results = [task(client, "who").apply_async() for _ in range(20)]
     for result in results:
         found = result.get(timeout=20)

@@ -112,7 +112,7 @@ def test_what_it_may_not(client: Any, command: tuple[str, ...]) -> None:
         client.execute_command(*command)
 
 
-def test_what_it_may_send_harms_nobody_else(site: Site, url: str, admin: Any) -> None:
+def test_what_it_may_send_harms_no_other_workflow(site: Site, url: str, admin: Any) -> None:
     """Each of the worst findings as a message of its own, beside a batch of another workflow."""
     batch = site.submit(jobs(20), workflow="victim")
     answer = json.dumps([[], {"job": job(7)}, {}]).encode()

@@ -136,7 +136,7 @@ def test_the_queue_is_the_workflow_whatever_a_message_says(site: Site, mallory: 
     assert spent(site, "mallory") > 0
 
 
-def test_time_limits_that_are_none_take_no_place_of_the_pool(site: Site, mallory: Producer, victim: Producer) -> None:
+def test_invalid_time_limits_take_no_slot_of_the_pool(site: Site, mallory: Producer, victim: Producer) -> None:
     before = len(dead(site))
     for _ in range(6):  # the worker has five places
         mallory.send({"job": job(210)}, headers={"timelimit": ["a", "b"]})
@@ -145,7 +145,7 @@ def test_time_limits_that_are_none_take_no_place_of_the_pool(site: Site, mallory
     assert "timelimit" in dead(site)[-1]
 
 
-def test_nothing_follows_a_job_and_an_id_brings_no_other_jobs_answer(
+def test_no_callbacks_run_and_ids_reveal_no_answers(
     site: Site, mallory: Producer, victim: Producer, simulator: Simulator
 ) -> None:
     name = victim.send({"job": job(220, text="what only the victim knows")})
@@ -206,7 +206,7 @@ def test_a_decompression_bomb_does_not_go_off(site: Site, mallory: Producer) -> 
 
 @pytest.mark.long
 @pytest.mark.timeout(240)
-def test_a_line_that_ends_its_workers_is_set_aside_after_five(tmp_path: Path, simulator: Simulator) -> None:
+def test_a_line_that_kills_five_workers_is_set_aside(tmp_path: Path, simulator: Simulator) -> None:
     """Its batch ends, with an error for it and an answer for every other line."""
     more = 'visibility_timeout = 2\nagents = ["tests.support.agents"]'
     with Site(tmp_path, simulator, more=more, model=MODEL) as site:

@@ -63,7 +63,7 @@ def test_a_batch_runs_and_a_429_is_waited_for(site: Site, simulator: Simulator) 
     assert stats["early_jobs"] == 0
 
 
-def test_a_job_that_waits_again_and_again_comes_back_each_time(site: Site, simulator: Simulator) -> None:
+def test_a_job_that_waits_repeatedly_comes_back_each_time(site: Site, simulator: Simulator) -> None:
     """RabbitMQ takes a message that comes through a delaying queue again for one that goes in circles."""
     simulator.configure(failures=[{"mode": "429", "times": 3, "retry_after": "6"}])
     began = time.monotonic()
@@ -73,7 +73,7 @@ def test_a_job_that_waits_again_and_again_comes_back_each_time(site: Site, simul
     assert time.monotonic() - began < 60.0
 
 
-def test_a_killed_worker_loses_nothing_and_a_broker_that_restarts_neither(
+def test_neither_a_killed_worker_nor_broker_loses_jobs(
     site: Site, simulator: Simulator, broker: rabbitmq.RabbitMQ
 ) -> None:
     simulator.configure(latency=1.0)

@@ -94,7 +94,7 @@ def test_parts_are_joined_in_order_and_can_be_joined_again(files: Files) -> None
             assert source.read() == whole
 
 
-def test_a_part_that_is_missing_is_told_and_nothing_is_published(files: Files) -> None:
+def test_a_missing_part_is_reported_and_nothing_published(files: Files) -> None:
     files.write_at(OUTPUT, 0, 0, b"first\n")
     with pytest.raises(StorageError, match="has parts of 6 bytes, and 12 were written"):
         files.finish(OUTPUT, 12, 2)

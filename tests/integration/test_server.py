@@ -71,7 +71,7 @@ def leave(process: "subprocess.Popen[str]") -> None:
     process.wait(10)
 
 
-def test_many_processes_at_once_share_one_server_that_stops_with_the_last(tmp_path: Path) -> None:
+def test_many_processes_share_one_server_until_the_last_leaves(tmp_path: Path) -> None:
     with user(tmp_path) as one, user(tmp_path) as two, user(tmp_path) as three:
         (url,) = {url_of(process) for process in (one, two, three)}
         server = state(tmp_path)["pid"]
@@ -83,7 +83,7 @@ def test_many_processes_at_once_share_one_server_that_stops_with_the_last(tmp_pa
     wait_for(lambda: not runs(server), 20, what="the end of the server")
 
 
-def test_the_server_stops_when_the_last_user_leaves_and_keeps_its_data(tmp_path: Path) -> None:
+def test_the_server_stops_with_its_last_user_keeping_data(tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path)
     redis.Redis.from_url(server.url).set("kept", "yes")
     pids = state(tmp_path)["pid"], state(tmp_path)["keeper"]
@@ -104,7 +104,7 @@ def test_a_killed_user_leaves_no_server_behind(tmp_path: Path) -> None:
     wait_for(lambda: not any(map(runs, pids)), 20, what="the end of the server and its keeper")
 
 
-def test_a_killed_server_is_started_again_with_what_it_knew_at_the_same_address(tmp_path: Path) -> None:
+def test_a_killed_server_restarts_with_its_data_and_address(tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path)
     try:
         client = redis.Redis.from_url(server.url)
@@ -117,7 +117,7 @@ def test_a_killed_server_is_started_again_with_what_it_knew_at_the_same_address(
         server.leave()
 
 
-def test_a_server_without_its_keeper_is_taken_over_by_the_next_user(tmp_path: Path) -> None:
+def test_the_next_user_takes_over_a_server_without_keeper(tmp_path: Path) -> None:
     with user(tmp_path) as process:
         url = url_of(process)
         redis.Redis.from_url(url).set("kept", "yes")
@@ -136,7 +136,7 @@ def test_a_server_without_its_keeper_is_taken_over_by_the_next_user(tmp_path: Pa
 
 
 @pytest.mark.long
-def test_a_keeper_that_is_killed_with_its_server_is_replaced_while_users_stay(tmp_path: Path) -> None:
+def test_a_killed_keeper_and_server_are_replaced_for_users(tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path)
     try:
         client = redis.Redis.from_url(server.url)
@@ -151,7 +151,7 @@ def test_a_keeper_that_is_killed_with_its_server_is_replaced_while_users_stay(tm
         server.leave()
 
 
-def test_a_stale_state_of_a_machine_that_lost_its_power_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_stale_state_after_a_power_cut_is_no_obstacle(tmp_path: Path) -> None:
     folder = tmp_path / "redis"
     folder.mkdir()
     (folder / "state.json").write_text('{"pid": 1, "keeper": 1}')
@@ -164,7 +164,7 @@ def test_a_stale_state_of_a_machine_that_lost_its_power_is_no_obstacle(tmp_path:
         server.leave()
 
 
-def test_the_server_is_durable_and_has_no_port_and_only_its_owner_can_connect(tmp_path: Path) -> None:
+def test_the_server_is_durable_portless_and_its_owners_alone(tmp_path: Path) -> None:
     (tmp_path / "redis").mkdir()
     (tmp_path / "redis").chmod(0o755)
     server = EmbeddedServer(tmp_path)
@@ -187,7 +187,7 @@ NAME = 'a [b] "quote"\n*?#%41é'
 
 
 @pytest.mark.parametrize("name", [NAME, pytest.param("long" * 50, marks=pytest.mark.long)], ids=["signs", "long"])
-def test_a_folder_may_have_any_name_and_the_keeper_gets_no_key(
+def test_any_folder_name_works_and_the_keeper_has_no_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("ACME_KEY", "sk-private")
@@ -201,7 +201,7 @@ def test_a_folder_may_have_any_name_and_the_keeper_gets_no_key(
 
 
 @pytest.mark.long
-def test_a_server_that_cannot_start_for_a_while_comes_back_at_its_address(tmp_path: Path) -> None:
+def test_a_server_that_could_not_start_keeps_its_address(tmp_path: Path) -> None:
     """Its keeper can write no line of its log either, as on a full disk."""
     folder = tmp_path / "redis"
     folder.mkdir(mode=0o700)
@@ -236,13 +236,13 @@ def test_a_server_that_cannot_start_for_a_while_comes_back_at_its_address(tmp_pa
         keeper.wait(30)
 
 
-def test_a_server_that_cannot_start_is_told_in_its_own_words(tmp_path: Path) -> None:
+def test_a_failed_start_is_reported_in_the_servers_words(tmp_path: Path) -> None:
     (tmp_path / "redis").mkdir()
     (tmp_path / "redis" / "appendonlydir").write_text("in its way")
     with pytest.raises(ServerError, match=r"append.*valkey\.log.*did not start in 3 tries"):
         EmbeddedServer(tmp_path)
 
 
-def test_a_folder_that_cannot_be_written_is_told() -> None:
+def test_an_unwritable_folder_is_reported() -> None:
     with pytest.raises(ServerError, match="/proc/overnight/redis cannot be written"):
         EmbeddedServer(Path("/proc/overnight"))

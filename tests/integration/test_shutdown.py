@@ -127,9 +127,7 @@ def test_a_warm_shutdown_finishes_what_it_has_begun(scene: Scene) -> None:
         pytest.param("cold", signal.SIGQUIT, id="cold"),
     ],
 )
-def test_calls_that_cannot_end_in_time_are_paid_for_and_put_back(
-    scene: Scene, name: str, number: signal.Signals
-) -> None:
+def test_calls_that_end_too_late_are_presumed_and_restored(scene: Scene, name: str, number: signal.Signals) -> None:
     before = scene.spent()
     results = scene.send(name, 20, latency=30.0)
     scene.in_flight(15)
@@ -142,7 +140,7 @@ def test_calls_that_cannot_end_in_time_are_paid_for_and_put_back(
     assert scene.site.client().zcard(scene.site.keys.leases) == 0, "a reservation was left open"
 
 
-def test_a_soft_shutdown_waits_and_announces_nothing_that_has_not_happened(scene: Scene) -> None:
+def test_a_soft_shutdown_waits_and_announces_only_facts(scene: Scene) -> None:
     with Events(scene.site.redis_url()) as events:
         results = scene.send("soft", 15, latency=1.0)
         scene.in_flight(15)

@@ -64,9 +64,7 @@ def test_no_call_begins_after_a_cancel(site: Site, simulator: Simulator) -> None
     assert found.cost == bill(simulator)
 
 
-def test_failed_attempts_of_a_cancelled_batch_are_in_its_cost_and_in_its_lines(
-    site: Site, simulator: Simulator
-) -> None:
+def test_a_cancelled_batch_counts_the_cost_of_failed_attempts(site: Site, simulator: Simulator) -> None:
     simulator.configure(failures=[{"mode": "half"}])
     batch = site.submit(jobs(8))
     wait_for(lambda: record(site, batch).calls >= 5, what="failed attempts")
@@ -85,7 +83,7 @@ def test_failed_attempts_of_a_cancelled_batch_are_in_its_cost_and_in_its_lines(
 
 
 @pytest.mark.long
-def test_what_a_killed_workers_calls_may_have_cost_is_told_beside_the_cost(site: Site, simulator: Simulator) -> None:
+def test_a_killed_workers_presumed_cost_is_shown_separately(site: Site, simulator: Simulator) -> None:
     simulator.configure(latency=60.0)
     batch = site.submit(jobs(5, model="other"))
     wait_for(lambda: simulator.stats()["in_flight"] == 5, what="calls")

@@ -125,7 +125,7 @@ def test_calls_follow_the_conventions_for_generative_ai(told: Told) -> None:
     assert statuses == [400, 429, 429]
 
 
-def test_no_prompt_and_no_key_is_told(told: Told) -> None:
+def test_no_prompt_and_no_key_is_reported(told: Told) -> None:
     everything = b"".join(told.collector.raw) + told.scrape.text.encode() + told.exemplars.encode()
     assert b"gen_ai.request.model" in everything
     assert SECRET.encode() not in everything

@@ -37,7 +37,7 @@ print([tokens.count("/v1/chat/completions", body) - tokens.MESSAGE_TOKENS for bo
 
 
 @needs_tokenizer
-def test_the_real_tokenizer_counts_known_texts_and_leaves_what_is_no_text_to_the_bytes() -> None:
+def test_the_tokenizer_counts_texts_and_leaves_the_rest_to_bytes() -> None:
     known = {
         "": 0,
         "hello world": 2,

@@ -91,9 +91,7 @@ def test_an_idle_worker_takes_a_stock_producers_job_at_once(site: Site, simulato
     wait_for(lambda: depth(site, "idle") == EMPTY)
 
 
-def test_a_stock_producers_eta_is_kept_in_the_server_and_run_once(
-    site: Site, simulator: Simulator, producer: Celery
-) -> None:
+def test_a_stock_producers_eta_waits_in_the_server(site: Site, simulator: Simulator, producer: Celery) -> None:
     send(producer, 0, "eta").get(timeout=20)
     simulator.clear()
     due = time.time() + 6.0  # longer than a visibility timeout
@@ -151,7 +149,7 @@ def _celery(site: Site, environment: dict[str, str], *arguments: str) -> str:
     return done.stdout
 
 
-def test_poison_stops_nobody_and_can_be_put_back(site: Site, producer: Celery) -> None:
+def test_poison_stops_no_worker_and_can_be_replayed(site: Site, producer: Celery) -> None:
     client = site.client()
     for number in range(2):
         client.lpush("workflow.poison", f"no JSON, number {number}")
@@ -183,9 +181,7 @@ def test_connections_that_drop_run_nothing_twice(site: Site, simulator: Simulato
 
 
 @pytest.mark.chaos
-def test_a_worker_that_stops_for_a_while_loses_its_jobs_to_others_and_harms_none(
-    site: Site, simulator: Simulator
-) -> None:
+def test_a_suspended_worker_loses_its_jobs_and_harms_none(site: Site, simulator: Simulator) -> None:
     simulator.configure(latency=1.0)
     batch = site.submit(jobs(80), workflow="paused")
     wait_for(lambda: simulator.stats()["in_flight"] > 25, 20.0)
@@ -198,7 +194,7 @@ def test_a_worker_that_stops_for_a_while_loses_its_jobs_to_others_and_harms_none
 
 
 @pytest.mark.chaos
-def test_a_server_that_goes_away_as_jobs_are_snoozed_forgets_none(site: Site, simulator: Simulator) -> None:
+def test_an_outage_during_snoozes_loses_no_job(site: Site, simulator: Simulator) -> None:
     simulator.configure(failures=[{"mode": "429", "times": 3, "retry_after": "8"}], latency=0.3)
     batch = site.submit(jobs(40), workflow="away")
     wait_for(lambda: simulator.stats()["statuses"].get("429"), 20.0)
@@ -224,9 +220,7 @@ def test_a_killed_worker_loses_nothing(site: Site, simulator: Simulator) -> None
     wait_for(lambda: depth(site, "killed") == EMPTY)
 
 
-def test_a_worker_that_is_told_to_stop_gives_back_what_it_has_not_begun(
-    site: Site, simulator: Simulator, tmp_path: Path
-) -> None:
+def test_a_stopping_worker_gives_back_what_has_not_begun(site: Site, simulator: Simulator, tmp_path: Path) -> None:
     del tmp_path
     simulator.configure(latency=0.5)
     batch = site.submit(jobs(60), workflow="stopped")

@@ -58,7 +58,7 @@ def test_a_provider_that_cannot_be_reached_costs_nothing(
 
 @pytest.mark.parametrize("breaks", [asyncio.CancelledError, SoftTimeLimitExceeded])
 @pytest.mark.parametrize("written", [False, True])
-def test_a_call_that_is_broken_off_costs_only_if_it_was_written(
+def test_a_broken_off_call_costs_only_if_written(
     tmp_path: Path,
     valkey: str,
     monkeypatch: pytest.MonkeyPatch,

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.long
 NAMES = ("tasks", "workers", "limits", "orjson", "celery")
 
 
-def test_files_of_the_working_folder_are_not_imported_by_run_and_its_workers(tmp_path: Path) -> None:
+def test_run_imports_no_files_of_the_working_folder(tmp_path: Path) -> None:
     mark = tmp_path / "imported"
     with Simulator() as simulator, Site(tmp_path / "site", simulator) as site:
         for name in NAMES:

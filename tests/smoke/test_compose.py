@@ -18,7 +18,7 @@ from tests.support.site import jobs, wait_for
 pytestmark = [pytest.mark.smoke, pytest.mark.timeout(600), pytest.mark.usefixtures("image")]
 
 
-def test_a_night_of_three_workers_with_a_worker_and_redis_killed(stack: Stack) -> None:
+def test_a_run_survives_a_killed_worker_and_redis(stack: Stack) -> None:
     """Nothing is lost, every line is there once, and what is paid twice was in flight at the kill."""
     started = time.monotonic()
     stack.up("--build", "--scale", "worker=3")

@@ -16,7 +16,7 @@ LINES = [
 ]
 
 
-def test_1_a_job_is_a_line_and_a_file_of_them_is_a_batch(site: Site) -> None:
+def test_1_a_file_of_jobs_is_a_batch(site: Site) -> None:
     batch = site.submit(LINES, workflow="tickets")
     assert batch.startswith("batch_")
     status = site.wait(batch)
@@ -24,7 +24,7 @@ def test_1_a_job_is_a_line_and_a_file_of_them_is_a_batch(site: Site) -> None:
     assert status["request_counts"] == {"total": 3, "completed": 3, "failed": 0}
 
 
-def test_2_each_job_ends_as_one_line_with_its_answer_and_its_story(site: Site) -> None:
+def test_2_each_job_ends_as_one_line(site: Site) -> None:
     lines, errors = site.results(site.submit(LINES, workflow="tickets"))
     assert errors == []
     for line in lines:
@@ -36,13 +36,13 @@ def test_2_each_job_ends_as_one_line_with_its_answer_and_its_story(site: Site) -
         assert line["overnight"]["attempts"] == 1
 
 
-def test_3_the_same_file_for_the_same_workflow_is_the_same_batch(site: Site, provider: Simulator) -> None:
+def test_3_the_same_file_is_the_same_batch(site: Site, provider: Simulator) -> None:
     before = len(provider.journal())
     assert site.submit(LINES, workflow="tickets") == site.submit(LINES, workflow="tickets")
     assert len(provider.journal()) == before, "nothing is called, and nothing paid, a second time"
 
 
-def test_4_a_file_with_a_mistake_is_told_whole_and_nothing_is_queued(site: Site) -> None:
+def test_4_a_file_with_mistakes_is_refused_with_all_of_them(site: Site) -> None:
     file = site.folder / "mistakes.jsonl"
     file.write_text(json.dumps(LINES[0]) + '\n{"custom_id": "ticket-1"}\nnot json\n')
     told = site.run("submit", str(file), "-w", "tickets", status=2).stderr

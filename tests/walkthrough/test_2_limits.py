@@ -27,14 +27,14 @@ def test_1_a_call_that_fits_is_admitted_at_once(server: Server, keys: Keys) -> N
     assert server.run(settle(keys, "one", "worker-1", Settlement())).verdict == "settled"
 
 
-def test_2_the_next_one_is_told_when_and_may_wait_for_it_holding_its_place(server: Server, keys: Keys) -> None:
+def test_2_the_next_call_waits_with_its_place_held(server: Server, keys: Keys) -> None:
     server.run(admit(keys, ask("one")))
     answer = server.run(admit(keys, ask("two", max_wait=5.0)))
     assert isinstance(answer, Admitted)
     assert 0.5 < answer.wait <= 1.0, "60 requests a minute are one a second"
 
 
-def test_3_one_that_cannot_wait_so_long_is_told_when_to_come_back(server: Server, keys: Keys) -> None:
+def test_3_a_denial_says_when_to_come_back(server: Server, keys: Keys) -> None:
     server.run(admit(keys, ask("one")))
     answer = server.run(admit(keys, ask("two", max_wait=0.1)))
     assert isinstance(answer, Denied)
@@ -72,7 +72,7 @@ def test_7_money_is_held_before_it_is_spent(server: Server, keys: Keys) -> None:
     assert (budget.spent, budget.held) == (NANO // 2, NANO)
 
 
-def test_8_a_429_pauses_everybody(server: Server, keys: Keys) -> None:
+def test_8_a_429_pauses_all_workers(server: Server, keys: Keys) -> None:
     server.run(admit(keys, ask("one")))
     refused = Settlement(outcome="neutral", throttles=(Throttle("acme/0/small", retry_after=30.0),))
     server.run(settle(keys, "one", "worker-1", refused))

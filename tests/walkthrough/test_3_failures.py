@@ -6,7 +6,7 @@ from tests.simulator import Simulator
 from tests.support.site import Site, job
 
 
-def test_1_a_429_costs_no_attempt_and_nobody_calls_before_it_is_over(site: Site, provider: Simulator) -> None:
+def test_1_a_429_costs_no_attempt(site: Site, provider: Simulator) -> None:
     provider.configure(failures=[{"mode": "429", "times": 1, "retry_after": "2", "job": "throttled"}])
     lines, errors = answers(site, job(1, text="throttled"))
     assert errors == []
@@ -31,6 +31,6 @@ def test_3_a_refusal_is_final_and_keeps_the_providers_words(site: Site, provider
 
 def answers(site: Site, line: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The output and the error lines of a batch of one job."""
-    batch = site.submit([line], workflow="troubled")
+    batch = site.submit([line], workflow="tickets")
     site.wait(batch)
     return site.results(batch)
