@@ -76,7 +76,7 @@ def test_a_refusal_is_its_callers_alone(url: str) -> None:
     with_server(url, steps)
 
 
-def test_a_broken_connection_is_made_anew_and_what_has_no_answer_is_sent_again(url: str, client: "redis.Redis") -> None:
+def test_unanswered_calls_are_sent_again_after_a_broken_connection(url: str, client: "redis.Redis") -> None:
     async def steps(server: AsyncServer) -> None:
         done, goals = 0, {goal: asyncio.Event() for goal in (20, 60, 120)}
 
@@ -102,7 +102,7 @@ def test_a_broken_connection_is_made_anew_and_what_has_no_answer_is_sent_again(u
     with_server(url, steps)
 
 
-def test_a_cancelled_caller_disturbs_nobody(url: str) -> None:
+def test_a_cancelled_caller_disturbs_no_other(url: str) -> None:
     async def steps(server: AsyncServer) -> None:
         await server.run(ONE)
         tasks = [asyncio.create_task(server.run(Call(Script("n", f"return {n}"), (), (), int))) for n in range(9)]
@@ -132,7 +132,7 @@ def test_a_server_that_does_not_answer(url: str, client: "redis.Redis") -> None:
     with_server(url, steps)
 
 
-def test_a_connection_that_has_died_is_left_after_the_timeout(url: str) -> None:
+def test_a_dead_connection_is_given_up_after_the_timeout(url: str) -> None:
     """A hung connection is given up even where nobody is in a hurry."""
 
     async def steps(server: AsyncServer) -> None:
@@ -184,7 +184,7 @@ class Relay:
             target.close()
 
 
-def test_nobody_listens() -> None:
+def test_no_server_listens() -> None:
     async def steps(server: AsyncServer) -> None:
         begun = time.monotonic()
         with pytest.raises(ServerUnavailable) as caught:

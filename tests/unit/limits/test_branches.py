@@ -8,12 +8,20 @@ from tests.unit.limits.branches import NAMES
 from tests.unit.limits.conftest import MODULES, REACHED
 
 DIRECT = {
+    "test_blocked.py",
+    "test_budgets.py",
     "test_burst.py",
+    "test_circuits.py",
     "test_keys.py",
-    "test_latch.py",
+    "test_late_calls.py",
     "test_leases.py",
+    "test_levels.py",
     "test_pace.py",
-    "test_provider_state.py",
+    "test_pauses.py",
+    "test_seconds.py",
+    "test_seconds_learned.py",
+    "test_settling.py",
+    "test_snapshot.py",
     "test_stated.py",
     "test_urgent.py",
     "test_waiting.py",

@@ -42,7 +42,7 @@ def test_a_long_outage_is_forgotten_when_all_has_been_well_for_a_while(world: Wo
     assert cooldown(world) == pytest.approx(1, rel=0.21)
 
 
-def test_who_fails_again_soon_stays_shut_for_longer_and_comes_down_step_by_step(world: World) -> None:
+def test_a_circuit_that_soon_fails_again_stays_open_longer(world: World) -> None:
     long_outage(world)
     for most in (2, 2):  # one down when it closed, one up when it opened again
         fail(world)
@@ -64,7 +64,7 @@ def test_a_retry_that_was_not_made_may_be_made_by_another(world: World) -> None:
     assert state.retries_left == pytest.approx(1, abs=0.01)
 
 
-def test_nor_is_one_lost_whose_lease_ended_before_it_left(world: World) -> None:
+def test_an_unsent_retry_is_not_lost_when_its_lease_ends(world: World) -> None:
     for name in ("a", "b"):
         world.admitted(name, ANY, retry=True, circuit=SETTINGS, lease=0.1, send_at_once=name == "b")
     world.pass_time(0.2)
@@ -73,7 +73,7 @@ def test_nor_is_one_lost_whose_lease_ended_before_it_left(world: World) -> None:
     assert state.retries_left == pytest.approx(1.2, abs=0.01), "that of the one that left is spent"
 
 
-def test_what_has_left_the_window_is_not_shown(world: World) -> None:
+def test_calls_before_the_window_are_not_shown(world: World) -> None:
     world.admitted("a", ANY, circuit=SETTINGS, send_at_once=True)
     end(world, "a", "failure")
     show = world.call(snapshot, circuits=["c"], circuit=SETTINGS)

@@ -35,7 +35,7 @@ def test_a_burst_is_not_given_out_again_when_the_clock_is_set_back(world: World)
     world.admitted("a second", QUOTA, max_wait=0.0)
 
 
-def test_a_lead_ends_and_a_later_one_begins_anew(world: World) -> None:
+def test_a_lead_ends_and_a_later_one_begins_again(world: World) -> None:
     def ahead(seconds: float) -> float:
         world.pass_time(seconds)
         world.ask(f"at {world.now}")

@@ -22,7 +22,7 @@ def test_a_script_that_the_server_does_not_know_is_sent(client: "redis.Redis") -
     server.close()
 
 
-def test_a_refusal_is_told(client: "redis.Redis") -> None:
+def test_a_refusal_is_reported(client: "redis.Redis") -> None:
     with pytest.raises(ScriptError, match="broken"):
         Server(client).run(BROKEN)
     with pytest.raises(ScriptError, match="broken"):
@@ -57,7 +57,7 @@ def test_a_repeated_call_outlives_its_connection(client: "redis.Redis") -> None:
     server.close()
 
 
-def test_nobody_listens() -> None:
+def test_no_server_listens() -> None:
     nobody = redis.Redis(port=1, retry=Retry(NoBackoff(), 0))
     with pytest.raises(ServerUnavailable):
         Server(nobody).run(ONE)

@@ -39,13 +39,13 @@ def use_a_minute(world: World, seconds: int, quota: Quota = AUTO) -> int:
     return calls
 
 
-def test_a_part_is_left_where_nothing_is_told(world: World) -> None:
+def test_a_part_stays_unused_without_headers(world: World) -> None:
     answer(world, "first", None)
     assert part(world) == 0.97
     assert AUTO.least == 0.97
 
 
-def test_all_is_used_where_headers_tell_of_a_second(world: World) -> None:
+def test_all_is_used_if_headers_report_a_second(world: World) -> None:
     answer(world, "first", 1)
     assert part(world) == 1
 
@@ -58,7 +58,7 @@ def test_all_is_used_of_a_minute_that_has_refilled(world: World) -> None:
     assert part(world) == 1
 
 
-def test_not_of_one_that_may_come_back_at_once(world: World) -> None:
+def test_a_part_stays_unused_of_a_minute_that_returns_at_once(world: World) -> None:
     answer(world, "first", RPM - 1)
     use_a_minute(world, 4)
     world.pass_time(61)
@@ -90,7 +90,7 @@ def test_a_long_wait_shows_that_a_minute_is_counted(world: World) -> None:
     assert part(world) == 0.97
 
 
-def test_headers_of_long_ago_tell_nothing(world: World) -> None:
+def test_old_headers_prove_nothing(world: World) -> None:
     answer(world, "first", 1)
     world.pass_time(301)
     assert part(world) == 0.97
@@ -105,7 +105,7 @@ def test_a_number_stays(world: World) -> None:
     assert quota.least == 0.5
 
 
-def test_a_wait_that_nobody_told_proves_nothing(world: World) -> None:
+def test_a_wait_of_our_own_proves_nothing(world: World) -> None:
     """The fourth 429 in a row without a wait pauses for eight seconds, by our own choice."""
     answer(world, "first", RPM - 1)
     use_a_minute(world, 14)
@@ -148,7 +148,7 @@ def test_tokens_that_were_reserved_and_given_back_prove_nothing(world: World) ->
     assert dimension.rate == pytest.approx(97.0)
 
 
-def test_calls_that_left_long_ago_prove_nothing(world: World) -> None:
+def test_calls_of_long_ago_prove_nothing(world: World) -> None:
     """After a rest headers are old, until the first answer; what left until then counts when it left."""
     answer(world, "first", RPM - 1)
     use_a_minute(world, 4)

@@ -47,7 +47,7 @@ def test_the_same_owner_gets_the_same_reservation_again(world: World) -> None:
     assert money(world) == (0, 100)
 
 
-def test_another_owner_is_told_how_long_it_is_held(world: World) -> None:
+def test_another_owner_learns_how_long_it_is_held(world: World) -> None:
     take(world, "a")
     world.pass_time(20)
     assert world.ask("a", QUOTA, owner="other") == Denied("held", "a", 40.0, 40.0)
@@ -90,7 +90,7 @@ def test_after_its_lease_it_is_given_back(world: World) -> None:
     assert columns(world) == {}
 
 
-def test_what_was_sent_counts_as_spent_until_the_truth_is_told(world: World) -> None:
+def test_a_sent_call_counts_as_spent_until_it_is_settled(world: World) -> None:
     take(world, "a")
     world.run(sent, "a", "o")
     world.pass_time(60)
@@ -106,7 +106,7 @@ def test_what_was_sent_counts_as_spent_until_the_truth_is_told(world: World) -> 
     assert money(world) == (30, 0)
 
 
-def test_one_that_was_swept_unsent_and_went_out_nevertheless_is_charged(world: World) -> None:
+def test_a_call_sent_after_its_sweep_is_charged(world: World) -> None:
     quota = Quota(rpm=60, headroom=1.0, burst=60.0)
     world.admitted("a", quota, costs={"rpm": 20}, amount=100, budgets=(BUDGET,), lease=1.0)
     world.pass_time(1)
@@ -220,7 +220,7 @@ def test_a_swept_probe_makes_way_for_the_next(world: World) -> None:
     assert world.admitted("other", QUOTA, circuit=settings).probe
 
 
-def test_a_probe_is_out_for_as_long_as_its_reservation_is_kept(world: World) -> None:
+def test_a_probe_is_out_while_its_reservation_lives(world: World) -> None:
     settings = CircuitSettings(volume=1, cooldown=1.0)
     world.admitted("bad", QUOTA, circuit=settings)
     world.run(settle, "bad", "o", Settlement(outcome="failure", circuit=settings))

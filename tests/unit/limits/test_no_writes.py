@@ -78,7 +78,7 @@ def url_of(trouble: NoMemory) -> str:
     return f"redis://127.0.0.1:{trouble.client.connection_pool.connection_kwargs['port']}/0"
 
 
-def test_what_a_server_that_takes_no_writes_refuses_is_sent_again_until_it_does(
+def test_refused_writes_are_sent_again_until_the_server_takes_them(
     trouble: NoMemory, caplog: pytest.LogCaptureFixture
 ) -> None:
     def connections() -> int:
@@ -111,7 +111,7 @@ def test_what_a_server_that_takes_no_writes_refuses_is_sent_again_until_it_does(
     assert trouble.word in told
 
 
-def test_who_may_block_is_told_that_a_server_takes_no_writes(trouble: NoMemory) -> None:
+def test_a_blocking_caller_learns_that_a_server_takes_no_writes(trouble: NoMemory) -> None:
     server = Server(trouble.client)
     assert server.run(ONE) == 1
     trouble.cause()
@@ -125,7 +125,7 @@ def test_who_may_block_is_told_that_a_server_takes_no_writes(trouble: NoMemory) 
     server.close()
 
 
-def test_calls_that_were_put_off_count_as_waiting_and_end_with_their_connection(tmp_path: Path) -> None:
+def test_deferred_calls_count_as_waiting_and_end_with_their_connection(tmp_path: Path) -> None:
     async def steps(server: AsyncServer) -> None:
         refused = [asyncio.create_task(server.run(ask(f"r{number}"), deadline=60)) for number in range(4)]
         await asyncio.sleep(0.1)

@@ -105,7 +105,7 @@ def test_429s_at_random_slow_a_night_down_for_a_while_only(world: World) -> None
     assert night.took <= 45.0
 
 
-def test_a_time_in_which_nobody_calls_says_nothing_about_the_pace(world: World) -> None:
+def test_idle_time_says_nothing_about_the_pace(world: World) -> None:
     def throttled(name: str) -> None:
         world.run(settle, name, "o", Settlement(costs=({},), outcome="neutral", throttles=(Throttle("b", 1.0),)))
 
@@ -124,7 +124,7 @@ def test_a_time_in_which_nobody_calls_says_nothing_about_the_pace(world: World) 
     assert all(later - earlier < 0.9 * SECOND for earlier, later in pairwise(times))
 
 
-def test_a_learned_pace_begins_with_the_limit_that_headers_told(world: World) -> None:
+def test_a_learned_pace_begins_with_the_reported_limit(world: World) -> None:
     world.admitted("a", UNKNOWN, costs={"rpm": 1})
     world.run(sent, "a", "o")
     told, levels = (Throttle("b", 1.0),), {"b": {"rpm": Level(600, 0)}}
@@ -134,7 +134,7 @@ def test_a_learned_pace_begins_with_the_limit_that_headers_told(world: World) ->
     assert {round((later - earlier) / SECOND, 3) for earlier, later in pairwise(times)} == {0.1}
 
 
-def test_who_waits_for_a_learned_pace_looks_again_soon_however_many_wait(world: World) -> None:
+def test_waiters_for_a_learned_pace_ask_again_soon(world: World) -> None:
     """The pace grows quicker meanwhile: a time to come back that counts with the present one is minutes too late."""
     world.admitted("a", UNKNOWN, costs={"rpm": 1})
     world.run(sent, "a", "o")
@@ -145,7 +145,7 @@ def test_who_waits_for_a_learned_pace_looks_again_soon_however_many_wait(world: 
     assert waits[:3] == sorted(waits[:3])
 
 
-def test_no_pace_is_learned_from_a_limit_that_is_none_of_requests(world: World) -> None:
+def test_no_pace_is_learned_from_a_token_limit(world: World) -> None:
     for name, dimension in (("b", "rpd"), ("b", "tpm"), ("b", "rpm")):
         world.admitted("r", UNKNOWN, send_at_once=True)
         world.settle("r", throttles=(Throttle(name, 0.1, dimension),), outcome="neutral")
@@ -154,7 +154,7 @@ def test_no_pace_is_learned_from_a_limit_that_is_none_of_requests(world: World) 
         assert any(denied) is (dimension == "rpm")
 
 
-def test_no_pace_is_learned_where_another_bucket_limits_the_requests(world: World) -> None:
+def test_no_pace_is_learned_if_another_bucket_limits_requests(world: World) -> None:
     for name, limited in (("b", True), ("b", False)):
         world.admitted("r", UNKNOWN, send_at_once=True)
         world.settle("r", throttles=(Throttle(name, 0.1, limited=limited),), outcome="neutral")

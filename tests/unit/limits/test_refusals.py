@@ -39,7 +39,7 @@ def test_the_rate_goes_on_when_the_wait_is_over(world: World, throttles: int) ->
     assert 98 <= sent <= 101, "ten a second"
 
 
-def test_those_who_wait_for_a_burst_that_grows_are_back_within_seconds(world: World) -> None:
+def test_waiters_for_a_growing_burst_ask_within_seconds(world: World) -> None:
     for _ in range(2):  # in the first second nothing but its own share leaves
         drain(world, AUTO)
         world.pass_time(1)
@@ -52,9 +52,7 @@ def test_those_who_wait_for_a_burst_that_grows_are_back_within_seconds(world: Wo
 
 
 @pytest.mark.parametrize(("told", "longest"), [(None, 35.0), (9, 35.0), (300, 12.0)])
-def test_those_who_wait_for_a_pause_are_back_soon_where_it_may_end_with_a_burst(
-    world: World, told: int | None, longest: float
-) -> None:
+def test_waiters_ask_soon_if_a_pause_may_end_with_a_burst(world: World, told: int | None, longest: float) -> None:
     call(world, "told")
     if told is not None:
         world.level("told", rpm=Level(RPM, told))
@@ -107,7 +105,7 @@ def test_headers_of_long_ago_foresaw_nothing(world: World) -> None:
     assert world.burst(AUTO) == pytest.approx(before / 2)
 
 
-def test_a_long_wait_shows_that_minutes_are_counted_and_the_burst_grows_anew(world: World) -> None:
+def test_after_a_long_wait_the_burst_starts_again(world: World) -> None:
     press(world, 70)
     before = world.burst(AUTO)
     world.run(throttled, Throttle("b", 20.0))
@@ -125,7 +123,7 @@ def test_a_long_wait_shows_that_minutes_are_counted_and_the_burst_grows_anew(wor
     assert world.burst(AUTO) == pytest.approx(grown / 2)
 
 
-def test_where_headers_tell_what_is_left_a_long_wait_says_nothing_more(world: World) -> None:
+def test_headers_count_for_more_than_a_long_wait(world: World) -> None:
     press(world, 70)
     call(world, "told")
     world.level("told", rpm=Level(RPM, 400))
@@ -170,7 +168,7 @@ def test_an_overload_says_nothing_of_the_burst(world: World) -> None:
     assert world.burst(AUTO) > burst, "nothing holds it"
 
 
-def test_a_pause_may_be_shorter_than_what_was_told(world: World) -> None:
+def test_a_pause_may_be_shorter_than_the_reported_wait(world: World) -> None:
     """It still shows that a minute is counted: the burst begins anew, and is not held."""
     press(world, 20)
     world.run(throttled, Throttle("b", 30.0, longest=5.0))

@@ -68,7 +68,7 @@ def test_calls_that_meet_a_busy_server_are_sent_again(server: "redis.Redis") -> 
     with_server(f"redis://127.0.0.1:{port(server)}/0", steps)
 
 
-def test_who_may_block_is_told_that_a_server_is_busy(server: "redis.Redis") -> None:
+def test_a_blocking_caller_learns_that_a_server_is_busy(server: "redis.Redis") -> None:
     calls = Server(server)
     with busy(server, 1.5):
         for call in (calls.run, calls.repeat, lambda one: calls.run_many([one])):
@@ -122,7 +122,7 @@ def test_a_call_that_cannot_be_sent_fails_alone(server: "redis.Redis") -> None:
     with_server(f"redis://127.0.0.1:{port(server)}/0", steps)
 
 
-def test_a_failure_that_is_ours_fails_the_calls_under_way_and_no_later_one(
+def test_a_defect_of_ours_fails_only_the_calls_in_flight(
     server: "redis.Redis", caplog: pytest.LogCaptureFixture
 ) -> None:
     async def steps(calls: AsyncServer) -> None:

@@ -35,7 +35,7 @@ def test_a_script_is_read_once() -> None:
     assert load("limits/lua/admit.lua") is load("limits/lua/admit.lua")
 
 
-def test_a_missing_file_is_told() -> None:
+def test_a_missing_file_is_named() -> None:
     with pytest.raises(FileNotFoundError):
         load("limits/lua/nothing.lua")
 

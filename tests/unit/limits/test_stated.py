@@ -59,7 +59,7 @@ def test_a_stated_limit_stands_beside_those_that_are_configured(world: World) ->
     assert world.settle("r", costs=({"tpm": 5},)) == "settled"
 
 
-def test_a_limit_that_no_answer_states_any_more_goes(world: World) -> None:
+def test_a_limit_that_answers_stop_stating_ends(world: World) -> None:
     answered(world, NONE, rpm=Level(120, 119))
     world.pass_time(200)
     answered(world, NONE)
@@ -135,7 +135,7 @@ def test_a_limit_that_answers_state_is_not_doubted_for_a_refusal(world: World) -
     assert limit(world, RPM) == 6000
 
 
-def test_a_fixed_window_that_every_answer_tells_meets_few_429s(world: World) -> None:
+def test_a_fixed_window_reported_by_every_answer_meets_few_429s(world: World) -> None:
     """300 jobs at a provider that allows 120 in each minute of the clock, says what remains, and no reset."""
     used, minute, ended, refusals, calls = 0, -1, 0, 0, 0
     while ended < 300:

@@ -50,7 +50,7 @@ def test_its_lane_is_as_fast_as_its_share(world: World) -> None:
     assert third.wait <= 0.1 + 1e-6
 
 
-def test_needs_no_lane_where_there_is_room(world: World) -> None:
+def test_needs_no_lane_if_there_is_room(world: World) -> None:
     for number in range(10):
         assert world.admitted(f"u{number}", QUOTA, urgent=True).wait == 0
 

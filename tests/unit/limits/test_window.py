@@ -92,7 +92,7 @@ def second_minute(world: World) -> Sliding:
     return provider
 
 
-def test_what_has_come_back_is_used_before_headers_tell(world: World) -> None:
+def test_returned_units_are_used_before_headers_report_them(world: World) -> None:
     provider = second_minute(world)
     back = back_by(provider, TRANSIT)
     assert 60 < back < RPM, "far more than the one answer told of"
@@ -100,7 +100,7 @@ def test_what_has_come_back_is_used_before_headers_tell(world: World) -> None:
     assert back - 1 - RPM // 60 <= provider.drain() <= back
 
 
-def test_who_waits_is_told_when_more_comes_back(world: World) -> None:
+def test_a_denial_says_when_more_comes_back(world: World) -> None:
     provider = second_minute(world)
     provider.drain()
     answer = world.ask("late", AUTO, max_wait=0.0, costs={"rpm": 60})
@@ -109,7 +109,7 @@ def test_who_waits_is_told_when_more_comes_back(world: World) -> None:
     assert answer.retry_in < 0.5, "by the rate it would take six seconds"
 
 
-def test_nobody_is_booked_far_ahead_while_a_burst_comes_back(world: World) -> None:
+def test_no_call_is_booked_far_ahead_while_a_burst_comes_back(world: World) -> None:
     provider = second_minute(world)
     provider.drain()
     answers = [world.ask(f"late{number}", AUTO, max_wait=5.0) for number in range(20)]
@@ -120,7 +120,7 @@ def test_nobody_is_booked_far_ahead_while_a_burst_comes_back(world: World) -> No
     assert isinstance(world.ask("later", AUTO, max_wait=5.0, costs={"rpm": 20}), Admitted)
 
 
-def test_all_who_wait_come_within_seconds_while_a_burst_comes_back(world: World) -> None:
+def test_waiters_ask_within_seconds_while_a_burst_comes_back(world: World) -> None:
     provider = second_minute(world)
     provider.drain()
     answers = [world.ask(f"late{number}", AUTO, max_wait=0.0) for number in range(200)]
@@ -129,7 +129,7 @@ def test_all_who_wait_come_within_seconds_while_a_burst_comes_back(world: World)
     assert max(hints) < 2.5
 
 
-def test_before_a_pause_ends_with_a_burst_nobody_is_booked_far_ahead(world: World) -> None:
+def test_no_call_is_booked_far_ahead_of_a_pause_that_ends_with_a_burst(world: World) -> None:
     provider = second_minute(world)
     provider.use_up()
     paused = (world.bucket(AUTO).paused_until - world.now) / SECOND
@@ -181,7 +181,7 @@ class Linear(Sliding):
         return RPM - math.ceil(used - 1)
 
 
-def test_where_only_the_rate_comes_back_nobody_is_told_to_ask_again_at_once(world: World) -> None:
+def test_no_waiter_asks_at_once_if_only_the_rate_comes_back(world: World) -> None:
     provider = Linear(world)
     for _ in range(1_600):  # its first burst left more than a minute ago, and is used up
         provider.call()

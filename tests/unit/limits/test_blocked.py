@@ -1,4 +1,4 @@
-"""Blocked accounts: whose word blocks what, who may try it, and what ends it."""
+"""Blocked accounts: which refusal blocks what, which call may try, and what ends a block."""
 
 import pytest
 
@@ -55,7 +55,7 @@ def test_a_certain_word_blocks_the_account(world: World) -> None:
     assert told(world, "j2", "", "n") == KNOWN
 
 
-def test_a_word_may_come_after_its_reservation_was_given_back(world: World) -> None:
+def test_a_refusal_counts_after_its_reservation_was_given_back(world: World) -> None:
     call(world, "gone")
     world.run(release, "gone", "o")
     assert told(world, "j1", "gone", certain=True) == BLOCKED
@@ -71,7 +71,7 @@ def test_a_second_jobs_word_blocks_the_model_alone(world: World) -> None:
     call(world, "other", "n")
 
 
-def test_a_job_alone_is_believed_if_the_account_has_answered_nobody(world: World) -> None:
+def test_one_job_suffices_if_the_account_never_answered(world: World) -> None:
     assert word(world, "j1") == SUSPECTED
     assert word(world, "j1") == BLOCKED
 
@@ -92,7 +92,7 @@ def test_words_of_two_jobs_with_an_answer_between_them_block_nothing(world: Worl
 
 
 @pytest.mark.parametrize("certain", [True, False])
-def test_an_answer_to_a_call_that_left_later_ends_a_block(world: World, certain: bool) -> None:
+def test_an_answer_to_a_later_call_ends_a_block(world: World, certain: bool) -> None:
     call(world, "before")
     call(world, "refused")
     call(world, "later")
@@ -151,3 +151,22 @@ def test_a_reason_that_an_older_version_stored_blocks_until_a_call_is_answered(w
     assert world.denied("second", candidates=ways("a")).reason == "latch"
     answer(world, "trial")
     assert blocked(world) == set()
+
+
+def test_the_first_reason_of_a_block_stays(world: World) -> None:
+    assert world.run(block_account, "a", "pay the bill")
+    assert not world.run(block_account, "a", "something else")
+    assert world.run(snapshot, accounts=["a", "b"]).blocked_accounts == {"a": "pay the bill"}
+    denied = world.denied("r", ANY)
+    assert (denied.reason, denied.subject) == ("latch", "a")
+    assert denied.retry_in is not None
+    assert 30 <= denied.retry_in <= 60
+    assert world.run(unblock_account, "a")
+    assert not world.run(unblock_account, "a")
+    world.admitted("r", ANY)
+
+
+def test_a_blocked_account_does_not_block_others(world: World) -> None:
+    world.run(block_account, "bad", "no")
+    ways = tuple(Candidate("c", account, (Charge("b", ANY, {}),)) for account in ("bad", "good"))
+    assert world.admitted("r", candidates=ways).candidate == 1

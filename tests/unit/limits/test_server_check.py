@@ -18,7 +18,7 @@ def test_the_embedded_server_suits(client: "redis.Redis") -> None:
     check_server(client)
 
 
-def test_nobody_listens() -> None:
+def test_no_server_listens() -> None:
     with pytest.raises(ServerUnavailable):
         check_server(redis.Redis(port=1, retry=Retry(NoBackoff(), 0)))
 
@@ -67,7 +67,7 @@ def test_versions(info: dict[str, str], suits: bool) -> None:
         check_server(Told(**info))  # type: ignore[arg-type]
 
 
-def test_a_user_without_rights_is_told_what_it_needs() -> None:
+def test_a_user_without_rights_learns_what_it_needs() -> None:
     with own_valkey() as server:
         admin = redis.Redis(port=server.port)
         admin.acl_setuser("limited", enabled=True, nopass=True, keys=["other:*"], categories=["+@all", "-@dangerous"])

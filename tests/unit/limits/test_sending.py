@@ -53,7 +53,7 @@ def grown(world: World, count: int, step: float = 0.05) -> dict[str, int]:
     return booked
 
 
-def test_what_was_booked_while_a_burst_grew_leaves_at_the_rate_after_it_has_fallen_back(world: World) -> None:
+def test_calls_booked_in_a_grown_burst_are_sent_at_the_rate_after_its_fall(world: World) -> None:
     booked = grown(world, 100)
     times = sorted(booked.values())
     assert (times[-1] - times[0]) / SECOND < 0.09 * (len(times) - 1), "booked closer than a tenth of a second"
@@ -82,7 +82,7 @@ def test_a_second_429_has_them_take_turns_again(world: World) -> None:
     assert at_the_rate(leave(world, dict.fromkeys(waiting, world.now)), 0.0)
 
 
-def test_where_headers_tell_of_many_the_pause_ends_with_room_for_them(world: World) -> None:
+def test_a_pause_ends_with_the_room_that_headers_reported(world: World) -> None:
     """As with who counts the last minute: what was booked closely leaves closely."""
     world.admitted("told", AUTO, send_at_once=True)
     world.level("told", rpm=Level(600, 590))
@@ -92,7 +92,7 @@ def test_where_headers_tell_of_many_the_pause_ends_with_room_for_them(world: Wor
     assert not at_the_rate(leave(world, booked), 1.0)
 
 
-def test_a_429_without_a_fall_leaves_the_spacing(world: World) -> None:
+def test_a_429_without_a_fall_keeps_the_spacing(world: World) -> None:
     """A burst that is fixed does not fall: nobody asks for a turn."""
     for number in range(10):
         world.admitted(f"f{number}", EVEN, send_at_once=True)
@@ -137,7 +137,7 @@ def test_a_late_call_takes_the_place_of_the_next(world: World, quota: Quota, wai
     assert (departure.verdict, departure.wait) == ("wait" if wait else "sent", pytest.approx(wait))
 
 
-def test_a_late_call_with_nobody_behind_postpones_nothing(world: World) -> None:
+def test_a_late_call_with_none_behind_it_postpones_nothing(world: World) -> None:
     for number in range(10):
         world.admitted(f"f{number}", EVEN, send_at_once=True)
     world.admitted("late", EVEN)

@@ -37,7 +37,7 @@ def evaluations(client: "redis.Redis") -> int:
     )
 
 
-def test_calls_of_one_script_go_as_one(url: str, client: "redis.Redis") -> None:
+def test_calls_of_one_script_are_sent_as_one(url: str, client: "redis.Redis") -> None:
     async def steps(server: "AsyncServer") -> int:
         await server.run(counted("warm"))
         before = evaluations(client)
@@ -50,7 +50,7 @@ def test_calls_of_one_script_go_as_one(url: str, client: "redis.Redis") -> None:
     assert client.get("counter") == b"71"
 
 
-def test_of_calls_that_go_as_one_only_the_bad_one_fails(url: str, client: "redis.Redis") -> None:
+def test_of_joined_calls_only_the_bad_one_fails(url: str, client: "redis.Redis") -> None:
     async def steps(server: "AsyncServer") -> list[Any]:
         await server.run(counted("warm"))
         calls = (server.run(counted(name)) for name in ("a", "b", "bad", "c"))
@@ -62,7 +62,7 @@ def test_of_calls_that_go_as_one_only_the_bad_one_fails(url: str, client: "redis
     assert client.get("counter") == b"4"
 
 
-def test_calls_of_different_times_do_not_go_as_one(url: str) -> None:
+def test_calls_of_different_times_are_not_joined(url: str) -> None:
     async def steps(server: "AsyncServer") -> list[bytes]:
         await server.run(counted("warm"))
         return list(await asyncio.gather(*(server.run(counted(name, now)) for name, now in (("a", 1), ("b", 2)))))
@@ -70,7 +70,7 @@ def test_calls_of_different_times_do_not_go_as_one(url: str) -> None:
     assert with_server(url, steps) == [b"1:a", b"2:b"]
 
 
-def test_calls_that_go_as_one_to_a_server_that_does_not_know_the_script(url: str, client: "redis.Redis") -> None:
+def test_joined_calls_of_an_unknown_script(url: str, client: "redis.Redis") -> None:
     async def steps(server: "AsyncServer") -> None:
         for turn in range(2):
             client.script_flush()
