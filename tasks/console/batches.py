@@ -17,7 +17,7 @@ from tasks.batches.store import Store, open_store
 from tasks.console import batches_view, view
 from tasks.console.exit_status import INTERRUPTED, errors_reported, fail, outcome
 from tasks.console.options import BatchId, Config, Json, Workflow
-from tasks.console.session import PATIENCE, configured, existing, outlook, submitted, watched
+from tasks.console.session import PATIENCE, blocker_and_lower_limits, configured, existing, submitted, watched
 from tasks.console.view import print_json
 from tasks.monitoring import costs
 from workers.config.settings import Settings
@@ -139,7 +139,7 @@ def status(
             print_json([one.shown() for one in found]) if as_json else batches_view.table(found)
             return
         one = existing(store, batch)
-        waits, lower_limits = outlook(settings, store, one)
+        waits, lower_limits = blocker_and_lower_limits(settings, store, one)
         in_flight = len(store.leased(one.id))
         presumed = 0
         with suppress(ServerUnavailable):  # show the rest without the ledger

@@ -19,7 +19,7 @@ def jobs(
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Show where a job is and what it has done; for an agent's job, also every call, step, wait and cost."""
+    """Show a job's state and what it has done; for an agent's job, also every call, step, wait and cost."""
     with errors_reported():
         store = open_store(configured(config))
         found = existing(store, batch)

@@ -163,7 +163,7 @@ def command(concurrency: int, options: Sequence[str]) -> list[str]:
 def workers(
     settings: Settings, number: int, concurrency: int, at_once: Callable[[], bool] = lambda: False
 ) -> Iterator[Group]:
-    """Worker processes for as long as the block runs."""
+    """Run worker processes while the block runs."""
     group = Group(settings, number, concurrency)
     try:
         yield group

@@ -46,7 +46,7 @@ def submitted(source: Source, settings: Settings, store: Store, workflow: str, *
 
 
 def existing(store: Store, batch_id: str) -> Batch:
-    """The batch `batch_id`. Ends the command if there is none."""
+    """The batch `batch_id`. Ends the command if it does not exist."""
     found = store.batch(batch_id)
     if found is None:
         fail(f'there is no batch "{batch_id}"; list all: overnight status')
@@ -55,10 +55,10 @@ def existing(store: Store, batch_id: str) -> Batch:
 
 def waits_for(settings: Settings, store: Store, batch: Batch) -> str:
     """What the batch waits for, in words; '' for nothing, or if its record already reports trouble."""
-    return outlook(settings, store, batch)[0]
+    return blocker_and_lower_limits(settings, store, batch)[0]
 
 
-def outlook(settings: Settings, store: Store, batch: Batch) -> tuple[str, list[str]]:
+def blocker_and_lower_limits(settings: Settings, store: Store, batch: Batch) -> tuple[str, list[str]]:
     """What a batch waits for, and the limits that its providers state lower than they are configured."""
     from tasks.monitoring import blockers, snapshot  # noqa: PLC0415 - only two commands need it
 

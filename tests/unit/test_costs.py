@@ -1,4 +1,4 @@
-"""The ledger's sums."""
+"""Sums of the ledger."""
 
 from datetime import date
 
@@ -26,14 +26,14 @@ FOUND = Costs(
 )
 
 
-def test_sums_are_by_what_is_asked_the_dearest_first() -> None:
+def test_sums_are_grouped_with_the_most_expensive_first() -> None:
     assert [(name, spent.total) for name, spent in FOUND.by(costs.workflow)] == [("nightly", 131), ("weekly", 7)]
     assert [(name, spent.total) for name, spent in FOUND.by(costs.target)] == [("other/small", 101), ("acme/small", 37)]
     assert [(name, spent.total) for name, spent in FOUND.by(costs.provider)] == [("other", 101), ("acme", 37)]
     assert [name for name, _ in FOUND.by(costs.batch)] == ["batch_1", "(single jobs)"]
 
 
-def test_failed_and_presumed_money_are_told_apart() -> None:
+def test_failed_and_presumed_money_have_their_own_sums() -> None:
     shown = FOUND.shown()["total"]
     assert (shown["cost_usd"], shown["failed_usd"], shown["presumed_usd"]) == (130e-9, 1e-9, 7e-9)
     assert (shown["calls"], shown["failed_calls"], shown["presumed_calls"]) == (5, 1, 1)
@@ -44,11 +44,11 @@ def test_failed_and_presumed_money_are_told_apart() -> None:
     ("text", "begins"),
     [("2026-11-01", date(2026, 11, 1)), ("7d", date(2026, 11, 18)), ("1w", date(2026, 11, 18)), ("12h", DAY)],
 )
-def test_since_is_a_day_or_how_far_back(text: str, begins: date) -> None:
+def test_since_is_a_day_or_a_duration(text: str, begins: date) -> None:
     assert costs.since(text, DAY) == begins
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "-3d", "500d", ""])
-def test_what_is_neither_is_told(text: str) -> None:
+def test_any_other_since_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="--since must be a day"):
         costs.since(text, DAY)

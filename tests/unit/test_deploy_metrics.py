@@ -1,4 +1,4 @@
-"""The dashboard and the alerts speak of metrics that there are, with labels that they have."""
+"""The dashboard and the alerts use metrics and labels that exist."""
 
 import json
 import re
@@ -22,12 +22,12 @@ from workers.transport.queues import Depth
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 
-#: A metric, and the matchers in braces behind it.
+#: A metric, and the matchers in braces after it.
 _USED = re.compile(r"\b(overnight_[a-z_]+)\b(?:\{([^}]*)\})?")
 
 
 def offered() -> dict[str, set[str]]:
-    """Every sample's name that Overnight serves, with its labels."""
+    """The name of every sample that Overnight serves -> its labels."""
     limits = Snapshot(
         1,
         (BucketState("acme/0/small", (DimensionState("rpm", 1, 1.0, 1.0, 1.0),), 0, 0, 0, urgent=False),),
@@ -86,12 +86,12 @@ def alerts() -> list[str]:
 
 
 @pytest.mark.parametrize("expression", [*dashboard(), *alerts()])
-def test_every_metric_that_is_named_is_served(expression: str) -> None:
+def test_every_metric_in_use_is_served(expression: str) -> None:
     metrics_offered = offered()
     used = _USED.findall(expression)
     assert used, expression
     for name, matchers in used:
-        assert name in metrics_offered, f"{name} is none of ours"
+        assert name in metrics_offered, f"{name} is not served"
         labels = set(re.findall(r"([a-z_]+)\s*(?:=~|!~|!=|=)", matchers or ""))
         assert labels <= metrics_offered[name], f"{name} has no {labels - metrics_offered[name]}"
     grouped = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"by \(([^)]*)\)", expression))))
@@ -99,8 +99,8 @@ def test_every_metric_that_is_named_is_served(expression: str) -> None:
     assert grouped <= everywhere, f"no metric of these has {grouped - everywhere}"
 
 
-def test_every_metric_is_on_the_dashboard_or_an_alert() -> None:
-    """What nobody looks at need not be served; these few are for those who ask further."""
+def test_every_metric_is_in_use() -> None:
+    """A metric without a use is not served, except these few for further analysis."""
     named = {name for expression in (*dashboard(), *alerts()) for name, _ in _USED.findall(expression)}
     unseen = {name for name in offered() if name not in named}
     kept = {

@@ -1,4 +1,4 @@
-"""Worker processes of `overnight run`: how often one that crashes is started again."""
+"""How often `overnight run` restarts a worker that crashes."""
 
 import sys
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def ended(group: local_workers.Group) -> bool:
     return group.processes[0].poll() is not None
 
 
-def test_a_worker_that_crashes_without_progress_is_given_up(crashing: local_workers.Group) -> None:
+def test_a_worker_crashing_without_progress_is_given_up(crashing: local_workers.Group) -> None:
     for _ in range(local_workers.RESTARTS):
         wait_for(lambda: ended(crashing))
         crashing.check(3)
@@ -33,7 +33,7 @@ def test_a_worker_that_crashes_without_progress_is_given_up(crashing: local_work
         crashing.check(3)
 
 
-def test_a_worker_that_crashes_while_jobs_end_is_started_again(crashing: local_workers.Group) -> None:
+def test_a_worker_crashing_with_progress_is_restarted(crashing: local_workers.Group) -> None:
     for progress in range(local_workers.RESTARTS * 2):
         wait_for(lambda: ended(crashing))
         crashing.check(progress)

@@ -1,4 +1,4 @@
-"""Where a job's trace begins, and that nothing is imported for it where nobody asks."""
+"""Which trace a job belongs to. Without a request for traces, OpenTelemetry is not imported."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def parent_of(headers: dict[str, str], job: str = "batch_1:7:0") -> tuple[str, list[str]]:
-    """The trace in which a delivery's span would be, and the traces that it is linked to."""
+    """The trace of a delivery's span, and the traces that it links to."""
     context, links = origin(headers, job)
     found = trace.get_current_span(context).get_span_context()
     return f"{found.trace_id:032x}", [f"{link.context.trace_id:032x}" for link in links]
@@ -32,7 +32,7 @@ def test_a_small_batch_is_one_trace() -> None:
     assert parent_of(headers) == ("0af7651916cd43dd8448eb211c80319c", [])
 
 
-def test_in_a_large_one_each_job_has_its_own_that_all_its_deliveries_find() -> None:
+def test_each_job_of_a_large_batch_has_its_own_trace() -> None:
     headers = trace_context.of_batch(PARENT, 1_001)
     first, links = parent_of(headers)
     assert links == ["0af7651916cd43dd8448eb211c80319c"]
@@ -40,16 +40,16 @@ def test_in_a_large_one_each_job_has_its_own_that_all_its_deliveries_find() -> N
     assert parent_of(headers, "batch_1:8:0")[0] != first
 
 
-@pytest.mark.parametrize("told", ["", "nonsense", "00-00000000000000000000000000000000-b7ad6b7169203331-01"])
-def test_a_header_that_says_nothing_starts_a_new_trace(told: str) -> None:
+@pytest.mark.parametrize("header", ["", "nonsense", "00-00000000000000000000000000000000-b7ad6b7169203331-01"])
+def test_a_malformed_header_starts_a_new_trace(header: str) -> None:
     for name in ("traceparent", trace_context.LINK):
-        context, links = origin({name: told, "id": 7}, "job")  # type: ignore[dict-item]
+        context, links = origin({name: header, "id": 7}, "job")  # type: ignore[dict-item]
         assert not trace.get_current_span(context).get_span_context().is_valid
         assert links == []
     assert origin({}, "job") == (Context(), [])
 
 
-def test_a_snoozed_job_goes_on_in_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snoozed_job_continues_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     spans = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
@@ -81,7 +81,7 @@ def test_a_snoozed_job_goes_on_in_its_trace(monkeypatch: pytest.MonkeyPatch) -> 
         ({"OTEL_SERVICE_NAME": "mine"}, False),
     ],
 )
-def test_traces_are_asked_for_as_everywhere(
+def test_opentelemetrys_variables_turn_traces_on(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: bool
 ) -> None:
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_EXPORTER", "OTEL_SDK_DISABLED"):
@@ -91,8 +91,8 @@ def test_traces_are_asked_for_as_everywhere(
     assert trace_context.traced() is expected
 
 
-def test_who_asks_for_nothing_pays_for_nothing() -> None:
-    # redis-py imports OpenTelemetry by itself where that is installed.
+def test_nothing_is_imported_without_a_request_for_traces() -> None:
+    # redis-py imports OpenTelemetry itself if it is installed.
     names = "('tasks.monitoring.traces', 'tasks.jobs.trace_provider', 'prometheus_client', 'flower', 'rich')"
     script = (
         "import sys; import tasks.jobs.run, tasks.monitoring.setup, tasks.batches.submit, tasks.batches.feed;"

@@ -1,4 +1,4 @@
-"""What reaches a terminal: no escape sequence of an answer's, a name's or a key's."""
+"""Output to a terminal contains no escape sequence of an answer, a name or a key."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from tasks.console.view import print_json
 HOSTILE = "a\x1b]52;c;cHduZWQ=\x07b\x1b[2J\x9b31mc\r\nd\x7f[red]e[/] \udcff"
 
 
-def test_text_from_elsewhere_loses_its_control_characters_and_its_markup(capsys: pytest.CaptureFixture[str]) -> None:
+def test_foreign_text_loses_control_characters_and_markup(capsys: pytest.CaptureFixture[str]) -> None:
     view.say(HOSTILE)
     view.error(HOSTILE)
     shown = capsys.readouterr().err
@@ -21,18 +21,18 @@ def test_text_from_elsewhere_loses_its_control_characters_and_its_markup(capsys:
     assert "a\N{REPLACEMENT CHARACTER}]52;c;" in shown
 
 
-def test_json_for_another_program_holds_the_same_text_without_control_characters(
+def test_json_escapes_control_characters(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     print_json({"key": "a\x1b[2J\x9b31m\x7f"})
     assert r"a\u001b[2J\u009b31m\u007f" in capsys.readouterr().out
 
 
-def test_all_views_use_the_filter_and_not_rich_s_own_escape() -> None:
+def test_only_the_view_module_uses_richs_own_escape() -> None:
     files = [path for path in Path(tasks.__path__[0]).rglob("*.py") if "rich.markup" in path.read_text()]
     assert [path.name for path in files] == ["view.py"]
 
 
-def test_no_schedules_is_told_with_the_table_s_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_schedules_the_view_names_the_table_to_add(capsys: pytest.CaptureFixture[str]) -> None:
     schedules_view.table([], beat=True)
     assert "add a [schedules.NAME] table" in capsys.readouterr().err

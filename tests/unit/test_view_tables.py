@@ -1,4 +1,4 @@
-"""Tables a person sees: on a narrow screen, or none, nothing of them is cut off."""
+"""Tables on a narrow terminal, or on none, are not cut off."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tasks.console import batches_view, dead_view
 BATCH = Batch("nightly-a-0123456789ab", "a-workflow-with-a-long-name", "in.jsonl", "in_progress", 1_000, 1, "/x", 1.0)
 
 
-def test_a_batch_can_be_read_whole_on_a_narrow_screen(
+def test_a_batch_is_whole_on_a_narrow_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
@@ -17,7 +17,7 @@ def test_a_batch_can_be_read_whole_on_a_narrow_screen(
     assert row.split()[:4] == [BATCH.id, BATCH.workflow, "in_progress", "0/1,000"]
 
 
-def test_a_dead_message_keeps_its_id_and_its_reason(
+def test_a_dead_letter_is_whole_on_a_narrow_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")

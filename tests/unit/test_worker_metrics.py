@@ -1,4 +1,4 @@
-"""What a worker counts, and where it serves it."""
+"""What a worker counts, and the port at which it serves its counts."""
 
 import socket
 from types import SimpleNamespace
@@ -32,7 +32,7 @@ def attempt() -> Any:
     return SimpleNamespace(job=JOB, route=route, number=1, sent_at=0.0)
 
 
-def test_answers_of_the_admission_are_counted_by_reason(registry: CollectorRegistry) -> None:
+def test_admissions_are_counted_by_answer_and_reason(registry: CollectorRegistry) -> None:
     answers = [
         Admitted(0, 0, 0.0, 0, 0, probe=False, sent=True, repeated=False),
         Admitted(0, 0, 1.5, 0, 0, probe=False, sent=False, repeated=False),
@@ -71,7 +71,7 @@ def test_calls_jobs_and_snoozes_are_counted(registry: CollectorRegistry) -> None
     assert scrape.sum("overnight_jobs_total", workflow="nightly", outcome="failed") == 1
 
 
-def test_workers_of_one_machine_take_the_next_free_port() -> None:
+def test_a_worker_takes_the_next_free_port() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -84,12 +84,12 @@ def test_workers_of_one_machine_take_the_next_free_port() -> None:
 @pytest.mark.parametrize(
     ("named", "expected"), [("", None), (" 9470 ", 9470), ("0", 0), ("http", None), ("70000", None)]
 )
-def test_the_port_is_the_environments(monkeypatch: pytest.MonkeyPatch, named: str, expected: int | None) -> None:
+def test_the_port_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, named: str, expected: int | None) -> None:
     monkeypatch.setenv(setup.PORT, named)
     assert setup.port() == expected
 
 
-def test_metrics_name_failures_of_a_closed_list(registry: CollectorRegistry) -> None:
+def test_unknown_error_codes_are_counted_as_other(registry: CollectorRegistry) -> None:
     with hooks.delivery(JOB, "task-1", {}):
         for code in ("rate_limit_exceeded", "http_503", "prompt_of_mr_x", "http_999", "sk-test-a", ""):
             hooks.called(attempt(), Throttled(status=429, code=code))
