@@ -119,7 +119,7 @@ bench-fairness: $(VENV)/installed  ## Measure a workflow beside another's 20,000
 	@$(BIN)/python bench/fairness.py --report bench/results/fairness.md
 
 .PHONY: screenshots
-screenshots: $(VENV)/installed  ## Take the pictures of docs/monitoring.md anew (needs chromium)
+screenshots: $(VENV)/installed  ## Take the pictures of docs/monitoring.md again (needs chromium)
 	@$(BIN)/python -m tests.support.screenshots
 
 .PHONY: lint
