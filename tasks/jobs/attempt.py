@@ -1,4 +1,4 @@
-"""One attempt at a job: what is asked of the admission, and which route the admission has chosen.
+"""One attempt at a job: what it asks of the admission, and which route the admission has chosen.
 
 Nothing here talks to anybody: `plan` is a function of the job and of what is known of models, prices and the time.
 """
@@ -25,30 +25,33 @@ from workers.providers import bodies
 from workers.providers.ceiling import with_ceiling_in
 from workers.providers.errors import AccountBlocked, ProviderError
 
-#: The ceiling of an answer where neither job nor workflow says one. Where a budget applies it is sent with the
-#: job, so that what is held is a bound; else it only paces the quota.
+#: Tokens: the ceiling of an answer if neither the job nor its workflow sets one. If a budget applies, it is sent with
+#: the request, so that the held money is an upper bound. Otherwise it is only an estimate for the quota.
 DEFAULT_OUTPUT: Final = 4_096
 
-#: The most that a reservation may lie ahead, in seconds: so long a job waits in its worker instead of its queue.
-MAX_WAIT: Final = 5.0
+#: Seconds: how far ahead of its time a call may be admitted. It waits for that time in its worker, not in its queue.
+MAX_AHEAD: Final = 5.0
 
-
-#: For how many seconds an attempt that has to ask again may stay as it was planned.
+#: Seconds after which an attempt that asks again is planned again: prices, token ratios and budget windows change.
 FRESH: Final = 20.0
 
+#: No target has refused a name of the ceiling yet.
 NONE_LEARNED: Final[Mapping[str, str]] = {}
 
-#: When a target's circuit opens and comes back, and how retries of its calls are rationed.
+#: When a target's circuit opens and closes, and how many retries it allows.
 CIRCUIT = CircuitSettings()
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt at a job: what is asked of the admission, and which route it was given.
+    """One attempt at a job: what it asks of the admission, and the route that it was given.
 
-    `bodies` and `estimates` are by target: each model may name the ceiling of its answer differently. `narrowed`:
-    targets of its model that have failed are left out. `asked_at` is when it was last asked whether the call may
-    leave, in monotonic seconds like all times here. `written`: the request was handed to a connection.
+    bodies, estimates  by target, since each model may name the ceiling of its answer differently
+    excluding          failed targets are left out
+    wait               seconds until an admitted call may be sent
+    is_sent            the admission has let the call be sent
+    written            the request was handed to a connection
+    asked_at           when the admission was last asked, in monotonic seconds like all times here
     """
 
     job: Job
@@ -58,7 +61,7 @@ class Attempt:
     ask: Ask
     route: Route
     number: int
-    narrowed: bool = False
+    excluding: bool = False
     wait: float = 0.0
     is_sent: bool = False
     written: bool = False
@@ -68,14 +71,14 @@ class Attempt:
 
     @property
     def stale(self) -> bool:
-        """Whether it is to be planned anew before it asks again: prices, ratios and windows move on."""
+        """Whether it must be planned again before it asks again."""
         return time.monotonic() - self.planned_at > FRESH
 
-    def way_around(self, error: ProviderError, routes: Iterable[Route]) -> bool:
-        """Whether the failure of the route it took leaves one of `routes` open.
+    def leaves_open(self, error: ProviderError, routes: Iterable[Route]) -> bool:
+        """Whether the failure of this attempt's route leaves one of `routes` open.
 
-        A blocked account shuts all routes of its own, or those to the same model, and a 429 those that draw on the same
-        quota of the model.
+        A blocked account closes all of its routes, or those to the same model. A 429 closes the routes that share the
+        model's quota.
         """
         if isinstance(error, AccountBlocked):
             if error.certain:
@@ -84,7 +87,7 @@ class Attempt:
         return any(route.buckets[0][0] != self.route.buckets[0][0] for route in routes)
 
     def admitted(self, admitted: Admitted) -> None:
-        """Note which route the admission has chosen."""
+        """Take over the route that the admission has chosen."""
         self.route = self.routes[admitted.candidate]
         self.wait = admitted.wait
         self.is_sent = admitted.sent
@@ -96,7 +99,7 @@ class Attempt:
 
     @property
     def body(self) -> dict[str, Any]:
-        """What is sent to this attempt's target."""
+        """The request body for this attempt's target."""
         return self.bodies[self.route.target]
 
 
@@ -109,10 +112,10 @@ def assess(
     ratios: Ratios | None = None,
     ceilings: Mapping[str, str] = NONE_LEARNED,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Estimate]]:
-    """What would be sent to each target, and how many tokens that has; by target.
+    """The request bodies and token estimates, by target.
 
-    An answer without a ceiling gets one if a budget applies, which could hold nothing without it, and of
-    /v1/messages, which requires one. `ceilings` holds the name that each target takes for it, if a refusal told one.
+    An answer without a ceiling gets one if a budget applies, which could otherwise not tell how much to hold, and for
+    /v1/messages, which requires one. `ceilings`: the field name that each target takes for it, if one was learned.
     """
     output = workflow.default_max_tokens or DEFAULT_OUTPUT
     unbounded = bodies.output_ceiling(line.url, line.body) is None
@@ -139,8 +142,16 @@ def assess(
 
 
 def row(workflow: str, batch: str | None, target: str) -> str:
-    """The ledger's row of such a call: what money is told by (tasks/monitoring/costs.py reads it)."""
+    """The ledger's row for a call: workflow, batch, provider and model (tasks/monitoring/costs.py reads it)."""
     return orjson.dumps([workflow, batch or "", *target.split("/", 1)]).decode()
+
+
+def _check_prices(routes: Routes, line: Line, chosen: Sequence[Route]) -> None:
+    """Raise NoPrice or Surcharge if a route could cost an amount that no budget can hold."""
+    for route in chosen:
+        if route.rates is None:
+            raise NoPrice(route.target)
+    surcharges.check(routes.settings, line, chosen)
 
 
 def plan(
@@ -155,21 +166,18 @@ def plan(
     lease: float,
     ceilings: Mapping[str, str] = NONE_LEARNED,
 ) -> Attempt:
-    """What to ask of the admission for the next attempt; NoRoute where nothing can take the job.
+    """Plan the next attempt. Raises NoRoute if no target can take the job.
 
-    `excluded` holds the targets that have failed in this delivery; they are asked only where there is no other.
-    `now` in seconds since the epoch, `lease` in seconds.
+    `excluded`: the targets that have failed in this delivery, to be asked only if there is no other. `now`: seconds
+    since the epoch. `lease`: seconds.
     """
     every = routes.find(job.line.model, job.line.url)
     chosen = routes.order(every, excluded=excluded) or routes.order(every)
     workflow = routes.settings.workflow(job.workflow)
     over = budgets.windows(routes.settings, job.workflow, job.batch, now)
     budgeted = bool(over) or job.spending_cap is not None
-    for route in chosen:
-        if budgeted and route.rates is None:
-            raise NoPrice(route.target)
     if budgeted:
-        surcharges.check(routes.settings, job.line, chosen)
+        _check_prices(routes, job.line, chosen)
     sent, estimates = assess(job.line, chosen, workflow, budgeted=budgeted, ratios=ratios, ceilings=ceilings)
     ask = Ask(
         id=unique_id(),
@@ -178,12 +186,12 @@ def plan(
             route.candidate(estimates[route.target], row(job.workflow, job.batch, route.target)) for route in chosen
         ),
         budgets=over,
-        max_wait=MAX_WAIT,
+        max_wait=MAX_AHEAD,
         lease=lease,
         retry=state.attempts > 0,
         urgent=workflow.priority == "urgent",
         send_at_once=True,
         circuit=CIRCUIT,
     )
-    narrowed = len(chosen) < len(every)
-    return Attempt(job, chosen, sent, estimates, ask, chosen[0], state.attempts + 1, narrowed)
+    excluding = len(chosen) < len(every)
+    return Attempt(job, chosen, sent, estimates, ask, chosen[0], state.attempts + 1, excluding)

@@ -1,8 +1,8 @@
-"""The way around targets that have failed in this delivery: whom not to ask, and for how long at the least.
+"""Targets that have failed in this delivery: excluded until their backoff is over.
 
-After a failure the next attempt goes to another target at once. Where that one takes no call for now, the target that
-failed is asked again as soon as its backoff is over, as if there were no other: a latch, a pause or an open circuit of
-the one must not hold up jobs that the other would take.
+After a failure the next attempt goes to another target at once. If that one takes no call for now, the failed target is
+asked again as soon as its backoff is over: a blocked account, a pause or an open circuit at one target must not hold up
+a job that the other would take.
 """
 
 import time
@@ -14,25 +14,25 @@ from workers.models.routing import Route
 
 @dataclass(slots=True)
 class Failover:
-    """The targets to excluded, by name. `until`: when the backoff of the last one is over, in `clock`'s seconds."""
+    """The excluded targets, by name. `not_before`: when the last one's backoff is over, in seconds of `clock`."""
 
     excluded: set[str] = field(default_factory=set)
-    until: float = 0.0
+    not_before: float = 0.0
     clock: Callable[[], float] = time.monotonic
 
-    def around(self, target: str, backoff: float) -> None:
-        """Avoid one more target, which has failed just now."""
+    def exclude(self, target: str, backoff: float) -> None:
+        """Exclude a target that has just failed, for `backoff` seconds at least."""
         self.excluded.add(target)
-        self.until = self.clock() + backoff
+        self.not_before = self.clock() + backoff
 
-    def others(self, target: str, routes: Iterable[Route]) -> bool:
-        """Whether one of the routes leads to a target that has not failed in this delivery, as this one just did."""
+    def has_others(self, target: str, routes: Iterable[Route]) -> bool:
+        """Whether a route leads to a target that has not failed in this delivery. `target` has just failed."""
         return any(route.target not in {*self.excluded, target} for route in routes)
 
     def left(self) -> float:
-        """Seconds until those to excluded may be asked again."""
-        return max(0.0, self.until - self.clock())
+        """Seconds until the excluded targets may be asked again."""
+        return max(0.0, self.not_before - self.clock())
 
     def end(self) -> None:
-        """Avoid nobody any more."""
+        """Exclude no target any more."""
         self.excluded.clear()

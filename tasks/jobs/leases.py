@@ -1,6 +1,6 @@
-"""What a worker holds: the leases of its jobs and of what is reserved for them, each kept up as one, and given up.
+"""The leases of a worker's jobs and reservations: renewed together, and given up when a job goes back to its queue.
 
-A lease that is not renewed ends by itself: whatever a worker leaves behind that is gone, others sweep up.
+A lease that isn't renewed ends. When a worker dies, other workers sweep what it held.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from limits.keys import Keys
 from tasks.jobs import store
 from tasks.jobs.job import Job
 
-#: Leases that are renewed at a time, of jobs or of reservations.
+#: How many leases one round trip renews.
 AT_A_TIME = 250
 
 
 class Leases:
-    """The leases of one event loop, of `seconds` each. `owner` is who holds its reservations."""
+    """The leases of one event loop, of `seconds` each. `owner` is the holder of its reservations."""
 
     def __init__(self, server: AsyncServer, keys: Keys, owner: str, seconds: float) -> None:
         self.server = server
@@ -30,20 +30,20 @@ class Leases:
 
     @asynccontextmanager
     async def held(self, job: Job, delivery: str) -> AsyncIterator[None]:
-        """Keep the job's lease renewed; give it up when the job goes back into its queue."""
+        """Keep the job's lease renewed; give it up if the job goes back to its queue."""
         self._jobs[job.id] = (job, delivery)
         try:
             yield
         except BaseException:
-            # The lease ends by itself if the server cannot be told now.
-            with_server = self.server.run(store.leave(self.keys, job, delivery))
-            await asyncio.gather(with_server, return_exceptions=True)
+            # If the server is unreachable now, the lease ends when its time is over.
+            given_up = self.server.run(store.leave(self.keys, job, delivery))
+            await asyncio.gather(given_up, return_exceptions=True)
             raise
         finally:
             self._jobs.pop(job.id, None)
 
     def batches(self) -> dict[str, int]:
-        """The batches of the jobs that run here, and the latest round of each."""
+        """The latest round of each batch whose jobs run here, by the batch's id."""
         found: dict[str, int] = {}
         for job, _ in self._jobs.values():
             if job.batch:
@@ -51,7 +51,7 @@ class Leases:
         return found
 
     async def renew(self) -> None:
-        """Renew the leases of all jobs in flight, and of what is reserved for them; so many at a time."""
+        """Renew the leases of all jobs in flight and of their reservations, `AT_A_TIME` per round trip."""
         held, jobs = list(self.reservations), list(self._jobs.values())
         for start in range(0, len(held), AT_A_TIME):
             await self._renew_reservations(held[start : start + AT_A_TIME])
@@ -63,10 +63,10 @@ class Leases:
 
     async def _renew_reservations(self, held: list[str]) -> None:
         renewal = await self.server.run(renew(self.keys, held, self.owner, self.seconds))
-        # Swept while the server or this process was away: the end of their calls corrects what was presumed.
+        # These were swept while the server or this process was away. Settling them later corrects what was presumed.
         self.reservations.difference_update(renewal.lost)
 
     async def sweep(self) -> None:
-        """End what workers have left behind that are gone. Admissions do so, too, while there are any."""
+        """End the reservations of dead workers. Each admission sweeps too, so this matters only when there are none."""
         while (await self.server.run(sweep(self.keys))).more:
             pass

@@ -1,8 +1,8 @@
-"""Proof that a line belongs to its batch: only what the feed has handed out, as it was handed out, runs or ends a line.
+"""Proof that a message is a line of its batch: only a message that the feed has handed out can run or end a line.
 
-A batch's record holds a random token, and the header `overnight_proof` of each message a digest of it with the line
-and the round. The scripts `begin` and `finish` compare the two, and write nothing if they differ. Whoever can put
-messages into a queue cannot make one: the token is in no message, metric, page or event.
+A batch's record holds a random token. The header `overnight_proof` of each message holds a digest of the token, the
+line and the round. The scripts `begin` and `finish` compare the two, and write nothing if they differ. Access to a
+queue is not enough to forge a proof: the token is in no message, metric, page or event.
 """
 
 import hashlib
@@ -13,13 +13,13 @@ HEADER = "overnight_proof"
 
 
 def new_token() -> str:
-    """A batch's token."""
+    """A new random token for a batch."""
     return secrets.token_hex(16)
 
 
 def proof(token: str, line: int, round_: int) -> str:
-    """The proof of one line in one round; '' without a token. SHA-1, since Redis' scripts have nothing else.
+    """The proof of one line in one round; '' without a token. SHA-1, because Redis scripts have no other digest.
 
-    The token stands last: a digest that is known cannot be extended to another line's.
+    The token comes last, so that a known digest cannot be extended to that of another line.
     """
     return hashlib.sha1(f"{line}:{round_}:{token}".encode(), usedforsecurity=False).hexdigest() if token else ""

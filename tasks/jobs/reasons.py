@@ -1,8 +1,8 @@
-"""Why a call was not let out, in words for people."""
+"""Why a call was not admitted, in words for people."""
 
 from limits.reservation import Denied
 
-#: What the dimensions of a quota count.
+#: What each dimension of a quota counts.
 DIMENSIONS = {
     "rpm": "requests a minute",
     "tpm": "tokens a minute",
@@ -15,19 +15,19 @@ DIMENSIONS = {
 
 
 def denial(denied: Denied) -> str:
-    """Why a call may not go out yet."""
-    place = subject(denied.subject)
+    """Why a call may not be sent yet."""
+    name = subject(denied.subject)
     match denied.reason:
         case "pause":
-            return f"{place} has answered 429 and is left alone"
+            return f"{name} has answered 429 and is paused"
         case "circuit":
-            return f"{place} is failing: its circuit is open"
+            return f"{name} is failing: its circuit is open"
         case "latch":
-            return f"the account {place} is blocked; a call tries it now and then"
+            return f"the account {name} is blocked; a call tries it now and then"
         case "retry_budget":
-            return f"too many retries at {place} already"
+            return f"too many retries at {name} already"
         case "pace":
-            return f"the pace that {place} keeps up with, as its 429s have shown"
+            return f"the pace that {name} keeps up with, as its 429s have shown"
         case "budget":
             return f"{budget(denied.subject)} is spent"
         case "budget_held":
@@ -35,11 +35,11 @@ def denial(denied: Denied) -> str:
         case "held":
             return "its reservation is another worker's"
         case reason:
-            return f"{DIMENSIONS.get(reason, reason)} at {place}"
+            return f"{DIMENSIONS.get(reason, reason)} at {name}"
 
 
 def subject(name: str) -> str:
-    """A bucket, circuit or account as people name it: the number of the key only where it is not the first."""
+    """A bucket, circuit or account for people: with the number of its key only if that isn't the first."""
     provider, _, rest = name.partition("/")
     key, _, model = rest.partition("/")
     if not key.isdigit():

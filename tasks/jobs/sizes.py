@@ -1,8 +1,8 @@
-"""Whether a model's 429s are about the size of a request: long ones meet them, and all shorter ones are answered.
+"""Whether a model's 429s are about the size of a request: long requests get them, and all shorter ones are answered.
 
-Some providers ask for another plan, or have a limit of their own, for long prompts, and say so with a 429 like any
-other. To pause the model for it would hold up everyone whose prompts are short. So after a few 429s to requests that
-were all longer than whatever was answered lately, such a 429 is the job's alone.
+Some providers require another plan for long prompts, or have a separate limit for them, and answer with an ordinary
+429. Pausing the model would hold up jobs with short prompts. So after a few 429s to requests that were all longer than
+everything answered lately, such a 429 concerns only its own job.
 """
 
 import math
@@ -12,19 +12,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-#: Seconds for which an answer counts, how many answers are needed, and how much longer than all of them a refused
-#: request must be.
+#: Seconds for which an answer counts.
 LATELY: Final = 600.0
+
+#: How many answers are needed before a 429 can be about size.
 ENOUGH: Final = 20
+
+#: How much longer than every answered request a refused one must be: a factor.
 LONGER: Final = 1.25
 
-#: After so many such 429s in a row, the next one is the job's alone.
+#: How many 429s in a row must be about size before one concerns only its own job.
 IN_A_ROW: Final = 3
 
 
 @dataclass(slots=True)
 class _Model:
-    """The latest answers with their size, and the 429s in a row that only longer requests met."""
+    """The latest answers as (time, size), and how many 429s in a row only longer requests got."""
 
     answered: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=200))
     refused: int = 0
@@ -32,21 +35,21 @@ class _Model:
 
 
 class Sizes:
-    """What this worker has seen of each bucket. Sizes are tokens of the prompt, as they were expected."""
+    """What this worker has seen of each bucket. Sizes are the estimated tokens of the prompt."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._models: dict[str, _Model] = {}
 
     def answered(self, bucket: str, size: int) -> None:
-        """A request was answered."""
+        """Record an answered request."""
         found = self._models.setdefault(bucket, _Model())
         found.answered.append((self._clock(), size))
         if size >= found.shortest:
             found.refused, found.shortest = 0, math.inf
 
     def refused(self, bucket: str, size: int) -> bool:
-        """A request met a 429; whether that is about its size."""
+        """Record a 429. Returns whether it is about the size of the request."""
         found = self._models.setdefault(bucket, _Model())
         since = self._clock() - LATELY
         while found.answered and found.answered[0][0] < since:

@@ -1,14 +1,14 @@
-"""What one job may spend: `max_usd` of its workflow, as hard as a budget.
+"""The cap on one job's spending: `max_usd` of its workflow, as hard as a budget.
 
-A job runs in one process at a time, so its spending_cap is kept there: each call in flight holds the most that it can
-cost, and what is spent and held together never passes the limit.
+A job runs in one process at a time, so the cap is kept in that process. Each call in flight holds the most it can
+cost, and spent and held money together never exceed the cap.
 """
 
 from dataclasses import dataclass, field
 
 
 class OverCap(Exception):  # noqa: N818 - names what was found
-    """A call could cost `amount`, which is more than is `left` of the `limit`; all in n$."""
+    """A call could cost `amount`, and only `left` of `limit` is left; all in n$."""
 
     def __init__(self, amount: int, left: int, limit: int) -> None:
         super().__init__(amount, left, limit)
@@ -19,14 +19,14 @@ class OverCap(Exception):  # noqa: N818 - names what was found
 
 @dataclass(slots=True)
 class SpendingCap:
-    """The money of one job, in n$. `held` is by call."""
+    """One job's money, in n$. `held` maps each call in flight to what it holds."""
 
     limit: int
     spent: int = 0
     held: dict[str, int] = field(default_factory=dict)
 
     def hold(self, call: str, amount: int) -> None:
-        """Hold the most that a call can cost, in place of what it held before; OverCap where too little is left."""
+        """Hold `amount` for a call, in place of what it held before. Raises OverCap if too little is left."""
         others = sum(held for name, held in self.held.items() if name != call)
         left = self.limit - self.spent - others
         if amount > left:
@@ -34,6 +34,6 @@ class SpendingCap:
         self.held[call] = amount
 
     def pay(self, call: str, amount: int) -> None:
-        """A call has ended, and this is what it has cost."""
+        """Record what a finished call has cost."""
         self.held.pop(call, None)
         self.spent += amount

@@ -1,7 +1,7 @@
-"""Batches that were cancelled or have expired while their jobs wait in this worker.
+"""Which batches were cancelled or expired while their jobs wait in this worker.
 
-A job that waits for room holds its lease, and nothing would tell it that its batch runs no more jobs: it would go out
-as soon as there is room, and be paid for. So the worker looks at the batches of its jobs twice a second.
+A waiting job holds its lease and would not learn that its batch has stopped: once there is capacity it would be sent
+and billed. So the worker reads the status of its jobs' batches twice a second.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ from limits.keys import Keys
 from tasks.jobs.job import Job
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error: the job's line is ended with the others of its batch
+class Stopped(Exception):  # noqa: N818 - not an error: the batch ends this job's line with its other lines
     """The job's batch runs no more jobs."""
 
 
 class Stops:
-    """Which of the batches that `running` names have been stopped. `running`: their latest rounds, by id.
+    """The stopped batches among those that run here.
 
-    `notice` is called when one more has been.
+    `running` returns the latest round of each batch, by its id. `notice` is called when another batch has stopped.
     """
 
     def __init__(
@@ -32,12 +32,12 @@ class Stops:
         self._stopped: dict[str, int] = {}
 
     def check(self, job: Job) -> None:
-        """Stopped if the job's batch runs no more jobs of its round."""
+        """Raise Stopped if the batch runs no more jobs of this job's round."""
         if job.batch and job.round <= self._stopped.get(job.batch, -1):
             raise Stopped
 
     async def look(self) -> None:
-        """Look at the batches whose jobs run here."""
+        """Read the status of each batch whose jobs run here."""
         rounds = dict(self._running())
         records = await asyncio.gather(
             *(self._server.execute("HMGET", self._keys.batch(name), "status", "round") for name in rounds)

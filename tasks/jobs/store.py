@@ -34,7 +34,10 @@ Verdict = Literal["run", "done", "held", "stopped", "stale", "gone", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """Whether a delivery may run its job. `wait`: seconds until another delivery's lease ends, where it is held."""
+    """Whether a delivery may run its job. `wait`: if it is held, seconds until the other delivery's lease ends.
+
+    `answer`: if it is done, the result line of a job without a batch.
+    """
 
     verdict: Verdict
     wait: float
@@ -43,11 +46,12 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ended, and what it has cost in n$ and tokens.
+    """How a job ended, and what it has cost.
 
-    `settlement` closes the `reservation` of its last call (`limits.admission.settlement_json`); both empty where none
-    is open. `counted` is the part of the cost that its batch has counted before: that of an agent's finished calls.
-    `ceiling` is whose ceiling cut its answer off: its line's own, or the default one that Overnight has set.
+    cost         in n$
+    settlement   closes `reservation`, that of its last call (`limits.encoding.settlement_json`); both may be empty
+    counted      the part of the cost that its batch has counted already: an agent's finished calls
+    ceiling      whose ceiling cut the answer off: the line's own, or the default that Overnight has set
     """
 
     ok: bool
@@ -64,7 +68,7 @@ class Outcome:
     def error(
         cls, job: Job, code: str, message: str, *, cost: int = 0, attempts: int = 0, counted: int = 0
     ) -> "Outcome":
-        """An end without an answer. `cost`: what its attempts may have cost, in n$."""
+        """An outcome without an answer. `cost`: what its attempts may have cost, in n$."""
         line = jobs.result_line(
             job.result_id,
             job.line.custom_id,
@@ -83,13 +87,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Whether this result counts: it does not where the job had ended before."""
+    """Whether this result counts: it doesn't if the job had ended before."""
 
     counts: bool
 
 
 def begin(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[Begun]:
-    """Ask whether this delivery may run the job, and lease it for so many seconds."""
+    """Ask whether this delivery may run the job, and if so lease it for `lease` seconds."""
     args: tuple[str | int, ...] = (owner, int(lease * _MICRO), "", KEEP_JOB)
     if job.batch is None:
         return Call(load("tasks/jobs/lua/begin.lua"), (keys.job(job.id),), args, _begun)
@@ -97,7 +101,7 @@ def begin(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[Begun]
 
 
 def _line(job: Job) -> tuple[str | int, ...]:
-    """Which line of its batch the job is, with its proof."""
+    """The script's arguments that name a line of a batch, with its proof."""
     return job.number, job.round, job.workflow, job.proof
 
 
@@ -108,7 +112,7 @@ def _begun(reply: Any) -> Begun:
 
 
 def finish(keys: Keys, job: Job, outcome: Outcome, *, calls: int = 0, throttles: int = 0) -> Call[Finished]:
-    """End the job. Repeating it, here or by another delivery, changes nothing."""
+    """End the job. Repeating this, here or in another delivery, changes nothing."""
     counts = (outcome.cost - outcome.counted, outcome.input_tokens, outcome.output_tokens, calls, throttles)
     args: tuple[str | bytes | int, ...] = (0, outcome.settlement, int(outcome.ok), outcome.line, *counts, KEEP_JOB)
     script = load("tasks/jobs/lua/finish.lua")
@@ -119,7 +123,7 @@ def finish(keys: Keys, job: Job, outcome: Outcome, *, calls: int = 0, throttles:
 
 
 def settle_line(keys: Keys, job: Job, settlement: bytes, closing: Settlement) -> Call[None]:
-    """Settle a call of a batch's line that has not ended its job, and count it in the batch."""
+    """Settle a call of a batch's line whose job goes on, and count it in the batch."""
     assert job.batch is not None
     columns = closing.columns
     counts = [columns.get(name, 0) for name in ("input_tokens", "output_tokens", "calls", "throttled")]
@@ -128,8 +132,8 @@ def settle_line(keys: Keys, job: Job, settlement: bytes, closing: Settlement) ->
     return Call(load("tasks/jobs/lua/settle_line.lua"), names, args, _nothing)
 
 
-def tell(keys: Keys, batch: str, words: str) -> Call[None]:
-    """Say what holds up a batch, as a worker knows just now; forgotten soon after it was last said."""
+def report_blocker(keys: Keys, batch: str, words: str) -> Call[None]:
+    """Report what holds up a batch. The report expires soon if it isn't repeated."""
     return Call(load("tasks/jobs/lua/report_blocker.lua"), (keys.batch(batch),), (words,), _nothing)
 
 
@@ -138,12 +142,12 @@ def _finished(reply: Any) -> Finished:
 
 
 def leave(keys: Keys, job: Job, owner: str) -> Call[None]:
-    """Give up the lease of a job that goes back into its queue."""
+    """Give up the lease of a job that goes back to its queue."""
     return _lease_call(keys, job, owner, "leave", 0)
 
 
 def renew(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[None]:
-    """Keep the lease of a job that is still running."""
+    """Renew the lease of a running job."""
     return _lease_call(keys, job, owner, "renew", int(lease * _MICRO))
 
 

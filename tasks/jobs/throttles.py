@@ -1,7 +1,7 @@
-"""Waits that this worker was told just now: known here before the admission can tell every worker of them.
+"""Pauses that this worker has just learned of, before the admission can enforce them for every worker.
 
-A 429 travels to Redis in its settlement, and nothing is let go after it. But calls that were let go before that, and
-have yet to be written (the worker is busy, their connection has to be made first), would leave all the same.
+A 429 travels to Redis with its settlement, and no call is admitted after that. But calls that were admitted before, and
+are not written yet (the worker is busy, or a connection must be made first), would still be sent.
 """
 
 import time
@@ -9,14 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-#: The shortest pause after a 429 that tells no wait, in seconds: what the admission begins with
-#: (limits/lua/lib/provider.lua).
-UNTOLD: Final = 1.0
+#: Seconds of the pause after a 429 without a Retry-After: the admission's first one (limits/lua/lib/provider.lua).
+DEFAULT_PAUSE: Final = 1.0
 
 
 @dataclass(slots=True)
-class _Told:
-    """Until when to wait, since when the admission knows of it, and the calls that are yet to be settled."""
+class _Pause:
+    """When the pause ends, since when the admission knows of it, and the throttled calls that are not settled yet."""
 
     until: float = 0.0
     known: float = 0.0
@@ -24,44 +23,44 @@ class _Told:
 
 
 class Throttles:
-    """When this worker itself was told to wait, and until when. Times are monotonic seconds."""
+    """This worker's own pauses, by bucket. Times are monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told: dict[str, _Told] = {}
+        self._pauses: dict[str, _Pause] = {}
         self._calls: dict[str, str] = {}
-        self._open: dict[str, float] = {}
+        self._cleared: dict[str, float] = {}
 
-    def passed(self, bucket: str, asked: float) -> None:
-        """A call of the bucket was let go that had asked then: nobody had been told to wait by that time."""
-        self._open[bucket] = max(asked, self._open.get(bucket, 0.0))
+    def cleared(self, bucket: str, asked: float) -> None:
+        """Note that the admission let a call be sent that had asked at `asked`: there was no pause then."""
+        self._cleared[bucket] = max(asked, self._cleared.get(bucket, 0.0))
 
-    def passed_since(self, bucket: str, asked: float) -> float:
-        """When it was last known that nobody was told to wait, by one who asked then or by a later one."""
-        return max(asked, self._open.get(bucket, 0.0))
+    def cleared_at(self, bucket: str, asked: float) -> float:
+        """When there was last known to be no pause: at `asked`, or at a later question of this worker."""
+        return max(asked, self._cleared.get(bucket, 0.0))
 
-    def told(self, bucket: str, seconds: float | None, call: str) -> None:
-        """A provider has told a wait, or none (None), to that call: it begins now, and makes no other shorter."""
-        found = self._told.setdefault(bucket, _Told())
-        found.until = max(found.until, self._clock() + (UNTOLD if seconds is None else seconds))
+    def pause(self, bucket: str, seconds: float | None, call: str) -> None:
+        """Begin a pause of `seconds` (None: the provider named no time) for a throttled `call`."""
+        found = self._pauses.setdefault(bucket, _Pause())
+        found.until = max(found.until, self._clock() + (DEFAULT_PAUSE if seconds is None else seconds))
         found.open.add(call)
         self._calls[call] = bucket
 
-    def known(self, call: str) -> None:
-        """The call is settled: of whatever it was told, the admission knows now."""
-        if (found := self._told.get(self._calls.pop(call, ""))) is None:
+    def settled(self, call: str) -> None:
+        """Note that the call is settled: the admission knows of its pause now."""
+        if (found := self._pauses.get(self._calls.pop(call, ""))) is None:
             return
         found.open.discard(call)
         found.known = self._clock()
 
-    def over(self, bucket: str, asked: float) -> bool:
-        """Whether a call may leave whose leave was asked then; who asks later is told by the admission."""
-        found = self._told.get(bucket)
+    def allows(self, bucket: str, asked: float) -> bool:
+        """Whether a call may be sent that asked at `asked`. A call that asked later was checked by the admission."""
+        found = self._pauses.get(bucket)
         if found is None:
             return True
         if found.until > self._clock():
             return not found.open and asked > found.known
-        del self._told[bucket]
+        del self._pauses[bucket]
         for call in found.open:
             self._calls.pop(call, None)
         return True

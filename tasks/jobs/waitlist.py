@@ -1,13 +1,16 @@
-"""Who waits in this worker for room at a target: for a place among its calls in flight, or for its rate.
+"""Waitlists: jobs of this worker that wait for one of a bucket's calls to end, or for its rate.
 
-Nobody can tell when a call will end, or how soon a rate that is still being learned will let the next one out, so a
-time to come back is a guess: too late, and quota stays unused; too early, and a job has asked for nothing. So a few
-jobs stand by, whatever the guess: one for each of this worker's calls in flight, or as many as have lately gone in two
-seconds. The first of a line asks for all: when a call of this worker ends, when the admission said that the next one
-could go, and now and then, since calls of other workers end unheard. For a rate it takes as many along as went the last
-time: what is asked at once goes as one. The last of them to go calls the next. While enough of them stand here, no more
-are claimed from the queue. Half of the worker's slots stay free of those who stand by, and of those who are admitted
-but for later. Urgent work has a line of its own.
+A time to come back would be a guess: nobody knows when a call will end, or how soon a rate that is still being learned
+allows the next one. Too late a guess leaves quota unused, too early a one wastes a question. So a few jobs wait here
+whatever the guess: one for each of this worker's calls in flight, or as many as have lately been sent in two seconds.
+
+The first waiter asks for all of them: when a call of this worker ends, when the admission said that the next call could
+go, and every `POLL` seconds, since calls of other workers end without a notice. For a rate it wakes as many others as
+were admitted together the last time, so that their questions share a round trip. The last of them to be admitted wakes
+the next.
+
+While enough jobs wait here, no more are claimed from the queue. Half of the worker's slots stay free of waiters and of
+jobs that are admitted ahead of their time. Urgent jobs have a waitlist of their own for each bucket.
 """
 
 import asyncio
@@ -20,51 +23,56 @@ from limits.reservation import Denied
 from tasks.jobs.attempt import Attempt
 from workers.transport.gates import LONG
 
-#: Denials for which jobs stand in line: the first of them can tell for all.
-LINED: Final = frozenset({"concurrency", "rpm", "tpm", "itpm", "otpm", "pace", "pause"})
+#: Denials for which a job joins a waitlist: the first waiter's answer holds for all of them.
+WAITLIST_REASONS: Final = frozenset({"concurrency", "rpm", "tpm", "itpm", "otpm", "pace", "pause"})
 
-#: Nobody stands for a rate where the first could only go after `LONG`: all go back into their queue, whose gate is
-#: shut. Nor for a pause that lasts longer than an admission may lie ahead, and so many seconds.
-BRIEF: Final = 1.0
+#: Seconds: for a pause that lasts longer nobody waits here, and all jobs go back to their queue. (For a rate, `LONG`.)
+SHORT_PAUSE: Final = 1.0
 
-#: A call that is admitted so many seconds before it may go out waits for a limit, as those do who stand in line.
+#: Seconds: a call that is admitted this long before it may be sent waits for a limit, as waiters do.
 AHEAD: Final = 1.0
 
-#: A job stands in line where its turn is expected within so many seconds, however many do.
+#: Seconds: a job whose turn is expected within this time may always join, however many wait already.
 SOON: Final = 3.0
 
-#: How often the first in line asks, in seconds, while no call of this worker ends; and how often everybody else looks
-#: whether it still has to stand there, or asks if it knows another way.
-LOOK, LOOK_BEHIND = 0.25, 10.0
+#: Seconds between two questions of the first waiter while no call of this worker ends.
+POLL: Final = 0.25
 
-#: What the name of a bucket's line for urgent work begins with.
-URGENT: Final = "urgent "
+#: Seconds after which every other waiter checks whether it must still wait, and asks if it has another route.
+RECHECK: Final = 10.0
 
-#: Who stands by is to last for so many seconds.
+#: The shortest time between two questions of the first waiter, in seconds.
+SHORTEST_POLL: Final = 0.02
+
+#: Seconds of work that the waiters of a bucket should last for.
 SUPPLY: Final = 2.0
 
+#: The prefix of the name of a bucket's waitlist for urgent jobs.
+URGENT: Final = "urgent "
 
-#: The shortest time after which the first of a line asks again, in seconds.
-LEAST: Final = 0.02
+
+def waitlist_of(attempt: Attempt, bucket: str) -> str:
+    """The name of the bucket's waitlist that this attempt would join."""
+    return URGENT + bucket if attempt.ask.urgent else bucket
 
 
-def _each(attempt: Attempt, bucket: str) -> float:
-    """For how many seconds such a call takes up a bucket's rate."""
+def _seconds_each(attempt: Attempt, bucket: str) -> float:
+    """How many seconds of the bucket's rate such a call uses up."""
     charges = (charge for candidate in attempt.ask.candidates for charge in candidate.charges)
     return next((charge.quota.seconds(charge.costs) for charge in charges if charge.bucket == bucket), 0.0)
 
 
 class Waiter:
-    """One job's way through a line: it keeps its place there until it leaves, however often it asks in vain."""
+    """One job in a waitlist. It keeps its place until it leaves, however often its request is denied."""
 
-    def __init__(self, places: "Waitlists") -> None:
-        self.name = ""  # of the line in which it stands
-        self.called = False
-        self._looks_up = False
-        self._stirred = asyncio.Event()
+    def __init__(self, waitlists: "Waitlists") -> None:
+        self.waitlist = ""  # the one that it is in
+        self.may_ask = False
+        self._rechecks = False
+        self._woken = asyncio.Event()
         self._routes = 1
-        self._look = LOOK
-        self._places = places
+        self._poll = POLL
+        self._waitlists = waitlists
 
     def __enter__(self) -> Self:
         return self
@@ -72,207 +80,202 @@ class Waiter:
     def __exit__(self, *_: object) -> None:
         self.leave()
 
-    def behind(self, attempt: Attempt) -> bool:
-        """Whether to wait behind those who stand there already, unasked: where each of its ways has a line."""
-        if not (bucket := self._places.line_before(attempt)):
+    def queues_behind(self, attempt: Attempt) -> bool:
+        """Whether the job waits behind others without asking: True if each of its routes has a waitlist."""
+        if not (bucket := self._waitlists.blocking(attempt)):
             return False
-        line = line_of(attempt, bucket)
-        return self._stand(attempt, line, self._places.length(line) * _each(attempt, bucket))
+        waitlist = waitlist_of(attempt, bucket)
+        return self._join(attempt, waitlist, self._waitlists.length(waitlist) * _seconds_each(attempt, bucket))
 
-    def stand(self, attempt: Attempt, denied: Denied) -> bool:
-        """Whether to wait in the line of what the attempt was denied for."""
+    def join(self, attempt: Attempt, denied: Denied) -> bool:
+        """Join the waitlist of the bucket that denied the attempt. Returns False if this job must not wait here."""
         bucket, seconds, opens = denied.subject, denied.retry_in, denied.opens_in
-        line = line_of(attempt, bucket)
-        if denied.reason not in LINED or seconds is None or opens is None:
+        waitlist = waitlist_of(attempt, bucket)
+        if denied.reason not in WAITLIST_REASONS or seconds is None or opens is None:
             return False
         if denied.reason == "concurrency":
-            self._look = LOOK
-        elif opens > (BRIEF if denied.reason == "pause" else LONG):
+            self._poll = POLL
+        elif opens > (SHORT_PAUSE if denied.reason == "pause" else LONG):
             return False
         else:
-            self._look = max(opens, LEAST)
-            seconds = opens + self._places.length(line) * _each(attempt, bucket)
-            self._places.refused(line)
-        return self._stand(attempt, line, seconds)
+            self._poll = max(opens, SHORTEST_POLL)
+            seconds = opens + self._waitlists.length(waitlist) * _seconds_each(attempt, bucket)
+            self._waitlists.denied(waitlist)
+        return self._join(attempt, waitlist, seconds)
 
-    def _stand(self, attempt: Attempt, line: str, seconds: float) -> bool:
+    def _join(self, attempt: Attempt, waitlist: str, seconds: float) -> bool:
         self._routes = len(attempt.routes)
-        if self.name != line:
+        if self.waitlist != waitlist:
             self.leave()
-            if not self._places.room(line, seconds):
+            if not self._waitlists.has_room(waitlist, seconds):
                 return False
-            self.name = line
-            self._places.join(self)
+            self.waitlist = waitlist
+            self._waitlists.add(self)
         return True
 
     async def turn(self) -> bool:
-        """Wait for a while, or until it is worth asking; whether it is."""
-        self.called = False
+        """Wait until it is worth asking (True), or until the job should check whether it must still wait (False)."""
+        self.may_ask = False
         while True:
-            self._stirred.clear()
-            first = self._places.first(self.name) is self
+            self._woken.clear()
+            first = self._waitlists.first(self.waitlist) is self
             try:
-                async with asyncio.timeout(self._look if first else LOOK_BEHIND):
-                    await self._stirred.wait()
+                async with asyncio.timeout(self._poll if first else RECHECK):
+                    await self._woken.wait()
             except TimeoutError:
                 if not first and self._routes == 1:
-                    return False  # the first one asks for it
-                self.called = True
+                    return False  # the first waiter asks for it
+                self.may_ask = True
                 if first:
-                    self._places.take_along(self.name)
-            if self.called:
+                    self._waitlists.wake_group(self.waitlist)
+            if self.may_ask:
                 return True
-            if self._looks_up:
-                self._looks_up = False
+            if self._rechecks:
+                self._rechecks = False
                 return False
 
-    def look_up(self) -> None:
-        """Something has happened that may end its wait; it keeps its place."""
-        self._looks_up = True
-        self._stirred.set()
+    def recheck(self) -> None:
+        """End the current wait, since something has happened that may end the job. It keeps its place."""
+        self._rechecks = True
+        self._woken.set()
 
-    def call(self) -> None:
-        """It may ask."""
-        self.called = True
-        self._stirred.set()
+    def wake(self) -> None:
+        """Let it ask."""
+        self.may_ask = True
+        self._woken.set()
 
     def promote(self) -> None:
-        """It is the first in line now, and looks by itself."""
-        self._stirred.set()
+        """It is the first waiter now, and polls."""
+        self._woken.set()
 
     def leave(self) -> None:
-        """Go, with a place or without; the next one may ask."""
-        if self.name:
-            self._places.leave(self)
-            self.name = ""
-
-
-def line_of(attempt: Attempt, bucket: str) -> str:
-    """The line for a bucket in which such work stands."""
-    return URGENT + bucket if attempt.ask.urgent else bucket
+        """Leave the waitlist, if it is in one; the next waiter may ask."""
+        if self.waitlist:
+            self._waitlists.remove(self)
+            self.waitlist = ""
 
 
 class Waitlists:
-    """The lines of one worker with so many slots, one for each bucket, and which of the bucket's calls are its own."""
+    """The waitlists of one worker by name, and its own calls of each bucket. `slots` returns the worker's slots."""
 
     def __init__(self, slots: Callable[[], int]) -> None:
         self._slots = slots
-        self._standing = 0
-        self._went: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=1000))
-        self._lines: dict[str, deque[Waiter]] = {}
-        self._going: Counter[str] = Counter()  # how many of a line have gone since one was refused
-        self._rounds: dict[str, int] = {}  # and how many had before
-        self._flying: Counter[str] = Counter()
-        self._taken: dict[str, tuple[str, ...]] = {}
-        self._booked: set[str] = set()
+        self._waiting = 0
+        self._waiters: dict[str, deque[Waiter]] = {}
+        self._admitted: Counter[str] = Counter()  # by waitlist: admitted since its last denial
+        self._groups: dict[str, int] = {}  # by waitlist: admitted together before that denial
+        self._lately: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=1000))  # by bucket: when
+        self._in_flight: Counter[str] = Counter()  # by bucket, if that limits concurrency
+        self._buckets: dict[str, tuple[str, ...]] = {}  # by reservation: its buckets that limit concurrency
+        self._ahead: set[str] = set()  # reservations whose call may not be sent yet
 
-    def line(self) -> Waiter:
-        """One job's way through the lines: a context, at whose end it goes out of them."""
+    def waiter(self) -> Waiter:
+        """A waiter for one job: a context that leaves its waitlist at the end."""
         return Waiter(self)
 
-    def taken(self, attempt: Attempt) -> None:
-        """An attempt was admitted."""
+    def admitted(self, attempt: Attempt) -> None:
+        """Record an admitted attempt."""
         charges = attempt.ask.candidates[attempt.routes.index(attempt.route)].charges
         if attempt.wait > AHEAD:
-            self._booked.add(attempt.ask.id)
+            self._ahead.add(attempt.ask.id)
         for charge in charges:
             if not charge.quota.concurrency:
-                self._went[charge.bucket].append(time.monotonic())
-                self._going[line_of(attempt, charge.bucket)] += attempt.ask.for_waitlist
+                self._lately[charge.bucket].append(time.monotonic())
+                self._admitted[waitlist_of(attempt, charge.bucket)] += attempt.ask.for_waitlist
         if limited := tuple(charge.bucket for charge in charges if charge.quota.concurrency):
-            self._taken[attempt.ask.id] = limited
-            self._flying.update(limited)
+            self._buckets[attempt.ask.id] = limited
+            self._in_flight.update(limited)
 
-    def left(self, reservation: str) -> None:
-        """A call that was admitted goes out."""
-        self._booked.discard(reservation)
+    def sent(self, reservation: str) -> None:
+        """Record that an admitted call is sent."""
+        self._ahead.discard(reservation)
 
-    def free(self, reservation: str) -> None:
-        """A call has ended, and the server knows it; or it was never made."""
-        self._booked.discard(reservation)
-        for bucket in self._taken.pop(reservation, ()):
-            self._flying[bucket] -= 1
-            if self._flying[bucket] <= 0:
-                del self._flying[bucket]
-            self._went[bucket].append(time.monotonic())
-            if not self._call(URGENT + bucket):
-                self._call(bucket)
+    def ended(self, reservation: str) -> None:
+        """Record that a call has ended and the server knows it, or that it was never made."""
+        self._ahead.discard(reservation)
+        for bucket in self._buckets.pop(reservation, ()):
+            self._in_flight[bucket] -= 1
+            if self._in_flight[bucket] <= 0:
+                del self._in_flight[bucket]
+            self._lately[bucket].append(time.monotonic())
+            if not self._wake_next(URGENT + bucket):
+                self._wake_next(bucket)
 
-    def refused(self, line: str) -> None:
-        """One who asked for a rate was told to wait: those who come later would be, too."""
-        gone = self._going.pop(line, 0)
-        self._rounds[line] = gone or self._rounds.get(line, 0) // 2
+    def denied(self, waitlist: str) -> None:
+        """Record that a rate denied a waiter: jobs that ask later would be denied, too."""
+        admitted = self._admitted.pop(waitlist, 0)
+        self._groups[waitlist] = admitted or self._groups.get(waitlist, 0) // 2
 
-    def take_along(self, line: str) -> None:
-        """The first in line asks: so do as many with it as have lately gone together."""
-        for _ in range(self._rounds.get(line, 0) - 1):
-            if not self._call(line):
+    def wake_group(self, waitlist: str) -> None:
+        """Wake as many waiters, the asking first one included, as were lately admitted together."""
+        for _ in range(self._groups.get(waitlist, 0) - 1):
+            if not self._wake_next(waitlist):
                 return
 
-    def room(self, line: str, seconds: float) -> bool:
-        """Whether one more may stand in line, whose turn is expected in so many seconds."""
-        return self._spare() > 0 and (seconds <= SOON or self.wanted(line) > 0)
+    def has_room(self, waitlist: str, seconds: float) -> bool:
+        """Whether one more job may join whose turn is expected in `seconds`."""
+        return self._spare() > 0 and (seconds <= SOON or self.wanted(waitlist) > 0)
 
     def _spare(self) -> int:
-        """How many more of the worker's slots may go to those who only wait in them."""
-        return self._slots() // 2 - self._standing - len(self._booked)
+        """How many more of the worker's slots may be taken by jobs that only wait."""
+        return self._slots() // 2 - self._waiting - len(self._ahead)
 
-    def wanted(self, line: str) -> int:
-        """How many more are to stand by."""
-        bucket = line.removeprefix(URGENT)
-        went, since = self._went[bucket], time.monotonic() - SUPPLY
-        while went and went[0] < since:
-            went.popleft()
-        supply = min(self._slots() // 2, max(1, self._flying[bucket], len(went)))
-        return min(supply - self.length(line), self._spare())
+    def wanted(self, waitlist: str) -> int:
+        """How many more waiters it takes to use up what the bucket will allow soon."""
+        bucket = waitlist.removeprefix(URGENT)
+        lately, since = self._lately[bucket], time.monotonic() - SUPPLY
+        while lately and lately[0] < since:
+            lately.popleft()
+        supply = min(self._slots() // 2, max(1, self._in_flight[bucket], len(lately)))
+        return min(supply - self.length(waitlist), self._spare())
 
-    def length(self, line: str) -> int:
-        """How many stand in line."""
-        return len(self._lines.get(line, ()))
+    def length(self, waitlist: str) -> int:
+        """How many jobs wait in it."""
+        return len(self._waiters.get(waitlist, ()))
 
-    def line_before(self, attempt: Attempt) -> str:
-        """A line that the attempt would have to wait behind whichever way it went, '' where there is a way without."""
+    def blocking(self, attempt: Attempt) -> str:
+        """A bucket with waiters ahead of the attempt; '' if one of its routes has none."""
         found = ""
         for candidate in attempt.ask.candidates:
-            lines = [each.bucket for each in candidate.charges if line_of(attempt, each.bucket) in self._lines]
-            if not lines:
+            buckets = [each.bucket for each in candidate.charges if waitlist_of(attempt, each.bucket) in self._waiters]
+            if not buckets:
                 return ""
-            found = found or lines[0]
+            found = found or buckets[0]
         return found
 
-    def first(self, line: str) -> Waiter | None:
-        """Who is the first in line."""
-        standing = self._lines.get(line)
-        return standing[0] if standing else None
+    def first(self, waitlist: str) -> Waiter | None:
+        """The first waiter; None if the waitlist is empty."""
+        waiters = self._waiters.get(waitlist)
+        return waiters[0] if waiters else None
 
-    def join(self, standing: Waiter) -> None:
-        """Somebody goes to the end of the line."""
-        self._lines.setdefault(standing.name, deque()).append(standing)
-        self._standing += 1
+    def add(self, waiter: Waiter) -> None:
+        """Put a waiter at the end of its waitlist."""
+        self._waiters.setdefault(waiter.waitlist, deque()).append(waiter)
+        self._waiting += 1
 
-    def leave(self, standing: Waiter) -> None:
-        """Somebody goes out of the line."""
-        line = self._lines[standing.name]
-        line.remove(standing)
-        self._standing -= 1
-        if not line:
-            for of_line in (self._lines, self._rounds, self._going):
-                of_line.pop(standing.name, None)
-        elif not any(each.called for each in line):
-            self._call(standing.name)
-        elif not line[0].called:
-            line[0].promote()
+    def remove(self, waiter: Waiter) -> None:
+        """Take a waiter out of its waitlist."""
+        waiters = self._waiters[waiter.waitlist]
+        waiters.remove(waiter)
+        self._waiting -= 1
+        if not waiters:
+            for by_waitlist in (self._waiters, self._groups, self._admitted):
+                by_waitlist.pop(waiter.waitlist, None)
+        elif not any(each.may_ask for each in waiters):
+            self._wake_next(waiter.waitlist)
+        elif not waiters[0].may_ask:
+            waiters[0].promote()
 
-    def look_up(self) -> None:
-        """Whoever waits here looks whether it still has to."""
-        for line in self._lines.values():
-            for standing in line:
-                standing.look_up()
+    def recheck(self) -> None:
+        """Let every waiter check whether it must still wait."""
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                waiter.recheck()
 
-    def _call(self, line: str) -> bool:
-        """The first one who is not asking already may ask; whether there is one."""
-        for standing in self._lines.get(line, ()):
-            if not standing.called:
-                standing.call()
+    def _wake_next(self, waitlist: str) -> bool:
+        """Wake the first waiter that isn't already asking. Returns False if there is none."""
+        for waiter in self._waiters.get(waitlist, ()):
+            if not waiter.may_ask:
+                waiter.wake()
                 return True
         return False

@@ -58,7 +58,7 @@ def test_a_usage_that_cannot_be_counts_as_none(
     assert 0 < spent.presumed_cost <= CEILING
     assert all(each.available > 0 for each in bucket.dimensions), "its quota is not shut"
     told = (1 << int(mode[6:8])) - 1
-    assert f"acme/small told a usage that cannot be: {told} input and 8 output tokens" in caplog.text
+    assert f"acme/small reported an implausible usage: {told} input and 8 output tokens" in caplog.text
 
 
 def test_a_long_answer_is_believed(desk: Desk, simulator: Simulator) -> None:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from limits.feedback import resume
 from tasks.console.cli import app
-from tasks.jobs import attempt, retry, run
+from tasks.jobs import admission, attempt, retry
 from tests.support.answering import AnsweringProvider, Call, Reply, completion, refusal
 from tests.support.delivery import Desk
 from tests.support.site import job
@@ -236,7 +236,7 @@ def test_429s_for_long_prompts_only_do_not_pause_short_ones(
     refused = {"type": "error", "error": {"type": "rate_limit_error", "message": words}}
     raw.reply = lambda call: refusal(429, refused) if len(call.text) > 1000 else completion("fine")
     assert all(each.answered for each in desk.all(*asking("m", range(30))))
-    monkeypatch.setattr(attempt, "MAX_WAIT", 0.2)
+    monkeypatch.setattr(attempt, "MAX_AHEAD", 0.2)
     if words != EXTRA:  # what the message doesn't say is learned from a few of them
         for number in range(3):
             desk.deliver(job(number, model="m", text="long " * 400))
@@ -269,7 +269,7 @@ def test_a_day_long_wait_for_a_minute_limit_is_probed(desk: Desk, raw: Answering
     raw.reply = lambda call: refusal(429, refused, retry_after="86400") if call.number == 0 else completion("fine")
     delivery = desk.deliver(job(1, model="m"))
     assert delivery.snooze is not None
-    assert delivery.snooze.seconds <= 1.25 * run.LIFTED, "it looks now and then whether the pause is lifted"
+    assert delivery.snooze.seconds <= 1.25 * admission.PAUSE_CHECK, "it looks now and then whether the pause is lifted"
     assert delivery.state.attempts == 0
     paused = desk.snapshot().buckets[0].paused_until / 1e6 - desk.now()
     assert paused == pytest.approx(300, abs=10)

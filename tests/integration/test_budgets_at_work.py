@@ -12,7 +12,6 @@ from limits.circuit import CircuitSettings
 from limits.snapshot import BudgetState, snapshot
 from tasks.batches.store import Store
 from tasks.jobs import attempt, priced_routes
-from tasks.jobs import run as run_job
 from tasks.jobs.state import EARLY
 from tasks.monitoring import limits
 from tests.simulator import Simulator
@@ -202,7 +201,7 @@ def test_a_job_waits_until_its_price_can_be_read(tmp_path: Path, valkey: str, mo
         assert waiting.snooze.seconds == priced_routes.AFTER_FAILURE
         assert waiting.snooze.reason.startswith("the price of openai/gpt-4o")
         assert waiting.snooze.reason.endswith("OSError: no table here")
-        assert run_job.gates.closed_for(desk.workflow, "mix") > 0, "the others that need it wait, too"
+        assert desk.runtime.gates.closed_for(desk.workflow, "mix") > 0, "the others that need it wait, too"
         monkeypatch.delenv("PYTHONPATH")
         desk.runtime.priced.clock = lambda: time.monotonic() + priced_routes.AFTER_FAILURE
         assert desk.deliver(job(1, model="mix"), state=waiting.state).failure == "budget_too_small"

@@ -10,7 +10,7 @@ from limits.client.scripts import Call
 from limits.feedback import set_circuit
 from limits.keys import Keys
 from limits.reservation import Throttle
-from tasks.jobs import retry, run
+from tasks.jobs import retry
 from tests.simulator import Simulator
 from tests.support.delivery import Delivery, Desk
 from tests.support.provider_feedback import block_account, throttled
@@ -57,8 +57,8 @@ def desk(tmp_path: Path, valkey: str, simulator: Simulator) -> Iterator[Desk]:
 
 def mixed(desk: Desk) -> Delivery:
     delivery = desk.deliver(job(1, model="mix"))
-    assert run.gates.closed_for(desk.workflow, "mix") == 0.0, "other jobs may go to the target that takes calls"
-    assert run.gates.allowed(desk.workflow) != 0
+    assert desk.runtime.gates.closed_for(desk.workflow, "mix") == 0.0, "other jobs may use the other target"
+    assert desk.runtime.gates.allowed(desk.workflow) != 0
     return delivery
 
 
@@ -105,7 +105,7 @@ def test_where_no_target_takes_a_call_the_gate_shuts(desk: Desk, simulator: Simu
     simulator.configure(failures=[{"mode": "insufficient_quota", "model": "small", "times": 1}])
     delivery = desk.deliver(job(1, model="mix"))
     assert delivery.snooze is not None
-    assert run.gates.closed_for(desk.workflow, "mix") > 0
+    assert desk.runtime.gates.closed_for(desk.workflow, "mix") > 0
 
 
 #: A token costs 1,000 n$ at `small`, or a multiple of that. A job of `site.job` is held at some 355 tokens, and uses

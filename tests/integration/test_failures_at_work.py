@@ -14,7 +14,7 @@ import pytest
 
 from limits.feedback import unblock_account
 from limits.reservation import Throttle
-from tasks.jobs import attempt, retry, run, runtime
+from tasks.jobs import admission, attempt, calling, retry
 from tasks.jobs.state import EARLY
 from tests.simulator import Simulator
 from tests.support.delivery import Delivery, Desk
@@ -67,9 +67,9 @@ def test_a_call_held_up_after_admission_asks_once_more(
     def held_up(_delivery: str) -> None:
         if paused:
             desk.run(throttled(desk.keys, Throttle("acme/0/small", 30.0)))
-        time.sleep(1.5 * runtime.HELD_UP)
+        time.sleep(1.5 * calling.HELD_UP)
 
-    monkeypatch.setattr(desk.runtime.slow_start, "connects", held_up)
+    monkeypatch.setattr(desk.runtime.slow_start, "connecting", held_up)
     delivery = desk.deliver(job(1))
     assert (delivery.snooze is not None, delivery.answered, len(simulator.journal())) == (
         paused,
@@ -150,7 +150,8 @@ def test_a_failure_and_what_follows(desk: Desk, simulator: Simulator, row: Row) 
         assert delivery.line["overnight"]["attempts"] == row.attempts + 1
     elif row.job == "waits":
         assert delivery.snooze is not None
-        assert delivery.snooze.seconds >= min(row.pause, 0.75 * run.LIFTED) - 5, "a call may be admitted 5 s ahead"
+        least = min(row.pause, 0.75 * admission.PAUSE_CHECK) - attempt.MAX_AHEAD
+        assert delivery.snooze.seconds >= least
     else:
         assert delivery.failure == row.job
     assert delivery.state.attempts == row.attempts
@@ -184,8 +185,7 @@ def test_no_call_is_made_or_paid_during_a_pause(desk: Desk, simulator: Simulator
     desk.deliver(job(1))
     others = desk.all(*(job(number) for number in range(2, 6)))
     assert all(
-        each.snooze is not None and each.snooze.reason == "acme/small has answered 429 and is left alone"
-        for each in others
+        each.snooze is not None and each.snooze.reason == "acme/small has answered 429 and is paused" for each in others
     )
     assert all(each.state.attempts == each.state.throttles == 0 for each in others)
     assert len(simulator.journal()) == 1
@@ -224,13 +224,13 @@ def test_every_form_of_retry_after(desk: Desk, simulator: Simulator, form: str) 
 def test_a_429_that_tells_no_wait_pauses_longer_each_time(
     desk: Desk, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, told: str | None
 ) -> None:
-    monkeypatch.setattr(attempt, "MAX_WAIT", 1.5)
+    monkeypatch.setattr(attempt, "MAX_AHEAD", 1.5)
     simulator.configure(failures=[{"mode": "429", "retry_after": told}])
     delivery = desk.deliver(job(1))
     first, second = simulator.journal()
     assert second["at"] - first["at"] == pytest.approx(1.0, abs=0.4)
     assert delivery.snooze is not None
-    assert delivery.snooze.reason == "acme/small has answered 429 and is left alone"
+    assert delivery.snooze.reason == "acme/small has answered 429 and is paused"
     more = delivery.snooze.seconds + EARLY
     assert more > 1.0, "the second pause is 2 s, and comes back half of a longest wait earlier"
 

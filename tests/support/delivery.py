@@ -37,7 +37,7 @@ from workers.config.settings import load
 from workers.models import budgets
 from workers.pool.threads import Loop
 from workers.request import Snooze
-from workers.transport.gates import Gates, gates
+from workers.transport.gates import Gates
 
 T = TypeVar("T")
 _numbers = itertools.count(1)
@@ -85,13 +85,12 @@ class Desk:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        run_job.gates = gates
         self.wait(self.runtime.close())
         self.loop.close()
         self.client.close()
         if kind is None:
-            assert not self.runtime.throttles._calls, "a call was told a wait, and nobody settled it"
-            assert not self.runtime.slow_start._starting, "a job that is done is starting still"
+            assert not self.runtime.throttles._calls, "a throttled call was never settled"
+            assert not self.runtime.slow_start._starting, "a finished job still counts as starting"
 
     def wait(self, doing: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(doing)
@@ -111,7 +110,7 @@ class Desk:
         return self.wait(everything())
 
     def open_gates(self) -> None:
-        run_job.gates = Gates()
+        self.runtime.gates = Gates()
 
     async def delivery(
         self, line: dict[str, Any], *, state: JobState | None = None, deadline: float = 0.0, workflow: str = ""

@@ -59,7 +59,7 @@ def test_numbers_that_arrive_as_they_stand_are_taken(raw: bytes) -> None:
         (without("body"), "body must be an object: it is missing"),
         (job(1) | {"body": "text"}, "body must be an object: got a string"),
         (job(1) | {"body": {"messages": [{"role": "user", "content": "x"}]}}, "body.model must name a model"),
-        (job(1, model="acme/" + "x" * 252), "256 characters at most"),
+        (job(1, model="acme/" + "x" * 252), "at most 256 characters"),
         (job(1, model="acme/\x1b[2J"), "printable, without spaces"),
         (job(1, model="acme/a b"), "printable, without spaces"),
         (job(1) | {"body": {"model": "small"}}, "body: messages is missing"),

@@ -7,7 +7,7 @@ import pytest
 from limits.reservation import Denied, Impossible
 from tasks.jobs.retry import (
     BACKOFF,
-    BROKE,
+    BUDGET_CHECK,
     MAX_ALONE,
     MAX_BACKOFF,
     MAX_THROTTLE,
@@ -30,8 +30,8 @@ def follows(error: errors.ProviderError, **more: object) -> Decision:
         "attempts": 1,
         "max_attempts": 5,
         "throttles": 1,
-        "others": False,
-        "way_around": False,
+        "other_targets": False,
+        "other_routes": False,
         "time_left": None,
         "spread": 0.5,
     }
@@ -54,11 +54,11 @@ def test_a_429_that_says_nothing_waits_longer_each_time() -> None:
 
 
 def test_a_failure_goes_to_another_target_at_once() -> None:
-    assert follows(errors.CallFailed(), others=True) == Retry(0.0, elsewhere=True, backoff=BACKOFF)
-    late = follows(errors.CallFailed(), attempts=3, others=True, time_left=1.0)
-    assert late == Retry(0.0, elsewhere=True, backoff=4.0), "which comes after the deadline, and is not needed"
-    waits = follows(errors.Unavailable(retry_after=30.0), others=True)
-    assert waits == Retry(0.0, elsewhere=True, backoff=30.0)
+    assert follows(errors.CallFailed(), other_targets=True) == Retry(0.0, exclude=True, backoff=BACKOFF)
+    late = follows(errors.CallFailed(), attempts=3, other_targets=True, time_left=1.0)
+    assert late == Retry(0.0, exclude=True, backoff=4.0), "which comes after the deadline, and is not needed"
+    waits = follows(errors.Unavailable(retry_after=30.0), other_targets=True)
+    assert waits == Retry(0.0, exclude=True, backoff=30.0)
 
 
 @pytest.mark.parametrize(("attempts", "seconds"), [(1, BACKOFF), (2, 2.0), (3, 4.0), (4, 8.0)])
@@ -83,14 +83,14 @@ def test_the_last_attempt_fails_the_job() -> None:
 
 def test_what_the_provider_will_not_do_fails_at_once() -> None:
     refused = errors.Refused("no such field", status=400, code="invalid_request_error")
-    assert follows(refused, others=True) == Fail("invalid_request_error", "no such field", 400)
+    assert follows(refused, other_targets=True) == Fail("invalid_request_error", "no such field", 400)
     assert isinstance(follows(errors.TooLarge("too large", status=429, code="too_large")), Fail)
 
 
 def test_a_blocked_account_waits_for_a_person_or_goes_elsewhere() -> None:
-    blocked = follows(errors.AccountBlocked(status=401, code="invalid_api_key"), way_around=True)
+    blocked = follows(errors.AccountBlocked(status=401, code="invalid_api_key"), other_routes=True)
     assert isinstance(blocked, Wait)
-    assert blocked.elsewhere
+    assert blocked.other_routes
     assert blocked.seconds > 0
 
 
@@ -105,19 +105,21 @@ def test_what_would_come_back_after_the_deadline_fails_now(error: errors.Provide
 
 @pytest.mark.parametrize("error", [errors.Throttled("slow down", retry_after=60.0), errors.AccountBlocked("pay")])
 def test_with_a_way_around_a_refusal_the_admission_is_asked_before_the_job_fails(error: errors.ProviderError) -> None:
-    decision = follows(error, way_around=True, time_left=59.0)
+    decision = follows(error, other_routes=True, time_left=59.0)
     assert isinstance(decision, Wait)
-    assert decision.elsewhere
-    assert decision.otherwise == follows(error, time_left=59.0)
-    assert isinstance(decision.otherwise, Fail)
-    assert follows(error, way_around=True, time_left=61.0) == follows(error, way_around=True)
-    assert isinstance(follows(error, others=True, time_left=59.0), Fail), "the same account may serve another target"
+    assert decision.other_routes
+    assert decision.last_failure == follows(error, time_left=59.0)
+    assert isinstance(decision.last_failure, Fail)
+    assert follows(error, other_routes=True, time_left=61.0) == follows(error, other_routes=True)
+    assert isinstance(follows(error, other_targets=True, time_left=59.0), Fail), (
+        "the same account may serve another target"
+    )
 
 
 def test_a_failure_is_not_mended_by_another_key() -> None:
     failed = errors.Unavailable(retry_after=60.0)
-    assert follows(failed, way_around=True) == Retry(60.0)
-    assert isinstance(follows(failed, way_around=True, time_left=59.0), Fail)
+    assert follows(failed, other_routes=True) == Retry(60.0)
+    assert isinstance(follows(failed, other_routes=True, time_left=59.0), Fail)
 
 
 SPENT = Denied("budget", "workflow/nightly", 3_600.0)
@@ -129,12 +131,18 @@ def refused(
     when: str = "wait",
     cheaper: str | None = None,
     left: float | None = None,
-    own: float = math.inf,
-    otherwise: Fail | None = None,
-    around: float | None = None,
+    own_model_in: float = math.inf,
+    last_failure: Fail | None = None,
+    excluded_for: float | None = None,
 ) -> object:
     return not_admitted(
-        answer, when_exhausted=when, cheaper=cheaper, time_left=left, own=own, otherwise=otherwise, around=around
+        answer,
+        when_exhausted=when,
+        cheaper=cheaper,
+        time_left=left,
+        own_model_in=own_model_in,
+        last_failure=last_failure,
+        excluded_for=excluded_for,
     )
 
 
@@ -143,7 +151,7 @@ def test_a_spent_budget_waits_fails_or_falls_back() -> None:
     assert refused(SPENT, "fail") == Fail("budget_exceeded", "the budget of workflow/nightly is spent")
     assert refused(SPENT, "fallback", "tiny") == FallBack("tiny", 3_600.0)
     assert refused(SPENT, "fallback") == Wait(3_600.0, "the budget of nightly is spent"), "the fallback itself waits"
-    assert refused(Denied("budget", "all", None)) == Wait(BROKE, "the budget over everything is spent"), (
+    assert refused(Denied("budget", "all", None)) == Wait(BUDGET_CHECK, "the budget over everything is spent"), (
         "a person may raise it"
     )
 
@@ -177,22 +185,22 @@ def test_a_cheaper_model_that_can_never_take_the_job_fails_none_that_will_be_pai
     cheaper: Impossible, words: str
 ) -> None:
     words = f"its own model cannot be paid yet, and the cheaper one {words}"
-    assert refused(cheaper, "fallback", own=3_600.0) == Wait(3_600.0, words)
-    assert refused(cheaper, "fallback", left=100.0, own=3_600.0) == Wait(101.0, words)
-    assert refused(cheaper, "fallback", left=100.0, own=50.0) == Wait(50.0, words)
+    assert refused(cheaper, "fallback", own_model_in=3_600.0) == Wait(3_600.0, words)
+    assert refused(cheaper, "fallback", left=100.0, own_model_in=3_600.0) == Wait(101.0, words)
+    assert refused(cheaper, "fallback", left=100.0, own_model_in=50.0) == Wait(50.0, words)
     late = Fail("deadline_exceeded", "slow down (would have to wait 60 s, past its deadline)", 429)
-    assert refused(cheaper, "fallback", left=100.0, own=3_600.0, otherwise=late) == late
+    assert refused(cheaper, "fallback", left=100.0, own_model_in=3_600.0, last_failure=late) == late
     assert isinstance(refused(cheaper, "fallback"), Fail), "no model of the job's will ever be payable"
 
 
 def test_a_cheaper_model_that_cannot_be_asked_fails_none_that_will_be_paid() -> None:
     unpriced = NoPrice("acme/tiny")
-    assert never(unpriced, time_left=None, own=math.inf, otherwise=None) == Fail("no_price", str(unpriced))
+    assert never(unpriced, time_left=None, own_model_in=math.inf, last_failure=None) == Fail("no_price", str(unpriced))
     words = f"its own model cannot be paid yet, and the cheaper one cannot be asked: {unpriced}"
-    assert never(unpriced, time_left=None, own=3_600.0, otherwise=None) == Wait(3_600.0, words)
-    assert never(unpriced, time_left=100.0, own=3_600.0, otherwise=None) == Wait(101.0, words)
+    assert never(unpriced, time_left=None, own_model_in=3_600.0, last_failure=None) == Wait(3_600.0, words)
+    assert never(unpriced, time_left=100.0, own_model_in=3_600.0, last_failure=None) == Wait(101.0, words)
     late = Fail("deadline_exceeded", "slow down (would have to wait 60 s, past its deadline)", 429)
-    assert never(unpriced, time_left=100.0, own=3_600.0, otherwise=late) == late
+    assert never(unpriced, time_left=100.0, own_model_in=3_600.0, last_failure=late) == late
 
 
 @pytest.mark.parametrize(
@@ -209,16 +217,16 @@ def test_the_last_word_of_another_target_is_not_that_of_the_one_that_failed(
     answer: Denied | Impossible, when: str, cheaper: str | None, why: str
 ) -> None:
     words = f"the target that failed is asked again, since no other takes the job: {why}"
-    assert refused(answer, when, cheaper, around=4.0) == Wait(4.0, words)
-    assert refused(answer, when, cheaper, around=4.0, left=5.0) == Wait(4.0, words)
+    assert refused(answer, when, cheaper, excluded_for=4.0) == Wait(4.0, words)
+    assert refused(answer, when, cheaper, excluded_for=4.0, left=5.0) == Wait(4.0, words)
     last = refused(answer, when, cheaper)
     assert isinstance(last, Fail | FallBack)
-    assert refused(answer, when, cheaper, around=4.0, left=4.0) == last, "it may not be asked before the deadline"
+    assert refused(answer, when, cheaper, excluded_for=4.0, left=4.0) == last, "it may not be asked before the deadline"
 
 
 def test_who_waits_for_another_target_does_so_on_a_detour() -> None:
     pause = Denied("pause", "acme/1/small", 30.0, 30.0)
-    assert refused(pause, around=4.0) == refused(pause)
+    assert refused(pause, excluded_for=4.0) == refused(pause)
 
 
 def test_a_wait_past_the_deadline_ends_at_it() -> None:
@@ -229,22 +237,26 @@ def test_a_wait_past_the_deadline_ends_at_it() -> None:
 def test_who_was_refused_already_fails_where_no_way_opens_before_the_deadline() -> None:
     late = Fail("deadline_exceeded", "slow down (would have to wait 60 s, past its deadline)", 429)
     pause = Denied("pause", "acme/1/small", 30.0, 30.0)
-    words = f"{late.message}; no other way opens before it: acme/small (key 2) has answered 429 and is left alone"
-    assert refused(pause, left=20.0, otherwise=late) == Fail("deadline_exceeded", words, 429)
-    waits = "acme/small (key 2) has answered 429 and is left alone"
-    assert refused(pause, left=40.0, otherwise=late) == Wait(30.0, waits)
+    words = f"{late.message}; no other way opens before it: acme/small (key 2) has answered 429 and is paused"
+    assert refused(pause, left=20.0, last_failure=late) == Fail("deadline_exceeded", words, 429)
+    waits = "acme/small (key 2) has answered 429 and is paused"
+    assert refused(pause, left=40.0, last_failure=late) == Wait(30.0, waits)
     assert refused(pause, left=20.0) == Wait(21.0, waits), "a job that nobody has refused yet may be lucky"
-    assert refused(pause, left=20.0, own=10.0, otherwise=late) == Wait(10.0, waits), "its own model goes before"
+    assert refused(pause, left=20.0, own_model_in=10.0, last_failure=late) == Wait(10.0, waits), (
+        "its own model goes before"
+    )
     crowded = Denied("rpm", "acme/1/small", 30.0, 5.0)
-    assert isinstance(refused(crowded, left=20.0, otherwise=late), Wait), "others who wait for the same may go before"
-    assert refused(SPENT, "fallback", "tiny", left=20.0, otherwise=late) == FallBack("tiny", 3_600.0)
+    assert isinstance(refused(crowded, left=20.0, last_failure=late), Wait), (
+        "others that wait for the same may be admitted before"
+    )
+    assert refused(SPENT, "fallback", "tiny", left=20.0, last_failure=late) == FallBack("tiny", 3_600.0)
 
 
 def test_a_429_about_the_jobs_size_is_its_own_and_ends_it_after_a_while() -> None:
     error = errors.Throttled("too long", code="rate_limit_error", status=429, only_for="size")
     waits = [follows(error, throttles=count, alone=count) for count in range(1, MAX_ALONE)]
     assert waits == [Retry(THROTTLE * 2**count) for count in range(MAX_ALONE - 1)]
-    assert follows(error, alone=1, others=True) == Retry(0.0, elsewhere=True, backoff=THROTTLE)
+    assert follows(error, alone=1, other_targets=True) == Retry(0.0, exclude=True, backoff=THROTTLE)
     words = f"too long (shorter requests are answered; given up after {MAX_ALONE})"
     assert follows(error, alone=MAX_ALONE) == Fail("rate_limit_error", words, 429)
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tasks.jobs import slow_start as module
-from tasks.jobs.slow_start import BRIEF, CALLS, FIRST, QUIET, SlowStart
+from tasks.jobs.slow_start import CALLS, CONNECTING, FIRST, QUIET, SlowStart
 
 
 class Jobs:
@@ -31,7 +31,7 @@ class Jobs:
             self.started.append(name)
             await asyncio.Event().wait()
         finally:
-            self.slow_start.over(name)
+            self.slow_start.end(name)
 
     async def end(self) -> None:
         for task in self.tasks.values():
@@ -60,12 +60,12 @@ def test_few_start_at_first_and_the_others_in_their_order_as_starts_are_over() -
         jobs.ask(FIRST + 3)
         await turns()
         assert jobs.started == [f"m{number}" for number in range(FIRST)]
-        jobs.slow_start.over("m0")
-        jobs.slow_start.over("m0")
+        jobs.slow_start.end("m0")
+        jobs.slow_start.end("m0")
         await turns()
         assert jobs.started[FIRST:] == [f"m{FIRST}"], "again changes nothing"
-        jobs.slow_start.over("m3")
-        jobs.slow_start.over("m1")
+        jobs.slow_start.end("m3")
+        jobs.slow_start.end("m1")
         await turns()
         assert jobs.started[FIRST:] == [f"m{FIRST}", f"m{FIRST + 1}", f"m{FIRST + 2}"]
 
@@ -80,17 +80,17 @@ def test_calls_that_go_well_make_it_more_and_a_429_as_few_as_at_first(monkeypatc
         jobs.ask(FIRST + 4 * CALLS)
         await turns()
         for number in range(CALLS):
-            jobs.slow_start.left(f"m{number}", "m")
+            jobs.slow_start.sent(f"m{number}", "m")
         await turns()
         assert len(jobs.started) == FIRST + CALLS, "nothing is known yet of those that have just left"
         now[0] += QUIET + 0.01
-        jobs.slow_start.left(f"m{CALLS}", "m")
+        jobs.slow_start.sent(f"m{CALLS}", "m")
         await turns()
         assert len(jobs.started) == FIRST + CALLS + 1 + 1
-        jobs.slow_start.refused("m")
+        jobs.slow_start.throttled("m")
         now[0] += QUIET + 0.01
         for number in range(3):
-            jobs.slow_start.over(f"m{CALLS + 1 + number}")
+            jobs.slow_start.end(f"m{CALLS + 1 + number}")
         await turns()
         assert len(jobs.started) == FIRST + CALLS + 1 + 1 + 2, "one of them made it as few as at first"
 
@@ -105,7 +105,7 @@ def test_who_waits_goes_before_who_comes_when_there_is_more_room(monkeypatch: py
         jobs.ask(FIRST + CALLS + 1)
         await turns()
         for number in range(CALLS):
-            jobs.slow_start.left(f"m{number}", "m")
+            jobs.slow_start.sent(f"m{number}", "m")
         await turns()
         now[0] += QUIET + 0.01
         jobs.ask(1)
@@ -121,11 +121,11 @@ def test_a_start_that_waits_for_its_connection_keeps_nobody_for_long() -> None:
         jobs.ask(FIRST + 1)
         await turns()
         asked = time.monotonic()
-        jobs.slow_start.connects("m0")
+        jobs.slow_start.connecting("m0")
         while len(jobs.started) == FIRST:
             assert time.monotonic() - asked < 5.0
             await asyncio.sleep(0.001)
-        assert time.monotonic() - asked >= BRIEF
+        assert time.monotonic() - asked >= CONNECTING
         assert jobs.started[-1] == f"m{FIRST}"
 
     with_jobs(use)
@@ -138,17 +138,17 @@ def test_each_of_many_has_its_own_time_to_connect() -> None:
         begun: list[float] = []
         for number in range(3):
             begun.append(time.monotonic())
-            jobs.slow_start.connects(f"m{number}")
-            await asyncio.sleep(BRIEF / 3)
+            jobs.slow_start.connecting(f"m{number}")
+            await asyncio.sleep(CONNECTING / 3)
         for position, since in enumerate(begun):
             while len(jobs.started) <= FIRST + position:
                 assert time.monotonic() - since < 5.0
                 await asyncio.sleep(0.001)
-            assert time.monotonic() - since >= BRIEF
+            assert time.monotonic() - since >= CONNECTING
         assert not jobs.slow_start._connecting
-        jobs.slow_start.connects("m3")
-        jobs.slow_start.over("m3")
-        await asyncio.sleep(3 * BRIEF)
+        jobs.slow_start.connecting("m3")
+        jobs.slow_start.end("m3")
+        await asyncio.sleep(3 * CONNECTING)
         assert not jobs.slow_start._connecting, "nor is one kept that had connected"
 
     with_jobs(use)
@@ -158,8 +158,8 @@ def test_a_connection_that_is_there_as_soon_as_the_loop_can_see_it_ends_its_star
     async def use(jobs: Jobs) -> None:
         jobs.ask(FIRST + 1)
         await turns()
-        jobs.slow_start.connects("m0")
-        time.sleep(2 * BRIEF)  # noqa: ASYNC251 - the loop is busy: what has come meanwhile takes it two turns to take up
+        jobs.slow_start.connecting("m0")
+        time.sleep(2 * CONNECTING)  # noqa: ASYNC251 - the loop is busy: what has come meanwhile takes it two turns to take up
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert len(jobs.started) == FIRST
@@ -183,8 +183,8 @@ def test_nothing_is_kept_of_models_that_were_never_called() -> None:
     async def use(jobs: Jobs) -> None:
         for number in range(100):
             await jobs.slow_start.turn(str(number), f"made up {number}")
-            jobs.slow_start.over(str(number))
-            jobs.slow_start.refused(f"made up {number}")
+            jobs.slow_start.end(str(number))
+            jobs.slow_start.throttled(f"made up {number}")
         assert not jobs.slow_start._models
 
     with_jobs(use)
@@ -203,14 +203,14 @@ def test_no_turn_is_lost_whoever_is_broken_off_and_whenever(seed: int) -> None:
                     jobs.tasks[pick.choice(list(jobs.tasks))].cancel()
                 case 2 if jobs.started:
                     # Called and broken off in the same turn of the loop.
-                    jobs.slow_start.over(pick.choice(jobs.started))
+                    jobs.slow_start.end(pick.choice(jobs.started))
                     jobs.tasks[pick.choice(list(jobs.tasks))].cancel()
                 case 3:
                     await asyncio.sleep(0)
                 case _ if pick.random() < 0.7:
-                    jobs.slow_start.left(pick.choice([*jobs.started, "-"]), "m")
+                    jobs.slow_start.sent(pick.choice([*jobs.started, "-"]), "m")
                 case _:
-                    jobs.slow_start.refused("m")
+                    jobs.slow_start.throttled("m")
         await turns()
         open_tasks = [name for name, task in jobs.tasks.items() if not task.done()]
         waiting = [name for name in open_tasks if name not in jobs.started]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tasks.jobs.throttles import UNTOLD, Throttles
+from tasks.jobs.throttles import DEFAULT_PAUSE, Throttles
 from tests.simulator import Simulator
 from tests.unit.providers.conftest import KEY, chat, with_provider
 from workers.providers import Provider
@@ -15,53 +15,53 @@ from workers.providers.errors import NotSent
 
 def test_a_bucket_is_paused_for_as_long_as_was_told_and_no_other_is() -> None:
     now = [100.0]
-    pauses = Throttles(lambda: now[0])
-    assert pauses.over("a", 99.0)
-    pauses.told("a", 2.0, "call 1")
-    pauses.told("a", 0.5, "call 2")
-    assert not pauses.over("a", 99.0), "a shorter wait makes a longer one no shorter"
-    assert pauses.over("b", 99.0)
+    throttles = Throttles(lambda: now[0])
+    assert throttles.allows("a", 99.0)
+    throttles.pause("a", 2.0, "call 1")
+    throttles.pause("a", 0.5, "call 2")
+    assert not throttles.allows("a", 99.0), "a shorter wait makes a longer one no shorter"
+    assert throttles.allows("b", 99.0)
     now[0] += 1.99
-    assert not pauses.over("a", 99.0)
+    assert not throttles.allows("a", 99.0)
     now[0] += 0.02
-    assert pauses.over("a", 99.0)
-    assert not pauses._told, "nothing is kept of what is over"
-    pauses.told("a", None, "call 3")
-    now[0] += UNTOLD - 0.01
-    assert not pauses.over("a", 99.0)
+    assert throttles.allows("a", 99.0)
+    assert not throttles._pauses, "nothing is kept of what is over"
+    throttles.pause("a", None, "call 3")
+    now[0] += DEFAULT_PAUSE - 0.01
+    assert not throttles.allows("a", 99.0)
     now[0] += 0.02
-    assert pauses.over("a", 99.0)
+    assert throttles.allows("a", 99.0)
 
 
 def test_who_asks_once_the_admission_knows_is_left_to_it() -> None:
     now = [100.0]
-    pauses = Throttles(lambda: now[0])
-    pauses.told("a", 2.0, "call 1")
+    throttles = Throttles(lambda: now[0])
+    throttles.pause("a", 2.0, "call 1")
     now[0] += 0.2
-    assert not pauses.over("a", 100.1), "asks of one turn may overtake the settlement"
-    pauses.known("call 1")
-    pauses.known("call 1")
-    pauses.known("some other")
-    assert not pauses.over("a", 100.1)
-    assert pauses.over("a", 100.3), "the pause may have been taken back meanwhile"
+    assert not throttles.allows("a", 100.1), "asks of one turn may overtake the settlement"
+    throttles.settled("call 1")
+    throttles.settled("call 1")
+    throttles.settled("some other")
+    assert not throttles.allows("a", 100.1)
+    assert throttles.allows("a", 100.3), "the pause may have been taken back meanwhile"
     now[0] += 0.5
-    pauses.told("a", 1.0, "call 2")
-    assert not pauses.over("a", 100.3), "a further 429 came after it"
+    throttles.pause("a", 1.0, "call 2")
+    assert not throttles.allows("a", 100.3), "a further 429 came after it"
     now[0] += 2.0
-    assert pauses.over("a", 100.3)
-    pauses.known("call 2")
-    assert pauses.over("a", 100.3)
-    assert not pauses._calls, "nothing is kept of what is over"
+    assert throttles.allows("a", 100.3)
+    throttles.settled("call 2")
+    assert throttles.allows("a", 100.3)
+    assert not throttles._calls, "nothing is kept of what is over"
 
 
 def test_who_was_let_go_later_tells_for_those_before() -> None:
-    pauses = Throttles(lambda: 100.0)
-    assert pauses.passed_since("a", 99.0) == 99.0
-    pauses.passed("a", 99.5)
-    pauses.passed("a", 99.2)
-    assert pauses.passed_since("a", 99.0) == 99.5
-    assert pauses.passed_since("a", 99.7) == 99.7
-    assert pauses.passed_since("b", 99.0) == 99.0
+    throttles = Throttles(lambda: 100.0)
+    assert throttles.cleared_at("a", 99.0) == 99.0
+    throttles.cleared("a", 99.5)
+    throttles.cleared("a", 99.2)
+    assert throttles.cleared_at("a", 99.0) == 99.5
+    assert throttles.cleared_at("a", 99.7) == 99.7
+    assert throttles.cleared_at("b", 99.0) == 99.0
 
 
 def test_a_request_that_may_not_leave_is_not_written_and_gives_its_connection_back() -> None:
