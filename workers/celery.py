@@ -43,7 +43,7 @@ def configuration() -> dict[str, Any]:
         "imports": (
             "tasks.jobs.run",
             "tasks.agents.runner",
-            "tasks.batches.set_aside",
+            "tasks.batches.dead_letters",
             "tasks.batches.ticker",
             "tasks.monitoring.setup",
             "tasks.startup",

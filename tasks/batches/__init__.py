@@ -29,7 +29,7 @@ lua/plan.lua       plan how far the next write goes
 lua/commit.lua     a planned write is on disk
 collect.py         writes results to the output files, and ends the batch
 close.py           ends the jobs that a cancelled or expired batch doesn't run
-set_aside.py       ends a line whose message was set aside
+dead_letters.py    ends a line whose message is a dead letter
 outputs.py         the copies of answers and failures for the user
 report.py          the report of one job, for `overnight jobs`
 prune.py           deletes old batches, for `overnight clean`

@@ -195,7 +195,7 @@ def expected_usage(estimate: Estimate) -> Usage:
     return Usage(estimate.input, output=min(output, estimate.output_ceiling))
 
 
-def fields_of(forecast: Forecast) -> dict[str, Any]:
+def record_fields(forecast: Forecast) -> dict[str, Any]:
     """The fields of a batch's record for a forecast; none if it calls agents, whose calls are unknown."""
     if forecast.agents:
         return {}
@@ -208,7 +208,7 @@ def fields_of(forecast: Forecast) -> dict[str, Any]:
     }
 
 
-def error_of(batch: Batch) -> dict[str, float]:
+def estimate_errors(batch: Batch) -> dict[str, float]:
     """The relative error of each estimate of a batch that has run; positive if the estimate was too high."""
     pairs = {
         "input_tokens": (batch.expected_input, batch.input_tokens),

@@ -143,7 +143,7 @@ def source_of(place: "str | Source") -> Source:
 
 
 @contextmanager
-def held(given: str, folder: Path) -> Iterator[Source]:
+def rereadable(given: str, folder: Path) -> Iterator[Source]:
     """The input, for the time of the block. A pipe or stdin ("-") is copied into `folder` first.
 
     The input is read twice, because all lines are checked before the batch begins.

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tasks.batches.batch import Batch
-from tasks.batches.estimate import Tally, fields_of
+from tasks.batches.estimate import Tally, record_fields
 from tasks.batches.files import INPUT, verified
 from tasks.batches.input import Checked, InputError, check_file
 from tasks.batches.precheck import Precheck
@@ -33,7 +33,7 @@ from workers.transport.queues import is_workflow_name, queue_name
 if TYPE_CHECKING:
     from celery.result import AsyncResult
 
-__all__ = ["InputError", "enqueue", "submit", "tallied"]
+__all__ = ["InputError", "check_and_tally", "enqueue", "submit"]
 
 
 def submit(
@@ -52,7 +52,7 @@ def submit(
     """
     source = source_of(place)
     with trace_context.submission(workflow) as trace:
-        checked, tally = tallied(source, settings, store, workflow=workflow)
+        checked, tally = check_and_tally(source, settings, store, workflow=workflow)
         identity = f"{workflow}\n{scheduled_run or checked.sha256}\n{uuid.uuid4().hex if new else ''}"
         batch_id = "batch_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
         existing = store.batch(batch_id)
@@ -75,10 +75,10 @@ def submit(
             began=now,
             deadline=now + settings.workflow(workflow).deadline,
         )
-        return store.create(replace(batch, **fields_of(forecast)))
+        return store.create(replace(batch, **record_fields(forecast)))
 
 
-def tallied(source: Source, settings: Settings, store: Store, *, workflow: str) -> tuple[Checked, Tally]:
+def check_and_tally(source: Source, settings: Settings, store: Store, *, workflow: str) -> tuple[Checked, Tally]:
     """Check every line of a file and count what it would take; InputError with all its problems."""
     if not is_workflow_name(workflow):
         raise InputError(

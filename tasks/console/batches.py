@@ -12,7 +12,7 @@ from limits.budget import NANO
 from limits.errors import ServerUnavailable
 from tasks.batches.batch import Batch
 from tasks.batches.outputs import Outputs
-from tasks.batches.sources import held
+from tasks.batches.sources import rereadable
 from tasks.batches.store import Store, open_store
 from tasks.console import batches_view, view
 from tasks.console.exit_status import INTERRUPTED, errors_reported, fail, outcome
@@ -60,7 +60,7 @@ def run(
         settings = configured(config, keys=True)
         outputs = Outputs.beside(output, errors)
         outputs.check(source)
-        with held(source, settings.data_dir) as given, local_workers.Interrupts() as interrupts:
+        with rereadable(source, settings.data_dir) as given, local_workers.Interrupts() as interrupts:
             store = open_store(settings)
             batch, new = submitted(given, settings, store, workflow, new=False)
             batches_view.begun(batch, new)
@@ -98,7 +98,7 @@ def submit(
     with errors_reported():
         settings = configured(config)
         store = open_store(settings)
-        with held(source, settings.data_dir) as given:
+        with rereadable(source, settings.data_dir) as given:
             batch, fresh = submitted(given, settings, store, workflow, new=new)
         print(batch.id, flush=True)  # noqa: T201 - only the id, for scripts
         batches_view.begun(batch, fresh)
@@ -109,13 +109,13 @@ def submit(
 def estimate(source: Source, workflow: Workflow = "default", as_json: Json = False, config: Config = None) -> None:
     """Estimate a file's tokens, cost and time within the limits. Sends nothing."""
     from tasks.batches.budget_outlook import outlook  # noqa: PLC0415 - only this command needs it
-    from tasks.batches.submit import tallied  # noqa: PLC0415
+    from tasks.batches.submit import check_and_tally  # noqa: PLC0415
 
     with errors_reported():
         settings = configured(config)
         store = open_store(settings)
-        with held(source, settings.data_dir) as given:
-            _, tally = tallied(given, settings, store, workflow=workflow)
+        with rereadable(source, settings.data_dir) as given:
+            _, tally = check_and_tally(given, settings, store, workflow=workflow)
         found = tally.forecast()
         notes = outlook(settings, store, workflow, found)
         if found.agents:

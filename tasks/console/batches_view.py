@@ -8,7 +8,7 @@ from rich.table import Table
 
 from tasks.batches.batch import Batch
 from tasks.batches.collect import sample
-from tasks.batches.estimate import Forecast, error_of
+from tasks.batches.estimate import Forecast, estimate_errors
 from tasks.batches.outputs import Outputs
 from tasks.batches.prune import Cleaned
 from tasks.console.view import console, escape, jobs, listing, say, when
@@ -141,7 +141,7 @@ def _estimate(batch: Batch) -> str:
     if batch.expected_seconds:
         words += f", {duration(batch.expected_seconds)}"
     if batch.status == "completed" and not batch.round:
-        off = [f"{part:+.0%} {name.replace('_', ' ')}" for name, part in error_of(batch).items()]
+        off = [f"{part:+.0%} {name.replace('_', ' ')}" for name, part in estimate_errors(batch).items()]
         words += f" (off by {', '.join(off)})"
     return words
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.batches.sources import Source, held
+from tasks.batches.sources import Source, rereadable
 from tasks.jobs.storage import StorageError
 
 SECRET = "SECRET-123/abc"
@@ -91,7 +91,7 @@ def test_a_file_name_may_be_invalid_utf_8(tmp_path: Path) -> None:
     path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.jsonl")  # noqa: PTH118 - bytes
     with open(path, "wb") as writing:  # noqa: PTH123 - bytes
         writing.write(b"{}\n")
-    with held(os.fsdecode(path), tmp_path / "data") as source:
+    with rereadable(os.fsdecode(path), tmp_path / "data") as source:
         assert b"".join(source.chunks()) == b"{}\n"
     assert not (tmp_path / "data").exists()
 
@@ -101,7 +101,7 @@ def test_a_pipe_is_copied_privately_and_can_be_read_twice(tmp_path: Path) -> Non
     os.mkfifo(fifo)
     writer = threading.Thread(target=fifo.write_bytes, args=(b"{}\n" * 100_000,))
     writer.start()
-    with held(str(fifo), folder) as source:
+    with rereadable(str(fifo), folder) as source:
         assert [len(b"".join(source.chunks())) for _ in range(2)] == [300_000] * 2
         assert (source.shown, source.name) == (str(fifo), "fifo")
         [copy] = folder.iterdir()
