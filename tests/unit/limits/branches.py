@@ -1,7 +1,7 @@
-"""Which branches of the Lua have been reached: scripts that mark them in the server, and what is read there.
+"""Which branches of the Lua were reached: scripts that mark them in the server, and how to read the marks.
 
-A branch is a condition that held, one that did not, the body of a loop, or a function. Each has a number; a script
-that has been put together here sets the bit of that number in the key "branches".
+A branch is a condition that held or did not, the body of a loop, or a function. Each has a number. A script that is
+composed here sets the bit with that number in the key "branches".
 """
 
 import re
@@ -83,6 +83,6 @@ SCRIPTS: Final = {
 
 
 def harvest(client: "redis.Redis") -> set[int]:
-    """The numbers of the branches that have been marked in the server."""
+    """The numbers of the branches that were marked in the server."""
     bits = client.get(KEY) or b""
     return {number for number in NAMES if number >> 3 < len(bits) and bits[number >> 3] & (0x80 >> (number & 7))}

@@ -14,7 +14,7 @@ def call(world: World, name: str, quota: Quota = AUTO) -> None:
 
 
 def press(world: World, seconds: int, quota: Quota = AUTO) -> None:
-    """Let a call go out and another be denied every second."""
+    """Every second, send one call and have another denied."""
     for _ in range(seconds):
         world.pass_time(1)
         world.ask(f"p{world.now}", quota, max_wait=0.0, send_at_once=True)
@@ -22,7 +22,7 @@ def press(world: World, seconds: int, quota: Quota = AUTO) -> None:
 
 
 def drain(world: World, quota: Quota) -> int:
-    """Calls that may go out now, one after the other."""
+    """Send calls until one is denied; return how many were sent."""
     for number in range(10_000):
         answer = world.ask(f"d{world.now}-{number}", quota, max_wait=0.0, send_at_once=True)
         if isinstance(answer, Denied):

@@ -55,5 +55,5 @@ def world(client: "redis.Redis", request: pytest.FixtureRequest) -> Iterator[Wor
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What all the others have reached is looked at in the end."""
+    """Run test_branches.py last."""
     items.sort(key=lambda item: item.path.name == "test_branches.py")

@@ -1,6 +1,6 @@
-"""Ways to break the Lua, each a text that occurs once in a file and what replaces it.
+"""Ways to break the Lua: a text that occurs once in a file, and its replacement.
 
-Each stands for a mistake that would cost someone money, quota or a job; a history in histories/ must notice it.
+Each is a mistake that would cost money, quota or a job. A history in histories/ must notice it.
 """
 
 from collections.abc import Iterator
@@ -74,14 +74,14 @@ def all_mutations() -> Iterator[Mutation]:
         "",
     )
     yield Mutation(
-        "a header above ours is believed whatever else was shown",
+        "a header above ours is believed, whatever others showed",
         "levels",
         PROVIDER,
         "spare = max(spare, shown_level(dim, name, now) + slack)",
         "spare = spare",
     )
     yield Mutation(
-        "calls that were open when a request left count as if they had come before it",
+        "calls that were open when a request was sent count as arrived before it",
         "levels",
         PROVIDER,
         "(mine[6] or 0) + remaining",
@@ -131,7 +131,7 @@ def all_mutations() -> Iterator[Mutation]:
         "reservation.at",
     )
     yield Mutation(
-        "booked calls make no way for urgent work",
+        "booked calls are not postponed for urgent work",
         "dimensions",
         BOOKING,
         "    bucket.shift = bucket.shift + jump\n",
@@ -145,18 +145,18 @@ def all_mutations() -> Iterator[Mutation]:
         "end_flight(bucket, now) end_flight(bucket, now) bucket.flight = bucket.flight - 1",
     )
     yield Mutation(
-        "what is released stays taken",
+        "a released reservation stays charged",
         "conserving",
         SETTLE,
         "if report.costs then correct",
         "if report.outcome ~= 'neutral' then correct",
     )
     yield Mutation(
-        "denied calls come back all at once", "conserving", BOOKING, "bucket.hint = back + step", "bucket.hint = back"
+        "denied calls ask again all at once", "conserving", BOOKING, "bucket.hint = back + step", "bucket.hint = back"
     )
     yield Mutation("stale headers are believed", "levels", PROVIDER, "sent >= dim[SEEN] and (limit", "(limit")
     yield Mutation(
-        "calls that left since a header are forgotten",
+        "calls sent since a header are forgotten",
         "levels",
         PROVIDER,
         "dim[SENT] - mine[4] + dim[BOOKED]",
@@ -171,28 +171,28 @@ def all_mutations() -> Iterator[Mutation]:
         "dim[TAT] and dim[REPORTED]",
     )
     yield Mutation(
-        "a burst goes out right after a refusal",
+        "a burst is sent right after a 429",
         "levels",
         PROVIDER,
         "dim[TAT] = max(dim[TAT] - debt, max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])",
         "",
     )
     yield Mutation(
-        "a provider that counts by the minute is taken for one that holds less",
+        "a provider that counts by the minute seems to hold less",
         "windows",
         PROVIDER,
         "return by_the_minute(bucket, now) and",
         "return false and",
     )
     yield Mutation(
-        "a minute that comes back at once is used to the full",
+        "all is used of a minute that comes back at once",
         "headrooms",
         BUCKET,
         "local known = reported and (most <= FEW or bucket.refills)",
         "local known = reported",
     )
     yield Mutation(
-        "nobody is more careful after a 429",
+        "a 429 makes no more careful",
         "headrooms",
         BUCKET,
         "return known and (sure or now - max(bucket.throttled, bucket.pause) >= CAREFUL_FOR) and 1",
@@ -231,7 +231,7 @@ def all_mutations() -> Iterator[Mutation]:
         "0, report.amount",
     )
     yield Mutation(
-        "what was presumed stays in the ledger",
+        "a presumed cost stays in the ledger",
         "budgets",
         SETTLE,
         "{ presumed_cost = -reservation.amount, presumed = -1 }",
@@ -249,21 +249,21 @@ def all_mutations() -> Iterator[Mutation]:
     )
     yield Mutation("a second is thought to be unused", "seconds", SECONDS, "bucket.quantum.from, at)", "at)")
     yield Mutation(
-        "a second's calls leave although it is over",
+        "a second's calls are sent although it is over",
         "seconds",
         SENDING,
         "return seconds.before(bucket, at, now) end",
         "return false end",
     )
     yield Mutation(
-        "more than a second's worth leaves while nothing is known",
+        "more than a second's worth is sent while nothing is known",
         "seconds",
         SECONDS,
         "return bucket.done == 0 or bucket.quantum and not bucket.quantum.sure",
         "return false",
     )
     yield Mutation(
-        "calls leave evenly though a second is known",
+        "calls are sent evenly though a second is known",
         "seconds",
         SECONDS,
         "return quantum and quantum.sure",
@@ -271,7 +271,7 @@ def all_mutations() -> Iterator[Mutation]:
     )
     yield Mutation("a row of openings never ends", "circuits", CIRCUIT, "then circuit.streak = 0 end", "then end")
     yield Mutation(
-        "a probe that died with its worker is waited for",
+        "a probe that died with its worker blocks the next",
         "circuits",
         RESERVATION,
         "  withdraw_probe(id, reservation)\n  if not was_sent",
@@ -313,14 +313,14 @@ def all_mutations() -> Iterator[Mutation]:
         "if is_open(before) and before.owner ~= ask.owner then",
     )
     yield Mutation(
-        "of calls that go as one each sees the state before all",
+        "joined calls all see the state before the first",
         "joined",
         "limits/lua/lib/state.lua",
         "local found = values[key]",
         "local found = nil",
     )
     yield Mutation(
-        "of calls that go as one only the last is written into the ledger",
+        "of joined calls only the last enters the ledger",
         "joined",
         BUDGET,
         "if not rows[name] then",
@@ -369,12 +369,12 @@ def all_mutations() -> Iterator[Mutation]:
         "return bucket.flight > limit",
     )
     yield Mutation(
-        "what left is taken as given back half a minute later",
+        "sent calls count as given back half a minute later",
         "windows",
         WINDOW,
         "local TRANSIT = SECOND / 4 ",
         "local TRANSIT = -MINUTE / 2 ",
     )
     yield Mutation(
-        "what has come back is not used", "windows", WINDOW, "dim[TAT] = min(dim[TAT], max(level, bucket.last))", ""
+        "returned quota is not used", "windows", WINDOW, "dim[TAT] = min(dim[TAT], max(level, bucket.last))", ""
     )

@@ -8,12 +8,12 @@ from tests.unit.limits.world import SECOND, START, World
 RPM = 1_200
 SHARE = RPM // 60
 QUOTA = Quota(rpm=RPM)
-#: When the first call leaves in most of these tests, which have their second before that.
 ZERO = START + SECOND
+"""When most of these tests send the first call; they learn the second before it."""
 
 
 def begin(world: World, quota: Quota = QUOTA, *, phase: float = 0.0, calls: int = SHARE) -> None:
-    """Let a second's worth leave, and be told a quarter of a second later that it ends a second after `phase`."""
+    """Send a second's worth. A quarter of a second later, answers say that it ends a second after `phase`."""
     world.pass_time(0.05)
     for number in range(calls):
         assert world.admitted(f"first{number}", quota, send_at_once=True, max_wait=0.0).sent
@@ -23,7 +23,7 @@ def begin(world: World, quota: Quota = QUOTA, *, phase: float = 0.0, calls: int 
 
 
 def learn(world: World, quota: Quota = QUOTA, *, calls: int = SHARE) -> None:
-    """That, and let another call leave and agree; a little is left of its second, in which nothing begins any more."""
+    """Begin, and send one more call whose answer agrees. Ends in the last tenth of a second, too late to send."""
     begin(world, quota, calls=calls)
     world.now = world.admitted("warm", quota).at
     assert world.run(sent, "warm", "o").verdict == "sent"
@@ -32,7 +32,7 @@ def learn(world: World, quota: Quota = QUOTA, *, calls: int = SHARE) -> None:
 
 
 def booked(world: World, name: str, quota: Quota = QUOTA, since: int = ZERO, **options: float) -> float:
-    """The time of a call's admission, in seconds."""
+    """Admit a call; return its time, in seconds after `since`."""
     return (world.admitted(name, quota, send_at_once=True, **options).at - since) / SECOND
 
 
@@ -41,7 +41,7 @@ def times(world: World, calls: int, quota: Quota = QUOTA, since: int = ZERO) -> 
 
 
 def tell(world: World, name: str) -> None:
-    """Answers that agree on the end of a second, and leave much and little."""
+    """Send calls whose answers agree on the end of a second, though they leave much or little."""
     for number, left in enumerate((19, 0, 10, 10)):
         world.now = max(world.now, world.admitted(f"{name}{number}", QUOTA, max_wait=5.0).at)
         assert world.run(sent, f"{name}{number}", "o").verdict == "sent"
@@ -49,7 +49,7 @@ def tell(world: World, name: str) -> None:
 
 
 def dense(world: World, name: str) -> bool:
-    """Whether calls leave in the first half of a second."""
+    """Whether calls are sent in the first half of a second."""
     world.now += (99 * SECOND // 100 - (world.now - START)) % SECOND
     found = [booked(world, f"{name}-{number}") for number in range(2 * SHARE)]
     for number in range(2 * SHARE):

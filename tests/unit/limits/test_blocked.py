@@ -19,7 +19,7 @@ def ways(*accounts: str, model: str = "m") -> tuple[Candidate, ...]:
 
 
 def call(world: World, name: str, model: str = "m") -> None:
-    """A call that leaves at once."""
+    """Send a call at once."""
     world.pass_time(0.001)
     world.admitted(name, candidates=ways("a", model=model), send_at_once=True)
 

@@ -14,7 +14,7 @@ def test_midnight_belongs_to_one_window(world: World) -> None:
     quota = Quota(rpm=60, headroom=1.0, burst=1.0)
     budget = BudgetWindow("w", 100, "today", START + SECOND // 2, "tomorrow")
     world.admitted("now", quota, amount=100, budgets=(budget,))
-    # Today's is held to the last n$, and this call will leave tomorrow.
+    # Today's window is held to the last n$, and this call will be sent tomorrow.
     late = world.admitted("late", quota, amount=60, budgets=(budget,))
     assert late.at == START + SECOND
     both = [BudgetWindow("w", 100, name) for name in ("today", "tomorrow")]
@@ -61,7 +61,7 @@ def test_a_spent_budget_is_named_before_a_held_one(world: World) -> None:
 
 
 def test_a_budget_that_turns_too_late_for_the_admission(world: World) -> None:
-    """Tomorrow could pay, and within max_wait; but the call would leave today."""
+    """Tomorrow's window could pay, within max_wait; but the call would be sent today."""
     quota = Quota(rpm=60, headroom=1.0, burst=1.0)
     budget = BudgetWindow("w", 100, "today", START + 3 * SECOND, "tomorrow")
     world.admitted("a", quota, amount=100, budgets=(budget,), send_at_once=True)

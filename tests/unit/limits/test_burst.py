@@ -83,7 +83,7 @@ def test_a_full_bucket_sends_a_request_larger_than_the_burst(world: World) -> No
 
 
 def test_no_call_is_booked_far_ahead_while_headers_show_room(world: World) -> None:
-    """Who is booked does not go sooner when the burst has grown; who asks again does."""
+    """A booked call is not sent sooner when the burst has grown; a call that asks again is."""
     call(world, "told")
     world.level("told", rpm=Level(RPM, 300))
     waits = []
@@ -112,10 +112,10 @@ def test_a_burst_that_grows_makes_no_room_that_headers_do_not_show(world: World)
 
 
 def test_a_burst_that_grows_after_a_rest_makes_no_room_for_the_rest(world: World) -> None:
-    """It was full for a while: the larger one holds as much as was there, until time fills it."""
+    """The bucket was full for a while. The larger one holds the same amount until time fills it."""
     call(world, "told")
     world.level("told", rpm=Level(RPM, 300))
-    world.pass_time(3)  # it is not sure any more
+    world.pass_time(3)  # nothing is sure any more
     call(world, "one")
     world.denied("much", AUTO, costs={"rpm": RPM}, max_wait=0.0)
     world.pass_time(0.9)

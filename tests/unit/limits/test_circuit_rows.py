@@ -6,7 +6,7 @@ from limits.admission import release, sweep
 from limits.reservation import Denied
 from limits.snapshot import snapshot
 from tests.support.provider_feedback import block_account
-from tests.unit.limits.test_provider_state import ANY, SETTINGS, end, fail
+from tests.unit.limits.circuits import ANY, SETTINGS, end, fail
 from tests.unit.limits.world import SECOND, World
 
 

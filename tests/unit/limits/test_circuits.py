@@ -1,29 +1,14 @@
-"""Circuits: what opens them, who probes them, and what is set by hand."""
+"""Circuits: what opens them, which call probes them, and what is set by hand."""
 
 import pytest
 
 from limits.admission import release, sent, settle, sweep
-from limits.bucket import Quota
 from limits.circuit import CircuitSettings
 from limits.feedback import set_circuit
 from limits.reservation import Admitted, Denied, Impossible, Settlement, Throttle
 from tests.support.provider_feedback import block_account, throttled
+from tests.unit.limits.circuits import ANY, SETTINGS, end, fail
 from tests.unit.limits.world import SECOND, World
-
-SETTINGS = CircuitSettings(window=10.0, volume=2, cooldown=1.0, longest_cooldown=4.0, probes=2, most_retries=2.0)
-ANY = Quota()
-
-
-def end(world: World, name: str, outcome: str) -> bool:
-    """Settle a call; whether that opened the circuit."""
-    return world.run(settle, name, "o", Settlement(outcome=outcome, circuit=SETTINGS)).circuit_opened  # type: ignore[arg-type]
-
-
-def fail(world: World, times: int = 2) -> None:
-    for number in range(times):
-        name = f"f{world.now}-{number}"
-        world.admitted(name, ANY, circuit=SETTINGS, send_at_once=True)
-        end(world, name, "failure")
 
 
 def test_a_circuit_needs_volume_and_ratio(world: World) -> None:
@@ -164,7 +149,7 @@ def test_a_late_result_of_a_probe_that_was_swept_changes_nothing(world: World) -
 
 
 def test_a_circuit_that_was_forgotten(world: World) -> None:
-    """Nobody called for a day: what was out then has a generation that means nothing any more."""
+    """Without calls for a day the circuit is forgotten, and so is the generation of calls in flight."""
     world.run(set_circuit, "c", "auto")
     world.admitted("old", ANY)
     world.client.delete(world.keys.circuit("c"))

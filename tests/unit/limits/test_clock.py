@@ -1,4 +1,4 @@
-"""A server's clock that was ahead and is set right: time goes on, nothing is counted twice. Readers write nothing."""
+"""A server's clock that was ahead is set back: time goes on, nothing counts twice. Readers write nothing."""
 
 import pytest
 

@@ -18,14 +18,14 @@ def part(world: World, quota: Quota = AUTO) -> float:
 
 
 def answer(world: World, name: str, remaining: int | None, quota: Quota = AUTO) -> None:
-    """Let a call leave and be answered."""
+    """Send a call and answer it."""
     assert world.admitted(name, quota, send_at_once=True, max_wait=0.0).sent
     world.pass_time(0.1)
     world.level(name, **({} if remaining is None else {"rpm": Level(RPM, remaining)}))
 
 
 def use_a_minute(world: World, seconds: int, quota: Quota = AUTO) -> int:
-    """Use all that a refilling minute's bucket has, for so long; the calls that left."""
+    """For `seconds`, use all of a minute's bucket that refills; return the calls that were sent."""
     level, calls = float(RPM), 0
     for step in range(seconds * 2):
         for number in range(RPM):
@@ -149,11 +149,11 @@ def test_tokens_that_were_reserved_and_given_back_prove_nothing(world: World) ->
 
 
 def test_calls_of_long_ago_prove_nothing(world: World) -> None:
-    """After a rest headers are old, until the first answer; what left until then counts when it left."""
+    """After a rest headers are old until the first answer. Calls sent until then count when they were sent."""
     answer(world, "first", RPM - 1)
     use_a_minute(world, 4)
     world.pass_time(400)
-    for number in range(20):  # nobody has answered yet
+    for number in range(20):  # no call has been answered yet
         world.admitted(f"slow{number}", AUTO, send_at_once=True, max_wait=0.0)
     world.pass_time(20)
     for number in range(20):

@@ -1,4 +1,4 @@
-"""The Lua builds the names that keys.py lists, and a script touches no other key."""
+"""The Lua builds the names that keys.py lists, and scripts touch no other key."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Reservations: idempotence, owners, leases that are renewed, end and are swept; whether a call may still leave."""
+"""Reservations: idempotence, owners, leases that are renewed, end or are swept; whether a call may still be sent."""
 
 import pytest
 
@@ -121,7 +121,7 @@ def test_a_call_sent_after_its_sweep_is_charged(world: World) -> None:
 @pytest.mark.parametrize("first", ["ask", "sent"])
 def test_an_ended_lease_is_noticed_before_any_sweep(world: World, first: str) -> None:
     take(world, "a")
-    for name in "uvwxy":  # what is due first is swept first
+    for name in "uvwxy":  # the oldest lease is swept first
         world.admitted(name, Quota(), lease=1.0)
     world.pass_time(60)
     if first == "ask":
@@ -180,7 +180,7 @@ def test_release_leaves_no_trace(world: World) -> None:
 
 
 def test_an_open_reservation_lives_as_long_as_the_money_it_holds(world: World) -> None:
-    """However long nobody works, its money and its slot are given back by the next sweep."""
+    """However long no worker runs, the next sweep gives its money and its slot back."""
     take(world, "a")
     ttl = world.client.pttl
     for key in (world.keys.reservation("a"), world.keys.leases):

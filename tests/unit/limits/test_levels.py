@@ -34,7 +34,7 @@ def test_levels(world: World, quota: Quota, told: Level, available: float) -> No
 
 
 def test_a_higher_level_is_believed_but_for_a_second_of_the_rate(world: World) -> None:
-    """That may be the share of this second, which calls that are booked are going to use."""
+    """It may be the share of this second that booked calls are going to use."""
     press(world, 6)
     drain(world, AUTO)
     burst = world.burst(AUTO)
@@ -94,7 +94,7 @@ def test_observed_levels_only_lower(world: World) -> None:
 
 
 def test_what_headroom_keeps_unused_is_no_debt_after_a_pause(world: World) -> None:
-    """A minute's quota that is all used up: the first call leaves when the provider said."""
+    """A minute's quota is used up: the first call is sent when the provider said."""
     quota = Quota(rpm=RPM, headroom=0.9)
     call(world, "much", quota)
     world.level("much", rpm=Level(RPM, RPM - 1))
@@ -107,7 +107,7 @@ def test_what_headroom_keeps_unused_is_no_debt_after_a_pause(world: World) -> No
     world.settle("refused", throttles=(Throttle("b", 30.0),), outcome="neutral")
     assert world.denied("early", quota, max_wait=29.9).reason == "pause"
     world.pass_time(30)
-    # Its own ninth of a second. The refused call left after the last header, but the provider has told the wait since.
+    # Its own ninth of a second. The refused call was sent after the last header, but the 429 named the wait.
     assert world.admitted("first", quota).wait == pytest.approx(1 / 9, abs=0.001)
 
 
@@ -130,7 +130,7 @@ def test_a_bucket_of_a_version_that_kept_less_of_headers_is_read(world: World) -
 
 
 def test_the_answer_that_shows_least_in_a_second_counts(world: World) -> None:
-    """A request overtakes calls of a worker that was held up: its answer does not count them."""
+    """A request overtakes the calls of a stalled worker, so its answer does not count them."""
     call(world, "much")
     world.level("much", rpm=Level(RPM, 300))
     press(world, 12)
@@ -150,7 +150,7 @@ def test_the_answer_that_shows_least_in_a_second_counts(world: World) -> None:
 
 
 def test_what_is_surely_left_is_believed_at_once(world: World) -> None:
-    """As a minute's quota comes back all at once, and whatever was shown a moment before."""
+    """Because a minute's quota comes back all at once, whatever was shown a moment before."""
     call(world, "much")
     world.level("much", rpm=Level(RPM, 300))
     press(world, 12)

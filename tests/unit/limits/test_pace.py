@@ -1,4 +1,4 @@
-"""A limit that nobody has configured is learned from its 429s: few of them, and the provider is kept busy."""
+"""A limit that isn't configured is learned from a few 429s, and the provider is kept busy."""
 
 import math
 import random
@@ -18,7 +18,7 @@ UNKNOWN = Quota()
 
 
 class Night:
-    """Jobs against a provider of an unknown limit; `refuses` tells for how many seconds a call now is refused, or 0."""
+    """Jobs at a provider with an unknown limit. `refuses`: the seconds for which a call is refused now, or 0."""
 
     def __init__(self, world: World, refuses: Callable[[int], float]) -> None:
         self.world = world
@@ -69,7 +69,7 @@ class Night:
 
 @pytest.mark.parametrize(("rpm", "burst", "jobs"), [(300, 60, 500), (60, 1, 200), (1_200, 5, 600)])
 def test_an_unknown_limit_is_found_and_used(world: World, rpm: int, burst: int, jobs: int) -> None:
-    """The provider has a bucket that refills continuously, and tells how long until the next request fits."""
+    """The provider's bucket refills continuously, and its 429s say when the next request fits."""
     each = 60 / rpm * SECOND
     arrival = float(START - burst * SECOND)
 
@@ -88,7 +88,7 @@ def test_an_unknown_limit_is_found_and_used(world: World, rpm: int, burst: int, 
 
 
 def test_429s_at_random_slow_a_night_down_for_a_while_only(world: World) -> None:
-    """There is no limit to be found: as many pauses as 429s, and then all go on."""
+    """There is no limit to find: each 429 pauses once, and then all calls continue."""
     choose = random.Random(5)
     left = 8
 
@@ -135,7 +135,7 @@ def test_a_learned_pace_begins_with_the_reported_limit(world: World) -> None:
 
 
 def test_waiters_for_a_learned_pace_ask_again_soon(world: World) -> None:
-    """The pace grows quicker meanwhile: a time to come back that counts with the present one is minutes too late."""
+    """The pace gets faster while they wait: a time computed from today's pace would be minutes too late."""
     world.admitted("a", UNKNOWN, costs={"rpm": 1})
     world.run(sent, "a", "o")
     world.run(settle, "a", "o", Settlement(costs=({},), outcome="neutral", throttles=(Throttle("b", 1.0),)))

@@ -26,7 +26,7 @@ QUOTA = Quota(rpm=600, headroom=1.0, burst=1.0)  # ten a second
 )
 def test_pauses(world: World, told: list[float | None], paused: float) -> None:
     for number, wait in enumerate(told):
-        # Each refused request left after the one before was known.
+        # Each refused request was sent after the 429 before it was known.
         left = world.run(throttled, Throttle("b", wait), world.now + number + 1)
         assert left > 0
         world.now += 1
@@ -71,7 +71,7 @@ def test_booked_calls_keep_their_order_through_a_pause(world: World) -> None:
     assert [each.verdict for each in waits] == ["wait"] * 3
     assert [each.wait for each in waits] == [pytest.approx(wait) for wait in (1.8, 1.9, 2.0)]
     assert {each.reason for each in waits} == {"pause"}
-    # Asking again tells the same.
+    # Asking again gives the same answer.
     assert world.run(sent, names[2], "o").wait == pytest.approx(2.0)
 
 
@@ -81,7 +81,7 @@ def test_booked_calls_are_given_back_in_a_long_pause(world: World) -> None:
     for number in range(30):
         world.admitted(f"b{number}", QUOTA)  # three seconds of the rate
     world.run(throttled, Throttle("b", 30.0))
-    # Half of what it could be admitted ahead: it is there when the pause ends, and not three seconds later.
+    # Half of how far it may be booked ahead: it asks when the pause ends, not three seconds later.
     assert world.denied("r", QUOTA, max_wait=5.0).opens_in == pytest.approx(30.1 - 2.5, abs=0.01)
 
 

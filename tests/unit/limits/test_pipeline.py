@@ -1,4 +1,4 @@
-"""Calls of one turn that go to the server as one: each gets its own answer, and the fault of one is its own."""
+"""Calls of one turn that are sent as one: each gets its own answer, and only the faulty one fails."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any

@@ -1,11 +1,11 @@
-"""What a 429 says of a learned burst: that it was too large, that minutes are counted, or nothing."""
+"""What a 429 says about a learned burst: it was too large, minutes are counted, or nothing."""
 
 import pytest
 
 from limits.bucket import Quota
 from limits.reservation import Admitted, Level, Throttle
 from tests.support.provider_feedback import throttled
-from tests.unit.limits.test_burst import AUTO, RPM, call, drain, press
+from tests.unit.limits.bursts import AUTO, RPM, call, drain, press
 from tests.unit.limits.world import World
 
 
@@ -25,7 +25,7 @@ def test_falls_back_by_half_and_holds_longer_each_time(world: World) -> None:
 
 @pytest.mark.parametrize("throttles", [1, 3])
 def test_the_rate_goes_on_when_the_wait_is_over(world: World, throttles: int) -> None:
-    """What had left under the larger burst is no debt under the halved one."""
+    """Calls sent under the larger burst are no debt under the halved one."""
     press(world, 70)
     assert drain(world, AUTO) > 50
     for _ in range(throttles):
@@ -40,7 +40,7 @@ def test_the_rate_goes_on_when_the_wait_is_over(world: World, throttles: int) ->
 
 
 def test_waiters_for_a_growing_burst_ask_within_seconds(world: World) -> None:
-    for _ in range(2):  # in the first second nothing but its own share leaves
+    for _ in range(2):  # in the first second only its own share is sent
         drain(world, AUTO)
         world.pass_time(1)
     drain(world, AUTO)
@@ -65,7 +65,7 @@ def test_waiters_ask_soon_if_a_pause_may_end_with_a_burst(world: World, told: in
 
 @pytest.mark.parametrize(("left", "halved"), [(4, False), (400, True)])
 def test_a_429_that_headers_foresaw_says_nothing_of_the_burst(world: World, left: int, halved: bool) -> None:
-    """Who counts by the minute gives nothing back when the rate would, and holds no less than it did."""
+    """A provider that counts by the minute gives nothing back when the rate would, but holds as much as before."""
     press(world, 70)
     call(world, "first")
     world.level("first", rpm=Level(RPM, 300))
@@ -81,7 +81,7 @@ def test_a_429_that_headers_foresaw_says_nothing_of_the_burst(world: World, left
 
 
 def test_headers_that_count_by_the_second_foresee_nothing(world: World) -> None:
-    """The last that is left of a second is always near: a refusal there means that too many left at once."""
+    """The end of a second's quota is always near: a 429 there means that too many were sent at once."""
     press(world, 70)
     call(world, "told")
     world.level("told", rpm=Level(RPM, 9))
@@ -133,7 +133,7 @@ def test_headers_count_for_more_than_a_long_wait(world: World) -> None:
 
 
 def test_one_event_is_answered_once(world: World) -> None:
-    """The refusals of calls that left before the first refusal was known halve nothing more."""
+    """429s of calls that were sent before the first 429 was known halve nothing more."""
     for name in ("a", "b", "c"):
         call(world, name)
     press(world, 40)
@@ -169,7 +169,7 @@ def test_an_overload_says_nothing_of_the_burst(world: World) -> None:
 
 
 def test_a_pause_may_be_shorter_than_the_reported_wait(world: World) -> None:
-    """It still shows that a minute is counted: the burst begins anew, and is not held."""
+    """It still shows that a minute is counted: the burst starts again, and may grow."""
     press(world, 20)
     world.run(throttled, Throttle("b", 30.0, longest=5.0))
     assert world.bucket(AUTO).paused_until == world.now + 5_000_000

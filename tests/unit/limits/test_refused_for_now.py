@@ -26,7 +26,7 @@ while now() < ends do end
 
 @pytest.fixture(scope="module")
 def server() -> Iterator["redis.Redis"]:
-    """A server that says soon that it is busy."""
+    """A server that soon reports that it is busy."""
     with own_valkey(**{"busy-reply-threshold": "100"}) as own:
         client = redis.Redis(port=own.port)
         yield client
@@ -96,7 +96,7 @@ def test_calls_that_lack_a_right_are_sent_again_until_it_is_granted(server: "red
 
 
 def test_a_call_that_cannot_be_sent_fails_alone(server: "redis.Redis") -> None:
-    """Not with those that go as one with it, nor with those behind it."""
+    """Neither the calls joined with it nor those behind it fail."""
     echo = Script("echo", "return #ARGV == 2 and ARGV[2] or { unpack(ARGV, 2) }")
 
     def said(words: str | None) -> Call[bytes]:

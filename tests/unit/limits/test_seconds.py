@@ -114,7 +114,7 @@ def test_a_short_pause_does_not_make_room_in_a_second(world: World) -> None:
 
 @pytest.mark.parametrize("tpm", [None, 600_000])
 def test_a_pause_ends_in_an_unused_second(world: World, tpm: int | None) -> None:
-    """The first 429 comes before it is known when a second begins. Of tokens nothing is told."""
+    """The first 429 comes before it is known when a second begins. Headers report no tokens."""
     quota = Quota(rpm=RPM, tpm=tpm, headroom=1.0)
     for number in range(SHARE):
         world.admitted(f"first{number}", quota, send_at_once=True, max_wait=0.0)

@@ -25,7 +25,7 @@ def test_calls_are_sent_later_until_a_warm_connection_agrees(world: World) -> No
     assert found[0] == pytest.approx(1.2)
     world.now = START + round(found[0] * SECOND)
     assert world.run(sent, "call0", "o").verdict == "sent"
-    world.level("call0", rpm=Level(RPM, 19, 0.9))  # it left 0.1 seconds sooner after its admission
+    world.level("call0", rpm=Level(RPM, 19, 0.9))  # sent 0.1 s after its admission
     assert booked(world, "next", since=START) == pytest.approx(3.12)
 
 
@@ -53,7 +53,7 @@ def test_a_bucket_that_refills_continuously_has_no_seconds(world: World) -> None
 
 
 def test_answers_that_leave_the_same_prove_nothing(world: World) -> None:
-    """Of a bucket that is next to full everything is back after the same time, whenever a call comes."""
+    """An almost full bucket is full again after the same time, whenever a call comes."""
     for number in range(6):
         world.admitted(f"first{number}", QUOTA, send_at_once=True, max_wait=0.0)
         world.level(f"first{number}", rpm=Level(RPM, 19, 0.5))
@@ -114,7 +114,7 @@ def test_a_few_odd_answers_change_nothing(world: World) -> None:
 
 @pytest.mark.parametrize("off", [-0.005, 0.005])
 def test_used_shares_move_with_the_second(world: World, off: float) -> None:
-    """Answers tell its end a little earlier, or later: still as many as before have room in it."""
+    """Answers report its end a little earlier or later: the same number of calls has room in it."""
     quota = Quota(rpm=RPM, rpd=1_000_000)
     learn(world, quota)
     booked(world, "x", quota)

@@ -1,4 +1,4 @@
-"""Calls that leave later than they were booked for, and calls that were booked before a burst fell back."""
+"""When booked calls are sent: after a burst fell back, and late ones among others."""
 
 import heapq
 
@@ -16,7 +16,7 @@ WIDE = Quota(rpm=600, headroom=1.0, burst=5.0)
 
 
 def leave(world: World, booked: dict[str, int]) -> list[tuple[float, str]]:
-    """Let booked calls go as soon as they may; when each has left, in seconds from now, in order."""
+    """Send booked calls as soon as allowed; return when each was sent, in seconds from now, in order."""
     begun = world.now
     due = [(at, name) for name, at in booked.items()]
     heapq.heapify(due)
@@ -40,7 +40,7 @@ def at_the_rate(left: list[tuple[float, str]], since: float) -> bool:
 def grown(world: World, count: int, step: float = 0.05) -> dict[str, int]:
     """Calls booked while the burst grows, each a little closer to the one before than the rate says."""
     world.admitted("first", AUTO, send_at_once=True)
-    world.settle("first")  # before the first answer nobody is booked far ahead
+    world.settle("first")  # before the first answer no call is booked far ahead
     booked: dict[str, int] = {}
     for number in range(count):
         world.pass_time(step)
@@ -58,7 +58,7 @@ def test_calls_booked_in_a_grown_burst_are_sent_at_the_rate_after_its_fall(world
     times = sorted(booked.values())
     assert (times[-1] - times[0]) / SECOND < 0.09 * (len(times) - 1), "booked closer than a tenth of a second"
     world.run(throttled, Throttle("b", 1.0))
-    # Those behind them come when all have left at the rate.
+    # The calls behind them come when all were sent at the rate.
     behind = world.admitted("behind", AUTO, max_wait=30.0).at
     left = leave(world, booked | {"behind": behind})
     assert at_the_rate(left, 1.0)
@@ -83,7 +83,7 @@ def test_a_second_429_has_them_take_turns_again(world: World) -> None:
 
 
 def test_a_pause_ends_with_the_room_that_headers_reported(world: World) -> None:
-    """As with who counts the last minute: what was booked closely leaves closely."""
+    """As with a provider that counts the last minute: calls booked closely are sent closely."""
     world.admitted("told", AUTO, send_at_once=True)
     world.level("told", rpm=Level(600, 590))
     booked = grown(world, 160, 0.005)
@@ -93,7 +93,7 @@ def test_a_pause_ends_with_the_room_that_headers_reported(world: World) -> None:
 
 
 def test_a_429_without_a_fall_keeps_the_spacing(world: World) -> None:
-    """A burst that is fixed does not fall: nobody asks for a turn."""
+    """A fixed burst does not fall: no call needs a turn."""
     for number in range(10):
         world.admitted(f"f{number}", EVEN, send_at_once=True)
     booked = {name: world.admitted(name, EVEN).at for name in ("a", "b", "c")}
@@ -104,15 +104,15 @@ def test_a_429_without_a_fall_keeps_the_spacing(world: World) -> None:
 
 
 def test_calls_that_are_late_for_one_limit_do_not_fill_another(world: World) -> None:
-    """They take up of the tokens what they take up, wherever the requests keep them."""
+    """They take up their tokens, however long the request limit holds them."""
     two = Quota(rpm=600, tpm=120_000, headroom=1.0, burst=1.0)
     costs = {"rpm": 1, "tpm": 100}  # a tenth of a second of requests, a twentieth of tokens
     for number in range(10):
         world.admitted(f"f{number}", two, costs=costs, send_at_once=True)
     booked = {name: world.admitted(name, two, costs=costs, max_wait=30.0).at for name in map("b{}".format, range(40))}
-    world.pass_time(1.5)  # the worker was held up
+    world.pass_time(1.5)  # the worker stalled
     leave(world, booked)
-    # The last one has just left.
+    # The last one was just sent.
     assert world.available(two, "tpm") == pytest.approx(2_000 - 100, abs=1)
 
 

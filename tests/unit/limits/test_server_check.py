@@ -1,4 +1,4 @@
-"""What the server must be, and what its operator is told where it is not."""
+"""Which servers can be used, and what an operator reads about one that cannot."""
 
 import contextlib
 
@@ -43,7 +43,7 @@ def test_a_cluster_is_refused() -> None:
 
 
 class Told:
-    """A client whose server says this of itself: no such old server can be had here."""
+    """A client whose server reports this about itself, because we have no such old server."""
 
     def __init__(self, **info: str) -> None:
         self.told = info

@@ -16,7 +16,7 @@ def test_unused_units_come_back_once(world: World) -> None:
     assert world.available(quota, "tpm") == pytest.approx(2_000)
     world.settle("a", costs=({"tpm": 3_000},))
     assert world.available(quota, "tpm") == pytest.approx(7_000)
-    # Five seconds later the bucket has refilled by what the next call gives back.
+    # Five seconds later the bucket has refilled what the next call gives back.
     world.admitted("b", quota, costs={"tpm": 8_000}, send_at_once=True)
     world.pass_time(100)
     world.settle("b", costs=({"tpm": 0},))
@@ -64,7 +64,7 @@ def test_a_call_that_draws_on_nothing(world: World) -> None:
 
 
 def test_a_bucket_that_was_forgotten(world: World) -> None:
-    """Nobody called for eight days: what is given back then finds nothing to go to."""
+    """After eight days without calls the bucket is forgotten, and a refund changes nothing."""
     world.admitted("a", QUOTA)
     world.admitted("b", QUOTA, send_at_once=True)
     world.client.delete(world.keys.bucket("b"))

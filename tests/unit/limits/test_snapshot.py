@@ -1,4 +1,4 @@
-"""Snapshots, and the time that they are taken at."""
+"""Snapshots, and their time."""
 
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
@@ -34,6 +34,6 @@ def test_time_never_runs_backwards(world: World) -> None:
 
 def test_the_servers_own_clock(world: World) -> None:
     seconds, micros = world.client.time()
-    world.now = 0  # where a test injects nothing
+    world.now = 0  # 0: the server's clock
     answer = world.admitted("a")
     assert 0 <= answer.at - (seconds * SECOND + micros) < 60 * SECOND

@@ -94,7 +94,7 @@ def test_a_limit_that_one_refusal_states_is_given_up_within_seconds(world: World
 
 
 def test_one_that_refusals_state_again_and_again_is_tested_less_often(world: World) -> None:
-    """A provider whose limit is real, and which only its refusals state."""
+    """A provider with a real limit that only its refusals state."""
     answered(world, RPM)
     held = []
     for _ in range(6):

@@ -1,4 +1,4 @@
-"""Urgent work: a share of the quota and of the slots, and a place before everything that is booked."""
+"""Urgent work: a share of the quota and of the calls in flight, ahead of everything that is booked."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_goes_before_what_is_booked(world: World) -> None:
     names = book(world, 20)
     urgent = world.admitted("urgent", QUOTA, urgent=True)
     assert urgent.wait == pytest.approx(0.1)
-    # The booked ones make way by its place and by its wait; they learn it when they are about to leave.
+    # The booked calls are postponed by what it takes and by its wait. They learn that when they are about to be sent.
     world.now = urgent.at
     assert world.run(sent, "urgent", "o").verdict == "sent"
     departure = world.run(sent, names[0], "o")
@@ -84,7 +84,7 @@ def test_one_slot_is_for_everyone(world: World) -> None:
 
 
 def test_urgent_work_that_is_denied_keeps_its_share(world: World) -> None:
-    """It could not go out now; batch work leaves it the room that it comes back for."""
+    """It cannot be sent now. Batch work keeps room for its next ask."""
     for number in range(10):
         world.admitted(f"f{number}", QUOTA, send_at_once=True)
     assert world.denied("urgent", QUOTA, urgent=True, max_wait=0.0).reason == "rpm"

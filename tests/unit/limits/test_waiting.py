@@ -15,7 +15,7 @@ QUOTA = Quota(rpm=600, headroom=1.0, burst=1.0)  # ten a second
 
 
 def test_two_thousand_denied_calls_ask_again_one_by_one(world: World) -> None:
-    """All are denied within a moment, all come back when told: hardly twice a call, and in the ideal time."""
+    """All are denied at one moment and ask again when they should: less than twice a call, in the ideal time."""
     calls, asks, ends = 2_000, 0, 0
     quota = Quota(rpm=6_000, headroom=1.0, burst=1.0)  # a hundred a second: twenty seconds of work
     due = [(START + number * 50, f"r{number}") for number in range(calls)]
@@ -49,8 +49,8 @@ def test_denials_are_spread_over_at_most_five_minutes(world: World) -> None:
 
 
 def test_calls_wait_for_a_slot_as_long_as_calls_take(world: World) -> None:
-    """Where none has ended yet, they take at least as long as nothing has happened; then it is the mean of their times,
-    a little less, divided among the places.
+    """Before any call has ended, calls take at least the time since the last event; then a little less
+    than their mean duration. Either is divided by the concurrency.
     """
     two = Quota(concurrency=2)
     for name in ("a0", "b0"):
@@ -68,7 +68,7 @@ def test_calls_wait_for_a_slot_as_long_as_calls_take(world: World) -> None:
 
 
 def test_a_waitlist_for_concurrency_delays_no_other_caller(world: World) -> None:
-    """Those who wait where they hear of a call that ends ask often, and push back nobody's time to come back."""
+    """A waitlist asks again at once when a call ends, and does not postpone other callers."""
     one = Quota(concurrency=1)
     world.admitted("a", one, send_at_once=True)
     world.pass_time(1)
@@ -79,7 +79,7 @@ def test_a_waitlist_for_concurrency_delays_no_other_caller(world: World) -> None
 
 
 def test_a_waitlist_asks_again_soon_and_takes_no_turn(world: World) -> None:
-    """A burst that is learned may have grown meanwhile."""
+    """A learned burst may have grown since."""
     for number in range(60):
         world.admitted(f"f{number}", QUOTA, max_wait=5.0)
     waits = [world.denied(f"l{number}", QUOTA, for_waitlist=True, max_wait=5.0) for number in range(20)]
@@ -137,11 +137,11 @@ def test_the_first_candidate_that_can_be_sent_now_is_taken(world: World) -> None
     ways = (target("fast", fast), target("slow", slow))
     assert world.admitted("a", candidates=ways).candidate == 0
     assert world.admitted("b", candidates=ways).candidate == 1
-    # Neither can now; "fast" can soonest.
+    # Neither can be sent now; "fast" can be sent first.
     third = world.admitted("c", candidates=ways[::-1], max_wait=60.0)
     assert third.candidate == 1
     assert third.wait == pytest.approx(1.0)
-    # Nor within max_wait: back when the first of them can.
+    # Nor within max_wait: ask again when the first of them can.
     for order in (ways, ways[::-1]):
         assert world.denied("d", candidates=order, max_wait=0.5).subject == "fast"
 

@@ -1,4 +1,4 @@
-"""What a provider that counts the last minute gives back as it was used: it is used again before headers tell of it."""
+"""A provider that counts the last minute gives back as was used. That is used again before headers report it."""
 
 import math
 from collections import deque
@@ -37,7 +37,7 @@ class Sliding:
         return [at for at in self.log if at > self.world.now - MINUTE]
 
     def call(self) -> bool:
-        """Let a call leave, if it may; whether it did."""
+        """Send a call if it is admitted; return whether it was."""
         self.asked += 1
         name = f"r{self.asked}"
         answer = self.world.ask(name, AUTO, max_wait=0.0, send_at_once=True)
@@ -63,7 +63,7 @@ class Sliding:
         self.world.now = ends
 
     def use_up(self) -> None:
-        """Use the whole minute, as quickly as the burst grows, and be refused."""
+        """Use the whole minute, as fast as the burst grows, until a 429."""
         while self.left:
             if not self.call():
                 self.pass_time(0.05)
@@ -72,12 +72,12 @@ class Sliding:
         self.pass_time(0.5)
 
     def drain(self) -> int:
-        """How many may leave now."""
+        """How many calls may be sent now."""
         return next(number for number in range(2 * RPM) if not self.call())
 
 
 def back_by(provider: Sliding, seconds: float) -> int:
-    """How many calls had come back so many seconds ago."""
+    """How many calls had been given back `seconds` ago."""
     return sum(1 for at in provider.log if at <= provider.world.now - MINUTE - seconds * SECOND)
 
 
@@ -169,7 +169,7 @@ def test_nothing_comes_back_to_a_pause(world: World) -> None:
 
 
 class Linear(Sliding):
-    """A provider whose bucket holds a minute and is refilled all the time."""
+    """A provider whose bucket holds a minute and refills continuously."""
 
     @property
     def left(self) -> int:
@@ -183,7 +183,7 @@ class Linear(Sliding):
 
 def test_no_waiter_asks_at_once_if_only_the_rate_comes_back(world: World) -> None:
     provider = Linear(world)
-    for _ in range(1_600):  # its first burst left more than a minute ago, and is used up
+    for _ in range(1_600):  # its first burst was sent more than a minute ago, and is used up
         provider.call()
         provider.pass_time(0.05)
     while isinstance(world.ask(f"ahead{provider.asked}", AUTO, max_wait=5.0), Admitted):

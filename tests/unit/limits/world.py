@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 START: Final = 1_795_500_000_000_000
-"""µs: an arbitrary moment, with the sixteen digits that times really have."""
+"""µs: any moment, with the sixteen digits of real times."""
 SECOND: Final = 1_000_000
 
 
@@ -84,11 +84,11 @@ class World:
         return answer
 
     def settle(self, name: str, owner: str = "o", **settlement: Any) -> str:
-        """Settle a call; the verdict."""
+        """Settle a call; return the verdict."""
         return self.run(settle, name, owner, Settlement(**settlement)).verdict
 
     def level(self, name: str, **levels: Level) -> str:
-        """Settle a call on bucket "b" whose answer's headers told `levels`."""
+        """Settle a call on bucket "b" whose headers reported `levels`."""
         return self.settle(name, levels={"b": levels})
 
     def bucket(self, quota: Quota, bucket: str = "b") -> BucketState:
@@ -99,7 +99,7 @@ class World:
         return next(state.available for state in self.bucket(quota).dimensions if state.name == dimension)
 
     def burst(self, quota: Quota, dimension: str = "rpm") -> float:
-        """Seconds of the rate that may go out at once."""
+        """Seconds of the rate that may be sent at once."""
         return next(state.burst for state in self.bucket(quota).dimensions if state.name == dimension)
 
     def circuit(self) -> CircuitState:

@@ -1,19 +1,19 @@
 """Seeded random histories, each checked against what must hold whatever happens.
 
-arithmetic   each answer equals the formula of the rate limiter, and time never runs backwards
-dimensions   units that left in any [a, b] stay within capacity + rate x (b - a); nothing leaves during a pause
-conserving   no capacity is left unused, and a denied call comes back a few times at most
-levels       what a provider's headers tell is never exceeded (of who counts by the second, by no more than a quarter of
-             one), and old or empty ones change nothing
-headrooms    which part of a limit is in force equals an account kept beside, of what was told, answered and refused
+arithmetic   each answer equals the rate limiter's formula, and time never runs backwards
+dimensions   units sent in any [a, b] stay within capacity + rate x (b - a); nothing is sent during a pause
+conserving   no capacity stays unused, and a denied call asks again a few times at most
+levels       what headers report is never exceeded (by at most a quarter of a second if the provider counts by the
+             second), and old or empty headers change nothing
+headrooms    the part of a limit in force equals a separate account of reports, answers and refusals
 windows      what a provider holds for a minute is used again when it has come back, and few calls are refused
-seconds      who counts by the second is used to the full in each, and next to no call is refused
-budgets      spent and held equal an account kept beside; spent + held <= limit; nothing is held in the end
-circuits     state equals an account kept beside: window, generations, one probe at a time, retries as earned
-admissions   all of it at once: all or nothing, a denial writes nothing but the hint, repeating changes nothing
-joined       calls that go as one have the answers and the effects that they have one by one
+seconds      at a provider that counts by the second, each second is used up, and almost no call is refused
+budgets      spent and held equal a separate account; spent + held <= limit; nothing is held at the end
+circuits     state equals a separate account: window, generations, one probe at a time, retries as earned
+admissions   everything together: all or nothing, a denial only writes the hint, repeating changes nothing
+joined       calls that are sent as one have the same answers and effects as one by one
 
-Each raises AssertionError where an invariant fails; `scripts` puts mutated scripts to the test.
+Each raises AssertionError if an invariant fails. `scripts` replaces scripts by mutated ones.
 """
 
 from typing import Final

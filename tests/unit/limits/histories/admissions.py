@@ -1,4 +1,4 @@
-"""Histories of everything at once: routing, quotas, slots, latches, circuits, budgets and urgent work."""
+"""Histories of everything: routing, quotas, concurrency, blocked accounts, circuits, budgets and urgent work."""
 
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Fleet:
-    """Two targets behind one account's quota, a third elsewhere, a workflow's cap, and two budgets."""
+    """Two targets behind one account's quota, a third behind another, a workflow's cap, and two budgets."""
 
     def __init__(self, world: World) -> None:
         choose = world.random.choice
@@ -70,7 +70,7 @@ class Fleet:
 
 
 def admissions(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | None" = None) -> None:
-    """Routing, account-wide quotas, concurrency, latches, circuits, budgets and urgent work in one history."""
+    """Routing, account-wide quotas, concurrency, blocked accounts, circuits, budgets and urgent work."""
     world = World(client, seed, scripts, "admissions")
     fleet = Fleet(world)
     pick = world.random

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Money:
-    """One reservation as the account kept beside sees it."""
+    """One reservation in the separate account."""
 
     state: str
     amount: int
@@ -75,7 +75,7 @@ def budgets(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
         lease = pick.choice([0.3, 2.0, 30.0])
         quota = Quota(rpm=pick.choice([120, 6000]), burst=1.0)
         answer = world.ask(name, quota, amount=amount, budgets=subjects, lease=lease, row="row", max_wait=3.0)
-        expire()  # what was due has been swept before the answer was found
+        expire()  # the script sweeps what is due before it answers
         if isinstance(answer, Denied):
             if answer.reason in {"budget", "budget_held"}:
                 refused(answer, amount)
@@ -98,7 +98,7 @@ def budgets(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
         if departure.verdict == "sent" and money.state == "held":
             money.state = "sent"
         elif departure.verdict == "wait":
-            # It came too early, or so late that it has to wait for its turn.
+            # It came too early, or so late that it must wait for a turn.
             later = world.now + round(departure.wait * SECOND) - money.at
             money.at, money.till = money.at + later, money.till + later
 
@@ -163,10 +163,10 @@ def window_of(budget: BudgetWindow, at: int) -> str:
 
 
 def compare_money(state: Snapshot, spent: dict[str, int], held: dict[str, int], limits: dict[str, int]) -> None:
-    """Both windows of each budget are as the account has them."""
+    """Both windows of each budget equal the account."""
     for budget in state.budgets:
         name = f"{budget.subject}:{budget.window}"
         assert budget.spent == spent.get(name, 0), (name, budget.spent, spent.get(name, 0))
         assert budget.held == held.get(name, 0), (name, budget.held, held.get(name, 0))
-        # A call that was swept unsent and went out nevertheless may add what no one held any more: a million at most.
+        # A call that was sent after its sweep may add what was no longer held: a million at most.
         assert budget.spent + budget.held <= limits[budget.subject] + 60_000_000

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Mirror:
-    """A circuit kept beside."""
+    """A separate account of the circuit."""
 
     settings: CircuitSettings
     state: str = "closed"
@@ -39,7 +39,7 @@ class Mirror:
         return int(time // (self.settings.window * SECOND / 10))
 
     def failed(self, now: int, *, failure: bool) -> bool:
-        """Count an end; whether the circuit is to open."""
+        """Count an end; return whether the circuit should open."""
         self.ends.append((now, failure))
         self.pass_time(now)
         bad = sum(f for _, f in self.ends)
@@ -47,7 +47,7 @@ class Mirror:
         return failure and enough
 
     def pass_time(self, now: int) -> None:
-        """Forget what has left the window."""
+        """Forget calls before the window."""
         self.ends = [(t, f) for t, f in self.ends if self.slot(t) > self.slot(now) - 10]
 
     def retries(self, now: int) -> float:
@@ -69,7 +69,7 @@ class Mirror:
 
 
 def circuits(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | None" = None) -> None:
-    """A provider that goes bad and comes back, with results that arrive late or never, and rationed retries."""
+    """A provider that fails and recovers, results that arrive late or never, and rationed retries."""
     world = World(client, seed, scripts, "circuits")
     pick = world.random
     settings = CircuitSettings(
@@ -92,7 +92,7 @@ def circuits(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | 
         retry = pick.random() < 0.5
         left = mirror.retries(world.now)
         if mirror.probe and world.now >= mirror.probe_till:
-            mirror.probe = ""  # whoever asks sweeps it up
+            mirror.probe = ""  # the next ask sweeps it up
         answer = world.ask(name, Quota(), send_at_once=True, circuit=settings, retry=retry, lease=3.0)
         if isinstance(answer, Denied) and answer.reason == "retry_budget":
             assert retry
@@ -134,7 +134,7 @@ def circuits(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | 
 
 
 def conclude(world: World, mirror: Mirror, name: str, generation: int, *, failure: bool) -> None:
-    """Settle a call and do the same in the mirror."""
+    """Settle a call, here and in the mirror."""
     settlement = Settlement(outcome="failure" if failure else "ok", circuit=mirror.settings)
     look = world.call(snapshot, circuits=["c"], circuit=mirror.settings)
     mirror.pass_time(world.now)

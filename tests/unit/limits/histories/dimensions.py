@@ -1,4 +1,4 @@
-"""Histories of one bucket: the arithmetic of its answers, what leaves it, and that it leaves nothing unused."""
+"""Histories of one bucket: the arithmetic of its answers, what is sent, and that no capacity stays unused."""
 
 import math
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def arithmetic(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | None" = None) -> None:
-    """Every answer is the one that the rate limiter's formula gives, overruns and a clock that jumps back included:
-    then time goes on a tenth slower.
+    """Every answer equals the rate limiter's formula, even with overruns and a clock that jumps back,
+    after which time runs a tenth slower.
     """
     world = World(client, seed, scripts, "arithmetic")
     pick = world.random
@@ -67,14 +67,14 @@ def arithmetic(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
 
 @dataclass
 class SendPermit:
-    """A call that has left, and what it turned out to use."""
+    """A call that was sent, and what it used."""
 
     time: int
     used: dict[str, int]
 
 
 def dimensions(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | None" = None) -> None:
-    """Calls with waits, refunds, releases, urgent work and 429s, sent at the times that they are told."""
+    """Calls with waits, refunds, releases, urgent work and 429s, sent at their times."""
     world = World(client, seed, scripts, "dimensions")
     timeline = Timeline(world)
     pick = world.random
@@ -144,11 +144,11 @@ def dimensions(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
 
 
 def within_windows(quota: Quota, departures: list[SendPermit], largest: dict[str, int]) -> None:
-    """Units used by what left in any [a, b] are within capacity + rate x (b - a)."""
+    """Units of calls sent in any [a, b] are within capacity + rate x (b - a)."""
     for name in quota.limits:
         room = max(capacity(quota, name), largest[name])
         speed = rate(quota, name)
-        # total - rate x time may rise by no more than the room, from any call's beginning to any later one's end
+        # From any call's beginning to any later one's end, total - rate x time rises by at most the capacity.
         total, lowest = 0.0, math.inf
         for departure in departures:
             passed = speed * (departure.time - START)
@@ -159,7 +159,7 @@ def within_windows(quota: Quota, departures: list[SendPermit], largest: dict[str
 
 
 def conserving(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | None" = None) -> None:
-    """Denied calls that come back when told are all served, at next to the ideal time; what is released is used."""
+    """Denied calls that ask again in time are all served, almost in the ideal time; released units are used."""
     world = World(client, seed, scripts, "conserving")
     timeline = Timeline(world)
     rpm = world.random.choice([120, 600, 1200])

@@ -27,20 +27,20 @@ UNSURE = 2
 
 
 def headrooms(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | None" = None) -> None:
-    """All of a limit is used only where headers tell of one second, or of a minute of which more has been answered than
-    the limit, and not within ten seconds of a 429's pause; otherwise, 97 % is. And in the first second that there is.
+    """All of a limit is used only if headers report one second, or a minute of which more has been answered than
+    the limit, and not within ten seconds of a 429's pause; else 97 %. All of it is used in the first second, too.
     """
     world = World(client, seed, scripts, "headrooms")
     pick = world.random
     kind = pick.choice(["silent", "second", "sliding", "linear", "linear"])
     provider = Provider("sliding" if kind == "sliding" else "linear")
     refused = pick.choice([0.0, 0.02])  # how often a provider refuses for no reason
-    flying: list[tuple[str, int, int]] = []  # name, when it left, which one it was
+    flying: list[tuple[str, int, int]] = []  # name, when it was sent, its number
     left: list[int] = []
-    unmarked: int | None = None  # calls that had left when it was first told of more than three seconds
+    unmarked: int | None = None  # calls sent before more than three seconds were reported
     most, heard = -1.0, False  # whether any call has ended
     seen = throttled = paused = minutes = 0
-    sure = likely = 0  # the most calls within a minute that were answered: so many surely, and perhaps
+    sure = likely = 0  # the most calls answered within a minute, surely and perhaps
 
     def answered(name: str, at: int, number: int) -> None:
         nonlocal most, heard, seen, throttled, paused, minutes, sure, likely, unmarked

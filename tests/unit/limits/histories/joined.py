@@ -1,4 +1,4 @@
-"""Histories of calls that go to the server as one, beside the same calls one by one in a namespace of their own."""
+"""Histories of calls that are sent as one, beside the same calls sent one by one in another namespace."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -57,8 +57,8 @@ return found
 
 
 def joined(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | None" = None) -> None:
-    """Calls that go as one have the answers and the effects that they have one by one."""
-    client.flushdb()  # the comparison goes through all keys that there are
+    """Calls that are sent as one have the same answers and effects as one by one."""
+    client.flushdb()  # the comparison reads all keys
     differences = client.register_script(DIFFERENCES)
     world = World(client, seed, scripts, "joined")
     alone = Keys(f"single{seed}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def levels(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | None" = None) -> None:
-    """What headers tell binds when it is lower and new, is never exceeded, and is ignored when it is old or empty."""
+    """Reported levels bind if they are lower and new, are never exceeded, and are ignored if old or empty."""
     world = World(client, seed, scripts, "levels")
     pick = world.random
     auto = pick.random() < 0.7
@@ -27,19 +27,19 @@ def levels(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | No
     answers = pick.choice([0.2, 0.5])  # how often a call ends: many are open, or few
     speed = limit * quota.headroom / 60
     look = [("b", quota)]
-    flying: list[tuple[str, int, int, int]] = []  # name, when it left, calls that had left with it, and that had ended
+    flying: list[tuple[str, int, int, int]] = []  # name, when sent, calls sent with it, calls ended
     booked: list[tuple[int, str]] = []
-    shown: list[tuple[int, int, int, int]] = []  # when it was learnt of, what was left, as of when, calls until then
-    surely = (0, 0, 0)  # when the newest answer was learnt of, what was left, calls that had ended when it left
+    shown: list[tuple[int, int, int, int]] = []  # when learned, what was left, as of when, calls until then
+    surely = (0, 0, 0)  # newest answer: when learned, what was left, calls ended when it was sent
     admitted = departed = ended = most = 0
 
     def sure() -> float:
-        """What is left by the newest answer if none of the calls that were open had come before it."""
+        """What the newest answer leaves if all calls that were open arrive after it."""
         learnt, left, done = surely
         return left - (admitted - done) if world.now - learnt < 2 * SECOND else 0
 
     def least(since: int) -> float:
-        """What is left by that answer since then which showed least; the newest counts in any case."""
+        """What is left by the answer since then that showed least; the newest always counts."""
         told = [each for each in shown[:-1] if each[0] >= since] + shown[-1:]
         return min(left + speed * (world.now - at) / SECOND - (admitted - before) for _, left, at, before in told)
 
@@ -74,9 +74,9 @@ def levels(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | No
         elif not auto:
             assert has.available <= had.available + 1e-3, "a header raised a fixed burst"
         if remaining is not None and fresh:
-            # What the provider has left now, by what it told, what went out since, and what is booked.
+            # What the provider has left now: what it reported, less what was sent since and what is booked.
             free = remaining * quota.headroom - (admitted - before) + speed * (world.now - left) / SECOND
-            # Who never told of more than three seconds' worth is doubted by a quarter of one.
+            # A provider that never reported more than three seconds' worth is doubted by a quarter of one.
             doubt = speed / 4 if most * 60 / limit <= 3 else 0.0
             assert has.available <= max(0.0, free + doubt) + 1e-3, (has, free)
             shown.append((world.now, remaining, left, before))

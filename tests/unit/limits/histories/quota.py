@@ -1,4 +1,4 @@
-"""Quotas and costs for histories, and what the rate limiter's formula says of them."""
+"""Quotas and costs for histories, and the rate limiter's formula for them."""
 
 from limits.bucket import PERIODS, Quota
 from tests.unit.limits.world import SECOND, World
@@ -7,12 +7,12 @@ DAY = 86_400
 
 
 def rate(quota: Quota, name: str) -> float:
-    """Units a µs that a quota lets through."""
+    """Units per µs that a quota allows."""
     return quota.limits[name] * quota.least / (PERIODS[name] * SECOND)
 
 
 def capacity(quota: Quota, name: str) -> float:
-    """Units that may go out at once."""
+    """Units that may be sent at once."""
     seconds = PERIODS[name] if PERIODS[name] == DAY else quota.burst
     assert seconds != "auto"
     return rate(quota, name) * float(seconds) * SECOND

@@ -24,8 +24,8 @@ TRANSIT = SECOND // 60
 
 @dataclass
 class Provider:
-    """`limit` units a minute: a sixtieth in each second, which begin at `phase`; or, `smooth`, one of these at the
-    most and refilled continuously.
+    """`limit` units a minute: a sixtieth in each second, and seconds begin at `phase`. If `smooth`, at most a
+    sixtieth at once, refilled continuously.
     """
 
     limit: int
@@ -48,7 +48,7 @@ class Provider:
         return self.level
 
     def reset(self, now: int) -> float:
-        """Seconds until everything is there again, as headers tell it."""
+        """Seconds until all is available again, as headers report them."""
         if self.smooth:
             return math.ceil((self.share - self.left(now)) / self.share * 1000) / 1000
         return math.ceil((SECOND - (now - self.phase) % SECOND) / 1000) / 1000
@@ -63,7 +63,7 @@ class Provider:
 
 
 def seconds(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | None" = None) -> None:
-    """Every second is used to the full, and next to no call is refused, also where workers are held up."""
+    """Every second is used up, and almost no call is refused, even if workers stall."""
     world = World(client, seed, scripts, "seconds")
     timeline = Timeline(world)
     pick = world.random
@@ -73,7 +73,7 @@ def seconds(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
     limits = {"rpm": rpm, "tpm": rpm * 400} if tokens else {"rpm": rpm}
     providers = {name: Provider(limit, phase, smooth) for name, limit in limits.items()}
     quota = Quota(**limits)
-    trouble = pick.random() < 0.3  # workers are held up, and give calls back
+    trouble = pick.random() < 0.3  # workers stall, and give calls back
     calls = rpm * 8 // 60
     waiting = [f"r{i}" for i in range(calls)]
     costs = {name: {"rpm": 1, "tpm": pick.randint(100, 500)} if tokens else {"rpm": 1} for name in waiting}
@@ -81,7 +81,7 @@ def seconds(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
     refused: list[int] = []
 
     def ask() -> None:
-        """The first in line asks."""
+        """The waitlist asks."""
         if not waiting:
             if len(reached) < calls:
                 timeline.at(world.now + SECOND // 10, ask)
@@ -148,17 +148,17 @@ def seconds(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
     if smooth:
         assert len(refused) <= 2, "a bucket that refills continuously is taken for one that counts seconds"
         return
-    # A second that ends while the first calls arrive leaves so much that the answers do not tell it from a bucket.
+    # A second that ends while the first calls arrive leaves a lot, so its answers look like those of a bucket.
     at_first = phase <= START + SECOND // 25
     assert len(refused) <= at_first
     if trouble:
         return
-    # As many as fit one after the other: what a second has no room for goes into the next one.
+    # All that fit one after the other: a call without room in a second goes into the next one.
     ideal, left = 0, {name: one.share for name, one in providers.items()}
     for name in (f"r{i}" for i in range(calls)):
         if any(units > left[each] for each, units in costs[name].items()):
             ideal, left = ideal + 1, {each: one.share for each, one in providers.items()}
         left = {each: left[each] - units for each, units in costs[name].items()}
-    # And one that begins before enough answers agree may be next to over when they do.
+    # A second that begins before enough answers agree may be almost over when they do.
     early = phase <= START + SECOND // 4
     assert took <= ideal + (phase - START) / SECOND + 0.3 + early, (took, ideal)

@@ -1,4 +1,4 @@
-"""What is still to happen in a history, in the order of its time."""
+"""The events of a history, in order of time."""
 
 import heapq
 import itertools
@@ -29,7 +29,7 @@ class Timeline:
         heapq.heappush(self.events, Event(time, next(self.numbers), act))
 
     def until(self, end: int) -> None:
-        """Let everything happen that is due by `end`."""
+        """Run all events that are due by `end`."""
         while self.events and self.events[0].time <= end:
             event = heapq.heappop(self.events)
             self.world.now = max(self.world.now, event.time)

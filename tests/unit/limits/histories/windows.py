@@ -30,8 +30,8 @@ OVERTAKEN = 7
 
 @dataclass
 class Provider:
-    """Sixty calls a minute: `sliding` counts the last one, `linear` refills a bucket that holds `holds` calls. One that
-    is `silent` sends no headers.
+    """Sixty calls a minute: `sliding` counts the last minute, `linear` refills a bucket of `holds` calls. `silent`: it
+    sends no headers.
     """
 
     kind: str
@@ -55,12 +55,12 @@ class Provider:
         return math.floor(self.level)
 
     def other(self, now: int) -> None:
-        """Count a call of somebody else, where there is room."""
+        """Count a call of another user, if there is room."""
         if self.left(now) >= 1:
             self.log.append(now)
 
     def take(self, now: int) -> float | None:
-        """Count a call; seconds to wait where it is refused."""
+        """Count a call; return the seconds to wait if it is refused."""
         if self.left(now) < 1:
             self.refused.append(now)
             return math.ceil((self.log[0] + MINUTE - now) / SECOND if self.kind == "sliding" else 1 - self.level)
@@ -72,7 +72,7 @@ class Provider:
 
 
 def windows(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | None" = None) -> None:
-    """A burst comes back a minute later, as it left; few calls are refused, whatever the provider is and holds."""
+    """A burst comes back a minute later, as it was sent; few calls are refused, whatever the provider holds."""
     world = World(client, seed, scripts, "windows")
     timeline = Timeline(world)
     pick = world.random
@@ -95,10 +95,10 @@ def windows(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
     waiting = deque(f"r{i}" for i in range(calls))
 
     def ask() -> None:
-        """The first in line asks for all."""
+        """The waitlist asks for all."""
         nonlocal booked
         if not waiting:
-            if world.now < START + 500 * SECOND:  # one may be refused and come back
+            if world.now < START + 500 * SECOND:  # it may be refused and asked again
                 timeline.at(world.now + 5 * SECOND, ask)
             return
         name = waiting[0]
@@ -158,7 +158,7 @@ def windows(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
     ask()
     timeline.until(START + 600 * SECOND)
     assert len(reached) == calls
-    # So often at most it is found out that nothing is left, by a few calls that are on their way at once.
+    # The upper bound on refusals: each time that nothing is left, a few calls under way find out.
     found_out = [at for before, at in pairwise([-MINUTE, *provider.refused]) if at > before + TRANSIT]
     assert len(found_out) <= (3 if provider.others else 2 if provider.silent else 1), provider.refused
     assert len(provider.refused) <= 3 * len(found_out), provider.refused
