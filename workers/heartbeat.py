@@ -1,6 +1,6 @@
-"""A file that is touched as long as a process goes round: what a health check looks at, for next to nothing.
+"""The health file: a worker touches it while its main loop runs, and a health check looks at its age.
 
-`OVERNIGHT_HEARTBEAT` names the file; where it is not set there is none.
+`OVERNIGHT_HEARTBEAT` names the file. If it is not set, there is no file.
 """
 
 import os
@@ -9,12 +9,12 @@ from typing import Any
 
 from celery import bootsteps
 
-#: Seconds between two touches; deploy/healthy.sh gives up after half a minute without one.
+#: Seconds between two touches. deploy/healthy.sh reports a failure after half a minute without one.
 EVERY = 5.0
 
 
 def touch() -> None:
-    """Say that this process is well. A full disk says it neither way, and is no reason to fail."""
+    """Touch the health file. Ignore errors: a full disk says nothing about this process."""
     if path := os.environ.get("OVERNIGHT_HEARTBEAT"):
         try:
             Path(path).touch()
@@ -23,7 +23,7 @@ def touch() -> None:
 
 
 class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
-    """The worker's step that touches the file from its main loop, while it is connected to its broker."""
+    """The worker's step that touches the file from its main loop while it is connected to its broker."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -32,12 +32,12 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         self.timer_entry: Any = None
 
     def start(self, consumer: Any) -> None:
-        """Touch it now, and every `EVERY` seconds."""
+        """Touch the file now and every `EVERY` seconds."""
         touch()
         self.timer_entry = consumer.timer.call_repeatedly(EVERY, touch)
 
     def stop(self, consumer: Any) -> None:
-        """The connection is lost, or the worker ends."""
+        """Stop touching: the connection is lost or the worker stops."""
         del consumer
         if self.timer_entry is not None:
             self.timer_entry.cancel()

@@ -1,8 +1,8 @@
-"""Identifiers that no other process makes, without a question to the kernel for each.
+"""Unique identifiers without a system call for each.
 
-`uuid4` reads 16 bytes from the kernel and lets go of the interpreter for it; in a process with several busy threads
-the next one takes it, and the caller waits. These are drawn from a generator that was seeded by the kernel once. They
-name things; they are no secrets.
+`uuid4` reads 16 bytes from the kernel and releases the interpreter lock for it. In a process with several busy threads
+another thread then takes the lock, and the caller waits. These come from a generator that the kernel seeds once. They
+are names, not secrets.
 """
 
 import os
@@ -19,5 +19,5 @@ def unique_id() -> str:
 
 
 def unique_uuid() -> str:
-    """As above in the form of a UUID of version 4, as task ids have it."""
+    """The same as a UUID of version 4, like Celery's task ids."""
     return str(UUID(int=_numbers.getrandbits(128), version=4))

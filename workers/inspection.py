@@ -1,6 +1,6 @@
-"""`inspect scheduled`, with what waits in the server: Celery's own answer knows one worker's memory only.
+"""`inspect scheduled` with the server's delayed messages, and `inspect conf` without passwords. Flower shows both.
 
-`inspect conf`, without passwords. Flower shows both.
+Celery's own `scheduled` only knows one worker's memory.
 """
 
 from contextlib import suppress
@@ -14,24 +14,24 @@ from kombu.utils.url import maybe_sanitize_url
 from workers.transport.broker import MICRO
 from workers.transport.message import parse, queue_of
 
-#: The most delayed messages that one answer tells of, soonest first.
-MOST = 100
+#: Delayed messages in one answer at most, soonest first.
+MAX_LISTED = 100
 
 _scheduled = control.scheduled
 
 
 def delayed(client: "redis.Redis", zset: str, messages: str) -> list[dict[str, Any]]:
-    """What is delayed, as Celery tells of a scheduled request; nothing of what is in it."""
-    found = cast("list[tuple[bytes, float]]", client.zrange(zset, 0, MOST - 1, withscores=True))
+    """The delayed messages, in the form of Celery's scheduled requests, without their contents."""
+    found = cast("list[tuple[bytes, float]]", client.zrange(zset, 0, MAX_LISTED - 1, withscores=True))
     if not found:
         return []
     raws = cast("list[bytes | None]", client.hmget(messages, [tag for tag, _ in found]))
-    told = []
+    listed = []
     for (name, due), raw in zip(found, raws, strict=True):
         tag = name.decode()
-        with suppress(Exception):  # a poisoned message waits like any other, and is set aside when its time comes
+        with suppress(Exception):  # a malformed message becomes a dead letter when it is due
             message = parse(raw or b"", tag, queue_of(tag))
-            told.append(
+            listed.append(
                 {
                     "eta": datetime.fromtimestamp(due / MICRO, UTC).isoformat(),
                     "priority": 6,
@@ -49,20 +49,20 @@ def delayed(client: "redis.Redis", zset: str, messages: str) -> list[dict[str, A
                     },
                 }
             )
-    return told
+    return listed
 
 
 @control.inspect_command(alias="dump_schedule")  # type: ignore[untyped-decorator]  # Celery has no types
 def scheduled(state: Any, **options: Any) -> list[dict[str, Any]]:
-    """Requests with an ETA: this worker's, and those that wait in the server for any of them."""
-    told = list(_scheduled(state, **options))
+    """Requests with an ETA: this worker's, and delayed messages in the server for any worker."""
+    listed = list(_scheduled(state, **options))
     channel: Any = getattr(state.consumer.task_consumer, "channel", None)
     if hasattr(channel, "broker"):
         prefix, keys = channel.broker.prefix, channel.broker.keys
         with channel.conn_or_acquire() as client, suppress(redis.RedisError):
             plain = redis.Redis(connection_pool=client.connection_pool)
-            told += delayed(plain, prefix + keys.delayed, prefix + keys.delayed_messages)
-    return told
+            listed += delayed(plain, prefix + keys.delayed, prefix + keys.delayed_messages)
+    return listed
 
 
 _conf = control.conf
@@ -72,6 +72,6 @@ _conf = control.conf
     alias="dump_conf", signature="[include_defaults=False]", args=[("with_defaults", control.strtobool)]
 )
 def conf(state: Any, with_defaults: bool = False, **options: Any) -> dict[str, Any]:
-    """The configuration, without the password of any URL in it: Celery hides those of the settings that it knows."""
-    told: dict[str, Any] = _conf(state, with_defaults=with_defaults, **options)
-    return {key: maybe_sanitize_url(value) if isinstance(value, str) else value for key, value in told.items()}
+    """The configuration, without passwords in URLs. Celery only hides those of its own settings."""
+    settings: dict[str, Any] = _conf(state, with_defaults=with_defaults, **options)
+    return {key: maybe_sanitize_url(value) if isinstance(value, str) else value for key, value in settings.items()}

@@ -25,7 +25,7 @@ def producer(port: int) -> Celery:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_result_comes_over_another_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(result_backend, "ASK_EVERY", 0.3)
+    monkeypatch.setattr(result_backend, "CHECK_EVERY", 0.3)
     with own_valkey() as server, SilentProxy(server.port) as proxy:
         waiting, worker = producer(proxy.port), producer(server.port)
         found: list[str] = []

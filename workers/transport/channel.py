@@ -57,7 +57,7 @@ class PublishBatch(stock.PublishBatch):  # type: ignore[misc]  # kombu has no ty
 
 
 class Channel(FetchingChannel):
-    """kombu's channel, with claims in source of BRPOP."""
+    """kombu's channel, with claims instead of BRPOP."""
 
     QoS = QoS
 

@@ -1,4 +1,4 @@
-"""The scripts: a message is in one source at a time, whoever dies between two of them."""
+"""The scripts: a message is in one place at a time, whichever process dies between two of them."""
 
 import time
 from dataclasses import replace

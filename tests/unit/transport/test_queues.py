@@ -66,7 +66,7 @@ def test_the_registry_takes_a_thousand_unconfigured_names_and_every_configured_o
     looks(world, found)
     after = registered(world.client, world.keys)
     assert len(after) == MAX_UNCONFIGURED
-    assert len(after - names) == 200, "names with jobs have taken the sources of those that have none"
+    assert len(after - names) == 200, "names with jobs have replaced those without"
     drain(world, [f"workflow.w{number}" for number in range(MAX_UNCONFIGURED + 200)])
     world.client.delete(world.keys.queues)
 

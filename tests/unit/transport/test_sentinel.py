@@ -75,7 +75,7 @@ class Set:
         return redis.Redis(port=port)
 
     def fail_over(self) -> None:
-        """Kill the primary, and return when the sentinel names the replica in its source."""
+        """Kill the primary, and return when the sentinel names the replica instead."""
         sentinel = self.client(self.sentinel)
         sentinel.sentinel_set("main", "down-after-milliseconds", QUICK)
         self.processes[self.primary].send_signal(signal.SIGKILL)
