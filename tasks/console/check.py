@@ -63,7 +63,7 @@ async def check(settings: Settings) -> list[Finding]:
 def _file(settings: Settings) -> Finding:
     if settings.file is None:
         words = f"there is no {FILE_NAME} here, so the defaults apply and no model can be called"
-        return Finding("error", "configuration", words, "Write one; docs/configuration.md shows how.")
+        return Finding("error", "configuration", words, "Write one: `overnight init`.")
     if not settings.providers:
         return Finding("error", "configuration", f"{settings.file} has no provider", "Add a [providers.NAME] table.")
     return Finding("ok", "configuration", str(settings.file))
