@@ -72,7 +72,7 @@ LOCAL = KnownProvider("local", "openai", "", "my-model", "http://127.0.0.1:8000/
 
 HEAD = """\
 # Overnight's configuration. Every key is explained in docs/configuration.md; `overnight check` checks this file.
-# Keys never stand here: "env:NAME" names the environment variable that holds one.
+# Keys never appear here: "env:NAME" names the environment variable that holds one.
 """
 
 TAIL = """\

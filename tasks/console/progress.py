@@ -62,7 +62,7 @@ class _Rich:
         if time.monotonic() - self.looked > LOOK_EVERY:
             self.waits = self.waits_for(batch)
             self.looked = time.monotonic()
-        self.throughput.read(batch.id, batch.done, time.monotonic())
+        self.throughput.record(batch.id, batch.done, time.monotonic())
         rate = self.throughput.per_second(batch.id)
         facts = [dollars(batch.cost)]
         if rate is not None:

@@ -18,7 +18,7 @@ class Throughput:
         self.window = window
         self.readings: dict[Hashable, deque[tuple[float, int]]] = {}
 
-    def read(self, name: Hashable, count: int, at: float) -> None:
+    def record(self, name: Hashable, count: int, at: float) -> None:
         """Record a count as of `at` seconds. One that shrinks starts over."""
         seen = self.readings.setdefault(name, deque())
         if seen and count < seen[-1][1]:

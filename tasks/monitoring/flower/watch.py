@@ -60,7 +60,7 @@ class Watch:
             if self.system is None or time.monotonic() - self.read_at >= FRESH:
                 system = read(self.store, self.settings)
                 for batch in system.batches:
-                    self.throughput.read(batch.id, batch.done, system.at)
+                    self.throughput.record(batch.id, batch.done, system.at)
                 self.throughput.keep(batch.id for batch in system.batches)
                 rates = {batch.id: self.throughput.per_second(batch.id) for batch in system.batches}
                 self.read_at = now = time.monotonic()

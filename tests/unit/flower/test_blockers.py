@@ -188,12 +188,12 @@ def test_a_workflow_sums_its_batches() -> None:
 
 def test_throughput_covers_the_last_minute() -> None:
     jobs = Throughput()
-    jobs.read("a", 0, 1_000.0)
+    jobs.record("a", 0, 1_000.0)
     assert jobs.per_second("a") is None
     for second in range(1, 121):
-        jobs.read("a", second * 10 if second <= 60 else 600, 1_000.0 + second)
+        jobs.record("a", second * 10 if second <= 60 else 600, 1_000.0 + second)
     assert jobs.per_second("a") == 0
-    jobs.read("a", 3, 1_200.0)  # it started over
+    jobs.record("a", 3, 1_200.0)  # it started over
     assert jobs.per_second("a") is None
 
 
