@@ -1,4 +1,4 @@
-"""Which ways a call may go, and in which order they are tried."""
+"""Which routes a call may take, and in which order."""
 
 from collections import Counter
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_a_url_is_served_by_the_targets_that_speak_it(routes: Routes) -> None:
         routes.find("clever", EMBEDDINGS)
 
 
-def test_each_key_is_a_way_with_a_quota_of_its_own_and_the_accounts(routes: Routes) -> None:
+def test_each_key_is_a_route_with_its_own_quota_and_the_accounts(routes: Routes) -> None:
     found = routes.find("clever", MESSAGES)
     assert [route.account for route in found] == ["two/0", "two/1"]
     assert [[bucket for bucket, _ in route.buckets] for route in found] == [
@@ -64,7 +64,7 @@ def test_keys_may_share_one_quota(tmp_path: Path) -> None:
     assert len({route.account for route in found}) == 2
 
 
-def test_the_first_way_is_chosen_by_weight(routes: Routes) -> None:
+def test_the_first_route_is_chosen_by_weight(routes: Routes) -> None:
     found = routes.find("twice", CHAT)
     first = Counter(routes.order(found)[0].target for _ in range(4_000))
     assert 0.70 < first["one/small"] / 4_000 < 0.80
@@ -76,14 +76,14 @@ def test_a_target_to_avoid_is_left_out(routes: Routes) -> None:
     assert routes.order(found, excluded={"one/small", "one/other"}) == []
 
 
-def test_what_is_larger_than_a_limit_can_never_go_this_way(routes: Routes) -> None:
+def test_a_call_larger_than_a_limit_can_never_take_this_route(routes: Routes) -> None:
     (route,) = routes.find("one/small", CHAT)
     assert route.too_large(Estimate(input=100, input_ceiling=400, output_ceiling=100, max_tokens=100)) is None
     large = Estimate(input=2_000, input_ceiling=8_000, output_ceiling=100, max_tokens=100)
     assert route.too_large(large) == "about 2,000 tokens, and one/0/small allows 1,000 tpm"
 
 
-def test_an_answer_that_a_provider_counts_as_it_comes_is_never_too_large(routes: Routes) -> None:
+def test_output_counted_as_generated_is_never_too_large(routes: Routes) -> None:
     long_answer = Estimate(input=10, input_ceiling=40, output_ceiling=50_000, max_tokens=50_000, output=700)
     route = routes.find("two/clever", MESSAGES)[0]
     assert route.too_large(long_answer) is None
@@ -91,7 +91,7 @@ def test_an_answer_that_a_provider_counts_as_it_comes_is_never_too_large(routes:
     assert costs == [{"itpm": 10, "otpm": 100}, {}], "the forecast is reserved up to the limit"
 
 
-def test_an_unknown_model_is_told_with_those_that_there_are(routes: Routes) -> None:
+def test_an_unknown_model_is_reported_with_the_known_ones(routes: Routes) -> None:
     with pytest.raises(NoRoute, match=r"body\.model: no model \"mixx\" is configured; did you mean mix\?"):
         routes.find("mixx", CHAT)
 

@@ -181,7 +181,7 @@ def test_how_far_a_tls_server_is_trusted_has_two_spellings(tmp_path: Path, query
         ("x = 1\nx = 2", ":2: is not valid TOML: Cannot overwrite a value"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place_and_its_mending(tmp_path: Path, text: str, words: str) -> None:
+def test_each_problem_is_reported_with_its_line_and_fix(tmp_path: Path, text: str, words: str) -> None:
     found = told(tmp_path, text)
     assert any(line.startswith(words) for line in found), found
 
@@ -259,7 +259,7 @@ def test_what_is_no_configuration_at_all(tmp_path: Path, content: bytes) -> None
         ("nothing-like-it", "there are: "),
     ],
 )
-def test_an_unknown_model_is_told_with_those_that_there_are(tmp_path: Path, name: str, words: str) -> None:
+def test_an_unknown_model_is_reported_with_the_known_ones(tmp_path: Path, name: str, words: str) -> None:
     with pytest.raises(UnknownModel) as caught:
         read(tmp_path, EVERYTHING).find_model(name)
     assert any(each in str(caught.value) for each in words.split("|"))

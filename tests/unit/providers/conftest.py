@@ -9,6 +9,9 @@ import pytest
 from tests.simulator import Simulator
 from workers.providers import Answer, Provider, connect
 from workers.providers.bodies import CHAT
+from workers.providers.errors import ProviderError
+from workers.providers.failures import classify
+from workers.providers.headers import RateLimits
 
 T = TypeVar("T")
 KEY = "sk-test-aBcDeFgHiJkLmNoPqRsTuVwXyZ"
@@ -72,3 +75,15 @@ def call(
 ) -> Answer:
     """One call, from connecting to closing."""
     return with_provider(base_url, lambda provider: provider.call(url, body or chat(), model=model, key=key), **more)
+
+
+def judge(
+    status: int, body: Any = None, headers: dict[str, str] | None = None, limits: RateLimits | None = None
+) -> ProviderError:
+    """The error that an answer is."""
+    return classify(status, headers or {}, body, provider="acme", key="sk-test", now=1_795_500_000.0, limits=limits)
+
+
+def error(message: str, code: str | None = None, kind: str = "invalid_request_error", **more: Any) -> dict[str, Any]:
+    """An error body as OpenAI writes it."""
+    return {"error": {"message": message, "type": kind, "code": code, **more}}

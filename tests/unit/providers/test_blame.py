@@ -1,10 +1,10 @@
-"""Whose fault a refusal is, and for how long: rows from providers' documentation, SDKs and public bug reports."""
+"""What a refusal is about, and for how long: rows from providers' documentation, SDKs and public bug reports."""
 
 from typing import Any
 
 import pytest
 
-from workers.providers.ceiling import with_ceiling_in
+from tests.unit.providers.conftest import error, judge
 from workers.providers.errors import (
     AccountBlocked,
     CallFailed,
@@ -15,21 +15,7 @@ from workers.providers.errors import (
     TooLarge,
     Unavailable,
 )
-from workers.providers.failures import classify
 from workers.providers.headers import Level, RateLimits
-
-NOW = 1_795_500_000.0
-
-
-def judge(
-    status: int, body: Any = None, headers: dict[str, str] | None = None, limits: RateLimits | None = None
-) -> ProviderError:
-    return classify(status, headers or {}, body, provider="acme", key="sk-test", now=NOW, limits=limits)
-
-
-def error(message: str, code: str | None = None, kind: str = "invalid_request_error", **more: Any) -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "code": code, **more}}
-
 
 NO_ACCESS = "Project `proj_example` does not have access to model `n`"
 HTML = "<!DOCTYPE html><title>Attention Required!</title>"
@@ -118,7 +104,7 @@ ACCOUNTS: list[tuple[str, int, Any, type[ProviderError]]] = [
 
 
 @pytest.mark.parametrize(("who", "status", "body", "kind"), ACCOUNTS, ids=[row[0] for row in ACCOUNTS])
-def test_what_is_refused(who: str, status: int, body: Any, kind: type[ProviderError]) -> None:
+def test_what_a_refusal_is_about(who: str, status: int, body: Any, kind: type[ProviderError]) -> None:
     found = judge(status, body)
     assert type(found) is kind, who
     assert found.code
@@ -165,7 +151,7 @@ def test_only_a_code_blocks_an_account_at_once(status: int, body: Any, certain: 
         (413, "<html>413 Request Entity Too Large</html>", TooLarge),  # nginx
     ],
 )
-def test_a_4xx_ends_a_job_only_in_the_providers_own_words(status: int, body: Any, kind: type[ProviderError]) -> None:
+def test_a_4xx_ends_a_job_only_if_the_provider_wrote_it(status: int, body: Any, kind: type[ProviderError]) -> None:
     found = judge(status, body)
     assert type(found) is kind
     assert not found.billed
@@ -181,14 +167,14 @@ def test_a_4xx_ends_a_job_only_in_the_providers_own_words(status: int, body: Any
         error("Provider returned error", metadata={"raw": "The model generated invalid tool call"}),  # OpenRouter
     ],
 )
-def test_what_the_model_wrote_badly_is_tried_again(body: Any) -> None:
+def test_invalid_output_of_the_model_is_retried(body: Any) -> None:
     found = judge(400, body)
     assert type(found) is Interrupted
     assert found.spends_attempt
 
 
 @pytest.mark.parametrize("body", [error("Invalid JSON in request body"), error("'messages' must contain 'json'")])
-def test_what_the_job_wrote_badly_is_not(body: Any) -> None:
+def test_an_invalid_request_is_not_retried(body: Any) -> None:
     assert type(judge(400, body)) is Refused
 
 
@@ -203,7 +189,7 @@ def test_what_the_job_wrote_badly_is_not(body: Any) -> None:
         (503, error("Resource Unavailable", "resource_unavailable"), ""),
     ],
 )
-def test_which_calls_a_refusal_says_nothing_about(status: int, body: Any, only_for: str) -> None:
+def test_a_throttle_may_be_limited_to_a_tier_or_size(status: int, body: Any, only_for: str) -> None:
     found = judge(status, body)
     assert isinstance(found, Throttled | Unavailable)
     assert found.only_for == only_for
@@ -224,14 +210,14 @@ LOCKED = "Your portal is locked. Please try again in 24 hours."
         (404, LOCKED),
     ],
 )
-def test_no_wait_is_read_out_of_other_bodies(status: int, body: Any) -> None:
+def test_other_bodies_are_not_searched_for_a_wait(status: int, body: Any) -> None:
     assert judge(status, body).retry_after is None
     if status > 404:
         assert judge(status, body, {"retry-after": "7"}).retry_after == 7.0
 
 
 @pytest.mark.parametrize("status", [429, 503, 529])
-def test_a_wait_is_read_out_of_a_refusals_body(status: int) -> None:
+def test_a_refusals_body_is_searched_for_a_wait(status: int) -> None:
     assert judge(status, error("Please try again in 12s.")).retry_after == 12.0
     assert judge(status, "Please try again in 12s.").retry_after == 12.0
 
@@ -258,49 +244,5 @@ FULL, EMPTY = Level(100, 50, 1.0), Level(100, 0, 1.0)
         ("on tokens per min (TPM): Limit 10, Used 10, Requested 1. Please try again in 10m.", None, 600.0),
     ],
 )
-def test_a_wait_that_contradicts_its_limit_is_tested_sooner(
-    message: str, limits: RateLimits | None, wait: float
-) -> None:
+def test_a_wait_that_contradicts_its_limit_is_shortened(message: str, limits: RateLimits | None, wait: float) -> None:
     assert judge(429, error(message), limits=limits).retry_after == wait
-
-
-OF_OPENAI = "Unsupported parameter: '{}' is not supported with this model. Use '{}' instead."
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "field"),
-    [
-        (
-            400,
-            error(OF_OPENAI.format("max_tokens", "max_completion_tokens"), "unsupported_parameter", param="max_tokens"),
-            "max_completion_tokens",
-        ),
-        (400, error("Unrecognized request argument supplied: max_completion_tokens"), "max_tokens"),  # older Azure
-        (400, error("property 'max_completion_tokens' is unsupported"), "max_tokens"),  # Groq
-        (
-            422,
-            {
-                "detail": [
-                    {
-                        "type": "extra_forbidden",
-                        "loc": ["body", "max_completion_tokens"],
-                        "msg": "Extra inputs are not permitted",
-                    }
-                ]
-            },
-            "max_tokens",
-        ),  # Mistral
-        (400, error("Unsupported parameter: 'temperature'", "unsupported_parameter", param="temperature"), ""),
-        (400, error("max_tokens is too large: 100000. This model supports at most 4096 completion tokens."), ""),
-        (404, error("max_tokens is unknown"), ""),
-    ],
-)
-def test_the_name_of_the_ceiling_that_a_model_takes(status: int, body: Any, field: str) -> None:
-    assert judge(status, body).ceiling_field == field
-
-
-def test_a_ceiling_moves_to_the_other_name() -> None:
-    assert with_ceiling_in({"max_tokens": 5, "n": 1}, "max_completion_tokens") == {"max_completion_tokens": 5, "n": 1}
-    assert with_ceiling_in({"max_completion_tokens": 5}, "max_tokens") == {"max_tokens": 5}
-    assert with_ceiling_in({"max_tokens": 9, "max_completion_tokens": 5}, "max_tokens") == {"max_tokens": 9}
-    assert with_ceiling_in({"n": 1}, "max_tokens") == {"n": 1}

@@ -1,13 +1,9 @@
-"""Every way in which a provider can fail, through the real client."""
+"""Every failure of a provider, through the real client."""
 
 import asyncio
-import gc
-import io
-import logging
 import pickle
 import socket
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -102,7 +98,7 @@ def test_no_call_is_sent_twice(simulator: Simulator) -> None:
     assert len(simulator.journal()) == 2
 
 
-def test_an_answer_without_usage_says_none(simulator: Simulator) -> None:
+def test_an_answer_without_usage_reports_none(simulator: Simulator) -> None:
     simulator.configure(failures=[{"mode": "no_usage"}])
     assert call(simulator.base_url).usage is None
 
@@ -128,24 +124,24 @@ def test_a_drip_ends_at_the_timeout_of_the_whole_call(simulator: Simulator) -> N
     assert time.monotonic() - started < 2
 
 
-def test_a_slow_answer_that_comes_in_time_is_one(simulator: Simulator) -> None:
+def test_a_slow_answer_in_time_counts(simulator: Simulator) -> None:
     simulator.configure(failures=[{"mode": "drip", "seconds": 0.3}])
     assert call(simulator.base_url).status == 200
 
 
-def test_nobody_listens() -> None:
+def test_a_refused_connection() -> None:
     with pytest.raises(CallFailed, match="connect") as raised:
         call("http://127.0.0.1:1")
     assert not raised.value.billed
 
 
-def test_a_name_that_does_not_exist() -> None:
+def test_an_unknown_host() -> None:
     with pytest.raises(CallFailed, match="dns") as raised:
         call("http://nobody.invalid")
     assert not raised.value.billed
 
 
-def test_something_that_is_not_http() -> None:
+def test_a_server_that_does_not_speak_http() -> None:
     with listening() as (port, server), server:
 
         async def run() -> None:
@@ -169,7 +165,7 @@ def test_something_that_is_not_http() -> None:
             asyncio.run(both())
 
 
-def test_a_throttled_call_tells_wait_and_limits(simulator: Simulator) -> None:
+def test_a_throttled_call_has_wait_and_limits(simulator: Simulator) -> None:
     simulator.configure(models={"*": {"rpm": 6, "burst_s": 10}})
 
     async def use(provider: Provider) -> Throttled:
@@ -211,74 +207,6 @@ def test_anthropics_errors(simulator: Simulator) -> None:
             call(simulator.base_url, url=MESSAGES, api="anthropic")
 
 
-PROMPT = "the-private-prompt"
-
-
-@pytest.mark.parametrize(
-    "mode",
-    ["400", "401", "429", "500", "echo_key", "reset", "half", "hang", "garbage", "redirect", "huge_told"],
-)
-def test_no_key_and_no_prompt_in_any_error_or_log(
-    simulator: Simulator, mode: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    simulator.configure(failures=[{"mode": mode}])
-    caplog.set_level(logging.DEBUG)
-    with pytest.raises(ProviderError) as raised:
-        call(simulator.base_url, chat(PROMPT), timeout=0.5 if mode == "hang" else 10.0)
-    error = raised.value
-    told = io.StringIO()
-    traceback.print_exception(error, file=told)
-    shown = [
-        told.getvalue(),
-        str(error),
-        repr(error),
-        repr(error.args),
-        error.message,
-        error.advice,
-        caplog.text,
-    ]
-    # Nothing hangs on to the request either: httpx's errors would.
-    assert error.__cause__ is None
-    assert error.__context__ is None
-    for text in shown:
-        assert KEY not in text
-        assert KEY[:12] not in text
-        assert PROMPT not in text
-
-
-def test_an_answer_shows_nothing_of_itself(simulator: Simulator) -> None:
-    answer = call(simulator.base_url, chat(PROMPT))
-    assert "answer " in answer.body["choices"][0]["message"]["content"]
-    assert "answer " not in repr(answer)
-    assert "word" not in repr(answer)
-
-
-def test_a_thousand_calls_are_really_in_flight(simulator: Simulator) -> None:
-    """Without a session of our own, the transport would stop at a hundred."""
-    simulator.configure(latency=1.0)
-
-    async def use(provider: Provider) -> float:
-        started = time.monotonic()
-        calls = [provider.call(CHAT, chat(f"job {n}"), model="m", key=KEY) for n in range(1000)]
-        answers = await asyncio.gather(*calls)
-        assert all(answer.status == 200 for answer in answers)
-        return time.monotonic() - started
-
-    assert with_provider(simulator.base_url, use, timeout=60.0) < 8
-    stats = simulator.stats()
-    assert stats["peak_in_flight"] == 1000
-    assert stats["jobs_answered"] == 1000
-
-
-def test_connections_are_used_again(simulator: Simulator) -> None:
-    async def use(provider: Provider) -> None:
-        for n in range(20):
-            await provider.call(CHAT, chat(f"job {n}"), model="m", key=KEY)
-        assert simulator.stats()["connections"] <= 3
-
-    with_provider(simulator.base_url, use)
-
-
 def test_a_cancelled_call_leaves_nothing_behind(simulator: Simulator) -> None:
     simulator.configure(latency=30.0)
 
@@ -295,27 +223,6 @@ def test_a_cancelled_call_leaves_nothing_behind(simulator: Simulator) -> None:
     assert entry["hung_up"]
 
 
-def test_a_provider_belongs_to_one_running_loop(simulator: Simulator) -> None:
-    provider = connect("acme", "openai", simulator.base_url, 5.0)
-
-    async def once() -> int:
-        answer = await provider.call(CHAT, chat(), model="m", key=KEY)
-        await provider.close()
-        return answer.status
-
-    assert asyncio.run(once()) == 200
-    assert asyncio.run(once()) == 200
-
-    async def two_loops() -> None:
-        await provider.call(CHAT, chat(), model="m", key=KEY)
-        with pytest.raises(RuntimeError, match="event loop of its first call"):
-            await asyncio.to_thread(asyncio.run, once())
-        await provider.close()
-
-    asyncio.run(two_loops())
-    gc.collect()
-
-
 def throttled_twice(simulator: Simulator) -> Throttled:
     async def use(provider: Provider) -> Throttled:
         await provider.call(CHAT, chat(), model="m", key=KEY)
@@ -327,7 +234,7 @@ def throttled_twice(simulator: Simulator) -> Throttled:
 
 
 def wait_until_done(simulator: Simulator, requests: int) -> list[dict[str, Any]]:
-    """The journal, once so many requests have ended one way or another."""
+    """The journal, once `requests` requests have ended."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         stats = simulator.stats()

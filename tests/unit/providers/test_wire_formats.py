@@ -156,7 +156,7 @@ def test_a_base_url_may_hold_its_version_or_not(base_url: str, address: str) -> 
         (("acme", "openai", "https://x", float("inf")), "above 0"),
     ],
 )
-def test_a_wrong_configuration_is_told(arguments: tuple[Any, ...], words: str) -> None:
+def test_a_wrong_configuration_is_reported(arguments: tuple[Any, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words) as raised:
         connect(*arguments)
     assert "secret" not in str(raised.value)
