@@ -1,6 +1,6 @@
 """One attempt at a job: what it asks of the admission, and which route the admission has chosen.
 
-Nothing here talks to anybody: `plan` is a function of the job and of what is known of models, prices and the time.
+Nothing here does I/O: `plan` is a function of the job, the models, the prices and the time.
 """
 
 import time
@@ -114,7 +114,7 @@ def assess(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Estimate]]:
     """The request bodies and token estimates, by target.
 
-    An answer without a ceiling gets one if a budget applies, which could otherwise not tell how much to hold, and for
+    An answer without a ceiling gets one if a budget applies, which needs an upper bound to hold, and for
     /v1/messages, which requires one. `ceilings`: the field name that each target takes for it, if one was learned.
     """
     output = workflow.default_max_tokens or DEFAULT_OUTPUT
@@ -193,5 +193,4 @@ def plan(
         send_at_once=True,
         circuit=CIRCUIT,
     )
-    excluding = len(chosen) < len(every)
-    return Attempt(job, chosen, sent, estimates, ask, chosen[0], state.attempts + 1, excluding)
+    return Attempt(job, chosen, sent, estimates, ask, chosen[0], state.attempts + 1, len(chosen) < len(every))

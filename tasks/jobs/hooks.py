@@ -1,7 +1,7 @@
-"""What is told of jobs while they run, to whoever listens: Flower's task list, a worker's metrics, traces.
+"""The hooks that a job calls while it runs: for Flower's task list, a worker's metrics and traces.
 
-A listener is called at five moments of a job's way. None may fail or wait, and none is given a prompt or an answer
-to keep: what it tells is counts, names and times. Without listeners a moment costs a loop over an empty tuple.
+A listener is called at five points of a delivery. It must not fail or wait, and must keep no prompt or answer, only
+counts, names and times. Without listeners a hook costs a loop over an empty tuple.
 """
 
 import time
@@ -25,10 +25,10 @@ from workers.providers.errors import ProviderError
 
 @dataclass(slots=True)
 class Delivery:
-    """One delivery of a job, and what is known of it so far. Times are seconds since the epoch.
+    """One delivery of a job, and what is known about it so far. Times are seconds since the epoch.
 
-    `provider` and `model` are those of the last call; tokens and calls are summed over all of this delivery's.
-    `span` and `trace` (its id in hex) are its trace's, where it is traced.
+    `provider` and `model` are those of the last call; tokens and calls are summed over this delivery. `span` and
+    `trace` (the trace's id in hex) are set if it is traced.
     """
 
     job: Job
@@ -46,7 +46,7 @@ class Delivery:
 
 
 class Listener:
-    """Hears of nothing; each kind of listener overrides what it is there for."""
+    """Does nothing at each hook; a listener overrides those that it needs."""
 
     def begun(self, delivery: Delivery) -> None:
         """A delivery has reached its worker."""
@@ -55,16 +55,16 @@ class Listener:
         """The admission has answered: admitted, denied or impossible."""
 
     def called(self, delivery: Delivery, attempt: Attempt, seconds: float, end: Answer | ProviderError) -> None:
-        """A call has ended, with an answer or without."""
+        """A call has ended, with an answer or an error, after `seconds`."""
 
     def ended(self, delivery: Delivery, outcome: Outcome) -> None:
-        """The job has ended, and that is recorded."""
+        """The job has ended, and its result is recorded."""
 
     def left(self, delivery: Delivery, error: BaseException | None) -> None:
-        """The delivery is over: its job has ended, is snoozed, or broke off."""
+        """The delivery is over: its job has ended, was snoozed or broke off."""
 
 
-#: Who listens in this process.
+#: The listeners of this process.
 listeners: tuple[Listener, ...] = ()
 
 _current: ContextVar[Delivery | None] = ContextVar("delivery", default=None)
@@ -96,7 +96,7 @@ def delivery(job: Job, task_id: str, headers: Mapping[str, Any]) -> Iterator[Del
 
 
 def admitted(attempt: Attempt, answer: Admission) -> None:
-    """Tell of an admission's answer."""
+    """Report an admission's answer to the listeners."""
     here = _current.get()
     if here is not None:
         for listener in listeners:
@@ -104,7 +104,7 @@ def admitted(attempt: Attempt, answer: Admission) -> None:
 
 
 def called(attempt: Attempt, end: Answer | ProviderError) -> None:
-    """Tell of a call's end."""
+    """Count a call's end, and report it to the listeners."""
     here = _current.get()
     if here is None:
         return
@@ -121,7 +121,7 @@ def called(attempt: Attempt, end: Answer | ProviderError) -> None:
 
 
 def ended(outcome: Outcome) -> None:
-    """Tell of a job's end, and leave for Celery's event what Flower lists of it."""
+    """Report a job's end to the listeners, and add what Flower lists of it to Celery's event."""
     here = _current.get()
     if here is None:
         return
@@ -140,7 +140,7 @@ def ended(outcome: Outcome) -> None:
 
 
 def failure(outcome: Outcome) -> str:
-    """Why a job was given up: its error's code and status. The provider's words may repeat the prompt."""
+    """Why a job failed: its error's code and status. The provider's message may repeat the prompt."""
     line = orjson.loads(outcome.line)
     status = (line["response"] or {}).get("status_code")
     return f"{line['error']['code']} ({status})" if status else str(line["error"]["code"])

@@ -1,6 +1,6 @@
-"""One line of a batch: a call to be made. Checked here before anything is queued, and again when it arrives.
+"""One line of a batch: a call to make. It is checked before it is queued, and again when it arrives.
 
-The format is OpenAI's batch input (https://platform.openai.com/docs/guides/batch): an object a line with
+The format is OpenAI's batch input (https://platform.openai.com/docs/guides/batch): one object per line with
 `custom_id`, `method`, `url` and `body`.
 """
 
@@ -18,11 +18,13 @@ from tasks.jobs.spending_cap import SpendingCap
 from workers.config.fields import is_model_name
 from workers.providers import bodies
 
-#: The urls that a line may name, beside those of agents: `/agents/<name>`.
+#: The urls of calls that a line may name.
 URLS = ("/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/messages")
+
+#: The prefix of an agent's url: `/agents/<name>`.
 AGENTS = "/agents/"
 
-#: Longer ids make no file name, no log line and no table readable. OpenAI's limit is 512, too.
+#: Characters: longer ids don't fit into tables and log lines. OpenAI's limit is the same.
 MAX_CUSTOM_ID = 512
 
 
@@ -36,7 +38,7 @@ class Line:
 
     @property
     def model(self) -> str:
-        """The model's name as the producer wrote it; an agent's line has its url there."""
+        """The model's name as the producer wrote it; the url if the line names an agent."""
         model: str = self.url if self.agent else self.body["model"]
         return model
 
@@ -47,12 +49,12 @@ class Line:
 
     @property
     def agent(self) -> str:
-        """The agent that the line calls; '' where it calls a model."""
+        """The agent that the line names; '' if it names a model."""
         return self.url.removeprefix(AGENTS) if self.url.startswith(AGENTS) else ""
 
 
 def decode(raw: bytes) -> Any:
-    """The JSON value of one line; ValueError says in a few words why it is none."""
+    """The JSON value of one line. Raises ValueError with the reason if it isn't JSON."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as exc:
@@ -71,13 +73,13 @@ def decode(raw: bytes) -> Any:
 
 def _refuse(number: str) -> NoReturn:
     raise ValueError(
-        f"a number of {sum(map(str.isdigit, number))} digits would not arrive as it stands: whole numbers may have "
+        f"a number of {sum(map(str.isdigit, number))} digits would lose digits: whole numbers may have "
         f"64 bits, others 17 digits; write it as a string, or shorter"
     )
 
 
 def check(value: Any) -> tuple[Line | None, list[str]]:
-    """The line that a JSON value is, or what is wrong with it; every problem at once."""
+    """The line that a JSON value describes, and every problem with it. With problems there is no line."""
     if not isinstance(value, dict):
         return None, [f"must be a JSON object, got {_kind(value)}"]
     problems: list[str] = []
@@ -125,7 +127,7 @@ def _kind(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A short value as it stands; a long one is not repeated, since it may be somebody's prompt."""
+    """A short value in quotes; only the length of a long one, since it may be a prompt."""
     if isinstance(value, str):
         return f'"{value}"' if len(value) <= 60 else f"a string of {len(value):,} characters"  # noqa: PLR2004
     return _kind(value)
@@ -154,25 +156,25 @@ class Job:
 
     @property
     def id(self) -> str:
-        """What is paid for once: (batch, line, round), or the task's id with its stamp."""
+        """The id of what is paid for once: batch, line and round, or the task's id with its stamp."""
         return f"{self.batch}:{self.number}:{self.round}" if self.batch else self.task_id + self.stamp
 
     def of_model(self, model: str) -> "Job":
-        """The same job, asked of another model."""
+        """The same job for another model."""
         return replace(self, line=replace(self.line, body={**self.line.body, "model": model}))
 
     @property
     def result_id(self) -> str:
-        """The `id` of its output line: the same however often it is delivered."""
+        """The `id` of its output line, the same for every delivery."""
         return "batch_req_" + hashlib.blake2b(self.id.encode(), digest_size=12).hexdigest()
 
 
 def received(
     args: Any, kwargs: Any, *, task_id: str, workflow: str, headers: Mapping[str, Any] | None = None
 ) -> tuple[Job, str]:
-    """The job that a message holds, and what is wrong with it in words ('' where nothing is).
+    """The job in a message, and the problems with it in words; '' if there are none.
 
-    A message may come from anybody who reaches the broker: nothing in it is believed before it is checked.
+    Anyone with access to the broker can write a message, so everything in it is checked.
     """
     value = kwargs.get("job")
     batch, number, round_ = kwargs.get("batch"), kwargs.get("line", 0), kwargs.get("round", 0)
@@ -201,10 +203,10 @@ def received(
 
 
 def _stamp(workflow: str, value: Any) -> str:
-    """What stands for a workflow and a line: equal for equal ones."""
+    """A digest of a workflow and a line: equal for equal ones."""
     try:
         text = dumps(value)
-    except TypeError:  # nested too deeply to be written
+    except TypeError:  # nested too deeply to encode
         text = repr(value).encode("utf-8", "replace")
     return "." + hashlib.blake2b(workflow.encode() + b"\n" + text, digest_size=8).hexdigest()
 
@@ -221,7 +223,7 @@ def result_line(
     error: dict[str, Any] | None,
     report: dict[str, Any],
 ) -> dict[str, Any]:
-    """One line of the output or error file, in OpenAI's form, with our `overnight` object beside it."""
+    """One line of the output or error file in OpenAI's format, with the job's report as `overnight`."""
     return {
         "id": result_id,
         "custom_id": custom_id,
@@ -237,10 +239,10 @@ def error_object(code: str, message: str) -> dict[str, Any]:
 
 
 def encode(line: dict[str, Any]) -> bytes:
-    """A result line as it stands in a file, without its newline."""
+    """A result line as bytes, without its newline."""
     return dumps(line)
 
 
 def join(lines: Iterable[bytes]) -> bytes:
-    """Lines as they stand in a file."""
+    """A file's content: each line with its newline."""
     return b"".join(line + b"\n" for line in lines)

@@ -67,6 +67,6 @@ class Leases:
         self.reservations.difference_update(renewal.lost)
 
     async def sweep(self) -> None:
-        """End the reservations of dead workers. Each admission sweeps too, so this matters only when there are none."""
+        """End the reservations of dead workers. Each admission sweeps too, so this is for idle times."""
         while (await self.server.run(sweep(self.keys))).more:
             pass

@@ -1,7 +1,7 @@
-"""How an attempt's call ends: what it settles, and the result line where it ends its job.
+"""How an attempt's call ends: what it settles, and the result line if it ends its job.
 
-Pure functions of the attempt and of what came back. A settlement closes the attempt's reservation; an `Outcome`
-holds one, so that the job's result and the money of its last call are recorded in one step.
+Pure functions of the attempt and its answer or error. A settlement closes the attempt's reservation. An `Outcome`
+contains one, so that the job's result and the money of its last call are recorded in one step.
 """
 
 import time
@@ -27,21 +27,21 @@ from workers.providers.failures import SLOW_DOWN
 from workers.providers.headers import RateLimits
 from workers.providers.truncation import met_ceiling
 
-#: Seconds that a 429 pauses an account's quota, at the most: a longer wait may be for a limit of the model alone, and
-#: the account's other models would wait for it.
-ACCOUNT_WAIT: Final = 5.0
+#: Seconds: the longest pause of an account's quota after a 429. A longer wait may be for a limit of one model only,
+#: and the account's other models would wait for it, too.
+ACCOUNT_PAUSE: Final = 5.0
 
-
+#: What a failure means for the target's circuit.
 _CIRCUIT_OUTCOMES: Final[Mapping[str, CircuitOutcome]] = {"failure": "failure", "success": "ok", "none": "neutral"}
 
 
 def used(attempt: Attempt, answer: Answer) -> Usage:
-    """The tokens of an answer: as it told them, else as they were expected."""
+    """The tokens of an answer: as reported, or as estimated if it reports none."""
     return answer.usage or Usage(attempt.estimate.input, output=attempt.estimate.output or 0)
 
 
 def of_answer(attempt: Attempt, answer: Answer) -> Settlement:
-    """How the reservation of an answered call ends."""
+    """The settlement of an answered call."""
     route, estimate, usage = attempt.route, attempt.estimate, used(attempt, answer)
     costs = settlement(route.profile, estimate, usage) if answer.usage else admission(route.profile, estimate)
     amount = _presumed(attempt)
@@ -58,9 +58,9 @@ def of_answer(attempt: Attempt, answer: Answer) -> Settlement:
 
 
 def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
-    """How a reservation ends whose call brought no answer. If the failure told its usage, that is the bill.
+    """The settlement of a call without an answer. If the failure reports a usage, that is the bill.
 
-    Without an answer, a failure that is not `billed` was never sent: quota and money are given back whole.
+    A failure without a status that is not `billed` was never sent: quota and money are given back in full.
     """
     route, estimate, usage = attempt.route, attempt.estimate, error.usage
     columns = {"calls": 1, "throttled": 1} if isinstance(error, Throttled) else {"calls": 1, "failed_calls": 1}
@@ -87,43 +87,44 @@ def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
 
 
 def throttles(route: Route, error: ProviderError) -> tuple[Throttle, ...]:
-    """Which buckets the failure pauses."""
+    """The buckets that the failure pauses."""
     if error.only_for:
         return ()
     overload = isinstance(error, Unavailable)
     if overload and error.code == SLOW_DOWN and not error.retry_after:
-        overload = False  # OpenAI's 503 about the caller's own rate: as good as a 429
+        overload = False  # OpenAI's 503 about the caller's own rate means the same as a 429
     elif not isinstance(error, Throttled) and not (overload and error.retry_after):
         return ()
-    # A plain zero is as good as no word: at once is when the refused call was sent.
+    # A Retry-After of zero counts as none: the refused call was sent at once, too.
     wait = error.retry_after or None
     (model, own), *accounts = route.buckets
     named = error.dimension
     if named in MINUTES and not any(named in quota.limits for _, quota in route.buckets):
-        named = ""  # what it was is not known here, and something has to learn of it
+        named = ""  # no bucket counts this dimension, and one of them has to learn from the 429
     limited = any(quota.rpm is not None for _, quota in accounts)
     found = [Throttle(model, wait, named, overload=overload, limited=limited)]
     for bucket, quota in accounts:
-        # Where nothing is named, the limit that was met is the account's as far as anyone knows, unless the model's
-        # requests are limited, too. It may also be one of the model's that nobody has told us: so it pauses briefly.
+        # If the 429 names no dimension, assume the account's limit, unless the model's requests are limited, too.
+        # It may also be an unknown limit of the model, so the account pauses only briefly.
         met = named in quota.limits and named not in own.limits if named else quota.paces and own.rpm is None
         if met and not overload:
-            found.append(Throttle(bucket, wait, named, longest=ACCOUNT_WAIT))
+            found.append(Throttle(bucket, wait, named, longest=ACCOUNT_PAUSE))
     return tuple(found)
 
 
 def _presumed(attempt: Attempt) -> int:
-    """What may have been billed, at its upper bound: a provider bills a client that hung up."""
+    """The most that may have been billed: a provider bills a client that has hung up."""
     return attempt.route.rates.ceiling(attempt.estimate) if attempt.route.rates else 0
 
 
-def levels(route: Route, told: RateLimits, *, answered: bool = False) -> dict[str, dict[str, Level]]:
-    """What headers told, in the form that settling takes: of the model's bucket, or of the account's where that has the
-    very limit that was told, and the model has none. An answer's limit whose window is a guess is none where none is
-    configured: it would hold from then on.
+def levels(route: Route, limits: RateLimits, *, answered: bool = False) -> dict[str, dict[str, Level]]:
+    """The limits that headers report, by bucket and dimension.
+
+    They go to the model's bucket, or to the account's if that has exactly the reported limit and the model has none.
+    An answer's limit whose window is a guess is dropped unless a limit is configured: it would apply from then on.
     """
     found: dict[str, dict[str, Level]] = {}
-    for name, level in told.items():
+    for name, level in limits.items():
         (bucket, own), *accounts = route.buckets
         if name not in own.limits:
             same = (each for each, quota in accounts if name in quota.limits and quota.limits[name] == level.limit)
@@ -135,7 +136,7 @@ def levels(route: Route, told: RateLimits, *, answered: bool = False) -> dict[st
 
 
 def answered(attempt: Attempt, answer: Answer, state: JobState, owner: str) -> Outcome:
-    """The job's end with an answer, or with a failure where that cannot be written down. `owner` of the reservation."""
+    """The outcome of a job with an answer; a failure if that cannot be encoded. `owner`: of the reservation."""
     usage = used(attempt, answer)
     closing = of_answer(attempt, answer)
     cost = state.cost + closing.amount
@@ -167,7 +168,7 @@ def answered(attempt: Attempt, answer: Answer, state: JobState, owner: str) -> O
 
 
 def _cut_off_by(attempt: Attempt, answer: Answer) -> Ceiling:
-    """Whose ceiling cut the answer off."""
+    """Whose ceiling cut the answer off, if one did."""
     line = attempt.job.line
     if not met_ceiling(line.url, answer.body):
         return "none"
@@ -176,7 +177,7 @@ def _cut_off_by(attempt: Attempt, answer: Answer) -> Ceiling:
 
 
 def _unwritable(attempt: Attempt, answer: Answer, state: JobState, owner: str) -> Outcome:
-    """The job's end with an answer that is nested too deeply for JSON's writer: it is paid, as the next would be."""
+    """The outcome of an answer that is nested too deeply for the JSON encoder. It is paid, as another one would be."""
     error = CallFailed(
         "the answer is nested too deeply to be written down; it is paid for, and the job is not tried again",
         status=answer.status,
@@ -190,7 +191,7 @@ def _unwritable(attempt: Attempt, answer: Answer, state: JobState, owner: str) -
 
 
 def failed(attempt: Attempt, error: ProviderError, fail: retry.Fail, state: JobState, owner: str) -> Outcome:
-    """The job's end with a failure. `owner` of the reservation."""
+    """The outcome of a job that has failed for good. `owner`: of the reservation."""
     closing = of_failure(attempt, error)
     cost = state.cost + closing.amount
     response = None

@@ -1,4 +1,4 @@
-"""A worker's routes, with the prices that submits have shared; what none has shared is looked up once."""
+"""A worker's routes, at the prices that submits have shared. Missing prices are looked up once."""
 
 import asyncio
 import time
@@ -16,16 +16,19 @@ from workers.models.routing import Routes
 if TYPE_CHECKING:
     import redis.asyncio
 
-#: Look-ups that are remembered; of more, those that still hold.
-MOST_ASKED = 2_000
+#: How many look-ups are kept before expired ones are dropped.
+MAX_LOOK_UPS = 2_000
 
-#: Seconds until the price table is asked again about a model that it did not know, and where it did not answer: one
-#: that is broken must not be asked, which takes a process, for each job that misses a price.
-ASK_AGAIN, AFTER_FAILURE = 600.0, 15.0
+#: Seconds until the price table is asked again about a model that it did not know.
+ASK_AGAIN = 600.0
+
+#: Seconds until the price table is asked again after it failed: each question starts a process, and one per job without
+#: a price would be too many.
+AFTER_FAILURE = 15.0
 
 
 class PricedRoutes:
-    """The `routes` as of now. `key` is where the prices are shared, `clock` tells seconds that only go on."""
+    """The routes at the current prices. `key`: the Redis key of the shared prices. `clock`: monotonic seconds."""
 
     def __init__(
         self,
@@ -41,28 +44,28 @@ class PricedRoutes:
         self.routes = Routes(settings)
         self.priced = False
         self.pricing = asyncio.Lock()
-        #: The look-ups by target, each with the second of the clock until which it holds.
+        #: The look-ups by target, each with the time of `clock` at which it expires.
         self.asked: dict[str, tuple[float, asyncio.Future[dict[str, Rates]]]] = {}
 
     async def ready(self) -> None:
-        """Return when the shared prices have been taken over for the first time."""
+        """Read the shared prices, if this hasn't been done yet."""
         if not self.priced:
             async with self.pricing:
                 if not self.priced:
                     await self.take_over()
 
     async def take_over(self) -> None:
-        """Take over the prices that submits have shared."""
+        """Read the prices that submits have shared."""
         self._take_prices(await shared_prices.fetch(self.client, self.key))
 
     async def look_up(self, target: str) -> None:
-        """Ask for the price of a target that no submit has shared; once for all jobs that miss it.
+        """Look up a target's missing price, once for all jobs that need it.
 
-        LookUpFailed where the table did not answer: come back in `AFTER_FAILURE` seconds.
+        Raises LookUpFailed if the table did not answer: come back in `AFTER_FAILURE` seconds.
         """
         asked = self.asked.get(target)
         if asked is None or self.clock() >= asked[0]:
-            if len(self.asked) >= MOST_ASKED:
+            if len(self.asked) >= MAX_LOOK_UPS:
                 self.asked = {name: each for name, each in self.asked.items() if self.clock() < each[0]}
             finding = asyncio.ensure_future(pricing.ensure(self.settings, self.client, [target], strict=True))
             asked = self.asked[target] = (self.clock() + ASK_AGAIN, finding)
@@ -70,7 +73,7 @@ class PricedRoutes:
         self._take_prices(await asyncio.shield(asked[1]))
 
     def _forget_failure(self, target: str, finding: "asyncio.Future[dict[str, Rates]]") -> None:
-        """A look-up that failed says nothing of the price: the next job asks again, or who comes a little later."""
+        """Let a job ask again: at once after a cancelled look-up, in `AFTER_FAILURE` seconds if the table failed."""
         if finding.cancelled():
             del self.asked[target]
         elif isinstance(failure := finding.exception(), LookUpFailed):

@@ -1,8 +1,8 @@
-"""Prices of the models that jobs may go to: looked up once, and shared with all workers through Redis.
+"""Prices of the models that jobs may use: looked up once, and shared with all workers through Redis.
 
-Whoever submits asks the price table, which runs as a process of its own (models/prices.py). A worker does so only
-for a model that nobody has looked up yet, such as one in a stock producer's job. Providers on this machine or in a
-private network are in no table and are not asked about.
+`overnight submit` asks the price table, which runs as a separate process (models/prices.py). A worker asks only about a
+model without a shared price, such as one in a job from another Celery producer. Providers on this machine or in a
+private network are in no table, and are not looked up.
 """
 
 import asyncio
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which a shared price is looked up again: the table comes with a package, which is upgraded.
+#: Seconds after which a shared price is looked up again: the table is part of a package that gets upgrades.
 FRESH: Final = 86_400.0
 
 
 class LookUpFailed(Exception):  # noqa: N818 - names what happened
-    """The price table did not answer, which says nothing about any price: ask again later."""
+    """The price table did not answer. Ask again later."""
 
 
 async def ensure(
     settings: Settings, client: "redis.asyncio.Redis", targets: Collection[str], *, strict: bool = False
 ) -> dict[str, Rates]:
-    """All shared prices, after those of `targets` (`provider/model`) that are missing or old were looked up.
+    """Look up the missing and old prices of `targets` (`provider/model`), and return all shared prices.
 
-    Where that fails, those that are shared already; with `strict`, LookUpFailed if one of `targets` is not among them.
+    If the look-up fails, return those shared already. With `strict`, raise LookUpFailed if a target has none.
     """
     key = Keys(settings.namespace).prices
     shared = await shared_prices.fetch(client, key)
@@ -62,7 +62,7 @@ async def ensure(
 
 
 def looked_up(settings: Settings, targets: Collection[str]) -> dict[str, Rates]:
-    """`ensure`, for code that may block; on an event loop's thread, too."""
+    """`ensure` for code that may block. Works on the thread of a running event loop, too."""
 
     async def ask() -> dict[str, Rates]:
         client = open_async_client(server_url(settings))
@@ -76,13 +76,13 @@ def looked_up(settings: Settings, targets: Collection[str]) -> dict[str, Rates]:
 
 
 def queries(settings: Settings, targets: Iterable[str]) -> Iterator[Query]:
-    """What to ask the table: models without a price of their own, at providers that it can know."""
+    """What to ask the table: models without a configured price, at public providers."""
     for target in targets:
         name, _, model = target.partition("/")
         try:
             base_url = settings.providers[name].base_url
         except SettingsError:
-            continue  # it is elsewhere that its absence is told
+            continue  # the check of the configuration reports it
         if configured(settings.model(name, model)) is None and _is_public(base_url):
             yield Query(name, model, base_url)
 

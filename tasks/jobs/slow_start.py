@@ -1,6 +1,6 @@
 """How many jobs of a model start at the same time in one worker: few at first, more as calls succeed, few after a 429.
 
-Nobody may know a provider's limit until it answers 429. Every job that has started by then, and hasn't written its
+A provider's limit may be unknown until it answers 429. Every job that has started by then, and hasn't written its
 request, comes too late: the more there are, the longer a turn of the event loop takes, and the later the 429 is read.
 So a start is slow, as TCP's is. After hundreds of calls without a 429 all jobs that arrive together start together, and
 share their round trips to Redis (limits/client/pipeline.py).
@@ -123,7 +123,7 @@ def _widen(found: _Model) -> None:
 
 
 def _start_next(found: _Model) -> None:
-    """Let waiting jobs start, as many as the width allows."""
+    """Let waiting jobs start, up to the width."""
     _widen(found)
     while found.waiting and found.starting < found.width:
         turn = found.waiting.popleft()

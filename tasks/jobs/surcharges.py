@@ -1,15 +1,14 @@
-"""What a body can ask for that is not paid by the token price of its model: no budget could hold it.
+"""What a request can ask for that costs more than its tokens.
 
-A dearer tier of service multiplies the price, a tool that the provider hosts costs a fee each time that the model
-uses it, as often as it likes, and another model that the provider falls back to has a price of its own. Under a budget
-all are refused, unless the configuration has told the price: an answer that costs more than was held could exceed the
-budget.
+A more expensive tier multiplies the price. A tool that the provider hosts costs a fee for each use, and the model
+decides how often it uses it. Another model that the provider falls back to has another price. An answer that costs more
+than was held could exceed the budget. So all of these are refused under a budget, unless their price is configured.
 
 Tiers and fees as of November 2026: https://platform.openai.com/docs/pricing (priority costs twice the standard price,
 a web search 1 cent), https://platform.claude.com/docs/en/about-claude/pricing (fast mode, inference in the US, a web
 search 1 cent), https://openrouter.ai/docs/guides/features/plugins, https://docs.x.ai/docs/guides/live-search,
 https://console.groq.com/docs/compound, https://openrouter.ai/docs/guides/routing/model-fallbacks (priced by the model
-that was ultimately used). What is not known to be free counts as dear.
+that was ultimately used). Anything that is not known to be free counts as expensive.
 """
 
 import re
@@ -22,8 +21,8 @@ from workers.models import prices
 from workers.models.routing import NoRoute, Route
 from workers.providers.endpoints import MESSAGES
 
-#: Fields that choose a tier, and their values that cost the standard price at most. OpenAI's `auto` is its project's
-#: setting, which nobody can see from here; Anthropic's has been paid for in advance.
+#: Fields that choose a tier, and their values that cost the standard price at most. OpenAI's `auto` is the setting of
+#: its project, which is not visible here; Anthropic's is paid for in advance.
 _TIERS: Final[Mapping[str, frozenset[str]]] = {
     "service_tier": frozenset({"auto", "default", "standard", "standard_only", "on_demand", "flex"}),
     "speed": frozenset({"standard"}),
@@ -32,21 +31,26 @@ _TIERS: Final[Mapping[str, frozenset[str]]] = {
 
 #: Fields that ask for a search or another service: of OpenAI's chats and Perplexity, of xAI, and of OpenRouter.
 _SERVICES: Final = ("web_search_options", "search_parameters", "plugins")
-#: How xAI is told to search nowhere, which is free.
+
+#: The mode in which xAI does not search, which is free.
 _NO_SEARCH: Final = "off"
 
-#: Fields that list models which answer where the body's own does not: OpenRouter's, of chats and of messages.
+#: Fields that list models which may answer instead of the body's own: OpenRouter's, of chats and of messages.
 _FALLBACKS: Final = ("models", "fallbacks")
 
 #: Tools that the client runs, and hosted ones that cost the tokens that they bring.
 _FREE: Final = frozenset({"function", "custom", "mcp", "tool_search", "namespace", "local_shell", "apply_patch"})
+
+#: The same, by prefix: `computer`, `computer_use_preview`, …
 _FREE_PREFIX: Final = "computer"
-#: The same of Anthropic, whose names end in a date.
+
+#: Anthropic's free tools, whose names end in a date.
 _FREE_OF_ANTHROPIC: Final = re.compile(r"custom|(?:bash|text_editor|computer|state|web_fetch|tool_search|mcp)_\w+")
 
-#: Models that search by themselves: OpenAI's, any of OpenRouter's, and the compound systems of Groq.
+#: Models that search without being asked: OpenAI's, any of OpenRouter's, and Groq's compound systems.
 _SEARCHES: Final = re.compile(r"-search-(?:preview|api)\b|:online$|^(?:groq/compound|compound-beta)(?:-mini)?$")
 
+#: Characters of the longest value that an error message repeats.
 _LONGEST_SHOWN: Final = 60
 
 
@@ -57,25 +61,25 @@ class Surcharge(NoRoute):
 
 
 def check(settings: Settings, line: Line, routes: Iterable[Route]) -> None:
-    """Surcharge where one of the routes could bill more for the line than its tokens; for jobs under a budget."""
+    """Raise Surcharge if a route could bill more for the line than its tokens. For jobs under a budget."""
     tier, fee = _tier(line.body), _fee(line.url, line.body)
     for route in routes:
         due = fee or (f"the model {route.target}" if _SEARCHES.search(route.model) else "")
         others = _fallbacks(line.body, route.model)
         if not due and not tier and not others:
             continue
-        told = prices.configured(settings.model(route.provider, route.model))
-        if tier and told is None:
+        configured = prices.configured(settings.model(route.provider, route.model))
+        if tier and configured is None:
             raise Surcharge(
                 f"{route.target} has no price for {tier}, and a budget applies: leave it out, or write the "
                 f"input_usd_per_mtok and output_usd_per_mtok that {route.target} costs with it"
             )
-        if due and (told is None or told.highest):
+        if due and (configured is None or configured.highest):
             raise Surcharge(
                 f"{due} costs a fee for each use beside its tokens, and a budget applies, which cannot hold it: "
                 f"leave it out, or run the job where no budget applies"
             )
-        if others and (told is None or told.highest):
+        if others and (configured is None or configured.highest):
             raise Surcharge(
                 f"{others} lets other models than {route.target} answer, at prices of their own, and a budget applies, "
                 f"which cannot hold them: leave it out, or run the job where no budget applies"
@@ -83,7 +87,7 @@ def check(settings: Settings, line: Line, routes: Iterable[Route]) -> None:
 
 
 def _tier(body: Mapping[str, Any]) -> str:
-    """The tier that a body asks for, in words; '' where it is the standard one, or cheaper."""
+    """The tier that a body asks for, in words; '' if it costs the standard price at most."""
     for field, known in _TIERS.items():
         value = body.get(field)
         if value is not None and not (isinstance(value, str) and value.lower() in known):
@@ -92,7 +96,7 @@ def _tier(body: Mapping[str, Any]) -> str:
 
 
 def _fee(url: str, body: Mapping[str, Any]) -> str:
-    """The service with a fee that a body asks for, in words; '' where there is none."""
+    """The service with a fee that a body asks for, in words; '' if there isn't one."""
     for field in _SERVICES:
         if body.get(field) not in (None, []) and not _searches_nowhere(field, body[field]):
             return f"body.{field}"
@@ -108,10 +112,10 @@ def _searches_nowhere(field: str, value: Any) -> bool:
 
 
 def _fallbacks(body: Mapping[str, Any], model: str) -> str:
-    """The field by which a body lets other models than `model` answer, in words; '' where there is none."""
+    """The field that lets other models than `model` answer, in words; '' if there isn't one."""
     for field in _FALLBACKS:
         value = body.get(field)
-        # An entry may change the body, too: nothing but the name is known to change no price.
+        # An entry may also change the body. Only a bare name is known to change no price.
         same = isinstance(value, list) and all(each in (model, {"model": model}) for each in value)
         if value is not None and not same:
             return f"body.{field}"
@@ -128,7 +132,7 @@ def _is_free(url: str, tool: Mapping[str, Any]) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A short word as it stands; anything else is not repeated, since it may be private."""
+    """A short printable value in quotes; '' for anything else, since it may be private."""
     if isinstance(value, str) and len(value) <= _LONGEST_SHOWN and value.isprintable():
         return f' "{value}"'
     return ""

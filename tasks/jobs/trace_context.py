@@ -1,6 +1,6 @@
 """Whether this process is traced, and how a trace gets from a submission to its jobs.
 
-OpenTelemetry (the extra `otel`) is imported only where the environment asks for traces; all else costs a look at it.
+OpenTelemetry (the extra `otel`) is imported only if the environment asks for traces.
 """
 
 import logging
@@ -13,10 +13,10 @@ from typing import Final
 
 log = logging.getLogger(__name__)
 
-#: Any of these, set, asks for traces.
+#: If one of these variables is set, the process is traced.
 _ASKING: Final = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
-#: Up to so many lines, a batch's jobs are in the trace of its submission.
+#: Lines: the jobs of a batch up to this size are in the trace of its submission.
 JOINED: Final = 1_000
 
 #: The header that links a job to its submission, in batches too large to be one trace.
@@ -32,10 +32,10 @@ def traced() -> bool:
 
 @cache
 def _installed() -> bool:
-    """Whether OpenTelemetry is there; tells once where it is not."""
+    """Whether OpenTelemetry is installed. Logs a warning once if it isn't."""
     try:
         found = find_spec("opentelemetry.sdk") and find_spec("opentelemetry.exporter.otlp.proto.http")
-    except ModuleNotFoundError:  # a package above it is not there
+    except ModuleNotFoundError:  # one of its parent packages is missing
         found = None
     if found is None:
         log.warning("OTEL_… asks for traces, and OpenTelemetry is not installed: pip install 'overnight[otel]'")
@@ -43,7 +43,7 @@ def _installed() -> bool:
 
 
 def headers() -> dict[str, str]:
-    """The trace context of here and now, for a message's headers; empty where nothing is traced."""
+    """The current trace context, for a message's headers; empty if nothing is traced."""
     if not traced():
         return {}
     from tasks.jobs.trace_provider import headers as current  # noqa: PLC0415 - what only a traced process needs
@@ -53,7 +53,7 @@ def headers() -> dict[str, str]:
 
 @contextmanager
 def submission(workflow: str) -> Iterator[str]:
-    """A span over the submission of a batch; its trace's parent for the batch's record, '' where nothing is traced."""
+    """A span over the submission of a batch. Yields the `traceparent` of its jobs; '' if nothing is traced."""
     if not traced():
         yield ""
         return
@@ -64,7 +64,7 @@ def submission(workflow: str) -> Iterator[str]:
 
 
 def of_batch(parent: str, total: int) -> dict[str, str]:
-    """The headers of a batch's messages; of a large one's, each job has a trace of its own, linked to this."""
+    """The trace headers of a batch's messages. In a large batch each job has its own trace, linked to this one."""
     if not parent:
         return {}
     return {"traceparent": parent} if total <= JOINED else {LINK: parent}

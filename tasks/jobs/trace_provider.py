@@ -1,6 +1,6 @@
 """OpenTelemetry's tracer provider of this process, and the span over a submission.
 
-Imported only if the environment asks for traces (tasks/jobs/trace_context.py).
+Imported only if the environment asks for traces (trace_context.py).
 """
 
 import os
@@ -29,7 +29,7 @@ def start(service: str, exporter: SpanExporter | None = None) -> None:
     if exporter is None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
-        # A command must not hang for long at its end because nobody takes its spans.
+        # A command must not hang at its end because the collector is away.
         exporter = OTLPSpanExporter(timeout=float(os.environ.get("OTEL_EXPORTER_OTLP_TIMEOUT") or PATIENCE))
     # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win, as everywhere.
     provider = TracerProvider(resource=Resource({SERVICE_NAME: service}).merge(Resource.create()))
@@ -40,14 +40,14 @@ def start(service: str, exporter: SpanExporter | None = None) -> None:
 
 
 def stop() -> None:
-    """Send what waits to be sent."""
+    """Send the spans that have not been sent yet."""
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):
         provider.shutdown()
 
 
 def headers() -> dict[str, str]:
-    """The context of here and now, as W3C writes it (traceparent, tracestate)."""
+    """The current trace context as W3C headers (traceparent, tracestate)."""
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
     return carrier

@@ -1,8 +1,8 @@
 """Waitlists: jobs of this worker that wait for one of a bucket's calls to end, or for its rate.
 
-A time to come back would be a guess: nobody knows when a call will end, or how soon a rate that is still being learned
+A time to come back would be a guess: it is unknown when a call will end, or how soon a rate that is still being learned
 allows the next one. Too late a guess leaves quota unused, too early a one wastes a question. So a few jobs wait here
-whatever the guess: one for each of this worker's calls in flight, or as many as have lately been sent in two seconds.
+whatever the guess: one for each of this worker's calls in flight, or for each call sent in the last two seconds.
 
 The first waiter asks for all of them: when a call of this worker ends, when the admission said that the next call could
 go, and every `POLL` seconds, since calls of other workers end without a notice. For a rate it wakes as many others as
@@ -26,7 +26,7 @@ from workers.transport.gates import LONG
 #: Denials for which a job joins a waitlist: the first waiter's answer holds for all of them.
 WAITLIST_REASONS: Final = frozenset({"concurrency", "rpm", "tpm", "itpm", "otpm", "pace", "pause"})
 
-#: Seconds: for a pause that lasts longer nobody waits here, and all jobs go back to their queue. (For a rate, `LONG`.)
+#: Seconds: if a pause lasts longer, no job waits here, and all go back to their queue. (For a rate: `LONG`.)
 SHORT_PAUSE: Final = 1.0
 
 #: Seconds: a call that is admitted this long before it may be sent waits for a limit, as waiters do.

@@ -150,8 +150,7 @@ def test_a_failure_and_what_follows(desk: Desk, simulator: Simulator, row: Row) 
         assert delivery.line["overnight"]["attempts"] == row.attempts + 1
     elif row.job == "waits":
         assert delivery.snooze is not None
-        least = min(row.pause, 0.75 * admission.PAUSE_CHECK) - attempt.MAX_AHEAD
-        assert delivery.snooze.seconds >= least
+        assert delivery.snooze.seconds >= min(row.pause, 0.75 * admission.PAUSE_CHECK) - attempt.MAX_AHEAD
     else:
         assert delivery.failure == row.job
     assert delivery.state.attempts == row.attempts

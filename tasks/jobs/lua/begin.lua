@@ -1,14 +1,14 @@
--- A delivery of a job asks whether it may run, and leases the job if so.
+-- May this delivery run the job? If so, lease it.
 --
--- Guarantee: of all deliveries of one job, one at a time runs; a job that has ended never runs again. A message that
--- does not prove to be a line of its batch (lib/line.lua) writes nothing.
+-- Guarantee: only one delivery of a job runs at a time, and a job that has ended never runs again. A message without a
+-- valid proof (lib/line.lua) writes nothing.
 -- KEYS  1 record: the batch's hash, or the job's own  2 done bitmap  3 failed bitmap  4 leases (zset: line -> µs)
---       5 owners (hash: line -> owner)      2 to 5 only where the job is a batch's
+--       5 owners (hash: line -> owner)      2 to 5 only if the job is a batch's
 -- ARGV  1 owner (this delivery)  2 lease (µs)  3 now (µs; '' = the server's)  4 lifetime of a job's own record (s)
 --       5 line  6 round  7 workflow of the queue  8 proof      5 to 8 only if the job is a batch's
 -- Returns {verdict, µs to wait, answer}: verdict is run, done (answer: a job's own result line, or ''), held by
---       another delivery for µs more, stopped (cancelled, expired or ended), stale (an older round), gone, or refused
---       (it is no line of this batch).
+--       another delivery for that long, stopped (batch cancelled, expired or ended), stale (an older round), gone (no
+--       such batch), or refused (no valid proof).
 --@include tasks/jobs/lua/lib/line.lua
 local owner, lease = ARGV[1], tonumber(ARGV[2])
 local now = tonumber(ARGV[3])
@@ -18,8 +18,8 @@ if not now then
 end
 local ends = string.format('%d', now + lease)
 
--- What is left of another delivery's lease, and whether that is cut: no lease is longer than the one asked for here,
--- and a clock that was ahead has left it.
+-- What is left of another delivery's lease, and whether it was cut: a longer lease than this one asks for was written by
+-- a clock that was ahead.
 local function left(until_)
   local rest = tonumber(until_ or 0) - now
   return math.min(rest, lease), rest > lease

@@ -1,8 +1,8 @@
--- A job ends: its result is recorded, its money settled, its lease given up, in one step.
+-- End a job: record its result, settle its money and give up its lease, in one step.
 --
--- Guarantee: this is the only way a job ends, and it ends once. Of several finishes of one job the first one's
--- result counts; the others settle their money (it was spent) and change nothing else. A message that does not prove
--- to be a line of its batch (lib/line.lua) records nothing, nor does one that comes after its batch has ended.
+-- Guarantee: a job ends only here, and once. If it is finished several times, the first result counts. The others settle
+-- their money (it was spent) and change nothing else. A message without a valid proof (lib/line.lua) records nothing, nor
+-- does one that arrives after its batch has ended.
 -- KEYS  1 clock  2 record: the batch's hash, or the job's own
 --       3 done bitmap  4 failed bitmap  5 leases  6 owners  7 results (stream)
 --       8 ticks (zset)  9 idle ticks (set)  10 spent (hash)    3 to 10 only if the job is a batch's
@@ -39,7 +39,7 @@ end
 local ended = record[1] == 'completed' or record[1] == 'failed' or record[1] == 'expired' or record[1] == 'cancelled'
 local over = ended or round < tonumber(record[2])
   or redis.call('GETBIT', KEYS[3], line) == 1 or redis.call('GETBIT', KEYS[4], line) == 1
--- What a second delivery has spent is spent, though its result does not count; the same finish again spends nothing.
+-- A second delivery's money counts, though its result doesn't. Repeating the same finish counts nothing.
 if not over or verdict == 'settled' or verdict == 'corrected' then
   redis.call('HINCRBY', KEYS[2], 'cost', ARGV[5])
   redis.call('HINCRBY', KEYS[2], 'input_tokens', ARGV[6])
@@ -59,7 +59,7 @@ if ARGV[16] == 'default' then
 end
 redis.call('SETBIT', ok and KEYS[3] or KEYS[4], line, 1)
 redis.call('XADD', KEYS[7], '*', 'k', ARGV[3], 'd', ARGV[4])
--- What is made here for the first time lives as long as the record.
+-- Keys that are created here get the lifetime of the record.
 if redis.call('HINCRBY', KEYS[2], ok and 'completed' or 'failed', 1) == 1 or redis.call('XLEN', KEYS[7]) == 1 then
   local life = redis.call('TTL', KEYS[2])
   if life > 0 then
@@ -67,7 +67,7 @@ if redis.call('HINCRBY', KEYS[2], ok and 'completed' or 'failed', 1) == 1 or red
     redis.call('EXPIRE', KEYS[7], life)
   end
 end
--- The first result that waits wakes the collector.
+-- The first waiting result wakes the collector.
 if redis.call('XLEN', KEYS[7]) == 1 and redis.call('SREM', KEYS[9], ARGV[15]) == 1 then
   wake(KEYS[8], ARGV[15])
 end

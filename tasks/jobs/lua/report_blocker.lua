@@ -1,6 +1,6 @@
--- A worker says what holds up a batch.
+-- Report what holds up a batch.
 --
--- Guarantee: a record that is gone stays gone.
+-- Guarantee: a deleted record is not created again.
 -- KEYS  1 batch record (hash)
 -- ARGV  1 the words
 -- Returns 1 if it was noted, else 0.

@@ -1,6 +1,6 @@
--- A call of a batch's line has ended, and its job has not: its money is settled and counted in its batch in one step.
+-- Settle a call of a batch's line whose job goes on, and count it in the batch, in one step.
 --
--- Guarantee: a settlement counts once, however often it is sent and however its job ends.
+-- Guarantee: a settlement counts once, even if it is sent again, and whatever becomes of its job.
 -- KEYS  1 clock  2 the batch's record (hash)  3 spent (hash: line -> n$)
 -- ARGV  1 now (us; 0 = the server's)  2 settlement (JSON, as lib/settle.lua takes it)  3 line
 --       4 cost (n$)  5 input tokens  6 output tokens  7 calls  8 429s
