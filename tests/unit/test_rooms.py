@@ -1,7 +1,8 @@
-"""The rules of the rooms: maps are complete, files and functions stay short."""
+"""The rules of the rooms: maps are complete, imports point down, files and functions stay short."""
 
 import ast
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,22 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("limits", "workers", "tasks")
+
+#: Lowest first: a file imports from its own room and from the rooms before it.
+ROOMS = (
+    "limits.errors limits.keys",
+    "limits.client",
+    "limits",
+    "workers",
+    "tasks.jobs",
+    "tasks.agents",
+    "tasks.batches",
+    "tasks.schedules",
+    "tasks.monitoring",
+    "tasks.server",
+    "tasks.console",
+    "tasks",
+)
 
 MAX_FILE, MAX_FUNCTION = 300, 40
 
@@ -80,6 +97,63 @@ def module_name(path: Path) -> str:
 @cache
 def modules() -> dict[str, Path]:
     return {module_name(path): path for path in python_files(*PACKAGES)}
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """The project's own modules that a module imports, wherever in it, for types too."""
+    found = set()
+    for node in ast.walk(ast.parse(modules()[module].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                found.add(submodule if submodule in modules() else node.module)
+    return frozenset((found & modules().keys()) - {module})
+
+
+def room(module: str) -> int:
+    """The index in ROOMS of the most specific room that holds the module."""
+    matches = [
+        (len(name), index)
+        for index, names in enumerate(ROOMS)
+        for name in names.split()
+        if module == name or module.startswith(f"{name}.")
+    ]
+    return max(matches)[1]
+
+
+def test_imports_point_down() -> None:
+    upward = [
+        f"{module} imports {other}"
+        for module in modules()
+        for other in sorted(imports(module))
+        if room(other) > room(module) and other not in PACKAGES
+    ]
+    assert upward == []
+
+
+def circles() -> Iterator[list[str]]:
+    """Each circle of imports once, from its first module by name."""
+    done: set[str] = set()
+
+    def visit(module: str, path: list[str]) -> Iterator[list[str]]:
+        if module in path:
+            yield path[path.index(module) :]
+            return
+        if module in done:
+            return
+        for other in sorted(imports(module)):
+            yield from visit(other, [*path, module])
+        done.add(module)
+
+    for module in sorted(modules()):
+        yield from visit(module, [])
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert [" -> ".join(circle) for circle in circles()] == []
 
 
 def packages() -> list[Path]:
