@@ -216,7 +216,7 @@ class Keys:
 
     @property
     def queue_cursor(self) -> str:
-        """String: where the search for queues of stock producers goes on. An hour. Owner: transport/registry.py."""
+        """String, cursor of the search for queues of stock producers. An hour. Owner: transport/registry.py."""
         return self.prefix + "queue_cursor"
 
     # The broker's side: what workers/transport/channel.py stores beside Celery's lists (one by queue and priority).

@@ -17,6 +17,7 @@ Outcome: TypeAlias = Literal["ok", "failure", "neutral"]
 """What a call says about its provider: up, down, or nothing (a 429, a 408, a cancelled call)."""
 
 DEFAULT_CIRCUIT: Final = CircuitSettings()
+"""The settings of a circuit that isn't configured."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Calls of an event loop that have no answer yet: waiting to be written, written, or deferred.
 
-A call is deferred if the server refuses it for now. It is sent again over the same connection, where other calls may
-still be answered.
+A call is deferred if the server refuses it for now. It is sent again over the same connection, which may still
+answer other calls.
 """
 
 import asyncio

@@ -28,8 +28,13 @@ PASSING: Final = (BusyLoadingError, MasterDownError, ReadOnlyError, TryAgainErro
 """Replies of a server that is starting, failing over or catching up."""
 
 _NO_WRITES: Final = ("MISCONF ", "NOREPLICAS ")
+"""Beginnings of replies of a server that cannot write to its disk, or lacks replicas."""
+
 _BUSY: Final = "BUSY "
+"""Beginning of a reply of a server that runs a long script."""
+
 _NOT_IN_SCRIPTS: Final = "ACL failure in script"
+"""Beginning of a reply to a script that runs a command which the user may not run."""
 
 
 def refuses_for_now(error: Exception) -> bool:

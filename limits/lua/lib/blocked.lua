@@ -17,9 +17,9 @@
 local blocked = {}
 
 do
-local FIRST_TRY = 30 * SECOND
-local LAST_TRY = 1800 * SECOND
-local BLOCK_LIFE = 90 * DAY
+local FIRST_TRY = 30 * SECOND    -- the first cooldown of a block
+local LAST_TRY = 1800 * SECOND   -- and the longest
+local BLOCK_LIFE = 90 * DAY      -- how long a block is stored
 local SUSPECTED = 3600 * SECOND  -- how long a suspicion lasts, and an answer counts as proof
 local PLAIN_TEXT = 128           -- a first byte below this begins a reason that was stored on its own
 

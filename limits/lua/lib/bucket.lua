@@ -43,17 +43,17 @@ local MOST = 16      -- the most that headers ever reported as left, in seconds 
 local EMPTY = 17     -- the value of SENT at which nothing is left, by the newest headers; -1: not reported
 local SHOWN = 18     -- of the answer that showed least in this second: as EMPTY, and when its request was sent;
                      -- the same two for the second before; and when this second began; false: no answer yet
-local DONE = 19      -- units of SENT whose calls have ended
-local SURE = 20      -- as EMPTY, even if no call that was open when that request was sent had reached the provider
+local DONE = 19  -- units of SENT whose calls have ended
+local SURE = 20  -- as EMPTY, even if no call that was open when that request was sent had reached the provider
                      -- by then; and when that answer came; false: no answer yet
 -- 21 and 22: see window.lua; 23: see stated.lua
 
 local MINUTE = 60 * SECOND
 local PERIOD = { rpm = MINUTE, tpm = MINUTE, itpm = MINUTE, otpm = MINUTE, rpd = DAY, tpd = DAY }
-local BUCKET_LIFE = 8 * DAY
-local URGENT_MEMORY = 60 * SECOND  -- how long urgent work keeps its share after it last asked
-local FIRST_HOLD = 60 * SECOND     -- how long a burst that fell back does not grow: 1, 2, 4 ... times this
-local LONGEST_HOLD = 3600 * SECOND
+local BUCKET_LIFE = 8 * DAY         -- how long a bucket without calls is stored
+local URGENT_MEMORY = 60 * SECOND   -- how long urgent work keeps its share after it last asked
+local FIRST_HOLD = 60 * SECOND      -- how long a burst that fell back does not grow: 1, 2, 4 ... times this
+local LONGEST_HOLD = 3600 * SECOND  -- and the longest
 local WINDOW = SECOND               -- kept free of what headers report as left, if the provider counts by the second
 local HEADERS_FRESH = 300 * SECOND  -- older headers say nothing about how to grow
 local SHOWN_FOR = 2 * SECOND        -- how long we believe what an answer has shown

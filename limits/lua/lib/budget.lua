@@ -1,6 +1,7 @@
 -- Money in n$. A budget's window is { spent, held }, a ledger row { column = n }.
 
-local SPENT, HELD = 1, 2
+local SPENT = 1  -- n$ of settled and presumed calls
+local HELD = 2   -- n$ of open reservations
 
 local function nothing_spent() return { 0, 0 } end
 local function read_budget(key) return value_or(key, nothing_spent) end

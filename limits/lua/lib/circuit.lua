@@ -14,10 +14,10 @@
 --   good        { account = when a call of it was last answered (us) }
 -- }
 
-local SLOTS = 10
+local SLOTS = 10                -- parts in which the window is counted
 local PROBE_TAKES = 2 * SECOND  -- how soon to ask again while a probe is out
-local CIRCUIT_LIFE = DAY
-local BY_HAND_LIFE = 90 * DAY
+local CIRCUIT_LIFE = DAY        -- how long a circuit without calls is stored
+local BY_HAND_LIFE = 90 * DAY   -- the same if a person holds it
 
 local function new_circuit()
   return { state = 'closed', till = 0, streak = 0, generation = 0, probe = '', proved = 0,

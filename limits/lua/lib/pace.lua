@@ -15,7 +15,7 @@
 --   told   the interval by the limit that headers reported (us), 0: none
 -- }
 
-local SLOWEST = 60 * SECOND
+local SLOWEST = 60 * SECOND    -- the longest interval
 local QUICKEST = 2000          -- a shorter interval is no pace any more (us)
 local FIRST = 10000            -- the shortest first interval (us)
 local FIRST_MOST = SECOND / 2  -- and the longest: the time before may have been idle

@@ -38,7 +38,7 @@ local function integer(number) return string.format('%.0f', number) end
 -- up.
 local clock, clock_seen
 do  -- a script may have 200 local names at a time
-  local SLOWER = 0.9
+  local SLOWER = 0.9  -- the pace of time while it is ahead of the server's
   local LEAD = PREFIX .. 'clock:lead'
 
   local function server_time(injected)

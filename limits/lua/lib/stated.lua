@@ -11,8 +11,8 @@ local DOUBT = 23  -- of a limit that only refusals stated: when it is raised nex
 
 local stated = {}
 do
-  local FIRST_DOUBT = 2 * SECOND
-  local LAST_DOUBT = 3600 * SECOND
+  local FIRST_DOUBT = 2 * SECOND    -- how long a limit is left alone at first
+  local LAST_DOUBT = 3600 * SECOND  -- and at most
 
   -- Adds the limit that the bucket's provider states to a charge, if none is configured.
   function stated.count(charge, bucket)

@@ -65,7 +65,7 @@ def test_waiters_ask_soon_if_a_pause_may_end_with_a_burst(world: World, told: in
 
 @pytest.mark.parametrize(("left", "halved"), [(4, False), (400, True)])
 def test_a_429_that_headers_foresaw_says_nothing_of_the_burst(world: World, left: int, halved: bool) -> None:
-    """A provider that counts by the minute gives nothing back when the rate would, but holds as much as before."""
+    """A provider that counts by the minute gives nothing back when the rate would, but allows no less than before."""
     press(world, 70)
     call(world, "first")
     world.level("first", rpm=Level(RPM, 300))

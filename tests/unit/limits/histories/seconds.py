@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from limits.client.scripts import Script
 
-#: A call reaches the provider within so many µs.
+#: The longest time that a call takes to reach the provider (µs).
 TRANSIT = SECOND // 60
 
 

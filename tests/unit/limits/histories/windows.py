@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RPM, MINUTE = 60, 60 * SECOND
 
-#: A call reaches the provider within so many µs.
+#: The longest time that a call takes to reach the provider (µs).
 TRANSIT = SECOND // 4
 
 #: So many calls at most leave while one is on its way to the provider, and one more that is not marked yet.
