@@ -1,8 +1,8 @@
 """Files in `storage`: a folder on this machine, or an object store that fsspec can reach.
 
-base.py    the methods of both, and their error
-local.py   a folder: a result is written at its offset in one file
-remote.py  an object store: each write is an object under `output.jsonl.parts/`, and `finish` joins them
+    base.py    the methods of both, and their error
+    local.py   a folder: a result is written at its offset in one file
+    remote.py  an object store: each write is an object under `output.jsonl.parts/`, and `finish` joins them
 
 Calls may be repeated: the same `write_at` and `finish` always leave the same file.
 """
