@@ -1,4 +1,4 @@
-"""overnight.toml: every key is read, and whatever is wrong is told with its line, its key and what would be right."""
+"""overnight.toml: every key is read, and every problem is reported with its line, its key and what would be right."""
 
 import os
 from decimal import Decimal
@@ -75,7 +75,7 @@ def read(folder: Path, text: str) -> Settings:
     return load(file)
 
 
-def told(folder: Path, text: str) -> list[str]:
+def problems(folder: Path, text: str) -> list[str]:
     """What is wrong with a file, without the file's own name."""
     with pytest.raises(SettingsError) as caught:
         read(folder, text)
@@ -182,7 +182,7 @@ def test_how_far_a_tls_server_is_trusted_has_two_spellings(tmp_path: Path, query
     ],
 )
 def test_each_problem_is_reported_with_its_line_and_fix(tmp_path: Path, text: str, words: str) -> None:
-    found = told(tmp_path, text)
+    found = problems(tmp_path, text)
     assert any(line.startswith(words) for line in found), found
 
 
@@ -201,12 +201,12 @@ def test_each_problem_is_reported_with_its_line_and_fix(tmp_path: Path, text: st
 )
 def test_a_models_limits_are_checked(tmp_path: Path, key: str, value: str, words: str) -> None:
     text = f'[providers.p]\napi = "openai"\napi_key = "env:K"\n[providers.p.models.m]\n{key} = {value}'
-    assert told(tmp_path, text) == [f":5: providers.p.models.m.{key}: {words}"]
+    assert problems(tmp_path, text) == [f":5: providers.p.models.m.{key}: {words}"]
 
 
 def test_every_problem_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
     text = 'data_dir = 3\nnamespace = "a b"\n[workflows.w]\ndeadline = -1\n[models.m]\ntargets = 4\n'
-    assert [line.split(": ")[0] + ":" + line.split(": ")[1] for line in told(tmp_path, text)] == [
+    assert [line.split(": ")[0] + ":" + line.split(": ")[1] for line in problems(tmp_path, text)] == [
         ":1:data_dir",
         ":2:namespace",
         ":4:workflows.w.deadline",
@@ -216,7 +216,7 @@ def test_every_problem_is_told_at_once_in_the_order_of_the_file(tmp_path: Path) 
 
 def test_a_key_in_the_file_is_refused_and_not_repeated(tmp_path: Path) -> None:
     text = '[providers.p]\napi = "openai"\napi_key = "sk-very-secret"\nbase_url = "https://u:sk-very-secret@h"\n'
-    assert "sk-very-secret" not in "\n".join(told(tmp_path, text))
+    assert "sk-very-secret" not in "\n".join(problems(tmp_path, text))
 
 
 def test_an_unset_variable_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

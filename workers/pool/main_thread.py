@@ -1,4 +1,4 @@
-"""How the pool's threads call functions in the worker's main thread, where Celery's hub runs."""
+"""How the pool's threads call functions in the main thread of the worker, which runs Celery's hub."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ class Mailbox:
     looks.
 
     Without a hub (if the broker's transport has no sockets to poll) the main thread cannot be woken. With `inline`,
-    calls are made where they are posted, one at a time, as in Celery's own thread pool.
+    each call is made at once by the thread that posts it, one at a time, as in Celery's own thread pool.
     """
 
     def __init__(self, *, inline: bool) -> None:

@@ -139,8 +139,8 @@ def classify(
     dimension = _dimension(error_body.words) if kind is Throttled else ""
     wait = None
     if waits:
-        tells = body if judged in _STATES_WAIT else None
-        wait = believable(parse_retry_after(headers, tells, now=now, limits=limits), dimension, limits)
+        searched = body if judged in _STATES_WAIT else None
+        wait = believable(parse_retry_after(headers, searched, now=now, limits=limits), dimension, limits)
     return kind(
         error_body.words or _own_words(status, body),
         status=status,

@@ -47,7 +47,7 @@ def test_a_synchronous_function_waits_for_a_coroutine() -> None:
 def test_a_coroutines_error_is_raised_by_its_wait() -> None:
     async def fail() -> None:
         await asyncio.sleep(0)
-        raise LookupError("as told")
+        raise LookupError("missing")
 
     def caught(bridge: Bridge) -> str:
         try:
@@ -56,7 +56,7 @@ def test_a_coroutines_error_is_raised_by_its_wait() -> None:
             return str(exc)
         return "nothing"
 
-    assert run(caught) == "as told"
+    assert run(caught) == "missing"
 
 
 def test_context_variables_reach_the_coroutine_and_its_tasks() -> None:

@@ -19,13 +19,13 @@ print(gc.get_threshold(), gc.get_freeze_count() > 1000, first() is None)
 """
 
 
-def told(setting: str = "") -> str:
+def printed(setting: str = "") -> str:
     done = subprocess.run([sys.executable, "-c", PROGRAM.format(setting=setting)], capture_output=True, check=True)
     return done.stdout.decode().strip()
 
 
 def test_loaded_code_is_excluded_and_cycles_are_still_collected() -> None:
-    assert told() == "(20000, 20, 50) True True"
+    assert printed() == "(20000, 20, 50) True True"
 
 
 def test_an_idle_worker_still_collects() -> None:
@@ -45,4 +45,4 @@ print(ring() is None)
 
 
 def test_thresholds_set_by_the_application_stay() -> None:
-    assert told("gc.set_threshold(5000, 5, 5)") == "(5000, 5, 5) False True"
+    assert printed("gc.set_threshold(5000, 5, 5)") == "(5000, 5, 5) False True"

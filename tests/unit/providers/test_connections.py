@@ -33,10 +33,10 @@ def test_no_key_and_no_prompt_in_any_error_or_log(
     with pytest.raises(ProviderError) as raised:
         call(simulator.base_url, chat(PROMPT), timeout=0.5 if mode == "hang" else 10.0)
     error = raised.value
-    told = io.StringIO()
-    traceback.print_exception(error, file=told)
+    printed = io.StringIO()
+    traceback.print_exception(error, file=printed)
     shown = [
-        told.getvalue(),
+        printed.getvalue(),
         str(error),
         repr(error),
         repr(error.args),

@@ -35,7 +35,7 @@ def anthropic(kind: str, message: str) -> dict[str, Any]:
     return {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_1"}
 
 
-def told(code: int, message: str, **more: Any) -> dict[str, Any]:
+def coded(code: int, message: str, **more: Any) -> dict[str, Any]:
     """An error object with the status as its code: llama.cpp, OpenRouter, Gemini."""
     return {"error": {"code": code, "message": message, **more}}
 
@@ -62,7 +62,7 @@ ROWS: list[tuple[str, int, Any, type[ProviderError], bool]] = [
     ("cloudflare's 522", 522, "<!DOCTYPE html>", CallFailed, False),
     ("a redirect", 302, None, CallFailed, False),
     ("503", 503, openai("The engine is currently overloaded", "server_error"), Unavailable, False),
-    ("llama.cpp that loads", 503, told(503, "Loading model", type="unavailable_error"), Unavailable, False),
+    ("llama.cpp that loads", 503, coded(503, "Loading model", type="unavailable_error"), Unavailable, False),
     ("529", 529, anthropic("overloaded_error", "Overloaded"), Unavailable, False),
     ("groq's 498", 498, openai("Flex capacity exceeded", "capacity"), Unavailable, False),
     # github.com/FoundationAgents/MetaGPT/issues/523
@@ -77,8 +77,8 @@ ROWS: list[tuple[str, int, Any, type[ProviderError], bool]] = [
         False,
     ),
     # github.com/gke-labs/gemini-for-kubernetes-development/issues/1215
-    ("gemini 429", 429, [told(429, GEMINI_429, status="RESOURCE_EXHAUSTED")], Throttled, False),
-    ("gemini, no quota", 429, told(429, "Quota exceeded for metric: m, limit: 0"), AccountBlocked, False),
+    ("gemini 429", 429, [coded(429, GEMINI_429, status="RESOURCE_EXHAUSTED")], Throttled, False),
+    ("gemini, no quota", 429, coded(429, "Quota exceeded for metric: m, limit: 0"), AccountBlocked, False),
     # github.com/DrShushen/climb/issues/13
     ("openai too large", 429, openai(TOO_LARGE, "tokens", "rate_limit_exceeded"), TooLarge, False),
     # github.com/danielmiessler/Fabric/issues/364
@@ -86,14 +86,14 @@ ROWS: list[tuple[str, int, Any, type[ProviderError], bool]] = [
     ("413", 413, anthropic("request_too_large", "Request exceeds the maximum size"), TooLarge, False),
     ("context length", 400, openai("8193 tokens", code="context_length_exceeded"), TooLarge, False),
     # github.com/ggml-org/llama.cpp/issues/19774
-    ("llama.cpp's context, 500", 500, told(500, "Context size has been exceeded."), TooLarge, False),
+    ("llama.cpp's context, 500", 500, coded(500, "Context size has been exceeded."), TooLarge, False),
     # github.com/oobabooga/textgen/issues/7257
-    ("llama.cpp's context, 200", 200, told(400, "…", type="exceed_context_size_error"), TooLarge, False),
+    ("llama.cpp's context, 200", 200, coded(400, "…", type="exceed_context_size_error"), TooLarge, False),
     ("401", 401, openai("Incorrect API key provided", code="invalid_api_key"), AccountBlocked, False),
-    ("402", 402, told(402, "Insufficient credits"), AccountBlocked, False),
+    ("402", 402, coded(402, "Insufficient credits"), AccountBlocked, False),
     ("403", 403, anthropic("permission_error", "Your API key lacks permission"), AccountBlocked, False),
     # openrouter.ai/docs, Errors: metadata of a moderated input
-    ("a flagged prompt", 403, told(403, "Flagged", metadata={"reasons": ["violence"]}), Refused, False),
+    ("a flagged prompt", 403, coded(403, "Flagged", metadata={"reasons": ["violence"]}), Refused, False),
     ("insufficient_quota", 429, openai(GEMINI_429, code="insufficient_quota"), AccountBlocked, False),
     ("a billing limit", 400, openai("Reached", code="billing_hard_limit_reached"), AccountBlocked, False),
     # github.com/screenpipe/screenpipe/pull/5653
@@ -132,9 +132,9 @@ ROWS: list[tuple[str, int, Any, type[ProviderError], bool]] = [
     ("another 4xx", 418, openai("I am a teapot"), Refused, False),
     ("another 4xx, not the provider's", 418, None, CallFailed, False),
     # github.com/anomalyco/opencode/issues/22448
-    ("a 502 within a 200", 200, told(502, "Network connection lost."), CallFailed, True),
-    ("a 429 within a 200", 200, told(429, "Rate limited"), Throttled, False),
-    ("a choice that failed", 200, {"choices": [told(502, "Network lost")]}, CallFailed, True),
+    ("a 502 within a 200", 200, coded(502, "Network connection lost."), CallFailed, True),
+    ("a 429 within a 200", 200, coded(429, "Rate limited"), Throttled, False),
+    ("a choice that failed", 200, {"choices": [coded(502, "Network lost")]}, CallFailed, True),
     ("a failed response", 200, {"status": "failed", "error": {"code": "server_error"}}, CallFailed, True),
     ("an unfinished response", 200, {"status": "in_progress", "error": None}, CallFailed, True),
     ("an error event in a 200", 200, decode(ERROR_EVENT), Unavailable, True),
@@ -146,7 +146,7 @@ ROWS: list[tuple[str, int, Any, type[ProviderError], bool]] = [
     ("an error that is a string", 400, {"error": "bad things"}, Refused, False),
     ("an error without a message", 500, {"error": {}}, CallFailed, False),
     ("an error that is null", 500, {"error": None}, CallFailed, False),
-    ("an integer code", 500, told(500, "slot unavailable", type="server_error"), CallFailed, False),
+    ("an integer code", 500, coded(500, "slot unavailable", type="server_error"), CallFailed, False),
 ]
 
 
@@ -222,7 +222,7 @@ def test_a_wait_is_not_kept_where_it_does_not(status: int) -> None:
         (402, None, "no credit or quota left"),
         (403, anthropic("permission_error", "…"), "forbids this to the key"),
         (400, openai("Organization has been restricted.", code="organization_restricted"), "suspended the account"),
-        (400, told(400, "API key expired. Please renew the API key."), "does not accept the key"),
+        (400, coded(400, "API key expired. Please renew the API key."), "does not accept the key"),
         (429, openai("…", code="insufficient_quota"), "no credit or quota left"),
     ],
 )

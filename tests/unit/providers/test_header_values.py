@@ -79,8 +79,8 @@ def test_an_implausible_count_is_ignored(text: str) -> None:
     ],
 )
 def test_a_wait_in_any_form(text: str, seconds: float | None) -> None:
-    told = seconds_until(text, NOW)
-    assert told == seconds if seconds is None else math.isclose(told or 0.0, seconds, abs_tol=1e-6)
+    wait = seconds_until(text, NOW)
+    assert wait == seconds if seconds is None else math.isclose(wait or 0.0, seconds, abs_tol=1e-6)
 
 
 def test_a_reset_is_measured_by_the_providers_own_clock() -> None:

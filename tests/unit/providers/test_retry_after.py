@@ -1,4 +1,4 @@
-"""Every form in which a provider asks to be left alone; `source` says where a capture was published."""
+"""Every form in which a provider asks callers to wait; `source` names where a capture was published."""
 
 import math
 from datetime import UTC, datetime
@@ -167,12 +167,12 @@ FORMS: list[tuple[str, dict[str, str], Any, float | None]] = [
 
 @pytest.mark.parametrize(("name", "headers", "body", "seconds"), FORMS, ids=[form[0] for form in FORMS])
 def test_form(name: str, headers: dict[str, str], body: Any, seconds: float | None) -> None:
-    told = parse_retry_after(headers, body, now=NOW)
+    wait = parse_retry_after(headers, body, now=NOW)
     if seconds is None:
-        assert told is None, name
+        assert wait is None, name
     else:
-        assert told is not None, name
-        assert math.isclose(told, seconds, abs_tol=1e-6), name
+        assert wait is not None, name
+        assert math.isclose(wait, seconds, abs_tol=1e-6), name
 
 
 @pytest.mark.parametrize(
@@ -194,8 +194,8 @@ def test_form(name: str, headers: dict[str, str], body: Any, seconds: float | No
     ],
 )
 def test_words(text: str, seconds: float | None) -> None:
-    told = wait_in_text(text)
-    assert told == seconds if seconds is None else math.isclose(told or 0.0, seconds, abs_tol=1e-9)
+    wait = wait_in_text(text)
+    assert wait == seconds if seconds is None else math.isclose(wait or 0.0, seconds, abs_tol=1e-9)
 
 
 @pytest.mark.parametrize(

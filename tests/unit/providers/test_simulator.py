@@ -41,7 +41,7 @@ def most_in_window(passed: list[tuple[float, float]], window: float) -> float:
 @pytest.mark.parametrize(
     ("counting", "burst_s", "most_in_a_minute", "most_in_a_second"),
     [
-        # A full bucket, and what flows in meanwhile.
+        # A full bucket, and what flows in during that time.
         ("linear", 60.0, 2 * 600, 600 + 10),
         ("linear", 1.0, 600 + 10, 10 + 10),
         ("per-second", 60.0, 600, 20),
@@ -88,7 +88,7 @@ def test_anthropics_output_counts_when_it_is_made(simulator: Simulator) -> None:
         return raised.value
 
     error = with_provider(simulator.base_url, use, api="anthropic")
-    assert 15 <= (error.retry_after or 0) <= 21  # 30 of 10 spent: 20 s to be above zero
+    assert 15 <= (error.retry_after or 0) <= 21  # 30 of 10 are spent, so it takes 20 s to get above zero
     assert simulator.journal()[1]["denied_by"] == "otpm"
 
 
@@ -142,7 +142,7 @@ def test_who_comes_early_is_told(simulator: Simulator) -> None:
 
         waits: list[float] = []
         await send("a")
-        await send("b")  # told to wait for half a second
+        await send("b")  # asked to wait for half a second
         await asyncio.sleep(0.1)
         await send("b")  # too early, for this job and for all
         await send("c")  # too early for all

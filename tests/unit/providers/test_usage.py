@@ -10,7 +10,7 @@ from workers.providers.bodies import CHAT, MESSAGES, RESPONSES
 from workers.providers.openai import usage_of
 
 
-def told(prompt: int, made: int, total: int, **more: Any) -> dict[str, Any]:
+def usage_with_total(prompt: int, made: int, total: int, **more: Any) -> dict[str, Any]:
     return {"prompt_tokens": prompt, "completion_tokens": made, "total_tokens": total, **more}
 
 
@@ -23,25 +23,25 @@ def cached(tokens: int) -> dict[str, Any]:
     [
         # Cached tokens in the total alone.
         (
-            told(100, 50, 10050, **cached(9900)),
+            usage_with_total(100, 50, 10050, **cached(9900)),
             Usage(input=10000, cached=9900, output=50),
         ),
         (
-            told(500, 50, 850, **cached(300)),
+            usage_with_total(500, 50, 850, **cached(300)),
             Usage(input=800, cached=300, output=50),
         ),
         # And thoughts beside them.
         (
-            told(100, 50, 10350, **cached(9900)),
+            usage_with_total(100, 50, 10350, **cached(9900)),
             Usage(input=10000, cached=9900, output=350),
         ),
         # Thoughts in the total alone, with cached tokens in the prompt: xAI's and Gemini's way.
         (
-            told(100, 50, 400, **cached(60)),
+            usage_with_total(100, 50, 400, **cached(60)),
             Usage(input=100, cached=60, output=300),
         ),
         (
-            told(100, 5, 145, prompt_cache_hit_tokens=64),
+            usage_with_total(100, 5, 145, prompt_cache_hit_tokens=64),
             Usage(input=100, cached=64, output=45),
         ),
     ],
