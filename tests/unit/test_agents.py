@@ -161,7 +161,7 @@ def test_an_exception_whose_str_fails_has_a_message() -> None:
     assert len(error_text(ValueError("x" * 10_000))) < 3_000
 
 
-def test_a_purse_never_holds_more_than_its_limit() -> None:
+def test_a_spending_cap_never_holds_more_than_its_limit() -> None:
     chance = random.Random(3)
     spending_cap = SpendingCap(1_000)
     spent = 0

@@ -1,4 +1,4 @@
-"""A line of the input: what is a job, and what is told about a line that is none."""
+"""Lines of the input: which are jobs, and the problems reported for the others."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def test_a_line_that_cannot_be_a_job(raw: bytes, words: str) -> None:
         b'{"content": "123456789012345678901 and 3.14159265358979323846"}',
     ],
 )
-def test_numbers_that_arrive_as_they_stand_are_taken(raw: bytes) -> None:
+def test_numbers_that_lose_no_digits_are_accepted(raw: bytes) -> None:
     assert isinstance(decode(raw), dict)
 
 
@@ -68,18 +68,18 @@ def test_numbers_that_arrive_as_they_stand_are_taken(raw: bytes) -> None:
         (job(1) | {"metadata": {}}, 'unknown keys: "metadata"'),
     ],
 )
-def test_a_line_that_is_no_job(value: Any, words: str) -> None:
+def test_an_invalid_line_is_refused_with_its_problem(value: Any, words: str) -> None:
     line, problems = check(value)
     assert line is None
     assert any(words in problem for problem in problems), problems
 
 
-def test_every_problem_of_a_line_is_told_at_once() -> None:
+def test_every_problem_of_a_line_is_reported() -> None:
     _, problems = check({"method": "PUT", "url": "x", "body": 1, "more": 2})
     assert len(problems) == 5
 
 
-def test_a_prompt_is_not_repeated_in_a_problem() -> None:
+def test_a_problem_never_repeats_a_prompt() -> None:
     _, problems = check(job(1) | {"url": "a secret prompt of more than sixty characters, pasted into the wrong field"})
     assert "secret" not in "".join(problems)
 
@@ -103,13 +103,13 @@ def test_method_may_be_left_out() -> None:
         ((), {"job": job(1), "deadline": "tomorrow"}, "deadline must be seconds since the epoch"),
     ],
 )
-def test_a_message_from_anybody_is_checked_again(args: Any, kwargs: Any, words: str) -> None:
+def test_an_arriving_message_is_checked_again(args: Any, kwargs: Any, words: str) -> None:
     found, problem = received(args, kwargs, task_id="t", workflow="w")
     assert words in problem
     assert found.workflow == "w"
 
 
-def test_a_job_is_known_by_batch_line_and_round_or_by_its_task() -> None:
+def test_the_id_is_batch_line_and_round_or_the_tasks() -> None:
     one, _ = received((), {"job": job(1)}, task_id="task-1", workflow="w")
     assert one.id.startswith("task-1.")
     same, _ = received((), {"job": job(1)}, task_id="task-1", workflow="w")

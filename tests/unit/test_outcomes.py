@@ -1,4 +1,4 @@
-"""What a failure pauses and what an answer's headers teach, of the buckets that a call has drawn on."""
+"""Which buckets a failure pauses, and which ones an answer's headers update."""
 
 import pytest
 
@@ -114,7 +114,7 @@ def test_what_a_failure_pauses(
     assert list(throttles(route(model, account), error)) == expected
 
 
-def test_whose_levels_headers_tell() -> None:
+def test_which_bucket_the_headers_limits_belong_to() -> None:
     told = RateLimits(rpm=Told(600, 599), tpm=Told(1_000, 900))
     rpm, tpm = Level(600, 599), Level(1_000, 900)
     assert levels(route(MINUTES), told) == {"p/0/m": {"rpm": rpm, "tpm": tpm}}

@@ -1,4 +1,4 @@
-"""A price that a worker looks up: once for all jobs that miss it, and again where that failed."""
+"""A worker looks up a missing price once for all jobs, and again if that failed."""
 
 import asyncio
 from pathlib import Path
@@ -20,7 +20,7 @@ base_url = "http://127.0.0.1:9"
 """
 
 
-def test_a_look_up_that_failed_is_made_anew(tmp_path: Path) -> None:
+def test_a_failed_look_up_is_repeated(tmp_path: Path) -> None:
     file = tmp_path / "overnight.toml"
     file.write_text(CONFIG)
     settings = load(file)
@@ -45,9 +45,7 @@ def test_a_look_up_that_failed_is_made_anew(tmp_path: Path) -> None:
         asyncio.run(ask(server, port))
 
 
-def test_a_table_that_did_not_answer_is_asked_again_a_little_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_price_table_is_asked_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process that reads the table fails: its package is broken."""
     file = tmp_path / "overnight.toml"
     file.write_text('[providers.openai]\napi = "openai"\napi_key = "env:K"\n[providers.openai.models.gpt-4o-mini]\n')

@@ -1,4 +1,4 @@
-"""What follows from a failure: a table."""
+"""What follows from a failure or a denial."""
 
 import math
 
@@ -38,12 +38,12 @@ def follows(error: errors.ProviderError, **more: object) -> Decision:
     return decide(error, **(given | more))  # type: ignore[arg-type]
 
 
-def test_a_429_waits_as_long_as_it_says_and_spends_no_attempt() -> None:
+def test_a_429_waits_for_its_retry_after_and_spends_no_attempt() -> None:
     assert follows(errors.Throttled(retry_after=17.5)) == Wait(17.5, "429: rate limit")
     assert follows(errors.Throttled(retry_after=7200.0), attempts=4) == Wait(7200.0, "429: rate limit")
 
 
-def test_a_429_that_says_nothing_waits_longer_each_time() -> None:
+def test_a_429_without_retry_after_waits_longer_each_time() -> None:
     waits = [follows(errors.Throttled(), throttles=count) for count in (1, 2, 3, 50)]
     assert [each.seconds for each in waits if isinstance(each, Wait)] == [
         THROTTLE,
@@ -66,13 +66,13 @@ def test_without_another_target_the_wait_doubles(attempts: int, seconds: float) 
     assert follows(errors.CallFailed(), attempts=attempts) == Retry(seconds)
 
 
-def test_the_wait_between_attempts_has_an_end_and_a_spread() -> None:
+def test_the_backoff_has_a_maximum_and_a_spread() -> None:
     assert follows(errors.CallFailed(), attempts=40, max_attempts=99) == Retry(MAX_BACKOFF)
     assert follows(errors.CallFailed(), spread=0.0) == Retry(BACKOFF / 2)
     assert follows(errors.CallFailed(), spread=1.0) == Retry(BACKOFF * 1.5)
 
 
-def test_a_wait_that_was_announced_is_a_lower_bound() -> None:
+def test_a_retry_after_is_a_lower_bound() -> None:
     assert follows(errors.Unavailable(retry_after=30.0)) == Retry(30.0)
 
 
@@ -81,13 +81,13 @@ def test_the_last_attempt_fails_the_job() -> None:
     assert decision == Fail("server_error", "boom (given up after 5 attempts)", 500)
 
 
-def test_what_the_provider_will_not_do_fails_at_once() -> None:
+def test_a_refused_request_fails_at_once() -> None:
     refused = errors.Refused("no such field", status=400, code="invalid_request_error")
     assert follows(refused, other_targets=True) == Fail("invalid_request_error", "no such field", 400)
     assert isinstance(follows(errors.TooLarge("too large", status=429, code="too_large")), Fail)
 
 
-def test_a_blocked_account_waits_for_a_person_or_goes_elsewhere() -> None:
+def test_a_blocked_account_waits_or_uses_another_route() -> None:
     blocked = follows(errors.AccountBlocked(status=401, code="invalid_api_key"), other_routes=True)
     assert isinstance(blocked, Wait)
     assert blocked.other_routes
@@ -95,7 +95,7 @@ def test_a_blocked_account_waits_for_a_person_or_goes_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("error", [errors.Throttled(retry_after=60.0), errors.Unavailable(retry_after=60.0)])
-def test_what_would_come_back_after_the_deadline_fails_now(error: errors.ProviderError) -> None:
+def test_a_wait_past_the_deadline_fails_now(error: errors.ProviderError) -> None:
     decision = follows(error, time_left=59.0)
     assert isinstance(decision, Fail)
     assert decision.code == "deadline_exceeded"
@@ -104,7 +104,7 @@ def test_what_would_come_back_after_the_deadline_fails_now(error: errors.Provide
 
 
 @pytest.mark.parametrize("error", [errors.Throttled("slow down", retry_after=60.0), errors.AccountBlocked("pay")])
-def test_with_a_way_around_a_refusal_the_admission_is_asked_before_the_job_fails(error: errors.ProviderError) -> None:
+def test_another_route_is_asked_before_the_job_fails(error: errors.ProviderError) -> None:
     decision = follows(error, other_routes=True, time_left=59.0)
     assert isinstance(decision, Wait)
     assert decision.other_routes
@@ -116,7 +116,7 @@ def test_with_a_way_around_a_refusal_the_admission_is_asked_before_the_job_fails
     )
 
 
-def test_a_failure_is_not_mended_by_another_key() -> None:
+def test_another_key_does_not_fix_a_failure() -> None:
     failed = errors.Unavailable(retry_after=60.0)
     assert follows(failed, other_routes=True) == Retry(60.0)
     assert isinstance(follows(failed, other_routes=True, time_left=59.0), Fail)
@@ -156,19 +156,19 @@ def test_a_spent_budget_waits_fails_or_falls_back() -> None:
     )
 
 
-def test_money_that_calls_in_flight_hold_may_come_back() -> None:
+def test_held_money_may_come_back() -> None:
     held = Denied("budget_held", "all", 2.0)
     for when, cheaper in (("wait", None), ("fail", None), ("fallback", "tiny")):
         assert refused(held, when, cheaper) == Wait(2.0, "the budget over everything is held by calls in flight")
 
 
-def test_what_costs_more_than_the_whole_budget_falls_back_or_fails() -> None:
+def test_a_job_above_the_whole_budget_falls_back_or_fails() -> None:
     words = "can cost up to $2.00, and the whole budget of workflow/nightly is $1.00"
     assert refused(TOO_DEAR) == Fail("budget_too_small", words)
     assert refused(TOO_DEAR, "fallback", "tiny") == FallBack("tiny", math.inf)
 
 
-def test_what_is_larger_than_a_limit_fails_whatever_else() -> None:
+def test_a_request_above_a_limit_always_fails() -> None:
     large = Impossible("acme/0/small", "tpm", 9_000, 1_000)
     words = "needs 9,000 tpm, and acme/0/small allows 1,000"
     assert refused(large, "fallback", "tiny") == Fail("request_too_large", words)
@@ -181,9 +181,7 @@ def test_what_is_larger_than_a_limit_fails_whatever_else() -> None:
         (TOO_DEAR, "can cost up to $2.00, and the whole budget of workflow/nightly is $1.00"),
     ],
 )
-def test_a_cheaper_model_that_can_never_take_the_job_fails_none_that_will_be_paid(
-    cheaper: Impossible, words: str
-) -> None:
+def test_an_unfit_cheaper_model_does_not_fail_a_payable_job(cheaper: Impossible, words: str) -> None:
     words = f"its own model cannot be paid yet, and the cheaper one {words}"
     assert refused(cheaper, "fallback", own_model_in=3_600.0) == Wait(3_600.0, words)
     assert refused(cheaper, "fallback", left=100.0, own_model_in=3_600.0) == Wait(101.0, words)
@@ -193,7 +191,7 @@ def test_a_cheaper_model_that_can_never_take_the_job_fails_none_that_will_be_pai
     assert isinstance(refused(cheaper, "fallback"), Fail), "no model of the job's will ever be payable"
 
 
-def test_a_cheaper_model_that_cannot_be_asked_fails_none_that_will_be_paid() -> None:
+def test_an_unpriced_cheaper_model_does_not_fail_a_payable_job() -> None:
     unpriced = NoPrice("acme/tiny")
     assert never(unpriced, time_left=None, own_model_in=math.inf, last_failure=None) == Fail("no_price", str(unpriced))
     words = f"its own model cannot be paid yet, and the cheaper one cannot be asked: {unpriced}"
@@ -213,7 +211,7 @@ def test_a_cheaper_model_that_cannot_be_asked_fails_none_that_will_be_paid() -> 
         (SPENT, "fallback", "tiny", "the budget of nightly is spent"),
     ],
 )
-def test_the_last_word_of_another_target_is_not_that_of_the_one_that_failed(
+def test_another_targets_denial_does_not_end_the_job(
     answer: Denied | Impossible, when: str, cheaper: str | None, why: str
 ) -> None:
     words = f"the target that failed is asked again, since no other takes the job: {why}"
@@ -224,7 +222,7 @@ def test_the_last_word_of_another_target_is_not_that_of_the_one_that_failed(
     assert refused(answer, when, cheaper, excluded_for=4.0, left=4.0) == last, "it may not be asked before the deadline"
 
 
-def test_who_waits_for_another_target_does_so_on_a_detour() -> None:
+def test_a_short_denial_keeps_failed_targets_excluded() -> None:
     pause = Denied("pause", "acme/1/small", 30.0, 30.0)
     assert refused(pause, excluded_for=4.0) == refused(pause)
 
@@ -234,7 +232,7 @@ def test_a_wait_past_the_deadline_ends_at_it() -> None:
     assert refused(SPENT, left=-5.0) == Wait(1.0, "the budget of nightly is spent")
 
 
-def test_who_was_refused_already_fails_where_no_way_opens_before_the_deadline() -> None:
+def test_a_refused_job_fails_if_no_route_opens_in_time() -> None:
     late = Fail("deadline_exceeded", "slow down (would have to wait 60 s, past its deadline)", 429)
     pause = Denied("pause", "acme/1/small", 30.0, 30.0)
     words = f"{late.message}; no other way opens before it: acme/small (key 2) has answered 429 and is paused"
@@ -252,7 +250,7 @@ def test_who_was_refused_already_fails_where_no_way_opens_before_the_deadline() 
     assert refused(SPENT, "fallback", "tiny", left=20.0, last_failure=late) == FallBack("tiny", 3_600.0)
 
 
-def test_a_429_about_the_jobs_size_is_its_own_and_ends_it_after_a_while() -> None:
+def test_429s_about_a_jobs_size_end_it_after_six() -> None:
     error = errors.Throttled("too long", code="rate_limit_error", status=429, only_for="size")
     waits = [follows(error, throttles=count, alone=count) for count in range(1, MAX_ALONE)]
     assert waits == [Retry(THROTTLE * 2**count) for count in range(MAX_ALONE - 1)]
@@ -261,12 +259,12 @@ def test_a_429_about_the_jobs_size_is_its_own_and_ends_it_after_a_while() -> Non
     assert follows(error, alone=MAX_ALONE) == Fail("rate_limit_error", words, 429)
 
 
-def test_a_tier_without_capacity_is_waited_for() -> None:
+def test_a_job_waits_for_a_tier_without_capacity() -> None:
     error = errors.Throttled("Resource Unavailable", only_for="tier", retry_after=9.0)
     assert follows(error, throttles=50) == Retry(9.0)
 
 
-def test_a_refusal_that_has_blocked_no_account_is_a_failed_attempt() -> None:
+def test_a_refusal_that_blocks_no_account_spends_an_attempt() -> None:
     error = errors.AccountBlocked("no", code="permission_error")
     assert isinstance(follows(error), Wait)
     error.blocked = False

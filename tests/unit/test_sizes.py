@@ -26,7 +26,7 @@ def refusals(sizes: Sizes, size: int, count: int = IN_A_ROW + 1) -> list[bool]:
     return [sizes.refused("b", size) for _ in range(count)]
 
 
-def test_the_fourth_429_of_longer_requests_is_their_own() -> None:
+def test_the_fourth_429_of_longer_requests_is_about_size() -> None:
     sizes, _ = seen()
     assert refusals(sizes, 1000) == [False, False, False, True]
     assert sizes.refused("b", 2000)
@@ -34,7 +34,7 @@ def test_the_fourth_429_of_longer_requests_is_their_own() -> None:
 
 
 @pytest.mark.parametrize("size", [50, 100, round(100 * LONGER)])
-def test_one_to_a_request_like_those_that_were_answered_is_everybodys(size: int) -> None:
+def test_a_429_at_an_answered_size_concerns_every_job(size: int) -> None:
     sizes, _ = seen()
     refusals(sizes, 1000)
     assert not sizes.refused("b", size)

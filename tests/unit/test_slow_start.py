@@ -1,4 +1,4 @@
-"""SlowStart: how many jobs of a model start at a time, in which order, and what calls and 429s change of it."""
+"""Slow start: how many jobs of a model start together, in which order, and how calls and 429s change that."""
 
 import asyncio
 import random
@@ -13,7 +13,7 @@ from tasks.jobs.slow_start import CALLS, CONNECTING, FIRST, QUIET, SlowStart
 
 
 class Jobs:
-    """Jobs that start one after the other: `started` in their order; each starts until `over` is said of it."""
+    """Jobs that start one after the other: `started` in their order; each start lasts until `end`."""
 
     def __init__(self, slow_start: SlowStart) -> None:
         self.slow_start = slow_start
@@ -44,7 +44,7 @@ def with_jobs(use: Callable[[Jobs], Awaitable[None]]) -> None:
         jobs = Jobs(SlowStart())
         await use(jobs)
         await jobs.end()
-        assert not jobs.slow_start._starting, "whoever ends has no start left"
+        assert not jobs.slow_start._starting, "an ended job has no start left"
         assert all(not found.starting and not found.waiting for found in jobs.slow_start._models.values())
 
     asyncio.run(run())
@@ -55,7 +55,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-def test_few_start_at_first_and_the_others_in_their_order_as_starts_are_over() -> None:
+def test_few_start_at_first_and_others_in_order_as_starts_end() -> None:
     async def use(jobs: Jobs) -> None:
         jobs.ask(FIRST + 3)
         await turns()
@@ -72,7 +72,7 @@ def test_few_start_at_first_and_the_others_in_their_order_as_starts_are_over() -
     with_jobs(use)
 
 
-def test_calls_that_go_well_make_it_more_and_a_429_as_few_as_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_widen_the_start_and_a_429_resets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
@@ -97,7 +97,7 @@ def test_calls_that_go_well_make_it_more_and_a_429_as_few_as_at_first(monkeypatc
     with_jobs(use)
 
 
-def test_who_waits_goes_before_who_comes_when_there_is_more_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_jobs_start_before_later_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
@@ -116,7 +116,7 @@ def test_who_waits_goes_before_who_comes_when_there_is_more_room(monkeypatch: py
     with_jobs(use)
 
 
-def test_a_start_that_waits_for_its_connection_keeps_nobody_for_long() -> None:
+def test_a_connecting_start_does_not_hold_up_others_for_long() -> None:
     async def use(jobs: Jobs) -> None:
         jobs.ask(FIRST + 1)
         await turns()
@@ -131,7 +131,7 @@ def test_a_start_that_waits_for_its_connection_keeps_nobody_for_long() -> None:
     with_jobs(use)
 
 
-def test_each_of_many_has_its_own_time_to_connect() -> None:
+def test_each_start_has_its_own_time_to_connect() -> None:
     async def use(jobs: Jobs) -> None:
         jobs.ask(FIRST + 3)
         await turns()
@@ -149,12 +149,12 @@ def test_each_of_many_has_its_own_time_to_connect() -> None:
         jobs.slow_start.connecting("m3")
         jobs.slow_start.end("m3")
         await asyncio.sleep(3 * CONNECTING)
-        assert not jobs.slow_start._connecting, "nor is one kept that had connected"
+        assert not jobs.slow_start._connecting, "nor is a connected one kept"
 
     with_jobs(use)
 
 
-def test_a_connection_that_is_there_as_soon_as_the_loop_can_see_it_ends_its_start_itself() -> None:
+def test_a_quick_connection_ends_its_start_on_its_own() -> None:
     async def use(jobs: Jobs) -> None:
         jobs.ask(FIRST + 1)
         await turns()
@@ -168,7 +168,7 @@ def test_a_connection_that_is_there_as_soon_as_the_loop_can_see_it_ends_its_star
     with_jobs(use)
 
 
-def test_a_model_does_not_wait_for_another_one() -> None:
+def test_a_model_does_not_wait_for_another() -> None:
     async def use(jobs: Jobs) -> None:
         jobs.ask(FIRST + 5)
         jobs.ask(1, model="other")
@@ -191,7 +191,7 @@ def test_nothing_is_kept_of_models_that_were_never_called() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_no_turn_is_lost_whoever_is_broken_off_and_whenever(seed: int) -> None:
+def test_no_turn_is_lost_when_jobs_are_cancelled(seed: int) -> None:
     pick = random.Random(seed)
 
     async def use(jobs: Jobs) -> None:

@@ -16,7 +16,7 @@ api_key = "env:ACME_KEY"
 
 
 @pytest.mark.parametrize("api", ["openai", "anthropic"])
-def test_the_wire_formats_that_are_configured_are_there_before_the_first_job(tmp_path: Path, api: str) -> None:
+def test_configured_wire_formats_load_before_the_first_job(tmp_path: Path, api: str) -> None:
     (tmp_path / "overnight.toml").write_text(CONFIG.format(api=api))
     script = (
         "import sys; import tasks.startup; from celery.signals import worker_init;"
@@ -31,7 +31,7 @@ def test_the_wire_formats_that_are_configured_are_there_before_the_first_job(tmp
     assert done.stdout.strip() == f"False ['aiohttp', 'workers.providers.{api}']"
 
 
-def test_sessions_are_there_before_the_first_job(tmp_path: Path) -> None:
+def test_sessions_open_before_the_first_job(tmp_path: Path) -> None:
     url = 'redis_url = "redis://127.0.0.1:1/0"\n'
     (tmp_path / "overnight.toml").write_text(url + CONFIG.format(api="openai"))
     script = """
@@ -62,7 +62,7 @@ place.end()
     assert done.stdout.strip() == "['acme']"
 
 
-def test_a_worker_of_ours_does_not_load_flower() -> None:
+def test_a_worker_does_not_load_flower() -> None:
     script = (
         "import sys; sys.argv = ['x', '--app', 'workers', 'worker', '--help']; from workers import celery_worker\n"
         "try: celery_worker.main()\n"

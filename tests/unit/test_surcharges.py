@@ -1,4 +1,4 @@
-"""What a body asks for beside its tokens is refused where a budget applies, unless its price has been told."""
+"""A request that costs more than its tokens is refused under a budget, unless its price is configured."""
 
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def check(folder: Path, model: str, *, url: str = CHAT, workflow: str = "held", 
         {"inference_geo": "us"},
     ],
 )
-def test_a_dearer_tier_needs_a_price_of_its_own(tmp_path: Path, body: dict[str, str]) -> None:
+def test_a_more_expensive_tier_needs_a_configured_price(tmp_path: Path, body: dict[str, str]) -> None:
     ((field, value),) = body.items()
     words = rf'open/known has no price for {field} "{value}", and a budget applies: leave it out, or write'
     with pytest.raises(Surcharge, match=words) as refused:
@@ -87,12 +87,12 @@ def test_a_dearer_tier_needs_a_price_of_its_own(tmp_path: Path, body: dict[str, 
 
 
 @pytest.mark.parametrize("tier", ["auto", "default", "flex", "standard", "standard_only", "on_demand", None])
-def test_a_tier_of_the_standard_price_or_less_needs_none(tmp_path: Path, tier: str | None) -> None:
+def test_a_tier_at_standard_price_or_less_needs_no_price(tmp_path: Path, tier: str | None) -> None:
     check(tmp_path, "open/known", service_tier=tier)
 
 
 @pytest.mark.parametrize("tier", [2, ["priority"], "x" * 100])
-def test_a_tier_that_nobody_knows_is_not_repeated(tmp_path: Path, tier: Any) -> None:
+def test_an_unknown_tier_is_not_repeated(tmp_path: Path, tier: Any) -> None:
     with pytest.raises(Surcharge, match="no price for service_tier, and"):
         check(tmp_path, "open/known", service_tier=tier)
 
@@ -137,11 +137,11 @@ def test_a_hosted_tool_with_a_fee_is_refused(tmp_path: Path, url: str, body: dic
         (MESSAGES, {"type": "web_fetch_20250910", "name": "web_fetch"}),
     ],
 )
-def test_a_tool_that_costs_its_tokens_alone_is_not(tmp_path: Path, url: str, tool: dict[str, Any]) -> None:
+def test_a_tool_that_costs_only_tokens_is_accepted(tmp_path: Path, url: str, tool: dict[str, Any]) -> None:
     check(tmp_path, "claude/known" if url == MESSAGES else "told", url=url, tools=[tool])
 
 
-def test_a_search_that_is_off_is_none(tmp_path: Path) -> None:
+def test_a_search_that_is_off_is_free(tmp_path: Path) -> None:
     check(tmp_path, "open/known", search_parameters={"mode": "off"})
 
 
@@ -157,7 +157,7 @@ def test_a_search_that_is_off_is_none(tmp_path: Path) -> None:
         (RESPONSES, {"models": ["dear"]}),
     ],
 )
-def test_another_model_to_fall_back_to_has_a_price_of_its_own(tmp_path: Path, url: str, body: dict[str, Any]) -> None:
+def test_a_fallback_model_needs_a_price(tmp_path: Path, url: str, body: dict[str, Any]) -> None:
     model, field = "claude/known" if url == MESSAGES else "open/known", "fallbacks" if "fallbacks" in body else "models"
     words = rf"body\.{field} lets other models than {model} answer, at prices of their own, and a budget applies"
     with pytest.raises(Surcharge, match=words) as refused:
@@ -192,7 +192,7 @@ def test_a_model_is_not_taken_for_one_that_searches(tmp_path: Path, model: str) 
         *("groq/groq/compound", "groq/groq/compound-mini", "groq/compound-beta", "groq/compound-beta-mini"),
     ],
 )
-def test_a_model_that_searches_by_itself_is_refused(tmp_path: Path, model: str) -> None:
+def test_a_model_that_always_searches_is_refused(tmp_path: Path, model: str) -> None:
     with pytest.raises(Surcharge, match=f"the model {model} costs a fee"):
         check(tmp_path, model)
     check(tmp_path, model, workflow="free")

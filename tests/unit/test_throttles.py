@@ -1,4 +1,4 @@
-"""Throttles: what a worker itself was told just now holds back what it has not written yet."""
+"""Throttles: a 429 of this worker holds back its requests that are not written yet."""
 
 import asyncio
 from typing import Any
@@ -13,7 +13,7 @@ from workers.providers.bodies import CHAT
 from workers.providers.errors import NotSent
 
 
-def test_a_bucket_is_paused_for_as_long_as_was_told_and_no_other_is() -> None:
+def test_only_the_throttled_bucket_is_paused() -> None:
     now = [100.0]
     throttles = Throttles(lambda: now[0])
     assert throttles.allows("a", 99.0)
@@ -33,7 +33,7 @@ def test_a_bucket_is_paused_for_as_long_as_was_told_and_no_other_is() -> None:
     assert throttles.allows("a", 99.0)
 
 
-def test_who_asks_once_the_admission_knows_is_left_to_it() -> None:
+def test_calls_that_ask_after_settlement_are_the_admissions() -> None:
     now = [100.0]
     throttles = Throttles(lambda: now[0])
     throttles.pause("a", 2.0, "call 1")
@@ -54,7 +54,7 @@ def test_who_asks_once_the_admission_knows_is_left_to_it() -> None:
     assert not throttles._calls, "nothing is kept of what is over"
 
 
-def test_who_was_let_go_later_tells_for_those_before() -> None:
+def test_a_later_cleared_call_clears_earlier_ones() -> None:
     throttles = Throttles(lambda: 100.0)
     assert throttles.cleared_at("a", 99.0) == 99.0
     throttles.cleared("a", 99.5)
@@ -64,7 +64,7 @@ def test_who_was_let_go_later_tells_for_those_before() -> None:
     assert throttles.cleared_at("b", 99.0) == 99.0
 
 
-def test_a_request_that_may_not_leave_is_not_written_and_gives_its_connection_back() -> None:
+def test_a_held_back_request_is_not_written_and_frees_its_connection() -> None:
     asked: list[str] = []
 
     async def use(provider: Provider) -> None:

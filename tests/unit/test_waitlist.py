@@ -1,4 +1,4 @@
-"""Waitlists: who stands by for a call to end, in which order they are called, and how many."""
+"""Waitlists: how many jobs wait for a bucket, in which order they are woken, and when they ask."""
 
 import asyncio
 from types import SimpleNamespace
