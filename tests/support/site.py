@@ -9,7 +9,6 @@
 Processes are started with the interpreter that runs the tests and are ended by their id when the block ends.
 """
 
-import ctypes
 import json
 import os
 import signal
@@ -26,6 +25,7 @@ import redis
 from limits.keys import Keys
 from tests.simulator import Simulator
 from tests.support.valkey import free_port
+from tests.support.worker_process import Worker, end_with_tests
 from workers.embedded import EmbeddedServer, address
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,11 +50,6 @@ def jobs(count: int, **more: Any) -> list[Line]:
     return [job(number, **more) for number in range(1, count + 1)]
 
 
-def _end_with_tests() -> None:
-    """Ask Linux for SIGKILL when the tests die, however they do: nothing that they started is left behind."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
 def wait_for(condition: Callable[[], Any], seconds: float = 30.0, every: float = 0.05, what: str = "") -> Any:
     """What `condition` returns as soon as that is true; AssertionError if it takes longer than `seconds`."""
     ends = time.monotonic() + seconds
@@ -63,46 +58,6 @@ def wait_for(condition: Callable[[], Any], seconds: float = 30.0, every: float =
             return found
         assert time.monotonic() < ends, f"{what or condition} did not come true within {seconds:g} s"
         time.sleep(every)
-
-
-class Worker:
-    """A worker process, with what it said."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
-        self.process = process
-        self.log = log
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def said(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    def ready(self) -> bool:
-        assert self.process.poll() is None, f"the worker ended:\n{self.said()[-3000:]}"
-        return " ready." in self.said()
-
-    def peak(self) -> int:
-        """The most memory that it has had so far, in bytes."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) << 10
-
-    def kill(self) -> None:
-        """As a machine that loses its power."""
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self, seconds: float = 30.0) -> int:
-        """Ask it to finish what it is doing, and wait until it has ended."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.terminate()
-            try:
-                self.process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                self.kill()
-        return self.process.returncode
 
 
 class Site:
@@ -274,7 +229,7 @@ class Site:
                 stdout=words,
                 stderr=words,
                 start_new_session=True,
-                preexec_fn=_end_with_tests,  # noqa: PLW1509 - one system call, and no Python lock
+                preexec_fn=end_with_tests,  # noqa: PLW1509 - one system call, and no Python lock
             )
         worker = Worker(process, path)
         self.workers.append(worker)
