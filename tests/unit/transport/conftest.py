@@ -36,7 +36,7 @@ class World:
         return Server(self.client).run(call)
 
     def claim(self, *sources: Source, most: int = 10, ordinary: int | None = None, with_ready: bool = False) -> Claimed:
-        """A claim by a worker that nobody keeps alive."""
+        """Claim as a worker that sends no heartbeats."""
         found: Claimed = self.run(
             self.broker.claim(
                 sources or tuple(Source(name) for name in lists(self.queue)),

@@ -19,7 +19,7 @@ from workers.transport.broker import MAX_MESSAGE
 MAKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": zlib.compress, "bzip2": bz2.compress, "lzma": lzma.compress}
 
 
-def test_a_bomb_does_not_go_off() -> None:
+def test_a_decompression_bomb_is_refused() -> None:
     made, piece = zlib.compressobj(1), bytes(10 << 20)
     packed = b"".join(made.compress(piece) for _ in range(40)) + made.flush()  # 400 MB
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -30,7 +30,7 @@ def test_a_bomb_does_not_go_off() -> None:
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_up_to_its_bound_a_body_is_read(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_is_unpacked_up_to_its_bound(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pack = MAKERS[kind]
     text = b"[[], {}, {}]" * 1000
     assert decompress(pack(text), kind) == text
@@ -52,7 +52,7 @@ def test_every_kind_that_kombu_knows_is_bounded() -> None:
         assert decoder.__module__ == "workers.transport.compression", kind
 
 
-def test_a_codec_is_no_compression() -> None:
+def test_a_codec_cannot_decompress() -> None:
     def read(body: bytes, encoding: str) -> object:
         kind = "application/json"
         return Message(body, content_type=kind, content_encoding=encoding, accept={kind}).decode()

@@ -23,14 +23,14 @@ def message(body: Any, **headers: Any) -> Any:
 
 
 @pytest.mark.parametrize("body", [BODY, BODY.encode()], ids=["text, as py-amqp has it", "bytes, as Redis has it"])
-def test_a_body_is_read_once_as_text_or_bytes(body: Any) -> None:
+def test_a_body_is_parsed_once_from_text_or_bytes(body: Any) -> None:
     found = message(body)
     assert unreadable(found, lambda task: task == "overnight.job") is None
     assert found._decoded_cache == [[], {"job": {}}, {}]
 
 
 @pytest.mark.parametrize("encode", [str, str.encode], ids=["text", "bytes"])
-def test_a_jobs_body_is_what_stands_there_and_another_tasks_is_read_by_kombu(encode: Any) -> None:
+def test_only_kombu_interprets_types_and_not_in_jobs(encode: Any) -> None:
     body = '[[], {"at": {"__type__": "datetime", "__value__": "2026-01-01T00:00:00"}}, {}]'
     found = message(encode(body))
     assert unreadable(found, lambda _: True) is None
@@ -40,7 +40,7 @@ def test_a_jobs_body_is_what_stands_there_and_another_tasks_is_read_by_kombu(enc
     assert not hasattr(other, "_decoded_cache")
 
 
-def test_nothing_of_a_jobs_third_part_is_believed() -> None:
+def test_the_third_part_of_a_jobs_body_is_ignored() -> None:
     found = message('[[], {}, {"delivery_info": {"routing_key": "workflow.victim"}, "id": "other", "callbacks": null}]')
     assert unreadable(found, lambda _: True) is None
     assert found._decoded_cache == [[], {}, {}]
@@ -79,11 +79,11 @@ def test_nothing_of_a_jobs_third_part_is_believed() -> None:
         (message(BODY, timelimit={}), "its header timelimit is not two numbers"),
     ],
 )
-def test_what_is_wrong_is_told_in_words(broken: Any, words: str) -> None:
+def test_a_problem_is_reported_in_words(broken: Any, words: str) -> None:
     assert (unreadable(broken, lambda _: True) or "").startswith(words)
 
 
-def test_an_encoding_that_can_grow_is_not_followed() -> None:
+def test_an_encoding_that_decompresses_is_refused() -> None:
     for encoding in ("bz2_codec", "utf-16", {"a": 1}, [1], 5, True):
         found = message(BODY)
         found.content_encoding = encoding
@@ -101,5 +101,5 @@ def test_an_encoding_that_can_grow_is_not_followed() -> None:
     ],
     ids=str,
 )
-def test_what_celery_sends_is_read(headers: dict[str, Any]) -> None:
+def test_celerys_own_headers_are_accepted(headers: dict[str, Any]) -> None:
     assert unreadable(message(BODY, **headers), lambda _: True) is None

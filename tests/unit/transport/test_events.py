@@ -8,7 +8,7 @@ from kombu.serialization import dumps, loads, registry
 from workers.event_batches import SERIALIZER
 
 
-def test_a_batch_is_json_that_everybody_reads() -> None:
+def test_a_batch_of_events_is_plain_json() -> None:
     events = [{"type": "task-received", "kwargs": "{'job': \u2026}", "timestamp": 1.5, "clock": 2**40}]
     content_type, encoding, body = dumps(events, serializer=SERIALIZER)
     assert (content_type, encoding) == ("application/json", "utf-8")
@@ -23,7 +23,7 @@ def test_what_orjson_cannot_write_is_written_by_kombu() -> None:
     assert str(loads(body, content_type, encoding)[0]["price"]) == "1.10"
 
 
-def test_messages_of_everybody_else_are_written_as_before() -> None:
+def test_other_messages_are_written_by_kombu() -> None:
     assert registry.type_to_name["application/json"] == "json"
     assert loads(*reversed_parts(dumps({"price": Decimal("1.10")}, serializer="json"))) == {"price": Decimal("1.10")}
 

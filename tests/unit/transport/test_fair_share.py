@@ -18,7 +18,7 @@ def policies(monkeypatch: pytest.MonkeyPatch) -> dict[str, Policy]:
 
 
 def served(shares: FairShare, ready: list[str], rounds: int) -> Counter[str]:
-    """Whom claims of one message go to."""
+    """How many of `rounds` claims each queue gets."""
     found: Counter[str] = Counter()
     for _ in range(rounds):
         first = shares.plan(ready, 1)[0].name
@@ -27,7 +27,7 @@ def served(shares: FairShare, ready: list[str], rounds: int) -> Counter[str]:
     return found
 
 
-def test_every_queue_gets_its_turn(policies: dict[str, Policy]) -> None:
+def test_queues_take_turns(policies: dict[str, Policy]) -> None:
     del policies
     shares = FairShare(["a", "b", "c"])
     shares.update(["a", "b", "c"])
@@ -42,7 +42,7 @@ def test_weights_are_shares(policies: dict[str, Policy]) -> None:
     assert [source.share for source in sorted(shares.plan(["a", "b"], 10), key=lambda source: source.name)] == [3, 1]
 
 
-def test_a_queue_that_was_empty_saves_no_turns_up(policies: dict[str, Policy]) -> None:
+def test_an_empty_queue_saves_up_no_turns(policies: dict[str, Policy]) -> None:
     del policies
     shares = FairShare()
     shares.update(["busy", "idle"])
@@ -50,14 +50,14 @@ def test_a_queue_that_was_empty_saves_no_turns_up(policies: dict[str, Policy]) -
     assert served(shares, ["busy", "idle"], 20) == {"busy": 10, "idle": 10}
 
 
-def test_a_gated_queue_is_passed_by_and_one_ajar_is_limited(policies: dict[str, Policy]) -> None:
-    policies["shut"], policies["ajar"], policies["capped"] = Policy(allowed=0), Policy(allowed=2), Policy(cap=7)
+def test_a_closed_gate_is_skipped_and_a_half_open_one_limits(policies: dict[str, Policy]) -> None:
+    policies["closed"], policies["half-open"], policies["capped"] = Policy(allowed=0), Policy(allowed=2), Policy(cap=7)
     shares = FairShare()
-    shares.update(["shut", "ajar", "capped"])
-    plan = {source.name: source for source in shares.plan(["shut", "ajar", "capped", "strange"], 10)}
-    assert set(plan) == {"ajar", "capped"}
-    assert (plan["ajar"].limit, plan["capped"].limit) == (2, 0)
-    assert (plan["ajar"].cap, plan["capped"].cap) == (0, 7)
+    shares.update(["closed", "half-open", "capped"])
+    plan = {source.name: source for source in shares.plan(["closed", "half-open", "capped", "strange"], 10)}
+    assert set(plan) == {"half-open", "capped"}
+    assert (plan["half-open"].limit, plan["capped"].limit) == (2, 0)
+    assert (plan["half-open"].cap, plan["capped"].cap) == (0, 7)
 
 
 def test_priorities_and_urgency(policies: dict[str, Policy]) -> None:
@@ -70,7 +70,7 @@ def test_priorities_and_urgency(policies: dict[str, Policy]) -> None:
     assert {source.name for source in plan if source.urgent} == {"now"}
 
 
-def test_of_a_thousand_queues_a_claim_looks_into_few(policies: dict[str, Policy], world: World) -> None:
+def test_a_claim_looks_into_few_of_a_thousand_queues(policies: dict[str, Policy], world: World) -> None:
     del policies, world
     names = [f"q{number}" for number in range(1_000)]
     shares = FairShare()
@@ -78,7 +78,7 @@ def test_of_a_thousand_queues_a_claim_looks_into_few(policies: dict[str, Policy]
     assert len(shares.plan(names, 50)) <= 70
 
 
-def test_all_unconfigured_workflows_share_one_share(policies: dict[str, Policy]) -> None:
+def test_unconfigured_workflows_have_one_share_together(policies: dict[str, Policy]) -> None:
     strangers = [f"w{number}" for number in range(150)]
     policies.update(dict.fromkeys(strangers, Policy(shared=True)))
     shares = FairShare()
@@ -88,7 +88,7 @@ def test_all_unconfigured_workflows_share_one_share(policies: dict[str, Policy])
     assert {found[name] for name in strangers} == {2}, "among themselves they take turns"
 
 
-def test_one_claim_of_many_messages_is_shared_like_many_claims(policies: dict[str, Policy]) -> None:
+def test_one_large_claim_has_the_same_shares(policies: dict[str, Policy]) -> None:
     strangers = [f"w{number}" for number in range(150)]
     policies.update(dict.fromkeys(strangers, Policy(shared=True)))
     policies["heavy"] = Policy(weight=2.0)
@@ -100,7 +100,7 @@ def test_one_claim_of_many_messages_is_shared_like_many_claims(policies: dict[st
     assert plan["heavy"] == 2 * plan["victim"]
 
 
-def test_gated_unconfigured_workflows_do_not_hide_the_others(policies: dict[str, Policy]) -> None:
+def test_closed_unconfigured_workflows_do_not_hide_others(policies: dict[str, Policy]) -> None:
     gated = [f"a{number}" for number in range(100)]
     policies.update(dict.fromkeys(gated, Policy(shared=True, allowed=0)), z=Policy(shared=True))
     shares = FairShare()
@@ -108,7 +108,7 @@ def test_gated_unconfigured_workflows_do_not_hide_the_others(policies: dict[str,
     assert [source.name for source in shares.plan([*gated, "z"], 10)] == ["z"]
 
 
-def test_a_lone_unconfigured_workflow_is_served_like_any_other(policies: dict[str, Policy]) -> None:
+def test_a_single_unconfigured_workflow_gets_a_full_share(policies: dict[str, Policy]) -> None:
     policies["new"] = Policy(shared=True)
     shares = FairShare()
     shares.update(["new", "nightly"])

@@ -13,9 +13,7 @@ from workers.transport.in_flight import InFlight
 from workers.transport.queues import lists
 
 
-def test_messages_of_stock_producers_are_found_between_two_sweeps(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stock_producers_messages_are_found_between_sweeps(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_flight, "SWEEP_EVERY", 60.0)
     kept = InFlight(world.broker, lambda: world.client, 60.0)
     kept.watched.add(world.queue)
@@ -34,9 +32,7 @@ def test_messages_of_stock_producers_are_found_between_two_sweeps(
         kept.close()
 
 
-def test_a_worker_whose_turn_it_is_not_leaves_the_looks_to_the_other(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_sweeping_worker_looks_at_shared_queues(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_flight, "SWEEP_EVERY", 60.0)
     world.run(world.broker.sweep(60.0, 60.0, 100))  # another worker's
     looked, asked = [], []
@@ -63,10 +59,8 @@ def test_a_worker_whose_turn_it_is_not_leaves_the_looks_to_the_other(
 
 
 @pytest.mark.parametrize("beside", [0, 40])
-def test_a_queue_that_the_other_may_not_follow_is_looked_at_all_the_same(
-    world: World, monkeypatch: pytest.MonkeyPatch, beside: int
-) -> None:
-    """One that this worker alone was told to consume from, whatever workflows it follows beside."""
+def test_a_worker_looks_at_its_own_queues(world: World, monkeypatch: pytest.MonkeyPatch, beside: int) -> None:
+    """A queue that only this worker consumes from, whatever workflows it also follows."""
     monkeypatch.setattr(in_flight, "SWEEP_EVERY", 60.0)
     world.run(world.broker.sweep(60.0, 60.0, 100))  # another worker's
     queue = f"elsewhere-{world.keys.namespace}"

@@ -12,7 +12,7 @@ from workers.transport.queues import SEPARATOR, key_prefix, queue_name, register
 from workers.transport.registry import KEEP_IDLE, MAX_UNCONFIGURED, Registry
 
 
-def test_a_queue_tells_its_workflow() -> None:
+def test_a_queues_name_contains_its_workflow() -> None:
     assert workflow_of("workflow.nightly") == "nightly"
     assert workflow_of("0." * 25 + "1.0.1." + "workflow.a.b") == "a.b", "RabbitMQ leaves a delay's bits before it"
     assert workflow_of("celery") is None
@@ -33,7 +33,7 @@ def test_a_stock_producers_queue_is_found_among_many_keys(world: World) -> None:
     with stock.connection_for_write() as connection:
         stock.send_task("overnight.job", queue="workflow.found-me", connection=connection)
     register(world.client, world.keys, "ours")
-    turns = 0  # a look goes through some of the keys, and takes up where the last one ended
+    turns = 0  # each scan reads some of the keys and continues from the last one
     while "workflow.found-me" not in registered(world.client, world.keys):
         world.client.delete(world.keys.queue_scan)
         registry(world).scan(seconds=0.0)
@@ -44,7 +44,7 @@ def test_a_stock_producers_queue_is_found_among_many_keys(world: World) -> None:
     world.client.delete(key_prefix(world.keys.namespace) + "workflow.found-me", world.keys.queues)
 
 
-def test_names_without_messages_cost_nothing(world: World) -> None:
+def test_names_without_messages_are_not_registered(world: World) -> None:
     """What a client does in a tenth of a second: bindings of thousands of made-up workflows."""
     before = key_prefix(world.keys.namespace)
     pipeline = world.client.pipeline(transaction=False)
@@ -71,7 +71,7 @@ def test_the_registry_takes_a_thousand_unconfigured_names_and_every_configured_o
     world.client.delete(world.keys.queues)
 
 
-def test_a_name_leaves_when_it_has_held_no_message_for_an_hour(world: World) -> None:
+def test_a_name_without_messages_is_forgotten_after_an_hour(world: World) -> None:
     now = [1_000_000.0]
     found = registry(world, "nightly", clock=lambda: now[0])
     fill(world, ["idle", "busy"])
@@ -95,8 +95,8 @@ def test_a_name_leaves_when_it_has_held_no_message_for_an_hour(world: World) -> 
     world.client.delete(world.keys.queues)
 
 
-def test_names_that_our_own_producers_registered_make_room_too(world: World) -> None:
-    """Or an earlier version, which kept every name."""
+def test_names_of_our_own_producers_are_bounded_too(world: World) -> None:
+    """An earlier version kept every name."""
     fill(world, ["busy"])
     pipeline = world.client.pipeline(transaction=False)
     for number in range(MAX_UNCONFIGURED + 200):
@@ -111,7 +111,7 @@ def test_names_that_our_own_producers_registered_make_room_too(world: World) -> 
     world.client.delete(world.keys.queues)
 
 
-def test_a_closed_site_follows_what_is_configured(world: World) -> None:
+def test_unconfigured_workflows_can_be_switched_off(world: World) -> None:
     found = registry(world, "nightly", unconfigured_workflows=False)
     fill(world, ["stranger", "nightly"])
     looks(world, found)

@@ -8,7 +8,7 @@ from kombu import Queue
 from kombu.asynchronous import Hub
 
 from tests.unit.transport.conftest import World
-from tests.unit.transport.test_channel import publish
+from tests.unit.transport.reader import publish
 from workers.transport import fetch
 from workers.transport.fair_share import FairShare
 from workers.transport.fetch import REFRESH
@@ -43,7 +43,7 @@ def hub() -> Iterator[Hub]:
 
 
 def turn(hub: Hub, seconds: float, until: Callable[[], object] = lambda: None) -> None:
-    """Let the hub turn for so long, at least every five milliseconds; not on when `until` has come true."""
+    """Let the hub turn for `seconds`, every five milliseconds at least, or until `until` is true."""
     loop, ends = hub.create_loop(), time.monotonic() + seconds
     ticking = hub.call_repeatedly(0.005, lambda: None)
     while time.monotonic() < ends and not until():
@@ -51,7 +51,7 @@ def turn(hub: Hub, seconds: float, until: Callable[[], object] = lambda: None) -
     ticking.cancel()
 
 
-def test_it_asks_little_while_its_gates_are_shut_and_goes_on_when_one_opens(
+def test_a_worker_rests_while_its_gates_are_closed(
     world: World, hub: Hub, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(world, "held")
@@ -70,7 +70,7 @@ def test_it_asks_little_while_its_gates_are_shut_and_goes_on_when_one_opens(
         assert 2 <= sent.count("EVALSHA") <= 5, "what is ready is asked for four times a second"
         assert "BLPOP" not in sent
         monkeypatch.setattr(fetch, "REFRESH", 3600.0)
-        turn(hub, 2 * REFRESH)  # from now on its rest does not end by itself
+        turn(hub, 2 * REFRESH)  # from now on only a gate ends its rest
         gate.allowed = None
         turn(hub, 10.0, lambda: gate.came)
         assert gate.came == ["held"]

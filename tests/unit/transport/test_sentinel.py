@@ -108,7 +108,7 @@ def publish(servers: Set, *bodies: str) -> None:
             producer.publish(body, exchange="", routing_key=QUEUE)
 
 
-def test_what_is_in_flight_survives_a_failover(servers: Set) -> None:
+def test_messages_in_flight_survive_a_failover(servers: Set) -> None:
     keys = Keys("sentinel")
     publish(servers, "one", "two")
     found: list[Any] = []

@@ -14,7 +14,7 @@ from workers.transport.channel import Transport
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_what_is_published_is_heard_over_another_connection(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_subscription_is_replaced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "HEALTH_CHECK_EVERY", 0.3)
     options = {"namespace": world.keys.namespace, "socket_timeout": 1.0, "health_check_interval": 0.3}
     heard: list[Any] = []

@@ -49,7 +49,7 @@ def depth(world: World) -> Depth:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_message_goes_its_way(proxy: tuple[int, str], world: World) -> None:
+def test_a_message_is_delivered_over_tls(proxy: tuple[int, str], world: World) -> None:
     found: list[Any] = []
     with connection(world, *proxy) as opened:
         opened.Producer(serializer="json").publish("hello", exchange="", routing_key=world.queue)
