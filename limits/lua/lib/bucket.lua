@@ -43,8 +43,8 @@ local MOST = 16      -- the most that headers ever reported as left, in seconds 
 local EMPTY = 17     -- the value of SENT at which nothing is left, by the newest headers; -1: not reported
 local SHOWN = 18     -- of the answer that showed least in this second: as EMPTY, and when its request was sent;
                      -- the same two for the second before; and when this second began; false: no answer yet
-local DONE = 19  -- units of SENT whose calls have ended
-local SURE = 20  -- as EMPTY, even if no call that was open when that request was sent had reached the provider
+local DONE = 19      -- units of SENT whose calls have ended
+local SURE = 20      -- as EMPTY, even if no call that was open when that request was sent had reached the provider
                      -- by then; and when that answer came; false: no answer yet
 -- 21 and 22: see window.lua; 23: see stated.lua
 

@@ -22,11 +22,11 @@
 
 local seconds = {}  -- a table, because a script has room for 200 local names
 do
-  local AGREE = SECOND / 10   -- two ends closer than this are the same end
-  local ENOUGH = 4            -- answers that have to agree
-  local ODD = 5               -- answers in a row that do not agree, after which the end has changed
-  local MARGIN = SECOND / 50  -- how long after a second begins its calls are sent: no clock makes one early
-  local COLD = SECOND / 5     -- the same while all answers came from calls that had to connect first: they
+  local AGREE = SECOND / 10    -- two ends closer than this are the same end
+  local ENOUGH = 4             -- answers that have to agree
+  local ODD = 5                -- answers in a row that do not agree, after which the end has changed
+  local MARGIN = SECOND / 50   -- how long after a second begins its calls are sent: no clock makes one early
+  local COLD = SECOND / 5      -- the same while all answers came from calls that had to connect first: they
                                -- report the end earlier by the time to connect
   local DENSE = 0.25           -- the part of a second in which its calls are sent
   local LAST = 4 * SECOND / 5  -- no call is sent later in a second, if it could have been sent sooner

@@ -1,8 +1,8 @@
 -- Holds what a script reads and changes until the script ends. However many calls it decides on, each key is read,
 -- unpacked, packed and written once. Before `commit` nothing has changed but the clock.
 
-local AT_ONCE = 1000            -- arguments of one command: Lua passes some thousands at most
-local LONGEST_LIFE = 400 * DAY  -- how long anything is kept, above all money
+local AT_ONCE = 1000               -- arguments of one command: Lua passes some thousands at most
+local LONGEST_LIFE = 400 * DAY     -- how long anything is kept, above all money
 local blobs, values = {}, {}       -- by key: as it was read (false: nothing), and as a table
 local changed, lifetimes = {}, {}  -- the keys to write, in order; and how long they live (us), by key
 local leases = {}                  -- by reservation: when its lease ends (us), false: it has none any more

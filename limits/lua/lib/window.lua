@@ -5,8 +5,8 @@
 
 local MARKS = 21    -- { time, SENT at that time, time, SENT, ... }, oldest first; false: not kept
                     -- (the first pair is a minute old, or begins the list at time 0)
-local ALLOWED = 22  -- how many units may be sent and not given back, by the answer that showed least in this second, and
-                    -- in the second before; and when this second began; false: no answer has shown it
+local ALLOWED = 22  -- how many units may be sent and not given back, by the answer that showed least in this second and
+                    -- in the one before; and when this second began; false: no answer has shown it
 
 local PARTS = 60            -- a mark for each such part of the limit
 local TRANSIT = SECOND / 4  -- how much later than it is sent a call may reach the provider
