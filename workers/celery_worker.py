@@ -24,7 +24,7 @@ def main() -> None:
         from celery.bin.celery import main as command_line  # noqa: PLC0415 - this import loads the commands
     finally:
         importlib.metadata.entry_points = every
-    # Celery looks for the application in the working folder first, where another project may have a workers.py.
+    # Celery would first look for the application in the working folder, which may contain another workers.py.
     importlib.import_module("workers.celery")
     sys.exit(command_line())
 

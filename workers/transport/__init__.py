@@ -8,7 +8,7 @@ channel.py              Celery's Redis transport, made safe: connections, publis
 broker.py               what the transport asks of Redis: a typed function for each script
 follow_queues.py        the worker's step that consumes from each queue in the registry
 discovery.py            finds messages of stock producers
-fetch.py                how a channel claims messages, and how it waits if there are none
+fetch.py                how a channel claims messages, and how it waits for more
 fair_share.py           the order in which a worker claims from its queues
 policy.py               how a worker treats a queue: its workflow's settings and its gate
 gates.py                whether a worker claims from a workflow's queue: open, half-open or closed

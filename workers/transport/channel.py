@@ -217,7 +217,7 @@ class Channel(FetchingChannel):
         super()._delete(queue, *args, **options)
 
     def close(self) -> None:
-        """Close the channel; what it has claimed stays in custody."""
+        """Close the channel; its claimed messages stay in flight."""
         if self._in_poll and self._waits_for == "BLPOP":
             # Only a token can come, and another worker can use it.
             with suppress(*self.connection_errors):

@@ -110,7 +110,7 @@ class DeliveringChannel(stock.Channel, ABC):  # type: ignore[misc]  # kombu has 
             consumer(message)
 
     def _get(self, queue: str) -> dict[str, Any]:
-        """One message of a queue that has no consumer. Raises Empty if there is none."""
+        """One message of a queue that has no consumer. Raises Empty if it is empty."""
         self.in_flight.start()
         sources = [Source(name, step) for name, step in zip(lists(queue), PRIORITIES, strict=True)]
         claimed = cast("Claimed", self.run(self._claim(sources, 1, 1, with_ready=False)))

@@ -1,4 +1,4 @@
-"""How a channel fetches messages: it claims many at a time, and waits if there are none.
+"""How a channel fetches messages: it claims many at a time, and waits for more.
 
 kombu's channel sends BRPOP and reads the reply, and its poller watches the connection in between. The same two hooks
 here send a claim, or block on the token that wakes an idle worker.
@@ -208,7 +208,7 @@ class FetchingChannel(DeliveringChannel):
             found = {name.partition(SEPARATOR)[0] for name in self._ready} - self._queue_cycle.mine
             new, self._unfollowed = found - self._unfollowed, found
             if new:
-                # Reported once for as long as they hold messages.
+                # Report each queue once while it holds messages.
                 unfollowed.report(new)
         elif not claimed.messages:
             self._stale = True

@@ -105,7 +105,7 @@ class InFlight:
     # Called by the consuming thread. None of these waits for the server.
 
     def hold(self, tag: str, message: Any) -> None:
-        """Keep a claimed message in flight for as long as `message` exists."""
+        """Keep a claimed message in flight while `message` exists."""
         self._held[tag] = weakref.ref(message, partial(self._dropped, tag))
 
     def acknowledge(self, tag: str) -> None:

@@ -52,7 +52,7 @@ def test_a_long_denial_closes_the_gate_until_just_before_its_hint() -> None:
     gates.close("w", "m", 30.0)
     assert gates.allowed("w") == 0
     assert 26.0 - EARLY <= gates.closed_for("w", "m") <= 30.0, (
-        "a job is back by then, spread by seconds: its gate is shut"
+        "jobs are back by then, spread over seconds, since the gate is closed"
     )
     gates.close("w", "m", 50.0)
     clock.now += 30.0 - EARLY - 0.01
