@@ -281,5 +281,5 @@ class Keys:
 
     @property
     def prices(self) -> str:
-        """Hash, provider/model -> JSON of its rates. 30 days. Owner: workers/models/prices.py."""
+        """Hash, provider/model -> JSON of its rates. 30 days. Owner: workers/models/shared_prices.py."""
         return self.prefix + "prices"

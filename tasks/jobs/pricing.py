@@ -1,7 +1,7 @@
 """Prices of the models that jobs may use: looked up once, and shared with all workers through Redis.
 
-`overnight submit` asks the price table, which runs as a separate process (models/prices.py). A worker asks only about a
-model without a shared price, such as one in a job from another Celery producer. Providers on this machine or in a
+`overnight submit` asks the price table, a separate process (models/price_lookup.py). A worker asks only about
+a model without a shared price, such as one in a job from another Celery producer. Providers on this machine or in a
 private network are in no table, and are not looked up.
 """
 
