@@ -216,7 +216,7 @@ def _of_all(
             return Fail("budget_exceeded", f"the budget of {answer.subject} is spent")
     opens = seconds if answer.opens_in is None else min(seconds, answer.opens_in)
     if last_failure is not None and time_left is not None and opens >= time_left:
-        words = f"{last_failure.message}; no other way opens before it: {reasons.denial(answer)}"
+        words = f"{last_failure.message}; no other route opens before it: {reasons.denial(answer)}"
         return replace(last_failure, message=words)
     return Wait(_by_deadline(seconds, time_left), reasons.denial(answer))
 

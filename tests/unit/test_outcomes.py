@@ -119,7 +119,7 @@ def test_which_bucket_the_headers_limits_belong_to() -> None:
     rpm, tpm = Level(600, 599), Level(1_000, 900)
     assert levels(route(MINUTES), told) == {"p/0/m": {"rpm": rpm, "tpm": tpm}}
     assert levels(route(MINUTES, MINUTES), told) == {"p/0/m": {"rpm": rpm, "tpm": tpm}}
-    # An account's limit of requests is the one that was told; its limit of tokens is not.
+    # An account's limit of requests is the reported one; its limit of tokens isn't.
     assert levels(route(NONE, MINUTES), told) == {"p/0": {"rpm": rpm}, "p/0/m": {"tpm": tpm}}
     assert levels(route(NONE, DAYS), RateLimits(rpm=Told(None, 5))) == {"p/0/m": {"rpm": Level(None, 5)}}
     assert levels(route(MINUTES), RateLimits()) == {}

@@ -235,7 +235,7 @@ def test_a_wait_past_the_deadline_ends_at_it() -> None:
 def test_a_refused_job_fails_if_no_route_opens_in_time() -> None:
     late = Fail("deadline_exceeded", "slow down (would have to wait 60 s, past its deadline)", 429)
     pause = Denied("pause", "acme/1/small", 30.0, 30.0)
-    words = f"{late.message}; no other way opens before it: acme/small (key 2) has answered 429 and is paused"
+    words = f"{late.message}; no other route opens before it: acme/small (key 2) has answered 429 and is paused"
     assert refused(pause, left=20.0, last_failure=late) == Fail("deadline_exceeded", words, 429)
     waits = "acme/small (key 2) has answered 429 and is paused"
     assert refused(pause, left=40.0, last_failure=late) == Wait(30.0, waits)
