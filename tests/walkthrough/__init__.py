@@ -1,1 +1,12 @@
-"""Overnight as a tutorial, a concept a test, in the order in which a job meets them. Everything here is real."""
+"""Overnight as a tutorial: one concept a test, in the order in which a user meets them, on real parts.
+
+    test_1_batches.py    a file of jobs goes in, a file of answers comes out
+    test_2_limits.py     may this call go out now?
+    test_3_failures.py   what goes wrong, and what happens to the job
+    test_4_budgets.py    a limit in dollars, and what happens at its end
+    test_5_retry.py      run again what is missing
+    test_6_agents.py     jobs of many calls, in your own Python
+    test_7_schedules.py  a batch that starts on its own
+
+conftest.py has the overnight.toml of all of them.
+"""

@@ -1,6 +1,8 @@
-"""One provider, one site and one worker for the whole walk."""
+"""One provider, one overnight.toml and one worker for the whole tutorial."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -9,6 +11,38 @@ from limits.client.connection import Server
 from limits.keys import Keys
 from tests.simulator import Simulator
 from tests.support.site import Site
+from tests.support.toml import provider as provider_table
+
+#: What a user writes into overnight.toml after the provider.
+WORKFLOWS = """
+[workflows.summaries]
+budget_usd = 0.0001             # less than one call of `small` can cost
+when_exhausted = "fallback"
+fallback = "tiny"
+
+[workflows.strict]
+budget_usd = 0.00042            # enough for one call of `small`, and not for two
+when_exhausted = "fail"
+
+[workflows.patient]
+budget_usd = 0.00042            # when_exhausted = "wait" is the default
+
+[workflows.support]
+max_calls = 3                   # of one job
+
+[workflows.tickets]
+
+[schedules.tickets]
+cron = "* * * * *"
+workflow = "tickets"
+input = "tickets.jsonl"
+"""
+
+MODELS = {
+    "small": "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0",
+    "tiny": "input_usd_per_mtok = 0.01\noutput_usd_per_mtok = 0.02",
+    "slow": "concurrency = 1\ninput_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0",
+}
 
 
 @pytest.fixture(scope="package")
@@ -20,20 +54,23 @@ def provider() -> Iterator[Simulator]:
 
 @pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory, provider: Simulator) -> Iterator[Site]:
-    """A folder with an overnight.toml that names the provider, and a worker that runs."""
-    with Site(tmp_path_factory.mktemp("walkthrough"), provider) as made:
+    """A folder with an overnight.toml, a module of agents, and a worker."""
+    folder = tmp_path_factory.mktemp("walkthrough")
+    shutil.copy(Path(__file__).with_name("my_agents.py"), folder)
+    toml = 'agents = ["my_agents"]\n' + provider_table(provider.base_url, models=MODELS) + WORKFLOWS
+    with Site(folder, toml=toml) as made:
         made.start_worker()
         yield made
 
 
 @pytest.fixture
 def server(site: Site) -> Iterator[Server]:
-    """The Redis server that holds all that the workers share."""
+    """The Redis server that holds what the workers share."""
     with redis.Redis.from_url(site.redis_url()) as client:
         yield Server(client)
 
 
 @pytest.fixture
 def keys(request: pytest.FixtureRequest) -> Keys:
-    """A namespace of its own for each test."""
+    """A namespace for one test."""
     return Keys(request.node.name)
