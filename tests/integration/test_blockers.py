@@ -108,7 +108,7 @@ def storage_refuses(site: Site, worker: Worker) -> Callable[[], object]:
     [
         (no_worker, "a worker: none is running", "no_worker"),
         (silent_worker, "a worker", "no_worker"),
-        (no_memory, "takes no writes", ""),
+        (no_memory, "refuses writes", "redis"),
         (storage_refuses, "jsonl", "files"),
     ],
 )
