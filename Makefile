@@ -11,7 +11,7 @@ install = $(PIP) install --progress-bar off $(1) | while read -r verb name _; do
 .DEFAULT_GOAL := help
 
 .PHONY: help
-help:  ## Show what there is to make
+help:  ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # What `make run` needs; `dev` comes on top of it for the tests.
@@ -68,29 +68,29 @@ test-long: $(VENV)/installed $(VENV)/local-model  ## Run the tests that start ma
 
 # In one process, since each test says what it has reached.
 .PHONY: branches
-branches: $(VENV)/installed  ## Check that every branch of the limits' Lua is reached by a test
+branches: $(VENV)/installed  ## Check that tests reach every branch of the Lua of limits
 	@$(BIN)/python -m pytest --quiet tests/unit/limits --deselect tests/unit/limits/test_histories.py \
 	  --deselect tests/unit/limits/test_mutations.py $(ARGS)
 
 .PHONY: chaos-limits
-chaos-limits: $(VENV)/installed  ## A binding budget, a failing provider, a server that stands still; the books must balance
+chaos-limits: $(VENV)/installed  ## Run the chaos tests of limits: a tight budget, a failing provider, a stopped server
 	@$(BIN)/python -m pytest -m chaos tests/chaos/test_budget.py tests/chaos/test_provider_outage.py \
 	  tests/chaos/test_redis_outage.py $(ARGS)
 
 .PHONY: bench-quota
-bench-quota: $(VENV)/installed $(VENV)/contenders/installed  ## How much of a quota is used, beside Celery with limiters (45 minutes; ARGS=--quick)
+bench-quota: $(VENV)/installed $(VENV)/contenders/installed  ## Measure how much of a quota is used, compared with Celery and limiters (45 minutes; ARGS=--quick)
 	@$(BIN)/python bench/quota.py --report bench/results/quota.md $(ARGS)
 
 .PHONY: bench-workers
-bench-workers: $(VENV)/installed $(VENV)/contenders/installed  ## What a job costs its worker, beside stock Celery and a bare loop (10 minutes)
+bench-workers: $(VENV)/installed $(VENV)/contenders/installed  ## Measure the CPU of a job, compared with stock Celery and a bare loop (10 minutes)
 	@$(BIN)/python bench/workers.py --report bench/results/workers.md $(ARGS)
 
 .PHONY: profile-workers
-profile-workers: $(VENV)/installed $(VENV)/contenders/installed  ## Where a job's CPU goes in a busy worker, by thread and line (py-spy)
+profile-workers: $(VENV)/installed $(VENV)/contenders/installed  ## Profile a busy worker by thread and line (py-spy)
 	@$(BIN)/python bench/profile.py $(ARGS)
 
 .PHONY: bench-admission
-bench-admission: $(VENV)/installed $(VENV)/contenders/installed  ## Admissions a second on one core of Valkey, beside three limiters
+bench-admission: $(VENV)/installed $(VENV)/contenders/installed  ## Measure admissions per second on one core of Valkey, compared with three limiters
 	@$(BIN)/python bench/admission.py --report bench/results/admission.md $(ARGS)
 
 .PHONY: smoke
@@ -106,7 +106,7 @@ env: .env  ## Write .env for docker compose, with random passwords
 	@echo "Wrote .env: put your provider's key into it."
 
 .PHONY: chaos
-chaos: $(VENV)/installed $(VENV)/contenders/installed  ## Kill, cut off and stop everything under load, beside stock Celery (15 minutes)
+chaos: $(VENV)/installed $(VENV)/contenders/installed  ## Kill, cut off and stop everything under load, compared with stock Celery (15 minutes)
 	@$(BIN)/python bench/chaos.py --report bench/results/chaos.md
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
 
@@ -115,7 +115,7 @@ bench-idle: $(VENV)/installed  ## Measure ten idle workers with 200 queues, and 
 	@$(BIN)/python bench/idle.py --report bench/results/idle.md
 
 .PHONY: bench-fairness
-bench-fairness: $(VENV)/installed  ## Measure a workflow beside another's 20,000 jobs for a paused provider
+bench-fairness: $(VENV)/installed  ## Measure one workflow while another has 20,000 jobs for a paused provider
 	@$(BIN)/python bench/fairness.py --report bench/results/fairness.md
 
 .PHONY: screenshots
@@ -134,7 +134,7 @@ format: $(VENV)/installed  ## Format the code
 	@$(BIN)/ruff format .
 
 .PHONY: bench-batch
-bench-batch: $(VENV)/installed  ## A million lines through two workers, or as many as fit into 20 minutes
+bench-batch: $(VENV)/installed  ## Run a million lines through two workers, for at most 20 minutes
 	@$(BIN)/python bench/batch.py $(ARGS)
 
 .PHONY: chaos-batch
@@ -142,6 +142,6 @@ chaos-batch: $(VENV)/installed  ## Kill workers, server, collector and run under
 	@$(BIN)/python -m pytest -m chaos tests/chaos/test_batch.py $(ARGS)
 
 .PHONY: clean
-clean:  ## Remove .venv and what the examples have left
+clean:  ## Remove .venv and the output of the examples
 	rm -rf $(VENV) .overnight examples/.overnight examples/agents/.overnight tickets-out.jsonl tickets-out.errors.jsonl \
 	  agents-out.jsonl agents-out.errors.jsonl

@@ -7,6 +7,7 @@
     test_5_retry.py      run again what is missing
     test_6_agents.py     jobs of many calls, in your own Python
     test_7_schedules.py  a batch that starts on its own
+    test_8_estimate.py   what a file will cost, before anything is sent
 
 conftest.py has the overnight.toml of all of them.
 """
