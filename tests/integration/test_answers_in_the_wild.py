@@ -160,8 +160,8 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
             for written in path.read_text().splitlines():
                 made = json.loads(written)
                 text = texts[int(made["custom_id"].removeprefix("job-"))]
-                found.lines[text], found.raw[text] = made, raw
-        found.calls, found.seen = dict(provider.calls), provider.seen
+                found.lines[text], found.raw[text] = made, written
+        found.calls, found.seen = dict(raw.calls), raw.seen
         found.log = worker.said()
     return found
 
@@ -220,7 +220,7 @@ def test_a_message_without_a_ceiling_gets_one(tmp_path: Path) -> None:
         source = site.input([line(1, "a compaction, and no ceiling"), line(2, "no ceiling")])
         done = site.run("run", str(source), "-o", str(output), "-w", "adhoc", "--workers", "1")
         assert len(output.read_text().splitlines()) == 2
-        assert provider.seen["a compaction, and no ceiling"].body["max_tokens"] == 4_096
+        assert raw.seen["a compaction, and no ceiling"].body["max_tokens"] == 4_096
         assert "1 answer reached the limit of output tokens" in done.stdout + done.stderr
 
 
@@ -232,7 +232,7 @@ def test_digits_of_a_job_without_a_batch_arrive_both_ways(tmp_path: Path) -> Non
         asked["body"]["seed"] = 123456789012345678901
         program = f"from tasks import enqueue\nprint(enqueue({asked!r}, workflow='adhoc').get(timeout=60))\n"
         assert f"'id': {DIGITS}," in site.python(program).stdout
-        assert b'"seed":123456789012345678901' in provider.seen["long digits"].raw
+        assert b'"seed":123456789012345678901' in raw.seen["long digits"].raw
 
 
 @pytest.mark.long
@@ -247,7 +247,7 @@ def test_a_document_of_20_mb_arrives_whole(tmp_path: Path) -> None:
         asked["body"] |= {"messages": [{"role": "user", "content": [document]}], "max_tokens": 50}
         batch = site.submit([asked], workflow="adhoc")
         assert site.wait(batch)["request_counts"]["completed"] == 1
-        assert provider.seen[""].body["messages"][0]["content"] == [document]
+        assert raw.seen[""].body["messages"][0]["content"] == [document]
         asked["body"]["messages"][0]["content"][0]["source"]["data"] *= 2
         refused = site.run("submit", str(site.input([asked])), "-w", "adhoc", status=2)
         assert "has 40.0 MB, and claude/c takes requests of 32 MB at most" in refused.stderr

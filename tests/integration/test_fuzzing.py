@@ -105,7 +105,7 @@ def test_fuzzed_lines_are_jobs_or_problems_with_their_number(tmp_path: Path, cou
     assert found.lines + sum(not line.strip() for line in lines) == count
     assert all(words for _, words in found.problems)
     assert all(
-        f"line {number}: " in told for (number, _), told in zip(sorted(found.problems), found.told(), strict=True)
+        f"line {number}: " in told for (number, _), told in zip(sorted(found.problems), found.messages(), strict=True)
     )
 
 
