@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -85,13 +86,9 @@ def watched(
     `on_poll` is called every `POLL_EVERY` seconds with the number of jobs that have ended. If the server is unreachable
     or refuses commands (a restart, a failover), wait up to `patience` seconds for it.
     """
-
-    def waits(batch: Batch) -> str:
-        return waits_for(settings, store, batch)
-
     away_since: float | None = None
     done = 0
-    with progress(waits) as bar:
+    with progress(partial(waits_for, settings, store)) as bar:
         while True:
             try:
                 batch = existing(store, batch_id)

@@ -22,6 +22,7 @@ certificates.py  certificates for 127.0.0.1
 
 events.py        Celery's events as another program reads them
 collector.py     an OpenTelemetry collector
+waiters.py       attempts and denials as a waitlist meets them
 watching.py      Flower and the metrics of a site
 browser.py       Chromium, driven over its DevTools protocol
 screenshots.py   the pictures of docs/monitoring.md
