@@ -58,9 +58,10 @@ agents: $(VENV)/local-model  ## Run two agents on that model: a triage with tool
 	@$(BIN)/python examples/local_model.py $(BIN)/overnight run examples/agents/input.jsonl \
 	  --config examples/agents/overnight.toml --workflow agents --workers 2 -o agents-out.jsonl
 
+# Files in their order, not by their number of tests: the longest have few tests and would come last, one beside an idle core.
 .PHONY: test
 test: $(VENV)/installed $(VENV)/local-model $(VENV)/tokenizer/installed  ## Run the tests (three minutes)
-	@$(BIN)/python -m pytest -m "not long and not chaos and not smoke" -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m "not long and not chaos and not smoke" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-long
 test-long: $(VENV)/installed $(VENV)/local-model  ## Run the tests that start many real processes (a few minutes more)

@@ -1,4 +1,4 @@
-"""Two hundred random histories of each kind, as histories/ describes them."""
+"""Random histories of each kind (histories/): a hundred in `make test`, two hundred more in `make test-long`."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -10,12 +10,11 @@ from tests.unit.limits.histories import HISTORIES
 if TYPE_CHECKING:
     import redis
 
-SEEDS = 200
 
-
+@pytest.mark.parametrize("seeds", [range(100), pytest.param(range(100, 300), marks=pytest.mark.long)], ids=str)
 @pytest.mark.parametrize("history", HISTORIES, ids=lambda history: history.__name__)
-def test_history(client: "redis.Redis", history: Callable[..., None]) -> None:
-    for seed in range(SEEDS):
+def test_history(client: "redis.Redis", history: Callable[..., None], seeds: range) -> None:
+    for seed in seeds:
         try:
             history(client, seed)
         except AssertionError as error:
