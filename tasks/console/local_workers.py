@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Self
 
 from tasks.batches.input import InputError
-from tasks.console.view import silence
+from tasks.console.view import console, silence
 from workers import child_process, private_files
 from workers.config.settings import Settings
 
@@ -104,6 +104,7 @@ class Interrupts:
         self.count = 0
 
     def __enter__(self) -> Self:
+        console.optional = True
         self._before = {
             number: signal.signal(number, handler)
             for number, handler in (
@@ -119,6 +120,7 @@ class Interrupts:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        console.optional = False
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         del number, frame

@@ -15,7 +15,27 @@ from rich.table import Table
 if TYPE_CHECKING:
     from tasks.console.check import Finding
 
-console = Console(stderr=True, highlight=False)
+
+def silence() -> None:
+    """Send all further output to /dev/null: the terminal is gone, and writing to it would fail."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+class Terminal(Console):
+    """Standard error. `optional`: if it goes away, the command continues without it."""
+
+    optional = False
+
+    def on_broken_pipe(self) -> None:
+        if not self.optional:
+            super().on_broken_pipe()
+        silence()
+
+
+console = Terminal(stderr=True, highlight=False)
 
 #: The most characters a table may be wide.
 WIDEST = 1000
@@ -63,14 +83,6 @@ def jobs(count: int) -> str:
 def when(seconds: float) -> str:
     """A moment in UTC, to the minute."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC") if seconds else "none"
-
-
-def silence() -> None:
-    """Send all further output to /dev/null: the terminal is gone, and writing to it would fail."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
 
 
 #: Characters that control a terminal, and that JSON allows unescaped.

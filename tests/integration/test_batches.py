@@ -103,7 +103,7 @@ def test_retry_runs_what_failed_and_the_results_are_whole(site: Site, simulator:
     batch = site.submit(lines)
     assert site.wait(batch)["request_counts"] == {"total": 20, "completed": 10, "failed": 10}
     simulator.configure(failures=[])
-    assert "10 jobs run again" in site.run("retry", batch).stderr
+    assert "running 10 jobs again" in site.run("retry", batch).stderr
     assert site.wait(batch)["request_counts"] == {"total": 20, "completed": 20, "failed": 0}
     output, errors = site.results(batch)
     assert (len({line["custom_id"] for line in output}), len(output), errors) == (20, 20, [])
@@ -154,13 +154,15 @@ def test_a_second_interrupt_stops_at_once(site: Site, simulator: Simulator) -> N
     assert not psutil.wait_procs(workers, timeout=5)[1]
 
 
-def test_a_closed_terminal_stops_nothing(site: Site, simulator: Simulator) -> None:
+@pytest.mark.parametrize("hung_up", [True, False])  # a reader of a pipe goes away without a signal
+def test_a_closed_terminal_stops_nothing(site: Site, simulator: Simulator, hung_up: bool) -> None:
     simulator.configure(latency=0.3)
     process = _run(site, site.input(jobs(60)))
     wait_for(lambda: simulator.stats()["requests"] >= 10, 60.0, what="calls")
-    process.send_signal(signal.SIGHUP)
+    if hung_up:
+        process.send_signal(signal.SIGHUP)
     for pipe in (process.stdout, process.stderr):
         assert pipe is not None
-        pipe.close()  # the terminal is gone
+        pipe.close()
     assert process.wait(60) == 0
     assert len(read_lines(site.folder / "out.jsonl")) == 60

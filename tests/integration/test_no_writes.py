@@ -36,4 +36,4 @@ def test_what_only_reads_is_answered(full: tuple[Site, str]) -> None:
         name: 2 if name == "check" else 0 for name in asked
     }, said
     assert "takes no writes: OOM" in "".join(said["check"])
-    assert "refuses: OOM" in "".join(said[f"status {batch}"])
+    assert "refuses writes: OOM" in "".join(said[f"status {batch}"])
