@@ -1,4 +1,4 @@
-"""`python -m tasks` is `overnight`, where the console script is not on the path."""
+"""`python -m tasks` is `overnight`, if the console script is not on the path."""
 
 from tasks.console.cli import main
 

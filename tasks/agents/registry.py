@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from tasks.agents.llm import Llm
 from workers.config.fields import AGENT_NAME
 from workers.config.settings import Settings, SettingsError
 from workers.models.routing import NoRoute, NotConfigured
 
-AgentFunction = Callable[[Any, Llm], Awaitable[Any]]
+if TYPE_CHECKING:
+    from tasks.agents.llm import Llm  # commands check agents' names; only workers need the runtime below this
+
+AgentFunction = Callable[[Any, "Llm"], Awaitable[Any]]
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 

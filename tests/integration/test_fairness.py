@@ -27,6 +27,7 @@ def quick() -> Iterator[Simulator]:
         yield running
 
 
+@pytest.mark.long
 def test_a_pause_costs_few_denials_and_half_the_worker(tmp_path: Path, paused: Simulator, quick: Simulator) -> None:
     toml = provider(paused.base_url, "slow", models={"slow": ""}) + provider(
         quick.base_url, "quick", models={"quick": ""}
