@@ -68,7 +68,7 @@ def test_a_worker_ends_whatever_is_silent(proxy: SilentProxy, simulator: Simulat
     told = time.monotonic()
     os.kill(worker.pid, signal.SIGTERM)
     worker.process.wait(60)
-    assert time.monotonic() - told < GRACE + OVERTIME + 3
+    assert time.monotonic() - told < GRACE + OVERTIME + 1
     proxy.speak()
     site.start_worker("-E", concurrency=CONCURRENCY)
     balance(site, simulator, batch, COUNT, paid_twice=CONCURRENCY, seconds=180)

@@ -16,8 +16,9 @@ from celery import bootsteps, signals
 
 log = logging.getLogger(__name__)
 
-#: Seconds after the grace period for all steps of a shutdown. A container's own limit must be longer.
-OVERTIME: Final = 20.0
+#: Seconds after the grace period for all steps of a shutdown. With the default of `stop_grace_period`, 25 s, they fit into
+#: the 30 s that Kubernetes waits before it kills.
+OVERTIME: Final = 5.0
 
 
 class LastResort(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types

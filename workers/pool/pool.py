@@ -36,8 +36,8 @@ from workers.pool.thread_execution import ThreadExecution
 
 log = logging.getLogger(__name__)
 
-#: Seconds that interrupted tasks have to settle and report when the worker stops.
-REPORT_SECONDS = 5.0
+#: Seconds that interrupted tasks have to settle and report when the worker stops: less than last_resort.py's OVERTIME.
+REPORT_SECONDS = 3.0
 
 #: The assumed number of slots on other pools.
 USUAL_SLOTS = 100
