@@ -16,8 +16,8 @@ from celery import bootsteps, signals
 
 log = logging.getLogger(__name__)
 
-#: Seconds after the grace period for all steps of a shutdown. With the default of `stop_grace_period`, 25 s, they fit into
-#: the 30 s that Kubernetes waits before it kills.
+#: Seconds after the grace period for all steps of a shutdown. With the default of `stop_grace_period`, 25 s, that is
+#: within the 30 s after which Kubernetes kills.
 OVERTIME: Final = 5.0
 
 

@@ -51,7 +51,7 @@ class LocalFiles(Files):
             return
         target = self.path(name)
         try:
-            private_files.folder(Path(self.folder))
+            # The folder came with the input. If it is gone, its disk may come back: nothing is written in its place.
             handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 length = os.fstat(handle).st_size
@@ -63,6 +63,8 @@ class LocalFiles(Files):
                 os.close(handle)
             if not offset:
                 _sync_folder(Path(self.folder))
+        except FileNotFoundError as exc:
+            raise StorageError(f"{target} cannot be written: its folder is not there. Put it back") from exc
         except OSError as exc:
             raise StorageError(f"{target} cannot be written: {exc.strerror or exc}") from exc
 

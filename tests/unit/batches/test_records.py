@@ -40,6 +40,7 @@ def forged(world: World, **fields: Any) -> Batch:
 def test_results_are_written_where_the_configuration_says(world: World, store: Store, tmp_path: Path) -> None:
     elsewhere = tmp_path / "etc"
     batch = forged(world, storage=f"file://{elsewhere}")
+    world.path(batch, "output.jsonl").parent.mkdir(parents=True)
     world.store.client.xadd(world.store.keys.results(batch.id), {"k": "1", "d": "stolen"})
     world.store.client.expire(world.store.keys.results(batch.id), 600)
     assert run_tick(store, f"collect:{batch.id}") is not None
