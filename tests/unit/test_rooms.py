@@ -45,6 +45,7 @@ LONG_FUNCTIONS: dict[str, str] = {
     "bench/fairness.py:main": SCRIPT,
     "bench/idle.py:main": SCRIPT,
     "bench/profile.py:main": SCRIPT,
+    "bench/scale.py:stepwise": "the steps of a job, one after the other",
     "bench/workers.py:stock": SCRIPT,
     "tasks/console/limits.py:limits": "Typer's options, one a line",
     "tests/chaos/test_agents_under_fire.py:test_kills_and_a_pause_cost_only_calls_in_flight": SCENE,
