@@ -266,7 +266,7 @@ def report(loads: list[Load], alone: list[Step], together: list[Step]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lines", type=int, default=12_000, help="jobs of each run; a tenth of them step by step")
+    parser.add_argument("--lines", type=int, default=8_000, help="jobs of each run; a tenth of them step by step")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--drivers", type=int, default=3, help="processes that the workers share")
     parser.add_argument("--report", type=Path)

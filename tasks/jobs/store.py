@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, cast
 
+import orjson
+
 from limits.budget import NANO
-from limits.client.compact_json import loads
+from limits.client.compact_json import dumps, loads
 from limits.client.scripts import Call, load
 from limits.keys import Keys
 from limits.reservation import Settlement
@@ -113,13 +115,25 @@ def _begun(reply: Any) -> Begun:
 
 def finish(keys: Keys, job: Job, outcome: Outcome, *, calls: int = 0, throttles: int = 0) -> Call[Finished]:
     """End the job. Repeating this, here or in another delivery, changes nothing."""
-    counts = (outcome.cost - outcome.counted, outcome.input_tokens, outcome.output_tokens, calls, throttles)
-    args: tuple[str | bytes | int, ...] = (0, outcome.settlement, int(outcome.ok), outcome.line, *counts, KEEP_JOB)
+    of_job: dict[str, object] = {
+        "settlement": orjson.Fragment(outcome.settlement) if outcome.settlement else False,
+        "ok": outcome.ok,
+        "cost": str(outcome.cost - outcome.counted),
+        "input_tokens": str(outcome.input_tokens),
+        "output_tokens": str(outcome.output_tokens),
+        "calls": str(calls),
+        "throttles": str(throttles),
+    }
     script = load("tasks/jobs/lua/finish.lua")
     if job.batch is None:
+        args = (0, KEEP_JOB, "", dumps(of_job) + b"\n" + outcome.line)
         return Call(script, (keys.clock, keys.job(job.id)), args, _finished)
+    line, round_, workflow, proof = _line(job)
+    of_job |= {"line": str(line), "round": str(round_), "workflow": workflow, "proof": proof}
+    of_job["ceiling"] = outcome.ceiling
     names = (keys.clock, *batch_keys(keys, job.batch), keys.ticks, keys.ticks_idle, keys.spent(job.batch))
-    return Call(script, names, (*args, *_line(job), f"collect:{job.batch}", outcome.ceiling), _finished)
+    args = (0, KEEP_JOB, f"collect:{job.batch}", dumps(of_job) + b"\n" + outcome.line)
+    return Call(script, names, args, _finished, joins=True)
 
 
 def settle_line(keys: Keys, job: Job, settlement: bytes, closing: Settlement) -> Call[None]:

@@ -1,77 +1,91 @@
--- End a job: record its result, settle its money and give up its lease, in one step.
+-- End jobs of one batch, or one job of its own: record the results, settle the money and give up the leases, in one step.
 --
 -- Guarantee: a job ends only here, and once. If it is finished several times, the first result counts. The others settle
 -- their money (it was spent) and change nothing else. A message without a valid proof (lib/line.lua) records nothing, nor
 -- does one that arrives after its batch has ended.
 -- KEYS  1 clock  2 record: the batch's hash, or the job's own
 --       3 done bitmap  4 failed bitmap  5 leases  6 owners  7 results (stream)
---       8 ticks (zset)  9 idle ticks (set)  10 spent (hash)    3 to 10 only if the job is a batch's
--- ARGV  1 now (µs; 0 = the server's)  2 settlement (JSON, as lib/settle.lua takes it; '' = nothing is open)
---       3 ok (1 or 0)  4 the result line  5 cost (n$)  6 input tokens  7 output tokens  8 calls  9 429s
---       10 lifetime (s) of a job's own record
---       11 line  12 round  13 workflow of the queue  14 proof  15 the tick that collects
---       16 the ceiling that the answer met: none, own (the line's) or default    11 to 16 only if the job is a batch's
--- Returns {1 if this result counts else 0, 1 if the settlement opened a circuit else 0}
+--       8 ticks (zset)  9 idle ticks (set)  10 spent (hash)    3 to 10 only if the jobs are a batch's
+-- ARGV  1 now (µs; 0 = the server's)  2 lifetime (s) of a job's own record  3 the tick that collects the batch; '' = none
+--       4.. one for each job: JSON, a newline, and the result line. In the JSON
+--           settlement (as lib/settle.lua takes it; false = nothing is open), ok (true or false), and as text
+--           cost (n$), input_tokens, output_tokens, calls, throttles;
+--           of a batch's job line, round, workflow (of the queue), proof, and
+--           ceiling that the answer met: none, own (the line's) or default
+-- Returns {1 if the result counts else 0, 1 if the settlement opened a circuit else 0}; for several jobs a list of these
 --@include limits/lua/lib/settle.lua
 --@include tasks/jobs/lua/lib/line.lua
 --@include tasks/batches/lua/lib/wake.lua
 local now = clock(ARGV[1])
-local opened, verdict = 0, ''
-if ARGV[2] ~= '' then
-  verdict, opened = settle(now, cjson.decode(ARGV[2]))
+local all, open, answers = {}, {}, {}
+for i = 4, #ARGV do
+  local head = string.find(ARGV[i], '\n', 1, true)
+  local job = cjson.decode(string.sub(ARGV[i], 1, head - 1))
+  job.result, job.opened, job.verdict = string.sub(ARGV[i], head + 1), 0, ''
+  all[#all + 1] = job
+  if job.settlement then open[#open + 1] = job.settlement.id end
+end
+if #open > 0 then
+  fetch_all_of(open)
+  for _, job in ipairs(all) do
+    if job.settlement then job.verdict, job.opened = settle(now, job.settlement) end
+  end
   commit()
 end
 
 if not KEYS[3] then
+  local job = all[1]
   if redis.call('HEXISTS', KEYS[2], 'answer') == 1 then
-    return { 0, opened }
+    return { 0, job.opened }
   end
-  redis.call('HSET', KEYS[2], 'answer', ARGV[4], 'until', '0')
-  redis.call('EXPIRE', KEYS[2], ARGV[10])
-  return { 1, opened }
+  redis.call('HSET', KEYS[2], 'answer', job.result, 'until', '0')
+  redis.call('EXPIRE', KEYS[2], ARGV[2])
+  return { 1, job.opened }
 end
 
-local line, round = ARGV[11], tonumber(ARGV[12])
 local record = redis.call('HMGET', KEYS[2], unpack(PROOF))
-if not record[1] or not proved(record, line, ARGV[12], ARGV[13], ARGV[14]) then
-  return { 0, opened }
-end
 local ended = record[1] == 'completed' or record[1] == 'failed' or record[1] == 'expired' or record[1] == 'cancelled'
-local over = ended or round < tonumber(record[2])
-  or redis.call('GETBIT', KEYS[3], line) == 1 or redis.call('GETBIT', KEYS[4], line) == 1
--- A second delivery's money counts, though its result doesn't. Repeating the same finish counts nothing.
-if not over or verdict == 'settled' or verdict == 'corrected' then
-  redis.call('HINCRBY', KEYS[2], 'cost', ARGV[5])
-  redis.call('HINCRBY', KEYS[2], 'input_tokens', ARGV[6])
-  redis.call('HINCRBY', KEYS[2], 'output_tokens', ARGV[7])
-  redis.call('HINCRBY', KEYS[2], 'calls', ARGV[8])
-  redis.call('HINCRBY', KEYS[2], 'throttled', ARGV[9])
-end
-if over then
-  return { 0, opened }
-end
-local ok = ARGV[3] == '1'
-if ARGV[16] ~= 'none' then
-  redis.call('HINCRBY', KEYS[2], 'cut_off', 1)
-end
-if ARGV[16] == 'default' then
-  redis.call('HINCRBY', KEYS[2], 'cut_off_default', 1)
-end
-redis.call('SETBIT', ok and KEYS[3] or KEYS[4], line, 1)
-redis.call('XADD', KEYS[7], '*', 'k', ARGV[3], 'd', ARGV[4])
--- Keys that are created here get the lifetime of the record.
-if redis.call('HINCRBY', KEYS[2], ok and 'completed' or 'failed', 1) == 1 or redis.call('XLEN', KEYS[7]) == 1 then
-  local life = redis.call('TTL', KEYS[2])
-  if life > 0 then
-    redis.call('EXPIRE', ok and KEYS[3] or KEYS[4], life)
-    redis.call('EXPIRE', KEYS[7], life)
+
+-- Returns 1 if the job's result counts, else 0.
+local function finish(job)
+  local line = job.line
+  if not record[1] or not proved(record, line, job.round, job.workflow, job.proof) then return 0 end
+  local over = ended or tonumber(job.round) < tonumber(record[2])
+    or redis.call('GETBIT', KEYS[3], line) == 1 or redis.call('GETBIT', KEYS[4], line) == 1
+  -- A second delivery's money counts, though its result doesn't. Repeating the same finish counts nothing.
+  if not over or job.verdict == 'settled' or job.verdict == 'corrected' then
+    redis.call('HINCRBY', KEYS[2], 'cost', job.cost)
+    redis.call('HINCRBY', KEYS[2], 'input_tokens', job.input_tokens)
+    redis.call('HINCRBY', KEYS[2], 'output_tokens', job.output_tokens)
+    redis.call('HINCRBY', KEYS[2], 'calls', job.calls)
+    redis.call('HINCRBY', KEYS[2], 'throttled', job.throttles)
   end
+  if over then return 0 end
+  if job.ceiling ~= 'none' then
+    redis.call('HINCRBY', KEYS[2], 'cut_off', 1)
+  end
+  if job.ceiling == 'default' then
+    redis.call('HINCRBY', KEYS[2], 'cut_off_default', 1)
+  end
+  redis.call('SETBIT', job.ok and KEYS[3] or KEYS[4], line, 1)
+  redis.call('XADD', KEYS[7], '*', 'k', job.ok and '1' or '0', 'd', job.result)
+  -- Keys that are created here get the lifetime of the record.
+  if redis.call('HINCRBY', KEYS[2], job.ok and 'completed' or 'failed', 1) == 1 or redis.call('XLEN', KEYS[7]) == 1 then
+    local life = redis.call('TTL', KEYS[2])
+    if life > 0 then
+      redis.call('EXPIRE', job.ok and KEYS[3] or KEYS[4], life)
+      redis.call('EXPIRE', KEYS[7], life)
+    end
+  end
+  -- The first waiting result wakes the collector.
+  if redis.call('XLEN', KEYS[7]) == 1 and redis.call('SREM', KEYS[9], ARGV[3]) == 1 then
+    wake(KEYS[8], ARGV[3])
+  end
+  redis.call('ZREM', KEYS[5], line)
+  redis.call('HDEL', KEYS[6], line)
+  redis.call('HDEL', KEYS[10], line)
+  return 1
 end
--- The first waiting result wakes the collector.
-if redis.call('XLEN', KEYS[7]) == 1 and redis.call('SREM', KEYS[9], ARGV[15]) == 1 then
-  wake(KEYS[8], ARGV[15])
-end
-redis.call('ZREM', KEYS[5], line)
-redis.call('HDEL', KEYS[6], line)
-redis.call('HDEL', KEYS[10], line)
-return { 1, opened }
+
+for i, job in ipairs(all) do answers[i] = { finish(job), job.opened } end
+return #answers == 1 and answers[1] or answers

@@ -1,7 +1,10 @@
 """A job's end settles its reservation in the same step: the fragments of limits/ inside a script of tasks/."""
 
+import asyncio
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -9,6 +12,7 @@ from limits.admission import admit
 from limits.bucket import Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
+from limits.client.async_connection import AsyncServer
 from limits.encoding import settlement_json
 from limits.reservation import Settlement, Throttle
 from limits.snapshot import Snapshot, ledger, snapshot
@@ -16,7 +20,7 @@ from tasks.batches.batch import Batch
 from tasks.batches.store import Store
 from tasks.jobs.job import Job, Line
 from tasks.jobs.proof import proof
-from tasks.jobs.store import Outcome, finish
+from tasks.jobs.store import Finished, Outcome, finish
 from tests.unit.limits.world import World
 
 QUOTA = Quota(rpm=600, tpm=60_000, headroom=1.0, burst=10.0)
@@ -96,3 +100,32 @@ def test_nothing_is_open(world: World, batch: str) -> None:
     job = line_of(world, batch, 1)
     assert world.server.run(finish(world.keys, job, Outcome(ok=False, line=b"{}"))).counts
     assert look(world).budgets == before
+
+
+def test_jobs_that_end_together_are_recorded_by_one_script(world: World, batch: str, url: str) -> None:
+    first, second = line_of(world, batch, 1), line_of(world, batch, 2)
+    forged = replace(first, number=2)
+    ends = [
+        finish(world.keys, first, replace(outcome(), line=b'{"n":1}'), calls=1),
+        finish(world.keys, first, outcome(), calls=1),
+        finish(world.keys, forged, Outcome(ok=True, line=b"{}")),
+        finish(world.keys, second, Outcome(ok=False, line=b'{"n":2}', cost=7, ceiling="own"), throttles=2),
+    ]
+    world.server.run(ends[2])  # the server knows the script now
+
+    async def together() -> list[Finished]:
+        server = AsyncServer(url)
+        await server.execute("CONFIG", "RESETSTAT")
+        found = await asyncio.gather(*(server.run(each) for each in ends))
+        await server.aclose()
+        return found
+
+    assert [each.counts for each in asyncio.run(together())] == [True, False, False, True]
+    stats: Any = world.client.info("commandstats")
+    assert stats["cmdstat_evalsha"]["calls"] == 1
+    fields = ("completed", "failed", "cost", "calls", "throttled", "cut_off")
+    record: Any = world.client.hmget(world.keys.batch(batch), fields)
+    assert [int(each) for each in record] == [1, 1, 47, 1, 2, 1]
+    entries: Any = world.client.xrange(world.keys.results(batch))
+    assert [each for _, each in entries] == [{b"k": b"1", b"d": b'{"n":1}'}, {b"k": b"0", b"d": b'{"n":2}'}]
+    assert (look(world).budgets[0].spent, look(world).open_reservations) == (40, 0)
