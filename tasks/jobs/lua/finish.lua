@@ -1,8 +1,9 @@
 -- End jobs of one batch, or one job of its own: record the results, settle the money and give up the leases, in one step.
 --
 -- Guarantee: a job ends only here, and once. If it is finished several times, the first result counts. The others settle
--- their money (it was spent) and change nothing else. A message without a valid proof (lib/line.lua) records nothing, nor
--- does one that arrives after its batch has ended.
+-- their money (it was spent) and change nothing else, and so do those that arrive after their batch has ended or whose
+-- record is gone. If the record is there and a proof (lib/line.lua) is not valid, nothing is written for that job, not
+-- even its settlement: if a call is open nevertheless, it counts as presumed spent when its lease ends.
 -- KEYS  1 clock  2 record: the batch's hash, or the job's own
 --       3 done bitmap  4 failed bitmap  5 leases  6 owners  7 results (stream)
 --       8 ticks (zset)  9 idle ticks (set)  10 spent (hash)    3 to 10 only if the jobs are a batch's
@@ -16,6 +17,13 @@
 --@include limits/lua/lib/settle.lua
 --@include tasks/jobs/lua/lib/line.lua
 --@include tasks/batches/lua/lib/wake.lua
+local record = KEYS[3] and redis.call('HMGET', KEYS[2], unpack(PROOF))
+
+-- Whether the record refuses the job. One that is gone refuses none, but takes no result.
+local function forged(job)
+  return record and record[1] and not proved(record, job.line, job.round, job.workflow, job.proof)
+end
+
 local now = clock(ARGV[1])
 local all, open, answers = {}, {}, {}
 for i = 4, #ARGV do
@@ -23,6 +31,8 @@ for i = 4, #ARGV do
   local job = cjson.decode(string.sub(ARGV[i], 1, head - 1))
   job.result, job.opened, job.verdict = string.sub(ARGV[i], head + 1), 0, ''
   all[#all + 1] = job
+  job.forged = forged(job)
+  if job.forged then job.settlement = false end
   if job.settlement then open[#open + 1] = job.settlement.id end
 end
 if #open > 0 then
@@ -33,7 +43,7 @@ if #open > 0 then
   commit()
 end
 
-if not KEYS[3] then
+if not record then
   local job = all[1]
   if redis.call('HEXISTS', KEYS[2], 'answer') == 1 then
     return { 0, job.opened }
@@ -43,13 +53,12 @@ if not KEYS[3] then
   return { 1, job.opened }
 end
 
-local record = redis.call('HMGET', KEYS[2], unpack(PROOF))
 local ended = record[1] == 'completed' or record[1] == 'failed' or record[1] == 'expired' or record[1] == 'cancelled'
 
 -- Returns 1 if the job's result counts, else 0.
 local function finish(job)
   local line = job.line
-  if not record[1] or not proved(record, line, job.round, job.workflow, job.proof) then return 0 end
+  if not record[1] or job.forged then return 0 end
   local over = ended or tonumber(job.round) < tonumber(record[2])
     or redis.call('GETBIT', KEYS[3], line) == 1 or redis.call('GETBIT', KEYS[4], line) == 1
   -- A second delivery's money counts, though its result doesn't. Repeating the same finish counts nothing.

@@ -13,6 +13,7 @@ from limits.bucket import Quota
 from limits.budget import BudgetWindow
 from limits.circuit import CircuitSettings
 from limits.client.async_connection import AsyncServer
+from limits.client.scripts import Call
 from limits.encoding import settlement_json
 from limits.reservation import Settlement, Throttle
 from limits.snapshot import Snapshot, ledger, snapshot
@@ -52,6 +53,12 @@ def outcome(*, ok: bool = True, **settlement: object) -> Outcome:
     return Outcome(ok=ok, line=b"{}", cost=40, settlement=settlement_json("r", "o", closing))
 
 
+def everything(world: World) -> dict[bytes, Any]:
+    """Every key of the server with its content, without the clock."""
+    keys = world.client.scan_iter(count=1000)
+    return {key: world.client.dump(key) for key in keys if key != world.keys.clock.encode()}
+
+
 def look(world: World) -> Snapshot:
     return world.server.run(snapshot(world.keys, [("b", QUOTA)], ["c"], (), [BUDGET]))
 
@@ -81,6 +88,33 @@ def test_another_delivery_settles_what_it_has_spent_and_counts_for_nothing(world
     assert world.server.run(finish(world.keys, job, Outcome(ok=True, line=b"{}"))).counts
     assert not world.server.run(finish(world.keys, job, outcome())).counts
     assert (look(world).budgets[0].spent, look(world).budgets[0].held) == (40, 0)
+
+
+def test_a_forged_message_settles_nothing(world: World, batch: str) -> None:
+    job = replace(line_of(world, batch, 1), proof=proof("another token", 1, 0))
+    before = everything(world)
+    assert not world.server.run(finish(world.keys, job, outcome())).counts
+    assert everything(world) == before
+    assert (look(world).budgets[0].spent, look(world).budgets[0].held) == (0, 100)
+    # The true message settles and ends the job.
+    assert world.server.run(finish(world.keys, line_of(world, batch, 1), outcome())).counts
+    assert (look(world).budgets[0].spent, look(world).budgets[0].held) == (40, 0)
+
+
+def test_a_forged_message_beside_a_true_one_settles_nothing(world: World, batch: str) -> None:
+    forged = finish(world.keys, replace(line_of(world, batch, 1), number=2), outcome())
+    true = finish(world.keys, line_of(world, batch, 1), Outcome(ok=True, line=b"{}"))
+    joined = Call(true.script, true.keys, (*forged.args, true.args[-1]), list)
+    assert world.server.run(joined) == [[0, 0], [1, 0]]
+    assert (look(world).budgets[0].spent, look(world).budgets[0].held) == (0, 100)
+
+
+def test_money_is_booked_though_the_record_is_gone(world: World, batch: str) -> None:
+    job = line_of(world, batch, 1)
+    world.client.delete(world.keys.batch(batch))
+    assert not world.server.run(finish(world.keys, job, outcome())).counts
+    assert (look(world).budgets[0].spent, look(world).budgets[0].held) == (40, 0)
+    assert not world.client.exists(world.keys.batch(batch), world.keys.results(batch), world.keys.done(batch))
 
 
 def test_headers_failures_and_refusals_come_along(world: World, batch: str) -> None:
