@@ -1,6 +1,6 @@
 """What is to be done: jobs, agents, batches and schedules, and how people and programs watch them.
 
-__main__.py  `python -m tasks` is `overnight`, where the console script is not on the path
+__main__.py  `python -m tasks` is `overnight`, if the console script is not on the path
 startup.py   what a worker loads before it takes its first job, so that this one does not wait for it
 agents/      Agents: jobs of many calls, that go on where they were after a wait, a crash or a deploy
 batches/     A file of jobs: submitted, fed into the queue, collected into output files
