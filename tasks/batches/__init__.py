@@ -19,7 +19,6 @@ In the order of a batch's life:
     lua/ticks.lua      take due ticks
     lua/rest.lua       a tick has run: when it is due again
     lua/wake.lua       make an idle tick due
-    lua/lib/wake.lua   make a tick due before the others
     ticker.py          takes due ticks and runs them, in every worker
     ticks.py           one tick: feeds or collects one batch
     live.py            what all live batches have out

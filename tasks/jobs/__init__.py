@@ -38,4 +38,5 @@ lua/settle_line.lua     settle a call of a batch's line whose job goes on
 lua/report_blocker.lua  report what holds up a batch
 lua/finish.lua          end a job
 lua/lib/line.lua        whether a message is a line of its batch
+lua/lib/wake.lua        make a tick due before the others
 """

@@ -121,6 +121,17 @@ def test_imports_point_down() -> None:
     assert upward == []
 
 
+def test_lua_includes_point_down() -> None:
+    upward = [
+        f"{script.relative_to(ROOT)} includes {included}"
+        for package in PACKAGES
+        for script in (ROOT / package).rglob("*.lua")
+        for included in re.findall(r"^--@include (\S+)", script.read_text(), re.MULTILINE)
+        if room(included.replace("/", ".")) > room(module_name(script))
+    ]
+    assert upward == []
+
+
 def circles() -> Iterator[list[str]]:
     """Each circle of imports once, from its first module by name."""
     done: set[str] = set()
@@ -178,10 +189,6 @@ def test_functions_are_short() -> None:
     assert long.keys() == LONG_FUNCTIONS.keys(), long
 
 
-#: The one that is left to move into its folder's conftest.
-SIBLINGS = {"tests/unit/transport/test_resting.py"}
-
-
 def test_tests_import_nothing_from_other_tests() -> None:
     found = {
         str(path.relative_to(ROOT))
@@ -189,4 +196,4 @@ def test_tests_import_nothing_from_other_tests() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom) and re.search(r"^tests\..*\btest_\w+$", node.module or "")
     }
-    assert found - SIBLINGS == set()
+    assert found == set()

@@ -5,7 +5,7 @@
 -- ARGV  1 batch id  2 queue  3 created (s)  4 now (µs; '' = the server's)  5 lifetime (s): until its deadline, and
 --       the time for which it is kept after that  6… the record's fields and values
 -- Returns 1 if it was created, 0 if it existed.
---@include tasks/batches/lua/lib/wake.lua
+--@include tasks/jobs/lua/lib/wake.lua
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return 0
 end

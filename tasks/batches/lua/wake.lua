@@ -4,7 +4,7 @@
 -- KEYS  1 ticks (zset: tick -> us)  2 idle ticks (set)
 -- ARGV  1 tick
 -- Returns 1 if it was idle, else 0.
---@include tasks/batches/lua/lib/wake.lua
+--@include tasks/jobs/lua/lib/wake.lua
 if redis.call('SREM', KEYS[2], ARGV[1]) == 0 then
   return 0
 end

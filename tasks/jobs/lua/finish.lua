@@ -16,7 +16,7 @@
 -- Returns {1 if the result counts else 0, 1 if the settlement opened a circuit else 0}; for several jobs a list of these
 --@include limits/lua/lib/settle.lua
 --@include tasks/jobs/lua/lib/line.lua
---@include tasks/batches/lua/lib/wake.lua
+--@include tasks/jobs/lua/lib/wake.lua
 local record = KEYS[3] and redis.call('HMGET', KEYS[2], unpack(PROOF))
 
 -- Whether the record refuses the job. One that is gone refuses none, but takes no result.
