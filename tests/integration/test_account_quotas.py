@@ -63,9 +63,11 @@ def test_an_accounts_quota_learns_as_a_models_does(tmp_path: Path, valkey: str, 
         assert waits.snooze.seconds >= 0.75 * (60 - (ended - began)), "the wait, or a check a quarter sooner"
         account = bucket("acme/0")
         assert account.dimensions[0].rate == pytest.approx(19.4), "after a 429 it is careful"
-        # The 429 came between `began` and `ended`, however long the machine stood still.
-        assert began + 5 <= account.paused_until / MICRO <= ended + 5, "the wait may be the one model's"
-        assert began + 60 <= bucket("acme/0/small").paused_until / MICRO <= ended + 60
+        # The wait may be the one model's, so the account pauses for a short time only. The 429 came between `began` and
+        # `ended`, and a machine that stands still may outlast the pause.
+        for name, seconds in (("acme/0", 5), ("acme/0/small", 60)):
+            until = bucket(name).paused_until / MICRO
+            assert began + seconds <= until <= ended + seconds or (until == 0 and desk.now() >= began + seconds)
 
 
 def test_headers_of_another_limit_than_the_accounts_are_a_models(
