@@ -202,6 +202,12 @@ def test_a_429_that_tells_no_wait_pauses_longer_each_time(
     assert more > 1.0, "the second pause is 2 s, and comes back half of a longest wait earlier"
 
 
+def refusals(desk: Desk) -> int:
+    """How many commands the server has refused because it is full."""
+    errors = desk.client.info("errorstats")
+    return int(errors["errorstat_OOM"]["count"]) if "errorstat_OOM" in errors else 0
+
+
 def test_an_answer_is_kept_until_a_full_server_takes_it(tmp_path: Path, simulator: Simulator, desk: Desk) -> None:
     del desk
     simulator.configure(latency=0.3)
@@ -212,7 +218,9 @@ def test_an_answer_is_kept_until_a_full_server_takes_it(tmp_path: Path, simulato
             working = asyncio.create_task(full.delivery(job(1)))
             await asyncio.to_thread(wait_for, simulator.journal)
             full.client.config_set("maxmemory", 1)
-            await asyncio.sleep(1.0)
+            await asyncio.to_thread(wait_for, lambda: not simulator.stats()["in_flight"], what="the answer")
+            before = refusals(full)
+            await asyncio.to_thread(wait_for, lambda: refusals(full) > before + 1, what="two refusals")
             assert not working.done()
             full.client.config_set("maxmemory", 0)
             return await working
