@@ -113,7 +113,7 @@ class Ticker(threading.Thread):
             self.keeper.drop()
             log.warning("no ticks while the server is unreachable: %s", exc)
             self.stopping.wait(1.0)
-        except Exception:
+        except BaseException:
             self.keeper.drop()
             log.exception("a tick failed; looking again in %g s", AFTER_TROUBLE)
             self.stopping.wait(AFTER_TROUBLE)

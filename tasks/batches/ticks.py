@@ -79,7 +79,7 @@ def run_tick(store: Store, tick: str, live: Live | None = None) -> float | Idle 
         return AFTER_TROUBLE
     except (ServerUnavailable, redis.RedisError):
         raise
-    except Exception as exc:
+    except BaseException as exc:  # SystemExit, too: status must name it
         log.exception("tick %s failed", tick)
         store.note(batch, **{f"{kind}_trouble": f"internal error, see the workers' log: {exc!r}"})
         return AFTER_TROUBLE

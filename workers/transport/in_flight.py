@@ -200,7 +200,7 @@ class InFlight:
                 # Messages claimed before the outage need a heartbeat as soon as the server is back.
                 beat = 0.0
                 time.sleep(RETRY_AFTER)
-            except Exception:
+            except BaseException:  # without this thread the messages go to other workers and run twice
                 log.exception("could not update the messages in flight; trying again")
                 time.sleep(RETRY_AFTER)
 

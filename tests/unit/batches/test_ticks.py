@@ -8,6 +8,7 @@ import pytest
 
 from tasks.batches import ticker as ticker_module
 from tasks.batches import ticks, window
+from tasks.batches.batch import Batch
 from tasks.batches.live import Live
 from tasks.batches.store import Store
 from tasks.batches.ticker import LeaseKeeper, Ticker
@@ -197,7 +198,7 @@ def _due(world: World, tick: str = TICK) -> float:
 def test_a_ticker_survives_every_error(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """First a permission is missing for a moment, then an unexpected error is raised."""
+    """First a permission is missing for a moment, then unexpected errors are raised."""
     ran: list[str] = []
     monkeypatch.setattr(ticker_module, "run_tick", lambda _, tick, _live: ran.append(tick))
     monkeypatch.setattr(ticker_module, "AFTER_TROUBLE", 0.05)
@@ -209,12 +210,14 @@ def test_a_ticker_survives_every_error(
         client.execute_command("ACL", "SETUSER", "default", "+@scripting")
         taken = ticker.store.ticks.take
 
-        def fails(*_: object) -> None:
-            monkeypatch.setattr(ticker.store.ticks, "take", taken)
-            raise KeyError("unforeseen")
+        for error in (KeyError("unforeseen"), SystemExit("an exit")):
 
-        monkeypatch.setattr(ticker.store.ticks, "take", fails)
-        wait_for(lambda: "unforeseen" in caplog.text, what="a failure")
+            def fails(*_: object, error: BaseException = error) -> None:
+                monkeypatch.setattr(ticker.store.ticks, "take", taken)
+                raise error
+
+            monkeypatch.setattr(ticker.store.ticks, "take", fails)
+            wait_for(lambda error=error: str(error) in caplog.text, what="a failure")
         world.batch(1)
         wait_for(lambda: TICK in ran, what="a tick")
         assert ticker.is_alive()
@@ -224,3 +227,30 @@ def test_a_ticker_survives_every_error(
         ticker.join(10)
         ticker.store.client.close()
         client.delete(world.store.keys.ticks_duty)  # in its last milliseconds its TTL rounds to 0
+
+
+def test_a_step_that_exits_is_named_and_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that calls `sys.exit` ends neither the ticker nor the batch."""
+    monkeypatch.setattr(ticks, "AFTER_TROUBLE", 0.2)
+    exits = threading.Event()
+    collect = ticks.collect
+
+    def step(store: Store, batch: Batch) -> Batch:
+        if not exits.is_set():
+            raise SystemExit(3)
+        return collect(store, batch)
+
+    monkeypatch.setattr(ticks, "collect", step)
+    monkeypatch.setattr(ticks, "_fed", lambda _store, batch, _live: batch)
+    batch = world.batch(1)
+    ticker = Ticker(world.connect())
+    ticker.start()
+    try:
+        wait_for(lambda: "SystemExit(3)" in world.now(batch).trouble, what="its trouble")
+        exits.set()
+        wait_for(lambda: not world.now(batch).trouble, what="a step that succeeds")
+    finally:
+        ticker.stopping.set()
+        ticker.join(10)
+        ticker.store.client.close()
+        world.store.client.delete(world.store.keys.ticks_duty)  # in its last milliseconds its TTL rounds to 0

@@ -32,6 +32,26 @@ def test_stock_producers_messages_are_found_between_sweeps(world: World, monkeyp
         kept.close()
 
 
+@pytest.mark.parametrize("error", [KeyError("unforeseen"), SystemExit("an exit")], ids=["error", "exit"])
+def test_the_thread_survives_every_error(world: World, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    monkeypatch.setattr(in_flight, "RETRY_AFTER", 0.05)
+    swept, sweep = [], InFlight.sweep
+
+    def fails_first(kept: InFlight) -> Swept:
+        swept.append(kept)
+        if len(swept) == 1:
+            raise error
+        return sweep(kept)
+
+    monkeypatch.setattr(InFlight, "sweep", fails_first)
+    kept = InFlight(world.broker, lambda: world.client, 60.0)
+    kept.start()
+    try:
+        wait_for(lambda: world.client.exists(world.keys.sweep), 5.0, what="a sweep after the failure")
+    finally:
+        kept.close()
+
+
 def test_only_the_sweeping_worker_looks_at_shared_queues(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_flight, "SWEEP_EVERY", 60.0)
     world.run(world.broker.sweep(60.0, 60.0, 100))  # another worker's
