@@ -60,7 +60,7 @@ class Source:
             raw = fs.open(path, "rb")
         except IsADirectoryError:
             raise StorageError(f"{self.shown}: is a folder; name a file of JSON lines", missing=True) from None
-        except Exception as exc:  # noqa: BLE001 - object stores have errors of their own types
+        except Exception as exc:  # noqa: BLE001 - object stores have errors of their own types; a traceback may contain credentials
             raise self.error(exc) from None
         return cast("BinaryIO", io.BufferedReader(_Remote(self, raw), CHUNK))
 

@@ -52,8 +52,10 @@ class LeaseKeeper(threading.Thread):
                     try:
                         self.store.ticks.again(seen, LEASE)
                         self.store.ticks.seen(self.worker)
-                    except Exception as exc:  # noqa: BLE001 - the thread must survive a renewal that fails
+                    except (ServerUnavailable, redis.RedisError) as exc:
                         log.debug("cannot renew tick %s: %r", seen, exc)
+                    except Exception:
+                        log.exception("cannot renew tick %s", seen)
                 seen = self._running
 
     def take(self, tick: str) -> None:

@@ -54,7 +54,7 @@ def make_batch(settings: Settings, name: str, scheduled_for: str) -> Run:
         run = _waiting(run, schedule, now, f"{source.shown} is not there yet" if missing else str(exc))
     except (LimitsError, redis.RedisError):
         raise
-    except Exception as exc:  # noqa: BLE001 - whatever it is, the run must not get lost without an alarm
+    except Exception as exc:  # noqa: BLE001 - no run may get lost; a traceback may contain an input's credentials
         run = _waiting(run, schedule, now, _defect(exc))
     schedules.note(name, run)
     if before is None or (run.state, run.words) != (before.state, before.words):

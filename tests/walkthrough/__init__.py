@@ -4,10 +4,11 @@
     test_2_limits.py     may this call go out now?
     test_3_failures.py   what goes wrong, and what happens to the job
     test_4_budgets.py    a limit in dollars, and what happens at its end
-    test_5_retry.py      run again what is missing
-    test_6_agents.py     jobs of many calls, in your own Python
-    test_7_schedules.py  a batch that starts on its own
-    test_8_estimate.py   what a file will cost, before anything is sent
+    test_5_cancel.py     stop a batch and keep what it has paid for
+    test_6_retry.py      run again what is missing
+    test_7_agents.py     jobs of many calls, in your own Python
+    test_8_schedules.py  a batch that starts on its own
+    test_9_estimate.py   what a file will cost, before anything is sent
 
 conftest.py has the overnight.toml of all of them.
 """

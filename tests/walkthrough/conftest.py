@@ -25,7 +25,7 @@ budget_usd = 0.00042            # enough for one call of `small`, and not for tw
 when_exhausted = "fail"
 
 [workflows.patient]
-budget_usd = 0.00042            # when_exhausted = "wait" is the default
+budget_usd = 0.0405             # one long answer; when_exhausted = "wait" is the default
 
 [workflows.support]
 max_calls = 3                   # of one job

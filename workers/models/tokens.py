@@ -100,8 +100,8 @@ def load_tokenizer() -> bool:
     except ModuleNotFoundError as exc:
         log.debug("no tokenizer, texts count by their bytes: %s", exc)
         return False
-    except Exception as exc:  # noqa: BLE001 - it is optional, so no error in it may keep a worker from starting
-        log.warning("the tokenizer cannot be used, texts count by their bytes: %r", exc)
+    except Exception as exc:  # it is optional, so no error in it may keep a worker from starting
+        log.warning("the tokenizer cannot be used, texts count by their bytes: %r", exc, exc_info=True)
         return False
     _count_batch = count
     return True

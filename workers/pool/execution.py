@@ -95,7 +95,7 @@ class Execution(ABC):
             if pool_task.hard:
                 self.timers.append(loop.call_later(pool_task.hard, self._interrupt, "time limit"))
             self._run()
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the slot is free again
+        except Exception as exc:  # noqa: BLE001 - Celery logs it as the task's failure; the slot is free again
             self._end(None, exc)
 
     @abstractmethod

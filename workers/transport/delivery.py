@@ -91,7 +91,7 @@ class DeliveringChannel(stock.Channel, ABC):  # type: ignore[misc]  # kombu has 
             payload = parse(raw, tag, queue)
             message = self.Message(payload, channel=self)  # raises if kombu cannot use the payload
             wait = seconds_until_due(payload)
-        except Exception as exc:  # noqa: BLE001 - a malformed message can raise anything
+        except Exception as exc:  # noqa: BLE001 - a malformed message can raise anything; the dead letter says what
             self.in_flight.bury(tag, f"unreadable: {type(exc).__name__}: {exc}")
             return
         if wait > 0:

@@ -7,6 +7,9 @@ import time
 from dataclasses import replace
 from typing import Any, Final
 
+import redis
+
+from limits.errors import ServerUnavailable
 from tasks.batches.store import Store
 from tasks.monitoring.snapshot import SystemSnapshot, read
 from tasks.monitoring.throughput import Throughput
@@ -74,5 +77,7 @@ class Watch:
         while not self.stopping.wait(EVERY):
             try:
                 self.look()
-            except Exception as exc:  # noqa: BLE001 - a page reports the error; this thread must go on
-                log.debug("no snapshot: %s", exc)
+            except (redis.RedisError, ServerUnavailable) as exc:
+                log.debug("no snapshot: %s", exc)  # the pages report it
+            except Exception:
+                log.exception("no snapshot; trying again in %g s", EVERY)
