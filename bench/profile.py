@@ -17,7 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # instead of this folder, whose `workers` is another
 
-from bench.workers import LATENCY, PYTHON, done, overnight  # noqa: E402 - see above
+from bench.workers import PYTHON, done, overnight  # noqa: E402 - see above
+from bench.workers_figures import LATENCY  # noqa: E402
 from tests.simulator import Simulator  # noqa: E402
 from tests.support.site import jobs  # noqa: E402
 

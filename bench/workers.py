@@ -9,7 +9,6 @@ the client's processes, all of them; the provider's is not counted, Redis's is l
 
 import argparse
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -17,9 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import psutil
@@ -28,7 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # instead of this folder, whose `workers` is this file
 
-from limits.client.connection import Server  # noqa: E402 - the repository is not on the path of a script
+# The repository is not on the path of a script.
+from bench.workers_figures import LATENCY, Figures, InFlight, report  # noqa: E402
+from limits.client.connection import Server  # noqa: E402
 from tasks.batches.store import Store  # noqa: E402
 from tests.simulator import Simulator  # noqa: E402
 from tests.support.site import Site, jobs, wait_for  # noqa: E402
@@ -36,7 +35,6 @@ from tests.support.site import Site, jobs, wait_for  # noqa: E402
 CONTENDERS = ROOT / "bench" / "contenders"
 PYTHON = Path(os.environ.get("CONTENDERS_PYTHON", ROOT / ".venv" / "contenders" / "bin" / "python"))
 
-LATENCY = 0.05
 WARM_UP = 300
 #: Numbers of a contender's jobs to warm up with; one that comes late is not measured.
 WARMING, FIRST_WARMING = re.compile(r"number 1\d{7}\b"), 10_000_000
@@ -45,26 +43,6 @@ STALLED = 30.0
 
 QUOTA = "rpm = 10_000_000\ntpm = 10_000_000_000\ninput_usd_per_mtok = 0.15\noutput_usd_per_mtok = 0.60"
 BUDGET = "[workflows.bench]\nbudget_usd = 1_000_000"
-
-
-@dataclass(frozen=True)
-class Figures:
-    """One run. CPU in ms a job: the client's processes, and Redis. Memory in MB, of the largest process. `again`: calls
-    of jobs that had been answered; `missing`: jobs that were not.
-    """
-
-    name: str
-    jobs: int
-    seconds: float
-    cpu: float
-    redis: float
-    memory: float
-    again: int = 0
-    missing: int = 0
-
-    @property
-    def rate(self) -> float:
-        return self.jobs / self.seconds
 
 
 def processes(pid: int) -> list[psutil.Process]:
@@ -217,16 +195,6 @@ RUNS: dict[str, tuple[Callable[[Path, Simulator, int], Figures], float]] = {
 }
 
 
-@dataclass(frozen=True)
-class InFlight:
-    """Many calls at a time: the most at once, seconds from the first to the last answer, the worker's memory in MB."""
-
-    calls: int
-    seconds: float
-    most: int
-    memory: float
-
-
 def run_in_flight(folder: Path, calls: int = 3000, seconds: float = 20.0) -> InFlight:
     with Simulator(latency=0.0) as simulator, overnight(folder, simulator, calls) as (site, pid):
         simulator.configure(latency=seconds)
@@ -242,41 +210,6 @@ def run_in_flight(folder: Path, calls: int = 3000, seconds: float = 20.0) -> InF
         assert len(entries) == calls
         took = max(e["at"] + e["seconds"] for e in entries) - min(e["at"] for e in entries)
         return InFlight(calls, took, most, peak)
-
-
-def report(found: dict[str, list[Figures]], flight: InFlight | None) -> str:
-    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
-    lines = [
-        "# What a job costs its worker",
-        "",
-        f"`make bench-workers`, {machine}; provider, Redis and workers on one machine.",
-        f"A provider of {LATENCY * 1000:.0f} ms without quotas. One worker process with 200 places (prefork: 16).",
-        "CPU of all client processes, in ms a job; medians, the range of the runs in brackets.",
-        "",
-        "| | jobs/s | CPU a job | Redis a job | memory |",
-        "|---|---|---|---|---|",
-    ]
-    for runs in found.values():
-        cpus = sorted(run.cpu for run in runs)
-        redis = median(run.redis for run in runs)
-        memory = median(run.memory for run in runs)
-        lines.append(
-            f"| {runs[0].name} | {median(run.rate for run in runs):,.0f} | "
-            f"{median(cpus):.2f} ms ({cpus[0]:.2f} to {cpus[-1]:.2f}) | "
-            f"{f'{redis:.2f} ms' if redis else '-'} | {f'{memory:.0f} MB' if memory else '-'} |"
-        )
-    lines += [
-        f"\n{runs[0].name}, run by run: {'; '.join(f'{run.again} calls made twice, {run.missing} jobs left' for run in runs)}."
-        for runs in found.values()
-        if any(run.again or run.missing for run in runs)
-    ]
-    if flight is not None:
-        lines += [
-            "",
-            f"In flight: {flight.calls:,} calls of 20 s in one worker process, {flight.most:,} of them at once;",
-            f"all answered {flight.seconds:.1f} s after the first was sent; at most {flight.memory:.0f} MB.",
-        ]
-    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

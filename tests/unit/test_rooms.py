@@ -35,8 +35,6 @@ SCRIPT = "a script, read from top to bottom"
 
 #: Longer than that, each with its reason.
 LONG_FILES: dict[str, str] = {
-    "bench/quota.py": "one report: contenders, runs and table",
-    "bench/workers.py": "one report: contenders, runs and table",
     "tests/unit/limits/mutations.py": "one table of mutations: file, what stands there, what is put instead",
 }
 LONG_FUNCTIONS: dict[str, str] = {
