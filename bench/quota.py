@@ -201,7 +201,7 @@ def main() -> None:
     count = arguments.jobs or (1_500 if arguments.quick else 3_000)
     found: list[Figures] = []
     lock = threading.Lock()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # its last server may still be stopping
 
         def go(run: Run) -> None:
             figures = measured(run, Path(folder) / run.name.replace(" ", "-"), count)

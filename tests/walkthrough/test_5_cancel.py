@@ -11,7 +11,7 @@ def test_1_cancel_ends_waiting_jobs_and_keeps_every_answer(site: Site, provider:
     wait_for(provider.journal, what="a call")
     site.run("cancel", batch)
     status = site.wait(batch)
-    provider.configure(latency=0.05)
+    provider.configure(latency=0.0)
     assert status["status"] == "cancelled"
     lines, errors = site.results(batch)
     assert len(lines) + len(errors) == 100, "each job has its line"
