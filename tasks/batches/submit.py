@@ -44,11 +44,13 @@ def submit(
     workflow: str,
     new: bool = False,
     scheduled_run: str = "",
+    lanes: tuple[str, ...] | None = None,
 ) -> tuple[Batch, bool]:
     """Make a file or URL a batch; returns the new or existing batch, and whether it is new.
 
     With `new` it always becomes a new batch. With `scheduled_run` (a schedule and a time) it is that run's only batch,
-    whatever the file contains. InputError with every problem of the file; then nothing was stored or queued.
+    whatever the file contains. `lanes`: instead of the workflow's. InputError with every problem of the file; then
+    nothing was stored or queued.
     """
     source = source_of(place)
     with trace_context.submission(workflow) as trace:
@@ -61,21 +63,33 @@ def submit(
         files = open_files(settings.storage, batch_id)
         files.put(INPUT, lambda: verified(source.chunks(), checked.sha256))
         forecast = tally.forecast()
-        now = time.time()
-        batch = Batch(
-            id=batch_id,
-            workflow=workflow,
-            name=source.name,
-            status="in_progress",
-            total=checked.lines,
-            bytes=checked.bytes,
-            storage=settings.storage,
-            trace=trace,
-            created=now,
-            began=now,
-            deadline=now + settings.workflow(workflow).deadline,
-        )
-        return store.create(replace(batch, **record_fields(forecast)))
+        batch = _record(batch_id, source, settings, checked, workflow, lanes or settings.workflow(workflow).lanes)
+        return store.create(replace(batch, trace=trace, **record_fields(forecast)))
+
+
+def _record(
+    batch_id: str, source: Source, settings: Settings, checked: Checked, workflow: str, lanes: tuple[str, ...]
+) -> Batch:
+    """The record of a new batch."""
+    now = time.time()
+    return Batch(
+        id=batch_id,
+        workflow=workflow,
+        name=source.name,
+        status="in_progress",
+        total=checked.lines,
+        bytes=checked.bytes,
+        storage=settings.storage,
+        created=now,
+        began=now,
+        deadline=now + settings.workflow(workflow).deadline,
+        lanes=record_lanes(lanes),
+    )
+
+
+def record_lanes(lanes: tuple[str, ...]) -> str:
+    """The lanes as a batch's record has them: '' for live only."""
+    return "" if lanes == ("live",) else ",".join(lanes)
 
 
 def check_and_tally(source: Source, settings: Settings, store: Store, *, workflow: str) -> tuple[Checked, Tally]:

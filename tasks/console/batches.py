@@ -16,7 +16,7 @@ from tasks.batches.sources import rereadable
 from tasks.batches.store import Store, open_store
 from tasks.console import batches_view, view
 from tasks.console.exit_status import INTERRUPTED, errors_reported, fail, outcome
-from tasks.console.options import BatchId, Config, Json, Workflow
+from tasks.console.options import BatchId, Config, Json, Lanes, Workflow, lanes_of
 from tasks.console.session import PATIENCE, blocker_and_lower_limits, configured, existing, submitted, watched
 from tasks.console.view import print_json
 from tasks.monitoring import costs
@@ -47,6 +47,7 @@ def run(
     errors: Annotated[
         Path | None, typer.Option(help="The file for failures; by default beside the output, if that is a file.")
     ] = None,
+    lanes: Lanes = "",
     config: Config = None,
 ) -> None:
     """Run a batch on this machine: start workers, submit, show progress, write the results, stop.
@@ -62,7 +63,7 @@ def run(
         outputs.check(source)
         with rereadable(source, settings.data_dir) as given, local_workers.Interrupts() as interrupts:
             store = open_store(settings)
-            batch, new = submitted(given, settings, store, workflow, new=False)
+            batch, new = submitted(given, settings, store, workflow, new=False, lanes=lanes_of(lanes))
             batches_view.begun(batch, new)
             if not batch.over:
                 with local_workers.workers(settings, workers, concurrency, interrupts.asked_again) as group:
@@ -92,6 +93,7 @@ def submit(
     new: Annotated[
         bool, typer.Option("--new", help="Make a new batch, even if this file was submitted before.")
     ] = False,
+    lanes: Lanes = "",
     config: Config = None,
 ) -> None:
     """Check a file, submit it as a batch, and print the batch's id."""
@@ -99,7 +101,7 @@ def submit(
         settings = configured(config)
         store = open_store(settings)
         with rereadable(source, settings.data_dir) as given:
-            batch, fresh = submitted(given, settings, store, workflow, new=new)
+            batch, fresh = submitted(given, settings, store, workflow, new=new, lanes=lanes_of(lanes))
         print(batch.id, flush=True)  # noqa: T201 - only the id, for scripts
         batches_view.begun(batch, fresh)
         if wait_for:

@@ -118,8 +118,16 @@ def finish(keys: Keys, job: Job, outcome: Outcome, *, calls: int = 0, throttles:
     script = load("tasks/jobs/lua/finish.lua")
     if job.batch is None:
         return Call(script, (keys.clock, keys.job(job.id)), args, _finished)
-    names = (keys.clock, *batch_keys(keys, job.batch), keys.ticks, keys.ticks_idle, keys.spent(job.batch))
-    return Call(script, names, (*args, *_line(job), f"collect:{job.batch}", outcome.ceiling), _finished)
+    batch = job.batch
+    names = (
+        keys.clock,
+        *batch_keys(keys, batch),
+        keys.ticks,
+        keys.ticks_idle,
+        keys.spent(batch),
+        keys.offloaded(batch),
+    )
+    return Call(script, names, (*args, *_line(job), f"collect:{batch}", outcome.ceiling), _finished)
 
 
 def settle_line(keys: Keys, job: Job, settlement: bytes, closing: Settlement) -> Call[None]:

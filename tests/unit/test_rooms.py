@@ -36,6 +36,7 @@ SCRIPT = "a script, read from top to bottom"
 #: Longer than that, each with its reason.
 LONG_FILES: dict[str, str] = {
     "bench/quota.py": "one report: contenders, runs and table",
+    "limits/keys.py": "one list: every Redis key",
     "bench/workers.py": "one report: contenders, runs and table",
     "tests/unit/limits/mutations.py": "one table of mutations: file, what stands there, what is put instead",
 }

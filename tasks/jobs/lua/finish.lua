@@ -5,7 +5,7 @@
 -- does one that arrives after its batch has ended.
 -- KEYS  1 clock  2 record: the batch's hash, or the job's own
 --       3 done bitmap  4 failed bitmap  5 leases  6 owners  7 results (stream)
---       8 ticks (zset)  9 idle ticks (set)  10 spent (hash)    3 to 10 only if the job is a batch's
+--       8 ticks (zset)  9 idle ticks (set)  10 spent (hash)  11 offloaded bitmap    3 to 11 only if the job is a batch's
 -- ARGV  1 now (µs; 0 = the server's)  2 settlement (JSON, as lib/settle.lua takes it; '' = nothing is open)
 --       3 ok (1 or 0)  4 the result line  5 cost (n$)  6 input tokens  7 output tokens  8 calls  9 429s
 --       10 lifetime (s) of a job's own record
@@ -74,4 +74,8 @@ end
 redis.call('ZREM', KEYS[5], line)
 redis.call('HDEL', KEYS[6], line)
 redis.call('HDEL', KEYS[10], line)
+-- A line that has ended is in no lane any more.
+if tonumber(redis.call('HGET', KEYS[2], 'offloaded') or 0) > 0 and redis.call('SETBIT', KEYS[11], line, 0) == 1 then
+  redis.call('HINCRBY', KEYS[2], 'offloaded', -1)
+end
 return { 1, opened }

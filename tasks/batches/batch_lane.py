@@ -1,0 +1,111 @@
+"""What the batch lane can carry: which lines, by which route, at what price, within which limits.
+
+A line that it cannot carry goes live: an agent's, one at a url or with fields that the provider's Batch API doesn't
+take, one that is too large, and one without a price under a budget.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from limits.counting import Estimate
+from tasks.batches.batch import Batch
+from tasks.batches.store import Store
+from tasks.jobs.attempt import assess
+from tasks.jobs.job import Line
+from workers.config.settings import Settings
+from workers.models import budgets, shared_prices, tokens
+from workers.models.calibration import Ratios
+from workers.models.prices import Rates
+from workers.models.routing import NoRoute, Route, Routes
+from workers.providers.batch_api import BatchApi, Limits
+from workers.providers.batch_apis import batch_api
+
+#: Lines of a chunk at most, whatever the provider takes: its results are held in memory line by line.
+MAX_LINES: Final = 50_000
+
+#: A chunk holds at most this part of its smallest budget, so that a chunk leaves money for others.
+BUDGET_PART: Final = 0.25
+
+#: Tiers that a line may name in the batch lane: those that leave the choice to the provider.
+_TIERS: Final = frozenset({None, "auto", "default"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A line that the batch lane can carry: as it is sent, and what it holds at batch prices."""
+
+    route: Route
+    body: dict[str, Any]
+    estimate: Estimate
+    held: int
+
+
+class BatchLane:
+    """The batch lane of one batch, with the prices and token counts as of now."""
+
+    def __init__(self, store: Store, settings: Settings, batch: Batch) -> None:
+        self.store = store
+        self.settings = settings
+        self.workflow = settings.workflow(batch.workflow)
+        self.limits = [limit for _, limit in budgets.limits(settings, batch.workflow)]
+        self.ratios = Ratios(store.keys.token_ratios)
+        self.ratios.load(store.client.hgetall(store.keys.token_ratios))
+        self._apis: dict[str, BatchApi | None] = {}
+
+    @cached_property
+    def routes(self) -> Routes:
+        """The routes of every model, at the shared prices."""
+        tokens.load_tokenizer()
+        return Routes(self.settings, shared_prices.decode(self.store.client.hgetall(self.store.keys.prices)))
+
+    @property
+    def most_money(self) -> float:
+        """n$ that a chunk may hold at most."""
+        return min(self.limits, default=float("inf")) * BUDGET_PART
+
+    def api(self, provider: str) -> BatchApi | None:
+        """The Batch API of a provider; None if it has none."""
+        if provider not in self._apis:
+            self._apis[provider] = batch_api(provider, self.settings.providers[provider])
+        return self._apis[provider]
+
+    def limits_of(self, route: Route) -> Limits:
+        """The limits of a route's Batch API."""
+        api = self.api(route.provider)
+        assert api is not None
+        return api.limits
+
+    def enqueued_tokens(self, target: str) -> int | None:
+        """Input tokens of a target that may be in its provider's queue; None if unknown."""
+        provider, _, model = target.partition("/")
+        known = self.settings.model(provider, model).batch_enqueued_tokens
+        learned = self.store.client.hget(self.store.keys.lane_limits, target)
+        return min((int(each) for each in (known, learned) if each), default=None)
+
+    def learn_enqueued_tokens(self, target: str, limit: int) -> None:
+        """Note how many tokens a provider takes, as its refusal said."""
+        self.store.client.hset(self.store.keys.lane_limits, target, limit)
+        self.store.client.expire(self.store.keys.lane_limits, 30 * 86_400)
+
+    def rates(self, route: Route) -> Rates | None:
+        """A route's prices in the batch lane."""
+        share = self.settings.model(route.provider, route.model).batch_price
+        return route.rates.scaled(share) if route.rates is not None else None
+
+    def fit(self, line: Line) -> Fit | None:
+        """How the batch lane carries a line; None if it cannot."""
+        if line.agent or line.body.get("service_tier") not in _TIERS:
+            return None
+        try:
+            every = self.routes.find(line.model, line.url)
+        except NoRoute:
+            return None
+        able = [route for route in every if (api := self.api(route.provider)) is not None and line.url in api.urls]
+        if not able or (self.limits and any(route.rates is None for route in able)):
+            return None
+        route = max(able, key=lambda each: each.weight)
+        bodies, estimates = assess(line, [route], self.workflow, budgeted=bool(self.limits), ratios=self.ratios)
+        estimate, rates = estimates[route.target], self.rates(route)
+        body = {**bodies[route.target], "model": route.model}
+        return Fit(route, body, estimate, rates.ceiling(estimate) if rates is not None else 0)
