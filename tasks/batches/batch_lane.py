@@ -70,6 +70,12 @@ class BatchLane:
             self._apis[provider] = batch_api(provider, self.settings.providers[provider])
         return self._apis[provider]
 
+    def close(self) -> None:
+        """Close every connection."""
+        for api in self._apis.values():
+            if api is not None:
+                api.close()
+
     def limits_of(self, route: Route) -> Limits:
         """The limits of a route's Batch API."""
         api = self.api(route.provider)

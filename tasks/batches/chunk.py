@@ -48,7 +48,8 @@ class Chunk:
     - `cancelled_at` is when cancelling was asked for; `abandoned`: its lines went live before it has ended.
     - `files` is the number of its result files. `file` and `place` are how far recording has come in them, or returning
       in the file of its lines: a byte.
-    - `completed`, `failed` and `returned` lines; `cost` of its results; `saved` against the live price.
+    - `completed`, `failed` and `returned` lines, and `unreadable` results; `cost` of its results; `saved` against the
+      live price.
     - `trouble`: why it makes no progress, or why its lines went live.
     """
 
@@ -83,6 +84,7 @@ class Chunk:
     completed: int = 0
     failed: int = 0
     returned: int = 0
+    unreadable: int = 0
     cost: int = 0
     saved: int = 0
     trouble: str = ""

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from limits.admission import admit, release, renew, sent
+from limits.admission import admit, release, renew, sent, settle
 from limits.budget import BudgetWindow
-from limits.reservation import Admitted, Ask, Candidate, Denied
+from limits.reservation import Admitted, Ask, Candidate, Denied, Settlement
 from tasks.batches.batch import Batch
 from tasks.batches.chunk import Chunk
 from tasks.batches.store import Store
@@ -89,7 +89,11 @@ class ChunkMoney:
         self._release([f"{chunk.id}:{name}" for name in queue], chunk)
 
     def close(self, chunk: Chunk) -> None:
-        """Give back the money that no line has settled."""
+        """Give back the money that no line has settled. Results that could not be read count as spent."""
+        if chunk.unreadable:
+            presumed = chunk.held * min(chunk.unreadable, chunk.lines) // chunk.lines
+            closing = Settlement(presumed, outcome="neutral", failed=True, presumed=True)
+            self.store.server.run(settle(self.store.keys, chunk.id, chunk.id, closing))
         self._release([chunk.id], chunk)
         self.store.client.delete(self.store.keys.parts(chunk.id))
 

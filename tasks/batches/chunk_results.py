@@ -42,6 +42,7 @@ class Tally:
 
     completed: int = 0
     failed: int = 0
+    unreadable: int = 0
     cost: int = 0
     saved: int = 0
 
@@ -68,7 +69,9 @@ class ChunkResults:
         for each in raw:
             result = self.api.read(each)
             line = self.lines.get(result.custom_id) if result is not None else None
-            if result is None or line is None:
+            if result is None:
+                found.unreadable += 1
+            elif line is None:
                 log.warning("%s has a result that belongs to no line of it; it is left out", self.chunk.id)
             elif result.status is not None:
                 calls.extend(self._calls(result, line, found))

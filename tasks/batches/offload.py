@@ -8,7 +8,6 @@ goes on until its provider batches have, too, since their output is billed and m
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from typing import BinaryIO, Final
 
@@ -185,6 +184,7 @@ class Offload:
                     place=chunk.place + sum(map(len, raw)),
                     completed=chunk.completed + found.completed,
                     failed=chunk.failed + found.failed,
+                    unreadable=chunk.unreadable + found.unreadable,
                     cost=chunk.cost + found.cost,
                     saved=chunk.saved + found.saved,
                 )
@@ -212,4 +212,8 @@ def offload(store: Store, settings: Settings, batch: Batch, live: Live) -> float
     """One tick of the batch lane; returns the seconds until the next, None if it is done with the batch."""
     if not batch.has_batch_lane:
         return None
-    return Offload(store, settings, replace(batch), live).run()
+    tick = Offload(store, settings, batch, live)
+    try:
+        return tick.run()
+    finally:
+        tick.lane.close()

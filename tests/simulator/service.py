@@ -46,9 +46,10 @@ class Service:
             self.rules = Rules(self.config.failures, self.config.seed)
 
     def clear(self) -> None:
-        """Empty the journal. Requests in flight stay counted, by it and by the quotas."""
+        """Empty the journal and the Batch API. Requests in flight stay counted, by it and by the quotas."""
         self.journal = Journal(in_flight=self.journal.in_flight)
         self.told_jobs.clear()
+        self.batches = Batches()
 
     def models(self, path: str, headers: dict[str, str]) -> Plan:
         """The list of models."""

@@ -104,6 +104,10 @@ class BatchApi(ABC):
         """Delete a file at the provider."""
 
     @abstractmethod
+    def close(self) -> None:
+        """Close its connections; the next request opens new ones."""
+
+    @abstractmethod
     def read(self, line: bytes) -> Result | None:
         """A line of a result file; None if it cannot be read."""
 

@@ -64,8 +64,19 @@ class OpenAIBatches(BatchApi):
     def __init__(self, name: str, base_url: str, timeout: float) -> None:
         self.name = name
         self._base = versioned(base_url)
-        self._http = httpx.Client(timeout=httpx.Timeout(min(timeout, _TRANSFER), connect=15.0))
+        self._timeout = httpx.Timeout(min(timeout, _TRANSFER), connect=15.0)
+        self._client: httpx.Client | None = None
         self._provider = OpenAI(name, base_url, timeout)
+
+    @property
+    def _http(self) -> httpx.Client:
+        self._client = self._client or httpx.Client(timeout=self._timeout)
+        return self._client
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
     def encode(self, custom_id: str, url: str, body: dict[str, Any]) -> bytes | None:
         return orjson.dumps({"custom_id": custom_id, "method": "POST", "url": url, "body": body}) + b"\n"
