@@ -7,6 +7,7 @@ In the order of a batch's life:
     input.py            read the lines and check each
     precheck.py         find the lines that every target would refuse
     estimate.py         what a file of jobs would take: tokens, money, time
+    lane_forecast.py    the estimate by lanes
     budget_outlook.py   whether the estimate fits into the budgets
     batch.py            the record of a batch
     store.py            the records in Redis: read, create, advance, retry, delete
@@ -48,6 +49,7 @@ In the order of a batch's life:
     close.py            ends the jobs that a cancelled or expired batch doesn't run
     dead_letters.py     ends a line whose message is a dead letter
     outputs.py          the copies of answers and failures for the user
+    lane_report.py      how far a batch has come in the batch lane
     report.py           the report of one job, for `overnight jobs`
     prune.py            deletes old batches, for `overnight clean`
 """

@@ -4,6 +4,7 @@ A line that it cannot carry goes live: an agent's, one at a url or with fields t
 take, one that is too large, and one without a price under a budget.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -41,17 +42,50 @@ class Fit:
     held: int
 
 
+class Carriers:
+    """The Batch APIs of the configured providers, and which line each carries."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._apis: dict[str, BatchApi | None] = {}
+
+    def api(self, provider: str) -> BatchApi | None:
+        """The Batch API of a provider; None if it has none."""
+        if provider not in self._apis:
+            self._apis[provider] = batch_api(provider, self.settings.providers[provider])
+        return self._apis[provider]
+
+    def route(self, line: Line, routes: Sequence[Route], *, budgeted: bool) -> Route | None:
+        """The one of a line's routes that carries it in the batch lane; None if it goes live."""
+        if line.agent or line.body.get("service_tier") not in _TIERS:
+            return None
+        able = [route for route in routes if (api := self.api(route.provider)) is not None and line.url in api.urls]
+        if not able or (budgeted and any(route.rates is None for route in able)):
+            return None
+        return max(able, key=lambda each: each.weight)
+
+    def share(self, route: Route) -> float:
+        """A route's price in the batch lane, as a part of its live price."""
+        return self.settings.model(route.provider, route.model).batch_price
+
+    def close(self) -> None:
+        """Close every connection."""
+        for api in self._apis.values():
+            if api is not None:
+                api.close()
+
+
 class BatchLane:
     """The batch lane of one batch, with the prices and token counts as of now."""
 
     def __init__(self, store: Store, settings: Settings, batch: Batch) -> None:
         self.store = store
         self.settings = settings
+        self.carriers = Carriers(settings)
         self.workflow = settings.workflow(batch.workflow)
         self.limits = [limit for _, limit in budgets.limits(settings, batch.workflow)]
         self.ratios = Ratios(store.keys.token_ratios)
         self.ratios.load(store.client.hgetall(store.keys.token_ratios))
-        self._apis: dict[str, BatchApi | None] = {}
 
     @cached_property
     def routes(self) -> Routes:
@@ -66,15 +100,7 @@ class BatchLane:
 
     def api(self, provider: str) -> BatchApi | None:
         """The Batch API of a provider; None if it has none."""
-        if provider not in self._apis:
-            self._apis[provider] = batch_api(provider, self.settings.providers[provider])
-        return self._apis[provider]
-
-    def close(self) -> None:
-        """Close every connection."""
-        for api in self._apis.values():
-            if api is not None:
-                api.close()
+        return self.carriers.api(provider)
 
     def limits_of(self, route: Route) -> Limits:
         """The limits of a route's Batch API."""
@@ -96,21 +122,19 @@ class BatchLane:
 
     def rates(self, route: Route) -> Rates | None:
         """A route's prices in the batch lane."""
-        share = self.settings.model(route.provider, route.model).batch_price
-        return route.rates.scaled(share) if route.rates is not None else None
+        return route.rates.scaled(self.carriers.share(route)) if route.rates is not None else None
 
     def fit(self, line: Line) -> Fit | None:
         """How the batch lane carries a line; None if it cannot."""
-        if line.agent or line.body.get("service_tier") not in _TIERS:
+        if line.agent:
             return None
         try:
             every = self.routes.find(line.model, line.url)
         except NoRoute:
             return None
-        able = [route for route in every if (api := self.api(route.provider)) is not None and line.url in api.urls]
-        if not able or (self.limits and any(route.rates is None for route in able)):
+        route = self.carriers.route(line, every, budgeted=bool(self.limits))
+        if route is None:
             return None
-        route = max(able, key=lambda each: each.weight)
         bodies, estimates = assess(line, [route], self.workflow, budgeted=bool(self.limits), ratios=self.ratios)
         estimate, rates = estimates[route.target], self.rates(route)
         body = {**bodies[route.target], "model": route.model}

@@ -216,4 +216,4 @@ def offload(store: Store, settings: Settings, batch: Batch, live: Live) -> float
     try:
         return tick.run()
     finally:
-        tick.lane.close()
+        tick.lane.carriers.close()

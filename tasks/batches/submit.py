@@ -15,6 +15,7 @@ from tasks.batches.batch import Batch
 from tasks.batches.estimate import Tally, record_fields
 from tasks.batches.files import INPUT, verified
 from tasks.batches.input import Checked, InputError, check_file
+from tasks.batches.lane_forecast import LaneTally
 from tasks.batches.precheck import Precheck
 from tasks.batches.sources import Source, source_of
 from tasks.batches.store import Store
@@ -54,7 +55,7 @@ def submit(
     """
     source = source_of(place)
     with trace_context.submission(workflow) as trace:
-        checked, tally = check_and_tally(source, settings, store, workflow=workflow)
+        checked, tally = check_and_tally(source, settings, store, workflow=workflow, lanes=lanes)
         identity = f"{workflow}\n{scheduled_run or checked.sha256}\n{uuid.uuid4().hex if new else ''}"
         batch_id = "batch_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
         existing = store.batch(batch_id)
@@ -92,7 +93,9 @@ def record_lanes(lanes: tuple[str, ...]) -> str:
     return "" if lanes == ("live",) else ",".join(lanes)
 
 
-def check_and_tally(source: Source, settings: Settings, store: Store, *, workflow: str) -> tuple[Checked, Tally]:
+def check_and_tally(
+    source: Source, settings: Settings, store: Store, *, workflow: str, lanes: tuple[str, ...] | None = None
+) -> tuple[Checked, Tally]:
     """Check every line of a file and count what it would take; InputError with all its problems."""
     if not is_workflow_name(workflow):
         raise InputError(
@@ -104,7 +107,7 @@ def check_and_tally(source: Source, settings: Settings, store: Store, *, workflo
     ratios = Ratios(store.keys.token_ratios)
     ratios.load(store.client.hgetall(store.keys.token_ratios))
     precheck = Precheck(settings, workflow, partial(looked_up, settings))
-    tally = Tally(precheck, ratios)
+    tally = Tally(precheck, ratios, LaneTally(settings, workflow, lanes or settings.workflow(workflow).lanes))
     checked = check_file(source, precheck.check, tally.add)
     if checked.count:
         raise InputError(source.shown, checked.messages(), checked.count)
