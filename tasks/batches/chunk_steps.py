@@ -20,7 +20,7 @@ from tasks.batches.files import files_of
 from tasks.batches.store import Store
 from tasks.jobs.storage import CHUNK
 from workers.config.settings import SettingsError
-from workers.providers.batch_api import BatchApi, ProviderBatch
+from workers.providers.batch_api import BatchApi, ChunkFile, ProviderBatch
 from workers.providers.errors import AccountBlocked, ProviderError, Refused
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,17 @@ class ChunkSteps:
             return api, self.lane.settings.providers[chunk.provider].key(chunk.key)
         except SettingsError as missing:
             raise AccountBlocked(str(missing), code="not_configured") from None
+
+    def file(self, chunk: Chunk) -> ChunkFile:
+        """The chunk's file, as its Batch API takes it."""
+        files = files_of(self.batch)
+
+        def read() -> Iterator[bytes]:
+            with files.open(chunk.name("input")) as source:
+                while found := source.read(CHUNK):
+                    yield found
+
+        return ChunkFile(chunk.id, chunk.model, chunk.url, chunk.lines, chunk.bytes, read)
 
     def queue(self, chunk: Chunk) -> dict[str, tuple[int, int]]:
         """What the chunk takes of the provider's queue: (amount, limit) by unit."""
@@ -112,15 +123,7 @@ class ChunkSteps:
     def upload(self, chunk: Chunk) -> Chunk:
         """Upload the chunk's file. A second copy after a crash costs nothing, and the provider deletes it in time."""
         api, key = self.api(chunk)
-        files = files_of(self.batch)
-        name = chunk.name("input")
-
-        def read() -> Iterator[bytes]:
-            with files.open(name) as source:
-                while found := source.read(CHUNK):
-                    yield found
-
-        file_id = api.upload(key, f"{chunk.id}.jsonl", chunk.bytes, read)
+        file_id = api.upload(key, self.file(chunk))
         return self.journal.move(chunk, chunks.UPLOADED, file_id=file_id)
 
     def begin_create(self, chunk: Chunk) -> Chunk:
@@ -137,7 +140,7 @@ class ChunkSteps:
                 chunk, chunks.CUT, trouble="what it held was given back: no worker has run for long"
             )
         try:
-            made = api.create(key, chunk.file_id, chunk.url, chunk.id)
+            made = api.create(key, chunk.file_id, self.file(chunk))
         except Refused as error:
             return self.give_up(chunk, f"its Batch API refused it: {error}: {error.message}"[:300])
         except ProviderError as error:
@@ -158,11 +161,11 @@ class ChunkSteps:
     def look_for(self, chunk: Chunk) -> Chunk:
         """A create has no answer: look for its provider batch, and create another only if there is none."""
         api, key = self.api(chunk)
-        found = api.find(key, chunk.file_id, chunk.id)
+        found = api.find(key, chunk.file_id, self.file(chunk), chunk.created_at)
         if found is not None:
             return self.created(chunk, found)
         age = time.time() - chunk.created_at
-        if api.lists and age > LOST_AFTER:
+        if api.lists and age > LOST_AFTER + api.create_time:
             if not takeover.has_time(self.batch, self.cancel_time(chunk), 0.0):
                 return self.give_up(chunk, "no time was left for a provider batch")
             return self.begin_create(chunk)

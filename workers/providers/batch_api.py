@@ -3,7 +3,8 @@
 No provider makes creating idempotent. So `create` marks the provider batch with the chunk's id, and `find` looks for
 the mark in the provider's list: after a crash or a lost response the caller looks before it creates again.
 
-Methods block, and raise a ProviderError for everything that is not an answer. Nothing is retried here.
+Methods block, and raise a ProviderError for everything that is not an answer. Nothing is retried here. Any method may
+raise `NoBatchApi` or `NotAllowed`, and `find` raises `NotListed`.
 """
 
 from abc import ABC, abstractmethod
@@ -12,20 +13,60 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from workers.providers.answer import Answer
+from workers.providers.errors import CallFailed, Refused
 
 #: What a provider batch's state means: it runs (or waits to), it has ended and its results are ready, or it failed as a
 #: whole, before any of its lines was run.
 Phase = Literal["running", "ended", "failed"]
 
+#: Seconds of a day, after which most providers end a provider batch.
+DAY: float = 86_400.0
+
+
+class NoBatchApi(Refused):
+    """There is no Batch API at this address."""
+
+
+class NotAllowed(Refused):
+    """The key may not use the Batch API, though it may be good for live calls."""
+
+
+class NotListed(CallFailed):
+    """The provider's list does not say whether a chunk has a provider batch: look again later, and create none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one provider batch may hold, and what an account may have in the queue. None: no limit is known."""
+    """What one provider batch may hold, and what an account may have in the queue. None: no limit is known.
+
+    - `requests`, `bytes`: of one input file; `line_bytes`: of one of its lines.
+    - `jobs`, `queued_requests`: provider batches, and lines in them, that have not ended.
+    - `life`: seconds after which the provider ends a provider batch; None if it never does.
+    """
 
     requests: int
     bytes: int
     jobs: int | None = None
     queued_requests: int | None = None
+    line_bytes: int | None = None
+    life: float | None = DAY
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkFile:
+    """A chunk's lines, as `BatchApi.encode` has written them.
+
+    - `chunk`: the chunk's id; `model`, `url`: those of every line.
+    - `lines`, `size`: how many there are, and their bytes.
+    - `read`: opens them from the beginning; it may be called again.
+    """
+
+    chunk: str
+    model: str
+    url: str
+    lines: int
+    size: int
+    read: Callable[[], Iterable[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +78,8 @@ class ProviderBatch:
     - `code`, `message`: why it failed as a whole.
     - `enqueued_limit`: the tokens that the account may have in the queue, if it failed for more; 0 if it didn't say.
     - `for_now`: it failed for a reason that passes, such as the queue's limit.
+    - `finished`: its lines that have ended, whatever came of them; None if the provider doesn't say. Only to be shown:
+      the figure may be out of date.
     """
 
     id: str
@@ -47,6 +90,7 @@ class ProviderBatch:
     message: str = ""
     enqueued_limit: int | None = None
     for_now: bool = False
+    finished: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +114,34 @@ class BatchApi(ABC):
     limits: Limits
     lists: ClassVar[bool] = True
     """Whether `find` sees every provider batch that was created. If not, a lost create can never be told from none."""
+    create_time: ClassVar[float] = 0.0
+    """Seconds that the lines of a chunk take at most on their way, if they travel with the create itself."""
+
+    @abstractmethod
+    def check(self, key: str) -> None:
+        """Ask for the list of provider batches: raises what forbids the key to use the Batch API. Creates nothing."""
 
     @abstractmethod
     def encode(self, custom_id: str, url: str, body: dict[str, Any]) -> bytes | None:
         """A line of the input file, with its line end; None if the Batch API cannot carry it."""
 
     @abstractmethod
-    def upload(self, key: str, name: str, size: int, read: Callable[[], Iterable[bytes]]) -> str:
-        """Upload an input file called `name`, of `size` bytes; returns its id. May be repeated."""
+    def upload(self, key: str, file: ChunkFile) -> str:
+        """Upload an input file, named by its chunk; returns its id. May be repeated. '' if lines go with the create."""
 
     @abstractmethod
-    def create(self, key: str, file_id: str, url: str, chunk: str) -> ProviderBatch:
-        """Create the provider batch of a chunk. Never repeat it before `find` has looked."""
+    def create(self, key: str, file_id: str, file: ChunkFile) -> ProviderBatch:
+        """Create the provider batch of a chunk. Never repeat it before `find` has looked.
+
+        An error with `billed`, or a 5xx, may have created it.
+        """
 
     @abstractmethod
-    def find(self, key: str, file_id: str, chunk: str) -> ProviderBatch | None:
-        """The provider batch of a chunk, from the provider's list; None if it isn't there."""
+    def find(self, key: str, file_id: str, file: ChunkFile, since: float = 0.0) -> ProviderBatch | None:
+        """The provider batch of a chunk, from the provider's list; None if it isn't there.
+
+        `since`: when the create was sent, in seconds since the epoch; older provider batches are not looked at.
+        """
 
     @abstractmethod
     def get(self, key: str, batch_id: str) -> ProviderBatch:
@@ -101,7 +157,7 @@ class BatchApi(ABC):
 
     @abstractmethod
     def remove(self, key: str, file_id: str) -> None:
-        """Delete a file at the provider."""
+        """Delete a file at the provider. Has no effect if it is gone."""
 
     @abstractmethod
     def close(self) -> None:
