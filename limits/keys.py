@@ -148,6 +148,10 @@ class Keys:
         """
         return self.prefix + "lane_limits"
 
+    def lane_refused(self, scope: str) -> str:
+        """String: a Batch API has refused this account's model. An hour. Owner: tasks/batches/batch_lane.py."""
+        return f"{self.prefix}lane_refused:{scope}"
+
     def job(self, task_id: str) -> str:
         """Hash: lease and answer of a job without a batch. A day. Owner: tasks/jobs/store.py."""
         return f"{self.prefix}job:{task_id}"

@@ -36,6 +36,7 @@ In the order of a batch's life:
     chunk.py            a chunk and its states
     chunk_journal.py    the journal of a batch's chunks
     lua/move_chunk.lua  write a chunk's next step into the journal
+    splitting.py        splits a chunk that is too large
     chunk_lines.py      the lines of a chunk
     chunk_money.py      what a chunk holds: money, and its place in the provider's queue
     chunk_steps.py      the steps of a chunk at its provider

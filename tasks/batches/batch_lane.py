@@ -7,7 +7,7 @@ take, one that is too large, and one without a price under a budget.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from limits.counting import Estimate
 from tasks.batches.batch import Batch
@@ -27,6 +27,9 @@ MAX_LINES: Final = 50_000
 
 #: A chunk holds at most this part of its smallest budget, so that a chunk leaves money for others.
 BUDGET_PART: Final = 0.25
+
+#: Seconds for which lines of an account and model go live after its Batch API has refused a chunk.
+REFUSED_FOR: Final = 3_600
 
 #: Tiers that a line may name in the batch lane: those that leave the choice to the provider.
 _TIERS: Final = frozenset({None, "auto", "default"})
@@ -82,6 +85,8 @@ class BatchLane:
         self.store = store
         self.settings = settings
         self.carriers = Carriers(settings)
+        self._refused: dict[str, bool] = {}
+        self._enqueued: dict[str, int | None] = {}
         self.workflow = settings.workflow(batch.workflow)
         self.limits = [limit for _, limit in budgets.limits(settings, batch.workflow)]
         self.ratios = Ratios(store.keys.token_ratios)
@@ -110,15 +115,29 @@ class BatchLane:
 
     def enqueued_tokens(self, target: str) -> int | None:
         """Input tokens of a target that may be in its provider's queue; None if unknown."""
-        provider, _, model = target.partition("/")
-        known = self.settings.model(provider, model).batch_enqueued_tokens
-        learned = self.store.client.hget(self.store.keys.lane_limits, target)
-        return min((int(each) for each in (known, learned) if each), default=None)
+        if target not in self._enqueued:
+            provider, _, model = target.partition("/")
+            known = self.settings.model(provider, model).batch_enqueued_tokens
+            learned = cast("bytes | None", self.store.client.hget(self.store.keys.lane_limits, target))
+            self._enqueued[target] = min((int(each) for each in (known, learned) if each), default=None)
+        return self._enqueued[target]
 
     def learn_enqueued_tokens(self, target: str, limit: int) -> None:
         """Note how many tokens a provider takes, as its refusal said."""
+        self._enqueued.pop(target, None)
         self.store.client.hset(self.store.keys.lane_limits, target, limit)
         self.store.client.expire(self.store.keys.lane_limits, 30 * 86_400)
+
+    def refuse(self, scope: str) -> None:
+        """Note that the Batch API has refused an account's model: its lines go live for `REFUSED_FOR` seconds."""
+        self.store.client.set(self.store.keys.lane_refused(scope), 1, ex=REFUSED_FOR)
+        self._refused[scope] = True
+
+    def is_refused(self, scope: str) -> bool:
+        """Whether the Batch API has refused this account's model lately."""
+        if scope not in self._refused:
+            self._refused[scope] = bool(self.store.client.exists(self.store.keys.lane_refused(scope)))
+        return self._refused[scope]
 
     def rates(self, route: Route) -> Rates | None:
         """A route's prices in the batch lane."""
@@ -133,7 +152,7 @@ class BatchLane:
         except NoRoute:
             return None
         route = self.carriers.route(line, every, budgeted=bool(self.limits))
-        if route is None:
+        if route is None or self.is_refused(route.scope):
             return None
         bodies, estimates = assess(line, [route], self.workflow, budgeted=bool(self.limits), ratios=self.ratios)
         estimate, rates = estimates[route.target], self.rates(route)

@@ -28,14 +28,23 @@ class ChunkJournal:
         found = cast("dict[bytes, bytes]", self.store.client.hgetall(self.key))
         return sorted((chunks.decode(raw) for raw in found.values()), key=lambda chunk: chunk.number)
 
-    def move(self, chunk: Chunk, state: str = "", **changes: Any) -> Chunk:
-        """Write the chunk's next step, and return the chunk with it. Raises Superseded if it was moved meanwhile."""
+    def read(self, chunk: Chunk) -> Chunk:
+        """The chunk as it is now."""
+        raw = cast("bytes | None", self.store.client.hget(self.key, chunk.id))
+        return chunks.decode(raw) if raw is not None else chunk
+
+    def move(self, chunk: Chunk, state: str = "", *, parts: Sequence[Chunk] = (), **changes: Any) -> Chunk:
+        """Write the chunk's next step, and return the chunk with it. Raises Superseded if it was moved meanwhile.
+
+        `parts`: the chunks that it was split into.
+        """
         now = time.time()
         if state and state != chunk.state:
             changes = {"since": now, "due": now, "trouble": "", **changes, "state": state}
         moved = replace(chunk, version=chunk.version + 1, **changes)
         script = load("tasks/batches/lua/move_chunk.lua")
-        args = (chunk.id, chunk.version, chunks.encode(moved))
+        pairs = [part for each in parts for part in (each.id, chunks.encode(each))]
+        args = (chunk.id, chunk.version, chunks.encode(moved), *pairs)
         if not self.store.server.run(Call(script, (self.key,), args, bool)):
             raise Superseded(chunk.id)
         return moved

@@ -12,7 +12,8 @@ from typing import Final
 
 from limits.admission import admit, release, renew, sent, settle
 from limits.budget import BudgetWindow
-from limits.reservation import Admitted, Ask, Candidate, Denied, Settlement
+from limits.reservation import Admitted, Answer, Ask, Candidate, Denied, Impossible, Settlement
+from limits.snapshot import snapshot
 from tasks.batches.batch import Batch
 from tasks.batches.chunk import Chunk
 from tasks.batches.store import Store
@@ -28,10 +29,11 @@ _QUEUE: Final = "queue"
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Why a chunk cannot be held now; `never`: waiting will not help."""
+    """Why a chunk cannot be held now; `never`: waiting will not help; `halves`: half of it would fit."""
 
     words: str
     never: bool
+    halves: bool = False
 
 
 class ChunkMoney:
@@ -72,8 +74,18 @@ class ChunkMoney:
             self._release(taken, chunk)
             if isinstance(answer, Denied) and answer.reason == "latch":
                 return Missing(f"account {answer.subject} is blocked", never=False)
-            return Missing(words, never=not isinstance(answer, Denied) or answer.retry_in is None)
+            never = not isinstance(answer, Denied) or answer.retry_in is None
+            return Missing(words, never, halves=self._halves(answer, amount, windows))
         return None
+
+    def _halves(self, answer: Answer, amount: int, windows: tuple[BudgetWindow, ...]) -> bool:
+        """Whether half of a chunk would fit: it is larger than the limit itself, or than what was not spent of it."""
+        if isinstance(answer, Impossible):
+            return True
+        if not isinstance(answer, Denied) or answer.reason != "budget":
+            return False
+        found = self.store.server.run(snapshot(self.store.keys, budgets=windows)).budgets
+        return all(amount // 2 <= each.limit - each.spent - each.held for each in found)
 
     def sent(self, chunk: Chunk) -> bool:
         """Mark its money as sent: from now on it is not given back without a word from the provider."""

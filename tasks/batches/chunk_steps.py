@@ -17,11 +17,12 @@ from tasks.batches.chunk import Chunk
 from tasks.batches.chunk_journal import ChunkJournal
 from tasks.batches.chunk_money import ChunkMoney
 from tasks.batches.files import files_of
+from tasks.batches.splitting import split
 from tasks.batches.store import Store
 from tasks.jobs.storage import CHUNK
 from workers.config.settings import SettingsError
 from workers.providers.batch_api import BatchApi, ChunkFile, ProviderBatch
-from workers.providers.errors import AccountBlocked, ProviderError, Refused
+from workers.providers.errors import AccountBlocked, ProviderError, Refused, TooLarge
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +89,19 @@ class ChunkSteps:
         """Make the chunk's next step at its provider."""
         try:
             return _STEPS[chunk.state](self, chunk)
-        except Refused as error:
+        except (Refused, AccountBlocked) as error:
             if chunk.state in chunks.AWAY:
                 return self._later(chunk, error)
-            return self.give_up(chunk, f"its Batch API refused it: {error}")
+            return self.refused(chunk, error)
         except ProviderError as error:
             return self._later(chunk, error)
+
+    def refused(self, chunk: Chunk, error: ProviderError) -> Chunk:
+        """The Batch API refuses this chunk: it goes live, and so do the next ones of its account and model."""
+        if not isinstance(error, TooLarge):
+            self.lane.refuse(f"{chunk.account}/{chunk.model}")
+        found = self.journal.read(chunk)
+        return self.give_up(found, f"its Batch API refused it: {error}: {error.message}"[:300])
 
     def give_up(self, chunk: Chunk, words: str) -> Chunk:
         """The chunk has no provider batch, or one in which nothing runs: its lines go live."""
@@ -109,9 +117,14 @@ class ChunkSteps:
 
     def hold(self, chunk: Chunk) -> Chunk:
         """Hold the chunk's money and its place in the queue."""
+        if self.lane.is_refused(f"{chunk.account}/{chunk.model}"):
+            return self.give_up(chunk, "its Batch API has refused a chunk lately")
         missing = self.money.hold(chunk, self.queue(chunk))
         if missing is None:
             return self.journal.move(chunk, chunks.HELD)
+        if missing.halves and chunk.lines > 1:
+            self.release(chunk)  # if a worker was killed before it gave back what the chunk had held
+            return split(self.journal, self.batch, chunk)
         if missing.never:
             return self.give_up(chunk, missing.words)
         return self.journal.move(chunk, due=time.time() + HOLD_AGAIN, trouble=missing.words)
@@ -141,8 +154,8 @@ class ChunkSteps:
             )
         try:
             made = api.create(key, chunk.file_id, self.file(chunk))
-        except Refused as error:
-            return self.give_up(chunk, f"its Batch API refused it: {error}: {error.message}"[:300])
+        except (Refused, AccountBlocked) as error:
+            return self.refused(chunk, error)
         except ProviderError as error:
             if error.billed or (error.status is not None and not 400 <= error.status < 500):  # noqa: PLR2004
                 return self._later(chunk, error)  # it may have arrived
@@ -200,13 +213,19 @@ class ChunkSteps:
             self.lane.learn_enqueued_tokens(chunk.target, now.enqueued_limit)
         if not now.for_now or chunk.cancelled_at:
             return self.give_up(chunk, words)
-        # What it held is given back and held again, at the limit as it is known now.
-        self.money.leave_queue(chunk, self.queue(chunk))
         wait = self.lane.settings.providers[chunk.provider].batch_poll
         log.warning("%s of batch %s is created again later: %s", chunk.id, chunk.batch, words)
-        return self.journal.move(
+        chunk = self.journal.move(
             chunk, chunks.CUT, provider_batch="", provider_state=now.state, due=time.time() + wait, trouble=words
         )
+        # It is held again, at the limit as it is known now.
+        self.release(chunk)
+        return chunk
+
+    def release(self, chunk: Chunk) -> None:
+        """Give back everything that the chunk holds."""
+        self.money.leave_queue(chunk, self.queue(chunk))
+        self.money.close(chunk)
 
     def cancel(self, chunk: Chunk) -> Chunk:
         """Ask for the end of the provider batch."""

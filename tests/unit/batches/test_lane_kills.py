@@ -29,7 +29,7 @@ def simulator(world: World, provider: Simulator, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(chunk_steps, "LOST_AFTER", 0.4)
     monkeypatch.setattr(chunk_steps, "HOLD_AGAIN", 0.1)
     provider.clear()
-    provider.configure(batch_delay=0.1, batch_faults=[])
+    provider.configure(batch_delay=0.1, batch_faults=[], answer_tokens=8)
     return provider
 
 
