@@ -43,5 +43,6 @@ What a person sets, what a call asks, how the server decides, and what can be re
     lua/lib/sending.lua      when a booked call may be sent
     lua/lib/giving_back.lua  what a call gives back
     lua/lib/provider.lua     what a provider reports, in headers and in 429s
+    lua/lib/part.lua         settling one call of a chunk
     lua/lib/settle.lua       settling, also for scripts of other packages
 """

@@ -63,10 +63,17 @@ def ask_json(ask: Ask) -> dict[str, object]:
     }
 
 
-def settlement_json(reservation_id: str, owner: str, settlement: Settlement) -> bytes:
-    """A settlement as `lib/settle.lua` takes it. Scripts of other packages pass it on."""
+def settlement_json(
+    reservation_id: str, owner: str, settlement: Settlement, part: tuple[int, int] | None = None
+) -> bytes:
+    """A settlement as `lib/settle.lua` takes it. Scripts of other packages pass it on.
+
+    `part`: it settles one call of a chunk, at this place in it, which holds so many n$ of the reservation.
+    """
+    body: dict[str, object] = {} if part is None else {"part": {"place": part[0], "held": part[1]}}
     return dumps(
-        {
+        body
+        | {
             "id": reservation_id,
             "owner": owner,
             "amount": settlement.amount,

@@ -49,6 +49,13 @@ class Keys:
         """
         return f"{self.prefix}reservation:{reservation_id}"
 
+    def parts(self, reservation_id: str) -> str:
+        """Bitmap: the calls of a chunk's reservation that were settled (lua/lib/part.lua). 400 days, or until it ends.
+
+        Owner: limits/lua.
+        """
+        return f"{self.reservation(reservation_id)}:parts"
+
     def bucket(self, bucket_id: str) -> str:
         """String, MessagePack: a bucket's state (lua/lib/bucket.lua). 8 days. Owner: limits/lua."""
         return f"{self.prefix}bucket:{bucket_id}"
@@ -121,6 +128,30 @@ class Keys:
         """Stream of results that are not in a file yet. Until the batch ends. Owner: tasks/batches/store.py."""
         return f"{self.prefix}batch:{batch_id}:results"
 
+    def taken(self, batch_id: str) -> str:
+        """Bitmap: the lines that the batch lane has taken in this round. As its batch. Owner: chunk_journal.py."""
+        return f"{self.prefix}batch:{batch_id}:taken"
+
+    def offloaded(self, batch_id: str) -> str:
+        """Bitmap: the lines that are in the batch lane now. As its batch. Owner: batches/chunk_journal.py."""
+        return f"{self.prefix}batch:{batch_id}:offloaded"
+
+    def chunks(self, batch_id: str) -> str:
+        """Hash, chunk id -> JSON: the journal of a batch's chunks. As its batch. Owner: chunk_journal.py."""
+        return f"{self.prefix}batch:{batch_id}:chunks"
+
+    @property
+    def lane_limits(self) -> str:
+        """Hash, target -> input tokens that its Batch API takes, as a refusal said. 30 days.
+
+        Owner: tasks/batches/batch_lane.py.
+        """
+        return self.prefix + "lane_limits"
+
+    def lane_refused(self, scope: str) -> str:
+        """String: a Batch API has refused this account's model. An hour. Owner: tasks/batches/batch_lane.py."""
+        return f"{self.prefix}lane_refused:{scope}"
+
     def job(self, task_id: str) -> str:
         """Hash: lease and answer of a job without a batch. A day. Owner: tasks/jobs/store.py."""
         return f"{self.prefix}job:{task_id}"
@@ -168,6 +199,13 @@ class Keys:
     def ticks_duty(self) -> str:
         """String: the worker on duty, which looks for due ticks often. Under a second. Owner: batches/due_ticks.py."""
         return self.prefix + "ticks:duty"
+
+    def of_lane(self, ticks: str) -> str:
+        """One of the four keys above for the ticks of the batch lane, which run in a thread of their own.
+
+        Types and lifetimes are the same. Owner: tasks/batches/due_ticks.py.
+        """
+        return ticks + ":lane"
 
     @property
     def probe(self) -> str:

@@ -34,6 +34,9 @@ class Batch:
     - `round` counts from 0; `began` is when this round began.
     - Feed: in this round the input is read up to byte `fed_offset`, the end of line `fed_line`. `fed` lines were handed
       to the queue or had ended in an earlier round. The lines handed out last had `fed_each` bytes each.
+    - `lanes` are those that may carry its lines, with commas; '' is live only. With the batch lane, the input is
+      divided among the lanes up to byte `divided_offset`, the end of line `divided_line`. `offloaded` lines are in the
+      batch lane now. `fed` counts them, too.
     - Collect: results are written up to stream entry `written_id`. There this round's files have `output_offset` and
       `errors_offset` bytes, after `parts` writes. `plan` is the end of the write in progress: `entry id:entries`.
     - `stopping` is the status in which a cancelled or expired batch will end.
@@ -65,6 +68,10 @@ class Batch:
     fed_offset: int = 0
     fed_line: int = 0
     fed_each: int = 0
+    lanes: str = ""
+    divided_offset: int = 0
+    divided_line: int = 0
+    offloaded: int = 0
     output_offset: int = 0
     errors_offset: int = 0
     parts: int = 0
@@ -87,6 +94,7 @@ class Batch:
     expected_output: int = 0
     expected_seconds: float = 0.0
     feed_trouble: str = ""
+    offload_trouble: str = ""
     collect_trouble: str = ""
     told: str = ""
     told_at: float = 0.0
@@ -95,7 +103,22 @@ class Batch:
     @property
     def trouble(self) -> str:
         """Why the batch makes no progress, for messages; '' if it has no trouble."""
-        return self.collect_trouble or self.feed_trouble
+        return self.collect_trouble or self.feed_trouble or self.offload_trouble
+
+    @property
+    def has_batch_lane(self) -> bool:
+        """Whether the batch lane may carry its lines."""
+        return "batch" in self.lanes.split(",")
+
+    @property
+    def out(self) -> int:
+        """Lines that were handed out to the queue and have not ended."""
+        return max(0, self.fed - self.done - self.offloaded)
+
+    @property
+    def feed_end(self) -> int:
+        """The byte up to which its input may be fed: behind it the lines are not divided among the lanes yet."""
+        return self.divided_offset if self.has_batch_lane else self.bytes
 
     @property
     def each(self) -> int:

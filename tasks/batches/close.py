@@ -1,7 +1,8 @@
 """Ends the jobs that a cancelled or expired batch no longer runs.
 
 No more lines are handed out, and workers drop those in the queue. Jobs in flight run to their ends, because their calls
-are paid for. Every other line gets an error line here, in steps that the collector can keep up with.
+are paid for; so do lines in the batch lane until their provider batches, which are cancelled, have ended
+(tasks/batches/offload.py). Every other line gets an error line here, in steps that the collector can keep up with.
 """
 
 from tasks.agents import journal
@@ -9,6 +10,7 @@ from tasks.batches.batch import Batch
 from tasks.batches.collect import end
 from tasks.batches.feed import MAX_UNWRITTEN, STEP, lines_from
 from tasks.batches.files import files_of
+from tasks.batches.line_set import LineSet
 from tasks.batches.store import Store
 from tasks.jobs import job as jobs
 from tasks.jobs.job import Job
@@ -28,9 +30,9 @@ def close(store: Store, batch: Batch) -> None:
     """One tick: end the next lines that have not ended and are not in flight."""
     room = MAX_UNWRITTEN - store.waiting(batch.id)
     leased = store.leased(batch.id)
-    if room <= 0 or batch.left <= len(leased):
+    if room <= 0 or batch.left <= len(leased) + batch.offloaded:
         return
-    ended = store.ended_lines(batch.id)
+    ended = LineSet(*store.ended_maps(batch.id), store.offloaded_map(batch))
     found: list[Job] = []
     try:
         for number, offset, text in lines_from(batch, batch.fed_offset, batch.fed_line):

@@ -23,11 +23,15 @@ _IDLE_EACH: Final = 10_000
 
 
 class DueTicks:
-    """Takes due ticks, and says when they are due again. A tick is named `feed:<batch>` or `collect:<batch>`."""
+    """Takes due ticks, and says when they are due again. A tick is named `feed:<batch>`, `collect:<batch>`, or of the
+    batch lane `offload:<batch>`. `of_lane`: this is the set of the latter, which may take long.
+    """
 
-    def __init__(self, keys: Keys, server: Server) -> None:
+    def __init__(self, keys: Keys, server: Server, *, of_lane: bool = False) -> None:
         self.keys = keys
         self.server = server
+        names = (keys.ticks, keys.ticks_duty, keys.ticks_idle, keys.tickers)
+        self.due, self.duty, self.idling, self.tickers = map(keys.of_lane, names) if of_lane else names
         self.client: redis.Redis = server.client
 
     def take(self, lease: float, count: int, worker: str, duty: float) -> tuple[bool, list[str]]:
@@ -39,14 +43,14 @@ class DueTicks:
         def read(reply: list[Any]) -> tuple[bool, list[str]]:
             return bool(reply[0]), [tick.decode() for tick in reply[1]]
 
-        keys = (self.keys.ticks, self.keys.ticks_duty, self.keys.ticks_idle, self.keys.tickers)
+        keys = (self.due, self.duty, self.idling, self.tickers)
         args = (int(lease * _MICRO), count, "", worker, int(duty * 1000))
         return self.server.repeat(Call(load("tasks/batches/lua/ticks.lua"), keys, args, read))
 
     def again(self, tick: str, seconds: float | None) -> None:
         """Make a tick due again in `seconds`; None removes it."""
         if seconds is None:
-            self.client.zrem(self.keys.ticks, tick)
+            self.client.zrem(self.due, tick)
             return
         self._rest(tick, seconds, idle=0, seen=0, latest=seconds)
 
@@ -59,7 +63,7 @@ class DueTicks:
 
     def _rest(self, tick: str, seconds: float, *, idle: int, seen: int, latest: float) -> None:
         kind, _, batch = tick.partition(":")
-        keys = [self.keys.ticks, self.keys.ticks_idle, self.keys.batch(batch)]
+        keys = [self.due, self.idling, self.keys.batch(batch)]
         if kind == "collect":
             keys.append(self.keys.results(batch))
         args = (tick, int(seconds * _MICRO), idle, seen, int(latest * _MICRO), _IDLE_EACH, "")
@@ -67,19 +71,28 @@ class DueTicks:
 
     def wake(self, tick: str) -> None:
         """Make an idle tick due now."""
-        self.server.run(Call(load("tasks/batches/lua/wake.lua"), (self.keys.ticks, self.keys.ticks_idle), (tick,), int))
+        self.server.run(Call(load("tasks/batches/lua/wake.lua"), (self.due, self.idling), (tick,), int))
+
+    def ensure(self, tick: str, seconds: float) -> None:
+        """Make a tick due now unless it is in the set. The set lives for `seconds` more at least."""
+        now, micros = self.client.time()
+        pipeline: Any = self.client.pipeline(transaction=False)
+        pipeline.zadd(self.due, {tick: now * _MICRO + micros}, nx=True)
+        pipeline.expire(self.due, int(seconds), nx=True)
+        pipeline.expire(self.due, int(seconds), gt=True)
+        pipeline.execute()
 
     def seen(self, worker: str) -> None:
         """Note that a worker is alive, although a long tick keeps it from asking for others."""
         seconds, micros = self.client.time()
-        self.client.zadd(self.keys.tickers, {worker: seconds * _MICRO + micros}, xx=True)
+        self.client.zadd(self.tickers, {worker: seconds * _MICRO + micros}, xx=True)
 
     def workers(self) -> int | None:
         """The number of workers that run ticks; None if none has asked lately, but no tick is overdue either."""
         pipeline: Any = self.client.pipeline(transaction=False)
         pipeline.time()
-        pipeline.zrange(self.keys.tickers, 0, -1, withscores=True)
-        pipeline.zrange(self.keys.ticks, 0, 0, withscores=True)
+        pipeline.zrange(self.tickers, 0, -1, withscores=True)
+        pipeline.zrange(self.due, 0, 0, withscores=True)
         (seconds, micros), tickers, first = pipeline.execute()
         now = seconds * _MICRO + micros
         running = len([worker for worker, at in tickers if now - at < _WORKER_TIMEOUT * _MICRO])

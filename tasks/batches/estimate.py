@@ -13,6 +13,7 @@ from limits.bucket import PERIODS, Quota
 from limits.budget import NANO
 from limits.counting import UNKNOWN_OUTPUT, Estimate, Usage, admission
 from tasks.batches.batch import Batch
+from tasks.batches.lane_forecast import LaneForecast, LaneTally
 from tasks.batches.precheck import Precheck
 from tasks.jobs.attempt import assess
 from tasks.jobs.job import Line
@@ -42,6 +43,8 @@ class _Group:
     input: float = 0.0
     output: float = 0.0
     cost: float = 0.0
+    by_lanes: float = 0.0
+    in_batch_lane: int = 0
     ceiling: int = 0
     costs: list[list[int]] = field(default_factory=list)
 
@@ -91,6 +94,7 @@ class Forecast:
     targets: tuple[str, ...]
     unpriced: tuple[str, ...] = ()
     agents: int = 0
+    lanes: LaneForecast | None = None
 
     def shown(self) -> dict[str, Any]:
         """As `overnight estimate --json` prints it."""
@@ -104,13 +108,15 @@ class Forecast:
             "seconds": round(self.seconds, 1),
             "limit": self.limit or None,
             "unpriced_models": list(self.unpriced),
+            "lanes": None if self.lanes is None else self.lanes.shown(),
         }
 
 
 class Tally:
     """Sums up lines as they are read."""
 
-    def __init__(self, precheck: Precheck, ratios: Ratios) -> None:
+    def __init__(self, precheck: Precheck, ratios: Ratios, lanes: LaneTally | None = None) -> None:
+        self.lanes = lanes
         self.precheck = precheck
         self.ratios = ratios
         self.groups: dict[tuple[str, str], _Group] = {}
@@ -139,6 +145,8 @@ class Tally:
         )
         weight = sum(route.weight for route in group.routes)
         ceiling = 0
+        cheaper = self.lanes.share(line, group.routes) if self.lanes is not None else None
+        group.in_batch_lane += cheaper is not None
         for route, costs in zip(group.routes, group.costs, strict=True):
             estimate, share = estimates[route.target], route.weight / weight
             expected = expected_usage(estimate)
@@ -147,7 +155,9 @@ class Tally:
             for dimension, cost in enumerate(admission(route.profile, estimate)):
                 costs[dimension] += cost
             if route.rates is not None:
-                group.cost += share * route.rates.cost(expected, media=estimate.media)
+                money = share * route.rates.cost(expected, media=estimate.media)
+                group.cost += money
+                group.by_lanes += money * (1.0 if cheaper is None else cheaper)
                 ceiling = max(ceiling, route.rates.ceiling(estimate))
         group.ceiling += ceiling
 
@@ -157,17 +167,33 @@ class Tally:
         unpriced = sorted({route.target for group in groups for route in group.routes if route.rates is None})
         seconds, limit = self._slowest()
         targets = sorted({route.target for group in groups for route in group.routes})
+        cost = None if unpriced else round(sum(group.cost * group.scale for group in groups))
         return Forecast(
             lines=self.agents + sum(group.lines for group in groups),
             agents=self.agents,
             input=round(sum(group.input * group.scale for group in groups)),
             output=round(sum(group.output * group.scale for group in groups)),
-            cost=None if unpriced else round(sum(group.cost * group.scale for group in groups)),
+            cost=cost,
             ceiling=None if unpriced else round(sum(group.ceiling * group.scale for group in groups)),
             seconds=seconds,
             limit=limit,
             targets=tuple(targets[:MAX_TARGETS]),
             unpriced=tuple(unpriced),
+            lanes=self._by_lanes(cost, seconds),
+        )
+
+    def _by_lanes(self, cost: int | None, seconds: float) -> LaneForecast | None:
+        """The forecast by lanes; None if only live calls are allowed."""
+        if self.lanes is None or "batch" not in self.lanes.lanes:
+            return None
+        groups = self.groups.values()
+        counted = [group for group in groups if group.counted_lines]
+        return self.lanes.forecast(
+            lines=round(sum(group.lines * group.in_batch_lane / group.counted_lines for group in counted)),
+            total=self.agents + sum(group.lines for group in groups),
+            cost=None if cost is None else round(sum(group.by_lanes * group.scale for group in groups)),
+            live_cost=cost,
+            seconds=seconds,
         )
 
     def _slowest(self) -> tuple[float, str]:
@@ -201,7 +227,7 @@ def record_fields(forecast: Forecast) -> dict[str, Any]:
         return {}
     return {
         "models": " ".join(forecast.targets),
-        "expected_cost": forecast.cost or 0,
+        "expected_cost": (forecast.cost if forecast.lanes is None else forecast.lanes.cost) or 0,
         "expected_input": forecast.input,
         "expected_output": forecast.output,
         "expected_seconds": forecast.seconds,
@@ -214,7 +240,7 @@ def estimate_errors(batch: Batch) -> dict[str, float]:
         "input_tokens": (batch.expected_input, batch.input_tokens),
         "output_tokens": (batch.expected_output, batch.output_tokens),
         "cost": (batch.expected_cost, batch.cost),
-        "seconds": (batch.expected_seconds, batch.ended - batch.began),
+        "seconds": (0.0 if batch.has_batch_lane else batch.expected_seconds, batch.ended - batch.began),
     }
     return {name: guess / truth - 1 for name, (guess, truth) in pairs.items() if guess and truth > 0}
 

@@ -85,7 +85,7 @@ def feed(
 
 def hand_out(store: Store, batch: Batch, publish: Publish, live: Live) -> bool:
     """Refill the window if enough of it is free; False if the batch was changed since it was read."""
-    out, left, each = batch.fed - batch.done, batch.total - batch.fed, batch.each
+    out, left, each = batch.out, batch.total - batch.fed, batch.each
     leased = len(store.leased(batch.id))
     room = window.room(out=out, leased=leased, left=left, each=each, used=live.used())
     if not room:
@@ -96,7 +96,7 @@ def hand_out(store: Store, batch: Batch, publish: Publish, live: Live) -> bool:
                 "in all queues together): it goes on when jobs of those have ended"
             )
         return True
-    for piece in pieces(batch, room, store.settled_lines(batch)):
+    for piece in pieces(batch, room, store.not_to_feed(batch)):
         if piece.rows:
             publish(batch, piece.rows)
             live.handed_out(batch, len(piece.rows))
@@ -109,16 +109,16 @@ def hand_out(store: Store, batch: Batch, publish: Publish, live: Live) -> bool:
     return True
 
 
-def pieces(batch: Batch, room: int, settled: LineSet) -> Iterator[Piece]:
+def pieces(batch: Batch, room: int, skipped: LineSet) -> Iterator[Piece]:
     """The next lines of the input, in steps: up to `room` lines, and about the bytes of `room` average lines.
 
-    Lines in `settled` are skipped.
+    Lines in `skipped` are left out.
     """
     rows: list[Row] = []
     size, most = 0, room * batch.each
     offset, line = batch.fed_offset, batch.fed_line
-    for line, offset, text in lines_from(batch, batch.fed_offset, batch.fed_line):
-        if text and line not in settled:
+    for line, offset, text in lines_from(batch, batch.fed_offset, batch.fed_line, batch.feed_end):
+        if text and line not in skipped:
             rows.append(Row(line, text))
             size += len(text)
         if len(rows) == min(STEP, room) or (rows and size >= min(STEP_BYTES, most)):
@@ -132,8 +132,13 @@ def pieces(batch: Batch, room: int, settled: LineSet) -> Iterator[Piece]:
         yield Piece(rows, offset, line, size)
 
 
-def lines_from(batch: Batch, offset: int, line: int) -> Iterator[tuple[int, int, bytes]]:
-    """The lines after byte `offset`, the end of line `line`: (number, offset of its end, its JSON; b"" if blank)."""
+def lines_from(batch: Batch, offset: int, line: int, end: int | None = None) -> Iterator[tuple[int, int, bytes]]:
+    """The lines after byte `offset`, the end of line `line`: (number, offset of its end, its JSON; b"" if blank).
+
+    `end`: the byte behind the last line, if not that of the input.
+    """
+    if end is not None and offset >= end:
+        return
     with files_of(batch).open(INPUT) as source:
         source.seek(offset)
         for number, raw, _ in numbered_lines(source):
@@ -145,6 +150,8 @@ def lines_from(batch: Batch, offset: int, line: int) -> Iterator[tuple[int, int,
                 except ValueError as exc:
                     raise StorageError(f"line {line + number} of the input was changed: {exc}") from None
             yield line + number, offset, text
+            if end is not None and offset >= end:
+                return
 
 
 def find_lost(store: Store, batch: Batch, publish: Publish, missing: int | None, lost_after: float) -> None:
@@ -160,7 +167,7 @@ def find_lost(store: Store, batch: Batch, publish: Publish, missing: int | None,
         return
     if time.time() - batch.short_since < lost_after:
         return
-    ended, leased = store.ended_lines(batch.id), store.leased(batch.id)
+    ended, leased = LineSet(*store.ended_maps(batch.id), store.offloaded_map(batch)), store.leased(batch.id)
     rows = [
         Row(line, text)
         for line, _, text in lines_from(batch, 0, 0)

@@ -21,7 +21,7 @@ TIMES: Final = 20.0
 #: Seconds between two comparisons of a workflow's messages with its jobs that are out.
 COMPARE_EVERY: Final = 5.0
 
-_FIELDS: Final = ("workflow", "status", "total", "bytes", "fed", "completed", "failed", "fed_each")
+_FIELDS: Final = ("workflow", "status", "total", "bytes", "fed", "completed", "failed", "offloaded", "fed_each")
 
 #: Counts the messages of a workflow: queued, in flight or delayed; None if the broker doesn't say.
 Depth = Callable[[str], int | None]
@@ -102,5 +102,5 @@ def _out(record: list[bytes | None]) -> Out | None:
     workflow, status, *numbers = record
     if workflow is None or status is None or status.decode() in ENDED:
         return None
-    total, size, fed, completed, failed, each = (int(number or 0) for number in numbers)
-    return Out(workflow.decode(), max(0, fed - completed - failed), max(size // max(total, 1), each, 1))
+    total, size, fed, completed, failed, offloaded, each = (int(number or 0) for number in numbers)
+    return Out(workflow.decode(), max(0, fed - completed - failed - offloaded), max(size // max(total, 1), each, 1))

@@ -48,6 +48,7 @@ class Store:
         self.storage = storage
         self.client: redis.Redis = server.client
         self.ticks = DueTicks(keys, server)
+        self.lane_ticks = DueTicks(keys, server, of_lane=True)
 
     def batch(self, batch_id: str) -> Batch | None:
         """The batch's record; None if missing."""
@@ -149,7 +150,11 @@ class Store:
             for key in (self.keys.done(batch.id), self.keys.failed(batch.id)):
                 self.client.expire(key, KEEP_BATCH)
             self.client.delete(
-                *batch_keys(self.keys, batch.id)[3:], self.keys.settled(batch.id), self.keys.spent(batch.id)
+                *batch_keys(self.keys, batch.id)[3:],
+                self.keys.settled(batch.id),
+                self.keys.spent(batch.id),
+                self.keys.taken(batch.id),
+                self.keys.offloaded(batch.id),
             )
         return batch
 
@@ -158,7 +163,8 @@ class Store:
         now = repr(time.time())
         kept = (self.keys.settled(batch.id), self.keys.spent(batch.id), self.keys.ticks_idle)
         extra = (self.keys.batches, self.keys.ticks, self.keys.queues, *kept)
-        fields = ("began", now, "deadline", repr(deadline))
+        fields = ("began", now, "deadline", repr(deadline), "divided_offset", 0, "divided_line", 0, "offloaded", 0)
+        self.client.delete(self.keys.taken(batch.id), self.keys.offloaded(batch.id))
         return self.server.run(
             Call(
                 load("tasks/batches/lua/retry.lua"),
@@ -170,12 +176,15 @@ class Store:
 
     def forget(self, batch_id: str) -> None:
         """Delete all keys of a batch."""
-        self.client.delete(*batch_keys(self.keys, batch_id), self.keys.settled(batch_id), self.keys.spent(batch_id))
+        keys = self.keys
+        self.client.delete(*batch_keys(keys, batch_id), keys.settled(batch_id), keys.spent(batch_id))
+        self.client.delete(keys.taken(batch_id), keys.offloaded(batch_id), keys.chunks(batch_id))
         for journal in self.client.scan_iter(self.keys.journals(batch_id), count=1_000):
             self.client.unlink(journal)
         self.client.zrem(self.keys.batches, batch_id)
         ticks = (f"feed:{batch_id}", f"collect:{batch_id}")
         self.client.zrem(self.keys.ticks, *ticks)
+        self.lane_ticks.again(f"offload:{batch_id}", None)
         self.client.srem(self.keys.ticks_idle, *ticks)
 
     def note(self, batch: Batch, **fields: Any) -> None:
@@ -210,15 +219,24 @@ class Store:
         found = self.client.zrange(self.keys.job_leases(batch_id), now, "+inf", byscore=True)
         return {int(line) for line in cast("list[bytes]", found)}
 
-    def settled_lines(self, batch: Batch) -> LineSet:
-        """The lines that succeeded in earlier rounds."""
-        return LineSet(cast("bytes", self.client.get(self.keys.settled(batch.id)) or b"") if batch.round else b"")
-
     def ended_lines(self, batch_id: str) -> LineSet:
         """The lines that have completed or failed."""
+        return LineSet(*self.ended_maps(batch_id))
+
+    def ended_maps(self, batch_id: str) -> tuple[bytes, bytes]:
+        """The bitmaps of the lines that have completed, and of those that have failed."""
         done = cast("bytes", self.client.get(self.keys.done(batch_id)) or b"")
-        failed = cast("bytes", self.client.get(self.keys.failed(batch_id)) or b"")
-        return LineSet(done, failed)
+        return done, cast("bytes", self.client.get(self.keys.failed(batch_id)) or b"")
+
+    def offloaded_map(self, batch: Batch) -> bytes:
+        """The bitmap of the lines that are in the batch lane now."""
+        return cast("bytes", self.client.get(self.keys.offloaded(batch.id)) or b"") if batch.has_batch_lane else b""
+
+    def not_to_feed(self, batch: Batch) -> LineSet:
+        """The lines that succeeded in earlier rounds, and those that the batch lane has taken in this round."""
+        settled = cast("bytes", self.client.get(self.keys.settled(batch.id)) or b"") if batch.round else b""
+        taken = cast("bytes", self.client.get(self.keys.taken(batch.id)) or b"") if batch.has_batch_lane else b""
+        return LineSet(settled, taken)
 
 
 def open_store(settings: Settings) -> Store:

@@ -15,6 +15,7 @@ from tasks.batches.batch import Batch
 from tasks.batches.estimate import Tally, record_fields
 from tasks.batches.files import INPUT, verified
 from tasks.batches.input import Checked, InputError, check_file
+from tasks.batches.lane_forecast import LaneTally
 from tasks.batches.precheck import Precheck
 from tasks.batches.sources import Source, source_of
 from tasks.batches.store import Store
@@ -44,15 +45,17 @@ def submit(
     workflow: str,
     new: bool = False,
     scheduled_run: str = "",
+    lanes: tuple[str, ...] | None = None,
 ) -> tuple[Batch, bool]:
     """Make a file or URL a batch; returns the new or existing batch, and whether it is new.
 
     With `new` it always becomes a new batch. With `scheduled_run` (a schedule and a time) it is that run's only batch,
-    whatever the file contains. InputError with every problem of the file; then nothing was stored or queued.
+    whatever the file contains. `lanes`: instead of the workflow's. InputError with every problem of the file; then
+    nothing was stored or queued.
     """
     source = source_of(place)
     with trace_context.submission(workflow) as trace:
-        checked, tally = check_and_tally(source, settings, store, workflow=workflow)
+        checked, tally = check_and_tally(source, settings, store, workflow=workflow, lanes=lanes)
         identity = f"{workflow}\n{scheduled_run or checked.sha256}\n{uuid.uuid4().hex if new else ''}"
         batch_id = "batch_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
         existing = store.batch(batch_id)
@@ -61,24 +64,38 @@ def submit(
         files = open_files(settings.storage, batch_id)
         files.put(INPUT, lambda: verified(source.chunks(), checked.sha256))
         forecast = tally.forecast()
-        now = time.time()
-        batch = Batch(
-            id=batch_id,
-            workflow=workflow,
-            name=source.name,
-            status="in_progress",
-            total=checked.lines,
-            bytes=checked.bytes,
-            storage=settings.storage,
-            trace=trace,
-            created=now,
-            began=now,
-            deadline=now + settings.workflow(workflow).deadline,
-        )
-        return store.create(replace(batch, **record_fields(forecast)))
+        batch = _record(batch_id, source, settings, checked, workflow, lanes or settings.workflow(workflow).lanes)
+        return store.create(replace(batch, trace=trace, **record_fields(forecast)))
 
 
-def check_and_tally(source: Source, settings: Settings, store: Store, *, workflow: str) -> tuple[Checked, Tally]:
+def _record(
+    batch_id: str, source: Source, settings: Settings, checked: Checked, workflow: str, lanes: tuple[str, ...]
+) -> Batch:
+    """The record of a new batch."""
+    now = time.time()
+    return Batch(
+        id=batch_id,
+        workflow=workflow,
+        name=source.name,
+        status="in_progress",
+        total=checked.lines,
+        bytes=checked.bytes,
+        storage=settings.storage,
+        created=now,
+        began=now,
+        deadline=now + settings.workflow(workflow).deadline,
+        lanes=record_lanes(lanes),
+    )
+
+
+def record_lanes(lanes: tuple[str, ...]) -> str:
+    """The lanes as a batch's record has them: '' for live only."""
+    return "" if lanes == ("live",) else ",".join(lanes)
+
+
+def check_and_tally(
+    source: Source, settings: Settings, store: Store, *, workflow: str, lanes: tuple[str, ...] | None = None
+) -> tuple[Checked, Tally]:
     """Check every line of a file and count what it would take; InputError with all its problems."""
     if not is_workflow_name(workflow):
         raise InputError(
@@ -90,7 +107,7 @@ def check_and_tally(source: Source, settings: Settings, store: Store, *, workflo
     ratios = Ratios(store.keys.token_ratios)
     ratios.load(store.client.hgetall(store.keys.token_ratios))
     precheck = Precheck(settings, workflow, partial(looked_up, settings))
-    tally = Tally(precheck, ratios)
+    tally = Tally(precheck, ratios, LaneTally(settings, workflow, lanes or settings.workflow(workflow).lanes))
     checked = check_file(source, precheck.check, tally.add)
     if checked.count:
         raise InputError(source.shown, checked.messages(), checked.count)

@@ -2,23 +2,29 @@
 
 The set in Redis is the truth (tasks/batches/due_ticks.py). A tick that is taken is due again after `LEASE` seconds, so
 another worker soon takes the tick of a killed one; while a tick runs, its lease is renewed. Ticks run in a thread of
-their own in each worker's main process, so neither a full pool nor a long queue delays them.
+their own in each worker's main process, so neither a full pool nor a long queue delays them. Those of the batch lane
+run in a second such thread.
 """
 
 import logging
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import redis
 from celery import bootsteps
 
 from limits.errors import ServerUnavailable
+from tasks.batches.due_ticks import DueTicks
+from tasks.batches.lane_ticks import run_lane_tick
 from tasks.batches.live import Live
 from tasks.batches.store import Store, open_store
 from tasks.batches.ticks import AFTER_TROUBLE, Idle, run_tick
 from workers.celery import app
 from workers.config.current import current_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +41,9 @@ LEASE = 10.0
 class LeaseKeeper(threading.Thread):
     """Renews the lease of the tick that runs, however long it takes, so that no other worker takes it."""
 
-    def __init__(self, store: Store, worker: str) -> None:
+    def __init__(self, ticks: DueTicks, worker: str) -> None:
         super().__init__(name="ticker-lease", daemon=True)
-        self.store = store
+        self.ticks = ticks
         self.worker = worker
         self.over = threading.Event()
         self._running: str | None = None
@@ -50,8 +56,8 @@ class LeaseKeeper(threading.Thread):
             with self._lock:
                 if self._running is not None and self._running is seen:
                     try:
-                        self.store.ticks.again(seen, LEASE)
-                        self.store.ticks.seen(self.worker)
+                        self.ticks.again(seen, LEASE)
+                        self.ticks.seen(self.worker)
                     except (ServerUnavailable, redis.RedisError) as exc:
                         log.debug("cannot renew tick %s: %r", seen, exc)
                     except Exception:
@@ -70,9 +76,9 @@ class LeaseKeeper(threading.Thread):
             if tick is None:
                 return
             if isinstance(again, Idle):
-                self.store.ticks.idle(tick, again.seconds, again.batch, again.latest)
+                self.ticks.idle(tick, again.seconds, again.batch, again.latest)
             else:
-                self.store.ticks.again(tick, again)
+                self.ticks.again(tick, again)
 
     def drop(self) -> None:
         """The tick failed: let its lease run out, so that any worker takes it again."""
@@ -81,15 +87,17 @@ class LeaseKeeper(threading.Thread):
 
 
 class Ticker(threading.Thread):
-    """The thread that takes due ticks and runs them, until `stopping` is set."""
+    """The thread that takes due ticks and runs them, until `stopping` is set. `of_lane`: those of the batch lane."""
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(name="ticker", daemon=True)
+    def __init__(self, store: Store, *, of_lane: bool = False) -> None:
+        super().__init__(name="lane-ticker" if of_lane else "ticker", daemon=True)
         self.store = store
+        self.ticks = store.lane_ticks if of_lane else store.ticks
+        self.run_one: Callable[[Store, str, Live], float | Idle | None] = run_lane_tick if of_lane else run_tick
         self.stopping = threading.Event()
         self.live = Live(store)
         self.worker = uuid4().hex
-        self.keeper = LeaseKeeper(store, self.worker)
+        self.keeper = LeaseKeeper(self.ticks, self.worker)
 
     def run(self) -> None:
         """Run ticks. No error may end this thread: without it no batch makes progress."""
@@ -106,7 +114,7 @@ class Ticker(threading.Thread):
         found = False
         try:
             while not self.stopping.is_set():
-                duty, taken = self.store.ticks.take(LEASE, 1, self.worker, 3 * LOOK_EVERY)
+                duty, taken = self.ticks.take(LEASE, 1, self.worker, 3 * LOOK_EVERY)
                 if not taken:
                     return LOOK_EVERY if duty or found else STAND_BY
                 self.tick(taken[0])
@@ -124,31 +132,34 @@ class Ticker(threading.Thread):
     def tick(self, tick: str) -> None:
         """Run one tick and say when it is due again."""
         self.keeper.take(tick)
-        self.keeper.give(run_tick(self.store, tick, self.live))
+        self.keeper.give(self.run_one(self.store, tick, self.live))
 
 
 class TickerStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
-    """Starts a ticker with each worker, after its pool."""
+    """Starts the tickers with each worker, after its pool."""
 
     requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
-        self.ticker: Ticker | None = None
+        self.tickers: list[Ticker] = []
 
     def start(self, worker: Any) -> None:
         """Start taking ticks."""
         del worker
-        self.ticker = Ticker(open_store(current_settings()))
-        self.ticker.start()
+        settings = current_settings()
+        self.tickers = [Ticker(open_store(settings)), Ticker(open_store(settings), of_lane=True)]
+        for ticker in self.tickers:
+            ticker.start()
 
     def stop(self, worker: Any) -> None:
-        """Finish the running tick and take no more."""
+        """Finish the running ticks and take no more."""
         del worker
-        if self.ticker is not None:
-            self.ticker.stopping.set()
-            self.ticker.join(timeout=10)
-            self.ticker = None
+        for ticker in self.tickers:
+            ticker.stopping.set()
+        for ticker in self.tickers:
+            ticker.join(timeout=10)
+        self.tickers = []
 
     terminate = stop
 

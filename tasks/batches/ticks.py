@@ -16,6 +16,7 @@ from tasks.batches.batch import Batch
 from tasks.batches.close import close
 from tasks.batches.collect import collect
 from tasks.batches.feed import feed, publish
+from tasks.batches.lane_ticks import ensure
 from tasks.batches.live import Live
 from tasks.batches.store import Store
 from tasks.jobs.proof import new_token
@@ -107,6 +108,8 @@ def _fed(store: Store, batch: Batch, live: Live | None = None) -> Batch:
     if not batch.token:  # a version without tokens has created this batch
         store.note(batch, token=new_token())
         batch = store.batch(batch.id) or batch
+    if batch.has_batch_lane:
+        ensure(store, batch.id, batch.deadline)
     if batch.status == "in_progress" and batch.deadline and time.time() > batch.deadline:
         batch = store.stop(batch, "expired")
     if batch.stopping:

@@ -4,19 +4,22 @@ import math
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from limits.budget import NANO
 from limits.errors import ServerUnavailable
+from tasks.batches import lane_report
 from tasks.batches.batch import Batch
+from tasks.batches.chunk import Chunk
+from tasks.batches.chunk_journal import ChunkJournal
 from tasks.batches.outputs import Outputs
 from tasks.batches.sources import rereadable
 from tasks.batches.store import Store, open_store
 from tasks.console import batches_view, view
 from tasks.console.exit_status import INTERRUPTED, errors_reported, fail, outcome
-from tasks.console.options import BatchId, Config, Json, Workflow
+from tasks.console.options import BatchId, Config, Json, Lanes, Workflow, lanes_of
 from tasks.console.session import PATIENCE, blocker_and_lower_limits, configured, existing, submitted, watched
 from tasks.console.view import print_json
 from tasks.monitoring import costs
@@ -47,6 +50,7 @@ def run(
     errors: Annotated[
         Path | None, typer.Option(help="The file for failures; by default beside the output, if that is a file.")
     ] = None,
+    lanes: Lanes = "",
     config: Config = None,
 ) -> None:
     """Run a batch on this machine: start workers, submit, show progress, write the results, stop.
@@ -62,7 +66,7 @@ def run(
         outputs.check(source)
         with rereadable(source, settings.data_dir) as given, local_workers.Interrupts() as interrupts:
             store = open_store(settings)
-            batch, new = submitted(given, settings, store, workflow, new=False)
+            batch, new = submitted(given, settings, store, workflow, new=False, lanes=lanes_of(lanes))
             batches_view.begun(batch, new)
             if not batch.over:
                 with local_workers.workers(settings, workers, concurrency, interrupts.asked_again) as group:
@@ -92,6 +96,7 @@ def submit(
     new: Annotated[
         bool, typer.Option("--new", help="Make a new batch, even if this file was submitted before.")
     ] = False,
+    lanes: Lanes = "",
     config: Config = None,
 ) -> None:
     """Check a file, submit it as a batch, and print the batch's id."""
@@ -99,14 +104,16 @@ def submit(
         settings = configured(config)
         store = open_store(settings)
         with rereadable(source, settings.data_dir) as given:
-            batch, fresh = submitted(given, settings, store, workflow, new=new)
+            batch, fresh = submitted(given, settings, store, workflow, new=new, lanes=lanes_of(lanes))
         print(batch.id, flush=True)  # noqa: T201 - only the id, for scripts
         batches_view.begun(batch, fresh)
         if wait_for:
             raise typer.Exit(outcome(watched(settings, store, batch.id)))
 
 
-def estimate(source: Source, workflow: Workflow = "default", as_json: Json = False, config: Config = None) -> None:
+def estimate(
+    source: Source, workflow: Workflow = "default", lanes: Lanes = "", as_json: Json = False, config: Config = None
+) -> None:
     """Estimate a file's tokens, cost and time within the limits. Sends nothing."""
     from tasks.batches.budget_outlook import outlook  # noqa: PLC0415 - only this command needs it
     from tasks.batches.submit import check_and_tally  # noqa: PLC0415
@@ -115,7 +122,7 @@ def estimate(source: Source, workflow: Workflow = "default", as_json: Json = Fal
         settings = configured(config)
         store = open_store(settings)
         with rereadable(source, settings.data_dir) as given:
-            _, tally = check_and_tally(given, settings, store, workflow=workflow)
+            _, tally = check_and_tally(given, settings, store, workflow=workflow, lanes=lanes_of(lanes))
         found = tally.forecast()
         notes = outlook(settings, store, workflow, found)
         if found.agents:
@@ -139,27 +146,37 @@ def status(
             print_json([one.shown() for one in found]) if as_json else batches_view.table(found)
             return
         one = existing(store, batch)
+        chunks = ChunkJournal(store, one.id).all() if one.has_batch_lane else []
         waits, lower_limits = blocker_and_lower_limits(settings, store, one)
+        waits = lane_report.waits_for(one, chunks) or waits
         in_flight = len(store.leased(one.id))
         presumed = 0
         with suppress(ServerUnavailable):  # show the rest without the ledger
             presumed = costs.presumed(store.server, store.keys, one)
         if as_json:
-            rate = None if one.over else one.rate(time.time())
-            left = one.left / rate if rate else None
             print_json(
                 {
-                    **one.shown(),
+                    **_shown(one, chunks),
                     "presumed_usd": presumed / NANO,
                     "in_flight": in_flight,
-                    "jobs_per_s": rate,
-                    "seconds_left": left,
                     "waits_for": waits or None,
                     "lower_limits": lower_limits,
                 }
             )
         else:
-            batches_view.one(one, waits, in_flight, presumed, lower_limits)
+            batches_view.one(one, waits, in_flight, presumed, lower_limits, chunks)
+
+
+def _shown(batch: Batch, chunks: list[Chunk]) -> dict[str, Any]:
+    """A batch with its lanes and pace, as JSON."""
+    rate = None if batch.over else batch.rate(time.time())
+    return {
+        **batch.shown(),
+        "lanes": lane_report.report(batch, chunks).shown(batch),
+        "chunks": [chunk.shown() for chunk in chunks],
+        "jobs_per_s": rate,
+        "seconds_left": batch.left / rate if rate else None,
+    }
 
 
 def wait(batch: BatchId, config: Config = None) -> None:

@@ -7,10 +7,12 @@ import orjson
 from rich.table import Table
 
 from tasks.batches.batch import Batch
+from tasks.batches.chunk import Chunk
 from tasks.batches.collect import sample
 from tasks.batches.estimate import Forecast, estimate_errors
 from tasks.batches.outputs import Outputs
 from tasks.batches.prune import Cleaned
+from tasks.console import lanes_view
 from tasks.console.view import console, escape, jobs, listing, say, when
 from workers.figures import dollars, duration
 
@@ -22,6 +24,8 @@ def begun(batch: Batch, new: bool) -> None:
     """A batch was submitted, or had been submitted before."""
     if new:
         say(f"{batch.id}: {jobs(batch.total)} for workflow {batch.workflow}")
+        if batch.has_batch_lane:
+            say(lanes_view.submitted(batch))
     elif batch.over:
         say(f"{batch.id}: already submitted ({batch.status}); no call is repeated")
     else:
@@ -86,7 +90,14 @@ def table(batches: list[Batch]) -> None:
     listing(rows)
 
 
-def one(batch: Batch, waits: str, in_flight: int, presumed: int = 0, lower_limits: Sequence[str] = ()) -> None:
+def one(
+    batch: Batch,
+    waits: str,
+    in_flight: int,
+    presumed: int = 0,
+    lower_limits: Sequence[str] = (),
+    chunks: Sequence[Chunk] = (),
+) -> None:
     """One batch, one fact a line. `presumed`: n$ beyond its cost, as in `costs.presumed`."""
     grid = Table.grid(padding=(0, 2))
     grid.add_row("batch", batch.id)
@@ -95,16 +106,14 @@ def one(batch: Batch, waits: str, in_flight: int, presumed: int = 0, lower_limit
     grid.add_row("status", batch.shown_status + (f", round {batch.round + 1}" if batch.round else ""))
     grid.add_row("jobs", f"{batch.done:,} of {batch.total:,} ended, {batch.failed:,} failed")
     if not batch.over:
-        rate = batch.rate(time.time())
-        if rate is not None:
-            left = f", {duration(batch.left / rate)} left" if rate else ""
-            grid.add_row("pace", f"{rate:,.1f} jobs/s{left}")
+        _pace(grid, batch)
         grid.add_row("in flight", f"{in_flight:,}")
     grid.add_row("tokens", f"{batch.input_tokens:,} in, {batch.output_tokens:,} out")
     grid.add_row("cost", dollars(batch.cost))
     if presumed:
         words = f"up to {dollars(presumed)} more, for calls whose worker was killed before they ended"
         grid.add_row("presumed", words)
+    lanes_view.rows(grid, batch, chunks)
     grid.add_row("429s", f"{batch.throttled:,} of {batch.calls:,} calls")
     if batch.cut_off:
         grid.add_row("cut off", f"[yellow]{_cut_off(batch)}[/]")
@@ -119,6 +128,13 @@ def one(batch: Batch, waits: str, in_flight: int, presumed: int = 0, lower_limit
     if batch.trouble:
         grid.add_row("trouble", f"[red]{escape(batch.trouble)}[/]")
     console.print(grid)
+
+
+def _pace(grid: Table, batch: Batch) -> None:
+    rate = batch.rate(time.time())
+    if rate is not None:
+        left = f", {duration(batch.left / rate)} left" if rate else ""
+        grid.add_row("pace", f"{rate:,.1f} jobs/s{left}")
 
 
 def _cut_off(batch: Batch) -> str:
@@ -164,6 +180,8 @@ def _expected(grid: Table, found: Forecast) -> None:
         grid.add_row("cost", f"unknown: no price for {escape(', '.join(found.unpriced))}")
     else:
         grid.add_row("cost", f"about {dollars(found.cost)}, at most {dollars(found.ceiling)}")
+    if found.lanes is not None:
+        grid.add_row("lanes", lanes_view.plan(found.lanes))
     if found.limit:
         ends = when(time.time() + found.seconds)
         grid.add_row(

@@ -37,13 +37,15 @@ def configured(config: Path | None, *, keys: bool = False) -> Settings:
     return settings
 
 
-def submitted(source: Source, settings: Settings, store: Store, workflow: str, *, new: bool) -> tuple[Batch, bool]:
+def submitted(
+    source: Source, settings: Settings, store: Store, workflow: str, *, new: bool, lanes: tuple[str, ...] | None = None
+) -> tuple[Batch, bool]:
     """Submit a file. Returns its batch, and whether that is new."""
     from tasks.batches.submit import submit as make_batch  # noqa: PLC0415 - only two commands need it
 
     if settings.any_workflow and (words := settings.warning(workflow)):
         view.say(words)
-    return make_batch(source, settings, store, workflow=workflow, new=new)
+    return make_batch(source, settings, store, workflow=workflow, new=new, lanes=lanes)
 
 
 def existing(store: Store, batch_id: str) -> Batch:

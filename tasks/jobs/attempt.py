@@ -48,6 +48,7 @@ class Attempt:
 
     bodies, estimates  by target, since each model may name the ceiling of its answer differently
     excluding          failed targets are left out
+    lane               how the call reaches its provider
     wait               seconds until an admitted call may be sent
     is_sent            the admission has let the call be sent
     written            the request was handed to a connection
@@ -62,6 +63,7 @@ class Attempt:
     route: Route
     number: int
     excluding: bool = False
+    lane: str = "live"
     wait: float = 0.0
     is_sent: bool = False
     written: bool = False

@@ -212,6 +212,7 @@ def _report(attempt: Attempt, cost: int, seconds: float) -> dict[str, object]:
     return {
         "provider": attempt.route.provider,
         "model": attempt.route.model,
+        "lane": attempt.lane,
         "attempts": attempt.number,
         "cost_usd": cost / NANO,
         "seconds": round(seconds, 3),

@@ -131,7 +131,14 @@ def finish(keys: Keys, job: Job, outcome: Outcome, *, calls: int = 0, throttles:
     line, round_, workflow, proof = _line(job)
     of_job |= {"line": str(line), "round": str(round_), "workflow": workflow, "proof": proof}
     of_job["ceiling"] = outcome.ceiling
-    names = (keys.clock, *batch_keys(keys, job.batch), keys.ticks, keys.ticks_idle, keys.spent(job.batch))
+    names = (
+        keys.clock,
+        *batch_keys(keys, job.batch),
+        keys.ticks,
+        keys.ticks_idle,
+        keys.spent(job.batch),
+        keys.offloaded(job.batch),
+    )
     args = (0, KEEP_JOB, f"collect:{job.batch}", dumps(of_job) + b"\n" + outcome.line)
     return Call(script, names, args, _finished, joins=True)
 

@@ -180,6 +180,8 @@ class Blockers:
         if batch.short_since:
             words = "lost messages: their lines are queued again two minutes after the loss was noticed"
             return Blocker(words, stalled=True, kind="lost")
+        if batch.offloaded and not batch.out:
+            return Blocker("its provider batches", kind="batch_lane")
         depth = self.system.depth(batch.workflow)
         if (found := of_queue(depth)).words:
             return found

@@ -29,7 +29,10 @@ _DAY: Final = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """The sums of some calls, money in n$. `presumed` is the number of calls in `presumed_cost`."""
+    """The sums of some calls, money in n$. `presumed` is the number of calls in `presumed_cost`.
+
+    `batch_calls` went through the batch lane, which has saved `batch_saved` against the live price.
+    """
 
     calls: int = 0
     failed_calls: int = 0
@@ -40,6 +43,8 @@ class Spent:
     failed_cost: int = 0
     presumed_cost: int = 0
     presumed: int = 0
+    batch_calls: int = 0
+    batch_saved: int = 0
 
     @property
     def total(self) -> int:
@@ -61,6 +66,7 @@ class Spent:
             "failed_usd": self.failed_cost / NANO,
             "presumed_usd": self.presumed_cost / NANO,
             "total_usd": self.total / NANO,
+            "batch_lane": {"calls": self.batch_calls, "saved_usd": self.batch_saved / NANO},
         }
 
 

@@ -26,6 +26,7 @@ from tasks.batches.store import Store
 from tasks.monitoring.blocker_metrics import blockers
 from tasks.monitoring.costs import Entry, Spent, entries
 from tasks.monitoring.labels import OTHER, Labels
+from tasks.monitoring.lane_metrics import lanes, saved
 from tasks.monitoring.limits import accounts, targets
 from tasks.monitoring.snapshot import DAY, SystemSnapshot, read
 from tasks.schedules.runs import Record, Schedules, State, calendar
@@ -84,7 +85,10 @@ class Exporter(Collector):
         yield from quotas(system.limits)
         yield from circuits(system.limits, self.settings)
         yield from money(system.limits)
-        yield from counters(named(month, self.rows))
+        rows = named(month, self.rows)
+        yield from counters(rows)
+        yield from lanes(self.store, system)
+        yield from saved(rows)
         if records:
             yield from schedules(records, self.settings, system.at, led=led)
 

@@ -3,6 +3,7 @@
     process.py    Simulator: starts it as a process of its own, and asks it for its journal
     server.py     HTTP on a raw asyncio.Protocol: a benchmark's provider must cost next to no CPU
     service.py    what becomes of one request: key, failure, quota, answer
+    batches.py    its files and its Batch API
     config.py     everything that can be set, at the start or live
     faults.py     the ways to fail
     quota.py      the ways in which providers count

@@ -87,6 +87,8 @@ class Config:
     call_tools: bool = False
     headers: bool = True
     retry_after: str = "seconds"
+    batch_delay: float | list[float] = 0.5
+    batch_faults: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     grace: float = 0.1
     seed: int = 1

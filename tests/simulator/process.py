@@ -71,6 +71,11 @@ class Simulator:
         """Every request so far, in order of arrival; the fields are those of `journal.Entry`."""
         return [json.loads(line) for line in self._ask("journal").splitlines()]
 
+    def batches(self) -> list[dict[str, Any]]:
+        """Every provider batch that was created, as the Batch API shows it, with the number of its `lines`."""
+        found: list[dict[str, Any]] = json.loads(self._ask("batches"))
+        return found
+
     def stats(self) -> dict[str, Any]:
         """The journal in figures, the requests in flight, and the simulator's own CPU seconds."""
         figures: dict[str, Any] = json.loads(self._ask("stats"))

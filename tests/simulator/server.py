@@ -179,6 +179,8 @@ class Server:
                 return self._admin(path.removeprefix("/_admin/"), content)
             if method == "GET" and path.endswith("/models"):
                 return self.service.models(path, headers)
+            if (batch := self.service.batch(method, path, query, headers, content)) is not None:
+                return batch
             return self.service.plan(path, query, headers, content)
         except Exception as error:  # noqa: BLE001  # a fault of the simulator must not look like a provider's
             return Plan(599, body=f"the simulator itself failed: {error!r}".encode())
@@ -188,6 +190,8 @@ class Server:
         match action:
             case "journal":
                 return Plan(body=service.journal.lines())
+            case "batches":
+                return Plan(body=orjson.dumps(service.batches.shown()))
             case "stats":
                 figures: dict[str, Any] = service.journal.stats()
                 figures["cpu_seconds"] = time.process_time()

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from tests.simulator import answers, streams
+from tests.simulator.batches import Batches
 from tests.simulator.config import Config, Model
 from tests.simulator.faults import BILLED, Plan, Rules, error, failed
 from tests.simulator.journal import Entry, Journal
@@ -33,6 +34,7 @@ class Service:
         self.quotas: dict[tuple[int, str], Quota] = {}
         self.told_jobs: dict[str, float] = {}
         self.seen_keys: list[str] = []
+        self.batches = Batches()
         self.rules = Rules([], config.seed)
         self.reconfigured({"models", "failures"})
 
@@ -44,9 +46,10 @@ class Service:
             self.rules = Rules(self.config.failures, self.config.seed)
 
     def clear(self) -> None:
-        """Empty the journal. Requests in flight stay counted, by it and by the quotas."""
+        """Empty the journal and the Batch API. Requests in flight stay counted, by it and by the quotas."""
         self.journal = Journal(in_flight=self.journal.in_flight)
         self.told_jobs.clear()
+        self.batches = Batches()
 
     def models(self, path: str, headers: dict[str, str]) -> Plan:
         """The list of models."""
@@ -57,6 +60,14 @@ class Service:
         body = answers.encoded({"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
         rule = self.rules.met(names[0], "", key)
         return Plan(body=body) if rule is None else failed(rule, _api(path), "", Plan(body=body))
+
+    def batch(self, method: str, path: str, query: str, headers: dict[str, str], content: bytes) -> Plan | None:
+        """Answer a request of the Batch API; None if it isn't one."""
+        if not path.startswith(("/v1/files", "/v1/batches")):
+            return None
+        key, refused = self._key(path, headers)
+        request = (method, path, query, key, headers.get("content-type", ""), content)
+        return refused or self.batches.handle(self.config, self.journal, request)
 
     def plan(self, path: str, query: str, headers: dict[str, str], content: bytes) -> Plan:
         """Answer a POST."""

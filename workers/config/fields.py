@@ -27,6 +27,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 #: An agent's name is part of a url, and may be its function's name.
 AGENT_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
+#: The lanes, cheapest first.
+LANES: Final = ("batch", "flex", "live")
+
 _CERT_REQS = re.compile(r"(?<![^&])ssl_cert_reqs=([^&#]*)")
 
 
@@ -101,6 +104,28 @@ def _headroom(value: Any) -> Any:
     raise ValueError('must be "auto" or the fraction of a limit to use, above 0 and at most 1')
 
 
+def _share(value: Any) -> Any:
+    if units.is_number(value) and 0 < value <= 1:
+        return float(value)
+    raise ValueError("must be a part of the live price, above 0 and at most 1")
+
+
+def lanes(value: Any) -> tuple[str, ...]:
+    """The lanes that a workflow or a command names: a list, "auto", or names with commas between them."""
+    if value == "auto":
+        return LANES
+    names = value.split(",") if isinstance(value, str) else value
+    expected = f'must be "auto" or a list of {", ".join(LANES)}'
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(expected)
+    found = tuple(name.strip() for name in names)
+    if not set(found) <= set(LANES) or len(set(found)) != len(found):
+        raise ValueError(f"{expected}, each once")
+    if "live" not in found:
+        raise ValueError('must contain "live": what no cheaper lane can carry, or not in time, goes live')
+    return tuple(name for name in LANES if name in found)
+
+
 def folder(info: ValidationInfo) -> Path:
     """The folder that relative paths start from: the configuration file's, else the working folder."""
     return (info.context or {}).get("folder") or Path.cwd()
@@ -119,6 +144,8 @@ Dollars = Annotated[Decimal, _checked(units.budget)]
 Price = Annotated[Decimal, _checked(units.dollars)]
 Burst = Annotated[float | Literal["auto"], _checked(_burst)]
 Headroom = Annotated[float | Literal["auto"], _checked(_headroom)]
+Share = Annotated[float, _checked(_share)]
+Lanes = Annotated[tuple[str, ...], _checked(lanes)]
 Attempts = Annotated[int, _checked(lambda value: units.whole(value, 1, 1000))]
 Cron = Annotated[str, AfterValidator(_cron)]
 Address = Annotated[str, PlainSerializer(without_password)]

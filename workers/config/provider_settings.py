@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 from limits.bucket import Quota
 from workers.config import fields
 from workers.config.credentials import MissingSecretError, Reference, reference
-from workers.config.fields import CallSeconds, Count, ModelName, Price
+from workers.config.fields import CallSeconds, Count, ModelName, Price, Seconds
 from workers.config.problems import SettingsError
 from workers.providers.endpoints import LARGEST_REQUEST_MB
 
@@ -45,6 +45,10 @@ class ModelQuota(_Limits):
 
     input_usd_per_mtok: Price | None = None
     output_usd_per_mtok: Price | None = None
+    batch_enqueued_tokens: Count | None = None
+    """Input tokens that the account may have in the Batch API's queue. None: learned from refusals."""
+    batch_price: fields.Share = 0.5
+    """The Batch API's price as a part of the live price."""
 
     def quota(self) -> Quota:
         """The limits as admission takes them; a quota without limits if there are none."""
@@ -65,6 +69,10 @@ class ProviderSettings(_Limits):
     rate_limit_headers: Literal["follow", "ignore"] = "follow"
     timeout: CallSeconds = 120.0
     max_request_mb: int | None = Field(default=None, ge=1, le=50, strict=True, description="MB of a request")
+    batch_poll: Seconds = 30.0
+    """Seconds between two looks at a provider batch."""
+    batch_cancel_time: Seconds = 900.0
+    """Seconds that the provider takes at most to cancel a provider batch."""
     models: dict[ModelName, ModelQuota] = {}
 
     @field_validator("api_key", mode="before")

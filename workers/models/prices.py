@@ -9,7 +9,7 @@ A price comes from `input_usd_per_mtok` and `output_usd_per_mtok` of the configu
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, Decimal
 from itertools import pairwise
 from typing import Final, Protocol
@@ -117,6 +117,17 @@ class Rates:
             max(highest, media, band.output)
             for band, (_, highest, media) in zip(self.bands, self._highest, strict=True)
         )
+
+    def scaled(self, share: float) -> "Rates":
+        """The prices of a cheaper lane: a part of these, rounded up."""
+        factor = Decimal(str(share))
+
+        def part(price: int) -> int:
+            return int((price * factor).to_integral_value(rounding=ROUND_CEILING))
+
+        names = ("input", "output", "cached", "cache_write", "cache_write_1h", "media")
+        bands = tuple(replace(band, **{name: part(getattr(band, name)) for name in names}) for band in self.bands)
+        return replace(self, bands=bands, request=part(self.request))
 
     def _band(self, tokens: int) -> Band:
         found = self.bands[0]

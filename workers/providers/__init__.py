@@ -10,6 +10,10 @@ http_provider.py      a call over HTTP, from a job's body to an Answer
 openai.py             OpenAI's wire format, which most other servers use as well
 azure.py              Azure OpenAI
 anthropic.py          Anthropic's wire format
+batch_api.py          the interface of a Batch API
+batch_apis.py         which providers have one
+batch_http.py         requests to a Batch API
+batch_openai.py       OpenAI's Batch API
 client.py             the HTTP client under every provider
 decoding.py           decodes an answer's JSON, even invalid JSON
 sse.py                streamed answers

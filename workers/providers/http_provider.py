@@ -120,6 +120,10 @@ class HttpProvider(ABC):
             error.code = f"http_{reply.status}"  # it may be a word of the prompt
         raise error
 
+    def read(self, url: str, status: int, content: bytes, key: str = "") -> Answer:
+        """The answer in a result of the provider's Batch API. Raises the ProviderError that it is otherwise."""
+        return self._answer(url, {}, b"", Reply(status, {}, content, 0.0), key)
+
     async def ping(self, key: str) -> str:
         """Ask for the list of models, which is free. Returns a description of what was reached."""
         _check_key(self.name, key)

@@ -11,6 +11,7 @@
 
 --@include limits/lua/lib/namespace.lua
 --@include limits/lua/lib/provider.lua
+--@include limits/lua/lib/part.lua
 
 -- Returns the 429s of a settlement by bucket.
 local function by_bucket(throttles)
@@ -22,6 +23,7 @@ end
 local function settle(now, report)
   local id = report.id
   fetch_all_of({ id })
+  if report.part then return settle_part(now, report) end
   local reservation = read_reservation(id)
   if not reservation or reservation.owner ~= report.owner then return 'unknown', 0 end
   if reservation.state == 'settled' then return 'repeated', 0 end

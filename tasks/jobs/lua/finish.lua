@@ -6,7 +6,7 @@
 -- even its settlement: if a call is open nevertheless, it counts as presumed spent when its lease ends.
 -- KEYS  1 clock  2 record: the batch's hash, or the job's own
 --       3 done bitmap  4 failed bitmap  5 leases  6 owners  7 results (stream)
---       8 ticks (zset)  9 idle ticks (set)  10 spent (hash)    3 to 10 only if the jobs are a batch's
+--       8 ticks (zset)  9 idle ticks (set)  10 spent (hash)  11 offloaded bitmap    3 to 11 only if the jobs are a batch's
 -- ARGV  1 now (µs; 0 = the server's)  2 lifetime (s) of a job's own record  3 the tick that collects the batch; '' = none
 --       4.. one for each job: JSON, a newline, and the result line. In the JSON
 --           settlement (as lib/settle.lua takes it; false = nothing is open), ok (true or false), and as text
@@ -93,6 +93,10 @@ local function finish(job)
   redis.call('ZREM', KEYS[5], line)
   redis.call('HDEL', KEYS[6], line)
   redis.call('HDEL', KEYS[10], line)
+  -- A line that has ended is in no lane any more.
+  if tonumber(redis.call('HGET', KEYS[2], 'offloaded') or 0) > 0 and redis.call('SETBIT', KEYS[11], line, 0) == 1 then
+    redis.call('HINCRBY', KEYS[2], 'offloaded', -1)
+  end
   return 1
 end
 

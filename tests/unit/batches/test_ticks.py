@@ -114,7 +114,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def _run(world: World, tick: str) -> float:
     """Take and run a tick as a worker does; returns the seconds until it is due again."""
     world.store.ticks.take(10.0, 10, "me", 1.0)
-    keeper = LeaseKeeper(world.store, "me")
+    keeper = LeaseKeeper(world.store.ticks, "me")
     keeper.take(tick)
     keeper.give(ticks.run_tick(world.store, tick))
     return _due(world, tick)
@@ -160,7 +160,7 @@ def test_a_new_batch_runs_before_idle_ticks(world: World) -> None:
 def test_a_job_that_ends_during_a_tick_is_not_missed(world: World) -> None:
     batch = world.batch(3)
     world.store.ticks.take(10.0, 10, "me", 1.0)
-    keeper = LeaseKeeper(world.store, "me")
+    keeper = LeaseKeeper(world.store.ticks, "me")
     keeper.take(TICK)
     again = ticks.run_tick(world.store, TICK)
     world.finish(batch, 1)

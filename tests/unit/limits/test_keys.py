@@ -17,6 +17,7 @@ KEYS = Keys("ns")
 BUILDERS = {
     "LEASES": KEYS.leases,
     "reservation_key('id')": KEYS.reservation("id"),
+    "parts_key('id')": KEYS.parts("id"),
     "bucket_key('p/0/model:x')": KEYS.bucket("p/0/model:x"),
     "circuit_key('p/model')": KEYS.circuit("p/model"),
     "block_key('p/0')": KEYS.blocked_account("p/0"),

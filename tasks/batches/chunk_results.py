@@ -1,0 +1,145 @@
+"""The results of a chunk: each is recorded once through `finish`, and settles its part of what the chunk holds.
+
+A result that says nothing about its line (expired, cancelled, the provider's own failure) is left out here: the line is
+still in the batch lane when all results are recorded, and goes live then (going_live.py).
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from limits.client.scripts import Call
+from limits.counting import Estimate
+from limits.encoding import settlement_json
+from limits.reservation import Ask, Settlement
+from tasks.batches.batch import Batch
+from tasks.batches.batch_lane import BatchLane
+from tasks.batches.chunk import Chunk
+from tasks.batches.chunk_lines import ChunkLine
+from tasks.batches.store import Store
+from tasks.jobs import outcomes, retry
+from tasks.jobs import store as job_store
+from tasks.jobs.attempt import Attempt
+from tasks.jobs.job import Job, Line
+from tasks.jobs.proof import proof
+from tasks.jobs.state import JobState
+from tasks.jobs.usage import believed
+from workers.providers.answer import Answer
+from workers.providers.batch_api import BatchApi, Result
+from workers.providers.bodies import with_output_ceiling
+from workers.providers.errors import ProviderError, Refused
+
+log = logging.getLogger(__name__)
+
+#: Results that are recorded in one round trip.
+AT_ONCE: Final = 200
+
+
+@dataclass(slots=True)
+class Tally:
+    """What some results have brought. Money in n$."""
+
+    completed: int = 0
+    failed: int = 0
+    unreadable: int = 0
+    cost: int = 0
+    saved: int = 0
+
+
+class ChunkResults:
+    """Records the results of one chunk."""
+
+    def __init__(self, store: Store, lane: BatchLane, batch: Batch, chunk: Chunk, lines: dict[str, ChunkLine]) -> None:
+        self.store = store
+        self.batch = batch
+        self.chunk = chunk
+        self.lines = lines
+        api = lane.api(chunk.provider)
+        assert api is not None
+        self.api: BatchApi = api
+        live = next(route for route in lane.routes.find(chunk.target, chunk.url) if route.target == chunk.target)
+        self.live = live
+        self.route = replace(live, rates=lane.rates(live))
+
+    def record(self, raw: list[bytes]) -> Tally:
+        """Record some lines of a result file, in one round trip. Lines that cannot be read are left out."""
+        found = Tally()
+        calls: list[Call[Any]] = []
+        for each in raw:
+            result = self.api.read(each)
+            line = self.lines.get(result.custom_id) if result is not None else None
+            if result is None:
+                found.unreadable += 1
+            elif line is None:
+                log.warning("%s has a result that belongs to no line of it; it is left out", self.chunk.id)
+            elif result.status is not None:
+                calls.extend(self._calls(result, line, found))
+        if calls:
+            self.store.server.run_many(calls)
+        return found
+
+    def _calls(self, result: Result, line: ChunkLine, found: Tally) -> Iterator[Call[Any]]:
+        """The scripts that record one result."""
+        attempt, state = self._attempt(line), JobState()
+        keys, job = self.store.keys, attempt.job
+        try:
+            answer = self.api.answer(self.chunk.url, result)
+        except ProviderError as error:
+            error.usage = believed(attempt, error.usage)
+            closing = outcomes.of_failure(attempt, error)
+            if isinstance(error, Refused):
+                fail = retry.Fail(error.code, error.message, error.status)
+                outcome = outcomes.failed(attempt, error, fail, state, self.chunk.id)
+                yield job_store.finish(keys, job, replace(outcome, settlement=self._part(line, closing)), calls=1)
+                found.failed += 1
+            elif closing.amount:
+                yield job_store.settle_line(keys, job, self._part(line, closing), closing)
+            found.cost += closing.amount
+            return
+        answer = replace(answer, usage=believed(attempt, answer.usage))
+        closing = outcomes.of_answer(attempt, answer)
+        saved = self._saved(attempt.estimate, answer, closing.amount)
+        closing = replace(closing, columns={**closing.columns, "batch_calls": 1, "batch_saved": saved})
+        outcome = outcomes.answered(attempt, answer, state, self.chunk.id)
+        yield job_store.finish(keys, job, replace(outcome, settlement=self._part(line, closing)), calls=1)
+        found.completed += outcome.ok
+        found.failed += not outcome.ok
+        found.cost += closing.amount
+        found.saved += saved
+
+    def _attempt(self, line: ChunkLine) -> Attempt:
+        """The line's attempt in the batch lane, as `outcomes` takes it."""
+        batch, chunk = self.batch, self.chunk
+        body: dict[str, Any] = {"model": chunk.model}
+        bounded = with_output_ceiling(chunk.url, body, line.output_ceiling, model=chunk.model)
+        job = Job(
+            Line(line.custom_id, chunk.url, bounded if line.own_ceiling else body),
+            "",
+            batch.workflow,
+            batch.id,
+            line.number,
+            chunk.round,
+            proof=proof(batch.token, line.number, chunk.round),
+        )
+        target = chunk.target
+        return Attempt(
+            job,
+            [self.route],
+            {target: bounded},
+            {target: line.estimate},
+            Ask(chunk.id, chunk.id, ()),
+            self.route,
+            1,
+            lane="batch",
+        )
+
+    def _part(self, line: ChunkLine, closing: Settlement) -> bytes:
+        place = line.number - self.chunk.first
+        return settlement_json(self.chunk.id, self.chunk.id, closing, part=(place, line.held))
+
+    def _saved(self, estimate: Estimate, answer: Answer, amount: int) -> int:
+        """n$ that a live call with the same answer would have cost more."""
+        if self.live.rates is None or answer.usage is None:
+            return 0
+        return max(0, self.live.rates.cost(answer.usage, media=estimate.media) - amount)
