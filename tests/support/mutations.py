@@ -137,7 +137,7 @@ class Mutations:
             message["headers"]["overnight"] = {name: self._any() for name in self.random.choices(MEMORY, k=3)}
 
     def _field(self, message: Message) -> None:
-        """Something of the call itself."""
+        """Change one field of the call."""
         if isinstance(message["body"], list) and isinstance(found := message["body"][1].get("job"), dict):
             into = self.random.choice((found, found.get("body"), found.get("body")))
             if isinstance(into, dict):
@@ -151,7 +151,7 @@ class Mutations:
             part[self.random.choice(sorted(part))] = self._any()
 
     def _packed(self, message: Message) -> None:
-        """A body that is packed; sometimes it is another kind than its header says, or a bomb."""
+        """A compressed body; sometimes not of the kind that its header names, or a bomb."""
         kind, other = self.random.choice(sorted(PACKERS)), self.random.choice(sorted(PACKERS))
         body = message.get("body")
         text = body if isinstance(body, bytes) else json.dumps(body).encode()

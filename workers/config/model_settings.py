@@ -74,5 +74,5 @@ def _reason(
 
 
 def table_key(name: str) -> str:
-    """A name as a table's header writes it."""
+    """A name as TOML wants it in the header of a table."""
     return f'"{name}"' if "." in name else name

@@ -1,4 +1,4 @@
-"""The process's limit of open files, which must hold a socket for each call."""
+"""Raises the process's limit of open files: each call in flight needs a socket."""
 
 import logging
 import resource
