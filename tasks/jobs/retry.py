@@ -42,7 +42,7 @@ MAX_ALONE: Final = 6
 #: Seconds until a job checks again whether its account is still blocked.
 BLOCKED: Final = 60.0
 
-#: Seconds until a job checks again whether someone has raised a spent budget that has no next window.
+#: Seconds until a job checks again whether someone has raised a spent budget.
 BUDGET_CHECK: Final = 300.0
 
 
@@ -209,12 +209,13 @@ def _of_all(
             return FallBack(cheaper, own_model_in)
         return never(answer, time_left=time_left, own_model_in=own_model_in, last_failure=last_failure)
     seconds = min(own_model_in, BUDGET_CHECK if answer.retry_in is None else answer.retry_in)
+    opens = seconds if answer.opens_in is None else min(seconds, answer.opens_in)
     if answer.reason == "budget":
+        seconds = min(seconds, BUDGET_CHECK)
         if cheaper is not None:
             return FallBack(cheaper, seconds)
         if when_exhausted == "fail":
             return Fail("budget_exceeded", f"the budget of {answer.subject} is spent")
-    opens = seconds if answer.opens_in is None else min(seconds, answer.opens_in)
     if last_failure is not None and time_left is not None and opens >= time_left:
         words = f"{last_failure.message}; no other route opens before it: {reasons.denial(answer)}"
         return replace(last_failure, message=words)

@@ -1,6 +1,7 @@
 """What follows from a failure or a denial."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -147,10 +148,11 @@ def refused(
 
 
 def test_a_spent_budget_waits_fails_or_falls_back() -> None:
-    assert refused(SPENT) == Wait(3_600.0, "the budget of nightly is spent")
+    assert refused(SPENT) == Wait(BUDGET_CHECK, "the budget of nightly is spent"), "a person may raise it"
+    assert refused(replace(SPENT, retry_in=60.0)) == Wait(60.0, "the budget of nightly is spent")
     assert refused(SPENT, "fail") == Fail("budget_exceeded", "the budget of workflow/nightly is spent")
-    assert refused(SPENT, "fallback", "tiny") == FallBack("tiny", 3_600.0)
-    assert refused(SPENT, "fallback") == Wait(3_600.0, "the budget of nightly is spent"), "the fallback itself waits"
+    assert refused(SPENT, "fallback", "tiny") == FallBack("tiny", BUDGET_CHECK)
+    assert refused(SPENT, "fallback") == Wait(BUDGET_CHECK, "the budget of nightly is spent"), "the fallback waits"
     assert refused(Denied("budget", "all", None)) == Wait(BUDGET_CHECK, "the budget over everything is spent"), (
         "a person may raise it"
     )
@@ -247,7 +249,7 @@ def test_a_refused_job_fails_if_no_route_opens_in_time() -> None:
     assert isinstance(refused(crowded, left=20.0, last_failure=late), Wait), (
         "others that wait for the same may be admitted before"
     )
-    assert refused(SPENT, "fallback", "tiny", left=20.0, last_failure=late) == FallBack("tiny", 3_600.0)
+    assert refused(SPENT, "fallback", "tiny", left=20.0, last_failure=late) == FallBack("tiny", BUDGET_CHECK)
 
 
 def test_429s_about_a_jobs_size_end_it_after_six() -> None:

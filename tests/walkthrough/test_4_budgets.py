@@ -39,7 +39,7 @@ def test_4_a_raised_budget_lets_them_go_on(site: Site, provider: Simulator) -> N
     site.file.write_text(site.file.read_text().replace("budget_usd = 0.0405", "budget_usd = 1.0"))
     site.workers[-1].stop()
     site.start_worker()  # workers read overnight.toml when they start
-    site.run("cancel", batch)  # jobs that wait for the next window are not woken, so end them and run them again
+    site.run("cancel", batch)  # or wait: they ask again within five minutes
     assert site.wait(batch)["status"] == "cancelled"
     site.run("retry", batch)
     assert site.wait(batch)["request_counts"] == {"total": 2, "completed": 2, "failed": 0}
