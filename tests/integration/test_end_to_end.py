@@ -126,7 +126,7 @@ def test_enqueue_gives_the_result_line_of_one_job(site: Site) -> None:
 
 
 def test_cancel_stops_waiting_jobs_and_lets_running_ones_finish(site: Site, simulator: Simulator) -> None:
-    simulator.configure(latency=0.5)
+    simulator.configure(latency=2.0)
     batch = site.submit([job(number, text=f"cancelled {number}") for number in range(1_500)], workflow="cancelled")
     wait_for(lambda: site.status(batch)["request_counts"]["completed"] > 0, what="first answers")
     site.run("cancel", batch)
