@@ -5,7 +5,8 @@ end. What goes wrong is set by `batch_faults`, a list of {"mode": …, "times": 
 
     lost_STEP        the step is made, and the connection breaks before its answer; STEP is upload, create, list, get,
                      cancel, content or delete
-    half_content     half of a result file comes, and the connection breaks
+    half_STEP        half of the answer comes, and the connection breaks
+    hang_STEP, drip_STEP     the answer comes after `seconds`, or takes that long
     busy_STEP        429, and the step is not made; error_STEP: 500; denied_STEP: 403; absent_STEP: 404
     refused_create   400: the account may not use it
     token_limit      created, then failed: the queue's limit, `limit` tokens
@@ -152,7 +153,7 @@ class Batches:
         """The refusal of a step before it is made."""
         for name, status in _REFUSALS.items():
             if fault := self.fault(config, f"{name}_{step}"):
-                plan = error(api, status, f"Simulated {name}")
+                plan = error(api, status, f"Simulated {name}", name if status == 404 else None)
                 plan.headers = {"retry-after": str(fault["retry_after"])} if "retry_after" in fault else {}
                 return plan
         return None
@@ -163,6 +164,10 @@ class Batches:
             plan.mode = "disconnect"
         elif self.fault(config, f"half_{step}"):
             plan.mode = "half"
+        else:
+            for mode in ("hang", "drip"):
+                if fault := self.fault(config, f"{mode}_{step}"):
+                    plan.mode, plan.seconds = mode, fault.get("seconds", 60.0)
         return plan
 
     def keep(self, name: str, content: bytes, purpose: str = "batch", prefix: str = "file-") -> File:

@@ -26,6 +26,8 @@ _BATCHES = re.compile(
     r"(/together)?/v1/(files|batches|batch/jobs|messages/batches)|/openai(/v1)?/(files|batches)"
     r"|(/upload|/download)?/v1beta/(files|batches|models/[^/]+:batch)"
 )
+# Paths of providers whose Batch APIs have a shape of their own: their chats are OpenAI's.
+_PREFIXES = re.compile(r"^/(together/v1|mistral/v1|v1beta/openai)/")
 _AZURE = re.compile(r"/openai/deployments/([^/]+)/(chat/completions|embeddings)")
 _AZURE_NEW = re.compile(r"/openai/v1/(chat/completions|embeddings|responses)")
 
@@ -68,6 +70,7 @@ class Service:
 
     def batch(self, method: str, path: str, query: str, headers: dict[str, str], content: bytes) -> Plan | None:
         """Answer a request of a Batch API; None if it isn't one."""
+        path = path.removeprefix("/mistral")
         if not _BATCHES.match(path):
             return None
         key, refused = self._key(path, headers)
@@ -90,6 +93,7 @@ class Service:
 
     def plan(self, path: str, query: str, headers: dict[str, str], content: bytes) -> Plan:
         """Answer a POST."""
+        path = _PREFIXES.sub("/v1/", path)
         task, deployment = _route(path)
         if task is None or (deployment and "api-version=" not in query):
             return error(_api(path), 404, f"Unknown path {path}")
