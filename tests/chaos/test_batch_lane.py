@@ -1,5 +1,6 @@
 """Workers are killed again and again while a batch is in the batch lane."""
 
+import json
 import random
 from contextlib import suppress
 from pathlib import Path
@@ -50,6 +51,8 @@ def test_killed_workers_create_nothing_twice_and_pay_nothing_twice(tmp_path: Pat
         wait_for(lambda: all(each["state"] == "closed" for each in site.status(batch)["chunks"]), 60)
         stats = simulator.stats()
         assert stats["jobs_answered"] == LINES
+        booked = round(json.loads(site.run("costs", "--json").stdout)["total"]["total_usd"] * 1e9)
+        assert booked >= stats["cost_nusd"], "whatever was billed is booked"
         lines, errors = site.results(batch)
         assert (len({line["custom_id"] for line in lines}), errors) == (LINES, [])
         in_lane = sum(line["overnight"]["lane"] == "batch" for line in lines)

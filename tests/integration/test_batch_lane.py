@@ -80,3 +80,9 @@ def test_every_command_shows_the_lanes(tmp_path: Path) -> None:
         assert one.wait(batch)["status"] == "cancelled"
         assert [each["status"] for each in simulator.batches()] == ["cancelled"]
         assert_paid_once(simulator, one.status(batch))
+
+
+def test_check_says_whether_the_key_may_use_the_batch_lane(tmp_path: Path) -> None:
+    with Simulator() as simulator, site(tmp_path, simulator) as one:
+        assert "acme, batch lane" in (done := one.run("check", status=None)).stderr + done.stdout
+        assert simulator.batches() == []

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 # Modes in which a whole answer goes out all the same.
-WHOLE = frozenset({"", "no_usage", "usage_32_bits", "usage_64_bits", "drip"})
+WHOLE = frozenset({"", "batch", "no_usage", "usage_32_bits", "usage_64_bits", "drip"})
 
 
 @dataclass(slots=True)
