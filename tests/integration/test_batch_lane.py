@@ -75,6 +75,7 @@ def test_every_command_shows_the_lanes(tmp_path: Path) -> None:
         }
         assert status["waits_for"] == "1 provider batch at acme/small"
         assert status["chunks"][0]["provider_batch_id"] == simulator.batches()[0]["id"]
+        assert json.loads(one.run("jobs", batch, "job-1", "--json").stdout)["lane"] == "batch"
         assert "20 jobs in it" in one.run("status", batch).stderr
         one.run("cancel", batch)
         assert one.wait(batch)["status"] == "cancelled"
