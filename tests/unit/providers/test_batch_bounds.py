@@ -1,12 +1,14 @@
 """Requests to a Batch API are bounded in time and size, lists are read to their end, and tools go there and back."""
 
 import time
+import tracemalloc
 
 import pytest
 
 from tests.simulator import Simulator
 from tests.support.batch_apis import KEY, Connect, chunk, ended, results, sent
 from workers.providers import batch_http, batch_openai
+from workers.providers.batch_api import ChunkFile
 from workers.providers.errors import CallFailed, Interrupted
 
 
@@ -108,3 +110,23 @@ def test_a_tool_is_called_through_every_shape(connect: Connect, name: str, simul
         "name": "weather",
         "arguments": '{"city":"city of job 1"}',
     }
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["openai", "anthropic", "mistral", "gemini"])
+def test_a_large_chunk_goes_there_and_back_in_little_memory(connect: Connect, name: str) -> None:
+    api, lines = connect(name), 60
+    text = "word " * 100_000  # half a megabyte a line
+    url = chunk(api, lines=1).url
+    line = api.encode("1", url, {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": text}]})
+    assert line is not None
+    file = ChunkFile("chunk_large", "m", url, lines, lines * len(line), lambda: (line for _ in range(lines)))
+    tracemalloc.start()
+    try:
+        batch = ended(api, sent(api, file))
+        received = sum(1 for file_id in batch.files for _ in api.download(KEY, file_id))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert received
+    assert file.size > 30_000_000 > 4 * peak
