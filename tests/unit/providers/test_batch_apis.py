@@ -17,7 +17,11 @@ def simulator(simulator: Simulator) -> Simulator:
     return simulator
 
 
-@pytest.fixture(params=list(APIS))
+#: Dialects of OpenAI's shape, which differ in a few paths and fields.
+DIALECTS = ("together", "azure-dated")
+
+
+@pytest.fixture(params=[pytest.param(each, marks=[pytest.mark.long] * (each in DIALECTS)) for each in APIS])
 def api(request: pytest.FixtureRequest, connect: Connect) -> BatchApi:
     return connect(request.param)
 
