@@ -246,6 +246,16 @@ class ChunkSteps:
         except ProviderError as error:
             return self._later(chunk, error)
 
+    def delete_input(self, chunk: Chunk) -> None:
+        """Delete the chunk's file at the provider. If that fails, it stays until the provider deletes it."""
+        if not chunk.file_id:
+            return
+        try:
+            api, key = self.api(chunk)
+            api.remove(key, chunk.file_id)
+        except ProviderError as error:
+            log.info("the file of %s stays at its provider: %s", chunk.id, error)
+
 
 _STEPS: Final[dict[str, Callable[[ChunkSteps, Chunk], Chunk]]] = {
     chunks.CUT: ChunkSteps.hold,

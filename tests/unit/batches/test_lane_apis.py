@@ -7,12 +7,13 @@ import pytest
 
 from tasks.batches import chunk_steps, offload
 from tests.simulator import Simulator
-from tests.support.batch_apis import APIS
+from tests.support.batch_apis import APIS, KEY, connected
 from tests.support.lane import Lane, publishing_to
 from tests.unit.batches import conftest
 from tests.unit.batches.conftest import World
 from workers.providers.batch_anthropic import AnthropicBatches
 from workers.providers.batch_api import Limits
+from workers.providers.errors import Refused
 
 NAMES = ("together", "azure", "anthropic", "mistral", "gemini")
 
@@ -59,6 +60,19 @@ def test_every_line_comes_back_once_although_the_create_is_lost(
     lane.run()
     assert [each["lines"] for each in simulator.batches()] == [20]
     assert (len(lane.results()), lane.live_lines()) == (20, [])
+    lane.assert_books()
+
+
+@pytest.mark.parametrize("name", ["openai", "gemini"])
+def test_the_input_is_deleted_at_the_provider(
+    world: World, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    lane = lane_of(name, world, simulator, monkeypatch)
+    lane.run()
+    api = connected(name, simulator)
+    with pytest.raises(Refused):
+        list(api.download(KEY, lane.chunks[0].file_id))
+    api.close()
     lane.assert_books()
 
 
