@@ -129,7 +129,7 @@ class AnthropicBatches(BatchApi):
         except ProviderError as error:
             if error.status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT}:
                 raise
-            return self.get(key, batch_id)  # it has ended meanwhile
+            return self.get(key, batch_id)  # it has ended by now
 
     def download(self, key: str, file_id: str) -> Iterator[bytes]:
         # Not by `results_url`: a key goes to the configured address only.

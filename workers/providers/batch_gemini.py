@@ -46,7 +46,8 @@ class GeminiBatches(BatchApi):
     """Gemini's native Batch API, for lines of chat completions."""
 
     urls: ClassVar[frozenset[str]] = frozenset({CHAT})
-    limits = Limits(requests=100_000, bytes=2_000_000_000, jobs=100, life=2 * DAY)
+    # Small ones: provider batches have been stuck for days.
+    limits = Limits(requests=20_000, bytes=200_000_000, jobs=100, life=2 * DAY)
 
     def __init__(self, name: str, base_url: str, timeout: float) -> None:
         root = base_url.partition("/v1")[0].rstrip("/")

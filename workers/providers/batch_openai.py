@@ -132,7 +132,7 @@ class OpenAIBatches(BatchApi):
         except ProviderError as error:
             if error.status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT}:
                 raise
-            return self.get(key, batch_id)  # it has ended meanwhile
+            return self.get(key, batch_id)  # it has ended by now
 
     def download(self, key: str, file_id: str) -> Iterator[bytes]:
         return self.http.download(f"{self.files_path}/{file_id}/content", key)

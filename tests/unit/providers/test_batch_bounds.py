@@ -130,3 +130,17 @@ def test_a_large_chunk_goes_there_and_back_in_little_memory(connect: Connect, na
         tracemalloc.stop()
     assert received
     assert file.size > 30_000_000 > 4 * peak
+
+
+@pytest.mark.parametrize(
+    ("url", "field"), [("/v1/responses", "output"), ("/v1/embeddings", "data")], ids=["responses", "embeddings"]
+)
+def test_other_urls_go_there_and_back(connect: Connect, url: str, field: str) -> None:
+    api = connect("openai")
+    line = api.encode("1", url, {"model": "small", "input": "Hello"})
+    assert line is not None
+    (result,) = results(api, ended(api, sent(api, ChunkFile("chunk_one", "small", url, 1, len(line), lambda: [line]))))
+    assert result is not None
+    answer = api.answer(url, result)
+    assert answer.body[field]
+    assert answer.usage is not None
