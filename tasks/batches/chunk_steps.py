@@ -101,12 +101,16 @@ class ChunkSteps:
         if not isinstance(error, TooLarge):
             self.lane.refuse(f"{chunk.account}/{chunk.model}")
         found = self.journal.read(chunk)
-        return self.give_up(found, f"its Batch API refused it: {error}: {error.message}"[:300])
+        return self.give_up(found, f"its Batch API refused it: {error}", error.message)
 
-    def give_up(self, chunk: Chunk, words: str) -> Chunk:
-        """The chunk has no provider batch, or one in which nothing runs: its lines go live."""
+    def give_up(self, chunk: Chunk, words: str, said: str = "") -> Chunk:
+        """The chunk has no provider batch, or one in which nothing runs: its lines go live.
+
+        `said`: the provider's own words, which may quote a line, and so are not logged.
+        """
         log.warning("%s of batch %s goes live: %s", chunk.id, chunk.batch, words)
-        return self.journal.move(chunk, chunks.RETURNING, file=0, place=0, trouble=words)
+        trouble = f"{words}: {said}"[:300] if said else words
+        return self.journal.move(chunk, chunks.RETURNING, file=0, place=0, trouble=trouble)
 
     def _later(self, chunk: Chunk, error: ProviderError) -> Chunk:
         wait = max(AGAIN, error.retry_after or 0.0)
@@ -208,15 +212,20 @@ class ChunkSteps:
 
     def _failed(self, chunk: Chunk, now: ProviderBatch) -> Chunk:
         """A provider batch that failed as a whole ran none of its lines."""
-        words = f"the provider batch failed: {now.code}: {now.message}"
+        words = f"the provider batch failed: {now.code}"
         if now.enqueued_limit:
             self.lane.learn_enqueued_tokens(chunk.target, now.enqueued_limit)
         if not now.for_now or chunk.cancelled_at:
-            return self.give_up(chunk, words)
+            return self.give_up(chunk, words, now.message)
         wait = self.lane.settings.providers[chunk.provider].batch_poll
         log.warning("%s of batch %s is created again later: %s", chunk.id, chunk.batch, words)
         chunk = self.journal.move(
-            chunk, chunks.CUT, provider_batch="", provider_state=now.state, due=time.time() + wait, trouble=words
+            chunk,
+            chunks.CUT,
+            provider_batch="",
+            provider_state=now.state,
+            due=time.time() + wait,
+            trouble=f"{words}: {now.message}"[:300],
         )
         # It is held again, at the limit as it is known now.
         self.release(chunk)
@@ -236,6 +245,16 @@ class ChunkSteps:
             return self.seen(chunk, api.cancel(key, chunk.provider_batch))
         except ProviderError as error:
             return self._later(chunk, error)
+
+    def delete_input(self, chunk: Chunk) -> None:
+        """Delete the chunk's file at the provider. If that fails, it stays until the provider deletes it."""
+        if not chunk.file_id:
+            return
+        try:
+            api, key = self.api(chunk)
+            api.remove(key, chunk.file_id)
+        except ProviderError as error:
+            log.info("the file of %s stays at its provider: %s", chunk.id, error)
 
 
 _STEPS: Final[dict[str, Callable[[ChunkSteps, Chunk], Chunk]]] = {

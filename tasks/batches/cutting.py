@@ -107,7 +107,7 @@ def _take(lane: BatchLane, growing: dict[tuple[str, str], Growing], text: bytes,
     fit = lane.fit(line)
     api = lane.api(fit.route.provider) if fit is not None else None
     encoded = api.encode(str(place.number), line.url, fit.body) if fit is not None and api is not None else None
-    if fit is None or encoded is None:
+    if fit is None or encoded is None or len(encoded) > (lane.limits_of(fit.route).line_bytes or len(encoded)):
         return True
     key = (fit.route.target, line.url)
     chunk = growing.get(key) or Growing(fit.route, line.url)

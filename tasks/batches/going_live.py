@@ -28,24 +28,27 @@ def go_live(store: Store, batch: Batch, chunk: Chunk, live: Live) -> tuple[Chunk
     """
     journal = ChunkJournal(store, batch.id)
     runs = batch.status == "in_progress" and chunk.round == batch.round
-    while True:
-        room = STEP
-        if runs:
-            out, leased = batch.out, len(store.leased(batch.id))
-            room = min(STEP, window.room(out=out, leased=leased, left=chunk.left, each=batch.each, used=live.used()))
-            if room <= 0 and chunk.left > 0:
-                return chunk, False
-        rows = list(islice(read_lines(batch, chunk, chunk.place), max(room, 1)))
-        if not rows:
-            return chunk, True
+    while rows := list(islice(read_lines(batch, chunk, chunk.place), STEP)):
         found = _still_in_lane(store, batch, [line for line, _ in rows]) if chunk.round == batch.round else []
         if runs and found:
+            room = _room(store, batch, max(chunk.left, len(found)), live)
+            if room <= 0:
+                return chunk, False
+            found = found[:room]
+            rows = [row for row in rows if row[0].number <= found[-1].number]
             publish(batch, [Row(number, text) for number, text in texts(batch, found)])
             live.handed_out(batch, len(found))
         journal.go_live(batch, chunk.round, [line.number for line in found])
         chunk = journal.move(chunk, place=rows[-1][1], returned=chunk.returned + len(found))
         batch = store.batch(batch.id) or batch
         runs = runs and batch.status == "in_progress" and chunk.round == batch.round
+    return chunk, True
+
+
+def _room(store: Store, batch: Batch, left: int, live: Live) -> int:
+    """How many of `left` lines the window has room for."""
+    leased = len(store.leased(batch.id))
+    return window.room(out=batch.out, leased=leased, left=left, each=batch.each, used=live.used())
 
 
 def _still_in_lane(store: Store, batch: Batch, lines: list[ChunkLine]) -> list[ChunkLine]:

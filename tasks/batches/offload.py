@@ -200,6 +200,8 @@ class Offload:
             self.steps.money.close(chunk)
         chunk = self.journal.move(chunk, chunks.CLOSED, trouble=chunk.trouble)
         files_of(self.batch).drop(chunk.name(kind) for kind in ("input", "lines", "results0", "results1"))
+        if not chunk.abandoned:
+            self.steps.delete_input(chunk)
         return chunk
 
 

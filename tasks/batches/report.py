@@ -24,13 +24,17 @@ from tasks.jobs.storage import StorageError
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """One job. `state` is waiting, running, completed or failed; `result` is its result line if a file has it."""
+    """One job. `state` is waiting, running, completed or failed; `result` is its result line if a file has it.
+
+    `lane`: the one that it waits in, or that brought its result; '' if unknown.
+    """
 
     line: Line
     number: int
     state: str
     result: dict[str, Any] | None
     journal: Record | None
+    lane: str = ""
 
     @property
     def where(self) -> str:
@@ -43,6 +47,8 @@ class JobReport:
                 seconds = wait["until"] - time.time()
                 until = f"for {seconds:.0f} s more" if seconds > 0 else "and is due"
                 return f"waiting {until}: {wait['reason']}"
+            case "waiting" if self.lane == "batch":
+                return "in the batch lane: `overnight status` shows its provider batches"
             case "waiting":
                 return "waiting in its queue, or for its turn to get there"
         return self.state
@@ -55,6 +61,7 @@ class JobReport:
             "url": self.line.url,
             "state": self.state,
             "where": self.where,
+            "lane": self.lane or None,
             "error": self.result["error"] if self.result else None,
             "overnight": self.result["overnight"] if self.result else None,
         }
@@ -103,7 +110,11 @@ def job_report(store: Store, batch: Batch, custom_id: str) -> JobReport | None:
     journal = None
     if line.agent:
         journal = read(cast("dict[bytes, bytes]", store.client.hgetall(store.keys.journal(batch.id, number))))
-    return JobReport(line, number, state, _result(batch, custom_id) if ended else None, journal)
+    result = _result(batch, custom_id) if ended else None
+    lane = (result or {}).get("overnight", {}).get("lane") or ""
+    if state == "waiting":
+        lane = "batch" if number in LineSet(store.offloaded_map(batch)) else "live"
+    return JobReport(line, number, state, result, journal, lane)
 
 
 def _line(batch: Batch, custom_id: str) -> tuple[int, Line] | None:

@@ -6,6 +6,7 @@ It sends no job and costs nothing: it asks each provider for its list of models,
 import asyncio
 import shutil
 from collections.abc import Awaitable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ from workers.config.settings import ProviderSettings, Settings, SettingsError
 from workers.embedded import ServerError, server_url
 from workers.models.prices import configured
 from workers.providers import connect
+from workers.providers.batch_apis import batch_api
 from workers.providers.errors import AccountBlocked, ProviderError
 
 #: Seconds that a server may take to accept a connection and to answer.
@@ -55,6 +57,9 @@ async def check(settings: Settings) -> list[Finding]:
         found.append(_agents(settings))
     for answers in await asyncio.gather(*(_provider(name, each) for name, each in settings.providers.items())):
         found.extend(answers)
+    if any("batch" in workflow.lanes for workflow in settings.workflows.values()):
+        for name in settings.providers:
+            found.extend(await asyncio.to_thread(_batch_lane, name, settings))
     found.extend(_names(settings))
     found.append(_workflows(settings))
     return found
@@ -154,6 +159,28 @@ async def _provider(name: str, settings: ProviderSettings) -> list[Finding]:
             found.append(await _ping(each, provider.ping(key)))
     finally:
         await provider.close()
+    return found
+
+
+def _batch_lane(name: str, settings: Settings) -> list[Finding]:
+    """Whether each key may use the provider's Batch API. Creates nothing."""
+    provider = settings.providers[name]
+    found = []
+    for number in range(max(1, provider.key_count)):
+        subject = f"{name}, key {number + 1}, batch lane" if provider.key_count > 1 else f"{name}, batch lane"
+        try:
+            api = batch_api(name, provider)
+            if api is None:
+                return [Finding("warn", subject, "it has no Batch API that is known here: its jobs are called live")]
+            with closing(api):
+                api.check(provider.key(number))
+        except SettingsError:
+            continue  # reported already
+        except ProviderError as exc:
+            fix = "Its jobs are called live. Give the key the right, or leave batch out of the lanes."
+            found.append(Finding("warn", subject, f"{exc}: {exc.message}"[:200], fix))
+        else:
+            found.append(Finding("ok", subject, "the key may use the Batch API"))
     return found
 
 

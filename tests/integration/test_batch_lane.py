@@ -75,8 +75,15 @@ def test_every_command_shows_the_lanes(tmp_path: Path) -> None:
         }
         assert status["waits_for"] == "1 provider batch at acme/small"
         assert status["chunks"][0]["provider_batch_id"] == simulator.batches()[0]["id"]
+        assert json.loads(one.run("jobs", batch, "job-1", "--json").stdout)["lane"] == "batch"
         assert "20 jobs in it" in one.run("status", batch).stderr
         one.run("cancel", batch)
         assert one.wait(batch)["status"] == "cancelled"
         assert [each["status"] for each in simulator.batches()] == ["cancelled"]
         assert_paid_once(simulator, one.status(batch))
+
+
+def test_check_says_whether_the_key_may_use_the_batch_lane(tmp_path: Path) -> None:
+    with Simulator() as simulator, site(tmp_path, simulator) as one:
+        assert "acme, batch lane" in (done := one.run("check", status=None)).stderr + done.stdout
+        assert simulator.batches() == []

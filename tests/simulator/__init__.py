@@ -3,7 +3,8 @@
     process.py    Simulator: starts it as a process of its own, and asks it for its journal
     server.py     HTTP on a raw asyncio.Protocol: a benchmark's provider must cost next to no CPU
     service.py    what becomes of one request: key, failure, quota, answer
-    batches.py    its files and its Batch API
+    batches.py    its files and provider batches, and what goes wrong with them
+    batch_openai.py, batch_anthropic.py, batch_mistral.py, batch_gemini.py    the Batch APIs that show them
     config.py     everything that can be set, at the start or live
     faults.py     the ways to fail
     quota.py      the ways in which providers count

@@ -88,6 +88,7 @@ class Config:
     headers: bool = True
     retry_after: str = "seconds"
     batch_delay: float | list[float] = 0.5
+    batch_enqueued_tokens: int = 0
     batch_faults: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     grace: float = 0.1

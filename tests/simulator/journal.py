@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 # Modes in which a whole answer goes out all the same.
-WHOLE = frozenset({"", "no_usage", "usage_32_bits", "usage_64_bits", "drip"})
+WHOLE = frozenset({"", "batch", "no_usage", "usage_32_bits", "usage_64_bits", "drip"})
 
 
 @dataclass(slots=True)
@@ -16,7 +16,7 @@ class Entry:
     `status` is 0 while it is in flight, or if no answer was sent. `cost_nusd` is what it was billed, in nano-dollars,
     which also counts if the client hung up. `early` says that it came before a wait that was announced to its key and
     model had passed, `early_job` to this very job. `key` is the index of its key, -1 for an unknown one. `seconds` is
-    the time until the answer was sent or the client gone.
+    the time until the answer was sent or the client gone. `custom_id` is that of a line in a provider batch.
     """
 
     n: int
@@ -40,6 +40,7 @@ class Entry:
     seconds: float = 0.0
     headers: dict[str, str] = field(default_factory=dict)
     body: Any = None
+    custom_id: str = ""
 
 
 class Journal:

@@ -191,7 +191,7 @@ class Server:
             case "journal":
                 return Plan(body=service.journal.lines())
             case "batches":
-                return Plan(body=orjson.dumps(service.batches.shown()))
+                return Plan(body=orjson.dumps(service.shown_batches()))
             case "stats":
                 figures: dict[str, Any] = service.journal.stats()
                 figures["cpu_seconds"] = time.process_time()

@@ -4,11 +4,12 @@ import re
 import time
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
 
-from tests.simulator import answers, streams
-from tests.simulator.batches import Batches
+from tests.simulator import answers, batch_anthropic, batch_gemini, batch_mistral, batch_openai, streams
+from tests.simulator.batches import Asked, Batches
 from tests.simulator.config import Config, Model
 from tests.simulator.faults import BILLED, Plan, Rules, error, failed
 from tests.simulator.journal import Entry, Journal
@@ -21,6 +22,12 @@ _TASKS = {
     "/v1/embeddings": "embeddings",
     "/v1/messages": "messages",
 }
+_BATCHES = re.compile(
+    r"(/together)?/v1/(files|batches|batch/jobs|messages/batches)|/openai(/v1)?/(files|batches)"
+    r"|(/upload|/download)?/v1beta/(files|batches|models/[^/]+:batch)"
+)
+# Paths of providers whose Batch APIs have a shape of their own: their chats are OpenAI's.
+_PREFIXES = re.compile(r"^/(together/v1|mistral/v1|v1beta/openai)/")
 _AZURE = re.compile(r"/openai/deployments/([^/]+)/(chat/completions|embeddings)")
 _AZURE_NEW = re.compile(r"/openai/v1/(chat/completions|embeddings|responses)")
 
@@ -62,15 +69,31 @@ class Service:
         return Plan(body=body) if rule is None else failed(rule, _api(path), "", Plan(body=body))
 
     def batch(self, method: str, path: str, query: str, headers: dict[str, str], content: bytes) -> Plan | None:
-        """Answer a request of the Batch API; None if it isn't one."""
-        if not path.startswith(("/v1/files", "/v1/batches")):
+        """Answer a request of a Batch API; None if it isn't one."""
+        path = path.removeprefix("/mistral")
+        if not _BATCHES.match(path):
             return None
         key, refused = self._key(path, headers)
-        request = (method, path, query, key, headers.get("content-type", ""), content)
-        return refused or self.batches.handle(self.config, self.journal, request)
+        if refused is not None:
+            return refused
+        self.batches.pass_time(self.config, self.journal)
+        named = dict(parse_qsl(query, keep_blank_values=True))
+        asked = Asked(method, path, named, key, headers, content)
+        handlers = (batch_anthropic, batch_mistral, batch_gemini, batch_openai)
+        plans = (each.handle(self.batches, self.config, asked) for each in handlers)
+        return next((plan for plan in plans if plan is not None), None)
+
+    def shown_batches(self) -> list[dict[str, Any]]:
+        """Every provider batch, for tests."""
+        self.batches.pass_time(self.config, self.journal)
+        return [
+            batch_openai.shown(self.batches, each) | {"lines": len(each.lines), "key": each.key}
+            for each in self.batches.batches.values()
+        ]
 
     def plan(self, path: str, query: str, headers: dict[str, str], content: bytes) -> Plan:
         """Answer a POST."""
+        path = _PREFIXES.sub("/v1/", path)
         task, deployment = _route(path)
         if task is None or (deployment and "api-version=" not in query):
             return error(_api(path), 404, f"Unknown path {path}")
@@ -268,4 +291,5 @@ def _route(path: str) -> tuple[str | None, str]:
 
 def _key_text(headers: dict[str, str]) -> str:
     bearer = headers.get("authorization", "").removeprefix("Bearer ")
-    return bearer or headers.get("api-key") or headers.get("x-api-key") or ""
+    names = ("api-key", "x-api-key", "x-goog-api-key")
+    return bearer or next((headers[name] for name in names if headers.get(name)), "")

@@ -14,6 +14,12 @@ batch_api.py          the interface of a Batch API
 batch_apis.py         which providers have one
 batch_http.py         requests to a Batch API
 batch_openai.py       OpenAI's Batch API
+batch_azure.py        Azure's
+batch_together.py     Together's and Groq's
+batch_mistral.py      Mistral's
+batch_anthropic.py    Anthropic's Message Batches
+batch_gemini.py       Gemini's
+gemini_chat.py        chats as Gemini takes and answers them
 client.py             the HTTP client under every provider
 decoding.py           decodes an answer's JSON, even invalid JSON
 sse.py                streamed answers

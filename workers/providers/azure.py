@@ -37,19 +37,20 @@ class Azure(OpenAI):
         base = base_url.rstrip("/")
         for ending in _ENDINGS:
             base = base.removesuffix(ending)
-        self._resource = base
+        self.resource = base
+        """The address of the resource, without a path of the API."""
 
     def _address(self, url: str, model: str) -> str:
         task = url.removeprefix("/v1")
         if self._api_version is None:
-            return f"{self._resource}/openai/v1{task}"
+            return f"{self.resource}/openai/v1{task}"
         path = task if url == RESPONSES else f"/deployments/{quote(model, safe='')}{task}"
-        return f"{self._resource}/openai{path}?{urlencode({'api-version': self._api_version})}"
+        return f"{self.resource}/openai{path}?{urlencode({'api-version': self._api_version})}"
 
     def _models_url(self) -> httpx.URL:
         if self._api_version is None:
-            return httpx.URL(f"{self._resource}/openai/v1/models")
-        return httpx.URL(f"{self._resource}/openai/models?{urlencode({'api-version': self._api_version})}")
+            return httpx.URL(f"{self.resource}/openai/v1/models")
+        return httpx.URL(f"{self.resource}/openai/models?{urlencode({'api-version': self._api_version})}")
 
     def _headers(self, key: str) -> list[tuple[str, str]]:
         return [*COMMON_HEADERS, ("api-key", key)]

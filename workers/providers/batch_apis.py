@@ -1,17 +1,89 @@
-"""Which providers have a Batch API that is known here."""
+"""Which Batch API a provider has: by its api and its address.
 
-from typing import TYPE_CHECKING
+| api       | address                           | Batch API         |
+|-----------|-----------------------------------|-------------------|
+| azure     | any                               | batch_azure.py    |
+| anthropic | any                               | batch_anthropic.py |
+| openai    | generativelanguage.googleapis.com | batch_gemini.py   |
+| openai    | api.mistral.ai                    | batch_mistral.py  |
+| openai    | api.together.xyz, api.together.ai | batch_together.py |
+| openai    | api.groq.com                      | batch_together.py |
+| openai    | one of `_OTHERS`                  | none that is known here |
+| openai    | any other                         | batch_openai.py   |
+
+On another host, such as a gateway or a simulated provider, a path that begins with `/together` or `/mistral`, or ends
+with `/v1beta/openai`, means the same.
+"""
+
+# httpx takes 0.2 s to import, which code that only asks whether there is a Batch API should not wait for.
+# ruff: noqa: PLC0415
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from workers.providers.batch_api import BatchApi
 
 if TYPE_CHECKING:
     from workers.config.provider_settings import ProviderSettings
 
+#: Hosts without a Batch API, or with one of another shape.
+_OTHERS: Final = (
+    "api.x.ai",
+    "openrouter.ai",
+    "api.fireworks.ai",
+    "api.deepseek.com",
+    "api.perplexity.ai",
+    "api.cerebras.ai",
+    "aiplatform.googleapis.com",
+)
+
+
+def kind_of(api: str, base_url: str) -> str:
+    """The name of a provider's Batch API, '' if it has none that is known here."""
+    if api != "openai":
+        return api
+    address = urlsplit(base_url)
+    host, path = address.hostname or "", address.path.rstrip("/")
+    if any(_is_at(host, each) for each in _OTHERS) or host.endswith("-aiplatform.googleapis.com"):
+        return ""
+    if _is_at(host, "generativelanguage.googleapis.com") or path.endswith("/v1beta/openai"):
+        return "gemini"
+    if _is_at(host, "mistral.ai") or path.startswith("/mistral"):
+        return "mistral"
+    if _is_at(host, "together.xyz") or _is_at(host, "together.ai") or path.startswith("/together"):
+        return "together"
+    return "groq" if _is_at(host, "groq.com") else "openai"
+
 
 def batch_api(name: str, settings: "ProviderSettings") -> BatchApi | None:
     """The Batch API of the provider that the configuration calls `name`; None if it has none that is known here."""
-    if settings.api == "openai":
-        from workers.providers.batch_openai import OpenAIBatches  # noqa: PLC0415  # httpx takes 0.2 s to import
+    base, timeout = settings.base_url, settings.timeout
+    match kind_of(settings.api, base):
+        case "azure":
+            from workers.providers.batch_azure import AzureBatches
 
-        return OpenAIBatches(name, settings.base_url, settings.timeout)
+            return AzureBatches(name, base, timeout, settings.api_version)
+        case "anthropic":
+            from workers.providers.batch_anthropic import AnthropicBatches
+
+            return AnthropicBatches(name, base, timeout, settings.api_version)
+        case "gemini":
+            from workers.providers.batch_gemini import GeminiBatches
+
+            return GeminiBatches(name, base, timeout)
+        case "mistral":
+            from workers.providers.batch_mistral import MistralBatches
+
+            return MistralBatches(name, base, timeout)
+        case "together" | "groq" as kind:
+            from workers.providers.batch_together import GroqBatches, TogetherBatches
+
+            return (TogetherBatches if kind == "together" else GroqBatches)(name, base, timeout)
+        case "openai":
+            from workers.providers.batch_openai import OpenAIBatches
+
+            return OpenAIBatches(name, base, timeout)
     return None
+
+
+def _is_at(host: str, domain: str) -> bool:
+    return host == domain or host.endswith(f".{domain}")

@@ -44,12 +44,20 @@ _ID: Final = re.compile(r"(?:[\w.~-]+/)?[\w.~:-]{1,256}")
 
 
 class BatchHttp:
-    """The connections to one provider's Batch API. `headers` makes the headers that carry a key."""
+    """The connections to one provider's Batch API. `headers` makes the headers that carry a key, `query` is in all."""
 
-    def __init__(self, name: str, base: str, timeout: float, headers: Callable[[str], dict[str, str]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        base: str,
+        timeout: float,
+        headers: Callable[[str], dict[str, str]],
+        query: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self.base = base
         self._headers = headers
+        self._query = dict(query or {})
         self._timeout = httpx.Timeout(min(timeout, PIECE), connect=min(timeout, CONNECT))
         self._client: httpx.Client | None = None
 
@@ -84,10 +92,10 @@ class BatchHttp:
         self, method: str, path: str, key: str, *, common: bool = False, **more: Any
     ) -> tuple[dict[str, Any], httpx.Headers]:
         """As `ask`; returns the answer and its headers. An absolute `path` must be at the provider's own address."""
-        query, given = more.pop("query", None), more.pop("headers", None)
+        query, given = self._query | dict(more.pop("query", None) or {}), more.pop("headers", None)
         headers = {**self._headers(key), **(given or {})}
         try:
-            with self._http.stream(method, self._address(path), params=query, headers=headers, **more) as reply:
+            with self._http.stream(method, self._address(path), params=query or None, headers=headers, **more) as reply:
                 content = _bounded(reply)
         except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
             raise _lost(exc, sent=False) from None
@@ -105,8 +113,11 @@ class BatchHttp:
     def download(self, path: str, key: str, query: Mapping[str, str] | None = None) -> Iterator[bytes]:
         """The bytes of a file, in pieces. Raises CallFailed if it is cut off, too large or too slow."""
         ends, size = time.monotonic() + TRANSFER, 0
+        query = self._query | dict(query or {})
         try:
-            with self._http.stream("GET", self._address(path), params=query, headers=self._headers(key)) as reply:
+            with self._http.stream(
+                "GET", self._address(path), params=query or None, headers=self._headers(key)
+            ) as reply:
                 if reply.status_code >= HTTPStatus.MULTIPLE_CHOICES:
                     raise self._error(reply, _bounded(reply), key, common=False)
                 for piece in reply.iter_bytes(1 << 20):

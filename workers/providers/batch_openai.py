@@ -132,7 +132,7 @@ class OpenAIBatches(BatchApi):
         except ProviderError as error:
             if error.status not in {HTTPStatus.BAD_REQUEST, HTTPStatus.CONFLICT}:
                 raise
-            return self.get(key, batch_id)  # it has ended meanwhile
+            return self.get(key, batch_id)  # it has ended by now
 
     def download(self, key: str, file_id: str) -> Iterator[bytes]:
         return self.http.download(f"{self.files_path}/{file_id}/content", key)
@@ -158,8 +158,8 @@ class OpenAIBatches(BatchApi):
         counts = value.get("request_counts")
         counts = counts if isinstance(counts, dict) else {}
         completed, failed = (_count(counts.get(name)) for name in ("completed", "failed"))
-        if state.lower() == "completed" and completed and not optional(value, "output_file_id"):
-            phase = "running"  # the file's id may come later than the state
+        if state.lower() == "completed" and (not files or (completed and not optional(value, "output_file_id"))):
+            phase = "running"  # a file's id may come later than the state
         code, message = _failure(value) if phase == "failed" else ("", "")
         full = code == "token_limit_exceeded" or bool(_ENQUEUED.search(message))
         return ProviderBatch(

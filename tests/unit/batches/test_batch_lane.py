@@ -83,6 +83,18 @@ def test_what_can_be_read_of_a_corrupt_file_counts(world: World, simulator: Simu
     assert money.held == 0
 
 
+def test_the_providers_words_are_shown_and_not_logged(
+    world: World, simulator: Simulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    simulator.configure(batch_faults=[{"mode": "bad_line"}])
+    lane = Lane(world, simulator)
+    lane.run()
+    trouble = lane.chunks[0].trouble
+    assert trouble.startswith("the provider batch failed: invalid_json_line: ")
+    assert "goes live: the provider batch failed: invalid_json_line" in caplog.text
+    assert trouble.rpartition(": ")[2] not in caplog.text
+
+
 def test_a_line_that_the_model_refuses_fails(world: World, simulator: Simulator) -> None:
     simulator.configure(batch_faults=[{"mode": "errors_4xx"}])
     lane = Lane(world, simulator)

@@ -17,6 +17,7 @@ SECONDS: Final = "limits/lua/lib/seconds.lua"
 SENDING: Final = "limits/lua/lib/sending.lua"
 BUDGET: Final = "limits/lua/lib/budget.lua"
 CIRCUIT: Final = "limits/lua/lib/circuit.lua"
+PART: Final = "limits/lua/lib/part.lua"
 PROVIDER: Final = "limits/lua/lib/provider.lua"
 PRELUDE: Final = "limits/lua/lib/prelude.lua"
 RESERVATION: Final = "limits/lua/lib/reservation.lua"
@@ -211,6 +212,48 @@ def all_mutations() -> Iterator[Mutation]:
         RESERVATION,
         "was_sent and amount or 0)",
         "0)",
+    )
+    yield Mutation(
+        "a call of a chunk is settled twice",
+        "chunks",
+        PART,
+        "redis.call('SETBIT', parts_key(id), report.part.place, 1) == 1",
+        "redis.call('SETBIT', parts_key(id), report.part.place, 1) == 2",
+    )
+    yield Mutation(
+        "a settled call keeps its money held",
+        "chunks",
+        PART,
+        "budgets, -held, report.amount",
+        "budgets, 0, report.amount",
+    )
+    yield Mutation(
+        "a call takes more than its chunk holds",
+        "chunks",
+        PART,
+        "min(report.part.held, reservation.amount)",
+        "report.part.held",
+    )
+    yield Mutation(
+        "a late result is spent beside what was presumed",
+        "chunks",
+        PART,
+        "0, report.amount - held)",
+        "0, report.amount)",
+    )
+    yield Mutation(
+        "the ledger keeps what was presumed",
+        "chunks",
+        PART,
+        "{ presumed_cost = -held }",
+        "{ presumed_cost = 0 }",
+    )
+    yield Mutation(
+        "a chunk gives back what its calls have settled",
+        "chunks",
+        PART,
+        "reservation.amount = reservation.amount - held",
+        "reservation.amount = reservation.amount",
     )
     yield Mutation("an ended lease keeps its money held", "budgets", RESERVATION, "-amount, was_sent", "0, was_sent")
     yield Mutation(

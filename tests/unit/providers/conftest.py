@@ -7,7 +7,10 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.simulator import Simulator
-from workers.providers import Answer, Provider, connect
+from tests.support.batch_apis import Connect, connected
+from workers.providers import Answer, Provider
+from workers.providers import connect as connect_provider
+from workers.providers.batch_api import BatchApi
 from workers.providers.bodies import CHAT
 from workers.providers.errors import ProviderError
 from workers.providers.failures import classify
@@ -36,8 +39,26 @@ def simulator(one_simulator: Simulator) -> Iterator[Simulator]:
         headers=True,
         retry_after="seconds",
         failures=[],
+        call_tools=False,
+        batch_delay=0.5,
+        batch_faults=[],
+        batch_enqueued_tokens=0,
     )
     one_simulator.clear()
+
+
+@pytest.fixture
+def connect(simulator: Simulator) -> Iterator[Connect]:
+    """Connects to a Batch API of the simulator, until the test ends."""
+    made: list[BatchApi] = []
+
+    def connect(name: str, timeout: float = 10.0) -> BatchApi:
+        made.append(connected(name, simulator, timeout))
+        return made[-1]
+
+    yield connect
+    for each in made:
+        each.close()
 
 
 def with_provider(
@@ -51,7 +72,7 @@ def with_provider(
     """Run `use` with a provider on an event loop of its own, and close it."""
 
     async def run() -> T:
-        provider = connect("acme", api, base_url, timeout, **more)
+        provider = connect_provider("acme", api, base_url, timeout, **more)
         try:
             return await use(provider)
         finally:

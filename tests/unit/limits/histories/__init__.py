@@ -9,6 +9,7 @@ headrooms    the part of a limit in force equals a separate account of reports, 
 windows      what a provider holds for a minute is used again when it has come back, and few calls are refused
 seconds      at a provider that counts by the second, each second is used up, and almost no call is refused
 budgets      spent and held equal a separate account; spent + held <= limit; nothing is held at the end
+chunks       the same for reservations of many calls, each settled once
 circuits     state equals a separate account: window, generations, one probe at a time, retries as earned
 admissions   everything together: all or nothing, a denial only writes the hint, repeating changes nothing
 joined       calls that are sent as one have the same answers and effects as one by one
@@ -20,6 +21,7 @@ from typing import Final
 
 from tests.unit.limits.histories.admissions import admissions
 from tests.unit.limits.histories.budgets import budgets
+from tests.unit.limits.histories.chunks import chunks
 from tests.unit.limits.histories.circuits import circuits
 from tests.unit.limits.histories.dimensions import arithmetic, conserving, dimensions
 from tests.unit.limits.histories.headrooms import headrooms
@@ -37,6 +39,7 @@ HISTORIES: Final = (
     windows,
     seconds,
     budgets,
+    chunks,
     circuits,
     admissions,
     joined,
