@@ -15,7 +15,7 @@ from workers.config.workflow_settings import WorkflowSettings
     [
         (["live"], ("live",)),
         (["live", "batch"], ("batch", "live")),
-        ("auto", ("batch", "flex", "live")),
+        ("auto", ("batch", "live")),
         ("batch, live", ("batch", "live")),
     ],
 )
@@ -29,9 +29,9 @@ def test_lanes_are_read_cheapest_first(written: Any, read: tuple[str, ...]) -> N
     [
         (["batch"], 'must contain "live"'),
         ([], 'must contain "live"'),
-        (["bus", "live"], 'must be "auto" or a list of batch, flex, live'),
-        (["live", "live"], 'must be "auto" or a list of batch, flex, live, each once'),
-        (3, 'must be "auto" or a list of batch, flex, live'),
+        (["bus", "live"], 'must be "auto" or a list of batch, live'),
+        (["live", "live"], 'must be "auto" or a list of batch, live, each once'),
+        (3, 'must be "auto" or a list of batch, live'),
     ],
 )
 def test_other_lanes_are_refused(written: Any, words: str) -> None:
