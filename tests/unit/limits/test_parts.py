@@ -8,6 +8,7 @@ from limits.reservation import Admitted, Ask, Candidate, Denied, Settlement
 from limits.snapshot import BudgetState, snapshot
 from tests.unit.limits.world import World
 
+SETTLE = "limits/lua/settle.lua"
 BUDGET = BudgetWindow("w", 1_000, "total")
 
 
@@ -25,7 +26,10 @@ def part(world: World, place: int, held: int, amount: int, *, presumed: bool = F
     closing = Settlement(amount, columns={"calls": 1}, presumed=presumed)
     encoded = settlement_json("c", owner, closing, part=(place, held))
     made: Call[str] = Call(
-        load("limits/lua/settle.lua"), (world.keys.clock,), (world.now, encoded), lambda reply: reply[0].decode()
+        world.scripts.get(SETTLE) or load(SETTLE),
+        (world.keys.clock,),
+        (world.now, encoded),
+        lambda reply: reply[0].decode(),
     )
     return world.server.run(made)
 
@@ -42,13 +46,14 @@ def test_each_call_is_settled_once_and_the_rest_is_given_back(world: World) -> N
     assert (money(world).spent, money(world).held) == (80, 200)
     assert [part(world, 0, 200, 30), part(world, 5, 200, 50)] == ["repeated", "repeated"]
     assert part(world, 6, 10, 1, owner="other") == "unknown"
+    assert part(world, 9, 0, 0) == "settled"
     assert (money(world).spent, money(world).held) == (80, 200)
     assert world.run(release, "c", "o").verdict == "settled"
     assert (money(world).spent, money(world).held) == (80, 0)
     assert part(world, 7, 200, 30) == "repeated"
     assert money(world).spent == 80
-    assert ledger(world) == {"calls": 2, "cost": 30, "presumed_cost": 50}
-    assert world.client.bitcount(world.keys.parts("c")) == 2
+    assert ledger(world) == {"calls": 3, "cost": 30, "presumed_cost": 50}
+    assert world.client.bitcount(world.keys.parts("c")) == 3
 
 
 def test_a_chunk_holds_its_money_until_its_calls_are_settled(world: World) -> None:
