@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import redis
 
 
-@pytest.mark.parametrize("seeds", [range(40), pytest.param(range(40, 300), marks=pytest.mark.long)], ids=str)
+@pytest.mark.parametrize("seeds", [range(25), pytest.param(range(25, 300), marks=pytest.mark.long)], ids=str)
 @pytest.mark.parametrize("history", HISTORIES, ids=lambda history: history.__name__)
 def test_history(client: "redis.Redis", history: Callable[..., None], seeds: range) -> None:
     for seed in seeds:
