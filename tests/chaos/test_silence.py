@@ -14,7 +14,7 @@ from tests.support.fixtures import simulator_fixture
 from tests.support.silent_proxy import SilentProxy
 from tests.support.site import Site, jobs, wait_for
 from tests.support.valkey import own_valkey
-from workers.pool.last_resort import OVERTIME
+from workers.pool.last_resort import CLOSING
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
@@ -68,7 +68,7 @@ def test_a_worker_ends_whatever_is_silent(proxy: SilentProxy, simulator: Simulat
     told = time.monotonic()
     os.kill(worker.pid, signal.SIGTERM)
     worker.process.wait(60)
-    assert time.monotonic() - told < GRACE + OVERTIME + 1
+    assert time.monotonic() - told < max(GRACE, CLOSING) + 1
     proxy.speak()
     site.start_worker("-E", concurrency=CONCURRENCY)
     balance(site, simulator, batch, COUNT, paid_twice=CONCURRENCY, seconds=180)

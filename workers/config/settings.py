@@ -75,7 +75,7 @@ class Settings(Table):
     remote_control: bool = Field(default=True, strict=True)
     """Whether workers obey `celery control` and Flower's buttons, and answer `celery inspect`."""
     stop_grace_period: Annotated[float, Field(ge=0, le=86_400)] = 25.0
-    """Seconds that calls in flight get to finish when their worker stops. Then their jobs go back to the queue."""
+    """Seconds in which a worker stops. Calls have all but the last five to finish; then their jobs go back."""
     providers: dict[Name, ProviderSettings] = Field(default_factory=dict)
     models: dict[ModelName, ModelSettings] = Field(default_factory=dict)
     workflows: dict[Name, WorkflowSettings] = Field(default_factory=dict)

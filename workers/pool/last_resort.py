@@ -1,4 +1,4 @@
-"""Ends a worker that was asked to stop and can't, some seconds after its grace period.
+"""Ends a worker that was asked to stop and can't, when its grace period is over.
 
 A silent server, a thread that never ends or a hanging file system can block a step of the shutdown. Everything comes
 back as after a kill: messages after the visibility timeout, reservations when their leases end.
@@ -16,9 +16,9 @@ from celery import bootsteps, signals
 
 log = logging.getLogger(__name__)
 
-#: Seconds after the grace period for all steps of a shutdown. With the default of `stop_grace_period`, 25 s, that is
-#: within the 30 s after which Kubernetes kills.
-OVERTIME: Final = 5.0
+#: Seconds at the end of the grace period that are left for everything but calls: interrupted jobs settle, leases and
+#: connections end. A worker whose grace period is shorter takes these all the same.
+CLOSING: Final = 5.0
 
 
 class LastResort(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
@@ -40,10 +40,10 @@ class LastResort(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
             )
 
     def count(self, grace: float) -> None:
-        """End the process in `grace` + `OVERTIME` seconds. Only the first signal counts."""
+        """End the process in `grace` seconds, `CLOSING` at the least. Only the first signal counts."""
         if not self.counting:
             self.counting = True
-            threading.Thread(target=_end, args=(grace + OVERTIME,), name="last-resort", daemon=True).start()
+            threading.Thread(target=_end, args=(max(grace, CLOSING),), name="last-resort", daemon=True).start()
 
 
 def _end(seconds: float) -> None:

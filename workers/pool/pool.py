@@ -7,8 +7,8 @@
 The pool counts its slots in the main thread, where tasks are accepted and end. Celery's tracer runs unchanged, so
 signals, events, results, retries and `self.request` are Celery's own.
 
-When the worker stops, tasks have `stop_grace_period` seconds to finish. Then they are interrupted, settle their money,
-and their messages go back to the queue. Tasks that have not begun go back at once.
+When the worker stops, tasks have `stop_grace_period` to finish, but for its last seconds (last_resort.py). Then they
+are interrupted, settle their money, and their messages go back to the queue. Tasks that have not begun go back at once.
 """
 
 import inspect
@@ -29,6 +29,7 @@ from celery.worker import state
 from workers.pool.coroutine_execution import CoroutineExecution
 from workers.pool.execution import Execution, PoolTask
 from workers.pool.gc_tuning import collect_rarely
+from workers.pool.last_resort import CLOSING
 from workers.pool.loop import EventLoop
 from workers.pool.main_thread import Mailbox
 from workers.pool.open_files import allow_sockets
@@ -36,7 +37,7 @@ from workers.pool.thread_execution import ThreadExecution
 
 log = logging.getLogger(__name__)
 
-#: Seconds that interrupted tasks have to settle and report when the worker stops: less than last_resort.py's OVERTIME.
+#: Seconds that interrupted tasks have to settle and report when the worker stops: less than last_resort.py's CLOSING.
 REPORT_SECONDS = 3.0
 
 #: The assumed number of slots on other pools.
@@ -97,7 +98,8 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
         """Warm shutdown, and the last step of a cold one: wait for running tasks, put back those that take too long."""
         self._put_back_waiting()
         # In a cold shutdown Celery has already cancelled all tasks.
-        self.wait_until_idle(0.0 if state.should_terminate else self.app.conf.get("worker_stop_grace_period", 0.0))
+        grace = 0.0 if state.should_terminate else self.app.conf.get("worker_stop_grace_period", 0.0)
+        self.wait_until_idle(max(0.0, grace - CLOSING))
         if self.executions:
             log.warning("%d tasks are interrupted and their messages put back", len(self.executions))
             self._break_off()
