@@ -101,7 +101,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
         Simulator(latency=0.05) as simulator,
         Site(tmp_path_factory.mktemp("hostile"), simulator, model="rpm = 6000", tables="[workflows.nightly]") as site,
     ):
-        site.start_worker()
+        site.start_worker("-E")
         with flower(site) as url, Browser() as browser:
             browser.login(USER)
             browser.size(1280, 800)
