@@ -60,8 +60,8 @@ agents: $(VENV)/local-model  ## Run two agents on that model: a triage with tool
 
 # Files in their order, not by their number of tests: the longest have few tests and would come last, one beside an idle core.
 .PHONY: test
-test: $(VENV)/installed $(VENV)/local-model $(VENV)/tokenizer/installed  ## Run the tests (three minutes)
-	@$(BIN)/python -m pytest -m "not long and not chaos and not smoke" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(VENV)/installed $(VENV)/local-model $(VENV)/tokenizer/installed  ## Run the tests (four to five minutes)
+	@REQUIRE_TOKENIZER=1 $(BIN)/python -m pytest -m "not long and not chaos and not smoke" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-long
 test-long: $(VENV)/installed $(VENV)/local-model  ## Run the tests that start many real processes (a few minutes more)
@@ -70,7 +70,7 @@ test-long: $(VENV)/installed $(VENV)/local-model  ## Run the tests that start ma
 # In one process, since each test says what it has reached.
 .PHONY: branches
 branches: $(VENV)/installed  ## Check that tests reach every branch of the Lua of limits
-	@$(BIN)/python -m pytest --quiet tests/unit/limits --deselect tests/unit/limits/test_histories.py \
+	@REQUIRE_BRANCHES=1 $(BIN)/python -m pytest --quiet tests/unit/limits --deselect tests/unit/limits/test_histories.py \
 	  --deselect tests/unit/limits/test_mutations.py $(ARGS)
 
 .PHONY: chaos-limits

@@ -34,7 +34,7 @@ class ChunkJournal:
         return chunks.decode(raw) if raw is not None else chunk
 
     def move(self, chunk: Chunk, state: str = "", *, parts: Sequence[Chunk] = (), **changes: Any) -> Chunk:
-        """Write the chunk's next step, and return the chunk with it. Raises Superseded if it was moved meanwhile.
+        """Write the chunk's next step, and return the chunk with it. Raises Superseded if another worker has moved it.
 
         `parts`: the chunks that it was split into.
         """
@@ -52,7 +52,7 @@ class ChunkJournal:
     def divide(self, batch: Batch, offset: int, line: int, cut: Sequence[Chunk], lines: Sequence[int]) -> bool:
         """Save that the input was divided up to byte `offset`, the end of `line`, and the chunks that were cut of it.
 
-        `lines`: those of the chunks, in order. Returns False if the batch was changed meanwhile.
+        `lines`: those of the chunks, in order. Returns False if another worker has changed the batch.
         """
         first = lines[0] // 8 if lines else 0
         bits = bytearray((lines[-1] // 8 - first + 1) if lines else 0)

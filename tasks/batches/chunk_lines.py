@@ -1,7 +1,8 @@
-"""The lines of a chunk, in a file beside it: what their results are read against, and where they are in the input."""
+"""The lines of a chunk, in a file beside it: what their results are read against, and their places in the input."""
 
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
+from typing import IO
 
 import orjson
 
@@ -10,7 +11,7 @@ from tasks.batches.batch import Batch
 from tasks.batches.chunk import Chunk
 from tasks.batches.files import INPUT, files_of
 from tasks.batches.input import text_of
-from tasks.jobs.storage import StorageError
+from tasks.jobs.storage import CHUNK, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,19 @@ class ChunkLine:
 def encode(line: ChunkLine) -> bytes:
     """A line as a row of the file."""
     return orjson.dumps(astuple(line)) + b"\n"
+
+
+def save(batch: Batch, chunk: Chunk, content: IO[bytes], rows: IO[bytes]) -> None:
+    """Save a chunk's two files: `content` is for the provider, `rows` are its lines as `encode` returns them."""
+    files = files_of(batch)
+    files.put(chunk.name("input"), lambda: _pieces(content))
+    files.put(chunk.name("lines"), lambda: _pieces(rows))
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    file.seek(0)
+    while found := file.read(CHUNK):
+        yield found
 
 
 def read_lines(batch: Batch, chunk: Chunk, place: int = 0) -> Iterator[tuple[ChunkLine, int]]:

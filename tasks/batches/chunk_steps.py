@@ -176,7 +176,7 @@ class ChunkSteps:
         )
 
     def look_for(self, chunk: Chunk) -> Chunk:
-        """A create has no answer: look for its provider batch, and create another only if there is none."""
+        """A create has no answer: look for its provider batch, and create another only if the list doesn't have it."""
         api, key = self.api(chunk)
         found = api.find(key, chunk.file_id, self.file(chunk), chunk.created_at)
         if found is not None:

@@ -1,12 +1,11 @@
 """Divides the next lines of the input among the lanes, and cuts chunks of those that the batch lane carries.
 
-Lines are grouped by target and url. A stretch of the input ends where a chunk is full. Then its chunks are written to
+Lines are grouped by target and url. A stretch of the input ends when a chunk is full. Then its chunks are written to
 storage, and the journal takes them over in one step with the place in the input. A worker that is killed before that
-leaves files that nobody reads; the next one cuts the same lines again.
+leaves files that are never read; the next one cuts the same lines again.
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from tempfile import TemporaryFile
 from typing import IO, NamedTuple
@@ -16,14 +15,12 @@ from tasks.batches.batch import Batch
 from tasks.batches.batch_lane import MAX_LINES, BatchLane, Fit
 from tasks.batches.chunk import Chunk
 from tasks.batches.chunk_journal import ChunkJournal
-from tasks.batches.chunk_lines import ChunkLine, encode
+from tasks.batches.chunk_lines import ChunkLine, encode, save
 from tasks.batches.feed import lines_from
-from tasks.batches.files import files_of
 from tasks.batches.store import Store
 from tasks.jobs import job as jobs
 from tasks.jobs.attempt import row
 from tasks.jobs.job import Line
-from tasks.jobs.storage import CHUNK
 from workers.models.routing import Route
 from workers.providers.bodies import output_ceiling
 
@@ -73,7 +70,7 @@ class Growing:
 
 
 def divide(store: Store, lane: BatchLane, batch: Batch) -> bool:
-    """Divide the next stretch of the input. Returns False if the batch was changed meanwhile."""
+    """Divide the next stretch of the input. Returns False if another worker has changed the batch."""
     growing: dict[tuple[str, str], Growing] = {}
     skipped = store.not_to_feed(batch)
     offset, number = batch.divided_offset, batch.divided_line
@@ -96,7 +93,7 @@ def divide(store: Store, lane: BatchLane, batch: Batch) -> bool:
 
 
 def leave_to_live(store: Store, batch: Batch) -> bool:
-    """Leave the rest of the input to live calls. Returns False if the batch was changed meanwhile."""
+    """Leave the rest of the input to live calls. Returns False if another worker has changed the batch."""
     return ChunkJournal(store, batch.id).divide(batch, batch.bytes, batch.divided_line, (), ())
 
 
@@ -158,13 +155,5 @@ def _write(lane: BatchLane, batch: Batch, growing: Growing, number: int) -> Chun
         since=now,
         due=now,
     )
-    files = files_of(batch)
-    files.put(chunk.name("input"), lambda: _content(growing.input))
-    files.put(chunk.name("lines"), lambda: _content(growing.lines))
+    save(batch, chunk, growing.input, growing.lines)
     return chunk
-
-
-def _content(file: IO[bytes]) -> Iterator[bytes]:
-    file.seek(0)
-    while found := file.read(CHUNK):
-        yield found

@@ -64,7 +64,7 @@ class LaneTally:
         """The forecast: `lines` of `total` fit into the batch lane, and `seconds` are what all of them need live."""
         deadline = self.workflow.deadline
         longest = max((each.batch_cancel_time for each in self.settings.providers.values()), default=0.0)
-        rest = takeover.SAFETY * max(seconds, total / takeover.PACE)
+        rest = takeover.with_safety(seconds, total)
         last_call = deadline * (1 - takeover.MARGIN) - rest - longest
         if not lines:
             return LaneForecast(0, total, live_cost, live_cost, seconds, 0.0, "no line can go through a Batch API")

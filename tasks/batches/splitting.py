@@ -1,19 +1,16 @@
 """Splits a chunk that is too large for the provider's queue, or for what a budget has left, into two halves."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from tempfile import TemporaryFile
-from typing import IO
 from uuid import uuid4
 
 from tasks.batches import chunk as chunks
 from tasks.batches.batch import Batch
 from tasks.batches.chunk import Chunk
 from tasks.batches.chunk_journal import ChunkJournal
-from tasks.batches.chunk_lines import encode, read_lines
+from tasks.batches.chunk_lines import encode, read_lines, save
 from tasks.batches.files import files_of
-from tasks.jobs.storage import CHUNK
 
 
 def split(journal: ChunkJournal, batch: Batch, chunk: Chunk) -> Chunk:
@@ -39,16 +36,9 @@ def split(journal: ChunkJournal, batch: Batch, chunk: Chunk) -> Chunk:
                         tokens=half.tokens + line.input,
                         held=half.held + line.held,
                     )
-                files.put(half.name("input"), lambda file=content: _content(file))  # type: ignore[misc]  # the loop's own
-                files.put(half.name("lines"), lambda file=rows: _content(file))  # type: ignore[misc]
+                save(batch, half, content, rows)
                 halves.append(half)
                 number += 1
     closed = journal.move(chunk, chunks.CLOSED, parts=halves, lines=0, trouble="split into two")
     files.drop(chunk.name(kind) for kind in ("input", "lines"))
     return closed
-
-
-def _content(file: IO[bytes]) -> Iterator[bytes]:
-    file.seek(0)
-    while found := file.read(CHUNK):
-        yield found

@@ -20,8 +20,12 @@ PACE: Final = 20.0
 
 def seconds_live(batch: Batch) -> float:
     """The seconds that the lines which have not ended need live, by the forecast for the whole batch."""
-    by_limits = batch.expected_seconds * batch.left / max(batch.total, 1)
-    return SAFETY * max(by_limits, batch.left / PACE)
+    return with_safety(batch.expected_seconds * batch.left / max(batch.total, 1), batch.left)
+
+
+def with_safety(seconds: float, jobs: int) -> float:
+    """The seconds to allow for `jobs` live calls that are forecast to take `seconds`."""
+    return SAFETY * max(seconds, jobs / PACE)
 
 
 def latest(batch: Batch, cancel_time: float) -> float:

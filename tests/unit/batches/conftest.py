@@ -14,6 +14,7 @@ import redis
 
 from limits.client.connection import Server
 from limits.keys import Keys
+from tasks.batches import chunk_steps
 from tasks.batches.batch import Batch
 from tasks.batches.collect import collect
 from tasks.batches.feed import Row, feed
@@ -24,6 +25,8 @@ from tasks.jobs.job import Job
 from tasks.jobs.proof import proof
 from tasks.jobs.storage import open_files
 from tasks.jobs.store import Outcome, begin
+from tests.simulator import Simulator
+from tests.support.lane import publishing_to
 from tests.support.valkey import own_valkey
 
 
@@ -43,6 +46,24 @@ def world(port: int, tmp_path: Path) -> Iterator["World"]:
         end_children()
     made.assert_no_key_lives_forever()
     made.store.client.close()
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Simulator]:
+    with Simulator() as made:
+        yield made
+
+
+@pytest.fixture
+def simulator(world: "World", provider: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
+    """A provider for the batch lane, whose waits are short here; tests/chaos/test_batch_lane.py has the real ones."""
+    publishing_to(world, monkeypatch)
+    monkeypatch.setattr(chunk_steps, "AGAIN", 0.1)
+    monkeypatch.setattr(chunk_steps, "LOST_AFTER", 0.4)
+    monkeypatch.setattr(chunk_steps, "HOLD_AGAIN", 0.1)
+    provider.clear()
+    provider.configure(batch_delay=0.1, batch_faults=[], answer_tokens=8)
+    return provider
 
 
 class World:

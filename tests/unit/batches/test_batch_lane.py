@@ -1,30 +1,11 @@
 """The batch lane, tick by tick: a real Valkey, and a provider with a Batch API on loopback."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tasks.batches import chunk_steps
 from tests.simulator import Simulator
-from tests.support.lane import Lane, publishing_to
+from tests.support.lane import Lane
 from tests.unit.batches.conftest import World
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[Simulator]:
-    with Simulator() as made:
-        yield made
-
-
-@pytest.fixture
-def simulator(world: World, provider: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
-    publishing_to(world, monkeypatch)
-    monkeypatch.setattr(chunk_steps, "AGAIN", 0.1)
-    monkeypatch.setattr(chunk_steps, "LOST_AFTER", 0.4)
-    monkeypatch.setattr(chunk_steps, "HOLD_AGAIN", 0.1)
-    provider.clear()
-    provider.configure(batch_delay=0.1, batch_faults=[], answer_tokens=8)
-    return provider
 
 
 def statuses(simulator: Simulator) -> list[str]:

@@ -1,36 +1,17 @@
 """kill -9 at every step of a chunk: nothing is created twice, no line is in two lanes, and the books are right."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tasks.batches import chunk_steps
 from tasks.batches.chunk_journal import ChunkJournal, Superseded
 from tests.simulator import Simulator
-from tests.support.lane import Lane, publishing_to
+from tests.support.lane import Lane
 from tests.unit.batches.conftest import World, ended, in_child, killed
 
 pytestmark = pytest.mark.long
 
 STATES = ("held", "uploading", "uploaded", "creating", "running", "fetching", "recording", "returning", "closed")
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[Simulator]:
-    with Simulator() as made:
-        yield made
-
-
-@pytest.fixture
-def simulator(world: World, provider: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
-    publishing_to(world, monkeypatch)
-    monkeypatch.setattr(chunk_steps, "AGAIN", 0.1)
-    monkeypatch.setattr(chunk_steps, "LOST_AFTER", 0.4)
-    monkeypatch.setattr(chunk_steps, "HOLD_AGAIN", 0.1)
-    provider.clear()
-    provider.configure(batch_delay=0.1, batch_faults=[], answer_tokens=8)
-    return provider
 
 
 def killed_at(lane: Lane, state: str, *, written: bool) -> int:
