@@ -10,8 +10,8 @@ ENV PATH=/opt/overnight/bin:$PATH
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 # What it depends on, in a layer of its own: it changes seldom, the code often.
-RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
-      > dependencies.txt \
+RUN python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+      print(*p["dependencies"], *p["optional-dependencies"]["server"], sep="\n")' > dependencies.txt \
  && pip install --quiet -c constraints.txt -r dependencies.txt "setuptools>=77" ${EXTRA_PACKAGES}
 COPY README.md LICENSE ./
 COPY limits limits

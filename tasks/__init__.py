@@ -8,6 +8,7 @@ console/     The command line: each command, and beside it how its results look
 jobs/        One job, from its message to its result line
 monitoring/  What is going on: metrics, traces, snapshots, blockers, costs, Flower
 schedules/   When a batch starts on its own
+server/      The HTTP server: OpenAI's API in front of batches and live calls
 """
 
 import importlib

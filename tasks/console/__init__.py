@@ -21,5 +21,6 @@ dead.py            `overnight dead list`, `replay`, `drop`
 dead_view.py       how dead letters look
 schedules.py       `overnight beat` and `overnight schedules`
 schedules_view.py  how schedules look
+server.py          `overnight serve`
 monitoring.py      `overnight flower` and `overnight metrics`
 """

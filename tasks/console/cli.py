@@ -2,7 +2,7 @@
 
 import typer
 
-from tasks.console import batches, dead, init, jobs, limits, monitoring, schedules, services
+from tasks.console import batches, dead, init, jobs, limits, monitoring, schedules, server, services
 
 app = typer.Typer(
     name="overnight",
@@ -29,6 +29,7 @@ for service in (services.worker, schedules.beat, monitoring.flower):
 app.command()(init.init)
 app.command()(jobs.jobs)
 app.command()(schedules.schedules)
+app.command()(server.serve)
 app.command()(monitoring.metrics)
 app.command()(services.check)
 app.add_typer(dead.app, name="dead")

@@ -5,6 +5,7 @@ toml.py          tables of overnight.toml: a provider, prices, agents
 site.py          a folder with its own overnight.toml, server and workers, as a user has it
 delivery.py      deliveries of jobs by the worker's own code, without Celery around it
 replays.py       agents' jobs that are delivered more than once
+api.py           the HTTP server of a site
 valkey.py        a Valkey on a port of its own
 
 agents.py        agents that tests run in real workers

@@ -7,6 +7,7 @@ provider_settings.py  [providers.NAME]
 model_settings.py     [models.NAME]
 workflow_settings.py  [workflows.NAME]
 schedule_settings.py  [schedules.NAME]
+server_settings.py    [server], [clients.NAME] and [webhooks.NAME]
 fields.py             the types of values
 units.py              durations, dollars and counts
 credentials.py        secrets by reference

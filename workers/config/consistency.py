@@ -39,6 +39,13 @@ def inconsistencies(data: Mapping[str, Any]) -> Iterator[Inconsistency]:
             # A mistyped name would get the defaults, which have no budget.
             words = f"must be a table under [workflows], which may be empty{_near(workflow_name, workflows)}"
             yield Inconsistency(("schedules", name, "workflow"), words, workflow_name)
+    for section in ("clients", "webhooks"):
+        for name, table in _tables(data, section).items():
+            listed = table.get("workflows")
+            for index, each in enumerate(listed if isinstance(listed, list | tuple) else []):
+                if isinstance(each, str) and each not in {*workflows, *implied}:
+                    words = f"must be a table under [workflows], which may be empty{_near(each, workflows)}"
+                    yield Inconsistency((section, name, "workflows", index), words, each)
 
 
 def _any_workflow(data: Mapping[str, Any], workflows: Mapping[str, Mapping[str, Any]]) -> bool:

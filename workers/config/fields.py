@@ -170,6 +170,18 @@ def http_address(value: str) -> str:
     return value.rstrip("/")
 
 
+def webhook_address(value: str) -> str:
+    """The address of a webhook."""
+    try:
+        parts = urlsplit(value)
+        sound = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or True)
+    except ValueError:
+        sound = False
+    if not sound or "@" in parts.netloc or parts.fragment:
+        raise ValueError('must be an address such as "https://hooks.example.com/overnight"')
+    return value
+
+
 def server_address(value: str, folder: Path, schemes: tuple[str, ...], expected: str) -> str:
     """A server's URL, or the one that a reference names. `expected` completes the error message."""
     found = reference(value, folder)

@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 #: Keys whose value may be or contain a secret.
-_PRIVATE = frozenset({"api_key", "base_url", "redis_url", "broker_url", "storage"})
+_PRIVATE = frozenset({"api_key", "base_url", "redis_url", "broker_url", "storage", "key", "secret", "url"})
 
 #: Longer strings are described by their length: API keys are longer than this. Characters.
 _SHOWN = 24

@@ -37,17 +37,21 @@ from workers.config.model_settings import FILE_NAME, ModelSettings, Target, Unkn
 from workers.config.problems import SettingsError, parse, problems
 from workers.config.provider_settings import ModelQuota, ProviderSettings, Table
 from workers.config.schedule_settings import ScheduleSettings
+from workers.config.server_settings import ClientSettings, ServerSettings, WebhookSettings
 from workers.config.workflow_settings import WorkflowSettings
 
 __all__ = [
+    "ClientSettings",
     "ModelQuota",
     "ModelSettings",
     "ProviderSettings",
     "ScheduleSettings",
+    "ServerSettings",
     "Settings",
     "SettingsError",
     "Target",
     "UnknownModel",
+    "WebhookSettings",
     "WorkflowSettings",
     "load",
 ]
@@ -80,6 +84,9 @@ class Settings(Table):
     models: dict[ModelName, ModelSettings] = Field(default_factory=dict)
     workflows: dict[Name, WorkflowSettings] = Field(default_factory=dict)
     schedules: dict[Name, ScheduleSettings] = Field(default_factory=dict)
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    clients: dict[Name, ClientSettings] = Field(default_factory=dict)
+    webhooks: dict[Name, WebhookSettings] = Field(default_factory=dict)
 
     _file: Path | None = PrivateAttr(default=None)
 

@@ -1,0 +1,61 @@
+"""The application: every route, and what it opens when it starts and closes when it stops."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tasks.batches.store import open_store
+from tasks.jobs.runtime import Runtime
+from tasks.server import errors, health
+from tasks.server.clients import Clients
+from tasks.server.errors import as_api_error
+from tasks.server.requests import Requests
+from tasks.server.resources import Resources
+from workers.config.settings import Settings
+from workers.models import tokens
+
+#: Each resource's file adds its own routes.
+ROUTES: list[Route] = [
+    *health.ROUTES,
+]
+
+
+def application(settings: Settings) -> Starlette:
+    """The application for these settings, which must be those of the process. SettingsError for a missing key."""
+    clients = Clients(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        for api in sorted({provider.api for provider in settings.providers.values()}):
+            import_module(f"workers.providers.{api}")
+        tokens.load_tokenizer()
+        store = await asyncio.to_thread(open_store, settings)
+        runtime = await Runtime.current()
+        app.state.resources = Resources(settings, clients, store, runtime)
+        try:
+            yield
+        finally:
+            await runtime.close()
+            store.client.close()
+
+    return Starlette(
+        routes=ROUTES,
+        lifespan=lifespan,
+        middleware=[Middleware(Requests, paths={route.endpoint: route.path for route in ROUTES})],
+        exception_handlers={HTTPException: _http_error},
+    )
+
+
+async def _http_error(_: Request, exc: Exception) -> Response:
+    """The answer to an unknown path or method."""
+    error = as_api_error(exc)
+    assert error is not None
+    return errors.response(error)

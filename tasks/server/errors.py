@@ -1,0 +1,118 @@
+"""What a request that fails gets: OpenAI's error object, with the status, type and code that OpenAI uses.
+
+Raise one of these anywhere in a request. requests.py turns them, and the errors of Redis and of the storage, into
+responses.
+"""
+
+import math
+from typing import Any
+
+import orjson
+import redis
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from limits.errors import LimitsError, ServerUnavailable
+from tasks.jobs.storage import StorageError
+
+#: Seconds after which a client may try again while Redis or the storage is away.
+AWAY_RETRY_AFTER = 5.0
+
+#: OpenAI's `type` for each status.
+_TYPES = {402: "insufficient_quota", 429: "rate_limit_error", 500: "server_error", 503: "server_error"}
+
+
+class ApiError(Exception):
+    """A request fails with this status. `param`: the field that is wrong; `retry_after`: seconds."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        kind: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.kind = kind or _TYPES.get(status, "invalid_request_error")
+        self.retry_after = retry_after
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """OpenAI's error object."""
+        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that tell a client when to try again. OpenAI's SDKs read `retry-after-ms` first."""
+        if self.retry_after is None:
+            return {}
+        milliseconds = max(1, math.ceil(self.retry_after * 1000))
+        return {"retry-after": str(math.ceil(milliseconds / 1000)), "retry-after-ms": str(milliseconds)}
+
+
+def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+    """400: the request is wrong."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def wrong_key() -> ApiError:
+    """401: no key, or one that no client has."""
+    return ApiError(
+        401,
+        "Incorrect or missing API key: send the key of one of the [clients] in overnight.toml as "
+        "'Authorization: Bearer KEY'.",
+        code="invalid_api_key",
+    )
+
+
+def budget_spent(message: str) -> ApiError:
+    """402: no budget can pay for the request."""
+    return ApiError(402, message, code="insufficient_quota")
+
+
+def not_found(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+    """404: there is no such thing, or it belongs to another client."""
+    return ApiError(404, message, param=param, code=code)
+
+
+def too_large(limit: int) -> ApiError:
+    """413: the body has more than `limit` bytes."""
+    return ApiError(413, f"The request is larger than the limit of {limit:,} bytes.", code="request_too_large")
+
+
+def too_many(message: str, retry_after: float) -> ApiError:
+    """429: the request cannot be served in time."""
+    return ApiError(429, message, code="rate_limit_exceeded", retry_after=retry_after)
+
+
+def unavailable(message: str, retry_after: float = AWAY_RETRY_AFTER) -> ApiError:
+    """503: something that the request needs is away."""
+    return ApiError(503, message, code="service_unavailable", retry_after=retry_after)
+
+
+def as_api_error(exc: Exception) -> ApiError | None:
+    """The error that a client gets for an exception; None if the exception is a defect."""
+    if isinstance(exc, ApiError):
+        return exc
+    if isinstance(exc, ServerUnavailable | redis.ConnectionError | redis.TimeoutError):
+        return unavailable("The Redis server is unreachable; try again soon.")
+    if isinstance(exc, redis.RedisError | LimitsError):
+        return unavailable("The Redis server refuses a command; try again soon.")
+    if isinstance(exc, StorageError):
+        return unavailable("The storage cannot be used at the moment; try again soon.")
+    if isinstance(exc, HTTPException):
+        words = {404: "There is no such endpoint.", 405: "This endpoint does not take this method."}
+        return ApiError(exc.status_code, words.get(exc.status_code, exc.detail), code="unknown_url")
+    return None
+
+
+def response(error: ApiError) -> Response:
+    """The error as a response."""
+    return Response(orjson.dumps(error.body), error.status, error.headers, "application/json")

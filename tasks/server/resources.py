@@ -1,0 +1,43 @@
+"""What the routes work with: settings, clients, Redis and the runtime of live calls. One for each process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from tasks.batches.store import Store
+from tasks.jobs.runtime import Runtime
+from tasks.server.clients import Client, Clients
+from workers.config.settings import Settings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Shared by all requests. The store's methods block: call them through `blocking`."""
+
+    settings: Settings
+    clients: Clients
+    store: Store
+    runtime: Runtime
+
+
+def resources(request: Request) -> Resources:
+    """What the request's application has opened."""
+    found: Resources = request.app.state.resources
+    return found
+
+
+def client_of(request: Request) -> Client:
+    """The client that sends the request."""
+    found: Client = request.scope["overnight.client"]
+    return found
+
+
+async def blocking(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `act` in a thread, so that it does not hold up the other requests."""
+    return await run_in_threadpool(act, *args, **kwargs)
