@@ -22,6 +22,7 @@ from workers.models import budgets, tokens
 from workers.models.calibration import Ratios
 from workers.models.routing import NoPrice, Route, Routes
 from workers.providers import bodies
+from workers.providers.answer import Sink
 from workers.providers.ceiling import with_ceiling_in
 from workers.providers.errors import AccountBlocked, ProviderError
 
@@ -53,6 +54,7 @@ class Attempt:
     is_sent            the admission has let the call be sent
     written            the request was handed to a connection
     asked_at           when the admission was last asked, in monotonic seconds like all times here
+    sink               who gets the events of a stream as they come; None: they are kept until it ends
     """
 
     job: Job
@@ -70,6 +72,7 @@ class Attempt:
     planned_at: float = field(default_factory=time.monotonic)
     asked_at: float = 0.0
     sent_at: float = field(default_factory=time.monotonic)
+    sink: Sink | None = None
 
     @property
     def stale(self) -> bool:

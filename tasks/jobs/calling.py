@@ -48,6 +48,7 @@ class Calling(Reserving):
                 model=attempt.route.model,
                 key=key,
                 may_send=partial(self._may_send, attempt, state.owner),
+                sink=attempt.sink,
             )
         except NotSent:
             state.calls -= 1
@@ -65,6 +66,10 @@ class Calling(Reserving):
             raise
         finally:
             self.slow_start.end(state.owner)
+        return self._note_answer(attempt, answer)
+
+    def _note_answer(self, attempt: Attempt, answer: Answer) -> Answer:
+        """Report the answer. Returns it without a usage that cannot be."""
         answer = replace(answer, usage=believed(attempt, answer.usage))
         self.sizes.answered(attempt.route.buckets[0][0], attempt.estimate.input)
         hooks.called(attempt, answer)

@@ -5,7 +5,7 @@ bodies.py             checks and reads a job's body before anything is sent
 prompt.py             what the model will read of a body
 embeddings.py         the size of an embeddings answer before the call
 counting_profiles.py  how each provider counts tokens
-answer.py             the interface: a provider, and its answers
+answer.py             the interface: a provider, its answers, and who reads a stream
 http_provider.py      a call over HTTP, from a job's body to an Answer
 openai.py             OpenAI's wire format, which most other servers use as well
 azure.py              Azure OpenAI
@@ -24,6 +24,8 @@ client.py             the HTTP client under every provider
 decoding.py           decodes an answer's JSON, even invalid JSON
 sse.py                streamed answers
 assembly.py           assembles a stream's events into an answer
+relay.py              passes a stream on as it comes, to someone who waits for it
+stream_state.py       what is kept of such a stream
 truncation.py         answers that met a ceiling
 headers.py            rate limits in an answer's headers
 failures.py           which error an answer is

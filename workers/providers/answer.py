@@ -1,4 +1,4 @@
-"""What every wire format offers to the rest of Overnight: a provider, and its answers."""
+"""What every wire format offers to the rest of Overnight: a provider, its answers, and who reads a stream."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -27,6 +27,13 @@ class Answer:
         return f"Answer(status={self.status}, request_id={self.request_id!r}, usage={self.usage})"
 
 
+class Sink(Protocol):
+    """Who reads a stream as it comes. It must not raise: a reader that has left changes nothing for the call."""
+
+    async def write(self, events: bytes) -> None:
+        """Take whole events. Returns when it can take more."""
+
+
 class Provider(Protocol):
     """A configured provider. It belongs to the event loop of its first call."""
 
@@ -51,12 +58,13 @@ class Provider(Protocol):
         key: str,
         timeout: float | None = None,  # noqa: ASYNC109  # a call's bound is part of its meaning
         may_send: Callable[[], Awaitable[bool]] | None = None,
+        sink: Sink | None = None,
     ) -> Answer:
         """Send `body`, with `model` in place of its own, and return the answer.
 
         `timeout` is for the whole call, in seconds; None takes the provider's. `may_send` is awaited right before the
-        request is written; if it returns False, NotSent is raised. Raises a ProviderError for everything that is not an
-        answer. Never retries.
+        request is written; if it returns False, NotSent is raised. A `sink` gets the events of a stream as they come;
+        the answer's body is empty then. Raises a ProviderError for everything that is not an answer. Never retries.
         """
 
     async def ping(self, key: str) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import functools
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
@@ -69,11 +69,12 @@ class HttpClient:
         content: bytes | None,
         seconds: float,
         may_send: Callable[[], Awaitable[bool]] | None = None,
+        read: "Read | None" = None,
     ) -> Reply:
         """Send one request and read the complete answer within `seconds`, else raise a ProviderError.
 
         `may_send` is awaited once there is a connection; if it returns False, NotSent is raised. A failure is `billed`
-        only if the request was handed to a connection.
+        only if the request was handed to a connection. `read` reads the answer's content, in place of `read_whole`.
         """
         session = self.open()
         _sending.set(sending := _Sending(may_send))
@@ -81,11 +82,13 @@ class HttpClient:
         failure: ProviderError
         try:
             async with asyncio.timeout(seconds):
-                status, names, body = await _exchange(session, method, url, headers, content, _limits(seconds))
+                status, names, body = await _exchange(
+                    session, method, url, headers, content, _limits(seconds), read or read_whole
+                )
             return Reply(status, names, body, time.monotonic() - started)
         except (aiohttp.ClientError, OSError) as error:
             failure = _transport_failure(error, seconds, sending)
-        except _AnswerTooLargeError:
+        except AnswerTooLarge:
             failure = Refused(
                 f"the answer is larger than the {LARGEST_ANSWER >> 20} MB that are read; it may be paid for, so it is "
                 'not asked for again: ask for fewer embeddings in a line, or for encoding_format "base64"',
@@ -192,8 +195,27 @@ def _ssl_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-class _AnswerTooLargeError(Exception):
-    pass
+class AnswerTooLarge(Exception):  # noqa: N818 - becomes a ProviderError
+    """The answer has more than `LARGEST_ANSWER` bytes."""
+
+
+#: Reads an answer's content: status, headers with names in lower case, and what comes.
+Read = Callable[[int, Mapping[str, str], aiohttp.StreamReader], Awaitable[bytes]]
+
+
+async def read_whole(_status: int, headers: Mapping[str, str], content: aiohttp.StreamReader) -> bytes:
+    """The whole content. Its length is checked before reading if it is known, and while reading in any case."""
+    length = headers.get("content-length", "")
+    if length.isdigit() and int(length) > LARGEST_ANSWER:
+        raise AnswerTooLarge
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in content.iter_any():
+        size += len(chunk)
+        if size > LARGEST_ANSWER:
+            raise AnswerTooLarge
+        chunks.append(chunk)
+    return b"".join(chunks)
 
 
 async def _exchange(
@@ -203,23 +225,13 @@ async def _exchange(
     headers: list[tuple[str, str]],
     content: bytes | None,
     timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own bounds
+    read: Read,
 ) -> tuple[int, dict[str, str], bytes]:
     async with session.request(
         method, url, headers=headers, data=content, allow_redirects=False, timeout=timeout
     ) as response:
         names = {name.decode("latin-1").lower(): text.decode("latin-1") for name, text in response.raw_headers}
-        # Checked before reading if the length is known, and while reading in any case.
-        length = names.get("content-length", "")
-        if length.isdigit() and int(length) > LARGEST_ANSWER:
-            raise _AnswerTooLargeError
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > LARGEST_ANSWER:
-                raise _AnswerTooLargeError
-            chunks.append(chunk)
-        return response.status, names, b"".join(chunks)
+        return response.status, names, await read(response.status, names, response.content)
 
 
 def _transport_failure(error: Exception, seconds: float, sending: _Sending) -> ProviderError:

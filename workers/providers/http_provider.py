@@ -12,7 +12,7 @@ import httpx
 from limits.client.compact_json import dumps
 from limits.counting import Usage
 from workers.providers import sse
-from workers.providers.answer import Answer
+from workers.providers.answer import Answer, Sink
 from workers.providers.client import HttpClient, Reply
 from workers.providers.codes import listed
 from workers.providers.decoding import decode
@@ -20,6 +20,7 @@ from workers.providers.endpoints import EMBEDDINGS
 from workers.providers.errors import AccountBlocked, ProviderError, Refused
 from workers.providers.failures import classify
 from workers.providers.headers import NO_LIMITS, parse_limits
+from workers.providers.relay import Relay
 
 # Seconds that a ping may take.
 _PING_TIMEOUT: Final = 15.0
@@ -69,16 +70,21 @@ class HttpProvider(ABC):
         key: str,
         timeout: float | None = None,  # noqa: ASYNC109  # a call's bound is part of its meaning: its error says so
         may_send: Callable[[], Awaitable[bool]] | None = None,
+        sink: Sink | None = None,
     ) -> Answer:
         """Send `body`, with `model` in place of its own, and return the answer.
 
         `timeout` is for the whole call, in seconds; None takes the provider's. `may_send` is awaited right before the
-        request is written; if it returns False, NotSent is raised. Raises a ProviderError for everything that is not an
-        answer. Never retries.
+        request is written; if it returns False, NotSent is raised. A `sink` gets the events of a stream as they come;
+        the answer's body is empty then. Raises a ProviderError for everything that is not an answer. Never retries.
         """
         if url not in self.endpoints:
             raise Refused(f"{self.name} ({self.api}) does not serve {url}", code="unknown_url")
         _check_key(self.name, key)
+        relay = None
+        if sink is not None and sse.asks_for_stream(body):
+            relay = Relay(url, body, key, sink)
+            body = sse.with_usage(url, body)
         content = _encode({**body, "model": model})
         reply = await self._http.send(
             "POST",
@@ -87,10 +93,13 @@ class HttpProvider(ABC):
             content,
             self._timeout if timeout is None else timeout,
             may_send,
+            relay.read if relay else None,
         )
-        return self._answer(url, body, content, reply, key)
+        return self._answer(url, body, content, reply, key, relay)
 
-    def _answer(self, url: str, body: dict[str, Any], content: bytes, reply: Reply, key: str) -> Answer:
+    def _answer(
+        self, url: str, body: dict[str, Any], content: bytes, reply: Reply, key: str, relay: Relay | None = None
+    ) -> Answer:
         """The answer in a reply. Raises the ProviderError that it is otherwise."""
         now = time.time()
         limits = NO_LIMITS
@@ -99,7 +108,12 @@ class HttpProvider(ABC):
         received = _without(key, reply.content)
         decoded = decode(received, exact=url != EMBEDDINGS)
         request_id = self._request_id(reply, key)
-        whole, brought = _assembled(url, body, reply, received, decoded)
+        brought: Any
+        if relay is not None and relay.is_stream:
+            whole = decoded = relay.summary()
+            brought = {}
+        else:
+            whole, brought = _assembled(url, body, reply, received, decoded)
         usage = None
         if reply.status < HTTPStatus.MULTIPLE_CHOICES and isinstance(whole, dict):
             usage = self._usage(url, whole)

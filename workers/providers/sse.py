@@ -1,7 +1,7 @@
 """Streamed answers: server-sent events, read to the end and assembled.
 
-Like any answer, a stream is read completely: only then is it known what it cost and whether it is an answer. Its reader
-gets the events as they came.
+Like any answer, a job's stream is read completely: only then is it known what it cost and whether it is an answer. Its
+reader gets the events as they came. relay.py passes events on before that, to someone who waits for them.
 
 The format is WHATWG's (https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream):
 one field a line, and empty lines between events.
@@ -10,6 +10,8 @@ one field a line, and empty lines between events.
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
+
+import orjson
 
 from limits.client import compact_json
 from workers.providers import assembly
@@ -49,7 +51,7 @@ def wants_usage(body: Mapping[str, Any]) -> bool:
 
 def without_usage(stream: str) -> str:
     """The stream without the event that has only usage: a reader that did not ask for it may fail on it."""
-    return "".join(block for block in _blocks(stream) if not _is_usage_alone(_data(block)))
+    return "".join(block for block in _blocks(stream) if not _has_usage_alone(_data(block)))
 
 
 def is_stream(text: str) -> bool:
@@ -114,6 +116,26 @@ def _event(data: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _is_usage_alone(data: str) -> bool:
+def _has_usage_alone(data: str) -> bool:
     event = _event(data)
-    return event is not None and event.get("choices") == [] and bool(event.get("usage"))
+    return event is not None and is_usage_alone(event)
+
+
+def is_usage_alone(event: Mapping[str, Any]) -> bool:
+    """Whether a chat's event has nothing but the usage."""
+    return event.get("choices") == [] and bool(event.get("usage"))
+
+
+def events(block: bytes) -> Iterator[dict[str, Any]]:
+    """The events of one block of lines."""
+    lines = [line[5:] for line in block.splitlines() if line.startswith(b"data:")]
+    if len(lines) == 1:
+        try:
+            found = orjson.loads(lines[0])
+        except orjson.JSONDecodeError:
+            pass
+        else:
+            if isinstance(found, dict):
+                yield found
+            return
+    yield from _events(block.decode("utf-8", "replace"))
