@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,7 +15,7 @@ from starlette.routing import Route
 
 from tasks.batches.store import open_store
 from tasks.jobs.runtime import Runtime
-from tasks.server import errors, health
+from tasks.server import errors, health, live, live_call, models
 from tasks.server.clients import Clients
 from tasks.server.errors import as_api_error
 from tasks.server.requests import Requests
@@ -22,9 +23,14 @@ from tasks.server.resources import Resources
 from workers.config.settings import Settings
 from workers.models import tokens
 
+#: Seconds at the end for the settlements of calls that have ended; after that they end with their leases.
+SETTLING: Final = 5.0
+
 #: Each resource's file adds its own routes.
 ROUTES: list[Route] = [
     *health.ROUTES,
+    *live.ROUTES,
+    *models.ROUTES,
 ]
 
 
@@ -43,6 +49,7 @@ def application(settings: Settings) -> Starlette:
         try:
             yield
         finally:
+            await live_call.all_settled(SETTLING)
             await runtime.close()
             store.client.close()
 

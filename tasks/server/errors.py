@@ -5,6 +5,7 @@ responses.
 """
 
 import math
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from starlette.responses import Response
 
 from limits.errors import LimitsError, ServerUnavailable
 from tasks.jobs.storage import StorageError
+from workers.providers.endpoints import MESSAGES
 
 #: Seconds after which a client may try again while Redis or the storage is away.
 AWAY_RETRY_AFTER = 5.0
@@ -113,6 +115,29 @@ def as_api_error(exc: Exception) -> ApiError | None:
     return None
 
 
-def response(error: ApiError) -> Response:
-    """The error as a response."""
-    return Response(orjson.dumps(error.body), error.status, error.headers, "application/json")
+#: Anthropic's `type` for each status; others are "invalid_request_error" or "api_error".
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+
+
+def anthropic_body(error: ApiError) -> dict[str, Any]:
+    """Anthropic's error object."""
+    usual = "invalid_request_error" if error.status < HTTPStatus.INTERNAL_SERVER_ERROR else "api_error"
+    return {
+        "type": "error",
+        "error": {"type": _ANTHROPIC_TYPES.get(error.status, usual), "message": error.message},
+    }
+
+
+def response(error: ApiError, path: str = "") -> Response:
+    """The error as a response, in the form that the SDKs of the path's API read."""
+    body = anthropic_body(error) if path.startswith(MESSAGES) else error.body
+    return Response(orjson.dumps(body), error.status, error.headers, "application/json")

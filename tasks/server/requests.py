@@ -126,7 +126,7 @@ class Exchange:
         if self.status:
             self.status = GONE
             raise exc
-        await errors.response(error)(self.scope, self.receive, self.send)
+        await errors.response(error, self.scope["path"])(self.scope, self.receive, self.send)
 
     def report(self, path: str) -> None:
         """Write the line of the log; `path` is the route's template."""

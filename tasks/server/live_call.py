@@ -1,0 +1,209 @@
+"""One live call: admitted within the time that its client waits, made, and settled.
+
+It asks the same admission as a job, as urgent work. What makes a job go back to its queue makes a live call wait, for
+`patience` seconds in all; if that is not enough, it fails and says when to come back. A failure before the first byte
+of the answer goes to another target, or to the same one after a backoff.
+
+This is the only file of the server that takes calls through tasks/jobs.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from limits.admission import settle
+from limits.errors import ServerUnavailable
+from limits.reservation import Admitted, Denied, Settlement
+from limits.reservation import Answer as Admission
+from tasks.jobs import outcomes, retry
+from tasks.jobs.attempt import Attempt
+from tasks.jobs.job import Job
+from tasks.jobs.pricing import LookUpFailed
+from tasks.jobs.reserving import Revoked
+from tasks.jobs.run import learned
+from tasks.jobs.runtime import Runtime
+from tasks.jobs.settling import FINISH
+from tasks.jobs.state import JobState
+from tasks.server import live_errors
+from tasks.server.errors import unavailable
+from tasks.server.live_response import LiveResponse
+from workers.models.routing import NoRoute
+from workers.providers.answer import Answer
+from workers.providers.errors import ProviderError, Refused, Throttled
+
+#: Seconds beyond its patience that a call gives Redis to answer.
+GRACE: Final = 0.5
+
+#: Seconds for which a failed call's settlement is awaited before another target is asked.
+SETTLING: Final = 2.0
+
+#: Settlements under way: asyncio keeps no reference to a task.
+_settling: set["asyncio.Task[Any]"] = set()
+
+
+@dataclass(slots=True)
+class LiveCall:
+    """A call for `response`, whose client waits up to `patience` seconds in all. Its failures are ApiErrors.
+
+    `gone` returns whether the client has hung up.
+    """
+
+    runtime: Runtime
+    job: Job
+    response: LiveResponse
+    patience: float
+    gone: Callable[[], Awaitable[bool]]
+    state: JobState = field(default_factory=JobState)
+    not_before: dict[str, float] = field(default_factory=dict)
+    failure: ProviderError | None = None
+    renamed: set[str] = field(default_factory=set)
+
+    async def make(self) -> Answer:
+        """Make the call. Its settlement goes on after it returns."""
+        while True:
+            attempt = await self._in_time(self._admitted)
+            self.response.route = attempt.route
+            try:
+                answer = await self.runtime.call(attempt, self.state)
+            except Revoked:
+                continue  # a pause began before the request was written
+            except ProviderError as error:
+                await self._failed(attempt, error)
+            else:
+                self._answered(attempt, answer)
+                return answer
+
+    async def _in_time(self, step: Callable[[], Coroutine[Any, Any, Attempt]]) -> Attempt:
+        """What `step` returns, if it does in the time that is left, even if Redis is silent."""
+        began = time.monotonic()
+        task = asyncio.ensure_future(step())
+        try:
+            await asyncio.wait({task}, timeout=self.patience + GRACE)
+            if not task.done():
+                raise unavailable("The Redis server does not answer; try again soon.")
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()  # gives back what it has reserved
+                _keep(task)
+            self.patience = max(0.0, self.patience - (time.monotonic() - began))
+
+    async def _admitted(self) -> Attempt:
+        """The next attempt, admitted and ready to be sent."""
+        ends = time.monotonic() + self.patience
+        while True:
+            left = max(0.0, ends - time.monotonic())
+            attempt = await self._planned(left)
+            match answer := await self._ask(attempt, left):
+                case Admitted():
+                    try:
+                        await self.runtime.wait_until_sent(attempt, self.state)
+                    except Revoked:
+                        continue
+                    return attempt
+                case Denied():
+                    await self._wait(answer, left)
+                case _:
+                    raise live_errors.impossible(answer)
+
+    async def _planned(self, left: float) -> Attempt:
+        """The next attempt, at a target that has not failed just now."""
+        while True:
+            now = time.monotonic()
+            failed = {target: until for target, until in self.not_before.items() if until > now}
+            try:
+                attempt = await self.runtime.prepare(self.job, self.state, failed)
+            except LookUpFailed as error:
+                raise live_errors.no_price(str(error)) from None
+            except NoRoute as error:
+                raise live_errors.no_route(error, self.job) from None
+            if not failed or attempt.excluding:
+                attempt.sink = self.response
+                return attempt
+            wait = min(failed.values()) - now
+            if wait > left:
+                raise live_errors.failed(self.failure)
+            await asyncio.sleep(wait)
+            left -= wait
+
+    async def _ask(self, attempt: Attempt, left: float) -> Admission:
+        attempt.ask = replace(attempt.ask, urgent=True, max_wait=left)
+        return await self.runtime.admit(attempt)
+
+    async def _wait(self, denied: Denied, left: float) -> None:
+        """Wait until it is this call's turn to ask again. ApiError if that is too late for its client."""
+        if denied.retry_in is None or denied.retry_in > left:
+            raise live_errors.denied(denied, self.failure)
+        await asyncio.sleep(denied.retry_in)
+        if await self.gone():
+            raise live_errors.hung_up()
+
+    async def _failed(self, attempt: Attempt, error: ProviderError) -> None:
+        """Settle a failed attempt. ApiError if there is no other."""
+        again = await learned(self.runtime, attempt, error, self.renamed)
+        closing = outcomes.of_failure(attempt, error)
+        self.response.cost += closing.amount
+        settling = self._settle(attempt, closing)
+        if again:
+            await asyncio.wait({settling}, timeout=SETTLING)
+            return
+        self.state.failed(error)
+        self.failure = error
+        if self.response.begun or self._is_final(error):
+            raise live_errors.failed(error)
+        if not isinstance(error, Throttled) or error.only_for:  # otherwise the admission knows when to come back
+            self.not_before[attempt.route.target] = time.monotonic() + _backoff(error, self.state)
+        await asyncio.wait({settling}, timeout=SETTLING)
+
+    def _is_final(self, error: ProviderError) -> bool:
+        if isinstance(error, Refused) or self.state.alone >= retry.MAX_ALONE:
+            return True
+        most = self.state.most_attempts(self.runtime.max_attempts(self.job))
+        return self.state.attempts >= most
+
+    def _answered(self, attempt: Attempt, answer: Answer) -> None:
+        if answer.usage is not None:
+            self.runtime.ratios.observe(attempt.route.target, attempt.estimate, answer.usage)
+        closing = outcomes.of_answer(attempt, answer)
+        self.response.cost += closing.amount
+        self._settle(attempt, closing)
+
+    def _settle(self, attempt: Attempt, closing: Settlement) -> "asyncio.Task[None]":
+        """Settle a call that has ended. Its client does not wait for that."""
+        self.runtime.leases.reservations.discard(attempt.ask.id)
+        return _keep(asyncio.create_task(_settled(self.runtime, attempt.ask.id, closing)))
+
+
+def _backoff(error: ProviderError, state: JobState) -> float:
+    return max(0.5 * 2.0 ** min(state.attempts, 6), error.retry_after or 0.0)
+
+
+async def _settled(runtime: Runtime, reservation: str, closing: Settlement) -> None:
+    """Settle a reservation. If Redis stays away, it ends with its lease, and its money is presumed spent."""
+    try:
+        await runtime.server.run(settle(runtime.keys, reservation, runtime.owner, closing), FINISH)
+    except ServerUnavailable:
+        pass
+    finally:
+        runtime.settled(reservation)
+
+
+def _keep(task: "asyncio.Task[Any]") -> "asyncio.Task[Any]":
+    """Keep a task until it has ended, and look at its error."""
+    _settling.add(task)
+    task.add_done_callback(_end)
+    return task
+
+
+def _end(task: "asyncio.Task[Any]") -> None:
+    _settling.discard(task)
+    if not task.cancelled():
+        task.exception()
+
+
+async def all_settled(seconds: float) -> None:
+    """Wait until the calls that have ended are settled, for at most `seconds`."""
+    if _settling:
+        await asyncio.wait(_settling, timeout=seconds)

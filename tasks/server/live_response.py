@@ -1,0 +1,87 @@
+"""The response to a live call: what its headers say, and the events of a stream as they come.
+
+A client that hangs up, or reads too slowly, gets no more of its stream. The call goes on to its end, because the
+provider bills all of it, and only its end says how much that is.
+"""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from limits.budget import NANO
+from tasks.server.errors import ApiError, anthropic_body
+from workers.providers.endpoints import MESSAGES
+from workers.providers.sse import EVENT_STREAM
+
+if TYPE_CHECKING:
+    from starlette.types import Send
+
+    from workers.models.routing import Route
+
+#: Seconds in all for which a stream waits for a client that reads slowly, while its buffers are full.
+PATIENCE: Final = 30.0
+
+
+class LiveResponse:
+    """One response. `cost` is in n$; `route` is that of the last attempt."""
+
+    def __init__(self, url: str, send: "Send") -> None:
+        self.url = url
+        self.route: Route | None = None
+        self.cost = 0
+        self.begun = False
+        self.gone = False
+        self._send_message = send
+        self._patience = PATIENCE
+
+    async def write(self, events: bytes) -> None:
+        """Send events; the first ones begin the response."""
+        if not self.begun:
+            self.begun = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers(EVENT_STREAM)})
+        await self._send({"type": "http.response.body", "body": events, "more_body": True})
+
+    async def end(self) -> None:
+        """End the stream with a comment that says what it has cost: headers came too early for that."""
+        words = f": overnight cost_usd={self.cost / NANO:.9f}\n\n"
+        await self._send({"type": "http.response.body", "body": words.encode(), "more_body": False})
+
+    async def break_off(self, error: ApiError) -> None:
+        """End a stream that has failed with the event that says so."""
+        if self.url == MESSAGES:
+            event = b"event: error\ndata: " + orjson.dumps(anthropic_body(error)) + b"\n\n"
+        else:
+            event = b"data: " + orjson.dumps(error.body) + b"\n\n"
+        await self._send({"type": "http.response.body", "body": event, "more_body": False})
+
+    async def whole(self, content: bytes) -> None:
+        """Send a whole answer."""
+        headers = self._headers("application/json")
+        headers += [(b"content-length", b"%d" % len(content)), (b"x-overnight-cost-usd", self._cost())]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body", "body": content})
+
+    def _headers(self, content_type: str) -> list[tuple[bytes, bytes]]:
+        target = self.route.target if self.route is not None else ""
+        return [
+            (b"content-type", content_type.encode()),
+            (b"cache-control", b"no-store"),
+            (b"x-overnight-lane", b"live"),
+            (b"x-overnight-target", target.encode("ascii", "replace")),
+        ]
+
+    def _cost(self) -> bytes:
+        return f"{self.cost / NANO:.9f}".encode()
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        if self.gone:
+            return
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._send_message(message)
+        except (TimeoutError, OSError):
+            self.gone = True
+        self._patience -= time.monotonic() - began
