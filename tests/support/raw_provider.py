@@ -5,13 +5,15 @@ return answered(completion("Hi")) if call.count == 1 else answered(b"", status=5
 
 with RawProvider(answer) as provider:
 ...  # provider.base_url, provider.calls["a prompt"]
+
+An answer may also come in pieces, from an asynchronous generator, with `streamed` for a stream of events.
 """
 
 import asyncio
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -43,6 +45,27 @@ def answered(body: bytes | Mapping[str, Any] | list[Any], status: int = 200, **h
     return f"HTTP/1.1 {status} Whatever\r\n{lines}content-length: {len(content)}\r\n\r\n".encode() + content
 
 
+def streamed(*pieces: bytes, whole: bool = True) -> bytes:
+    """An HTTP answer in these chunks, as a stream of events. If it isn't `whole`, its connection breaks off."""
+    body = b"".join(chunk(piece) for piece in pieces)
+    return STREAM_HEAD + body + chunk(b"") if whole else Last(STREAM_HEAD + body)
+
+
+#: How a stream of events begins.
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def chunk(piece: bytes) -> bytes:
+    """A chunk of a body; an empty one is its end."""
+    return b"%x\r\n%s\r\n" % (len(piece), piece)
+
+
+def event(text: str | None = None, reason: str | None = None, **more: Any) -> bytes:
+    """An event of a streamed chat completion."""
+    choice = {"index": 0, "delta": {"content": text} if text else {}, "finish_reason": reason}
+    return b"data: " + json.dumps({"choices": [choice], **more}).encode() + b"\n\n"
+
+
 def completion(content: str | None, reason: str = "stop", **usage: Any) -> dict[str, Any]:
     """A chat completion of 10 and 5 tokens, by default."""
     message = {"role": "assistant", "content": content}
@@ -61,10 +84,14 @@ def prompt_of(body: Mapping[str, Any]) -> str:
     return ""
 
 
+async def _once(answer: bytes) -> AsyncIterator[bytes]:
+    yield answer
+
+
 class RawProvider:
     """The server, on an event loop in a thread of its own."""
 
-    def __init__(self, answer: Callable[[Call], bytes]) -> None:
+    def __init__(self, answer: Callable[[Call], bytes | AsyncIterator[bytes]]) -> None:
         self.answer = answer
         self.calls: Counter[str] = Counter()
         self.seen: dict[str, Call] = {}
@@ -112,8 +139,10 @@ class RawProvider:
                 answer = self.answer(call)
                 if answer == CLOSED:
                     break
-                writer.write(answer)
-                await writer.drain()
+                for_each = answer if isinstance(answer, AsyncIterator) else _once(answer)
+                async for piece in for_each:
+                    writer.write(piece)
+                    await writer.drain()
                 if isinstance(answer, Last):
                     break
         except (asyncio.IncompleteReadError, ConnectionError):

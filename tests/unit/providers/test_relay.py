@@ -1,7 +1,6 @@
 """Streams that are passed on as they come: what the reader gets, what is kept, and how failures end."""
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 
 from limits.counting import Usage
 from tests.simulator import Simulator
-from tests.support.raw_provider import Call, Last, RawProvider
+from tests.support.raw_provider import Call, RawProvider, event, streamed
 from workers.providers import connect
 from workers.providers.answer import Answer
 from workers.providers.bodies import CHAT, MESSAGES, RESPONSES
@@ -73,20 +72,8 @@ def test_a_usage_is_passed_on_only_if_it_was_requested(simulator: Simulator) -> 
     assert answer.usage == other.usage
 
 
-def chunk(text: str | None = None, reason: str | None = None, **more: Any) -> bytes:
-    choice = {"index": 0, "delta": {"content": text} if text else {}, "finish_reason": reason}
-    return b"data: " + json.dumps({"choices": [choice], **more}).encode() + b"\n\n"
-
-
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2}
-WHOLE = chunk("one") + chunk("two") + chunk(reason="stop", usage=USAGE) + b"data: [DONE]\n\n"
-
-
-def streamed(*pieces: bytes, whole: bool = True) -> bytes:
-    """An HTTP answer in these chunks."""
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-    body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
-    return head + body + b"0\r\n\r\n" if whole else Last(head + body)
+WHOLE = event("one") + event("two") + event(reason="stop", usage=USAGE) + b"data: [DONE]\n\n"
 
 
 @pytest.fixture
@@ -126,22 +113,22 @@ def test_an_error_before_the_first_event_passes_nothing_on(raw: Any) -> None:
 
 def test_an_error_in_the_middle_is_not_passed_on(raw: Any) -> None:
     told = b'data: {"error":{"message":"it broke","code":"server_error"}}\n\n'
-    taken, error = relayed(raw(streamed(chunk("one"), told, chunk("two"))).base_url, asked(CHAT))
-    assert taken.text.encode() == chunk("one")
+    taken, error = relayed(raw(streamed(event("one"), told, event("two"))).base_url, asked(CHAT))
+    assert taken.text.encode() == event("one")
     assert error.message == "it broke"
 
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_stream_that_breaks_off_is_billed(raw: Any, whole: bool) -> None:
-    taken, error = relayed(raw(streamed(chunk("one"), whole=whole)).base_url, asked(CHAT))
-    assert taken.text.encode() == chunk("one")
+    taken, error = relayed(raw(streamed(event("one"), whole=whole)).base_url, asked(CHAT))
+    assert taken.text.encode() == event("one")
     assert isinstance(error, ProviderError)
     assert error.billed
     assert error.usage is None
 
 
 def test_a_key_is_removed_from_a_stream(raw: Any) -> None:
-    stream = streamed(chunk(f"your key is {KEY}"), WHOLE)
+    stream = streamed(event(f"your key is {KEY}"), WHOLE)
     taken, _ = relayed(raw(stream).base_url, asked(CHAT))
     assert KEY not in taken.text
     assert "your key is [key]" in taken.text
