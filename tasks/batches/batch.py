@@ -111,6 +111,11 @@ class Batch:
         return "batch" in self.lanes.split(",")
 
     @property
+    def has_flex_lane(self) -> bool:
+        """Whether the flex lane may carry its lines."""
+        return "flex" in self.lanes.split(",")
+
+    @property
     def out(self) -> int:
         """Lines that were handed out to the queue and have not ended."""
         return max(0, self.fed - self.done - self.offloaded)

@@ -19,6 +19,7 @@ from workers.models import budgets, shared_prices, tokens
 from workers.models.calibration import Ratios
 from workers.models.prices import Rates
 from workers.models.routing import NoRoute, Route, Routes
+from workers.models.tiers import BATCH
 from workers.providers.batch_api import BatchApi, Limits
 from workers.providers.batch_apis import batch_api
 
@@ -66,10 +67,6 @@ class Carriers:
         if not able or (budgeted and any(route.rates is None for route in able)):
             return None
         return max(able, key=lambda each: each.weight)
-
-    def share(self, route: Route) -> float:
-        """A route's price in the batch lane, as a part of its live price."""
-        return self.settings.model(route.provider, route.model).batch_price
 
     def close(self) -> None:
         """Close every connection."""
@@ -141,7 +138,7 @@ class BatchLane:
 
     def rates(self, route: Route) -> Rates | None:
         """A route's prices in the batch lane."""
-        return route.rates.scaled(self.carriers.share(route)) if route.rates is not None else None
+        return route.tiers.get(BATCH)
 
     def fit(self, line: Line) -> Fit | None:
         """How the batch lane carries a line; None if it cannot."""

@@ -25,6 +25,7 @@ from tasks.jobs.job import Job, Line
 from tasks.jobs.proof import proof
 from tasks.jobs.state import JobState
 from tasks.jobs.usage import believed
+from workers.models.tiers import BATCH
 from workers.providers.answer import Answer
 from workers.providers.batch_api import BatchApi, Result
 from workers.providers.bodies import with_output_ceiling
@@ -60,7 +61,7 @@ class ChunkResults:
         self.api: BatchApi = api
         live = next(route for route in lane.routes.find(chunk.target, chunk.url) if route.target == chunk.target)
         self.live = live
-        self.route = replace(live, rates=lane.rates(live))
+        self.route = replace(live, rates=lane.rates(live), tier=BATCH)
 
     def record(self, raw: list[bytes]) -> Tally:
         """Record some lines of a result file, in one round trip. Lines that cannot be read are left out."""
@@ -131,7 +132,6 @@ class ChunkResults:
             Ask(chunk.id, chunk.id, ()),
             self.route,
             1,
-            lane="batch",
         )
 
     def _part(self, line: ChunkLine, closing: Settlement) -> bytes:

@@ -6,6 +6,7 @@ of the slowest limit. How fast a provider answers is not estimated.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from limits.bucket import PERIODS, Quota
 from limits.budget import NANO
 from limits.counting import UNKNOWN_OUTPUT, Estimate, Usage, admission
 from tasks.batches.batch import Batch
-from tasks.batches.lane_forecast import LaneForecast, LaneTally
+from tasks.batches.lane_forecast import Carried, LaneForecast, LaneTally
 from tasks.batches.precheck import Precheck
 from tasks.jobs.attempt import assess
 from tasks.jobs.job import Line
@@ -43,8 +44,8 @@ class _Group:
     input: float = 0.0
     output: float = 0.0
     cost: float = 0.0
-    by_lanes: float = 0.0
-    in_batch_lane: int = 0
+    by_lanes: Carried = field(default_factory=Carried)
+    without_batch: Carried = field(default_factory=Carried)
     ceiling: int = 0
     costs: list[list[int]] = field(default_factory=list)
 
@@ -145,8 +146,7 @@ class Tally:
         )
         weight = sum(route.weight for route in group.routes)
         ceiling = 0
-        cheaper = self.lanes.share(line, group.routes) if self.lanes is not None else None
-        group.in_batch_lane += cheaper is not None
+        cost = 0.0
         for route, costs in zip(group.routes, group.costs, strict=True):
             estimate, share = estimates[route.target], route.weight / weight
             expected = expected_usage(estimate)
@@ -154,12 +154,16 @@ class Tally:
             group.output += share * expected.output
             for dimension, cost in enumerate(admission(route.profile, estimate)):
                 costs[dimension] += cost
-            if route.rates is not None:
-                money = share * route.rates.cost(expected, media=estimate.media)
-                group.cost += money
-                group.by_lanes += money * (1.0 if cheaper is None else cheaper)
-                ceiling = max(ceiling, route.rates.ceiling(estimate))
+            if (rates := route.billed_at(line.tier)) is not None:
+                cost += share * rates.cost(expected, media=estimate.media)
+                held = route.at_tier(line.tier).rates or rates
+                ceiling = max(ceiling, held.ceiling(estimate))
+        group.cost += cost
         group.ceiling += ceiling
+        if self.lanes is not None:
+            for batch, plan in ((True, group.by_lanes), (False, group.without_batch)):
+                lane, routes = self.lanes.cheaper(line, group.routes, batch=batch)
+                plan.add(lane, _cheaper_cost(lane, routes, estimates) if lane else cost)
 
     def forecast(self) -> Forecast:
         """What all counted lines would take."""
@@ -184,14 +188,14 @@ class Tally:
 
     def _by_lanes(self, cost: int | None, seconds: float) -> LaneForecast | None:
         """The forecast by lanes; None if only live calls are allowed."""
-        if self.lanes is None or "batch" not in self.lanes.lanes:
+        if self.lanes is None or self.lanes.lanes == ("live",):
             return None
-        groups = self.groups.values()
-        counted = [group for group in groups if group.counted_lines]
+        groups = [group for group in self.groups.values() if group.counted_lines]
+        parts = [(group.lines / group.counted_lines, group.scale) for group in groups]
         return self.lanes.forecast(
-            lines=round(sum(group.lines * group.in_batch_lane / group.counted_lines for group in counted)),
+            sum((group.by_lanes.scaled(*part) for group, part in zip(groups, parts, strict=True)), Carried()),
+            sum((group.without_batch.scaled(*part) for group, part in zip(groups, parts, strict=True)), Carried()),
             total=self.agents + sum(group.lines for group in groups),
-            cost=None if cost is None else round(sum(group.by_lanes * group.scale for group in groups)),
             live_cost=cost,
             seconds=seconds,
         )
@@ -213,6 +217,16 @@ class Tally:
                 most = getattr(quotas[bucket], dimension)
                 slowest, limit = seconds, f"{most:,} {DIMENSIONS[dimension]} at {subject(bucket)}"
         return slowest, limit
+
+
+def _cheaper_cost(lane: str, routes: Sequence[Route], estimates: Mapping[str, Estimate]) -> float:
+    """n$ of a line by the routes of a cheaper lane; their prices are known if the standard ones are."""
+    weight, cost = sum(route.weight for route in routes), 0.0
+    for route in routes:
+        estimate = estimates[route.target]
+        if (rates := route.tiers.get(lane)) is not None:
+            cost += route.weight / weight * rates.cost(expected_usage(estimate), media=estimate.media)
+    return cost
 
 
 def expected_usage(estimate: Estimate) -> Usage:
@@ -240,7 +254,7 @@ def estimate_errors(batch: Batch) -> dict[str, float]:
         "input_tokens": (batch.expected_input, batch.input_tokens),
         "output_tokens": (batch.expected_output, batch.output_tokens),
         "cost": (batch.expected_cost, batch.cost),
-        "seconds": (0.0 if batch.has_batch_lane else batch.expected_seconds, batch.ended - batch.began),
+        "seconds": (0.0 if batch.lanes else batch.expected_seconds, batch.ended - batch.began),
     }
     return {name: guess / truth - 1 for name, (guess, truth) in pairs.items() if guess and truth > 0}
 

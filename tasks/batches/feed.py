@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from tasks.batches import window
+from tasks.batches import takeover, window
 from tasks.batches.batch import Batch
 from tasks.batches.files import INPUT, files_of
 from tasks.batches.input import numbered_lines, text_of
@@ -183,6 +183,7 @@ def publish(batch: Batch, rows: list[Row]) -> None:
     """Publish lines to their workflow's queue, many in one round trip."""
     from workers.transport.bulk import Message, publish_jobs  # noqa: PLC0415 - reading a batch's input must not configure Celery
 
+    more = {jobs.FLEX_UNTIL: f"{takeover.last_call(batch):.3f}"} if batch.has_flex_lane else {}
     marks = b'"batch":"%s","round":%d,"deadline":%r' % (batch.id.encode(), batch.round, batch.deadline)
     publish_jobs(
         queue_name(batch.workflow),
@@ -190,7 +191,7 @@ def publish(batch: Batch, rows: list[Row]) -> None:
             Message(
                 b'{"job":%s,"line":%d,%s}' % (row.text, row.number, marks),
                 f"{{'batch': '{batch.id}', 'line': {row.number}, 'round': {batch.round}}}",
-                {proof.HEADER: proof.proof(batch.token, row.number, batch.round)},
+                {proof.HEADER: proof.proof(batch.token, row.number, batch.round), **more},
             )
             for row in rows
         ],

@@ -7,19 +7,44 @@ from typing import Any
 from limits.budget import NANO
 from tasks.batches import takeover
 from tasks.batches.batch_lane import Carriers
-from tasks.jobs.job import Line
+from tasks.jobs import flex
+from tasks.jobs.job import Job, Line
+from tasks.jobs.state import JobState
 from workers.config.settings import Settings
 from workers.models.routing import Route
+from workers.models.tiers import BATCH, FLEX
+
+
+@dataclass(slots=True)
+class Carried:
+    """Lines by lane, and what all of them would cost (n$), with those that go live."""
+
+    batch: float = 0.0
+    flex: float = 0.0
+    cost: float = 0.0
+
+    def add(self, lane: str, cost: float) -> None:
+        """Add a line that costs `cost`."""
+        self.batch += lane == BATCH
+        self.flex += lane == FLEX
+        self.cost += cost
+
+    def scaled(self, lines: float, money: float) -> "Carried":
+        """All lines of a group, from those that were counted: the factors of its lines and of their money."""
+        return Carried(self.batch * lines, self.flex * lines, self.cost * money)
+
+    def __add__(self, other: "Carried") -> "Carried":
+        return Carried(self.batch + other.batch, self.flex + other.flex, self.cost + other.cost)
 
 
 @dataclass(frozen=True, slots=True)
 class LaneForecast:
     """The forecast of one file by lanes.
 
-    - `lines` that the batch lane carries, of `total`; `cost` (n$) with it and `live_cost` without, None if a model has
-      no price.
+    - `lines` that the batch lane carries, and `flex` lines, of `total`; `cost` (n$) with them and `live_cost` without,
+      None if a model has no price.
     - `seconds` until all lines are done at the latest; `last_call`: seconds until the rest would be taken over.
-    - `reason`: why no line goes through the batch lane, '' if some do.
+    - `reason`: why no line goes through a cheaper lane, '' if some do.
     """
 
     lines: int
@@ -29,11 +54,13 @@ class LaneForecast:
     seconds: float
     last_call: float
     reason: str = ""
+    flex: int = 0
 
     def shown(self) -> dict[str, Any]:
         """As `overnight estimate --json` prints it."""
         return {
             "batch_lines": self.lines,
+            "flex_lines": self.flex,
             "cost_usd": None if self.cost is None else self.cost / NANO,
             "done_in_seconds_at_the_latest": round(self.seconds, 1),
             "live_from_seconds": round(self.last_call, 1),
@@ -42,7 +69,7 @@ class LaneForecast:
 
 
 class LaneTally:
-    """Counts what the batch lane would carry. Without the batch lane, nothing."""
+    """Which lane would carry a line. Without a cheaper lane, nothing but live calls."""
 
     def __init__(self, settings: Settings, workflow: str, lanes: Sequence[str]) -> None:
         self.settings = settings
@@ -51,24 +78,40 @@ class LaneTally:
         self.carriers = Carriers(settings)
         self.budgeted = settings.budget_nano is not None or self.workflow.budget_nano is not None
 
-    def share(self, line: Line, routes: Sequence[Route]) -> float | None:
-        """The price of a line in the batch lane, as a part of its live price; None if it goes live."""
-        if "batch" not in self.lanes:
-            return None
-        route = self.carriers.route(line, routes, budgeted=self.budgeted)
-        return None if route is None else self.carriers.share(route)
+    def cheaper(self, line: Line, routes: Sequence[Route], *, batch: bool = True) -> tuple[str, list[Route]]:
+        """The cheaper lane of a line, and the routes that it takes there; '' if it goes live.
+
+        Without `batch`, as if there were no time for the batch lane.
+        """
+        if batch and BATCH in self.lanes:
+            route = self.carriers.route(line, routes, budgeted=self.budgeted)
+            if route is not None:
+                return BATCH, [route]
+        if FLEX in self.lanes and flex.may_carry(Job(line, "", ""), JobState()):
+            able = flex.having_flex(routes)
+            return (FLEX, able) if able else ("", [])
+        return "", []
 
     def forecast(
-        self, *, lines: int, total: int, cost: int | None, live_cost: int | None, seconds: float
+        self, with_batch: Carried, without: Carried, *, total: int, live_cost: int | None, seconds: float
     ) -> LaneForecast:
-        """The forecast: `lines` of `total` fit into the batch lane, and `seconds` are what all of them need live."""
-        deadline = self.workflow.deadline
-        longest = max((each.batch_cancel_time for each in self.settings.providers.values()), default=0.0)
-        rest = takeover.with_safety(seconds, total)
-        last_call = deadline * (1 - takeover.MARGIN) - rest - longest
-        if not lines:
-            return LaneForecast(0, total, live_cost, live_cost, seconds, 0.0, "no line can go through a Batch API")
-        if last_call < self.workflow.batch_min_time:
-            words = "the deadline is too near: a provider batch must have batch_min_time until its latest moment"
+        """The forecast: what the lanes carry with the batch lane and without it; `seconds` are what all need live."""
+        deadline, cancel = self.workflow.deadline, 0.0
+        timeout = max((each.flex_timeout for each in self.settings.providers.values()), default=0.0)
+        if with_batch.batch:
+            cancel = max((each.batch_cancel_time for each in self.settings.providers.values()), default=0.0)
+        last_call = deadline * (1 - takeover.MARGIN) - takeover.with_safety(seconds, total)
+        found, reason = with_batch, ""
+        if not with_batch.batch or last_call - cancel < self.workflow.batch_min_time:
+            found, reason = without, "no line can go through a Batch API" if BATCH in self.lanes else ""
+            if with_batch.batch:
+                reason = "the deadline is too near: a provider batch must have batch_min_time until its latest moment"
+        if found.flex and last_call < timeout:
+            reason = "the deadline is too near: a flex call may take flex_timeout"
+            found = Carried(found.batch, 0.0, found.cost) if found.batch else Carried()
+        if not found.batch and not found.flex:
+            words = reason or "no model has a price for its flex tier: set flex_price"
             return LaneForecast(0, total, live_cost, live_cost, seconds, 0.0, words)
-        return LaneForecast(lines, total, cost, live_cost, deadline, last_call)
+        cost = None if live_cost is None else round(found.cost)
+        ends = last_call - (cancel if found.batch else 0.0)
+        return LaneForecast(round(found.batch), total, cost, live_cost, deadline, ends, flex=round(found.flex))

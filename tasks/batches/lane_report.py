@@ -13,7 +13,7 @@ from tasks.batches.chunk import Chunk
 
 @dataclass(frozen=True, slots=True)
 class LaneReport:
-    """The sums of a batch's chunks. Money in n$."""
+    """The sums of a batch's chunks, and its calls in the flex lane. Money in n$."""
 
     completed: int
     failed: int
@@ -22,9 +22,12 @@ class LaneReport:
     cost: int
     saved: int
     states: dict[str, int]
+    flex_calls: int = 0
+    flex_saved: int = 0
 
     def shown(self, batch: Batch) -> dict[str, Any]:
         """As `overnight status --json` prints it."""
+        flex = {"flex": {"calls": self.flex_calls, "saved_usd": self.flex_saved / NANO}} if batch.has_flex_lane else {}
         return {
             "allowed": (batch.lanes or "live").split(","),
             "batch": {
@@ -35,11 +38,12 @@ class LaneReport:
                 "cost_usd": self.cost / NANO,
                 "saved_usd": self.saved / NANO,
             },
+            **flex,
         }
 
 
-def report(batch: Batch, found: Sequence[Chunk]) -> LaneReport:
-    """Sum up the chunks of a batch."""
+def report(batch: Batch, found: Sequence[Chunk], flex_calls: int = 0, flex_saved: int = 0) -> LaneReport:
+    """Sum up the chunks of a batch. `flex_calls`, `flex_saved`: what the ledger has of its flex lane."""
     return LaneReport(
         completed=sum(chunk.completed for chunk in found),
         failed=sum(chunk.failed for chunk in found),
@@ -48,6 +52,8 @@ def report(batch: Batch, found: Sequence[Chunk]) -> LaneReport:
         cost=sum(chunk.cost for chunk in found),
         saved=sum(chunk.saved for chunk in found),
         states=dict(Counter(chunk.state for chunk in found)),
+        flex_calls=flex_calls,
+        flex_saved=flex_saved,
     )
 
 

@@ -152,7 +152,7 @@ class Precheck:
         """Why no route can take the line: for its size, and for its price; both empty if one can."""
         _, estimates = assess(line, routes, self.workflow, budgeted=bool(self.budgets))
         too_large = too_expensive = ""
-        for route in routes:
+        for route in (each.at_tier(line.tier) for each in routes):
             estimate = estimates[route.target]
             if large := route.too_large(estimate):
                 too_large = too_large or f"the request is larger than a limit: {large}; make it smaller"

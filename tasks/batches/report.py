@@ -113,7 +113,8 @@ def job_report(store: Store, batch: Batch, custom_id: str) -> JobReport | None:
     result = _result(batch, custom_id) if ended else None
     lane = (result or {}).get("overnight", {}).get("lane") or ""
     if state == "waiting":
-        lane = "batch" if number in LineSet(store.offloaded_map(batch)) else "live"
+        # By flex or live: its worker decides when it is delivered.
+        lane = "batch" if number in LineSet(store.offloaded_map(batch)) else "" if batch.has_flex_lane else "live"
     return JobReport(line, number, state, result, journal, lane)
 
 

@@ -150,13 +150,14 @@ def status(
         waits, lower_limits = blocker_and_lower_limits(settings, store, one)
         waits = lane_report.waits_for(one, chunks) or waits
         in_flight = len(store.leased(one.id))
-        presumed = 0
+        spent = costs.Spent()
         with suppress(ServerUnavailable):  # show the rest without the ledger
-            presumed = costs.presumed(store.server, store.keys, one)
+            spent = costs.of_batch(store.server, store.keys, one)
+        presumed = costs.presumed(spent, one)
         if as_json:
             print_json(
                 {
-                    **_shown(one, chunks),
+                    **_shown(one, chunks, spent),
                     "presumed_usd": presumed / NANO,
                     "in_flight": in_flight,
                     "waits_for": waits or None,
@@ -164,15 +165,15 @@ def status(
                 }
             )
         else:
-            batches_view.one(one, waits, in_flight, presumed, lower_limits, chunks)
+            batches_view.one(one, waits, in_flight, presumed, lower_limits, chunks, spent)
 
 
-def _shown(batch: Batch, chunks: list[Chunk]) -> dict[str, Any]:
+def _shown(batch: Batch, chunks: list[Chunk], spent: costs.Spent) -> dict[str, Any]:
     """A batch with its lanes and pace, as JSON."""
     rate = None if batch.over else batch.rate(time.time())
     return {
         **batch.shown(),
-        "lanes": lane_report.report(batch, chunks).shown(batch),
+        "lanes": lane_report.report(batch, chunks, spent.flex_calls, spent.flex_saved).shown(batch),
         "chunks": [chunk.shown() for chunk in chunks],
         "jobs_per_s": rate,
         "seconds_left": batch.left / rate if rate else None,

@@ -14,6 +14,7 @@ from tasks.batches.outputs import Outputs
 from tasks.batches.prune import Cleaned
 from tasks.console import lanes_view
 from tasks.console.view import console, escape, jobs, listing, say, when
+from tasks.monitoring.costs import Spent
 from workers.figures import dollars, duration
 
 #: Characters of an answer that a sample shows.
@@ -24,7 +25,7 @@ def begun(batch: Batch, new: bool) -> None:
     """A batch was submitted, or had been submitted before."""
     if new:
         say(f"{batch.id}: {jobs(batch.total)} for workflow {batch.workflow}")
-        if batch.has_batch_lane:
+        if batch.lanes:
             say(lanes_view.submitted(batch))
     elif batch.over:
         say(f"{batch.id}: already submitted ({batch.status}); no call is repeated")
@@ -97,6 +98,7 @@ def one(
     presumed: int = 0,
     lower_limits: Sequence[str] = (),
     chunks: Sequence[Chunk] = (),
+    spent: Spent | None = None,
 ) -> None:
     """One batch, one fact a line. `presumed`: n$ beyond its cost, as in `costs.presumed`."""
     grid = Table.grid(padding=(0, 2))
@@ -113,7 +115,7 @@ def one(
     if presumed:
         words = f"up to {dollars(presumed)} more, for calls whose worker was killed before they ended"
         grid.add_row("presumed", words)
-    lanes_view.rows(grid, batch, chunks)
+    lanes_view.rows(grid, batch, chunks, spent or Spent())
     grid.add_row("429s", f"{batch.throttled:,} of {batch.calls:,} calls")
     if batch.cut_off:
         grid.add_row("cut off", f"[yellow]{_cut_off(batch)}[/]")

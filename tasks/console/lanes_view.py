@@ -10,6 +10,7 @@ from tasks.batches.chunk import Chunk
 from tasks.batches.lane_forecast import LaneForecast
 from tasks.batches.lane_report import report
 from tasks.console.view import escape, jobs, when
+from tasks.monitoring.costs import Spent
 from workers.figures import dollars
 
 #: Chunks that are shown, one a line.
@@ -24,7 +25,8 @@ def plan(lanes: LaneForecast) -> str:
     if lanes.cost is not None and lanes.live_cost is not None:
         cost = f": {dollars(lanes.cost)}, {dollars(lanes.live_cost)} live"
     ends = when(time.time() + lanes.seconds)
-    return f"{lanes.lines:,} of {jobs(lanes.total)} by batch{cost}; done by {ends} at the latest"
+    ways = [f"{count:,} by {lane}" for lane, count in (("batch", lanes.lines), ("flex", lanes.flex)) if count]
+    return f"{' and '.join(ways)} of {jobs(lanes.total)}{cost}; done by {ends} at the latest"
 
 
 def submitted(batch: Batch) -> str:
@@ -33,14 +35,17 @@ def submitted(batch: Batch) -> str:
     return f"lanes {batch.lanes.replace(',', ', ')}: {cost}, done by {when(batch.deadline)} at the latest"
 
 
-def rows(grid: Table, batch: Batch, chunks: Sequence[Chunk]) -> None:
-    """The rows of a batch that may use the batch lane."""
-    if not batch.has_batch_lane:
+def rows(grid: Table, batch: Batch, chunks: Sequence[Chunk], spent: Spent) -> None:
+    """The rows of a batch that may use a cheaper lane. `spent`: what the ledger has of it."""
+    if not batch.lanes:
         return
     lanes = report(batch, chunks)
-    live = f", {lanes.went_live:,} went live" if lanes.went_live else ""
-    grid.add_row("batch lane", f"{lanes.in_lane:,} jobs in it, {lanes.completed + lanes.failed:,} ended{live}")
-    grid.add_row("saved", f"{dollars(lanes.saved)} against the live price")
+    if batch.has_batch_lane:
+        live = f", {lanes.went_live:,} went live" if lanes.went_live else ""
+        grid.add_row("batch lane", f"{lanes.in_lane:,} jobs in it, {lanes.completed + lanes.failed:,} ended{live}")
+    if batch.has_flex_lane:
+        grid.add_row("flex lane", f"{spent.flex_calls:,} answers")
+    grid.add_row("saved", f"{dollars(lanes.saved + spent.flex_saved)} against the live price")
     for chunk in chunks[-SHOWN:]:
         away = f", {chunk.provider_batch} is {chunk.provider_state}" if chunk.provider_batch else ""
         words = f"{chunk.state}: {jobs(chunk.lines)} at {chunk.target}{away}"

@@ -15,6 +15,7 @@ priced_routes.py        a worker's routes, at the shared prices
 surcharges.py           what a request may cost besides its tokens
 spending_cap.py         the cap on one job's spending
 waitlist.py             jobs in this worker that wait for a bucket
+flex.py                 the flex lane
 failover.py             targets that have failed in this delivery
 reasons.py              why a call was not admitted, in words for people
 runtime.py              a job's steps over its event loop's connections, and the background loops

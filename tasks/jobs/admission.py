@@ -113,7 +113,7 @@ class Admission:
         except LookUpFailed as failed:
             if self.asked is self.job:
                 self.runtime.gates.arrived(self.job.workflow)
-                self.runtime.gates.close(self.job.workflow, self.job.line.model, AFTER_FAILURE)
+                self.runtime.gates.close(self.job.workflow, self.job.paced_as, AFTER_FAILURE)
             raise Snooze(AFTER_FAILURE, str(failed), self.state.to_header()) from None
 
     async def _admitted(self, attempt: Attempt, answer: Admitted) -> Attempt | Outcome:
@@ -124,7 +124,7 @@ class Admission:
         if ahead and not self.failover.excluded:
             self._limit_gate(self.asked, waitlist_of(attempt, attempt.route.buckets[0][0]))
         waited = ahead or bool(self.waiter.waitlist)
-        self.runtime.gates.admitted(self.asked.workflow, self.asked.line.model, waited=waited)
+        self.runtime.gates.admitted(self.asked.workflow, self.asked.paced_as, waited=waited)
         return attempt
 
     async def _not_admitted(self, attempt: Attempt, answer: Denied | Impossible) -> Outcome | None:
@@ -215,11 +215,11 @@ class Admission:
             self._limit_gate(self.job, waitlist)
         else:
             blocked = answer.reason == "latch"
-            self.runtime.gates.close(self.job.workflow, self.job.line.model, opens, least, blocked=blocked)
+            self.runtime.gates.close(self.job.workflow, self.job.paced_as, opens, least, blocked=blocked)
 
     def _limit_gate(self, job: Job, waitlist: str) -> None:
         """Let the gate claim no more jobs than the waitlist wants."""
-        self.runtime.gates.limit(job.workflow, job.line.model, partial(self.runtime.waitlists.wanted, waitlist))
+        self.runtime.gates.limit(job.workflow, job.paced_as, partial(self.runtime.waitlists.wanted, waitlist))
 
     def _ended(self, fail: retry.Fail) -> Outcome:
         return ended(self.job, self.state, fail.code, fail.message)
@@ -232,8 +232,8 @@ def ended(job: Job, state: JobState, code: str, message: str) -> Outcome:
 
 def snooze_if_closed(runtime: Runtime, job: Job, state: JobState) -> None:
     """Raise Snooze if the workflow's gate is closed for the job's model."""
-    if seconds := runtime.gates.closed_for(job.workflow, job.line.model):
-        raise Snooze(seconds, f"jobs for {job.line.model} were denied just now", state.to_header())
+    if seconds := runtime.gates.closed_for(job.workflow, job.paced_as):
+        raise Snooze(seconds, f"jobs for {job.paced_as} were denied just now", state.to_header())
 
 
 async def back_off(state: JobState, seconds: float, reason: str) -> None:
@@ -249,7 +249,7 @@ async def other_configuration(runtime: Runtime, job: Job, state: JobState, missi
     Another worker may have the file that it was submitted with, so this one leaves the workflow's queue alone for now.
     """
     runtime.gates.arrived(job.workflow)
-    runtime.gates.close(job.workflow, job.line.model, OTHER_CONFIGURATION)
+    runtime.gates.close(job.workflow, job.paced_as, OTHER_CONFIGURATION)
     words = f"a worker with its configuration: on {node()}, {missing} (restart workers whose overnight.toml is older)"
     await runtime.report_blocker(job, words)
     raise Snooze(OTHER_CONFIGURATION, words, state.to_header()) from None

@@ -13,7 +13,7 @@ import orjson
 from limits.circuit import CircuitSettings
 from limits.counting import Estimate
 from limits.reservation import Admitted, Ask
-from tasks.jobs import surcharges
+from tasks.jobs import flex, surcharges
 from tasks.jobs.job import Job, Line
 from tasks.jobs.state import JobState
 from workers.config.settings import WorkflowSettings
@@ -21,6 +21,7 @@ from workers.ids import unique_id
 from workers.models import budgets, tokens
 from workers.models.calibration import Ratios
 from workers.models.routing import NoPrice, Route, Routes
+from workers.models.tiers import CHEAPER, FLEX
 from workers.providers import bodies
 from workers.providers.answer import Sink
 from workers.providers.ceiling import with_ceiling_in
@@ -49,7 +50,6 @@ class Attempt:
 
     bodies, estimates  by target, since each model may name the ceiling of its answer differently
     excluding          failed targets are left out
-    lane               how the call reaches its provider
     wait               seconds until an admitted call may be sent
     is_sent            the admission has let the call be sent
     written            the request was handed to a connection
@@ -65,7 +65,6 @@ class Attempt:
     route: Route
     number: int
     excluding: bool = False
-    lane: str = "live"
     wait: float = 0.0
     is_sent: bool = False
     written: bool = False
@@ -96,6 +95,16 @@ class Attempt:
         self.route = self.routes[admitted.candidate]
         self.wait = admitted.wait
         self.is_sent = admitted.sent
+
+    @property
+    def lane(self) -> str:
+        """How the call reaches its provider: live, flex or batch."""
+        return self.route.tier if self.route.tier in CHEAPER else "live"
+
+    @property
+    def is_flex(self) -> bool:
+        """Whether the call asks for the flex tier."""
+        return self.route.tier == FLEX
 
     @property
     def estimate(self) -> Estimate:
@@ -134,6 +143,8 @@ def assess(
             body = bodies.with_output_ceiling(line.url, body, output, model=route.model)
         if line.url == bodies.CHAT and (field := ceilings.get(route.target)):
             body = with_ceiling_in(body, field)
+        if route.tier == FLEX:
+            body = {**body, "service_tier": FLEX}
         sent[route.target] = body
         estimates[route.target] = tokens.estimate(
             line.url,
@@ -176,8 +187,8 @@ def plan(
     `excluded`: the targets that have failed in this delivery, to be asked only if there is no other. `now`: seconds
     since the epoch. `lease`: seconds.
     """
-    every = routes.find(job.line.model, job.line.url)
-    chosen = routes.order(every, excluded=excluded) or routes.order(every)
+    possible = flex.at_tier(job, routes.find(job.line.model, job.line.url), state)
+    chosen = routes.order(possible, excluded=excluded) or routes.order(possible)
     workflow = routes.settings.workflow(job.workflow)
     over = budgets.windows(routes.settings, job.workflow, job.batch, now)
     budgeted = bool(over) or job.spending_cap is not None
@@ -198,4 +209,4 @@ def plan(
         send_at_once=True,
         circuit=CIRCUIT,
     )
-    return Attempt(job, chosen, sent, estimates, ask, chosen[0], state.attempts + 1, len(chosen) < len(every))
+    return Attempt(job, chosen, sent, estimates, ask, chosen[0], state.attempts + 1, len(chosen) < len(possible))

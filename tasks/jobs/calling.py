@@ -47,6 +47,7 @@ class Calling(Reserving):
                 attempt.body,
                 model=attempt.route.model,
                 key=key,
+                timeout=self.settings.providers[attempt.route.provider].flex_timeout if attempt.is_flex else None,
                 may_send=partial(self._may_send, attempt, state.owner),
                 sink=attempt.sink,
             )
@@ -93,7 +94,7 @@ class Calling(Reserving):
         if throttles := outcomes.throttles(attempt.route, error):
             model = throttles[0]  # the account's pause is enforced by the admission
             self.throttles.pause(model.bucket, model.retry_after, attempt.ask.id)
-            self.slow_start.throttled(attempt.job.line.model)
+            self.slow_start.throttled(attempt.job.paced_as)
         hooks.called(attempt, error)
 
     def _out_of_time(self, attempt: Attempt, limit: SoftTimeLimitExceeded) -> NoReturn:
@@ -128,6 +129,6 @@ class Calling(Reserving):
             self.cleared(attempt)
         if not all(self.throttles.allows(bucket, attempt.asked_at) for bucket, _ in attempt.route.buckets):
             return False
-        self.slow_start.sent(delivery, attempt.job.line.model)
+        self.slow_start.sent(delivery, attempt.job.paced_as)
         attempt.written = True
         return True

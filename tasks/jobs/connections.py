@@ -52,6 +52,7 @@ class Connections:
         self.slow_start = SlowStart()
         self.sizes = Sizes()
         self.ceilings: dict[str, str] = {}  # by target: the name that it takes for an answer's ceiling, if learned
+        self.flex_refused: dict[str, float] = {}  # by target: until when its lines go live, in monotonic seconds
         self.background: list[asyncio.Task[None]] = []
 
     @property

@@ -24,6 +24,9 @@ URLS = ("/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/messages
 #: The prefix of an agent's url: `/agents/<name>`.
 AGENTS = "/agents/"
 
+#: The header of a message with the time until which its line may wait for the flex lane: seconds since the epoch.
+FLEX_UNTIL = "overnight_flex_until"
+
 #: Characters: longer ids don't fit into tables and log lines. OpenAI's limit is the same.
 MAX_CUSTOM_ID = 512
 
@@ -46,6 +49,12 @@ class Line:
     def kind(self) -> str:
         """What runs the line: `agent`, or `call` for one call to a model."""
         return "agent" if self.agent else "call"
+
+    @property
+    def tier(self) -> str:
+        """The service tier that the line itself asks for, '' if it asks for none."""
+        tier = self.body.get("service_tier")
+        return tier.lower() if isinstance(tier, str) and not self.agent else ""
 
     @property
     def agent(self) -> str:
@@ -140,6 +149,7 @@ class Job:
     `deadline` is in seconds since the epoch; 0 means none. A call that an agent makes is a job, too, with the `call`
     that it is in its agent, and the agent's `spending_cap`. `proof`: what makes it a line of its batch (jobs/proof.py);
     `stamp` keeps a job without a batch apart from others that repeat its task's id: of another workflow or line.
+    `flex_until`: when it must be called live at the latest, 0 if it may not wait; `lane`: live, or flex (jobs/flex.py).
     """
 
     line: Line
@@ -153,6 +163,13 @@ class Job:
     spending_cap: SpendingCap | None = None
     proof: str = ""
     stamp: str = ""
+    flex_until: float = 0.0
+    lane: str = "live"
+
+    @property
+    def paced_as(self) -> str:
+        """The model by whose denials and 429s this job is held back. A model's flex tier counts as another model."""
+        return f"{self.line.model} (flex)" if "flex" in (self.lane, self.line.tier) else self.line.model
 
     @property
     def id(self) -> str:
@@ -197,8 +214,9 @@ def received(
     if batch is None:
         job = replace(job, stamp=_stamp(workflow, value))
     else:
-        shown = (headers or {}).get(proof.HEADER)
+        shown, until = ((headers or {}).get(name) for name in (proof.HEADER, FLEX_UNTIL))
         job = replace(job, batch=batch, number=number, round=round_, proof=shown if isinstance(shown, str) else "")
+        job = replace(job, flex_until=_time(until))
     return job, "; ".join(problems)
 
 
@@ -209,6 +227,14 @@ def _stamp(workflow: str, value: Any) -> str:
     except TypeError:  # nested too deeply to encode
         text = repr(value).encode("utf-8", "replace")
     return "." + hashlib.blake2b(workflow.encode() + b"\n" + text, digest_size=8).hexdigest()
+
+
+def _time(value: Any) -> float:
+    """Seconds since the epoch; 0 for anything else."""
+    try:
+        return float(value) if isinstance(value, str) else 0.0
+    except ValueError:
+        return 0.0
 
 
 def _count(value: Any) -> bool:

@@ -20,6 +20,7 @@ from tasks.jobs.attempt import Attempt
 from tasks.jobs.state import JobState
 from tasks.jobs.store import Ceiling, Outcome
 from workers.models.routing import Route
+from workers.models.tiers import FLEX
 from workers.providers.answer import Answer
 from workers.providers.bodies import output_ceiling
 from workers.providers.errors import CallFailed, ProviderError, Throttled, Unavailable
@@ -45,13 +46,18 @@ def of_answer(attempt: Attempt, answer: Answer) -> Settlement:
     route, estimate, usage = attempt.route, attempt.estimate, used(attempt, answer)
     costs = settlement(route.profile, estimate, usage) if answer.usage else admission(route.profile, estimate)
     amount = _presumed(attempt)
-    if answer.usage is not None and route.rates is not None:
-        amount = route.rates.cost(answer.usage, media=estimate.media)
+    columns = {"calls": 1, "input_tokens": usage.input, "output_tokens": usage.output}
+    rates = route.billed_at(answer.tier)
+    if answer.usage is not None and rates is not None:
+        amount = rates.cost(answer.usage, media=estimate.media)
+    if attempt.is_flex:
+        live = route.rates.cost(usage, media=estimate.media) if route.rates else amount
+        columns |= {"flex_calls": 1, "flex_saved": max(0, live - amount) if answer.usage else 0}
     return Settlement(
         amount=amount,
         costs=route.charged(costs),
         presumed=answer.usage is None,
-        columns={"calls": 1, "input_tokens": usage.input, "output_tokens": usage.output},
+        columns=columns,
         levels=levels(route, answer.limits, answered=True),
         circuit=attempt.ask.circuit,
     )
@@ -88,6 +94,8 @@ def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:
 
 def throttles(route: Route, error: ProviderError) -> tuple[Throttle, ...]:
     """The buckets that the failure pauses."""
+    if error.only_for == "tier" and route.tier == FLEX:
+        return (Throttle(route.buckets[-1][0], error.retry_after or None, overload=True),)
     if error.only_for:
         return ()
     overload = isinstance(error, Unavailable)

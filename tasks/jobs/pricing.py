@@ -22,6 +22,7 @@ from workers.embedded import server_url
 from workers.models import price_lookup, shared_prices
 from workers.models.price_lookup import Query
 from workers.models.prices import Rates, configured
+from workers.models.tiers import ASKED
 from workers.pool.threads import to_thread
 
 if TYPE_CHECKING:
@@ -47,14 +48,15 @@ async def ensure(
     key = Keys(settings.namespace).prices
     shared = await shared_prices.fetch(client, key)
     old = time.time() - FRESH
-    asked = [each for each in queries(settings, targets) if each.name not in shared or shared[each.name].at < old]
+    missing = {each for each in targets if each not in shared or shared[each].at < old}
+    asked = list(queries(settings, missing))
     if asked:
         try:
             found = await to_thread("lookups", price_lookup.lookup, asked)
         except (OSError, ValueError, subprocess.SubprocessError) as exc:
             log.warning("prices could not be looked up: %s", exc)
-            if strict and (missing := [each.name for each in asked if each.name not in shared]):
-                raise LookUpFailed(f"the price of {', '.join(missing)} could not be looked up: {exc}") from exc
+            if strict and (names := [each.name for each in asked if not each.tier and each.name not in shared]):
+                raise LookUpFailed(f"the price of {', '.join(names)} could not be looked up: {exc}") from exc
             return shared
         await shared_prices.publish(client, key, found)
         shared |= found
@@ -76,7 +78,7 @@ def looked_up(settings: Settings, targets: Collection[str]) -> dict[str, Rates]:
 
 
 def queries(settings: Settings, targets: Iterable[str]) -> Iterator[Query]:
-    """What to ask the table: models without a configured price, at public providers."""
+    """What to ask the table: models without a configured price, at public providers, in every tier."""
     for target in targets:
         name, _, model = target.partition("/")
         try:
@@ -85,6 +87,7 @@ def queries(settings: Settings, targets: Iterable[str]) -> Iterator[Query]:
             continue  # the check of the configuration reports it
         if configured(settings.model(name, model)) is None and _is_public(base_url):
             yield Query(name, model, base_url)
+            yield from (Query(name, model, base_url, tier) for tier in ASKED)
 
 
 def _is_public(base_url: str) -> bool:

@@ -22,7 +22,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from limits.client.connection import Server, open_client
 from limits.errors import ServerUnavailable
 from limits.keys import Keys
-from tasks.jobs import hooks, retry, runners, store
+from tasks.jobs import flex, hooks, retry, runners, store
 from tasks.jobs import job as jobs
 from tasks.jobs.admission import Admission, back_off, ended, other_configuration, snooze_if_closed
 from tasks.jobs.attempt import Attempt
@@ -107,6 +107,7 @@ async def deliver(runtime: Runtime, job: Job, problem: str, state: JobState) -> 
 
 async def run(runtime: Runtime, job: Job, state: JobState) -> dict[str, Any] | None:
     """Run the job unless it has ended or runs elsewhere. Returns its result line; None if it has none to return."""
+    job = await flex.in_lane(runtime.priced, runtime.flex_refused, job, state)
     if not job.line.agent:  # only the agent knows which models it will ask for
         try:
             snooze_if_closed(runtime, job, state)
@@ -115,7 +116,7 @@ async def run(runtime: Runtime, job: Job, state: JobState) -> dict[str, Any] | N
             raise
     if early := state.left():
         await asyncio.sleep(early)
-    await runtime.slow_start.turn(state.owner, job.line.model)
+    await runtime.slow_start.turn(state.owner, job.paced_as)
     try:
         return await begin(runtime, job, state)
     finally:
@@ -169,7 +170,7 @@ async def attempts(runtime: Runtime, job: Job, state: JobState) -> Outcome:
         except Revoked:
             continue
         except ProviderError as error:
-            if await learned(runtime, attempt, error, renamed):
+            if await learned(runtime, attempt, error, renamed, state):
                 state.cost += await runtime.settle_failure(attempt, error, state)
                 continue
             decision = decide(runtime, attempt, error, state, failover, last_failure)
@@ -238,7 +239,7 @@ def refused(job: Job, state: JobState) -> dict[str, Any]:
     return line
 
 
-async def learned(runtime: Runtime, attempt: Attempt, error: ProviderError, renamed: set[str]) -> bool:
+async def learned(runtime: Runtime, attempt: Attempt, error: ProviderError, renamed: set[str], state: JobState) -> bool:
     """Keep what a refusal says about its account or model. Returns True if the call is made again, spending no attempt.
 
     `renamed`: the targets at which this delivery has already used the other name of the answer's ceiling.
@@ -246,6 +247,10 @@ async def learned(runtime: Runtime, attempt: Attempt, error: ProviderError, rena
     if isinstance(error, AccountBlocked):
         await runtime.refused(attempt, error)
     target = attempt.route.target
+    if flex.refuses_tier(attempt.route, attempt.job, error):
+        runtime.flex_refused[target] = time.monotonic() + flex.REFUSED_FOR
+        state.no_flex = 1
+        return True
     if not error.ceiling_field or target in renamed or attempt.body.get(OTHER[error.ceiling_field]) is None:
         return False
     runtime.ceilings[target] = error.ceiling_field

@@ -30,6 +30,7 @@ class JobState:
     cost       what its failed attempts may have cost, in n$
     counted_…  the part of a count that the batch already counted when a call was settled
     since      first delivery, in seconds since the epoch
+    no_flex    1 if the provider refused its flex tier
     until      when to go on, in ms since the epoch; 0: at once
     owner      the name of this delivery; not carried over
     """
@@ -45,6 +46,7 @@ class JobState:
     counted_throttles: int = 0
     counted_calls: int = 0
     counted_cost: int = 0
+    no_flex: int = 0
     since: int = 0
     until: int = 0
     owner: str = field(default_factory=unique_id)

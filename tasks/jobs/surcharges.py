@@ -12,7 +12,7 @@ that was ultimately used). Anything that is not known to be free counts as expen
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 from tasks.jobs.job import Line
@@ -62,10 +62,11 @@ class Surcharge(NoRoute):
 
 def check(settings: Settings, line: Line, routes: Iterable[Route]) -> None:
     """Raise Surcharge if a route could bill more for the line than its tokens. For jobs under a budget."""
-    tier, fee = _tier(line.body), _fee(line.url, line.body)
+    fee = _fee(line.url, line.body)
     for route in routes:
         due = fee or (f"the model {route.target}" if _SEARCHES.search(route.model) else "")
         others = _fallbacks(line.body, route.model)
+        tier = _tier(line.body, route.tiers)
         if not due and not tier and not others:
             continue
         configured = prices.configured(settings.model(route.provider, route.model))
@@ -86,11 +87,12 @@ def check(settings: Settings, line: Line, routes: Iterable[Route]) -> None:
             )
 
 
-def _tier(body: Mapping[str, Any]) -> str:
-    """The tier that a body asks for, in words; '' if it costs the standard price at most."""
+def _tier(body: Mapping[str, Any], priced: Collection[str]) -> str:
+    """The tier that a body asks for, in words; '' if it costs the standard price at most, or has one (`priced`)."""
     for field, known in _TIERS.items():
         value = body.get(field)
-        if value is not None and not (isinstance(value, str) and value.lower() in known):
+        prices = known.union(priced) if field == "service_tier" else known
+        if value is not None and not (isinstance(value, str) and value.lower() in prices):
             return f"{field}{_shown(value)}"
     return ""
 

@@ -31,7 +31,8 @@ _DAY: Final = 86_400
 class Spent:
     """The sums of some calls, money in n$. `presumed` is the number of calls in `presumed_cost`.
 
-    `batch_calls` went through the batch lane, which has saved `batch_saved` against the live price.
+    `batch_calls` went through the batch lane, which has saved `batch_saved` against the live price. The same of the
+    flex tier: `flex_calls`, `flex_saved`.
     """
 
     calls: int = 0
@@ -45,6 +46,8 @@ class Spent:
     presumed: int = 0
     batch_calls: int = 0
     batch_saved: int = 0
+    flex_calls: int = 0
+    flex_saved: int = 0
 
     @property
     def total(self) -> int:
@@ -67,6 +70,7 @@ class Spent:
             "presumed_usd": self.presumed_cost / NANO,
             "total_usd": self.total / NANO,
             "batch_lane": {"calls": self.batch_calls, "saved_usd": self.batch_saved / NANO},
+            "flex_lane": {"calls": self.flex_calls, "saved_usd": self.flex_saved / NANO},
         }
 
 
@@ -179,13 +183,17 @@ def entries(server: Server, keys: Keys, days: Sequence[int]) -> Iterable[Entry]:
         yield Entry(_EPOCH + timedelta(days=number), name, of, at, model, spent)
 
 
-def presumed(server: Server, keys: Keys, of: Batch) -> int:
-    """What a batch may have cost beyond its own count, in n$: calls whose worker was killed.
-
-    Such a call leaves only what the end of its lease wrote to the ledger.
-    """
+def of_batch(server: Server, keys: Keys, of: Batch) -> Spent:
+    """What the ledger has of a batch."""
     first = int(of.created // _DAY)
     last = int((of.ended or time.time()) // _DAY) + 1
     days = list(range(max(first, last - LONGEST), last + 1))
-    sums = sum((entry.spent for entry in entries(server, keys, days) if entry.batch == of.id), Spent())
-    return max(0, min(sums.presumed_cost, sums.total - of.cost))
+    return sum((entry.spent for entry in entries(server, keys, days) if entry.batch == of.id), Spent())
+
+
+def presumed(spent: Spent, of: Batch) -> int:
+    """What a batch may have cost beyond its own count, in n$: calls whose worker was killed.
+
+    Such a call leaves only what the end of its lease wrote to the ledger. `spent`: what that has of the batch.
+    """
+    return max(0, min(spent.presumed_cost, spent.total - of.cost))

@@ -1,5 +1,6 @@
-"""Metrics of the lanes: jobs and chunks in the batch lane, and what it has saved."""
+"""Metrics of the lanes: jobs and chunks in the batch lane, answers by lane, and what the cheaper ones have saved."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -7,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from limits.budget import NANO
+from tasks.batches import takeover
 from tasks.batches.chunk_journal import ChunkJournal
 from tasks.batches.store import Store
 from tasks.monitoring.costs import Spent
@@ -14,7 +16,7 @@ from tasks.monitoring.snapshot import SystemSnapshot
 
 
 def lanes(store: Store, system: SystemSnapshot) -> Iterator[Metric]:
-    """The live batches that may use the batch lane."""
+    """The live batches that may use a cheaper lane."""
     jobs = GaugeMetricFamily("overnight_lane_jobs", "Jobs in a lane now", labels=("workflow", "lane"))
     chunks = GaugeMetricFamily(
         "overnight_lane_chunks", "Chunks of live batches", labels=("workflow", "provider", "state")
@@ -22,9 +24,11 @@ def lanes(store: Store, system: SystemSnapshot) -> Iterator[Metric]:
     inside: Counter[tuple[str, str]] = Counter()
     found: Counter[tuple[str, str, str]] = Counter()
     for batch in system.live:
+        if batch.lanes:
+            flex = batch.has_flex_lane and time.time() < takeover.last_call(batch)
+            inside[batch.workflow, "flex" if flex else "live"] += batch.out
         if batch.has_batch_lane:
             inside[batch.workflow, "batch"] += batch.offloaded
-            inside[batch.workflow, "live"] += batch.out
             for chunk in ChunkJournal(store, batch.id).all():
                 found[batch.workflow, chunk.provider, chunk.state] += 1
     for names, count in sorted(inside.items()):
@@ -35,12 +39,13 @@ def lanes(store: Store, system: SystemSnapshot) -> Iterator[Metric]:
 
 
 def saved(month: Mapping[tuple[str, str, str], Spent]) -> Iterator[Metric]:
-    """Calls of the batch lane and what it has saved since the first of the month."""
+    """Answers by lane, and what the cheaper lanes have saved, since the first of the month."""
     names = ("workflow", "provider", "model")
     calls = CounterMetricFamily("overnight_lane_calls", "Answers by lane", labels=(*names, "lane"))
     money = CounterMetricFamily("overnight_lane_saved_dollars", "Saved against the live price", labels=names)
     for row, sums in month.items():
         calls.add_metric([*row, "batch"], sums.batch_calls)
-        calls.add_metric([*row, "live"], sums.calls - sums.batch_calls)
-        money.add_metric(row, sums.batch_saved / NANO)
+        calls.add_metric([*row, "flex"], sums.flex_calls)
+        calls.add_metric([*row, "live"], sums.calls - sums.batch_calls - sums.flex_calls)
+        money.add_metric(row, (sums.batch_saved + sums.flex_saved) / NANO)
     yield from (calls, money)

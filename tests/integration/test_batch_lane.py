@@ -60,7 +60,7 @@ def test_every_command_shows_the_lanes(tmp_path: Path) -> None:
         found = json.loads(one.run("estimate", path, "-w", "nightly", "--json").stdout)
         assert (found["lanes"]["batch_lines"], found["lanes"]["reason"]) == (20, None)
         assert found["lanes"]["cost_usd"] == pytest.approx(found["cost_usd"] / 2)
-        assert "20 of 20 jobs by batch" in one.run("estimate", path, "-w", "nightly").stderr
+        assert "20 by batch of 20 jobs" in one.run("estimate", path, "-w", "nightly").stderr
         refused = one.run("submit", path, "-w", "nightly", "--lanes", "batch", status=2)
         assert 'must contain "live"' in refused.stderr
         one.start_worker()

@@ -46,10 +46,10 @@ class Model:
 class Failure:
     """A way to fail, for the requests that meet all of its conditions.
 
-    Those are: `probability`; the `model`; a `job` marker that contains the text; the `key`'s index; arrival
-    from `start` until `end` seconds after this was configured; not among the first `after` requests that
-    meet the rest; at most `times` times; every `every`th of them. `seconds` is how long a hang, drip or
-    delay takes, `retry_after` a header to send with an error.
+    Those are: `probability`; the `model`; a `job` marker that contains the text; the `key`'s index; the service
+    `tier`; arrival from `start` until `end` seconds after this was configured; not among the first `after` requests
+    that meet the rest; at most `times` times; every `every`th of them. `seconds` is how long a hang, drip or delay
+    takes, `retry_after` a header to send with an error.
     """
 
     mode: str
@@ -57,6 +57,7 @@ class Failure:
     model: str | None = None
     job: str | None = None
     key: int | None = None
+    tier: str | None = None
     start: float = 0.0
     end: float | None = None
     after: int = 0

@@ -91,7 +91,7 @@ class Rules:
         self.rules = [_Rule(failure, now) for failure in failures]
         self.random = random.Random(seed)
 
-    def met(self, model: str, job: str, key: int) -> Failure | None:
+    def met(self, model: str, job: str, key: int, tier: str | None = None) -> Failure | None:
         """The failure of a request, if it has one."""
         now = time.monotonic()
         for rule in self.rules:
@@ -101,6 +101,8 @@ class Rules:
             if failure.job is not None and failure.job not in job:
                 continue
             if failure.key is not None and failure.key != key:
+                continue
+            if failure.tier is not None and failure.tier != tier:
                 continue
             elapsed = now - rule.since
             if elapsed < failure.start or (failure.end is not None and elapsed >= failure.end):

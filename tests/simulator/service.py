@@ -119,7 +119,7 @@ class Service:
         return self._judge(Request(task, api, model, job, key, body, len(content), now, wall), entry, headers)
 
     def _judge(self, request: "Request", entry: Entry, headers: dict[str, str]) -> Plan:
-        rule = self.rules.met(request.model, request.job, request.key)
+        rule = self.rules.met(request.model, request.job, request.key, request.body.get("service_tier"))
         quota = self._quota(request.key, request.model)
         self._mark_early(entry, quota)
         made = (
@@ -155,6 +155,8 @@ class Service:
         entry.cost_nusd = round(
             1000 * (asked * quota.model.input_usd_per_mtok + made * quota.model.output_usd_per_mtok)
         )
+        if request.body.get("service_tier") == "flex":
+            entry.cost_nusd = round(entry.cost_nusd * Batches.PRICE)
         plan.delay = answers.pick(self.config.latency, request.job, "latency")
         altered = rule.mode if rule is not None and rule.mode in answers.ALTERED else ""
         plan.body = self._answer(request, asked, made, altered)
@@ -182,6 +184,8 @@ class Service:
                 answer = answers.embeddings(request.body, request.model, request.job, asked)
             case _:
                 answer = answers.message(request.body, request.model, request.job, asked, made, cached)
+        if "service_tier" in request.body:
+            answer["service_tier"] = request.body["service_tier"]
         answers.alter(answer, altered)
         if request.body.get("stream") and request.task != "embeddings":
             return streams.stream(request.task, request.body, answer)

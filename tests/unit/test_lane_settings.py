@@ -15,7 +15,8 @@ from workers.config.workflow_settings import WorkflowSettings
     [
         (["live"], ("live",)),
         (["live", "batch"], ("batch", "live")),
-        ("auto", ("batch", "live")),
+        ("auto", ("batch", "flex", "live")),
+        (["live", "flex"], ("flex", "live")),
         ("batch, live", ("batch", "live")),
     ],
 )
@@ -29,9 +30,9 @@ def test_lanes_are_read_cheapest_first(written: Any, read: tuple[str, ...]) -> N
     [
         (["batch"], 'must contain "live"'),
         ([], 'must contain "live"'),
-        (["bus", "live"], 'must be "auto" or a list of batch, live'),
-        (["live", "live"], 'must be "auto" or a list of batch, live, each once'),
-        (3, 'must be "auto" or a list of batch, live'),
+        (["bus", "live"], 'must be "auto" or a list of batch, flex, live'),
+        (["live", "live"], 'must be "auto" or a list of batch, flex, live, each once'),
+        (3, 'must be "auto" or a list of batch, flex, live'),
     ],
 )
 def test_other_lanes_are_refused(written: Any, words: str) -> None:
@@ -44,7 +45,9 @@ def test_only_live_calls_are_the_default() -> None:
     assert WorkflowSettings().lanes == ("live",)
 
 
-@pytest.mark.parametrize("wrong", [{"batch_enqueued_tokens": 0}, {"batch_price": 2}, {"batch_price": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"batch_enqueued_tokens": 0}, {"batch_price": 2}, {"batch_price": 0}, {"flex_price": 1.1}]
+)
 def test_a_models_batch_limits_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ModelQuota(**wrong)

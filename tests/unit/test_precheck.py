@@ -11,6 +11,7 @@ from tasks.jobs.pricing import queries
 from workers.config.settings import load
 from workers.models.prices import Rates, flat
 from workers.models.routing import NoPrice, NoRoute
+from workers.models.tiers import ASKED
 
 CONFIG = """
 [providers.one]
@@ -127,7 +128,7 @@ def test_a_line_with_a_cheaper_fallback_is_not_refused(tmp_path: Path) -> None:
 def test_the_price_table_is_asked_only_if_needed(tmp_path: Path) -> None:
     settings = precheck(tmp_path, "free").settings
     asked = queries(settings, ["one/small", "one/priced", "here/local"])
-    assert [each.name for each in asked] == ["one/small"]
+    assert [each.name for each in asked] == ["one/small", *(f"one/small#{tier}" for tier in ASKED)]
 
 
 EMBEDDING = "/v1/embeddings"

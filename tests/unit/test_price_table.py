@@ -29,7 +29,6 @@ def test_the_lookup_process_reports_what_it_matched(
     assert found.keys() == {
         "main/gpt-4o-mini",
         "claude/claude-sonnet-4-5-mine",
-        "groq/llama-3.3-70b-versatile#batch",
     }
     mini = found["main/gpt-4o-mini"]
     assert mini.source.startswith("genai-prices ")
@@ -37,7 +36,6 @@ def test_the_lookup_process_reports_what_it_matched(
     assert mini.cost(Usage(input=10**6, output=10**6)) == 750_000_000
     assert [band.above for band in found["claude/claude-sonnet-4-5-mine"].bands] == [0, 200_000]
     assert "claude/claude-sonnet-4-5-mine: priced as anthropic/claude-sonnet-4-5;" in caplog.text
-    assert "no price for 'batch'; the standard price is used" in caplog.text
     assert (
         "genai_prices"
         not in subprocess.run(

@@ -28,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 AGENT_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 #: The lanes, cheapest first.
-LANES: Final = ("batch", "live")
+LANES: Final = ("batch", "flex", "live")
 
 _CERT_REQS = re.compile(r"(?<![^&])ssl_cert_reqs=([^&#]*)")
 

@@ -10,6 +10,7 @@ from workers.config import fields
 from workers.config.credentials import MissingSecretError, Reference, reference
 from workers.config.fields import CallSeconds, Count, ModelName, Price, Seconds
 from workers.config.problems import SettingsError
+from workers.providers.batch_kinds import kind_of
 from workers.providers.endpoints import LARGEST_REQUEST_MB
 
 #: Each API's address. Azure has one for each resource.
@@ -47,8 +48,10 @@ class ModelQuota(_Limits):
     output_usd_per_mtok: Price | None = None
     batch_enqueued_tokens: Count | None = None
     """Input tokens that the account may have in the Batch API's queue. None: learned from refusals."""
-    batch_price: fields.Share = 0.5
-    """The Batch API's price as a part of the live price."""
+    batch_price: fields.Share | None = None
+    """The Batch API's price as a part of the live price. None: the price table's, else a half."""
+    flex_price: fields.Share | None = None
+    """The flex tier's price as a part of the live price. None: the price table's; a model without any has no flex."""
 
     def quota(self) -> Quota:
         """The limits as admission takes them; a quota without limits if there are none."""
@@ -68,6 +71,8 @@ class ProviderSettings(_Limits):
     shared_quota: bool = Field(default=False, strict=True)
     rate_limit_headers: Literal["follow", "ignore"] = "follow"
     timeout: CallSeconds = 120.0
+    flex_timeout: CallSeconds = 900.0
+    """Seconds that a call in the flex tier may take."""
     max_request_mb: int | None = Field(default=None, ge=1, le=50, strict=True, description="MB of a request")
     batch_poll: Seconds = 30.0
     """Seconds between two looks at a provider batch."""
@@ -129,6 +134,14 @@ class ProviderSettings(_Limits):
     def largest_request(self) -> int:
         """The largest request, in bytes."""
         return (self.max_request_mb or LARGEST_REQUEST_MB[self.api]) * 1_000_000
+
+    @property
+    def batch_kind(self) -> str:
+        """The kind of its Batch API (workers/providers/batch_kinds.py); '' if it has none, or no address yet."""
+        try:
+            return kind_of(self.api, self.base_url)
+        except SettingsError:
+            return ""
 
     @property
     def counting_name(self) -> str:

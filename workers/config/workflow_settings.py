@@ -20,7 +20,7 @@ class WorkflowSettings(Table):
     max_attempts: fields.Attempts = 5
     deadline: Seconds = 86_400.0
     lanes: fields.Lanes = ("live",)
-    """What may carry its jobs: the Batch API, live calls."""
+    """What may carry its jobs: the Batch API, the flex tier, live calls."""
     batch_min_time: Seconds = 1_800.0
     """Seconds that a provider batch must have until its latest moment; with less, its jobs go live."""
     priority: Literal["batch", "urgent"] = "batch"

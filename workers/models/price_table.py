@@ -43,9 +43,6 @@ _CACHE = ("cache_read_mtok", "cache_write_mtok", "cache_write_1h_mtok")
 _KNOWN = frozenset({"input_mtok", "requests_kcount", "cache_audio_read_mtok", "cache_image_read_mtok"})
 _KNOWN |= {"web_searches_kcount", "storage_searches_kcount", *_OUTPUT, *_MEDIA, *_CACHE}
 
-#: Tiers cheaper than the standard prices, which are therefore an upper bound if the tier is not listed.
-_CHEAPER = ("batch", "flex")
-
 
 def answer(queries: list[Query], now: datetime) -> dict[str, Any]:
     """The answer to all queries, ready for JSON. Raises ImportError if the table is not installed."""
@@ -60,7 +57,7 @@ def answer(queries: list[Query], now: datetime) -> dict[str, Any]:
 
 
 def find(query: Query, now: datetime) -> tuple[Rates | None, list[str]]:
-    """The rates of one model, None if the table has none, and warnings about them."""
+    """The rates of one model, None if the table has none, and warnings about them: those of its standard price."""
     from genai_prices import __version__, data_snapshot  # noqa: PLC0415  # heavy; only here
 
     snapshot = data_snapshot.get_snapshot()
@@ -68,19 +65,16 @@ def find(query: Query, now: datetime) -> tuple[Rates | None, list[str]]:
     model = provider and provider.find_model(query.model, all_providers=snapshot.providers)
     if provider is None or model is None:
         return None, []
-    warnings: list[str] = []
     context = _context(query.tier)
     if context and not _has_variant(provider, model, context):
-        if query.tier not in _CHEAPER:
-            return None, [f"the table has no price for {query.tier!r}, and the standard price may be too low"]
-        warnings.append(f"the table has no price for {query.tier!r}; the standard price is used")
+        return None, []
     prices = [model.get_prices(now + timedelta(hours=hour), context or None) for hour in range(25)]
     bands = _bands(prices)
     if bands is None:
-        return None, warnings
+        return None, []
     owner = next((p.id for p in snapshot.providers if any(model is m for m in p.models)), provider.id)
     name = f"{owner}/{model.id}"
-    warnings += _doubts(query, provider.id, name, prices, bands)
+    warnings = [] if context else list(_doubts(query, provider.id, name, prices, bands))
     window = model.context_window
     return Rates(
         bands,

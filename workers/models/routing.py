@@ -8,7 +8,7 @@ soonest.
 import random
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from limits.bucket import Quota
@@ -16,6 +16,7 @@ from limits.counting import Costs, Estimate, Profile, admission, certain
 from limits.reservation import Candidate, Charge
 from workers.config.settings import ProviderSettings, Settings, UnknownModel
 from workers.models.prices import Rates, resolve
+from workers.models.tiers import BATCH, CHEAPER, FLEX, tiers
 from workers.providers import ENDPOINTS_BY_API
 from workers.providers.counting_profiles import profile
 
@@ -28,6 +29,10 @@ UNLISTED_SECONDS = 86_400.0
 
 #: Dimensions in which a single request can be larger than the whole limit.
 SIZES = ("tpm", "itpm", "otpm", "tpd")
+
+
+#: The quota of a bucket that only pauses.
+_UNLIMITED = Quota()
 
 
 class NoRoute(ValueError):  # noqa: N818 - named after what happened
@@ -68,7 +73,7 @@ class Route:
 
     `weight` is the target's share of the calls, divided among its keys. `buckets` are the ids and quotas that a call
     draws on: the model's own, then the account's if it has one. `target` is `provider/model`; `scope` is the model
-    within the account.
+    within the account. `tiers` are its prices by the Batch API and in service tiers; `tier` is the one that it takes.
     """
 
     provider: str
@@ -80,12 +85,34 @@ class Route:
     buckets: tuple[tuple[str, Quota], ...]
     profile: Profile
     rates: Rates | None
+    tiers: Mapping[str, Rates] = field(default_factory=dict, compare=False)
+    tier: str = ""
     target: str = field(init=False, compare=False)
     scope: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "target", f"{self.provider}/{self.model}")
         object.__setattr__(self, "scope", f"{self.account}/{self.model}")
+
+    def at_tier(self, tier: str) -> "Route":
+        """The same route for a call that asks for a service tier. It holds the most that the call may be billed.
+
+        A provider may serve a cheaper tier at its standard price, so that is held for it, and its answer names the tier
+        that it billed. What flex refuses says nothing about other calls: it has a pause and a circuit of its own.
+        """
+        rates = self.tiers.get(tier)
+        if tier == FLEX:
+            pause = f"{self.buckets[0][0]}:{FLEX}", _UNLIMITED
+            return replace(self, tier=tier, circuit=f"{FLEX}:{self.circuit}", buckets=(*self.buckets, pause))
+        if rates is None or tier in CHEAPER:
+            return self
+        return replace(self, tier=tier, rates=rates, tiers={**self.tiers, "": self.rates} if self.rates else self.tiers)
+
+    def billed_at(self, tier: str) -> Rates | None:
+        """The prices of a call whose answer names this tier, '' if it names none."""
+        if self.tier == BATCH or not tier:
+            return self.rates
+        return self.tiers.get(tier) or self.tiers.get("") or self.rates
 
     def candidate(self, estimate: Estimate, row: str = "") -> Candidate:
         """What the call would draw on this route, at its highest cost. `row` is its row in the ledger."""
@@ -208,6 +235,8 @@ class Routes:
         limits = self.settings.model(name, model)
         keys = max(1, provider.key_count)
         account = provider.quota()
+        rates = resolve(limits, self.prices, f"{name}/{model}")
+        priced = tiers(limits, self.prices, f"{name}/{model}", rates, provider.batch_kind)
         routes = []
         for key in range(keys):
             bucket = 0 if provider.shared_quota else key
@@ -224,7 +253,8 @@ class Routes:
                     account=f"{name}/{key}",
                     buckets=tuple(buckets),
                     profile=profile(provider.counting_name, model),
-                    rates=resolve(limits, self.prices, f"{name}/{model}"),
+                    rates=rates,
+                    tiers=priced,
                 )
             )
         return routes

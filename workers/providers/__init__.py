@@ -11,7 +11,8 @@ openai.py             OpenAI's wire format, which most other servers use as well
 azure.py              Azure OpenAI
 anthropic.py          Anthropic's wire format
 batch_api.py          the interface of a Batch API
-batch_apis.py         which providers have one
+batch_kinds.py        which providers have one
+batch_apis.py         the one of a provider
 batch_http.py         requests to a Batch API
 batch_openai.py       OpenAI's Batch API
 batch_azure.py        Azure's

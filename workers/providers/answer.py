@@ -14,6 +14,7 @@ class Answer:
 
     `body` is the decoded JSON as it came, or {"stream": events as text} for a streamed answer. `usage` is None if the
     body has none; then the reserved amount is the best estimate. `seconds` is the time from sending to the last byte.
+    `tier` is the service tier that the answer names, '' if it names none.
     """
 
     status: int
@@ -22,6 +23,7 @@ class Answer:
     usage: Usage | None
     limits: RateLimits
     seconds: float
+    tier: str = ""
 
     def __repr__(self) -> str:
         return f"Answer(status={self.status}, request_id={self.request_id!r}, usage={self.usage})"

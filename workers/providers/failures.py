@@ -5,8 +5,8 @@
 | 401, 402, 403; an account that is out of money or shut (any 4xx) | `AccountBlocked` | no             |
 | larger than a limit or the context (400, 413, 422, 429, 500) | `TooLarge`      | no                   |
 | 408, 409; 400 since the model wrote no valid JSON or tool call | `Interrupted` | no                   |
-| 429                                                        | `Throttled`      | no                   |
-| 498 (Groq's flex capacity), 503, 529                       | `Unavailable`    | no                   |
+| 429; no capacity in a call's flex tier (429, 498, 503, 529) | `Throttled`     | no                   |
+| 503, 529                                                   | `Unavailable`    | no                   |
 | other 4xx in JSON; 401, 403 for one model or prompt        | `Refused`        | no                   |
 | other 4xx in text, HTML or nothing; a 404 of a router      | `CallFailed`     | no                   |
 | other 5xx; 1xx and 3xx, which no API sends                 | `CallFailed`     | if a gateway gave up |
@@ -23,7 +23,7 @@ them, whatever else it contains: the error keeps them as its `usage`.
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from limits.counting import Usage
 from workers.providers import accounts
@@ -40,7 +40,7 @@ from workers.providers.errors import (
     TooLarge,
     Unavailable,
 )
-from workers.providers.headers import RateLimits
+from workers.providers.headers import NO_LIMITS, RateLimits
 from workers.providers.retry_after import believable, parse_retry_after
 
 # Statuses of a gateway that stopped waiting.
@@ -99,11 +99,15 @@ _NO_ROUTE_WORDS: Final = re.compile(
     re.IGNORECASE,
 )
 
-# OpenAI's code for a flex tier without capacity, which says nothing about other tiers.
+# How OpenAI refuses a call because its flex tier has no capacity, which says nothing about other tiers.
 _TIER_CODES: Final = frozenset({"resource_unavailable"})
+_TIER_WORDS: Final = re.compile(r"\s*(?:429 )?resource unavailable\b", re.IGNORECASE)
 
 # Groq's status for the same.
 _FLEX_CAPACITY: Final = 498
+
+# The tier that a provider sheds first.
+FLEX: Final = "flex"
 
 # Anthropic: "Extra usage is required for long context requests."
 _LONG_WORDS: Final = re.compile(r"\blong[- ]context\b|extra usage is required", re.IGNORECASE)
@@ -120,11 +124,13 @@ def classify(
     limits: RateLimits | None = None,
     request_id: str | None = None,
     usage: Usage | None = None,
+    tier: Any = None,
 ) -> ProviderError:
     """The error that an answer is. The caller has already checked that a 2xx is no answer.
 
     `body` is the decoded JSON, or text. `headers` have names in lower case. `now` is the wall clock in epoch seconds.
-    `key` is removed from the error's words. `usage` is the tokens that the answer reports.
+    `key` is removed from the error's words. `usage` is the tokens that the answer reports. `tier` is the service tier
+    that the call asked for.
     """
     error_body = read_error(body, key=key)
     within_success = status < HTTPStatus.MULTIPLE_CHOICES
@@ -135,6 +141,8 @@ def classify(
     else:
         kind = _kind(judged, error_body)
         billed = judged in _GATEWAY_GAVE_UP or (within_success and judged >= HTTPStatus.INTERNAL_SERVER_ERROR)
+    sheds = _sheds(kind, judged, error_body, limits, tier)
+    kind = Throttled if sheds else kind
     waits = issubclass(kind, Throttled | Unavailable | CallFailed | Interrupted)
     dimension = _dimension(error_body.words) if kind is Throttled else ""
     wait = None
@@ -153,7 +161,7 @@ def classify(
         dimension=dimension,
         usage=usage,
         certain=kind is AccountBlocked and accounts.is_certain(error_body),
-        only_for=_only_for(kind, judged, error_body),
+        only_for="tier" if sheds else "size" if kind is Throttled and _LONG_WORDS.search(error_body.words) else "",
         ceiling_field=_ceiling_field(judged, error_body) if kind is Refused else "",
     )
 
@@ -195,7 +203,7 @@ def _kind(status: int, error_body: ErrorBody) -> type[ProviderError]:
             return Interrupted
         case 429:
             return Throttled
-        case 498 | 503 | 529:
+        case 503 | 529:
             return Unavailable
         case _ if refused and error_body.own and not _leads_nowhere(status, error_body):
             return Refused
@@ -216,11 +224,19 @@ def _leads_nowhere(status: int, error_body: ErrorBody) -> bool:
     return status == HTTPStatus.NOT_FOUND and not error_body.code and bool(_NO_ROUTE_WORDS.fullmatch(error_body.words))
 
 
-def _only_for(kind: type[ProviderError], status: int, error_body: ErrorBody) -> Literal["", "tier", "size"]:
-    """What a refusal is limited to: this service tier, calls of this size, or '' for all calls."""
-    if status == _FLEX_CAPACITY or (kind is Throttled and error_body.code in _TIER_CODES):
-        return "tier"
-    return "size" if kind is Throttled and _LONG_WORDS.search(error_body.words) else ""
+def _sheds(kind: type[ProviderError], status: int, error_body: ErrorBody, limits: RateLimits | None, tier: Any) -> bool:
+    """Whether the service tier has no capacity for the call. Other tiers may have.
+
+    A flex call is shed first, so a refusal that names no limit and no used-up one is about its tier.
+    """
+    if status == _FLEX_CAPACITY:
+        return True
+    if kind is Throttled:
+        if error_body.code in _TIER_CODES or _TIER_WORDS.match(error_body.words):
+            return True
+        used_up = any(level.remaining == 0 for _, level in (limits or NO_LIMITS).items())
+        return tier == FLEX and not used_up and not _dimension(error_body.words)
+    return tier == FLEX and kind is Unavailable and not _is_too_quick(kind, error_body)
 
 
 def _is_too_large(status: int, error_body: ErrorBody) -> bool:

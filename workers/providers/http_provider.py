@@ -118,7 +118,7 @@ class HttpProvider(ABC):
         if reply.status < HTTPStatus.MULTIPLE_CHOICES and isinstance(whole, dict):
             usage = self._usage(url, whole)
             if self._is_answer(url, whole):
-                return Answer(reply.status, request_id, brought, usage, limits, reply.seconds)
+                return Answer(reply.status, request_id, brought, usage, limits, reply.seconds, _tier(whole, reply))
         error = classify(
             reply.status,
             reply.headers,
@@ -129,6 +129,7 @@ class HttpProvider(ABC):
             limits=limits,
             request_id=request_id,
             usage=usage,
+            tier=body.get("service_tier"),
         )
         if listed(error.code) == "other" and error.code.encode() in content:
             error.code = f"http_{reply.status}"  # it may be a word of the prompt
@@ -219,6 +220,19 @@ def _without(key: str, content: bytes) -> bytes:
     """The answer with the key removed, if the provider repeats it: a key must not get into files."""
     secret = key.encode()
     return content.replace(secret, b"[key]") if len(secret) >= _SHORTEST_KEY and secret in content else content
+
+
+def _tier(whole: Mapping[str, Any], reply: Reply) -> str:
+    """The service tier that served the call, if the answer names it: OpenAI's, Groq's and Anthropic's do, and Gemini's
+    headers.
+    """
+    usage = whole.get("usage")
+    named = (
+        whole.get("service_tier"),
+        usage.get("service_tier") if isinstance(usage, dict) else None,
+        reply.headers.get("x-gemini-service-tier"),
+    )
+    return next((each.lower() for each in named if isinstance(each, str)), "")
 
 
 def _assembled(url: str, body: dict[str, Any], reply: Reply, received: bytes, decoded: Any) -> tuple[Any, Any]:

@@ -8,8 +8,9 @@ import pytest
 from workers.config.provider_settings import ProviderSettings
 from workers.providers.batch_anthropic import AnthropicBatches
 from workers.providers.batch_api import ProviderBatch
-from workers.providers.batch_apis import batch_api, kind_of
+from workers.providers.batch_apis import batch_api
 from workers.providers.batch_gemini import GeminiBatches
+from workers.providers.batch_kinds import kind_of
 from workers.providers.batch_mistral import MistralBatches
 from workers.providers.batch_openai import OpenAIBatches, enqueued_limit, read_result
 from workers.providers.batch_together import TogetherBatches

@@ -39,7 +39,7 @@ MODES: list[tuple[str, type[ProviderError], str, bool]] = [
     ("413", TooLarge, "invalid_request_error", False),
     ("422", Refused, "invalid_request_error", False),
     ("429", Throttled, "rate_limit_exceeded", False),
-    ("498", Unavailable, "invalid_request_error", False),
+    ("498", Throttled, "invalid_request_error", False),
     ("500", CallFailed, "server_error", False),
     ("502", CallFailed, "server_error", True),
     ("503", Unavailable, "slow_down", False),

@@ -64,7 +64,7 @@ ROWS: list[tuple[str, int, Any, type[ProviderError], bool]] = [
     ("503", 503, openai("The engine is currently overloaded", "server_error"), Unavailable, False),
     ("llama.cpp that loads", 503, coded(503, "Loading model", type="unavailable_error"), Unavailable, False),
     ("529", 529, anthropic("overloaded_error", "Overloaded"), Unavailable, False),
-    ("groq's 498", 498, openai("Flex capacity exceeded", "capacity"), Unavailable, False),
+    ("groq's 498", 498, openai("Flex capacity exceeded", "capacity"), Throttled, False),
     # github.com/FoundationAgents/MetaGPT/issues/523
     ("openai 429", 429, openai(THROTTLED, "tokens", "rate_limit_exceeded"), Throttled, False),
     ("429 without a body", 429, None, Throttled, False),
