@@ -146,7 +146,7 @@ class Tally:
         )
         weight = sum(route.weight for route in group.routes)
         ceiling = 0
-        cost = 0.0
+        money = 0.0
         for route, costs in zip(group.routes, group.costs, strict=True):
             estimate, share = estimates[route.target], route.weight / weight
             expected = expected_usage(estimate)
@@ -155,15 +155,15 @@ class Tally:
             for dimension, cost in enumerate(admission(route.profile, estimate)):
                 costs[dimension] += cost
             if (rates := route.billed_at(line.tier)) is not None:
-                cost += share * rates.cost(expected, media=estimate.media)
+                money += share * rates.cost(expected, media=estimate.media)
                 held = route.at_tier(line.tier).rates or rates
                 ceiling = max(ceiling, held.ceiling(estimate))
-        group.cost += cost
+        group.cost += money
         group.ceiling += ceiling
         if self.lanes is not None:
             for batch, plan in ((True, group.by_lanes), (False, group.without_batch)):
                 lane, routes = self.lanes.cheaper(line, group.routes, batch=batch)
-                plan.add(lane, _cheaper_cost(lane, routes, estimates) if lane else cost)
+                plan.add(lane, _cheaper_cost(lane, routes, estimates) if lane else money)
 
     def forecast(self) -> Forecast:
         """What all counted lines would take."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.simulator import Simulator
-from tests.support.site import Site, jobs, wait_for
+from tests.support.site import Site, jobs, lanes_of, wait_for
 
 PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
 PROVIDER = 'batch_poll = "0.3s"\nbatch_cancel_time = "2s"'
@@ -22,14 +22,6 @@ def site(folder: Path, simulator: Simulator, *, model: str = "", workflow: str =
         provider=f"{PROVIDER}\n{provider}",
         tables=f"{WORKFLOW}{workflow}",
     )
-
-
-def lanes_of(lines: list[dict[str, Any]]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for line in lines:
-        lane = line["overnight"]["lane"]
-        found[lane] = found.get(lane, 0) + 1
-    return found
 
 
 def assert_paid_once(simulator: Simulator, status: dict[str, Any]) -> None:
@@ -53,7 +45,7 @@ def test_a_batch_goes_through_the_batch_lane_at_half_the_price(tmp_path: Path) -
 
 
 def test_every_command_shows_the_lanes(tmp_path: Path) -> None:
-    with Simulator(batch_delay=30) as simulator, site(tmp_path, simulator) as one:
+    with Simulator(batch_delay=600) as simulator, site(tmp_path, simulator) as one:
         path = str(one.input(jobs(20)))
         live = one.run("estimate", path, "-w", "nightly", "--lanes", "live", "--json")
         assert json.loads(live.stdout)["lanes"] is None

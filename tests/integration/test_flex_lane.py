@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_batch_lane import lanes_of
 from tests.simulator import Simulator
-from tests.support.site import Site, jobs, wait_for
+from tests.support.site import Site, jobs, lanes_of, wait_for
 
 PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\nflex_price = 0.5"
 WORKFLOW = '[workflows.nightly]\nlanes = ["flex", "live"]\ndeadline = "2h"\nbudget_usd = 5\n'
@@ -23,7 +22,7 @@ def test_a_batch_goes_by_flex_at_half_the_price(tmp_path: Path) -> None:
         path = str(one.input(jobs(30)))
         found = json.loads(one.run("estimate", path, "-w", "nightly", "--json").stdout)
         assert (found["lanes"]["batch_lines"], found["lanes"]["flex_lines"], found["lanes"]["reason"]) == (0, 30, None)
-        assert found["lanes"]["cost_usd"] == pytest.approx(found["cost_usd"] / 2, rel=0.01)
+        assert found["lanes"]["cost_usd"] == pytest.approx(found["cost_usd"] / 2)
         assert "30 by flex of 30 jobs" in one.run("estimate", path, "-w", "nightly").stderr
         one.start_worker()
         done = one.run("submit", path, "-w", "nightly")

@@ -51,6 +51,15 @@ def jobs(count: int, **more: Any) -> list[Line]:
     return [job(number, **more) for number in range(1, count + 1)]
 
 
+def lanes_of(lines: list[Line]) -> dict[str, int]:
+    """How many result lines each lane brought."""
+    found: dict[str, int] = {}
+    for line in lines:
+        lane = line["overnight"]["lane"]
+        found[lane] = found.get(lane, 0) + 1
+    return found
+
+
 def wait_for(condition: Callable[[], Any], seconds: float = 30.0, every: float = 0.05, what: str = "") -> Any:
     """What `condition` returns as soon as that is true; AssertionError if it takes longer than `seconds`."""
     ends = time.monotonic() + seconds
