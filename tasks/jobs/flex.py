@@ -67,8 +67,15 @@ def at_tier(job: Job, routes: Sequence[Route], state: JobState) -> list[Route]:
     return [route.at_tier(tier) for route in routes] if tier else list(routes)
 
 
-def refuses_tier(route: Route, job: Job, error: ProviderError) -> bool:
-    """Whether the provider refused the tier of the lane, and not the line: it is called live then."""
+def goes_live(refused: dict[str, float], route: Route, job: Job, error: ProviderError, state: JobState) -> bool:
+    """Whether the provider refused the tier of the lane, and not the line. Then this line and the next ones go live.
+
+    `refused`: as in `in_lane`.
+    """
     if route.tier != FLEX or job.lane != FLEX or not isinstance(error, Refused):
         return False
-    return _ABOUT_TIER.search(f"{error.code} {error.message}") is not None
+    if _ABOUT_TIER.search(f"{error.code} {error.message}") is None:
+        return False
+    refused[route.target] = time.monotonic() + REFUSED_FOR
+    state.no_flex = 1
+    return True

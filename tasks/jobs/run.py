@@ -170,7 +170,8 @@ async def attempts(runtime: Runtime, job: Job, state: JobState) -> Outcome:
         except Revoked:
             continue
         except ProviderError as error:
-            if await learned(runtime, attempt, error, renamed, state):
+            is_again = flex.goes_live(runtime.flex_refused, attempt.route, job, error, state)
+            if is_again or await learned(runtime, attempt, error, renamed):
                 state.cost += await runtime.settle_failure(attempt, error, state)
                 continue
             decision = decide(runtime, attempt, error, state, failover, last_failure)
@@ -239,7 +240,7 @@ def refused(job: Job, state: JobState) -> dict[str, Any]:
     return line
 
 
-async def learned(runtime: Runtime, attempt: Attempt, error: ProviderError, renamed: set[str], state: JobState) -> bool:
+async def learned(runtime: Runtime, attempt: Attempt, error: ProviderError, renamed: set[str]) -> bool:
     """Keep what a refusal says about its account or model. Returns True if the call is made again, spending no attempt.
 
     `renamed`: the targets at which this delivery has already used the other name of the answer's ceiling.
@@ -247,10 +248,6 @@ async def learned(runtime: Runtime, attempt: Attempt, error: ProviderError, rena
     if isinstance(error, AccountBlocked):
         await runtime.refused(attempt, error)
     target = attempt.route.target
-    if flex.refuses_tier(attempt.route, attempt.job, error):
-        runtime.flex_refused[target] = time.monotonic() + flex.REFUSED_FOR
-        state.no_flex = 1
-        return True
     if not error.ceiling_field or target in renamed or attempt.body.get(OTHER[error.ceiling_field]) is None:
         return False
     runtime.ceilings[target] = error.ceiling_field
