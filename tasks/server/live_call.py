@@ -34,7 +34,7 @@ from workers.providers.answer import Answer
 from workers.providers.errors import ProviderError, Refused, Throttled
 
 #: Seconds beyond its patience that a call gives Redis to answer.
-GRACE: Final = 0.5
+GRACE: Final = 2.0
 
 #: Seconds for which a failed call's settlement is awaited before another target is asked.
 SETTLING: Final = 2.0
@@ -58,6 +58,7 @@ class LiveCall:
     state: JobState = field(default_factory=JobState)
     not_before: dict[str, float] = field(default_factory=dict)
     failure: ProviderError | None = None
+    denial: Denied | None = None
     renamed: set[str] = field(default_factory=set)
 
     async def make(self) -> Answer:
@@ -81,9 +82,11 @@ class LiveCall:
         task = asyncio.ensure_future(step())
         try:
             await asyncio.wait({task}, timeout=self.patience + GRACE)
-            if not task.done():
-                raise unavailable("The Redis server does not answer; try again soon.")
-            return task.result()
+            if task.done():
+                return task.result()
+            if self.denial is not None:
+                raise live_errors.denied(self.denial, self.failure)
+            raise unavailable("The Redis server does not answer; try again soon.")
         finally:
             if not task.done():
                 task.cancel()  # gives back what it has reserved
@@ -136,6 +139,7 @@ class LiveCall:
         """Wait until it is this call's turn to ask again. ApiError if that is too late for its client."""
         if denied.retry_in is None or denied.retry_in > left:
             raise live_errors.denied(denied, self.failure)
+        self.denial = denied
         await asyncio.sleep(denied.retry_in)
         if await self.gone():
             raise live_errors.hung_up()
