@@ -152,6 +152,23 @@ class Keys:
         """String: a Batch API has refused this account's model. An hour. Owner: tasks/batches/batch_lane.py."""
         return f"{self.prefix}lane_refused:{scope}"
 
+    def client_batches(self, client: str) -> str:
+        """Sorted set of the ids of a client's batches by the µs of their creation. 400 days. Owner: acceptance.py."""
+        return f"{self.prefix}client:{client}:batches"
+
+    def client_files(self, client: str) -> str:
+        """Sorted set of the ids of a client's files by the µs of their creation. 400 days. Owner: uploads.py."""
+        return f"{self.prefix}client:{client}:files"
+
+    def file(self, file_id: str) -> str:
+        """Hash: the record of an uploaded file (tasks/batches/uploads.py). Until it expires. Owner: uploads.py."""
+        return f"{self.prefix}file:{file_id}"
+
+    @property
+    def expiring_files(self) -> str:
+        """Sorted set of the ids of files by the second at which they are removed. 400 days. Owner: uploads.py."""
+        return self.prefix + "files:expiring"
+
     def job(self, task_id: str) -> str:
         """Hash: lease and answer of a job without a batch. A day. Owner: tasks/jobs/store.py."""
         return f"{self.prefix}job:{task_id}"

@@ -3,6 +3,11 @@
 In the order of a batch's life:
 
     submit.py           a file becomes a batch
+    uploads.py          files that clients upload over HTTP
+    acceptance.py       a batch that comes over HTTP is accepted
+    lua/accept.lua      accept a batch
+    validation.py       check its input, in a worker
+    problem_codes.py    OpenAI's codes for the problems of an input
     sources.py          the input: a file, a pipe, stdin or a URL
     input.py            read the lines and check each
     precheck.py         find the lines that every target would refuse

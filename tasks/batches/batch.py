@@ -1,8 +1,8 @@
 """A batch's record in Redis: what it is, and how far it has come.
 
-Its statuses are those of OpenAI's batches (https://platform.openai.com/docs/api-reference/batch/object). No record is
-ever `validating`, because a batch is created after all its lines are checked. A batch is `failed` if its input is gone,
-so that the names of its remaining jobs are unknown.
+Its statuses are those of OpenAI's batches (https://platform.openai.com/docs/api-reference/batch/object). Only a batch
+that came over HTTP is ever `validating`: `overnight submit` checks all lines before it makes a record. A batch is
+`failed` if that check finds a problem, or if its input is gone, so that the names of its remaining jobs are unknown.
 
 A batch runs in rounds: the first runs every line, and each `overnight retry` starts another for the jobs that failed.
 """
@@ -16,7 +16,7 @@ import orjson
 from limits.budget import NANO
 
 #: Statuses of a batch whose jobs may still run, or whose files are not complete yet.
-LIVE = frozenset({"in_progress", "finalizing", "cancelling", "expiring"})
+LIVE = frozenset({"validating", "in_progress", "finalizing", "cancelling", "expiring"})
 
 #: Statuses that are final, unless `overnight retry` starts another round.
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
@@ -44,6 +44,9 @@ class Batch:
     - `pace` holds two earlier pairs of (time, jobs ended).
     - `models` are the targets that its jobs may go to; `trace` is the W3C traceparent of its submission.
     - `expected_…` are from the estimate at its submission.
+    - `client` and `request` are from the HTTP request that created it (acceptance.py), `problems` what its check found
+      (JSON); '' if it was submitted on the command line. `output_removed` and `errors_removed` are 1 if the client has
+      deleted those files, or they have expired.
     - `token` is the secret that proves its lines (tasks/jobs/proof.py).
     - `cut_off` answers were cut at a ceiling; for `cut_off_default` of them the line had set no ceiling.
     - `feed_trouble` and `collect_trouble`: why its input cannot be read, or its results cannot be written.
@@ -60,6 +63,8 @@ class Batch:
     created: float
     deadline: float = 0.0
     began: float = 0.0
+    finalizing: float = 0.0
+    cancelling: float = 0.0
     ended: float = 0.0
     round: int = 0
     completed: int = 0
@@ -82,6 +87,11 @@ class Batch:
     pace: str = ""
     models: str = ""
     trace: str = ""
+    client: str = ""
+    request: str = ""
+    problems: str = ""
+    output_removed: int = 0
+    errors_removed: int = 0
     cost: int = 0
     input_tokens: int = 0
     output_tokens: int = 0

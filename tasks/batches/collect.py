@@ -55,7 +55,7 @@ def collect(store: Store, batch: Batch) -> Batch:
 
 def end(store: Store, batch: Batch, files: Files, status: str = "", trouble: str = "") -> Batch:
     """Complete the files and give the batch its final status; all its results must be written."""
-    store.advance(batch, ["in_progress", "cancelling", "expiring"], "finalizing")
+    store.advance(batch, ["in_progress", "cancelling", "expiring"], "finalizing", finalizing=repr(time.time()))
     files.finish(of_round(OUTPUT, batch.round), batch.output_offset, batch.parts)
     files.finish(of_round(ERRORS, batch.round), batch.errors_offset, batch.parts)
     return store.end(batch, status or batch.stopping or "completed", trouble)

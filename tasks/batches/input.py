@@ -6,7 +6,7 @@ the file is read again to name them.
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -28,11 +28,21 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class InputError(Exception):
-    """The input has problems, and nothing was queued. `problems` are the first `SHOWN`; `count` counts all."""
+    """The input has problems, and nothing was queued. `problems` are the first `SHOWN`; `count` counts all.
 
-    def __init__(self, source: str, problems: list[str], count: int | None = None) -> None:
+    `lines` are the same problems, each with the number of its line; 0 is the whole file.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        problems: list[str],
+        count: int | None = None,
+        lines: Iterable[tuple[int, str]] | None = None,
+    ) -> None:
         self.source = source
         self.problems = problems
+        self.lines = [(0, problem) for problem in problems] if lines is None else sorted(lines)
         self.count = len(problems) if count is None else count
         super().__init__(source, problems, self.count)
 

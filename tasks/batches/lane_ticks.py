@@ -1,4 +1,4 @@
-"""Runs the ticks of the batch lane. They talk to providers and may take minutes, so they have a thread of their own."""
+"""Runs the ticks of the batch lane, and those that check an input. They may take minutes, so they have a thread."""
 
 import logging
 import time
@@ -7,9 +7,11 @@ from typing import Final
 import redis
 
 from limits.errors import ServerUnavailable
+from tasks.batches.acceptance import VALIDATE
 from tasks.batches.live import Live
 from tasks.batches.offload import offload
 from tasks.batches.store import Store
+from tasks.batches.validation import validate
 from tasks.jobs.storage import StorageError
 from workers.config.current import current_settings
 
@@ -34,10 +36,14 @@ def run_lane_tick(store: Store, tick: str, live: Live) -> float | None:
     """Run one tick; returns the seconds until it is due again, None if the batch lane is done with its batch."""
     kind, _, batch_id = tick.partition(":")
     batch = store.batch(batch_id)
-    if batch is None or kind != OFFLOAD:
+    if batch is None or kind not in {OFFLOAD, VALIDATE}:
         return None
+    again: float | None = None
     try:
-        again = offload(store, current_settings(), batch, live)
+        if kind == VALIDATE:
+            validate(store, current_settings(), batch)
+        else:
+            again = offload(store, current_settings(), batch, live)
     except StorageError as exc:
         trouble = str(exc)
     except (ServerUnavailable, redis.RedisError):
@@ -50,6 +56,6 @@ def run_lane_tick(store: Store, tick: str, live: Live) -> float | None:
             store.note(batch, offload_trouble="")
         return again
     if batch.offload_trouble != trouble:
-        log.error("the batch lane of %s waits: %s", batch_id, trouble)
+        log.error("%s of %s waits: %s", "the check" if kind == VALIDATE else "the batch lane", batch_id, trouble)
         store.note(batch, offload_trouble=trouble)
     return AFTER_TROUBLE

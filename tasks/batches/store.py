@@ -31,7 +31,7 @@ _MICRO = 1_000_000
 _PAGE = 500
 
 
-def _lifetime(deadline: float) -> int:
+def lifetime(deadline: float) -> int:
     """Seconds that a batch's keys live if no worker ever ends it."""
     return max(1, math.ceil(deadline - time.time())) + KEEP_BATCH
 
@@ -110,7 +110,7 @@ class Store:
             Call(
                 load("tasks/batches/lua/create.lua"),
                 (keys.batch(batch.id), keys.batches, keys.queues, keys.ticks, keys.ticks_idle),
-                (batch.id, queue_name(batch.workflow), repr(batch.created), "", _lifetime(batch.deadline), *record),
+                (batch.id, queue_name(batch.workflow), repr(batch.created), "", lifetime(batch.deadline), *record),
                 bool,
             )
         )
@@ -137,9 +137,16 @@ class Store:
         )
 
     def stop(self, batch: Batch, ending: Literal["cancelled", "expired"]) -> Batch:
-        """Start no more of its jobs. Those in flight run to their ends; the others are ended from line 1 on."""
+        """Start no more of its jobs. Those in flight run to their ends; the others are ended from line 1 on.
+
+        If its input is still being checked, it ends at once.
+        """
+        now = repr(time.time())
+        if self.advance(batch, ["validating"], ending, keep=KEEP_BATCH, ended=now, cancelling=now) == ending:
+            return self.batch(batch.id) or batch
         status = "cancelling" if ending == "cancelled" else "expiring"
-        self.advance(batch, ["in_progress"], status, any_round=True, stopping=ending, fed_offset=0, fed_line=0)
+        more: dict[str, Any] = {"cancelling": now} if ending == "cancelled" else {}
+        self.advance(batch, ["in_progress"], status, any_round=True, stopping=ending, fed_offset=0, fed_line=0, **more)
         return self.batch(batch.id) or batch
 
     def end(self, batch: Batch, status: str, trouble: str = "") -> Batch:
@@ -169,7 +176,7 @@ class Store:
             Call(
                 load("tasks/batches/lua/retry.lua"),
                 (*batch_keys(self.keys, batch.id), *extra),
-                (batch.id, batch.round, queue_name(batch.workflow), "", _lifetime(deadline), *fields),
+                (batch.id, batch.round, queue_name(batch.workflow), "", lifetime(deadline), *fields),
                 lambda reply: None if reply < 0 else int(reply),
             )
         )

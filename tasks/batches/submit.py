@@ -94,9 +94,18 @@ def record_lanes(lanes: tuple[str, ...]) -> str:
 
 
 def check_and_tally(
-    source: Source, settings: Settings, store: Store, *, workflow: str, lanes: tuple[str, ...] | None = None
+    source: Source,
+    settings: Settings,
+    store: Store,
+    *,
+    workflow: str,
+    lanes: tuple[str, ...] | None = None,
+    url: str = "",
 ) -> tuple[Checked, Tally]:
-    """Check every line of a file and count what it would take; InputError with all its problems."""
+    """Check every line of a file and count what it would take; InputError with all its problems.
+
+    `url`: the one that every line must name; '' for any.
+    """
     if not is_workflow_name(workflow):
         raise InputError(
             "--workflow", [f'"{workflow[:60]}" is no workflow name: letters, digits, - _ . only, 128 at most']
@@ -108,9 +117,15 @@ def check_and_tally(
     ratios.load(store.client.hgetall(store.keys.token_ratios))
     precheck = Precheck(settings, workflow, partial(looked_up, settings))
     tally = Tally(precheck, ratios, LaneTally(settings, workflow, lanes or settings.workflow(workflow).lanes))
-    checked = check_file(source, precheck.check, tally.add)
+
+    def check(line: jobs.Line, size: int) -> None:
+        if url and line.url != url:
+            raise NoRoute(f"url must be {url}, the endpoint of the batch")
+        precheck.check(line, size)
+
+    checked = check_file(source, check, tally.add)
     if checked.count:
-        raise InputError(source.shown, checked.messages(), checked.count)
+        raise InputError(source.shown, checked.messages(), checked.count, checked.problems)
     return checked, tally
 
 

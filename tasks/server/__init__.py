@@ -10,7 +10,15 @@ In the order in which a request meets them:
     app.py            the application: every route, and what it opens and closes
     resources.py      what the routes work with
     bodies.py         reads a JSON body
+    fields.py         checks the fields of requests
+    pages.py          pages of a list
     health.py         /healthz
+    files.py          /v1/files
+    multipart.py      reads an upload while it comes
+    result_files.py   the output and the errors of a batch as files
+    sweeping.py       removes files that have expired
+    batches.py        /v1/batches
+    batch_object.py   OpenAI's batch object
     models.py         /v1/models
     live.py           /v1/chat/completions, /v1/responses, /v1/embeddings, /v1/messages
     live_call.py      one live call: admitted in time, made, settled

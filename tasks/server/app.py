@@ -14,12 +14,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tasks.batches.store import open_store
+from tasks.batches.uploads import Uploads
 from tasks.jobs.runtime import Runtime
-from tasks.server import errors, health, live, live_call, models
+from tasks.server import batches, errors, files, health, live, live_call, models
 from tasks.server.clients import Clients
 from tasks.server.errors import as_api_error
 from tasks.server.requests import Requests
 from tasks.server.resources import Resources
+from tasks.server.sweeping import sweep
 from workers.config.settings import Settings
 from workers.models import tokens
 
@@ -31,6 +33,8 @@ ROUTES: list[Route] = [
     *health.ROUTES,
     *live.ROUTES,
     *models.ROUTES,
+    *files.ROUTES,
+    *batches.ROUTES,
 ]
 
 
@@ -45,10 +49,12 @@ def application(settings: Settings) -> Starlette:
         tokens.load_tokenizer()
         store = await asyncio.to_thread(open_store, settings)
         runtime = await Runtime.current()
-        app.state.resources = Resources(settings, clients, store, runtime)
+        app.state.resources = Resources(settings, clients, store, Uploads(store, settings.storage), runtime)
+        sweeping = asyncio.create_task(sweep(app.state.resources))
         try:
             yield
         finally:
+            sweeping.cancel()
             await live_call.all_settled(SETTLING)
             await runtime.close()
             store.client.close()

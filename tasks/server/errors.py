@@ -6,7 +6,7 @@ responses.
 
 import math
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import redis
@@ -19,6 +19,9 @@ from workers.providers.endpoints import MESSAGES
 
 #: Seconds after which a client may try again while Redis or the storage is away.
 AWAY_RETRY_AFTER = 5.0
+
+#: The status of a conflict, which OpenAI's SDKs repeat unless they are told not to.
+CONFLICT: Final = 409
 
 #: OpenAI's `type` for each status.
 _TYPES = {402: "insufficient_quota", 429: "rate_limit_error", 500: "server_error", 503: "server_error"}
@@ -52,11 +55,13 @@ class ApiError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that tell a client when to try again. OpenAI's SDKs read `retry-after-ms` first."""
+        """The headers that tell a client whether and when to try again. OpenAI's SDKs read the first two."""
+        if self.status == CONFLICT:
+            return {"x-should-retry": "false"}
         if self.retry_after is None:
             return {}
         milliseconds = max(1, math.ceil(self.retry_after * 1000))
-        return {"retry-after": str(math.ceil(milliseconds / 1000)), "retry-after-ms": str(milliseconds)}
+        return {"retry-after-ms": str(milliseconds), "retry-after": str(math.ceil(milliseconds / 1000))}
 
 
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
@@ -84,6 +89,11 @@ def not_found(message: str, param: str | None = None, code: str | None = None) -
     return ApiError(404, message, param=param, code=code)
 
 
+def conflict(message: str, param: str | None = None) -> ApiError:
+    """409: what was asked for does not go with what is there."""
+    return ApiError(CONFLICT, message, param=param, code="conflict")
+
+
 def too_large(limit: int) -> ApiError:
     """413: the body has more than `limit` bytes."""
     return ApiError(413, f"The request is larger than the limit of {limit:,} bytes.", code="request_too_large")
@@ -108,6 +118,8 @@ def as_api_error(exc: Exception) -> ApiError | None:
     if isinstance(exc, redis.RedisError | LimitsError):
         return unavailable("The Redis server refuses a command; try again soon.")
     if isinstance(exc, StorageError):
+        if exc.missing:
+            return not_found("The content of this file is gone.")
         return unavailable("The storage cannot be used at the moment; try again soon.")
     if isinstance(exc, HTTPException):
         words = {404: "There is no such endpoint.", 405: "This endpoint does not take this method."}

@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from tasks.batches.store import Store
+from tasks.batches.uploads import Uploads
 from tasks.jobs.runtime import Runtime
 from tasks.server.clients import Client, Clients
 from workers.config.settings import Settings
@@ -18,11 +19,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Shared by all requests. The store's methods block: call them through `blocking`."""
+    """Shared by all requests. The methods of the store and the uploads block: call them through `blocking`."""
 
     settings: Settings
     clients: Clients
     store: Store
+    uploads: Uploads
     runtime: Runtime
 
 

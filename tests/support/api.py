@@ -61,9 +61,9 @@ def served(site: Site, *options: str, environment: dict[str, str] | None = None)
     process = site._start(
         "api.log", "tasks", "serve", "--port", "0", *options, environment={**KEYS, **(environment or {})}
     )
-    found = wait_for(lambda: re.search(r"serving at (\S+)", process.said()), 30.0, what="the server's port")
+    found = wait_for(lambda: re.search(r"serving at (\S+)", process.said()), 90.0, what="the server's port")
     api = Api(process, found[1])
-    wait_for(lambda: answers(api), 30.0, what=f"an answer of the server: {process.said()}")
+    wait_for(lambda: answers(api), 90.0, what=f"an answer of the server: {process.said()}")
     try:
         yield api
     finally:

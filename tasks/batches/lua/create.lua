@@ -1,4 +1,4 @@
--- Create a batch, unless it exists.
+-- Create a batch, unless it exists. One whose input was still to be checked becomes this one.
 --
 -- Guarantee: its record, its entry in the list of batches, its queue and its ticks are created together.
 -- KEYS  1 batch record (hash)  2 batches (zset)  3 queues (set)  4 ticks (zset)  5 idle ticks (set)
@@ -6,7 +6,8 @@
 --       the time for which it is kept after that  6… the record's fields and values
 -- Returns 1 if it was created, 0 if it existed.
 --@include tasks/jobs/lua/lib/wake.lua
-if redis.call('EXISTS', KEYS[1]) == 1 then
+local status = redis.call('HGET', KEYS[1], 'status')
+if status and status ~= 'validating' then
   return 0
 end
 local now = tonumber(ARGV[4])

@@ -1,7 +1,7 @@
 """What both kinds of storage do: the methods, their error, and the file system behind a URL."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, Final, cast
 
@@ -19,6 +19,22 @@ class StorageError(Exception):
     def __init__(self, message: str, *, missing: bool = False) -> None:
         self.missing = missing
         super().__init__(message)
+
+
+class Writing(ABC):
+    """A file that is being written: nobody sees it before `commit`. Every method raises StorageError on failure."""
+
+    @abstractmethod
+    def write(self, data: bytes) -> None:
+        """Write the next bytes."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Make the file whole and visible; then it survives a crash."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Drop what was written. Raises nothing."""
 
 
 class Files(ABC):
@@ -41,8 +57,27 @@ class Files(ABC):
         """Open a file for reading; StorageError with `missing` if it doesn't exist."""
 
     @abstractmethod
+    def size(self, name: str) -> int:
+        """A file's length in bytes; StorageError with `missing` if it doesn't exist."""
+
+    @abstractmethod
+    def writing(self, name: str) -> Writing:
+        """Begin to write a file. `name` may contain folders."""
+
     def put(self, name: str, read: Callable[[], Iterable[bytes]]) -> None:
         """Write a file, all of it or nothing. `name` may contain folders; each try calls `read` again."""
+        writing = self.writing(name)
+        try:
+            for chunk in read():
+                writing.write(chunk)
+            writing.commit()
+        except BaseException:
+            writing.abort()
+            raise
+
+    @abstractmethod
+    def written(self, name: str, length: int, parts: int, offset: int = 0) -> Iterator[bytes]:
+        """A file that `write_at` has written in `parts` writes so far: its bytes from `offset` up to `length`."""
 
     @abstractmethod
     def write_at(self, name: str, offset: int, part: int, data: bytes) -> None:
@@ -59,6 +94,14 @@ class Files(ABC):
     @abstractmethod
     def remove_parts(self, name: str) -> None:
         """Remove the parts that `finish` has joined."""
+
+    def read(self, name: str, length: int, offset: int = 0) -> Iterator[bytes]:
+        """A file's bytes from `offset` up to `length`."""
+        with self.open(name) as reading:
+            reading.seek(offset)
+            while offset < length and (chunk := reading.read(min(CHUNK, length - offset))):
+                offset += len(chunk)
+                yield chunk
 
     def put_bytes(self, name: str, data: bytes) -> None:
         """Write a small file, all of it or nothing. `name` may contain folders."""

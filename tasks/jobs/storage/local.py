@@ -2,13 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from tasks.jobs.storage.base import Files, StorageError
+from tasks.jobs.storage.base import Files, StorageError, Writing
 from workers import private_files
 
 
@@ -27,23 +27,22 @@ class LocalFiles(Files):
         except OSError as exc:
             raise StorageError(f"{target} cannot be read: {exc.strerror or exc}") from exc
 
-    def put(self, name: str, read: Callable[[], Iterable[bytes]]) -> None:
-        target = Path(self.path(name))
-        temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
+    def size(self, name: str) -> int:
+        target = self.path(name)
         try:
-            private_files.folder(target.parent)
-            with private_files.create(temporary) as writing:
-                for chunk in read():
-                    writing.write(chunk)
-                writing.flush()
-                os.fsync(writing.fileno())
-            temporary.replace(target)
-            _sync_folder(target.parent)
+            return Path(target).stat().st_size
+        except FileNotFoundError as exc:
+            raise StorageError(f"{target} is not there", missing=True) from exc
         except OSError as exc:
-            raise StorageError(f"{target} cannot be written: {exc.strerror or exc}") from exc
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
+            raise StorageError(f"{target} cannot be read: {exc.strerror or exc}") from exc
+
+    def writing(self, name: str) -> Writing:
+        return _LocalWriting(Path(self.path(name)))
+
+    def written(self, name: str, length: int, parts: int, offset: int = 0) -> Iterator[bytes]:
+        del parts
+        if offset < length:
+            yield from self.read(name, length, offset)
 
     def write_at(self, name: str, offset: int, part: int, data: bytes) -> None:
         del part
@@ -90,6 +89,41 @@ class LocalFiles(Files):
 
     def remove_parts(self, name: str) -> None:
         """A local file has no parts."""
+
+
+class _LocalWriting(Writing):
+    """A temporary file beside its target, which replaces it at the end."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
+        with self._errors():
+            private_files.folder(target.parent)
+            self.file = private_files.create(self.temporary)
+
+    def write(self, data: bytes) -> None:
+        with self._errors():
+            self.file.write(data)
+
+    def commit(self) -> None:
+        with self._errors(), self.file:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.temporary.replace(self.target)
+            _sync_folder(self.target.parent)
+
+    def abort(self) -> None:
+        with suppress(OSError):
+            self.file.close()
+        with suppress(OSError):
+            self.temporary.unlink()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise StorageError(f"{self.target} cannot be written: {exc.strerror or exc}") from exc
 
 
 def _pwrite_all(handle: int, data: bytes, offset: int) -> None:

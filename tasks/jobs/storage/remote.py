@@ -4,11 +4,11 @@ import io
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, BinaryIO, Final, TypeVar
 
-from tasks.jobs.storage.base import CHUNK, Files, StorageError, message_of
+from tasks.jobs.storage.base import CHUNK, Files, StorageError, Writing, message_of
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,12 @@ class RemoteFiles(Files):
         raw = self._retrying("read", name, lambda: self.fs.open(self.path(name), "rb"))
         return io.BufferedReader(_RemoteReader(raw, partial(self._retrying, "read", name)), CHUNK)
 
+    def size(self, name: str) -> int:
+        return self._retrying("read", name, lambda: int(self.fs.size(self.path(name))))
+
+    def writing(self, name: str) -> Writing:
+        return _RemoteWriting(self, name)
+
     def put(self, name: str, read: Callable[[], Iterable[bytes]]) -> None:
         def upload() -> None:
             writing = self.fs.open(self.path(name), "wb", block_size=UPLOAD_PIECE)
@@ -42,13 +48,30 @@ class RemoteFiles(Files):
                 for chunk in read():
                     writing.write(chunk)
             except BaseException:
-                with suppress(Exception):
-                    writing.discard()
-                writing.closed = True  # close() would publish the part that was written
+                _discard(writing)
                 raise
             writing.close()
 
         self._retrying("written", name, upload)
+
+    def written(self, name: str, length: int, parts: int, offset: int = 0) -> Iterator[bytes]:
+        at = 0
+        sizes = self._retrying("read", name, partial(self._part_sizes, name))
+        for part in range(parts):
+            size = sizes.get(_part(name, part).rpartition("/")[2], 0)
+            if at + size > offset:
+                path = self.path(_part(name, part))
+                data: bytes = self._retrying("read", name, partial(self.fs.cat_file, path))
+                yield data[max(0, offset - at) : length - at]
+            at += size
+
+    def _part_sizes(self, name: str) -> dict[str, int]:
+        """The sizes of a file's parts, by the last part of their paths."""
+        try:
+            found = self.fs.ls(self.path(f"{name}.parts"), detail=True)
+        except FileNotFoundError:
+            return {}
+        return {str(each["name"]).rpartition("/")[2]: int(each["size"]) for each in found}
 
     def put_bytes(self, name: str, data: bytes) -> None:
         """Write a small file in one request."""
@@ -105,6 +128,40 @@ class RemoteFiles(Files):
                 log.warning("%s cannot be %s just now: %s", self.path(name), done, message_of(exc))
                 time.sleep(delay)
         raise AssertionError("unreachable")
+
+
+def _discard(writing: Any) -> None:
+    """Drop an upload."""
+    with suppress(Exception):
+        writing.discard()
+    writing.closed = True  # close() would publish the part that was written
+
+
+class _RemoteWriting(Writing):
+    """An upload in pieces. The store's library tries each piece again itself."""
+
+    def __init__(self, files: RemoteFiles, name: str) -> None:
+        self.path = files.path(name)
+        with self._errors():
+            self.file = files.fs.open(self.path, "wb", block_size=UPLOAD_PIECE)
+
+    def write(self, data: bytes) -> None:
+        with self._errors():
+            self.file.write(data)
+
+    def commit(self) -> None:
+        with self._errors():
+            self.file.close()
+
+    def abort(self) -> None:
+        _discard(self.file)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as exc:
+            raise StorageError(f"{self.path} cannot be written: {message_of(exc)}") from exc
 
 
 class _RemoteReader(io.RawIOBase):
