@@ -148,6 +148,13 @@ class Keys:
         """
         return self.prefix + "lane_limits"
 
+    def lane_times(self, target: str, kind: str) -> str:
+        """List of seconds, newest first: what a target's provider batches took (`done`), and cancelling (`cancel`).
+
+        60 days after the latest. Owner: tasks/batches/lane_times.py.
+        """
+        return f"{self.prefix}lane_times:{kind}:{target}"
+
     def lane_refused(self, scope: str) -> str:
         """String: a Batch API has refused this account's model. An hour. Owner: tasks/batches/batch_lane.py."""
         return f"{self.prefix}lane_refused:{scope}"

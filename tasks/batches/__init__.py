@@ -33,6 +33,7 @@ In the order of a batch's life:
     lua/fed.lua         save how far the input has been read
     lane_ticks.py       runs the ticks of the batch lane
     offload.py          one tick of the batch lane: divides the input, moves chunks on
+    lane_times.py       how long provider batches have taken
     takeover.py         the latest moment of a batch's chunks
     batch_lane.py       what the batch lane can carry, and at what price
     cutting.py          cuts chunks of the next lines

@@ -43,7 +43,8 @@ class Batch:
     - `short_since`: since then the queue has held fewer messages than jobs are out.
     - `pace` holds two earlier pairs of (time, jobs ended).
     - `models` are the targets that its jobs may go to; `trace` is the W3C traceparent of its submission.
-    - `expected_…` are from the estimate at its submission.
+    - `expected_…` are from the estimate at its submission: `expected_seconds` of all lines live, and
+      `expected_lane_seconds` by its lanes, 0 if unknown.
     - `client` and `request` are from the HTTP request that created it (acceptance.py), `problems` what its check found
       (JSON); '' if it was submitted on the command line. `output_removed` and `errors_removed` are 1 if the client has
       deleted those files, or they have expired.
@@ -103,6 +104,7 @@ class Batch:
     expected_input: int = 0
     expected_output: int = 0
     expected_seconds: float = 0.0
+    expected_lane_seconds: float = 0.0
     feed_trouble: str = ""
     offload_trouble: str = ""
     collect_trouble: str = ""
@@ -186,7 +188,7 @@ class Batch:
                 "input_tokens": self.expected_input,
                 "output_tokens": self.expected_output,
                 "cost_usd": self.expected_cost / NANO,
-                "seconds": round(self.expected_seconds, 1),
+                "seconds": round(self.expected_lane_seconds or self.expected_seconds, 1),
             }
         return {
             "id": self.id,

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 from limits.counting import Estimate
 from tasks.batches.batch import Batch
+from tasks.batches.lane_times import LaneTimes
 from tasks.batches.store import Store
 from tasks.jobs.attempt import assess
 from tasks.jobs.job import Line
@@ -83,6 +84,7 @@ class BatchLane:
         self.settings = settings
         self.carriers = Carriers(settings)
         self._refused: dict[str, bool] = {}
+        self.times = LaneTimes(store)
         self._enqueued: dict[str, int | None] = {}
         self.workflow = settings.workflow(batch.workflow)
         self.limits = [limit for _, limit in budgets.limits(settings, batch.workflow)]

@@ -194,7 +194,8 @@ class ChunkSteps:
     def cancel_time(self, chunk: Chunk) -> float:
         """Seconds that cancelling takes at most."""
         settings = self.lane.settings.providers.get(chunk.provider)
-        return settings.batch_cancel_time if settings is not None else 0.0
+        learned = self.lane.times.cancelling(chunk.target)
+        return max(settings.batch_cancel_time if settings is not None else 0.0, learned)
 
     def poll(self, chunk: Chunk) -> Chunk:
         """Look at the provider batch."""
@@ -204,7 +205,9 @@ class ChunkSteps:
     def seen(self, chunk: Chunk, now: ProviderBatch) -> Chunk:
         """What follows from the provider batch's state."""
         if now.phase == "ended":
-            return self.journal.move(chunk, chunks.FETCHING, provider_state=now.state, file=0, place=0)
+            chunk = self.journal.move(chunk, chunks.FETCHING, provider_state=now.state, file=0, place=0)
+            self.lane.times.ended(chunk, chunk.since)
+            return chunk
         if now.phase == "failed":
             return self._failed(chunk, now)
         poll = self.lane.settings.providers[chunk.provider].batch_poll

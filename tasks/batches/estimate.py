@@ -245,6 +245,7 @@ def record_fields(forecast: Forecast) -> dict[str, Any]:
         "expected_input": forecast.input,
         "expected_output": forecast.output,
         "expected_seconds": forecast.seconds,
+        "expected_lane_seconds": forecast.lanes.nine_tenths if forecast.lanes is not None else 0.0,
     }
 
 
@@ -254,7 +255,7 @@ def estimate_errors(batch: Batch) -> dict[str, float]:
         "input_tokens": (batch.expected_input, batch.input_tokens),
         "output_tokens": (batch.expected_output, batch.output_tokens),
         "cost": (batch.expected_cost, batch.cost),
-        "seconds": (0.0 if batch.lanes else batch.expected_seconds, batch.ended - batch.began),
+        "seconds": (batch.expected_lane_seconds if batch.lanes else batch.expected_seconds, batch.ended - batch.began),
     }
     return {name: guess / truth - 1 for name, (guess, truth) in pairs.items() if guess and truth > 0}
 

@@ -7,7 +7,7 @@ goes on until its provider batches have, too, since their output is billed and m
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import BinaryIO, Final
 
@@ -81,7 +81,7 @@ class Offload:
         if batch.status != "in_progress" or batch.divided_offset >= batch.bytes:
             return False
         waiting = sum(chunk.state in chunks.UNSENT for chunk in self.journal.all())
-        if not self.has_time():
+        if not self.has_time(batch.targets):
             leave_to_live(self.store, batch)
         elif waiting >= MAX_WAITING:
             return False
@@ -91,10 +91,12 @@ class Offload:
         self.store.ticks.wake(f"feed:{batch.id}")
         return True
 
-    def has_time(self) -> bool:
-        """Whether a chunk that is sent now has time enough."""
+    def has_time(self, targets: Sequence[str]) -> bool:
+        """Whether a chunk of one of these targets that is sent now has time enough, as far as is known of them."""
         longest = max((each.batch_cancel_time for each in self.settings.providers.values()), default=0.0)
-        return takeover.has_time(self.batch, longest, self.lane.workflow.batch_min_time)
+        longest = max([longest, *(self.lane.times.cancelling(target) for target in targets)])
+        least = max(self.lane.workflow.batch_min_time, self.lane.times.typical(targets))
+        return takeover.has_time(self.batch, longest, least)
 
     def advance(self, chunk: Chunk) -> None:
         """Make all steps of a chunk that can be made now."""
@@ -125,7 +127,7 @@ class Offload:
         if batch.status != "in_progress" or chunk.round != batch.round:
             return f"the batch is {batch.shown_status}" if chunk.round == batch.round else "its round is over"
         if chunk.state in chunks.UNSENT:
-            return "" if self.has_time() else "no time is left for the batch lane"
+            return "" if self.has_time([chunk.target]) else "no time is left for the batch lane"
         late = time.time() >= takeover.latest(batch, self.steps.cancel_time(chunk))
         return "its latest moment has come" if late else ""
 

@@ -16,6 +16,7 @@ from tasks.batches.estimate import Tally, record_fields
 from tasks.batches.files import INPUT, verified
 from tasks.batches.input import Checked, InputError, check_file
 from tasks.batches.lane_forecast import LaneTally
+from tasks.batches.lane_times import LaneTimes
 from tasks.batches.precheck import Precheck
 from tasks.batches.sources import Source, source_of
 from tasks.batches.store import Store
@@ -116,7 +117,8 @@ def check_and_tally(
     ratios = Ratios(store.keys.token_ratios)
     ratios.load(store.client.hgetall(store.keys.token_ratios))
     precheck = Precheck(settings, workflow, partial(looked_up, settings))
-    tally = Tally(precheck, ratios, LaneTally(settings, workflow, lanes or settings.workflow(workflow).lanes))
+    allowed = lanes or settings.workflow(workflow).lanes
+    tally = Tally(precheck, ratios, LaneTally(settings, workflow, allowed, LaneTimes(store)))
 
     def check(line: jobs.Line, size: int) -> None:
         if url and line.url != url:

@@ -156,8 +156,8 @@ def _estimate(batch: Batch) -> str:
     words = f"{batch.expected_input:,} in, {batch.expected_output:,} out"
     if batch.expected_cost:
         words += f", {dollars(batch.expected_cost)}"
-    if batch.expected_seconds:
-        words += f", {duration(batch.expected_seconds)}"
+    if seconds := batch.expected_lane_seconds or (0.0 if batch.lanes else batch.expected_seconds):
+        words += f", {duration(seconds)}"
     if batch.status == "completed" and not batch.round:
         off = [f"{part:+.0%} {name.replace('_', ' ')}" for name, part in estimate_errors(batch).items()]
         words += f" (off by {', '.join(off)})"

@@ -11,7 +11,7 @@ from tasks.batches.lane_forecast import LaneForecast
 from tasks.batches.lane_report import report
 from tasks.console.view import escape, jobs, when
 from tasks.monitoring.costs import Spent
-from workers.figures import dollars
+from workers.figures import dollars, duration
 
 #: Chunks that are shown, one a line.
 SHOWN = 20
@@ -26,13 +26,17 @@ def plan(lanes: LaneForecast) -> str:
         cost = f": {dollars(lanes.cost)}, {dollars(lanes.live_cost)} live"
     ends = when(time.time() + lanes.seconds)
     ways = [f"{count:,} by {lane}" for lane, count in (("batch", lanes.lines), ("flex", lanes.flex)) if count]
-    return f"{' and '.join(ways)} of {jobs(lanes.total)}{cost}; done by {ends} at the latest"
+    likely = ""
+    if lanes.nine_tenths:
+        likely = f"half in {duration(lanes.half)}, 90 % in {duration(lanes.nine_tenths)}, "
+    return f"{' and '.join(ways)} of {jobs(lanes.total)}{cost}; {likely}done by {ends} at the latest"
 
 
 def submitted(batch: Batch) -> str:
     """What a batch that was just submitted is expected to cost by its lanes."""
     cost = f"about {dollars(batch.expected_cost)}" if batch.expected_cost else "cost unknown"
-    return f"lanes {batch.lanes.replace(',', ', ')}: {cost}, done by {when(batch.deadline)} at the latest"
+    likely = f"90 % in {duration(batch.expected_lane_seconds)}, " if batch.expected_lane_seconds else ""
+    return f"lanes {batch.lanes.replace(',', ', ')}: {cost}, {likely}done by {when(batch.deadline)} at the latest"
 
 
 def rows(grid: Table, batch: Batch, chunks: Sequence[Chunk], spent: Spent) -> None:
