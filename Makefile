@@ -94,6 +94,10 @@ profile-workers: $(VENV)/installed $(VENV)/contenders/installed  ## Profile a bu
 bench-admission: $(VENV)/installed $(VENV)/contenders/installed  ## Measure admissions per second on one core of Valkey, compared with three limiters
 	@$(BIN)/python bench/admission.py --report bench/results/admission.md $(ARGS)
 
+.PHONY: bench-server
+bench-server: $(VENV)/installed $(VENV)/contenders/installed  ## Measure what the HTTP server adds to a live call, beside LiteLLM's proxy (15 minutes)
+	@$(BIN)/python bench/server.py --report bench/results/server.md $(ARGS)
+
 .PHONY: bench-scale
 bench-scale: $(VENV)/installed  ## Measure whole jobs per second on one Redis, and what each step costs it (two minutes)
 	@$(BIN)/python bench/scale.py --report bench/results/scale.md $(ARGS)

@@ -24,6 +24,7 @@ from tasks.server.resources import Resources
 from tasks.server.sweeping import sweep
 from workers.config.settings import Settings
 from workers.models import tokens
+from workers.pool.gc_tuning import collect_rarely
 
 #: Seconds at the end for the settlements of calls that have ended; after that they end with their leases.
 SETTLING: Final = 5.0
@@ -49,6 +50,7 @@ def application(settings: Settings) -> Starlette:
         tokens.load_tokenizer()
         store = await asyncio.to_thread(open_store, settings)
         runtime = await Runtime.current()
+        collect_rarely()
         app.state.resources = Resources(settings, clients, store, Uploads(store, settings.storage), runtime)
         sweeping = asyncio.create_task(sweep(app.state.resources))
         try:
