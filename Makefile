@@ -58,6 +58,10 @@ agents: $(VENV)/local-model  ## Run two agents on that model: a triage with tool
 	@$(BIN)/python examples/local_model.py $(BIN)/overnight run examples/agents/input.jsonl \
 	  --config examples/agents/overnight.toml --workflow agents --workers 2 -o agents-out.jsonl
 
+.PHONY: lanes
+lanes: $(VENV)/overnight  ## Run the tickets live and through a simulated Batch API, side by side: half the price (one minute)
+	@$(BIN)/python examples/lanes.py
+
 # Files in their order, not by their number of tests: the longest have few tests and would come last, one beside an idle core.
 .PHONY: test
 test: $(VENV)/installed $(VENV)/local-model $(VENV)/tokenizer/installed  ## Run the tests (four to five minutes)
@@ -149,6 +153,11 @@ bench-batch: $(VENV)/installed  ## Run a million lines through two workers, for 
 .PHONY: chaos-batch
 chaos-batch: $(VENV)/installed  ## Kill workers, server, collector and run under a batch; the books must balance
 	@$(BIN)/python -m pytest -m chaos tests/chaos/test_batch.py $(ARGS)
+
+# Two providers at a time: each test waits for workers that start.
+.PHONY: chaos-lanes
+chaos-lanes: $(VENV)/installed  ## Kill workers and lose answers at each step of the batch lane, at every provider (some minutes)
+	@$(BIN)/python -m pytest -m chaos tests/chaos/test_lane_steps.py tests/chaos/test_batch_lane.py -n 2 $(ARGS)
 
 .PHONY: clean
 clean:  ## Remove .venv and the output of the examples

@@ -240,7 +240,7 @@ class ChunkSteps:
         self.money.close(chunk)
 
     def cancel(self, chunk: Chunk) -> Chunk:
-        """Ask for the end of the provider batch."""
+        """Ask for the end of the provider batch, again at each look: a worker may be killed before it has asked."""
         if not chunk.cancelled_at:
             chunk = self.journal.move(chunk, cancelled_at=time.time())
         try:

@@ -135,8 +135,6 @@ class Offload:
         """Take the chunk's lines over: at once if no provider batch exists, else after it was cancelled."""
         if chunk.state in chunks.UNSENT:
             return self.steps.give_up(chunk, words)
-        if chunk.state == chunks.RUNNING and not chunk.cancelled_at:
-            return self.steps.cancel(chunk)
         if not chunk.abandoned and self.waited_enough(chunk):
             log.warning(
                 "%s of batch %s does not end; its lines go live, and its money counts as spent", chunk.id, chunk.batch
@@ -144,7 +142,7 @@ class Offload:
             chunk = self.journal.move(chunk, abandoned=True, place=0)
         if chunk.abandoned and chunk.left:
             chunk, _ = go_live(self.store, self.batch, chunk, self.live)
-        return self.steps.step(chunk)
+        return self.steps.cancel(chunk) if chunk.state == chunks.RUNNING else self.steps.step(chunk)
 
     def waited_enough(self, chunk: Chunk) -> bool:
         """Whether the lines must go live although the provider batch has not ended."""

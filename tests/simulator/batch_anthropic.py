@@ -5,8 +5,9 @@ from typing import Any
 
 import orjson
 
+from tests.simulator.batch_objects import Asked, File, Line
 from tests.simulator.batch_openai import encoded
-from tests.simulator.batches import Asked, Batches, File, Line, ProviderBatch
+from tests.simulator.batches import Batches, ProviderBatch
 from tests.simulator.faults import Plan, error
 
 PREFIX = "/v1/messages/batches"

@@ -3,8 +3,9 @@
 from typing import Any
 
 from tests.simulator.batch_anthropic import iso, lines_of
+from tests.simulator.batch_objects import Asked, Line
 from tests.simulator.batch_openai import encoded, results
-from tests.simulator.batches import Asked, Batches, Line, ProviderBatch
+from tests.simulator.batches import Batches, ProviderBatch
 from tests.simulator.faults import Plan, error
 
 PREFIX = "/v1/batch/jobs"

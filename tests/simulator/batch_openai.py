@@ -4,7 +4,8 @@ from typing import Any
 
 import orjson
 
-from tests.simulator.batches import Asked, Batches, File, Line, ProviderBatch
+from tests.simulator.batch_objects import Asked, File, Line
+from tests.simulator.batches import Batches, ProviderBatch
 from tests.simulator.faults import Plan, error
 
 #: How the paths of each begin.

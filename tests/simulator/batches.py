@@ -1,7 +1,10 @@
 """The provider's files and provider batches, whatever Batch API shows them (batch_openai.py and the others).
 
 A provider batch takes `batch_delay` seconds (a number, or a pair from which its number picks) from its creation to its
-end. What goes wrong is set by `batch_faults`, a list of {"mode": …, "times": 1}, each for the first that it meets:
+end. With `batch_times`, pairs of a part and seconds, that part of all provider batches has ended after so many seconds;
+each model's provider batches are spread evenly over these parts.
+
+What goes wrong is set by `batch_faults`, a list of {"mode": …, "times": 1}, each for the first that it meets:
 
     lost_STEP        the step is made, and the connection breaks before its answer; STEP is upload, create, list, get,
                      cancel, content or delete
@@ -19,9 +22,13 @@ end. What goes wrong is set by `batch_faults`, a list of {"mode": …, "times": 
     corrupt          every third line of the output is cut off
     errors_4xx, errors_5xx, errors_429     the part `done` of its lines fails with this status
 
+A fault with a `job` strikes only if a line that the request is about has this text, or names the file or provider
+batch of such a line. `struck` counts how often each fault did.
+
 With the setting `batch_enqueued_tokens`, a provider batch above what is left of it is created, then failed.
 """
 
+import re
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +36,8 @@ from typing import Any
 import orjson
 
 from tests.simulator import answers
+from tests.simulator.batch_objects import Asked, File, Line, Outcome
+from tests.simulator.batch_times import seconds
 from tests.simulator.config import Model
 from tests.simulator.faults import Plan, error
 from tests.simulator.journal import Entry, Journal
@@ -38,36 +47,10 @@ OF_BATCHES = (
     *("token_limit", "bad_line", "hang", "queued", "expires", "missing", "late_file", "corrupt"),
     *("errors_4xx", "errors_5xx", "errors_429"),
 )
+#: How the ids of files of results begin, before the number of their provider batch.
+RESULT_FILES = ("file-output", "file-error", "batch")
+
 _REFUSALS = {"busy": 429, "error": 500, "denied": 403, "absent": 404}
-
-
-@dataclass(slots=True)
-class File:
-    """A file at the provider."""
-
-    id: str
-    name: str
-    content: bytes
-    created: float = field(default_factory=time.time)
-    purpose: str = "batch"
-
-
-@dataclass(slots=True)
-class Line:
-    """One line of a provider batch: its name, and a body of OpenAI's or Anthropic's shape."""
-
-    custom_id: str
-    body: dict[str, Any]
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What became of a line: an answer, the provider's words for a failure, or '' if it was not run."""
-
-    line: Line
-    status: int
-    answer: dict[str, Any] | None = None
-    words: str = ""
 
 
 @dataclass(slots=True)
@@ -113,23 +96,6 @@ class ProviderBatch:
         return b"".join(each + b"\n" for each in raw)
 
 
-@dataclass(slots=True)
-class Asked:
-    """One request to a Batch API. `step` is its name in faults; `api` the shape of errors."""
-
-    method: str
-    path: str
-    query: dict[str, str]
-    key: int
-    headers: dict[str, str]
-    content: bytes
-    now: float = field(default_factory=time.time)
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.content)
-
-
 class Batches:
     """Every file and provider batch. What a provider batch has run is billed at `PRICE` of the live price."""
 
@@ -138,16 +104,35 @@ class Batches:
     def __init__(self) -> None:
         self.files: dict[str, File] = {}
         self.batches: dict[str, ProviderBatch] = {}
-        self.met: dict[int, int] = {}
+        self.struck: dict[int, int] = {}
         self.cancels = 0
+        self.about = b""
 
     def fault(self, config: Any, *modes: str) -> dict[str, Any]:
-        """The first fault of these modes that has not met as many requests as it should."""
+        """The first fault of these modes that has not struck as many requests as it should."""
         for index, fault in enumerate(config.batch_faults):
-            if fault["mode"] in modes and self.met.get(index, 0) < fault.get("times", 1):
-                self.met[index] = self.met.get(index, 0) + 1
+            if fault["mode"] not in modes or self.struck.get(index, 0) >= fault.get("times", 1):
+                continue
+            if fault.get("job", "").encode() in self.about:
+                self.struck[index] = self.struck.get(index, 0) + 1
                 return dict(fault)
         return {}
+
+    def look_at(self, config: Any, asked: Asked) -> None:
+        """Note the lines that a request is about, if a fault asks for some."""
+        if not any("job" in fault for fault in config.batch_faults):
+            return
+        named = set(re.split(r"[/:]", asked.path))
+        found = [asked.content]
+        found += [
+            file.content
+            for file in self.files.values()
+            if file.id.rpartition("/")[2] in named or file.id.encode() in asked.content
+        ]
+        for batch in self.batches.values():
+            if named & {batch.id.rpartition("/")[2], *(f"{each}-{batch.number}" for each in RESULT_FILES)}:
+                found.extend(orjson.dumps(line.body) for line in batch.lines)
+        self.about = b"\n".join(found)
 
     def refusal(self, config: Any, api: str, step: str) -> Plan | None:
         """The refusal of a step before it is made."""
@@ -183,7 +168,7 @@ class Batches:
         number, now = len(self.batches) + 1, time.time()
         fault = self.fault(config, *OF_BATCHES)
         waits = fault.get("seconds", 1.0) if fault.get("mode") == "queued" else 0.0
-        ends = now + waits + answers.pick(config.batch_delay, str(number), "batch")
+        ends = now + waits + seconds(config, number, sum(each.model == said["model"] for each in self.batches.values()))
         made = ProviderBatch(
             batch_id.format(number), number, api, file, created=now, fault=fault, ends=ends, lines=lines, **said
         )

@@ -89,6 +89,7 @@ class Config:
     headers: bool = True
     retry_after: str = "seconds"
     batch_delay: float | list[float] = 0.5
+    batch_times: list[list[float]] = field(default_factory=list)
     batch_enqueued_tokens: int = 0
     batch_faults: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)

@@ -72,7 +72,7 @@ class Simulator:
         return [json.loads(line) for line in self._ask("journal").splitlines()]
 
     def batches(self) -> list[dict[str, Any]]:
-        """Every provider batch that was created, as the Batch API shows it, with the number of its `lines`."""
+        """Every provider batch that was created, as OpenAI shows it, with its number of `lines` and its `first` job."""
         found: list[dict[str, Any]] = json.loads(self._ask("batches"))
         return found
 

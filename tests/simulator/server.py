@@ -195,6 +195,7 @@ class Server:
             case "stats":
                 figures: dict[str, Any] = service.journal.stats()
                 figures["cpu_seconds"] = time.process_time()
+                figures["batch_faults_struck"] = sum(service.batches.struck.values())
                 figures["connections"] = len(self.connections)
                 return Plan(body=orjson.dumps(figures))
             case "configure":

@@ -9,7 +9,8 @@ from urllib.parse import parse_qsl
 import orjson
 
 from tests.simulator import answers, batch_anthropic, batch_gemini, batch_mistral, batch_openai, streams
-from tests.simulator.batches import Asked, Batches
+from tests.simulator.batch_objects import Asked, Line
+from tests.simulator.batches import Batches
 from tests.simulator.config import Config, Model
 from tests.simulator.faults import BILLED, Plan, Rules, error, failed
 from tests.simulator.journal import Entry, Journal
@@ -27,7 +28,7 @@ _BATCHES = re.compile(
     r"|(/upload|/download)?/v1beta/(files|batches|models/[^/]+:batch)"
 )
 # Paths of providers whose Batch APIs have a shape of their own: their chats are OpenAI's.
-_PREFIXES = re.compile(r"^/(together/v1|mistral/v1|v1beta/openai)/")
+_PREFIXES = re.compile(r"^/(together/v1|mistral/v1|groq/openai/v1|v1beta/openai)/")
 _AZURE = re.compile(r"/openai/deployments/([^/]+)/(chat/completions|embeddings)")
 _AZURE_NEW = re.compile(r"/openai/v1/(chat/completions|embeddings|responses)")
 
@@ -70,7 +71,7 @@ class Service:
 
     def batch(self, method: str, path: str, query: str, headers: dict[str, str], content: bytes) -> Plan | None:
         """Answer a request of a Batch API; None if it isn't one."""
-        path = path.removeprefix("/mistral")
+        path = path.removeprefix("/mistral").removeprefix("/groq/openai")
         if not _BATCHES.match(path):
             return None
         key, refused = self._key(path, headers)
@@ -79,6 +80,7 @@ class Service:
         self.batches.pass_time(self.config, self.journal)
         named = dict(parse_qsl(query, keep_blank_values=True))
         asked = Asked(method, path, named, key, headers, content)
+        self.batches.look_at(self.config, asked)
         handlers = (batch_anthropic, batch_mistral, batch_gemini, batch_openai)
         plans = (each.handle(self.batches, self.config, asked) for each in handlers)
         return next((plan for plan in plans if plan is not None), None)
@@ -87,7 +89,12 @@ class Service:
         """Every provider batch, for tests."""
         self.batches.pass_time(self.config, self.journal)
         return [
-            batch_openai.shown(self.batches, each) | {"lines": len(each.lines), "key": each.key}
+            batch_openai.shown(self.batches, each)
+            | {
+                "lines": len(each.lines),
+                "key": each.key,
+                "first": answers.job_of(each.lines[0].body) if each.lines else "",
+            }
             for each in self.batches.batches.values()
         ]
 
@@ -275,6 +282,10 @@ class Request:
     size: int
     now: float
     wall: float
+
+
+def _job(line: Line) -> str:
+    return answers.job_of(line.body)
 
 
 def _api(path: str) -> str:

@@ -14,6 +14,7 @@ from workers.providers.endpoints import CHAT, MESSAGES
 APIS: dict[str, dict[str, Any]] = {
     "openai": {"api": "openai", "path": "/v1"},
     "together": {"api": "openai", "path": "/together/v1"},
+    "groq": {"api": "openai", "path": "/groq/openai/v1"},
     "azure": {"api": "azure", "path": ""},
     "azure-dated": {"api": "azure", "path": "", "api_version": "2024-10-21"},
     "anthropic": {"api": "anthropic", "path": ""},

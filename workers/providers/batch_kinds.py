@@ -11,8 +11,8 @@
 | openai    | one of `_OTHERS`                  | none that is known here |
 | openai    | any other                         | batch_openai.py   |
 
-On another host, such as a gateway or a simulated provider, a path that begins with `/together` or `/mistral`, or ends
-with `/v1beta/openai`, means the same.
+On another host, such as a gateway or a simulated provider, a path that begins with `/together`, `/mistral` or `/groq`,
+or ends with `/v1beta/openai`, means the same.
 """
 
 from typing import Final
@@ -44,7 +44,7 @@ def kind_of(api: str, base_url: str) -> str:
         return "mistral"
     if _is_at(host, "together.xyz") or _is_at(host, "together.ai") or path.startswith("/together"):
         return "together"
-    return "groq" if _is_at(host, "groq.com") else "openai"
+    return "groq" if _is_at(host, "groq.com") or path.startswith("/groq") else "openai"
 
 
 def _is_at(host: str, domain: str) -> bool:

@@ -1,5 +1,6 @@
 """kill -9 at every step of a chunk: nothing is created twice, no line is in two lanes, and the books are right."""
 
+import time
 from typing import Any
 
 import pytest
@@ -72,6 +73,17 @@ def test_a_worker_is_killed_when_lines_have_gone_live(world: World, simulator: S
     assert killed_at(lane, "closed", written=False) == 9  # its messages are lost with it, as the test's list is
     lane.run()
     assert (len(lane.results()), lane.batch.offloaded) == (10, 0)
+    lane.assert_books()
+
+
+def test_a_cancel_that_a_killed_worker_has_not_sent_is_sent(world: World, simulator: Simulator) -> None:
+    simulator.configure(batch_delay=60.0)
+    lane = Lane(world, simulator)
+    lane.run(lambda: [chunk.state for chunk in lane.chunks] == ["running"])
+    lane.store.stop(lane.batch, "cancelled")
+    ChunkJournal(lane.store, lane.id).move(lane.chunks[0], cancelled_at=time.time())
+    lane.run()
+    assert [each["status"] for each in simulator.batches()] == ["cancelled"]
     lane.assert_books()
 
 
