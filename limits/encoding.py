@@ -44,6 +44,8 @@ def ask_json(ask: Ask) -> dict[str, object]:
                 "scope": candidate.scope,
                 "amount": candidate.amount,
                 "row": candidate.row,
+                "not_before": micros(candidate.not_before),
+                "fallback": candidate.fallback,
                 "charges": [
                     {"bucket": charge.bucket, "quota": quota_json(charge.quota), "costs": charge.costs}
                     for charge in candidate.charges

@@ -38,6 +38,8 @@ class Candidate:
     - `amount`: the most that the call can cost, in n$.
     - `row`: the ledger's row, '' for none.
     - `scope`: the account's model, which can be blocked on its own; '' for none.
+    - `not_before`: seconds from the ask for which the call must not be sent this way.
+    - `fallback`: it counts only if no budget can pay for any other candidate. Such candidates come last.
     """
 
     circuit: str
@@ -46,6 +48,8 @@ class Candidate:
     amount: int = 0
     row: str = ""
     scope: str = ""
+    not_before: float = 0.0
+    fallback: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,7 @@ class Denied:
         "retry_budget": it is used up;
         "budget": the money is spent; wait for the next window;
         "budget_held": calls in flight hold the money, and may give some of it back;
+        "not_before": the candidate's time hasn't come;
         "held": another owner has this reservation.
     - `subject`: the bucket, circuit, account, budget or reservation behind the reason.
     - `retry_in`: None if only a person can help: the budget has no next window.

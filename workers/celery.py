@@ -41,7 +41,7 @@ def configuration() -> dict[str, Any]:
         "result_backend": celery_url(url),
         "broker_connection_retry_on_startup": True,
         "imports": (
-            "tasks.jobs.run",
+            "tasks.jobs.messages",
             "tasks.agents.runner",
             "tasks.batches.dead_letters",
             "tasks.batches.ticker",

@@ -132,7 +132,7 @@ class JobRequest(Request):  # type: ignore[misc]  # Celery has no types
         self._put_back_or_keep(exc)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        """Snooze a job that passed its hard time limit. Its state limits how often (tasks/jobs/run.py)."""
+        """Snooze a job that passed its hard time limit. Its state limits how often (tasks/jobs/messages.py)."""
         if soft:
             super().on_timeout(soft, timeout)
             return

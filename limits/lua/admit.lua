@@ -111,15 +111,29 @@ local function weigh(candidate, ask)
   return plan
 end
 
--- Returns the best candidate's number and its plan; or the best denial, and why the call can never be made.
+-- Like `weigh`, for a candidate whose target the call must not try before a time: it is denied until then.
+local function weigh_from(candidate, ask)
+  local plan, denial = weigh(candidate, ask)
+  local from = now + candidate.not_before
+  if from > now and (plan or (denial.back >= 0 and denial.back < from)) then
+    return nil, { reason = 'not_before', subject = candidate.circuit, back = from }
+  end
+  return plan, denial
+end
+
+-- Returns the best candidate's number and its plan; or the best denial, and why the call can never be made. Fallback
+-- candidates come last, and count only if no budget pays for any other.
 local function choose(ask)
   local chosen, plan, refused, hopeless
+  local unpaid_all = true
   for i, candidate in ipairs(ask.candidates) do
+    if candidate.fallback and not unpaid_all then break end
     local never = impossible(candidate, ask)
+    local possible, denial
     if never then
       hopeless = hopeless or never
     else
-      local possible, denial = weigh(candidate, ask)
+      possible, denial = weigh_from(candidate, ask)
       if possible and (not plan or possible.at < plan.at) then
         chosen, plan = i, possible
         if plan.at <= now then break end
@@ -127,6 +141,8 @@ local function choose(ask)
         refused = denial
       end
     end
+    local unpaid_one = never and never[3] == 'usd' or denial and denial.reason == 'budget'
+    unpaid_all = unpaid_all and (candidate.fallback or unpaid_one)
   end
   return chosen, plan, refused, hopeless
 end

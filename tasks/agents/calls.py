@@ -17,6 +17,7 @@ from tasks.agents.errors import Halted, StepFailed, Suspended
 from tasks.agents.journal_record import Entry
 from tasks.agents.json_values import Unwritable, cut, decode, encode
 from tasks.agents.run import Run, in_step
+from tasks.jobs.delivery import Delivery
 from tasks.jobs.job import Line
 from tasks.jobs.spending_cap import OverCap
 from tasks.jobs.state import JobState
@@ -56,7 +57,7 @@ async def _outcome(run: Run, url: str, body: dict[str, Any], position: str, stat
     """Make the call; Suspended if it must wait."""
     job = replace(run.job, line=Line(run.job.line.custom_id, url, body), call=position, spending_cap=run.spending_cap)
     try:
-        return await run.attempts(run.runtime, job, state)
+        return await run.attempts(Delivery(run.runtime, job, state))
     except Snooze as snooze:
         if position not in run.journal.given_up:
             raise Suspended(snooze.seconds, snooze.reason) from None

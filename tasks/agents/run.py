@@ -17,9 +17,8 @@ from tasks.agents.journal_record import Entry
 from tasks.agents.json_values import digest
 from tasks.agents.position import Branch, current
 from tasks.agents.stored_bodies import RETRY_AFTER
-from tasks.jobs.job import Job
+from tasks.jobs.delivery import Delivery
 from tasks.jobs.runners import Attempts
-from tasks.jobs.runtime import Runtime
 from tasks.jobs.spending_cap import SpendingCap
 from tasks.jobs.state import JobState
 from workers.pool.coroutine import worker_is_stopping
@@ -48,12 +47,14 @@ class Run:
     call by its position. `stop` is the reason why the run ends early, None while it goes on.
     """
 
-    def __init__(self, runtime: Runtime, job: Job, journal: Journal, attempts: Attempts) -> None:
-        self.runtime = runtime
+    def __init__(self, delivery: Delivery, journal: Journal, attempts: Attempts) -> None:
+        job = delivery.job
+        self.delivery = delivery
+        self.runtime = delivery.runtime
         self.job = job
         self.journal = journal
         self.attempts = attempts
-        self.workflow = runtime.settings.workflow(job.workflow)
+        self.workflow = delivery.workflow
         self.calls = 0
         self.states = {position: JobState.from_header(header) for position, header in journal.record.open.items()}
         self.root = Branch("", f"{job.batch}:{job.number}" if job.batch else job.task_id, journal.record.born)
@@ -135,7 +136,7 @@ class Run:
             return await act
         except Stop as stop:
             raise self.halt(stop) from None
-        except Exception as exc:  # noqa: BLE001 - tasks/jobs/run.py handles it; the agent must not catch it
+        except Exception as exc:  # noqa: BLE001 - tasks/jobs/messages.py handles it; the agent must not catch it
             raise self.halt(Crash(exc)) from None
 
     def _landed(self, flight: "asyncio.Task[Entry]") -> None:

@@ -20,32 +20,30 @@ from tasks.agents.outcome import answered, failed
 from tasks.agents.run import Run
 from tasks.agents.stored_bodies import RETRY_AFTER
 from tasks.jobs import runners
-from tasks.jobs.job import Job
+from tasks.jobs.delivery import Delivery
 from tasks.jobs.runners import Attempts
-from tasks.jobs.runtime import Runtime
-from tasks.jobs.state import JobState
 from tasks.jobs.storage import StorageError
 from tasks.jobs.store import Outcome
 from workers.models.routing import NoRoute, NotConfigured
-from workers.request import Snooze
 
 log = logging.getLogger(__name__)
 
 
-async def run(runtime: Runtime, job: Job, state: JobState, attempts: Attempts) -> dict[str, Any] | None:
-    """Run an agent's job to its end and return what `Runtime.finish` returns; Snooze if it must wait in its queue.
+async def run(delivery: Delivery, attempts: Attempts) -> dict[str, Any] | None:
+    """Run an agent's job to its end and return what `Delivery.finish` returns; Snooze if it must wait in its queue.
 
     NotConfigured if a batch's line names an agent that this worker doesn't have.
     """
+    runtime, job = delivery.runtime, delivery.job
     try:
         agent = registry.find(runtime.settings, job.line.agent, job.workflow)
     except NoRoute as exc:
         if job.batch and isinstance(exc, NotConfigured):
             raise
-        return await runtime.finish(job, Outcome.error(job, "invalid_request", str(exc)), state)
-    journal = await Journal.open(runtime.server, runtime.keys, job, state.owner, runtime.settings.storage)
-    outcome = await _to_end(Run(runtime, job, journal, attempts), agent.function, state)
-    line = await runtime.finish(job, outcome, state)
+        return await delivery.finish(Outcome.error(job, "invalid_request", str(exc)))
+    journal = await Journal.open(runtime.server, runtime.keys, job, delivery.state.owner, runtime.settings.storage)
+    outcome = await _to_end(Run(delivery, journal, attempts), agent.function)
+    line = await delivery.finish(outcome)
     if outcome.ok or job.batch is None:  # a failed job of a batch may run again in another round, from this journal
         await journal.close()
     return line
@@ -54,7 +52,7 @@ async def run(runtime: Runtime, job: Job, state: JobState, attempts: Attempts) -
 runners.register("agent", run)
 
 
-async def _to_end(run: Run, function: registry.AgentFunction, state: JobState) -> Outcome:
+async def _to_end(run: Run, function: registry.AgentFunction) -> Outcome:
     """Run the coroutine; the job's outcome, or Snooze."""
     try:
         await run.journal.load()
@@ -63,7 +61,7 @@ async def _to_end(run: Run, function: registry.AgentFunction, state: JobState) -
     except Halted as halted:
         run.halt(halted)
     if run.stop is not None:
-        return await _stopped(run, run.stop, state)
+        return await _stopped(run, run.stop)
     loop = asyncio.get_running_loop()
     main = loop.create_task(_main(run, function))
     timer = None
@@ -75,7 +73,7 @@ async def _to_end(run: Run, function: registry.AgentFunction, state: JobState) -
         run.over = True
         if timer is not None:
             timer.cancel()
-    return await _outcome(run, main, state)
+    return await _outcome(run, main)
 
 
 async def _wait_for(run: Run, main: "asyncio.Task[bytes]") -> None:
@@ -114,10 +112,10 @@ def _time_is_up(run: Run, main: "asyncio.Task[bytes]") -> None:
     main.cancel()
 
 
-async def _outcome(run: Run, main: "asyncio.Task[bytes]", state: JobState) -> Outcome:
+async def _outcome(run: Run, main: "asyncio.Task[bytes]") -> Outcome:
     error = None if main.cancelled() else main.exception()
     if run.stop is not None:
-        return await _stopped(run, run.stop, state)
+        return await _stopped(run, run.stop)
     if main.cancelled():
         return failed(run, "agent_error", "the agent was cancelled by its own code")
     if isinstance(error, Unwritable):
@@ -128,16 +126,16 @@ async def _outcome(run: Run, main: "asyncio.Task[bytes]", state: JobState) -> Ou
     return answered(run, main.result())
 
 
-async def _stopped(run: Run, stop: Stop, state: JobState) -> Outcome:
+async def _stopped(run: Run, stop: Stop) -> Outcome:
     match stop:
         case Superseded():
-            raise Snooze(run.runtime.lease, "another delivery of this job is running", state.to_header())
+            raise run.delivery.snooze(run.runtime.lease, "another delivery of this job is running")
         case Crash() as crash:
             raise crash.error
         case Suspended() as wait:
             headers = {position: each.to_header() for position, each in run.states.items()}
             await run.journal.snooze(wait.seconds, wait.reason, headers)
-            raise Snooze(wait.seconds, wait.reason, state.to_header())
+            raise run.delivery.snooze(wait.seconds, wait.reason)
         case Halted() as halted:
             return failed(run, halted.code, halted.message)
     raise stop

@@ -82,7 +82,7 @@ class ChunkResults:
 
     def _calls(self, result: Result, line: ChunkLine, found: Tally) -> Iterator[Call[Any]]:
         """The scripts that record one result."""
-        attempt, state = self._attempt(line), JobState()
+        attempt = self._attempt(line)
         keys, job = self.store.keys, attempt.job
         try:
             answer = self.api.answer(self.chunk.url, result)
@@ -91,7 +91,7 @@ class ChunkResults:
             closing = outcomes.of_failure(attempt, error)
             if isinstance(error, Refused):
                 fail = retry.Fail(error.code, error.message, error.status)
-                outcome = outcomes.failed(attempt, error, fail, state, self.chunk.id)
+                outcome = outcomes.failed(attempt, error, fail, self.chunk.id)
                 yield job_store.finish(keys, job, replace(outcome, settlement=self._part(line, closing)), calls=1)
                 found.failed += 1
             elif closing.amount:
@@ -102,7 +102,7 @@ class ChunkResults:
         closing = outcomes.of_answer(attempt, answer)
         saved = self._saved(attempt.estimate, answer, closing.amount)
         closing = replace(closing, columns={**closing.columns, "batch_calls": 1, "batch_saved": saved})
-        outcome = outcomes.answered(attempt, answer, state, self.chunk.id)
+        outcome = outcomes.answered(attempt, answer, self.chunk.id)
         yield job_store.finish(keys, job, replace(outcome, settlement=self._part(line, closing)), calls=1)
         found.completed += outcome.ok
         found.failed += not outcome.ok
@@ -124,15 +124,9 @@ class ChunkResults:
             proof=proof(batch.token, line.number, chunk.round),
         )
         target = chunk.target
-        return Attempt(
-            job,
-            [self.route],
-            {target: bounded},
-            {target: line.estimate},
-            Ask(chunk.id, chunk.id, ()),
-            self.route,
-            1,
-        )
+        attempt = Attempt(job, JobState(), 1, [self.route], {target: bounded}, {target: line.estimate})
+        attempt.ask, attempt.route = Ask(chunk.id, chunk.id, ()), self.route
+        return attempt
 
     def _part(self, line: ChunkLine, closing: Settlement) -> bytes:
         place = line.number - self.chunk.first

@@ -3,27 +3,29 @@
 job.py                  one line of a batch, checked before it is queued and again when it arrives
 proof.py                proof that a message is a line of its batch
 state.py                what a job carries from one delivery to the next
-run.py                  one delivery of a job, from its queue to its result
+messages.py             the Celery task of every job, and what a crash does to one
+delivery.py             what runs a job in this worker, and what has failed in it
+run.py                  one job's way, from its delivery to its result
 runners.py              which function runs a job, by the kind of its line
 store.py                one job in Redis: begin, lease, finish
 leases.py               the leases of a worker's jobs and reservations
-slow_start.py           how many jobs of a model start at the same time
 admission.py            ask, wait and ask again, until one attempt may be sent
-attempt.py              what an attempt asks of the admission
+planning.py             which routes an attempt may take, and what each would cost
+attempt.py              what an attempt asks of the admission, and the route that it was given
 pricing.py              prices of the models that jobs may use, looked up once and shared
 priced_routes.py        a worker's routes, at the shared prices
 surcharges.py           what a request may cost besides its tokens
 spending_cap.py         the cap on one job's spending
-waitlist.py             jobs in this worker that wait for a bucket
+waitlists.py            a worker's waitlists, and which of them a job joins
+waitlist.py             the waitlist of one bucket, and its asker
+bucket_calls.py         this worker's calls of one bucket: slow start, calls in flight, a 429's pause
 flex.py                 the flex lane
-failover.py             targets that have failed in this delivery
 reasons.py              why a call was not admitted, in words for people
 runtime.py              a job's steps over its event loop's connections, and the background loops
 connections.py          an event loop's connections, and what all jobs in flight share
-reserving.py            steps up to the call: begin, plan, reserve, wait until it may be sent
+reserving.py            steps up to the call: begin, reserve, wait until it may be sent
 calling.py              one call to a provider
 settling.py             how reservations and jobs end
-throttles.py            pauses that this worker has just learned of
 sizes.py                whether a model's 429s are about the size of a request
 stops.py                batches that were cancelled or expired while their jobs wait here
 usage.py                the usage that an answer reports, if it is plausible

@@ -1,31 +1,25 @@
-"""One attempt at a job: what it asks of the admission, and which route the admission has chosen.
-
-Nothing here does I/O: `plan` is a function of the job, the models, the prices and the time.
-"""
+"""One attempt at a job: what it asks of the admission, and which route the admission has chosen."""
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 
-from limits.circuit import CircuitSettings
 from limits.counting import Estimate
 from limits.reservation import Admitted, Ask
-from tasks.jobs import flex, surcharges
+from tasks.jobs.bucket_calls import BucketCalls
 from tasks.jobs.job import Job, Line
 from tasks.jobs.state import JobState
 from workers.config.settings import WorkflowSettings
-from workers.ids import unique_id
-from workers.models import budgets, tokens
+from workers.models import tokens
 from workers.models.calibration import Ratios
-from workers.models.routing import NoPrice, Route, Routes
+from workers.models.routing import NoRoute, Route
 from workers.models.tiers import CHEAPER, FLEX
 from workers.providers import bodies
 from workers.providers.answer import Sink
 from workers.providers.ceiling import with_ceiling_in
-from workers.providers.errors import AccountBlocked, ProviderError
 
 #: Tokens: the ceiling of an answer if neither the job nor its workflow sets one. If a budget applies, it is sent with
 #: the request, so that the held money is an upper bound. Otherwise it is only an estimate for the quota.
@@ -40,55 +34,59 @@ FRESH: Final = 20.0
 #: No target has refused a name of the ceiling yet.
 NONE_LEARNED: Final[Mapping[str, str]] = {}
 
-#: When a target's circuit opens and closes, and how many retries it allows.
-CIRCUIT = CircuitSettings()
-
 
 @dataclass(slots=True)
 class Attempt:
     """One attempt at a job: what it asks of the admission, and the route that it was given.
 
     bodies, estimates  by target, since each model may name the ceiling of its answer differently
-    excluding          failed targets are left out
+    no_fallback        why the cheaper model that the workflow names cannot be asked; None if it can, or there is none
     wait               seconds until an admitted call may be sent
     is_sent            the admission has let the call be sent
     written            the request was handed to a connection
     asked_at           when the admission was last asked, in monotonic seconds like all times here
+    starting           the bucket whose slow start counts it as starting; None if it doesn't start just now
     sink               who gets the events of a stream as they come; None: they are kept until it ends
     """
 
     job: Job
-    routes: list[Route]
-    bodies: dict[str, dict[str, Any]]
-    estimates: dict[str, Estimate]
-    ask: Ask
-    route: Route
+    state: JobState
     number: int
-    excluding: bool = False
+    routes: list[Route] = field(default_factory=list)
+    bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    estimates: dict[str, Estimate] = field(default_factory=dict)
+    ask: Ask = field(init=False)
+    route: Route = field(init=False)
+    no_fallback: NoRoute | None = None
     wait: float = 0.0
     is_sent: bool = False
     written: bool = False
     planned_at: float = field(default_factory=time.monotonic)
     asked_at: float = 0.0
     sent_at: float = field(default_factory=time.monotonic)
+    starting: BucketCalls | None = None
     sink: Sink | None = None
 
     @property
     def stale(self) -> bool:
         """Whether it must be planned again before it asks again."""
-        return time.monotonic() - self.planned_at > FRESH
+        return self.has_failed or time.monotonic() - self.planned_at > FRESH
 
-    def leaves_open(self, error: ProviderError, routes: Iterable[Route]) -> bool:
-        """Whether the failure of this attempt's route leaves one of `routes` open.
+    @property
+    def has_failed(self) -> bool:
+        """Whether the job has failed at one of the targets just now, and must not try it yet."""
+        return any(candidate.not_before for candidate in self.ask.candidates)
 
-        A blocked account closes all of its routes, or those to the same model. A 429 closes the routes that share the
-        model's quota.
-        """
-        if isinstance(error, AccountBlocked):
-            if error.certain:
-                return any(route.account != self.route.account for route in routes)
-            return any(route.scope != self.route.scope for route in routes)
-        return any(route.buckets[0][0] != self.route.buckets[0][0] for route in routes)
+    def start(self, calls: BucketCalls) -> None:
+        """It starts: its reservation is asked for."""
+        calls.start()
+        self.starting = calls
+
+    def end_start(self) -> None:
+        """Its start ends, if it hasn't ended: its request is written, or it must wait for something."""
+        calls, self.starting = self.starting, None
+        if calls is not None:
+            calls.end_start()
 
     def admitted(self, admitted: Admitted) -> None:
         """Take over the route that the admission has chosen."""
@@ -160,53 +158,3 @@ def assess(
 def row(workflow: str, batch: str | None, target: str) -> str:
     """The ledger's row for a call: workflow, batch, provider and model (tasks/monitoring/costs.py reads it)."""
     return orjson.dumps([workflow, batch or "", *target.split("/", 1)]).decode()
-
-
-def _check_prices(routes: Routes, line: Line, chosen: Sequence[Route]) -> None:
-    """Raise NoPrice or Surcharge if a route could cost an amount that no budget can hold."""
-    for route in chosen:
-        if route.rates is None:
-            raise NoPrice(route.target)
-    surcharges.check(routes.settings, line, chosen)
-
-
-def plan(
-    routes: Routes,
-    ratios: Ratios,
-    job: Job,
-    state: JobState,
-    *,
-    owner: str,
-    excluded: Collection[str],
-    now: float,
-    lease: float,
-    ceilings: Mapping[str, str] = NONE_LEARNED,
-) -> Attempt:
-    """Plan the next attempt. Raises NoRoute if no target can take the job.
-
-    `excluded`: the targets that have failed in this delivery, to be asked only if there is no other. `now`: seconds
-    since the epoch. `lease`: seconds.
-    """
-    possible = flex.at_tier(job, routes.find(job.line.model, job.line.url), state)
-    chosen = routes.order(possible, excluded=excluded) or routes.order(possible)
-    workflow = routes.settings.workflow(job.workflow)
-    over = budgets.windows(routes.settings, job.workflow, job.batch, now)
-    budgeted = bool(over) or job.spending_cap is not None
-    if budgeted:
-        _check_prices(routes, job.line, chosen)
-    sent, estimates = assess(job.line, chosen, workflow, budgeted=budgeted, ratios=ratios, ceilings=ceilings)
-    ask = Ask(
-        id=unique_id(),
-        owner=owner,
-        candidates=tuple(
-            route.candidate(estimates[route.target], row(job.workflow, job.batch, route.target)) for route in chosen
-        ),
-        budgets=over,
-        max_wait=MAX_AHEAD,
-        lease=lease,
-        retry=state.attempts > 0,
-        urgent=workflow.priority == "urgent",
-        send_at_once=True,
-        circuit=CIRCUIT,
-    )
-    return Attempt(job, chosen, sent, estimates, ask, chosen[0], state.attempts + 1, len(chosen) < len(possible))

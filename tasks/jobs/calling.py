@@ -12,8 +12,8 @@ from limits.admission import sent
 from limits.errors import LimitsError
 from tasks.jobs import hooks, outcomes
 from tasks.jobs.attempt import Attempt
+from tasks.jobs.bucket_calls import CONNECTING
 from tasks.jobs.reserving import Reserving, Revoked
-from tasks.jobs.state import JobState
 from tasks.jobs.usage import believed
 from workers.config.credentials import fingerprint
 from workers.config.settings import SettingsError
@@ -30,7 +30,7 @@ HELD_UP: Final = 0.1
 class Calling(Reserving):
     """The step that makes a call."""
 
-    async def call(self, attempt: Attempt, state: JobState) -> Answer:
+    async def call(self, attempt: Attempt) -> Answer:
         """Make the call. Raises Revoked if this worker learned of a pause before the request was written.
 
         Raises AccountBlocked if the key or the address is not configured, as if the provider had refused the key. If
@@ -38,9 +38,11 @@ class Calling(Reserving):
         has hung up.
         """
         provider, key = await self._client(attempt)
+        state = attempt.state
         attempt.sent_at = time.monotonic()
+        if attempt.starting is not None:
+            asyncio.get_running_loop().call_later(CONNECTING, attempt.end_start)
         state.calls += 1
-        self.slow_start.connecting(state.owner)
         try:
             answer = await provider.call(
                 attempt.job.line.url,
@@ -48,7 +50,7 @@ class Calling(Reserving):
                 model=attempt.route.model,
                 key=key,
                 timeout=self.settings.providers[attempt.route.provider].flex_timeout if attempt.is_flex else None,
-                may_send=partial(self._may_send, attempt, state.owner),
+                may_send=partial(self._may_send, attempt),
                 sink=attempt.sink,
             )
         except NotSent:
@@ -63,10 +65,10 @@ class Calling(Reserving):
         except BaseException:
             closing = outcomes.of_failure(attempt, Interrupted(code="cut_off", billed=attempt.written))
             # If this fails, the reservation ends with its lease, and its money is presumed spent then.
-            await asyncio.gather(self.settle(attempt, closing, state), return_exceptions=True)
+            await asyncio.gather(self._settle(attempt, closing), return_exceptions=True)
             raise
         finally:
-            self.slow_start.end(state.owner)
+            attempt.end_start()
         return self._note_answer(attempt, answer)
 
     def _note_answer(self, attempt: Attempt, answer: Answer) -> Answer:
@@ -93,8 +95,7 @@ class Calling(Reserving):
             error.only_for = "size"
         if throttles := outcomes.throttles(attempt.route, error):
             model = throttles[0]  # the account's pause is enforced by the admission
-            self.throttles.pause(model.bucket, model.retry_after, attempt.ask.id)
-            self.slow_start.throttled(attempt.job.paced_as)
+            self.waitlists.throttled(attempt.ask.id, model.bucket, model.retry_after)
         hooks.called(attempt, error)
 
     def _out_of_time(self, attempt: Attempt, limit: SoftTimeLimitExceeded) -> NoReturn:
@@ -110,15 +111,13 @@ class Calling(Reserving):
             return False
         return self.sizes.refused(attempt.route.buckets[0][0], attempt.estimate.input)
 
-    async def _may_send(self, attempt: Attempt, delivery: str) -> bool:
+    async def _may_send(self, attempt: Attempt) -> bool:
         """Whether an admitted call may still be sent, now that it has a connection.
 
         If this worker was held up since it asked, another worker may have got a 429. So it asks again, unless a later
         question of this worker was answered with yes.
         """
-        asked = attempt.asked_at
-        known = min((self.throttles.cleared_at(bucket, asked) for bucket, _ in attempt.route.buckets), default=asked)
-        if time.monotonic() - known > HELD_UP:
+        if time.monotonic() - self.waitlists.cleared_at(attempt) > HELD_UP:
             attempt.asked_at = time.monotonic()
             try:
                 reply = await self.server.run(sent(self.keys, attempt.ask.id, self.owner))
@@ -126,9 +125,10 @@ class Calling(Reserving):
                 return False  # asking for the next reservation reports the reason
             if reply.verdict != "sent":
                 return False
-            self.cleared(attempt)
-        if not all(self.throttles.allows(bucket, attempt.asked_at) for bucket, _ in attempt.route.buckets):
+            self.waitlists.cleared(attempt)
+        if not self.waitlists.may_send(attempt):
             return False
-        self.slow_start.sent(delivery, attempt.job.paced_as)
+        self.waitlists.calls(attempt.route.buckets[0][0]).sent()
+        attempt.end_start()
         attempt.written = True
         return True

@@ -13,10 +13,8 @@ from tasks.jobs.job import Job
 from tasks.jobs.leases import Leases
 from tasks.jobs.priced_routes import PricedRoutes
 from tasks.jobs.sizes import Sizes
-from tasks.jobs.slow_start import SlowStart
 from tasks.jobs.stops import Stops
-from tasks.jobs.throttles import Throttles
-from tasks.jobs.waitlist import Waitlists
+from tasks.jobs.waitlists import Waitlists
 from workers.config.settings import Settings
 from workers.embedded import server_url
 from workers.models.calibration import Ratios
@@ -47,9 +45,7 @@ class Connections:
         self.providers: dict[str, Provider] = {}
         self.gates = gates
         self.waitlists = Waitlists(slots)
-        self.stops = Stops(self.server, self.keys, self.leases.batches, self.waitlists.recheck)
-        self.throttles = Throttles()
-        self.slow_start = SlowStart()
+        self.stops = Stops(self.server, self.keys, self.leases.batches)
         self.sizes = Sizes()
         self.ceilings: dict[str, str] = {}  # by target: the name that it takes for an answer's ceiling, if learned
         self.flex_refused: dict[str, float] = {}  # by target: until when its lines go live, in monotonic seconds

@@ -24,7 +24,7 @@ from workers.providers.errors import ProviderError
 
 
 @dataclass(slots=True)
-class Delivery:
+class Observed:
     """One delivery of a job, and what is known about it so far. Times are seconds since the epoch.
 
     `provider` and `model` are those of the last call; tokens and calls are summed over this delivery. `span` and
@@ -48,26 +48,26 @@ class Delivery:
 class Listener:
     """Does nothing at each hook; a listener overrides those that it needs."""
 
-    def begun(self, delivery: Delivery) -> None:
+    def begun(self, delivery: Observed) -> None:
         """A delivery has reached its worker."""
 
-    def admitted(self, delivery: Delivery, attempt: Attempt, answer: Admission) -> None:
+    def admitted(self, delivery: Observed, attempt: Attempt, answer: Admission) -> None:
         """The admission has answered: admitted, denied or impossible."""
 
-    def called(self, delivery: Delivery, attempt: Attempt, seconds: float, end: Answer | ProviderError) -> None:
+    def called(self, delivery: Observed, attempt: Attempt, seconds: float, end: Answer | ProviderError) -> None:
         """A call has ended, with an answer or an error, after `seconds`."""
 
-    def ended(self, delivery: Delivery, outcome: Outcome) -> None:
+    def ended(self, delivery: Observed, outcome: Outcome) -> None:
         """The job has ended, and its result is recorded."""
 
-    def left(self, delivery: Delivery, error: BaseException | None) -> None:
+    def left(self, delivery: Observed, error: BaseException | None) -> None:
         """The delivery is over: its job has ended, was snoozed or broke off."""
 
 
 #: The listeners of this process.
 listeners: tuple[Listener, ...] = ()
 
-_current: ContextVar[Delivery | None] = ContextVar("delivery", default=None)
+_current: ContextVar[Observed | None] = ContextVar("delivery", default=None)
 
 
 def listen(listener: Listener) -> None:
@@ -77,9 +77,9 @@ def listen(listener: Listener) -> None:
 
 
 @contextmanager
-def delivery(job: Job, task_id: str, headers: Mapping[str, Any]) -> Iterator[Delivery]:
+def delivery(job: Job, task_id: str, headers: Mapping[str, Any]) -> Iterator[Observed]:
     """One delivery of a job, from its arrival to its end or its snooze."""
-    here = Delivery(job, task_id, headers)
+    here = Observed(job, task_id, headers)
     token = _current.set(here)
     error: BaseException | None = None
     try:

@@ -17,7 +17,6 @@ from limits.reservation import Outcome as CircuitOutcome
 from tasks.jobs import job as jobs
 from tasks.jobs import retry
 from tasks.jobs.attempt import Attempt
-from tasks.jobs.state import JobState
 from tasks.jobs.store import Ceiling, Outcome
 from workers.models.routing import Route
 from workers.models.tiers import FLEX
@@ -143,11 +142,11 @@ def levels(route: Route, limits: RateLimits, *, answered: bool = False) -> dict[
     return found
 
 
-def answered(attempt: Attempt, answer: Answer, state: JobState, owner: str) -> Outcome:
+def answered(attempt: Attempt, answer: Answer, owner: str) -> Outcome:
     """The outcome of a job with an answer; a failure if that cannot be encoded. `owner`: of the reservation."""
     usage = used(attempt, answer)
     closing = of_answer(attempt, answer)
-    cost = state.cost + closing.amount
+    cost = attempt.state.cost + closing.amount
     ceiling = _cut_off_by(attempt, answer)
     report = _report(attempt, cost, answer.seconds)
     if ceiling != "none":
@@ -162,7 +161,7 @@ def answered(attempt: Attempt, answer: Answer, state: JobState, owner: str) -> O
     try:
         written = jobs.encode(line)
     except TypeError:
-        return _unwritable(attempt, answer, state, owner)
+        return _unwritable(attempt, answer, owner)
     return Outcome(
         ok=True,
         line=written,
@@ -184,7 +183,7 @@ def _cut_off_by(attempt: Attempt, answer: Answer) -> Ceiling:
     return "default" if set_here else "own"
 
 
-def _unwritable(attempt: Attempt, answer: Answer, state: JobState, owner: str) -> Outcome:
+def _unwritable(attempt: Attempt, answer: Answer, owner: str) -> Outcome:
     """The outcome of an answer that is nested too deeply for the JSON encoder. It is paid, as another one would be."""
     error = CallFailed(
         "the answer is nested too deeply to be written down; it is paid for, and the job is not tried again",
@@ -195,13 +194,26 @@ def _unwritable(attempt: Attempt, answer: Answer, state: JobState, owner: str) -
         billed=True,
         usage=answer.usage,
     )
-    return failed(attempt, error, retry.Fail(error.code, error.message, error.status), state, owner)
+    return failed(attempt, error, retry.Fail(error.code, error.message, error.status), owner)
 
 
-def failed(attempt: Attempt, error: ProviderError, fail: retry.Fail, state: JobState, owner: str) -> Outcome:
-    """The outcome of a job that has failed for good. `owner`: of the reservation."""
+def failed(attempt: Attempt, error: ProviderError, fail: retry.Fail, owner: str) -> Outcome:
+    """The outcome of a job whose last call failed. `owner`: of the reservation."""
     closing = of_failure(attempt, error)
-    cost = state.cost + closing.amount
+    cost = attempt.state.cost + closing.amount
+    line = _failure(attempt, error, fail, cost)
+    settled = settlement_json(attempt.ask.id, owner, closing)
+    return Outcome(ok=False, line=line, cost=cost, settlement=settled, reservation=attempt.ask.id)
+
+
+def gave_up(attempt: Attempt, error: ProviderError, fail: retry.Fail) -> Outcome:
+    """The outcome of a job that is not tried again after an attempt that is settled."""
+    cost = attempt.state.cost
+    return Outcome(ok=False, line=_failure(attempt, error, fail, cost), cost=cost)
+
+
+def _failure(attempt: Attempt, error: ProviderError, fail: retry.Fail, cost: int) -> bytes:
+    """The result line of a job whose last call brought no answer."""
     response = None
     if error.status is not None:
         response = {"status_code": error.status, "request_id": error.request_id, "body": None}
@@ -212,8 +224,7 @@ def failed(attempt: Attempt, error: ProviderError, fail: retry.Fail, state: JobS
         error=jobs.error_object(fail.code, fail.message),
         report=_report(attempt, cost, time.monotonic() - attempt.sent_at),
     )
-    settled = settlement_json(attempt.ask.id, owner, closing)
-    return Outcome(ok=False, line=jobs.encode(line), cost=cost, settlement=settled, reservation=attempt.ask.id)
+    return jobs.encode(line)
 
 
 def _report(attempt: Attempt, cost: int, seconds: float) -> dict[str, object]:

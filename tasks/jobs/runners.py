@@ -6,16 +6,14 @@ A job whose line names a model is run by tasks/jobs/run.py; tasks/agents registe
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tasks.jobs.job import Job
-from tasks.jobs.runtime import Runtime
-from tasks.jobs.state import JobState
+from tasks.jobs.delivery import Delivery
 from tasks.jobs.store import Outcome
 
-Attempts = Callable[[Runtime, Job, JobState], Awaitable[Outcome]]
+Attempts = Callable[[Delivery], Awaitable[Outcome]]
 """Makes one call, retries included (tasks.jobs.run.attempts)."""
 
-Runner = Callable[[Runtime, Job, JobState, Attempts], Awaitable[dict[str, Any] | None]]
-"""Runs a job that has a lease, and returns what `Runtime.finish` returns."""
+Runner = Callable[[Delivery, Attempts], Awaitable[dict[str, Any] | None]]
+"""Runs a job that has a lease, and returns what `Delivery.finish` returns."""
 
 _runners: dict[str, Runner] = {}
 

@@ -23,7 +23,7 @@ SYNC_EVERY: Final = 5.0
 #: Seconds between two reads of the shared prices.
 PRICES_EVERY: Final = 60.0
 
-#: Seconds between two checks whether the batches of this worker's jobs still run.
+#: Seconds between two checks whether this worker's jobs must still wait, and their batches still run.
 STOPS_EVERY: Final = 0.5
 
 
@@ -42,7 +42,7 @@ class Runtime(Calling):
             found.background = [
                 loop.create_task(found._every(found.lease / 3, found.leases.renew)),
                 loop.create_task(found._every(found.lease / 6, found.leases.sweep)),
-                loop.create_task(found._every(STOPS_EVERY, found.stops.look)),
+                loop.create_task(found._every(STOPS_EVERY, found._check_waiters)),
                 loop.create_task(found._every(SYNC_EVERY, found._sync)),
                 loop.create_task(found._every(PRICES_EVERY, found._prices)),
             ]
@@ -70,6 +70,13 @@ class Runtime(Calling):
             except Exception:
                 log.exception("%s failed", step.__name__.strip("_"))
             await asyncio.sleep(seconds)
+
+    async def _check_waiters(self) -> None:
+        """Find out which batches have stopped, and send waiting jobs away that must not wait any longer."""
+        try:
+            await self.stops.look()
+        finally:
+            self.waitlists.recheck()
 
     async def _sync(self) -> None:
         """Share the token ratios that this worker has learned."""

@@ -40,22 +40,23 @@ class Settling(Connections):
     async def release(self, attempt: Attempt) -> None:
         """Give back a reservation that was not used. If the server is unreachable, it ends with its lease."""
         self.leases.reservations.discard(attempt.ask.id)
+        attempt.end_start()
         try:
             released = self.server.run(release(self.keys, attempt.ask.id, self.owner))
             await asyncio.gather(released, return_exceptions=True)
         finally:
             self.settled(attempt.ask.id)
 
-    async def settle_failure(self, attempt: Attempt, error: ProviderError, state: JobState) -> int:
+    async def settle(self, attempt: Attempt, error: ProviderError) -> None:
         """Settle a call that brought no answer, with what the failure says about limits and circuit.
 
-        Returns what the call may have cost, in n$.
+        What the call may have cost is added to the job's.
         """
         closing = outcomes.of_failure(attempt, error)
-        await self.settle(attempt, closing, state)
-        return closing.amount
+        await self._settle(attempt, closing)
+        attempt.state.cost += closing.amount
 
-    async def settle(self, attempt: Attempt, closing: Settlement, state: JobState) -> None:
+    async def _settle(self, attempt: Attempt, closing: Settlement) -> None:
         """Settle a call that has not ended its job.
 
         A batch counts the call in the same step. A call of an agent is counted when its journal entry is written.
@@ -66,7 +67,7 @@ class Settling(Connections):
             if job.batch and not job.call:
                 settlement = settlement_json(reservation, self.owner, closing)
                 await self.server.run(store.settle_line(self.keys, job, settlement, closing), FINISH)
-                state.counted(closing)
+                attempt.state.counted(closing)
             else:
                 await self.server.run(settle(self.keys, reservation, self.owner, closing), FINISH)
         finally:
@@ -74,7 +75,6 @@ class Settling(Connections):
 
     def settled(self, reservation: str) -> None:
         """Note that the server knows the end of a call, or that this worker has given up reporting it."""
-        self.throttles.settled(reservation)
         self.waitlists.ended(reservation)
 
     async def refused(self, attempt: Attempt, error: AccountBlocked) -> None:
@@ -95,17 +95,17 @@ class Settling(Connections):
             name = route.account if error.certain else route.scope
             log.error("account %s is blocked, and is tried now and then: %s", name, words)
 
-    def answered(self, attempt: Attempt, answer: Answer, state: JobState) -> Outcome:
+    def answered(self, attempt: Attempt, answer: Answer) -> Outcome:
         """The outcome of a job with an answer."""
         self.leases.reservations.discard(attempt.ask.id)
         if answer.usage is not None:
             self.ratios.observe(attempt.route.target, attempt.estimate, answer.usage)
-        return outcomes.answered(attempt, answer, state, self.owner)
+        return outcomes.answered(attempt, answer, self.owner)
 
-    async def failed(self, attempt: Attempt, error: ProviderError, fail: retry.Fail, state: JobState) -> Outcome:
+    def failed(self, attempt: Attempt, error: ProviderError, fail: retry.Fail) -> Outcome:
         """The outcome of a job that has failed for good."""
         self.leases.reservations.discard(attempt.ask.id)
-        return outcomes.failed(attempt, error, fail, state, self.owner)
+        return outcomes.failed(attempt, error, fail, self.owner)
 
     async def finish(self, job: Job, outcome: Outcome, state: JobState) -> dict[str, Any] | None:
         """Record how the job ended. Returns its result line; None if its batch writes the line to a file."""

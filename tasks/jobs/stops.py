@@ -17,24 +17,22 @@ class Stopped(Exception):  # noqa: N818 - not an error: the batch ends this job'
 
 
 class Stops:
-    """The stopped batches among those that run here.
+    """The stopped batches among those that run here. `running` returns the latest round of each batch, by its id."""
 
-    `running` returns the latest round of each batch, by its id. `notice` is called when another batch has stopped.
-    """
-
-    def __init__(
-        self, server: AsyncServer, keys: Keys, running: Callable[[], Mapping[str, int]], notice: Callable[[], None]
-    ) -> None:
+    def __init__(self, server: AsyncServer, keys: Keys, running: Callable[[], Mapping[str, int]]) -> None:
         self._server = server
         self._keys = keys
         self._running = running
-        self._notice = notice
         self._stopped: dict[str, int] = {}
 
     def check(self, job: Job) -> None:
         """Raise Stopped if the batch runs no more jobs of this job's round."""
-        if job.batch and job.round <= self._stopped.get(job.batch, -1):
+        if self.has_stopped(job):
             raise Stopped
+
+    def has_stopped(self, job: Job) -> bool:
+        """Whether the batch runs no more jobs of this job's round."""
+        return bool(job.batch) and job.round <= self._stopped.get(job.batch or "", -1)
 
     async def look(self) -> None:
         """Read the status of each batch whose jobs run here."""
@@ -42,9 +40,7 @@ class Stops:
         records = await asyncio.gather(
             *(self._server.execute("HMGET", self._keys.batch(name), "status", "round") for name in rounds)
         )
-        before, self._stopped = self._stopped, {}
+        self._stopped = {}
         for name, (status, round_) in zip(rounds, records, strict=True):
             if status is not None:
                 self._stopped[name] = int(round_) - (status == b"in_progress")
-        if any(round_ > before.get(name, -1) for name, round_ in self._stopped.items()):
-            self._notice()

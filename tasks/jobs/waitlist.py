@@ -1,26 +1,23 @@
-"""Waitlists: jobs of this worker that wait for one of a bucket's calls to end, or for its rate.
+"""The waitlist of one bucket in one worker: jobs that wait for a call to end, for a rate, or for their start.
 
 A time to come back would be a guess: it is unknown when a call will end, or how soon a rate that is still being learned
-allows the next one. Too late a guess leaves quota unused, too early a one wastes a question. So a few jobs wait here
-whatever the guess: one for each of this worker's calls in flight, or for each call sent in the last two seconds.
+allows the next one. Too late a guess leaves quota unused, too early a one wastes a question. So a few jobs wait here.
 
-The first waiter asks for all of them: when a call of this worker ends, when the admission said that the next call could
-go, and every `POLL` seconds, since calls of other workers end without a notice. For a rate it wakes as many others as
-were admitted together the last time, so that their questions share a round trip. The last of them to be admitted wakes
-the next.
-
-While enough jobs wait here, no more are claimed from the queue. Half of the worker's slots stay free of waiters and of
-jobs that are admitted ahead of their time. Urgent jobs have a waitlist of their own for each bucket.
+One asker lets the first waiters ask, in one call of the admission: as many as were admitted the last time, then one
+more, then twice as many each time until one is denied. Then it sleeps until the time that the admission has given, or
+until a call of this worker ends. A denied waiter keeps its place.
 """
 
 import asyncio
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable
-from typing import Final, Self
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from itertools import islice
+from typing import Final
 
-from limits.reservation import Denied
-from tasks.jobs.attempt import Attempt
+from limits.reservation import Admitted, Answer, Denied
+from tasks.jobs.bucket_calls import BucketCalls
 from workers.transport.gates import LONG
 
 #: Denials for which a job joins a waitlist: the first waiter's answer holds for all of them.
@@ -29,253 +26,185 @@ WAITLIST_REASONS: Final = frozenset({"concurrency", "rpm", "tpm", "itpm", "otpm"
 #: Seconds: if a pause lasts longer, no job waits here, and all go back to their queue. (For a rate: `LONG`.)
 SHORT_PAUSE: Final = 1.0
 
-#: Seconds: a call that is admitted this long before it may be sent waits for a limit, as waiters do.
-AHEAD: Final = 1.0
-
-#: Seconds: a job whose turn is expected within this time may always join, however many wait already.
-SOON: Final = 3.0
-
-#: Seconds between two questions of the first waiter while no call of this worker ends.
+#: Seconds between two questions while no call of this worker ends: calls of other workers end without a notice.
 POLL: Final = 0.25
 
-#: Seconds after which every other waiter checks whether it must still wait, and asks if it has another route.
-RECHECK: Final = 10.0
+#: Seconds after a denial for which a bucket counts as full, though no job waits for it just now.
+STAYS_FULL: Final = 1.0
 
-#: The shortest time between two questions of the first waiter, in seconds.
+#: The shortest time between two questions after a denial, in seconds.
 SHORTEST_POLL: Final = 0.02
 
-#: Seconds of work that the waiters of a bucket should last for.
-SUPPLY: Final = 2.0
 
-#: The prefix of the name of a bucket's waitlist for urgent jobs.
-URGENT: Final = "urgent "
-
-
-def waitlist_of(attempt: Attempt, bucket: str) -> str:
-    """The name of the bucket's waitlist that this attempt would join."""
-    return URGENT + bucket if attempt.ask.urgent else bucket
-
-
-def _seconds_each(attempt: Attempt, bucket: str) -> float:
-    """How many seconds of the bucket's rate such a call uses up."""
-    charges = (charge for candidate in attempt.ask.candidates for charge in candidate.charges)
-    return next((charge.quota.seconds(charge.costs) for charge in charges if charge.bucket == bucket), 0.0)
+def opens_in(denied: Denied) -> float | None:
+    """Seconds until a waitlist should ask again after this denial; None if no job should wait for it in a worker."""
+    if denied.reason not in WAITLIST_REASONS or denied.retry_in is None or denied.opens_in is None:
+        return None
+    if denied.reason == "concurrency":
+        return POLL
+    longest = SHORT_PAUSE if denied.reason == "pause" else LONG
+    return max(denied.opens_in, SHORTEST_POLL) if denied.opens_in <= longest else None
 
 
 class Waiter:
-    """One job in a waitlist. It keeps its place until it leaves, however often its request is denied."""
+    """One job in a waitlist. `ask` asks for it; `over` returns whether it must not wait any longer.
 
-    def __init__(self, waitlists: "Waitlists") -> None:
-        self.waitlist = ""  # the one that it is in
-        self.may_ask = False
-        self._rechecks = False
+    `turn` becomes True if it may ask, and False if it has to leave.
+    """
+
+    __slots__ = ("ask", "asking", "over", "turn")
+
+    def __init__(self, ask: Callable[[], Awaitable[Answer]], over: Callable[[], bool]) -> None:
+        self.ask = ask
+        self.over = over
+        self.asking = False
+        self.turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def wake(self, may_ask: bool) -> None:
+        """End its wait, unless that has ended already."""
+        if not self.turn.done():
+            self.asking = may_ask
+            self.turn.set_result(may_ask)
+
+
+class Waitlist:
+    """The waiters of `bucket`, in order.
+
+    `full`: a job was denied since the waitlist was last empty. Before that, its jobs wait only for their start.
+    `denied_at`: when a job was last denied, or admitted far ahead of its time, in monotonic seconds.
+    """
+
+    def __init__(self, bucket: str, calls: BucketCalls) -> None:
+        self.bucket = bucket
+        self.calls = calls
+        self.waiters: deque[Waiter] = deque()
+        self.full = False
+        self.denied_at = -STAYS_FULL
+        self._asker: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
-        self._routes = 1
-        self._poll = POLL
-        self._waitlists = waitlists
+        self._opens = 0.0  # when to ask again, in monotonic seconds
+        self._together = 0  # how many may ask in the next call; 0: as many as may start
+        self._admitted = 0  # since the last denial
+        self._freed = 0  # calls in flight that have ended since the last question
+        self._doubles = False  # all have been admitted since the last denial, and one more after them
+        self._answers: list[Answer] = []  # of the call under way
 
-    def __enter__(self) -> Self:
-        return self
+    @property
+    def free(self) -> bool:
+        """Whether a job may ask without waiting."""
+        return not self.waiters and self.calls.room() > 0
 
-    def __exit__(self, *_: object) -> None:
-        self.leave()
+    @property
+    def limits(self) -> bool:
+        """Whether the bucket is full, or was just now."""
+        return self.full or time.monotonic() - self.denied_at < STAYS_FULL
 
-    def queues_behind(self, attempt: Attempt) -> bool:
-        """Whether the job waits behind others without asking: True if each of its routes has a waitlist."""
-        if not (bucket := self._waitlists.blocking(attempt)):
-            return False
-        waitlist = waitlist_of(attempt, bucket)
-        return self._join(attempt, waitlist, self._waitlists.length(waitlist) * _seconds_each(attempt, bucket))
+    async def wait(self, ask: Callable[[], Awaitable[Answer]], over: Callable[[], bool]) -> Answer | None:
+        """Wait for an admission, and return it, or a denial that no job waits for here; None if the wait is over."""
+        waiter = Waiter(ask, over)
+        self.waiters.append(waiter)
+        if self._asker is None:
+            self._asker = asyncio.create_task(self._let_ask(), name=f"waitlist {self.bucket}")
+        try:
+            while await waiter.turn:
+                answer = await waiter.ask()
+                self._answers.append(answer)
+                if not self.denied(answer):
+                    return answer
+                waiter.turn = asyncio.get_running_loop().create_future()
+                waiter.asking = False
+                self._woken.set()
+            return None
+        finally:
+            waiter.asking = False
+            self.waiters.remove(waiter)
+            self._woken.set()
 
-    def join(self, attempt: Attempt, denied: Denied) -> bool:
-        """Join the waitlist of the bucket that denied the attempt. Returns False if this job must not wait here."""
-        bucket, seconds, opens = denied.subject, denied.retry_in, denied.opens_in
-        waitlist = waitlist_of(attempt, bucket)
-        if denied.reason not in WAITLIST_REASONS or seconds is None or opens is None:
-            return False
-        if denied.reason == "concurrency":
-            self._poll = POLL
-        elif opens > (SHORT_PAUSE if denied.reason == "pause" else LONG):
-            return False
-        else:
-            self._poll = max(opens, SHORTEST_POLL)
-            seconds = opens + self._waitlists.length(waitlist) * _seconds_each(attempt, bucket)
-            self._waitlists.denied(waitlist)
-        return self._join(attempt, waitlist, seconds)
-
-    def _join(self, attempt: Attempt, waitlist: str, seconds: float) -> bool:
-        self._routes = len(attempt.routes)
-        if self.waitlist != waitlist:
-            self.leave()
-            if not self._waitlists.has_room(waitlist, seconds):
-                return False
-            self.waitlist = waitlist
-            self._waitlists.add(self)
-        return True
-
-    async def turn(self) -> bool:
-        """Wait until it is worth asking (True), or until the job should check whether it must still wait (False)."""
-        self.may_ask = False
-        while True:
-            self._woken.clear()
-            first = self._waitlists.first(self.waitlist) is self
-            try:
-                async with asyncio.timeout(self._poll if first else RECHECK):
-                    await self._woken.wait()
-            except TimeoutError:
-                if not first and self._routes == 1:
-                    return False  # the first waiter asks for it
-                self.may_ask = True
-                if first:
-                    self._waitlists.wake_group(self.waitlist)
-            if self.may_ask:
-                return True
-            if self._rechecks:
-                self._rechecks = False
-                return False
-
-    def recheck(self) -> None:
-        """End the current wait, since something has happened that may end the job. It keeps its place."""
-        self._rechecks = True
-        self._woken.set()
+    def denied(self, answer: Answer) -> bool:
+        """Note an answer. Returns whether the waiter stays: it was denied by this bucket, and not for long."""
+        seconds = opens_in(answer) if isinstance(answer, Denied) and answer.subject == self.bucket else None
+        if seconds is not None:
+            self.full, self.denied_at = True, time.monotonic()
+            self._opens = self.denied_at + seconds
+        return seconds is not None
 
     def wake(self) -> None:
-        """Let it ask."""
-        self.may_ask = True
+        """Another call may start."""
+        if self.waiters:
+            self._woken.set()
+
+    def freed(self) -> bool:
+        """A call in flight has ended: one more waiter may ask. Returns False if there is none."""
+        if self._freed >= len(self.waiters):
+            return False
+        self._freed += 1
         self._woken.set()
-
-    def promote(self) -> None:
-        """It is the first waiter now, and polls."""
-        self._woken.set()
-
-    def leave(self) -> None:
-        """Leave the waitlist, if it is in one; the next waiter may ask."""
-        if self.waitlist:
-            self._waitlists.remove(self)
-            self.waitlist = ""
-
-
-class Waitlists:
-    """The waitlists of one worker by name, and its own calls of each bucket. `slots` returns the worker's slots."""
-
-    def __init__(self, slots: Callable[[], int]) -> None:
-        self._slots = slots
-        self._waiting = 0
-        self._waiters: dict[str, deque[Waiter]] = {}
-        self._admitted: Counter[str] = Counter()  # by waitlist: admitted since its last denial
-        self._groups: dict[str, int] = {}  # by waitlist: admitted together before that denial
-        self._lately: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=1000))  # by bucket: when
-        self._in_flight: Counter[str] = Counter()  # by bucket, if that limits concurrency
-        self._buckets: dict[str, tuple[str, ...]] = {}  # by reservation: its buckets that limit concurrency
-        self._ahead: set[str] = set()  # reservations whose call may not be sent yet
-
-    def waiter(self) -> Waiter:
-        """A waiter for one job: a context that leaves its waitlist at the end."""
-        return Waiter(self)
-
-    def admitted(self, attempt: Attempt) -> None:
-        """Record an admitted attempt."""
-        charges = attempt.ask.candidates[attempt.routes.index(attempt.route)].charges
-        if attempt.wait > AHEAD:
-            self._ahead.add(attempt.ask.id)
-        for charge in charges:
-            if not charge.quota.concurrency:
-                self._lately[charge.bucket].append(time.monotonic())
-                self._admitted[waitlist_of(attempt, charge.bucket)] += attempt.ask.for_waitlist
-        if limited := tuple(charge.bucket for charge in charges if charge.quota.concurrency):
-            self._buckets[attempt.ask.id] = limited
-            self._in_flight.update(limited)
-
-    def sent(self, reservation: str) -> None:
-        """Record that an admitted call is sent."""
-        self._ahead.discard(reservation)
-
-    def ended(self, reservation: str) -> None:
-        """Record that a call has ended and the server knows it, or that it was never made."""
-        self._ahead.discard(reservation)
-        for bucket in self._buckets.pop(reservation, ()):
-            self._in_flight[bucket] -= 1
-            if self._in_flight[bucket] <= 0:
-                del self._in_flight[bucket]
-            self._lately[bucket].append(time.monotonic())
-            if not self._wake_next(URGENT + bucket):
-                self._wake_next(bucket)
-
-    def denied(self, waitlist: str) -> None:
-        """Record that a rate denied a waiter: jobs that ask later would be denied, too."""
-        admitted = self._admitted.pop(waitlist, 0)
-        self._groups[waitlist] = admitted or self._groups.get(waitlist, 0) // 2
-
-    def wake_group(self, waitlist: str) -> None:
-        """Wake as many waiters, the asking first one included, as were lately admitted together."""
-        for _ in range(self._groups.get(waitlist, 0) - 1):
-            if not self._wake_next(waitlist):
-                return
-
-    def has_room(self, waitlist: str, seconds: float) -> bool:
-        """Whether one more job may join whose turn is expected in `seconds`."""
-        return self._spare() > 0 and (seconds <= SOON or self.wanted(waitlist) > 0)
-
-    def _spare(self) -> int:
-        """How many more of the worker's slots may be taken by jobs that only wait."""
-        return self._slots() // 2 - self._waiting - len(self._ahead)
-
-    def wanted(self, waitlist: str) -> int:
-        """How many more waiters it takes to use up what the bucket will allow soon."""
-        bucket = waitlist.removeprefix(URGENT)
-        lately, since = self._lately[bucket], time.monotonic() - SUPPLY
-        while lately and lately[0] < since:
-            lately.popleft()
-        supply = min(self._slots() // 2, max(1, self._in_flight[bucket], len(lately)))
-        return min(supply - self.length(waitlist), self._spare())
-
-    def length(self, waitlist: str) -> int:
-        """How many jobs wait in it."""
-        return len(self._waiters.get(waitlist, ()))
-
-    def blocking(self, attempt: Attempt) -> str:
-        """A bucket with waiters ahead of the attempt; '' if one of its routes has none."""
-        found = ""
-        for candidate in attempt.ask.candidates:
-            buckets = [each.bucket for each in candidate.charges if waitlist_of(attempt, each.bucket) in self._waiters]
-            if not buckets:
-                return ""
-            found = found or buckets[0]
-        return found
-
-    def first(self, waitlist: str) -> Waiter | None:
-        """The first waiter; None if the waitlist is empty."""
-        waiters = self._waiters.get(waitlist)
-        return waiters[0] if waiters else None
-
-    def add(self, waiter: Waiter) -> None:
-        """Put a waiter at the end of its waitlist."""
-        self._waiters.setdefault(waiter.waitlist, deque()).append(waiter)
-        self._waiting += 1
-
-    def remove(self, waiter: Waiter) -> None:
-        """Take a waiter out of its waitlist."""
-        waiters = self._waiters[waiter.waitlist]
-        waiters.remove(waiter)
-        self._waiting -= 1
-        if not waiters:
-            for by_waitlist in (self._waiters, self._groups, self._admitted):
-                by_waitlist.pop(waiter.waitlist, None)
-        elif not any(each.may_ask for each in waiters):
-            self._wake_next(waiter.waitlist)
-        elif not waiters[0].may_ask:
-            waiters[0].promote()
+        return True
 
     def recheck(self) -> None:
-        """Let every waiter check whether it must still wait."""
-        for waiters in self._waiters.values():
-            for waiter in waiters:
-                waiter.recheck()
+        """Send those away who must not wait any longer."""
+        for waiter in self.waiters:
+            if waiter.over():
+                waiter.wake(may_ask=False)
 
-    def _wake_next(self, waitlist: str) -> bool:
-        """Wake the first waiter that isn't already asking. Returns False if there is none."""
-        for waiter in self._waiters.get(waitlist, ()):
-            if not waiter.may_ask:
-                waiter.wake()
-                return True
-        return False
+    def send_away(self, count: int) -> None:
+        """Send the last `count` waiters away."""
+        for waiter in islice(reversed(self.waiters), max(0, count)):
+            waiter.wake(may_ask=False)
+
+    async def _let_ask(self) -> None:
+        """Let the first waiters ask, again and again, until none is left."""
+        try:
+            while self.waiters:
+                while (seconds := self._pause()) > 0:
+                    await self._sleep(seconds)
+                if few := self._first():
+                    for waiter in few:
+                        waiter.wake(may_ask=True)
+                    while any(waiter.asking for waiter in few):
+                        await self._sleep(None)
+                    self._learn()
+                else:
+                    await asyncio.sleep(0)  # those that were sent away leave
+        finally:
+            self.send_away(len(self.waiters))
+            self.full, self._together, self._admitted, self._freed, self._opens = False, 0, 0, 0, 0.0
+            self._asker = None
+
+    async def _sleep(self, seconds: float | None) -> None:
+        """Sleep until something happens, at most `seconds`."""
+        self._woken.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+
+    def _pause(self) -> float:
+        """Seconds until the next question; 0 if it is due."""
+        if not self.waiters:
+            return 0.0
+        if self.calls.room() <= 0:
+            return POLL
+        return 0.0 if self._freed else self._opens - time.monotonic()
+
+    def _first(self) -> list[Waiter]:
+        """The waiters that ask now. Those that must not wait any longer are sent away."""
+        most = min(self._freed or self._together or len(self.waiters), self.calls.room())
+        few: list[Waiter] = []
+        for waiter in self.waiters:
+            if len(few) >= most:
+                break
+            if waiter.over():
+                waiter.wake(may_ask=False)
+            else:
+                few.append(waiter)
+        self._freed, self._answers = 0, []
+        return few
+
+    def _learn(self) -> None:
+        """Note how many were admitted together. The next question is for as many, or for more if none was denied."""
+        admitted = sum(isinstance(answer, Admitted) for answer in self._answers)
+        self._admitted += admitted
+        if any(isinstance(answer, Denied) for answer in self._answers):
+            self._together, self._admitted, self._doubles = max(1, self._admitted), 0, False
+        elif self.full:
+            self._together, self._doubles = 2 * self._together if self._doubles else 1, True

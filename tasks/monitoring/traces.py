@@ -25,7 +25,7 @@ from limits.budget import NANO
 from limits.reservation import Admitted, Denied
 from limits.reservation import Answer as Admission
 from tasks.jobs.attempt import Attempt
-from tasks.jobs.hooks import Delivery, Listener
+from tasks.jobs.hooks import Listener, Observed
 from tasks.jobs.store import Outcome
 from tasks.jobs.trace_context import LINK
 from workers.config.settings import Settings
@@ -47,7 +47,7 @@ class Tracer(Listener):
         self.tracer = trace.get_tracer("overnight", tracer_provider=provider)
         self.settings = settings
 
-    def begun(self, delivery: Delivery) -> None:
+    def begun(self, delivery: Observed) -> None:
         """Start the delivery's span, in its job's trace."""
         job = delivery.job
         parent, links = origin(delivery.headers, job.id)
@@ -70,7 +70,7 @@ class Tracer(Listener):
         delivery.span = span
         delivery.trace = trace.format_trace_id(span.get_span_context().trace_id)
 
-    def admitted(self, delivery: Delivery, attempt: Attempt, answer: Admission) -> None:
+    def admitted(self, delivery: Observed, attempt: Attempt, answer: Admission) -> None:
         """Add the admission's answer to the delivery's span as an event."""
         match answer:
             case Admitted():
@@ -81,7 +81,7 @@ class Tracer(Listener):
                 attributes = {"answer": "impossible", "reason": answer.dimension, "subject": answer.subject}
         delivery.span.add_event("admission", {f"overnight.{key}": value for key, value in attributes.items()})
 
-    def called(self, delivery: Delivery, attempt: Attempt, seconds: float, end: Answer | ProviderError) -> None:
+    def called(self, delivery: Observed, attempt: Attempt, seconds: float, end: Answer | ProviderError) -> None:
         """Make a call's span, once the call has ended."""
         route, url = attempt.route, attempt.job.line.url
         operation = _OPERATIONS.get(url, "chat")
@@ -112,7 +112,7 @@ class Tracer(Listener):
             span.set_status(Status(StatusCode.ERROR))
         span.end(now)
 
-    def ended(self, delivery: Delivery, outcome: Outcome) -> None:
+    def ended(self, delivery: Observed, outcome: Outcome) -> None:
         """Add the job's outcome and cost to the span of its last delivery."""
         delivery.span.set_attributes(
             {
@@ -124,7 +124,7 @@ class Tracer(Listener):
         if not outcome.ok:
             delivery.span.set_status(Status(StatusCode.ERROR))
 
-    def left(self, delivery: Delivery, error: BaseException | None) -> None:
+    def left(self, delivery: Observed, error: BaseException | None) -> None:
         """End the delivery's span."""
         if isinstance(error, Snooze):
             delivery.span.add_event("snooze", {"overnight.seconds": error.seconds, "overnight.reason": error.reason})

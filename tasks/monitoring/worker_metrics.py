@@ -14,7 +14,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from limits.reservation import Admitted, Denied
 from limits.reservation import Answer as Admission
 from tasks.jobs.attempt import Attempt
-from tasks.jobs.hooks import Delivery, Listener
+from tasks.jobs.hooks import Listener, Observed
 from tasks.jobs.store import Outcome
 from tasks.monitoring.labels import OTHER, Labels
 from tasks.monitoring.limits import targets
@@ -65,7 +65,7 @@ class Meter(Listener):
         )
         self._children: dict[tuple[str, ...], Any] = {}
 
-    def admitted(self, delivery: Delivery, attempt: Attempt, answer: Admission) -> None:
+    def admitted(self, delivery: Observed, attempt: Attempt, answer: Admission) -> None:
         """Count an admission's answer."""
         del attempt
         match answer:
@@ -77,7 +77,7 @@ class Meter(Listener):
                 name, reason = "impossible", answer.dimension
         self._child(self.admissions, self._workflow(delivery), name, reason).inc()
 
-    def called(self, delivery: Delivery, attempt: Attempt, seconds: float, end: Answer | ProviderError) -> None:
+    def called(self, delivery: Observed, attempt: Attempt, seconds: float, end: Answer | ProviderError) -> None:
         """Record a call's seconds, with its trace as the exemplar if it is traced."""
         outcome = "ok" if isinstance(end, Answer) else listed(end.code)
         exemplar = {"trace_id": delivery.trace} if delivery.trace else None
@@ -85,16 +85,16 @@ class Meter(Listener):
         model = route.model if self.models.has(route.target) else OTHER
         self._child(self.calls, route.provider, model, outcome).observe(seconds, exemplar)
 
-    def ended(self, delivery: Delivery, outcome: Outcome) -> None:
+    def ended(self, delivery: Observed, outcome: Outcome) -> None:
         """Count a finished job."""
         self._child(self.jobs, self._workflow(delivery), "completed" if outcome.ok else "failed").inc()
 
-    def left(self, delivery: Delivery, error: BaseException | None) -> None:
+    def left(self, delivery: Observed, error: BaseException | None) -> None:
         """Count a snooze."""
         if isinstance(error, Snooze):
             self._child(self.snoozes, self._workflow(delivery)).inc()
 
-    def _workflow(self, delivery: Delivery) -> str:
+    def _workflow(self, delivery: Observed) -> str:
         return self.workflows.of(delivery.job.workflow)
 
     def _child(self, metric: Counter | Histogram, *labels: str) -> Any:

@@ -17,12 +17,12 @@ from limits.admission import settle
 from limits.errors import ServerUnavailable
 from limits.reservation import Admitted, Denied, Settlement
 from limits.reservation import Answer as Admission
-from tasks.jobs import outcomes, retry
+from tasks.jobs import outcomes, planning
 from tasks.jobs.attempt import Attempt
+from tasks.jobs.delivery import Delivery
 from tasks.jobs.job import Job
 from tasks.jobs.pricing import LookUpFailed
 from tasks.jobs.reserving import Revoked
-from tasks.jobs.run import learned
 from tasks.jobs.runtime import Runtime
 from tasks.jobs.settling import FINISH
 from tasks.jobs.state import JobState
@@ -31,7 +31,7 @@ from tasks.server.errors import unavailable
 from tasks.server.live_response import LiveResponse
 from workers.models.routing import NoRoute
 from workers.providers.answer import Answer
-from workers.providers.errors import ProviderError, Refused, Throttled
+from workers.providers.errors import ProviderError
 
 #: Seconds beyond its patience that a call gives Redis to answer.
 GRACE: Final = 2.0
@@ -55,11 +55,11 @@ class LiveCall:
     response: LiveResponse
     patience: float
     gone: Callable[[], Awaitable[bool]]
-    state: JobState = field(default_factory=JobState)
-    not_before: dict[str, float] = field(default_factory=dict)
-    failure: ProviderError | None = None
     denial: Denied | None = None
-    renamed: set[str] = field(default_factory=set)
+    delivery: Delivery = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.delivery = Delivery(self.runtime, self.job, JobState())
 
     async def make(self) -> Answer:
         """Make the call. Its settlement goes on after it returns."""
@@ -67,7 +67,7 @@ class LiveCall:
             attempt = await self._in_time(self._admitted)
             self.response.route = attempt.route
             try:
-                answer = await self.runtime.call(attempt, self.state)
+                answer = await self.runtime.call(attempt)
             except Revoked:
                 continue  # a pause began before the request was written
             except ProviderError as error:
@@ -85,7 +85,7 @@ class LiveCall:
             if task.done():
                 return task.result()
             if self.denial is not None:
-                raise live_errors.denied(self.denial, self.failure)
+                raise live_errors.denied(self.denial, self._failure)
             raise unavailable("The Redis server does not answer; try again soon.")
         finally:
             if not task.done():
@@ -98,11 +98,11 @@ class LiveCall:
         ends = time.monotonic() + self.patience
         while True:
             left = max(0.0, ends - time.monotonic())
-            attempt = await self._planned(left)
+            attempt = await self._planned()
             match answer := await self._ask(attempt, left):
                 case Admitted():
                     try:
-                        await self.runtime.wait_until_sent(attempt, self.state)
+                        await self.runtime.wait_until_sent(attempt)
                     except Revoked:
                         continue
                     return attempt
@@ -111,25 +111,15 @@ class LiveCall:
                 case _:
                     raise live_errors.impossible(answer)
 
-    async def _planned(self, left: float) -> Attempt:
-        """The next attempt, at a target that has not failed just now."""
-        while True:
-            now = time.monotonic()
-            failed = {target: until for target, until in self.not_before.items() if until > now}
-            try:
-                attempt = await self.runtime.prepare(self.job, self.state, failed)
-            except LookUpFailed as error:
-                raise live_errors.no_price(str(error)) from None
-            except NoRoute as error:
-                raise live_errors.no_route(error, self.job) from None
-            if not failed or attempt.excluding:
-                attempt.sink = self.response
-                return attempt
-            wait = min(failed.values()) - now
-            if wait > left:
-                raise live_errors.failed(self.failure)
-            await asyncio.sleep(wait)
-            left -= wait
+    async def _planned(self) -> Attempt:
+        try:
+            attempt = await planning.plan(self.delivery)
+        except LookUpFailed as error:
+            raise live_errors.no_price(str(error)) from None
+        except NoRoute as error:
+            raise live_errors.no_route(error, self.job) from None
+        attempt.sink = self.response
+        return attempt
 
     async def _ask(self, attempt: Attempt, left: float) -> Admission:
         attempt.ask = replace(attempt.ask, urgent=True, max_wait=left)
@@ -138,7 +128,9 @@ class LiveCall:
     async def _wait(self, denied: Denied, left: float) -> None:
         """Wait until it is this call's turn to ask again. ApiError if that is too late for its client."""
         if denied.retry_in is None or denied.retry_in > left:
-            raise live_errors.denied(denied, self.failure)
+            if denied.reason == "not_before":  # nothing but its own failure holds it up
+                raise live_errors.failed(self._failure)
+            raise live_errors.denied(denied, self._failure)
         self.denial = denied
         await asyncio.sleep(denied.retry_in)
         if await self.gone():
@@ -146,26 +138,17 @@ class LiveCall:
 
     async def _failed(self, attempt: Attempt, error: ProviderError) -> None:
         """Settle a failed attempt. ApiError if there is no other."""
-        again = await learned(self.runtime, attempt, error, self.renamed)
+        fail = await self.delivery.failed(attempt, error)
         closing = outcomes.of_failure(attempt, error)
         self.response.cost += closing.amount
         settling = self._settle(attempt, closing)
-        if again:
-            await asyncio.wait({settling}, timeout=SETTLING)
-            return
-        self.state.failed(error)
-        self.failure = error
-        if self.response.begun or self._is_final(error):
+        if fail is not None or self.response.begun:
             raise live_errors.failed(error)
-        if not isinstance(error, Throttled) or error.only_for:  # otherwise the admission knows when to come back
-            self.not_before[attempt.route.target] = time.monotonic() + _backoff(error, self.state)
         await asyncio.wait({settling}, timeout=SETTLING)
 
-    def _is_final(self, error: ProviderError) -> bool:
-        if isinstance(error, Refused) or self.state.alone >= retry.MAX_ALONE:
-            return True
-        most = self.state.most_attempts(self.runtime.max_attempts(self.job))
-        return self.state.attempts >= most
+    @property
+    def _failure(self) -> ProviderError | None:
+        return self.delivery.failure[1] if self.delivery.failure else None
 
     def _answered(self, attempt: Attempt, answer: Answer) -> None:
         if answer.usage is not None:
@@ -178,10 +161,6 @@ class LiveCall:
         """Settle a call that has ended. Its client does not wait for that."""
         self.runtime.leases.reservations.discard(attempt.ask.id)
         return _keep(asyncio.create_task(_settled(self.runtime, attempt.ask.id, closing)))
-
-
-def _backoff(error: ProviderError, state: JobState) -> float:
-    return max(0.5 * 2.0 ** min(state.attempts, 6), error.retry_after or 0.0)
 
 
 async def _settled(runtime: Runtime, reservation: str, closing: Settlement) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from limits.circuit import CircuitSettings
 from limits.snapshot import BucketState
-from tasks.jobs import attempt
+from tasks.jobs import planning
 from tests.simulator import Simulator
 from tests.support import priced
 from tests.support.delivery import Desk
@@ -106,7 +106,7 @@ def test_the_retry_budget_is_shared(
 ) -> None:
     """A provider that fails every call gets each job once, and of the second attempts only what is saved."""
     few = CircuitSettings(volume=1_000, most_retries=3.0, retries_per_call=0.01, retries_per_second=0.01)
-    monkeypatch.setattr(attempt, "CIRCUIT", few)
+    monkeypatch.setattr(planning, "CIRCUIT", few)
     monkeypatch.setattr("tasks.jobs.retry.BACKOFF", 0.01)
     simulator.configure(failures=[{"mode": "500"}])
     with Desk(tmp_path, valkey, acme(simulator)) as desk:

@@ -114,7 +114,7 @@ def test_a_job_too_large_for_the_fallback_waits(tmp_path: Path, valkey: str, sim
         waiting = desk.deliver(job(2))
         assert waiting.failure == ""
         assert waiting.snooze is not None
-        assert "acme/0/tiny allows 10" in waiting.snooze.reason
+        assert waiting.snooze.reason == "the budget of nightly is spent"
         midnight = next(iter(desk.windows())).until / MICRO
         assert waiting.snooze.seconds + EARLY == pytest.approx(min(midnight - desk.now(), BUDGET_CHECK), abs=31)
 

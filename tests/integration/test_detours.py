@@ -10,7 +10,8 @@ from limits.client.scripts import Call
 from limits.feedback import set_circuit
 from limits.keys import Keys
 from limits.reservation import Throttle
-from tasks.jobs import retry
+from tasks.jobs import planning, retry
+from tasks.jobs.state import EARLY
 from tests.simulator import Simulator
 from tests.support.delivery import Delivery, Desk
 from tests.support.provider_feedback import block_account, throttled
@@ -86,7 +87,7 @@ def test_a_long_backoff_is_waited_for_in_the_queue(
     simulator.configure(failures=[{"mode": "500", "model": "small", "times": 1}])
     delivery = mixed(desk)
     assert delivery.snooze is not None
-    assert 4.5 < delivery.snooze.seconds <= 15.0
+    assert 5.0 <= delivery.snooze.seconds + EARLY + 0.5 <= 15.5
     assert delivery.state.attempts == len(simulator.journal()) == 1
 
 
@@ -98,6 +99,20 @@ def test_another_target_that_is_free_again_soon_is_waited_for(
     simulator.configure(failures=[{"mode": "500", "model": "small", "times": 1}])
     assert mixed(desk).answered
     assert [each["model"] for each in simulator.journal()] == ["small", "tiny"]
+
+
+def test_a_failed_job_does_not_wait_for_a_rate_past_its_deadline(
+    tmp_path: Path, valkey: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "BACKOFF", 10.0)
+    monkeypatch.setattr(planning, "MAX_AHEAD", 0.5)  # otherwise it is admitted ahead, and gives that back
+    with Desk(tmp_path, valkey, toml(simulator, tiny="rpm = 15\nburst = 1\nheadroom = 1.0\n")) as desk:
+        assert desk.deliver(job(9, model="tiny")).answered
+        simulator.configure(failures=[{"mode": "500", "model": "small"}])
+        delivery = desk.deliver(job(1, model="mix"), deadline=desk.now() + 2.5)
+        assert delivery.failure == "deadline_exceeded"
+        assert delivery.line is not None
+        assert "past its deadline: requests a minute at spare/tiny" in delivery.line["error"]["message"]
 
 
 def test_where_no_target_takes_a_call_the_gate_shuts(desk: Desk, simulator: Simulator) -> None:
@@ -151,14 +166,14 @@ def test_a_long_backoff_of_the_only_target_is_snoozed(
     with Desk(tmp_path, valkey, toml(simulator, tiny="tpm = 10\n")) as desk:
         delivery = mixed(desk)
         assert delivery.snooze is not None
-        assert 4.5 < delivery.snooze.seconds <= 15.0
-        assert "asked again, since no other takes the job: it needs" in delivery.snooze.reason
+        assert 5.0 <= delivery.snooze.seconds + EARLY + 0.5 <= 15.5
+        assert delivery.snooze.reason == "attempt 1 failed: 500 server_error"
         late = desk.deliver(job(2, model="mix"), state=delivery.state)
         assert late.answered
         assert late.state.attempts == 1
         simulator.configure(failures=[{"mode": "500", "model": "small", "times": 1}])
         hurried = desk.deliver(job(3, model="mix"), deadline=desk.now() + 3)
-        assert hurried.failure == "request_too_large", "the backoff ends after the deadline"
+        assert hurried.failure == "deadline_exceeded", "the backoff ends after it"
 
 
 def test_a_failed_cheaper_model_goes_to_its_other_target(

@@ -87,8 +87,7 @@ def test_what_no_way_takes_before_its_deadline_fails_at_once(
     assert delivery.failure == "deadline_exceeded"
     assert delivery.line is not None
     words = delivery.line["error"]["message"]
-    assert " s, past its deadline)" in words
-    assert ("no other route opens before it: " in words) == (calls > 1)
+    assert " s, past its deadline: " in words
     assert len(simulator.journal()) == calls
     assert len(after.blocked_accounts) == (calls if mode != "429" else 0)
     assert after.open_reservations == 0

@@ -7,12 +7,13 @@ import asyncio
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from limits.feedback import unblock_account
 from limits.reservation import Throttle
-from tasks.jobs import admission, attempt, calling
+from tasks.jobs import admission, attempt, calling, planning
 from tasks.jobs.state import EARLY
 from tests.simulator import Simulator
 from tests.support import impatient
@@ -31,13 +32,16 @@ def test_a_call_held_up_after_admission_asks_once_more(
     desk: Desk, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, paused: bool
 ) -> None:
     """Another worker meets a 429 while this one is too busy to write a request that may leave."""
+    provider = desk.runtime.provider("acme")
+    call = provider.call
 
-    def held_up(_delivery: str) -> None:
+    async def held_up(*args: Any, **options: Any) -> Any:
         if paused:
             desk.run(throttled(desk.keys, Throttle("acme/0/small", 30.0)))
-        time.sleep(1.5 * calling.HELD_UP)
+        time.sleep(1.5 * calling.HELD_UP)  # noqa: ASYNC251 - the worker is busy
+        return await call(*args, **options)
 
-    monkeypatch.setattr(desk.runtime.slow_start, "connecting", held_up)
+    monkeypatch.setattr(provider, "call", held_up)
     delivery = desk.deliver(job(1))
     assert (delivery.snooze is not None, delivery.answered, len(simulator.journal())) == (
         paused,
@@ -191,7 +195,7 @@ def test_every_form_of_retry_after(desk: Desk, simulator: Simulator, form: str) 
 def test_a_429_that_tells_no_wait_pauses_longer_each_time(
     desk: Desk, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, told: str | None
 ) -> None:
-    monkeypatch.setattr(attempt, "MAX_AHEAD", 1.5)
+    monkeypatch.setattr(planning, "MAX_AHEAD", 1.5)
     simulator.configure(failures=[{"mode": "429", "retry_after": told}])
     delivery = desk.deliver(job(1))
     first, second = simulator.journal()

@@ -76,7 +76,7 @@ def by_flex(desk: Desk, number: int, until: float = 3_600.0, model: str = "m") -
 def test_a_shed_flex_call_pauses_only_flex(
     desk: Desk, raw: AnsweringProvider, monkeypatch: pytest.MonkeyPatch, status: int, body: Any
 ) -> None:
-    monkeypatch.setattr(retry, "THROTTLE", 30.0)
+    monkeypatch.setattr(retry, "BACKOFF", 30.0)
     raw.reply = sheds(status, body, retry_after="20")
     first = desk.deliver(job(1, model="m", service_tier="flex"))
     assert first.snooze is not None

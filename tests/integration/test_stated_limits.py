@@ -30,7 +30,7 @@ EXTRA = "Extra usage is required for long context requests."
 def test_429s_for_long_prompts_only_do_not_pause_short_ones(
     desk: Desk, raw: AnsweringProvider, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
-    monkeypatch.setattr(retry, "THROTTLE", 0.02)
+    monkeypatch.setattr(retry, "BACKOFF", 0.02)
     refused = {"type": "error", "error": {"type": "rate_limit_error", "message": words}}
     raw.reply = lambda call: refusal(429, refused) if len(call.text) > 1000 else completion("fine")
     assert all(each.answered for each in desk.all(*asking("m", range(30))))
@@ -51,7 +51,7 @@ def test_429s_for_long_prompts_only_do_not_pause_short_ones(
 def test_a_tier_without_capacity_says_nothing_about_standard_work(
     desk: Desk, raw: AnsweringProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "THROTTLE", 30.0)
+    monkeypatch.setattr(retry, "BACKOFF", 30.0)
     full = {"message": "Resource Unavailable", "type": "invalid_request_error", "code": "resource_unavailable"}
     raw.reply = lambda call: refusal(429, {"error": full}) if "service_tier" in call.body else completion("fine")
     flex = [job(number, model="m", service_tier="flex") for number in range(3)]

@@ -9,6 +9,7 @@ import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
 from tasks.jobs import retry
+from tasks.jobs.bucket_calls import FIRST
 from tests.simulator import Simulator
 from tests.support.delivery import Desk
 from tests.support.site import KEY, job, wait_for
@@ -98,3 +99,25 @@ def test_a_broken_off_call_costs_only_if_written(
         presumed, held, spent = money(desk)
         assert held == 0
         assert (presumed > 0, spent > 0) == (written, written)
+
+
+def test_calls_that_wait_for_their_connections_do_not_hold_up_others(
+    tmp_path: Path, valkey: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        unreachable("backlog", monkeypatch) as nowhere,
+        desk_for(tmp_path, valkey, nowhere, 60.0) as desk,
+    ):
+
+        async def test() -> None:
+            calls = desk.runtime.waitlists.calls("acme/0/small")
+            desk.open_gates()
+            jobs = [asyncio.create_task(desk.delivery(job(number))) for number in range(FIRST)]
+            await asyncio.to_thread(wait_for, lambda: calls.room() == 0)
+            await asyncio.to_thread(wait_for, lambda: calls.room() == FIRST, 5)
+            assert not any(each.done() for each in jobs)
+            for each in jobs:
+                each.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+
+        desk.wait(test())

@@ -28,6 +28,7 @@ from limits.snapshot import Snapshot, snapshot
 from tasks.agents.journal import key_of
 from tasks.agents.journal_record import Record, read
 from tasks.jobs import run as run_job
+from tasks.jobs.delivery import Delivery as JobDelivery
 from tasks.jobs.job import Job, check
 from tasks.jobs.runtime import Runtime
 from tasks.jobs.state import JobState
@@ -89,8 +90,10 @@ class Desk:
         self.loop.close()
         self.client.close()
         if kind is None:
-            assert not self.runtime.throttles._calls, "a throttled call was never settled"
-            assert not self.runtime.slow_start._starting, "a finished job still counts as starting"
+            waitlists = self.runtime.waitlists
+            assert not waitlists._throttled, "a throttled call was never settled"
+            assert not any(each.calls._starting for each in waitlists._all()), "a finished job still counts as starting"
+            assert not any(each.waiters for each in waitlists._all()), "a finished job still waits"
 
     def wait(self, doing: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(doing)
@@ -127,7 +130,7 @@ class Desk:
         """One delivery; `state` is what the one before remembers."""
         state = JobState.from_header(state.to_header() if state else None)
         try:
-            return Delivery(await run_job.run(self.runtime, job, state), None, state)
+            return Delivery(await run_job.run(JobDelivery(self.runtime, job, state)), None, state)
         except Snooze as snooze:
             return Delivery(None, snooze, state)
 

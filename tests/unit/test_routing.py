@@ -70,10 +70,12 @@ def test_the_first_route_is_chosen_by_weight(routes: Routes) -> None:
     assert 0.70 < first["one/small"] / 4_000 < 0.80
 
 
-def test_a_target_to_avoid_is_left_out(routes: Routes) -> None:
-    found = routes.find("twice", CHAT)
-    assert [route.target for route in routes.order(found, excluded={"one/small"})] == ["one/other"]
-    assert routes.order(found, excluded={"one/small", "one/other"}) == []
+def test_the_candidate_of_a_failed_target_has_its_time(routes: Routes) -> None:
+    route, *_ = routes.find("twice", CHAT)
+    estimate = Estimate(input=10, input_ceiling=10, output_ceiling=10)
+    assert (route.candidate(estimate).not_before, route.candidate(estimate).fallback) == (0.0, False)
+    assert route.candidate(estimate, not_before=2.5).not_before == 2.5
+    assert route.candidate(estimate, fallback=True).fallback
 
 
 def test_a_call_larger_than_a_limit_can_never_take_this_route(routes: Routes) -> None:

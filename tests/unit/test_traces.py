@@ -95,7 +95,7 @@ def test_nothing_is_imported_without_a_request_for_traces() -> None:
     # redis-py imports OpenTelemetry itself if it is installed.
     names = "('tasks.monitoring.traces', 'tasks.jobs.trace_provider', 'prometheus_client', 'flower', 'rich')"
     script = (
-        "import sys; import tasks.jobs.run, tasks.monitoring.setup, tasks.batches.submit, tasks.batches.feed;"
+        "import sys; import tasks.jobs.messages, tasks.monitoring.setup, tasks.batches.submit, tasks.batches.feed;"
         f"print([name for name in {names} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

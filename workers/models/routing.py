@@ -114,8 +114,10 @@ class Route:
             return self.rates
         return self.tiers.get(tier) or self.tiers.get("") or self.rates
 
-    def candidate(self, estimate: Estimate, row: str = "") -> Candidate:
-        """What the call would draw on this route, at its highest cost. `row` is its row in the ledger."""
+    def candidate(
+        self, estimate: Estimate, row: str = "", *, not_before: float = 0.0, fallback: bool = False
+    ) -> Candidate:
+        """What the call would draw on this route, at its highest cost. The other arguments are the candidate's."""
         costs, least = admission(self.profile, estimate), certain(self.profile, estimate)
         return Candidate(
             circuit=self.circuit,
@@ -124,6 +126,8 @@ class Route:
             amount=self.rates.ceiling(estimate) if self.rates else 0,
             row=row,
             scope=self.scope,
+            not_before=not_before,
+            fallback=fallback,
         )
 
     def charged(self, costs: Costs) -> tuple[dict[str, int], ...]:
@@ -202,16 +206,15 @@ class Routes:
                 raise TooManyModels
         self._unlisted[model] = now
 
-    def order(self, routes: Collection[Route], *, excluded: Collection[str] = ()) -> list[Route]:
-        """The routes in random order by weight, without those to the targets in `excluded`.
+    def order(self, routes: Collection[Route]) -> list[Route]:
+        """The routes in random order by weight.
 
         Each route gets the key u^(1/weight) with a uniform u (Efraimidis and Spirakis, 2006), so each is first with the
         probability of its share of the weights.
         """
-        remaining = [route for route in routes if route.target not in excluded]
-        if len(remaining) > 1:
-            remaining.sort(key=lambda route: random.random() ** (1.0 / route.weight), reverse=True)
-        return remaining
+        if len(routes) > 1:
+            return sorted(routes, key=lambda route: random.random() ** (1.0 / route.weight), reverse=True)
+        return list(routes)
 
     def _build(self, model: str, url: str) -> tuple[Route, ...]:
         try:

@@ -1,14 +1,13 @@
 """Gates: a worker does not claim from a workflow whose jobs would only be denied.
 
-A long denial closes the job's model for its workflow. Jobs of a closed model are snoozed without asking for admission.
-Once every model that the workflow has lately asked for is closed, so is its *gate*: the worker claims nothing from its
-queue until shortly before the first model opens. Then the gate is half-open: it lets a few jobs through, twice as many
-after each admission, and one denial closes it again. A backlog of 20,000 jobs behind a paused provider costs a handful
-of denials, and other workflows are not affected.
+open        any number is claimed, or as many as the waitlists of its models want (tasks/jobs/waitlists.py)
+half-open   a few jobs are claimed, and two more for each one that is admitted, until the gate is open
+closed      nothing is claimed: every model that the workflow has lately asked for is closed
 
-A model whose calls go as fast as a quota allows is not closed but limited: its jobs wait in the waitlist
-(tasks/jobs/waitlist.py), and no more are claimed than it wants. An unknown workflow starts with a few jobs, which show
-what limits it.
+An unknown workflow is half-open: its first jobs show what limits it. A long denial closes the job's model for its
+workflow, and jobs of a closed model are snoozed without asking for admission. Shortly before the first model opens, the
+gate is half-open again. A backlog of 20,000 jobs behind a paused provider costs a handful of denials, and other
+workflows are not affected.
 """
 
 import random
@@ -34,67 +33,83 @@ SPREAD: Final = 4.0
 #: Seconds of the shortest snooze.
 LEAST: Final = 0.1
 
-#: Jobs that a gate lets through when it becomes half-open.
-FIRST: Final = 2
+#: Jobs that a half-open gate lets through at first: of an unknown workflow, and after a denial.
+UNKNOWN, FIRST = 32, 2
 
-#: Jobs from which on a half-open gate counts as open.
+#: Jobs that a half-open gate would let through from which on it is open.
 OPEN: Final = 256
 
-#: Jobs that are claimed first from an unknown workflow, and two more for each one that is admitted at once.
-TRIAL_JOBS: Final = 32
-
-#: Seconds after which any number is claimed from an unknown workflow if nothing has limited it.
-TRIAL_SECONDS: Final = 1.0
-
-#: Jobs that are claimed to look for other models behind those of a blocked account.
-PEEK_JOBS: Final = 8
-
-#: Seconds between two such looks.
-PEEK_EVERY: Final = 1.0
-
-#: Workflows from which on those without claims or denials for `FORGET` seconds are forgotten.
-MAX_KNOWN: Final = 2_000
-
-#: Models that one workflow's gate knows at most. Producers can name any number of them.
-MAX_MODELS: Final = 1_000
-
-#: Seconds without a job in the waitlist after which a model is no longer limited.
-CLEARED_AFTER: Final = 1.0
-
-#: Seconds after which jobs that were let through and neither admitted nor denied are no longer expected.
+#: Seconds after which claimed jobs that were neither admitted nor denied are no longer expected: they don't ask.
 SILENT: Final = 1.0
 
-#: Seconds after which a model that no job has asked for no longer counts for its workflow.
+#: Jobs that are claimed every `SILENT` seconds to look for other models behind those of a blocked account.
+PEEK_JOBS: Final = 8
+
+#: Seconds after which a workflow without claims, or a model that no job has asked for, is forgotten.
 FORGET: Final = 120.0
+
+#: Workflows from which on those are forgotten, and models that one gate knows at most. Producers can name any number.
+MAX_KNOWN, MAX_MODELS = 2_000, 1_000
+
+
+@dataclass(slots=True)
+class _Model:
+    """A model of one workflow. `asked`: when a job last asked for it. `blocked`: a blocked account closes it.
+
+    `wanted` returns how many more of its jobs may wait; None if they don't have to.
+    """
+
+    asked: float
+    opens: float = 0.0
+    blocked: bool = False
+    wanted: Callable[[], int | None] = lambda: None
 
 
 @dataclass(slots=True)
 class _Gate:
-    """One workflow. Times are monotonic seconds."""
+    """One workflow. Times are monotonic seconds; 0.0: never."""
 
-    #: By model: when it opens (0.0 if it is open), and when it was last asked for.
-    models: dict[str, tuple[float, float]] = field(default_factory=dict)
-    #: Models whose jobs wait in the waitlist: how many more it wants, and when a job last joined it.
-    limited: dict[str, tuple[Callable[[], int], float]] = field(default_factory=dict)
-    #: Models that a blocked account closes.
-    blocked: set[str] = field(default_factory=set)
-    #: Jobs that may be let through between two admissions.
-    width: int = OPEN
-    #: Jobs that were let through since the last admission or denial, and when the last one was.
-    let: int = 0
-    let_at: float = 0.0
-    #: Claimed jobs that have not arrived at admission yet.
-    pending: int = 0
+    models: dict[str, _Model] = field(default_factory=dict)
+    is_open: bool = False
+    credit: int = UNKNOWN  # jobs that may still be claimed while it is half-open
+    tried: float = 0.0  # when a job was last claimed while it was half-open
+    claimed: float = 0.0  # when a job was last claimed
+    pending: int = 0  # claimed jobs that have neither asked for admission nor joined a waitlist yet
 
+    def half_open(self) -> None:
+        """Let a few jobs through."""
+        self.is_open, self.credit, self.tried = False, FIRST, 0.0
 
-@dataclass(slots=True)
-class _Trial:
-    """The first jobs of an unknown workflow."""
+    def is_closed(self, now: float) -> bool:
+        """Whether every model that was lately asked for is closed."""
+        return bool(self.models) and all(model.opens > now for model in self.models.values())
 
-    began: float
-    count: int = 0
-    admitted: int = 0
-    last: float = 0.0  # when one was last claimed
+    def is_forgotten(self, now: float) -> bool:
+        """Whether nothing was claimed or asked for lately, as if the workflow were unknown. Forgets old models."""
+        for name, model in list(self.models.items()):
+            if now - max(model.opens, model.asked) > FORGET:
+                del self.models[name]
+        return not self.models and now - self.claimed > FORGET
+
+    def allowed(self, now: float) -> int | None:
+        """How many jobs may be claimed now; None for any number."""
+        silent = now - self.claimed > SILENT
+        if silent:
+            self.pending = 0
+        if self.is_closed(now):
+            return PEEK_JOBS if silent and any(model.blocked for model in self.models.values()) else 0
+        if self.tried and now - self.tried > SILENT:
+            self.is_open = True  # its jobs don't ask, or none was denied
+        half_open = None if self.is_open else max(0, self.credit)
+        return min((each for each in (half_open, self._wanted(now, silent)) if each is not None), default=None)
+
+    def _wanted(self, now: float, silent: bool) -> int | None:
+        """How many more jobs the waitlists want; None if one of the open models has no limit."""
+        wanted = [model.wanted() for model in self.models.values() if model.opens <= now]
+        if not wanted or None in wanted:
+            return None
+        # One now and then all the same: the next job may be for a model that no job has asked for yet.
+        return max(sum(max(0, each or 0) for each in wanted) - self.pending, int(silent))
 
 
 class Gates:
@@ -104,7 +119,6 @@ class Gates:
         self._clock = clock
         self._lock = threading.Lock()
         self._gates: dict[str, _Gate] = {}
-        self._trials: dict[str, _Trial] = {}
 
     def close(self, workflow: str, model: str, seconds: float, least: float = LONG, *, blocked: bool = False) -> None:
         """Close a model: one of its jobs was denied for `seconds`. A denial shorter than `least` closes nothing.
@@ -114,53 +128,30 @@ class Gates:
         """
         now = self._clock()
         with self._lock:
-            gate = self._gates.get(workflow)
-            if seconds < least:
-                if gate is None:
-                    return
-                seconds = 0.0
-            if gate is None:
-                gate = self._new(workflow, now)
-            until = now + min(seconds, LONGEST) - EARLY if seconds else 0.0
-            before = gate.models.get(model, (0.0, 0.0))[0]
-            # The first hint counts: later ones are for jobs further back in the same waitlist.
-            gate.models[model] = (before if before > now else until, now)
-            (gate.blocked.add if blocked else gate.blocked.discard)(model)
-            gate.width, gate.let = FIRST, 0
+            gate = self._gate(workflow)
+            if seconds >= least:
+                found = self._model(gate, model, now)
+                # The first hint counts: later ones are for jobs further back in the same waitlist.
+                if found.opens <= now:
+                    found.opens = now + min(seconds, LONGEST) - EARLY
+                found.blocked = blocked
+            if seconds >= least or not gate.is_open:
+                gate.half_open()
 
-    def _new(self, workflow: str, now: float) -> _Gate:
-        """Make a workflow's gate. The caller holds the lock."""
-        if len(self._gates) >= MAX_KNOWN:
-            for name, each in list(self._gates.items()):
-                if all(now - max(times) > FORGET for times in each.models.values()):
-                    del self._gates[name]
-        gate = self._gates[workflow] = _Gate()
-        return gate
-
-    def limit(self, workflow: str, model: str, wanted: Callable[[], int]) -> None:
-        """Limit a model whose jobs wait: claim no more of them than `wanted` returns."""
-        now = self._clock()
+    def limit(self, workflow: str, model: str, wanted: Callable[[], int | None]) -> None:
+        """Note that jobs of a model wait in a waitlist, which wants a number of them, or None if it has no limit."""
         with self._lock:
-            gate = self._gates.get(workflow) or self._new(workflow, now)
-            gate.limited[model] = wanted, now
-            gate.models[model] = (gate.models.get(model, (0.0, 0.0))[0], now)
+            self._model(self._gate(workflow), model, self._clock()).wanted = wanted
 
-    def admitted(self, workflow: str, model: str, *, waited: bool = False) -> None:
-        """Open a model: one of its jobs was admitted. `waited` means that it was in the waitlist before."""
-        gate = self._gates.get(workflow)
-        if gate is None:
-            if (trial := self._trials.get(workflow)) is not None:
-                trial.admitted += 1
-            return
-        now = self._clock()
+    def admitted(self, workflow: str, model: str) -> None:
+        """Open a model: one of its jobs was admitted."""
         with self._lock:
-            gate.models[model] = (0.0, now)
-            gate.blocked.discard(model)
-            if not waited and model in gate.limited and now - gate.limited[model][1] > CLEARED_AFTER:
-                del gate.limited[model]
-            gate.width, gate.let = min(OPEN, gate.width * 2), 0
-            if gate.width >= OPEN and not gate.limited and not any(until > now for until, _ in gate.models.values()):
-                self._gates.pop(workflow, None)
+            gate = self._gate(workflow)
+            found = self._model(gate, model, self._clock())
+            found.opens, found.blocked = 0.0, False
+            if not gate.is_open:
+                gate.credit += 2
+                gate.is_open = gate.credit >= OPEN
 
     def arrived(self, workflow: str) -> Literal[True]:
         """Note that a claimed job was admitted, joined the waitlist or was snoozed. Called once for each job."""
@@ -181,63 +172,56 @@ class Gates:
             return 0.0
         now = self._clock()
         with self._lock:
-            until, _ = gate.models.get(model, (0.0, 0.0))
-            if model in gate.models or len(gate.models) < MAX_MODELS:
-                gate.models[model] = (until, now)
-            held = workflow in self._trials and all(opens > now for opens, _ in gate.models.values())
-        if until <= now:
+            opens = self._model(gate, model, now).opens
+            held = gate.claimed > 0 and gate.is_closed(now)
+        if opens <= now:
             return 0.0
-        spread = random.random() * min(SPREAD, 1.0 + 0.5 * (until - now))
-        return max(LEAST, until - now - spread) if held else until - now + spread
+        spread = random.random() * min(SPREAD, 1.0 + 0.5 * (opens - now))
+        return max(LEAST, opens - now - spread) if held else opens - now + spread
 
     def allowed(self, workflow: str) -> int | None:
         """How many jobs of a workflow may be claimed now: None for any number, 0 while its gate is closed."""
         now = self._clock()
         gate = self._gates.get(workflow)
         if gate is None:
-            trial = self._trials.get(workflow)
-            if trial is None or now - trial.last > FORGET:
-                return TRIAL_JOBS
-            return max(0, TRIAL_JOBS + 2 * trial.admitted - trial.count) if now - trial.began < TRIAL_SECONDS else None
+            return UNKNOWN
         with self._lock:
-            for model, (until, asked) in list(gate.models.items()):
-                if now - max(until, asked) > FORGET:
-                    del gate.models[model]
-                    gate.limited.pop(model, None)
-                    gate.blocked.discard(model)
-            if not gate.models:
-                self._gates.pop(workflow, None)
-                return None
-            if all(until > now for until, _ in gate.models.values()):
-                peek = gate.blocked and now - gate.let_at >= PEEK_EVERY
-                return PEEK_JOBS if peek else 0
-            if now - gate.let_at > SILENT:
-                gate.let = gate.pending = 0
-            allowed = None if gate.width >= OPEN else max(0, gate.width - gate.let)
-            going = [model for model, (until, _) in gate.models.items() if until <= now]
-            if all(model in gate.limited for model in going):
-                wanted = sum(max(0, gate.limited[model][0]()) for model in going) - gate.pending
-                # The next job may be for a model that no job has asked for yet.
-                wanted = max(wanted, int(now - gate.let_at > SILENT))
-                allowed = wanted if allowed is None else min(allowed, wanted)
-            return allowed
+            return UNKNOWN if gate.is_forgotten(now) else gate.allowed(now)
 
     def claimed(self, workflow: str, count: int) -> None:
         """Note that `count` jobs of a workflow were claimed."""
         now = self._clock()
-        trial = self._trials.get(workflow)
-        if trial is None or now - trial.last > FORGET:
-            if len(self._trials) >= MAX_KNOWN:
-                self._trials = {name: each for name, each in self._trials.items() if now - each.last <= FORGET}
-            trial = self._trials[workflow] = _Trial(now)
-        trial.count += count
-        trial.last = now
-        gate = self._gates.get(workflow)
-        if gate is not None:
-            with self._lock:
-                gate.let += count
-                gate.pending += count
-                gate.let_at = now
+        with self._lock:
+            gate = self._gate(workflow)
+            if gate.is_forgotten(now):
+                gate = self._gates[workflow] = _Gate()
+            if not gate.is_open and not gate.is_closed(now):
+                gate.credit -= count
+                gate.tried = now
+            gate.pending += count
+            gate.claimed = now
+
+    def _gate(self, workflow: str) -> _Gate:
+        """The workflow's gate. The caller holds the lock."""
+        found = self._gates.get(workflow)
+        if found is None:
+            if len(self._gates) >= MAX_KNOWN:
+                now = self._clock()
+                for name, each in list(self._gates.items()):
+                    if each.is_forgotten(now):
+                        del self._gates[name]
+            found = self._gates[workflow] = _Gate()
+        return found
+
+    def _model(self, gate: _Gate, model: str, now: float) -> _Model:
+        """A model of the gate, which a job asks for. Beyond `MAX_MODELS` it is not kept. The caller holds the lock."""
+        found = gate.models.get(model)
+        if found is None:
+            found = _Model(now)
+            if len(gate.models) < MAX_MODELS:
+                gate.models[model] = found
+        found.asked = now
+        return found
 
 
 #: This process's gates.

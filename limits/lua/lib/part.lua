@@ -3,6 +3,8 @@
 -- report.part = { held = the n$ of the reservation that are this call's, place = its place in the chunk, from 0 }
 -- Guarantee: each place is settled once. What the chunk still holds never falls below zero.
 
+local function parts_key(id) return reservation_key(id) .. ':parts' end
+
 -- Returns the verdict of limits.reservation.Settled, and 0: no part opens a circuit.
 local function settle_part(now, report)
   local id = report.id

@@ -26,7 +26,6 @@ local reservation_key = keys_of('reservation:')
 local bucket_key = keys_of('bucket:')
 local circuit_key = keys_of('circuit:')
 local block_key = keys_of('latch:')
-local function parts_key(id) return reservation_key(id) .. ':parts' end
 local function budget_key(subject, window) return PREFIX .. 'budget:' .. subject .. ':' .. window end
 local function ledger_key(day) return PREFIX .. 'ledger:' .. string.format('%d', day) end
 

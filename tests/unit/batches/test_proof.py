@@ -13,8 +13,10 @@ from tests.unit.batches.conftest import World
 
 
 def everything(world: World) -> dict[bytes, Any]:
-    keys = world.store.client.scan_iter(count=1000)
-    return {key: world.store.client.dump(key) for key in keys if key != world.store.keys.clock.encode()}
+    client = world.store.client
+    keys = [key for key in client.scan_iter(count=1000) if key != world.store.keys.clock.encode()]
+    # The dump of a large hash holds its fields in no certain order.
+    return {key: client.hgetall(key) if client.type(key) == b"hash" else client.dump(key) for key in keys}
 
 
 @pytest.mark.parametrize(

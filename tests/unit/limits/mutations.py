@@ -391,6 +391,20 @@ def all_mutations() -> Iterator[Mutation]:
         "if false then",
     )
     yield Mutation(
+        "a failed target is tried again at once",
+        "admissions",
+        ADMIT,
+        "local from = now + candidate.not_before",
+        "local from = now",
+    )
+    yield Mutation(
+        "a fallback counts although the budget can pay",
+        "admissions",
+        ADMIT,
+        "if candidate.fallback and not unpaid_all then break end",
+        "",
+    )
+    yield Mutation(
         "only the first of a call's buckets is charged",
         "admissions",
         ADMIT,

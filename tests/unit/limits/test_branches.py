@@ -10,6 +10,7 @@ from tests.unit.limits.conftest import MODULES, REACHED
 DIRECT = {
     "test_blocked.py",
     "test_budgets.py",
+    "test_candidates.py",
     "test_burst.py",
     "test_circuits.py",
     "test_keys.py",

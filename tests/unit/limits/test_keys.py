@@ -14,6 +14,9 @@ from tests.unit.limits.world import SECOND, START, World
 
 KEYS = Keys("ns")
 
+#: The files that build names.
+SOURCE = "--@include limits/lua/lib/prelude.lua\n--@include limits/lua/lib/part.lua\n"
+
 BUILDERS = {
     "LEASES": KEYS.leases,
     "reservation_key('id')": KEYS.reservation("id"),
@@ -30,14 +33,13 @@ BUILDERS = {
 
 @pytest.mark.parametrize(("expression", "expected"), BUILDERS.items())
 def test_lua_builds_the_same_name(world: World, expression: str, expected: str) -> None:
-    source = compose(f"--@include limits/lua/lib/prelude.lua\nreturn {expression}\n")
+    source = compose(f"{SOURCE}return {expression}\n")
     call = Call(Script("test", source), (KEYS.clock,), (), bytes.decode)
     assert world.server.run(call) == expected
 
 
-def test_every_builder_of_the_prelude_is_compared() -> None:
-    prelude = compose("--@include limits/lua/lib/prelude.lua\n")
-    functions = set(re.findall(r"local (?:function )?(\w+_key)\b", prelude))
+def test_every_builder_is_compared() -> None:
+    functions = set(re.findall(r"local (?:function )?(\w+_key)\b", compose(SOURCE)))
     assert functions == {match[0] for name in BUILDERS if (match := re.match(r"\w+_key", name))}
 
 

@@ -1,17 +1,14 @@
 """Gates: a worker does not claim from a workflow that cannot run, which costs a handful of denials."""
 
 from workers.transport.gates import (
-    CLEARED_AFTER,
     EARLY,
     FIRST,
     FORGET,
     LONG,
     LONGEST,
-    PEEK_EVERY,
     PEEK_JOBS,
     SILENT,
-    TRIAL_JOBS,
-    TRIAL_SECONDS,
+    UNKNOWN,
     Gates,
 )
 
@@ -29,16 +26,20 @@ def made() -> tuple[Gates, Clock]:
 
 
 def test_a_short_denial_closes_nothing() -> None:
-    gates, _ = made()
+    gates, clock = made()
+    gates.claimed("w", 1)
     gates.close("w", "m", LONG - 0.1)
-    assert gates.allowed("w") == TRIAL_JOBS
+    assert gates.allowed("w") == FIRST, "fewer are claimed of a workflow of which little is known"
+    gates.claimed("w", 1)
+    clock.now += SILENT + 0.1
+    assert gates.allowed("w") is None
+    gates.close("w", "m", LONG - 0.1)
+    assert gates.allowed("w") is None
     assert gates.closed_for("w", "m") == 0.0
 
 
 def test_a_caller_may_lower_the_shortest_denial_that_closes() -> None:
     gates, clock = made()
-    gates.close("w", "m", 1.9, least=2.0)
-    assert gates.allowed("w") == TRIAL_JOBS
     gates.claimed("w", 1)
     gates.close("w", "m", 2.5, least=2.0)
     assert gates.allowed("w") == 0
@@ -85,11 +86,11 @@ def test_a_broker_without_gates_gets_jobs_back_after_the_model_opens() -> None:
 def test_other_workflows_are_not_affected() -> None:
     gates, _ = made()
     gates.close("w", "m", 30.0)
-    assert gates.allowed("other") == TRIAL_JOBS
+    assert gates.allowed("other") == UNKNOWN
     assert gates.closed_for("other", "m") == 0.0
 
 
-def test_a_half_open_gate_doubles_with_each_admission() -> None:
+def test_a_half_open_gate_doubles_as_its_jobs_are_admitted() -> None:
     gates, clock = made()
     gates.close("w", "m", 10.0)
     clock.now += 10.0
@@ -97,13 +98,14 @@ def test_a_half_open_gate_doubles_with_each_admission() -> None:
     gates.claimed("w", FIRST)
     assert gates.allowed("w") == 0, "until one of them is admitted"
     gates.admitted("w", "m")
+    gates.admitted("w", "m")
     assert gates.allowed("w") == 2 * FIRST
     gates.claimed("w", 2)
     gates.close("w", "m", 12.0)
     assert gates.allowed("w") == 0
     clock.now += 12.0
     assert gates.allowed("w") == FIRST, "one denial starts it over"
-    for _ in range(10):
+    for _ in range(127):
         gates.admitted("w", "m")
     assert gates.allowed("w") is None
 
@@ -115,7 +117,9 @@ def test_jobs_that_end_without_admission_do_not_keep_a_gate_closed() -> None:
     gates.claimed("w", FIRST)
     assert gates.allowed("w") == 0
     clock.now += SILENT + 0.1
-    assert gates.allowed("w") == FIRST
+    assert gates.allowed("w") is None
+    gates.close("w", "m", 10.0)
+    assert gates.allowed("w") == 0, "one denial closes it again"
 
 
 def test_a_gate_becomes_half_open_after_a_minute_at_most() -> None:
@@ -127,7 +131,7 @@ def test_a_gate_becomes_half_open_after_a_minute_at_most() -> None:
 
 def test_a_limited_model_gets_as_many_jobs_as_wanted() -> None:
     gates, clock = made()
-    wanted = 3
+    wanted: int | None = 3
     gates.limit("w", "m", lambda: wanted)
     gates.claimed("w", 1)
     assert gates.allowed("w") == 2, "one is pending"
@@ -135,40 +139,41 @@ def test_a_limited_model_gets_as_many_jobs_as_wanted() -> None:
     assert gates.allowed("w") == 3
     wanted = -2
     assert gates.allowed("w") == 0
-    gates.admitted("w", "m", waited=True)
-    assert gates.allowed("w") == 0, "it was in the waitlist, and others are"
     gates.admitted("w", "m")
-    assert gates.allowed("w") == 0, "a job waited just now"
-    clock.now += CLEARED_AFTER + 0.1
-    gates.admitted("w", "m")
-    assert gates.allowed("w") is None, "it was admitted at once"
+    assert gates.allowed("w") == 0, "others wait"
+    clock.now += SILENT + 0.1
+    assert gates.allowed("w") == 1, "one now and then: it may be for another model"
+    wanted = None
+    assert gates.allowed("w") is None, "nobody has to wait now"
 
 
 def test_an_unknown_workflow_starts_with_a_few_jobs() -> None:
     gates, clock = made()
-    assert gates.allowed("w") == TRIAL_JOBS
-    gates.claimed("w", TRIAL_JOBS - 2)
+    assert gates.allowed("w") == UNKNOWN
+    gates.claimed("w", UNKNOWN - 2)
     assert gates.allowed("w") == 2
-    clock.now += TRIAL_SECONDS
-    assert gates.allowed("w") is None
-    clock.now += FORGET - 1
+    clock.now += SILENT + 0.1
+    assert gates.allowed("w") is None, "nothing has limited it"
+    clock.now += FORGET - SILENT - 1
     gates.claimed("w", 1)
     clock.now += FORGET - 1
     assert gates.allowed("w") is None
     clock.now += 2
-    assert gates.allowed("w") == TRIAL_JOBS, "it is unknown again"
+    assert gates.allowed("w") == UNKNOWN, "it is unknown again"
+    gates.claimed("w", 1)
+    assert gates.allowed("w") == UNKNOWN - 1
 
 
-def test_a_trial_grows_while_its_jobs_are_admitted_at_once() -> None:
+def test_an_unknown_workflow_gets_more_jobs_while_its_jobs_are_admitted() -> None:
     gates, _ = made()
-    gates.claimed("w", TRIAL_JOBS)
+    gates.claimed("w", UNKNOWN)
     claimed = []
-    for _ in range(4):
-        for _ in range(claimed[-1] if claimed else TRIAL_JOBS):
+    for _ in range(3):
+        for _ in range(claimed[-1] if claimed else UNKNOWN):
             gates.admitted("w", "m")
         claimed.append(gates.allowed("w"))
-        gates.claimed("w", claimed[-1])
-    assert claimed == [2 * TRIAL_JOBS, 4 * TRIAL_JOBS, 8 * TRIAL_JOBS, 16 * TRIAL_JOBS]
+        gates.claimed("w", claimed[-1] or 0)
+    assert claimed == [2 * UNKNOWN, 4 * UNKNOWN, None]
 
 
 def test_a_limited_model_does_not_hold_up_others() -> None:
@@ -194,11 +199,11 @@ def test_jobs_of_other_models_are_found_behind_a_blocked_account() -> None:
     for _ in range(PEEK_JOBS):
         gates.arrived("nightly")
         assert gates.closed_for("nightly", "dead") > 0, "jobs of the blocked model are snoozed without asking"
-    clock.now += PEEK_EVERY
+    clock.now += SILENT + 0.01
     assert gates.allowed("nightly") == PEEK_JOBS
     gates.admitted("nightly", "alive")
     assert gates.allowed("nightly"), "the other model goes on"
     gates.close("nightly", "alive", 45.0)
     gates.close("nightly", "dead", 45.0)
-    clock.now += PEEK_EVERY
+    clock.now += SILENT + 0.01
     assert gates.allowed("nightly") == 0, "no model is blocked now"

@@ -49,6 +49,7 @@ class Fleet:
         }
         names = world.random.sample(self.circuits, world.random.randint(1, 3))
         amount = world.random.choice([1, 40, 200, 3_500])
+        falls = len(names) > 1 and world.random.random() < 0.3
         return tuple(
             Candidate(
                 name,
@@ -57,8 +58,10 @@ class Fleet:
                     Charge(bucket, self.quotas[bucket], {"rpm": 1, "tpm": tokens})
                     for bucket in (*ways[name], "workflow/w")
                 ),
-                amount,
+                1 if falls and name == names[-1] else amount,
                 "r",
+                not_before=world.random.choice([0.0, 0.0, 0.0, 0.7]),
+                fallback=falls and name == names[-1],
             )
             for name in names
         )
@@ -116,6 +119,9 @@ def admissions(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
         chosen = ask.candidates[answer.candidate]
         assert chosen.account not in latched
         assert chosen.circuit not in shut
+        assert not chosen.not_before
+        if chosen.fallback:
+            assert all(no_money(before, candidate.amount) for candidate in ask.candidates if not candidate.fallback)
         assert answer.at - world.now <= ask.max_wait * SECOND
         for charge in chosen.charges:
             for dimension, limit in charge.quota.limits.items():
@@ -136,6 +142,9 @@ def admissions(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] 
             paying = at[money.subject] == f"{money.subject}:{money.window}"
             assert money.held == old_money.held + (chosen.amount if paying else 0)
             assert money.spent + money.held <= money.limit
+
+    def no_money(before: Snapshot, amount: int) -> bool:
+        return any(amount > money.limit - money.spent for money in before.budgets)
 
     def check_refusal(before: Snapshot, after: Snapshot, ask: Ask, answer: Answer) -> None:
         def visible(state: Snapshot) -> object:
