@@ -342,6 +342,14 @@ class Keys:
         return self.prefix + "token_ratios"
 
     @property
+    def live_calls(self) -> str:
+        """Hash, HTTP server -> JSON: its live calls in flight by workflow, and the time (s). A minute.
+
+        Owner: tasks/monitoring/live_calls.py.
+        """
+        return self.prefix + "live_calls"
+
+    @property
     def prices(self) -> str:
         """Hash, provider/model -> JSON of its rates. 30 days. Owner: workers/models/shared_prices.py."""
         return self.prefix + "prices"

@@ -2,6 +2,7 @@
 
 limits.py           a snapshot of the limits: quotas, circuits, blocked accounts, budgets
 costs.py            what calls have cost, from the ledger
+live_calls.py       the live calls that HTTP servers have in flight
 snapshot.py         a snapshot of the whole system
 blockers.py         what a batch or a workflow waits for right now
 throughput.py       jobs a second over the last minute

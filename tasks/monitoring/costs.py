@@ -32,7 +32,7 @@ class Spent:
     """The sums of some calls, money in n$. `presumed` is the number of calls in `presumed_cost`.
 
     `batch_calls` went through the batch lane, which has saved `batch_saved` against the live price. The same of the
-    flex tier: `flex_calls`, `flex_saved`.
+    flex tier: `flex_calls`, `flex_saved`. `server_calls` were made for clients of the HTTP server.
     """
 
     calls: int = 0
@@ -48,6 +48,7 @@ class Spent:
     batch_saved: int = 0
     flex_calls: int = 0
     flex_saved: int = 0
+    server_calls: int = 0
 
     @property
     def total(self) -> int:
@@ -70,6 +71,7 @@ class Spent:
             "presumed_usd": self.presumed_cost / NANO,
             "total_usd": self.total / NANO,
             "batch_lane": {"calls": self.batch_calls, "saved_usd": self.batch_saved / NANO},
+            "http_server": {"calls": self.server_calls},
             "flex_lane": {"calls": self.flex_calls, "saved_usd": self.flex_saved / NANO},
         }
 

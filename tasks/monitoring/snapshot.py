@@ -14,6 +14,7 @@ from limits.snapshot import BucketState, CircuitState, Snapshot
 from tasks.batches.batch import Batch
 from tasks.batches.store import Store
 from tasks.monitoring import limits as limits_now
+from tasks.monitoring import live_calls
 from tasks.monitoring.costs import Entry, entries
 from workers.config.settings import Settings
 from workers.transport.queues import Depth, depths, queue_name, workflow_of
@@ -39,6 +40,7 @@ class SystemSnapshot:
     refuses   the Redis server's error if it refuses writes, else ''
     accounts  every configured account, blocked or not
     rates     jobs a second by batch id, None if it is too early to say; empty unless someone watches (flower/watch.py)
+    calls     the HTTP servers' live calls in flight, by workflow
     reasons   why each workflow's jobs were snoozed lately, in words; empty unless someone watches
     """
 
@@ -53,6 +55,7 @@ class SystemSnapshot:
     accounts: tuple[str, ...] = ()
     rates: Mapping[str, float | None] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+    calls: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def live(self) -> list[Batch]:
@@ -88,12 +91,13 @@ def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Syste
     look.smembers(keys.queues)
     look.time()
     look.get(keys.clock)
+    look.hgetall(keys.live_calls)
     look.set(keys.probe, "", xx=True)
     *found, probe = look.execute(raise_on_error=False)
     for reply in found:
         if isinstance(reply, Exception):
             raise reply
-    newest, ticks, queues, (seconds, micros), clock = found
+    newest, ticks, queues, (seconds, micros), clock, servers = found
     live = {tick.decode().partition(":")[2] for tick in ticks}
     ids = list(dict.fromkeys([*(name.decode() for name in newest), *sorted(live)]))
     batches = store.records(ids)
@@ -108,6 +112,7 @@ def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Syste
         queues=None if is_amqp(settings) else read_queues(store, settings, names),
         limits=limits,
         accounts=tuple(limits_now.accounts(settings)),
+        calls=live_calls.in_flight(servers, seconds),
         today=tuple(entries(store.server, keys, [limits.now // _MICRO // DAY])),
     )
 

@@ -24,4 +24,7 @@ In the order in which a request meets them:
     live_call.py      one live call: admitted in time, made, settled
     live_response.py  its response: headers, and a stream's events
     live_errors.py    why it could not be served
+    telemetry.py      what is counted of live calls
+    live_metrics.py   their metrics
+    live_traces.py    their traces
 """

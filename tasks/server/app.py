@@ -16,7 +16,7 @@ from starlette.routing import Route
 from tasks.batches.store import open_store
 from tasks.batches.uploads import Uploads
 from tasks.jobs.runtime import Runtime
-from tasks.server import batches, errors, files, health, live, live_call, models
+from tasks.server import batches, errors, files, health, live, live_call, models, telemetry
 from tasks.server.clients import Clients
 from tasks.server.errors import as_api_error
 from tasks.server.requests import Requests
@@ -54,7 +54,8 @@ def application(settings: Settings) -> Starlette:
         app.state.resources = Resources(settings, clients, store, Uploads(store, settings.storage), runtime)
         sweeping = asyncio.create_task(sweep(app.state.resources))
         try:
-            yield
+            async with telemetry.observed(app.state.resources):
+                yield
         finally:
             sweeping.cancel()
             await live_call.all_settled(SETTLING)

@@ -57,20 +57,24 @@ class Live:
         job = Job(Line(name, self.url, body), name, workflow)
         response = LiveResponse(self.url, send)
         call = LiveCall(found.runtime, job, response, patience, request.is_disconnected)
-        with hooks.delivery(job, name, _trace(request.headers)):
-            try:
-                answer = await call.make()
-            except ApiError as error:
-                if not response.begun:
-                    raise
-                await response.break_off(error)
-            else:
-                if response.begun:
-                    await response.end()
-                else:
-                    await response.whole(dumps(answer.body))
-        if response.gone:
-            raise ClientDisconnect
+        try:
+            with hooks.delivery(job, name, _trace(request.headers)):
+                await _answer(call, response)
+        except ApiError as error:
+            if not response.begun:
+                raise
+            await response.break_off(error)
+
+
+async def _answer(call: LiveCall, response: LiveResponse) -> None:
+    """Make the call and send its answer."""
+    answer = await call.make()
+    if response.begun:
+        await response.end()
+    else:
+        await response.whole(dumps(answer.body))
+    if response.gone:
+        raise ClientDisconnect
 
 
 def checked(url: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class LiveCall:
         """Make the call. Its settlement goes on after it returns."""
         while True:
             attempt = await self._in_time(self._admitted)
-            self.response.route = attempt.route
+            self.response.attempt = attempt
             try:
                 answer = await self.runtime.call(attempt)
             except Revoked:
@@ -105,6 +105,9 @@ class LiveCall:
                         await self.runtime.wait_until_sent(attempt)
                     except Revoked:
                         continue
+                    if attempt.wait and await self.gone():
+                        await self.runtime.release(attempt)
+                        raise live_errors.hung_up()
                     return attempt
                 case Denied():
                     await self._wait(answer, left)
@@ -139,7 +142,7 @@ class LiveCall:
     async def _failed(self, attempt: Attempt, error: ProviderError) -> None:
         """Settle a failed attempt. ApiError if there is no other."""
         fail = await self.delivery.failed(attempt, error)
-        closing = outcomes.of_failure(attempt, error)
+        closing = _counted(outcomes.of_failure(attempt, error))
         self.response.cost += closing.amount
         settling = self._settle(attempt, closing)
         if fail is not None or self.response.begun:
@@ -153,7 +156,7 @@ class LiveCall:
     def _answered(self, attempt: Attempt, answer: Answer) -> None:
         if answer.usage is not None:
             self.runtime.ratios.observe(attempt.route.target, attempt.estimate, answer.usage)
-        closing = outcomes.of_answer(attempt, answer)
+        closing = _counted(outcomes.of_answer(attempt, answer))
         self.response.cost += closing.amount
         self._settle(attempt, closing)
 
@@ -161,6 +164,11 @@ class LiveCall:
         """Settle a call that has ended. Its client does not wait for that."""
         self.runtime.leases.reservations.discard(attempt.ask.id)
         return _keep(asyncio.create_task(_settled(self.runtime, attempt.ask.id, closing)))
+
+
+def _counted(closing: Settlement) -> Settlement:
+    """The settlement, which counts the call as one for a client of the server, too."""
+    return replace(closing, columns={**closing.columns, "server_calls": 1})
 
 
 async def _settled(runtime: Runtime, reservation: str, closing: Settlement) -> None:

@@ -18,18 +18,18 @@ from workers.providers.sse import EVENT_STREAM
 if TYPE_CHECKING:
     from starlette.types import Send
 
-    from workers.models.routing import Route
+    from tasks.jobs.attempt import Attempt
 
 #: Seconds in all for which a stream waits for a client that reads slowly, while its buffers are full.
 PATIENCE: Final = 30.0
 
 
 class LiveResponse:
-    """One response. `cost` is in n$; `route` is that of the last attempt."""
+    """One response. `cost` is in n$; `attempt` is the last one."""
 
     def __init__(self, url: str, send: "Send") -> None:
         self.url = url
-        self.route: Route | None = None
+        self.attempt: Attempt | None = None
         self.cost = 0
         self.begun = False
         self.gone = False
@@ -64,12 +64,12 @@ class LiveResponse:
         await self._send({"type": "http.response.body", "body": content})
 
     def _headers(self, content_type: str) -> list[tuple[bytes, bytes]]:
-        target = self.route.target if self.route is not None else ""
+        assert self.attempt is not None
         return [
             (b"content-type", content_type.encode()),
             (b"cache-control", b"no-store"),
-            (b"x-overnight-lane", b"live"),
-            (b"x-overnight-target", target.encode("ascii", "replace")),
+            (b"x-overnight-lane", self.attempt.lane.encode()),
+            (b"x-overnight-target", self.attempt.route.target.encode("ascii", "replace")),
         ]
 
     def _cost(self) -> bytes:

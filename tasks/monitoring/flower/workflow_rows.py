@@ -1,5 +1,6 @@
 """The rows of the page of workflows and batches."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -47,7 +48,7 @@ class BatchRow:
 
 @dataclass(frozen=True, slots=True)
 class WorkflowRow:
-    """A workflow's row. `batches`: how many of its batches are not over."""
+    """A workflow's row. `batches`: how many of its batches are not over. `calls`: its live calls, now and today."""
 
     name: str
     urgent: bool
@@ -55,6 +56,7 @@ class WorkflowRow:
     batches: int
     rate: str
     eta: str
+    calls: str
     spent: str
     budget: Bar | None
     waits: Blocker
@@ -107,7 +109,10 @@ def workflow_rows(system: SystemSnapshot, settings: Settings, workers: int | Non
     for batch in system.live:
         live.setdefault(batch.workflow, []).append(batch)
     money_today = spent_by_workflow(system.today)
-    names = {*live, *(system.queues or ()), *settings.workflows, *money_today}
+    served: Counter[str] = Counter()
+    for entry in system.today:
+        served[entry.workflow] += entry.spent.server_calls
+    names = {*live, *(system.queues or ()), *settings.workflows, *money_today, *system.calls}
     limits = {state.subject: state for state in system.limits.budgets}
     blockers = Blockers(system, workers)
     rows = []
@@ -125,12 +130,18 @@ def workflow_rows(system: SystemSnapshot, settings: Settings, workers: int | Non
                 batches=len(batches),
                 rate=rate(sum(rates) if rates else None) if batches else "",
                 eta=eta(left, sum(rates) if rates else None) if batches else "",
+                calls=live_calls(system.calls.get(name, 0), served.get(name, 0)),
                 spent=dollars(money_today.get(name, 0)),
                 budget=money(state) if state else None,
                 waits=next(blocked, Blocker()) if batches else blockers.of_workflow(name, system.depth(name)),
             )
         )
     return rows
+
+
+def live_calls(now: int, today: int) -> str:
+    """The live calls of a workflow; '' if it has none today."""
+    return f"{now:,} now · {today:,} today" if now or today else ""
 
 
 def total(depth: Depth | None) -> int:
