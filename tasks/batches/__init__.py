@@ -43,6 +43,7 @@ In the order of a batch's life:
     lua/move_chunk.lua  write a chunk's next step into the journal
     splitting.py        splits a chunk that is too large
     chunk_lines.py      the lines of a chunk
+    provider_queue.py   what a chunk takes of its provider's queue
     chunk_money.py      what a chunk holds: money, and its place in the provider's queue
     chunk_steps.py      the steps of a chunk at its provider
     chunk_results.py    records the results of a chunk

@@ -11,17 +11,28 @@ from dataclasses import dataclass
 from typing import Final
 
 from limits.admission import admit, release, renew, sent, settle
+from limits.bucket import Quota
 from limits.budget import BudgetWindow
-from limits.reservation import Admitted, Answer, Ask, Candidate, Denied, Impossible, Settlement
+from limits.reservation import Admitted, Answer, Ask, Candidate, Charge, Denied, Impossible, Settlement
 from limits.snapshot import snapshot
 from tasks.batches.batch import Batch
 from tasks.batches.chunk import Chunk
+from tasks.batches.provider_queue import Place
 from tasks.batches.store import Store
 from workers.config.settings import Settings
 from workers.models import budgets
 
 #: Seconds that a chunk keeps what it holds after the last worker has looked at it.
 LEASE: Final = 6 * 3600.0
+
+#: What a create takes of the limit of creates.
+_ONE: Final = {"rpm": 1}
+
+#: Seconds' worth of creates that may be made at once. With the part of the rate that is used, no hour has too many.
+_AT_ONCE: Final = 30.0
+
+#: Seconds until a create is tried again if the admission names no time.
+_CREATE_AGAIN: Final = 60.0
 
 #: The window of a queue's limits: a queue has no days.
 _QUEUE: Final = "queue"
@@ -44,21 +55,18 @@ class ChunkMoney:
         self.settings = settings
         self.batch = batch
 
-    def hold(self, chunk: Chunk, queue: Mapping[str, tuple[int, int]]) -> Missing | None:
-        """Hold everything, or nothing. Returns what is missing; None if it is held.
-
-        `queue`: the provider's limits, as (what this chunk takes, limit) by name.
-        """
+    def hold(self, chunk: Chunk, queue: Mapping[str, Place]) -> Missing | None:
+        """Hold everything, or nothing. Returns what is missing; None if it is held. `queue`: its places by unit."""
         taken: list[str] = []
         asks: list[tuple[str, int, tuple[BudgetWindow, ...], str, str]] = [
             (
-                f"{chunk.id}:{name}",
-                amount,
-                (BudgetWindow(f"lane/{chunk.account}/{chunk.model}/{name}", limit, _QUEUE),),
+                f"{chunk.id}:{unit}",
+                place.amount,
+                (BudgetWindow(place.subject, place.limit, _QUEUE),),
                 "",
-                f"the provider's queue has no room for its {amount:,} {name}: {limit:,} may be in it",
+                f"the provider's queue has no room for its {place.amount:,} {unit}: {place.limit:,} may be in it",
             )
-            for name, (amount, limit) in queue.items()
+            for unit, place in queue.items()
         ]
         over = budgets.windows(self.settings, self.batch.workflow, self.batch.id, time.time())
         asks.append((chunk.id, chunk.held, over, chunk.held_row, "no budget can hold its highest cost now"))
@@ -91,12 +99,26 @@ class ChunkMoney:
         """Mark its money as sent: from now on it is not given back without a word from the provider."""
         return self.store.server.run(sent(self.store.keys, chunk.id, chunk.id)).verdict == "sent"
 
-    def renew(self, chunk: Chunk, queue: Mapping[str, tuple[int, int]]) -> None:
+    def may_create(self, chunk: Chunk, account: str, per_hour: int) -> float:
+        """Count a create, of which an account may make so many an hour. Returns the seconds to wait; 0.0 if it may.
+
+        All but the first few are spread over the hour, since it is not known when the provider's begins.
+        """
+        quota = Quota(rpm=max(1, per_hour // 60), burst=_AT_ONCE)
+        candidate = Candidate(f"batch:{chunk.target}", chunk.account, (Charge(f"lane/{account}/creates", quota, _ONE),))
+        ask = Ask(f"{chunk.id}:create:{chunk.creates}", chunk.id, (candidate,), max_wait=0.0, send_at_once=True)
+        answer = self.store.server.run(admit(self.store.keys, ask))
+        if isinstance(answer, Denied):
+            return answer.retry_in or _CREATE_AGAIN
+        self.store.server.run(settle(self.store.keys, ask.id, chunk.id, Settlement(outcome="neutral")))
+        return 0.0
+
+    def renew(self, chunk: Chunk, queue: Mapping[str, Place]) -> None:
         """Hold everything for another `LEASE`."""
         names = [chunk.id, *(f"{chunk.id}:{name}" for name in queue)]
         self.store.server.run(renew(self.store.keys, names, chunk.id, LEASE))
 
-    def leave_queue(self, chunk: Chunk, queue: Mapping[str, tuple[int, int]]) -> None:
+    def leave_queue(self, chunk: Chunk, queue: Mapping[str, Place]) -> None:
         """Give back its place in the provider's queue."""
         self._release([f"{chunk.id}:{name}" for name in queue], chunk)
 

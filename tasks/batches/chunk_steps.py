@@ -14,9 +14,10 @@ from tasks.batches import takeover
 from tasks.batches.batch import Batch
 from tasks.batches.batch_lane import BatchLane
 from tasks.batches.chunk import Chunk
-from tasks.batches.chunk_journal import ChunkJournal
+from tasks.batches.chunk_journal import ChunkJournal, Superseded
 from tasks.batches.chunk_money import ChunkMoney
 from tasks.batches.files import files_of
+from tasks.batches.provider_queue import Place, account_of, places
 from tasks.batches.splitting import split
 from tasks.batches.store import Store
 from tasks.jobs.storage import CHUNK
@@ -63,7 +64,7 @@ class ChunkSteps:
             raise AccountBlocked(str(missing), code="not_configured") from None
 
     def file(self, chunk: Chunk) -> ChunkFile:
-        """The chunk's file, as its Batch API takes it."""
+        """The chunk's file, as its Batch API takes it. Its create is sent only while it is this worker's to send."""
         files = files_of(self.batch)
 
         def read() -> Iterator[bytes]:
@@ -71,19 +72,19 @@ class ChunkSteps:
                 while found := source.read(CHUNK):
                     yield found
 
-        return ChunkFile(chunk.id, chunk.model, chunk.url, chunk.lines, chunk.bytes, read)
+        return ChunkFile(
+            chunk.id, chunk.model, chunk.url, chunk.lines, chunk.bytes, read, lambda: self.may_create(chunk)
+        )
 
-    def queue(self, chunk: Chunk) -> dict[str, tuple[int, int]]:
-        """What the chunk takes of the provider's queue: (amount, limit) by unit."""
-        found: dict[str, tuple[int, int]] = {}
-        if (tokens := self.lane.enqueued_tokens(chunk.target)) is not None:
-            found["tokens"] = (chunk.tokens, tokens)
-        api = self.lane.api(chunk.provider)
-        if api is not None and api.limits.queued_requests is not None:
-            found["requests"] = (chunk.lines, api.limits.queued_requests)
-        if api is not None and api.limits.jobs is not None:
-            found["provider batches"] = (1, api.limits.jobs)
-        return found
+    def may_create(self, chunk: Chunk) -> bool:
+        """Whether no other worker may have looked for this create yet, or made another."""
+        now = self.journal.read(chunk)
+        mine = now.state == chunks.CREATING and now.creates == chunk.creates
+        return mine and time.time() - chunk.created_at <= FRESH
+
+    def queue(self, chunk: Chunk) -> dict[str, Place]:
+        """What the chunk takes of the provider's queue, by unit."""
+        return places(self.lane, chunk)
 
     def step(self, chunk: Chunk) -> Chunk:
         """Make the chunk's next step at its provider."""
@@ -145,13 +146,16 @@ class ChunkSteps:
 
     def begin_create(self, chunk: Chunk) -> Chunk:
         """Write into the journal that a provider batch is created, and create it."""
+        api, _ = self.api(chunk)
+        most = api.limits.creates_an_hour
+        if most is not None and (wait := self.money.may_create(chunk, account_of(self.lane, chunk), most)):
+            words = f"its account may create {most:,} provider batches an hour"
+            return self.journal.move(chunk, due=time.time() + wait, trouble=words)
         return self.create(self.journal.move(chunk, chunks.CREATING, created_at=time.time(), creates=chunk.creates + 1))
 
     def create(self, chunk: Chunk) -> Chunk:
         """Create the provider batch. Its money is never given back from here on without a word from the provider."""
         api, key = self.api(chunk)
-        if time.time() - chunk.created_at > FRESH:
-            return chunk  # this process was held up: another may have looked for it already
         if not self.money.sent(chunk):
             return self.journal.move(
                 chunk, chunks.CUT, trouble="what it held was given back: no worker has run for long"
@@ -166,7 +170,20 @@ class ChunkSteps:
             return self.journal.move(
                 chunk, chunks.UPLOADED, due=time.time() + max(AGAIN, error.retry_after or 0.0), trouble=str(error)
             )
-        return self.created(chunk, made)
+        try:
+            return self.created(chunk, made)
+        except Superseded:
+            self._end_second(chunk, made)
+            raise
+
+    def _end_second(self, chunk: Chunk, made: ProviderBatch) -> None:
+        """Cancel a provider batch that came too late: another worker has made one, or let the lines go live."""
+        now = self.journal.read(chunk)
+        if now.provider_batch == made.id or (now.state == chunks.CREATING and now.creates == chunk.creates):
+            return
+        log.error("%s has a second provider batch, %s: it is cancelled", chunk.id, made.id)
+        api, key = self.api(chunk)
+        api.cancel(key, made.id)
 
     def created(self, chunk: Chunk, made: ProviderBatch) -> Chunk:
         """Write down the provider batch's id."""

@@ -23,6 +23,8 @@ from tasks.jobs.attempt import row
 from tasks.jobs.job import Line
 from workers.models.routing import Route
 from workers.providers.bodies import output_ceiling
+from workers.providers.embeddings import texts
+from workers.providers.endpoints import EMBEDDINGS
 
 #: Lines that are read in one stretch.
 STRETCH = 200_000
@@ -46,6 +48,7 @@ class Growing:
     size: int = 0
     tokens: int = 0
     held: int = 0
+    texts: int = 0
     input: IO[bytes] = field(default_factory=TemporaryFile)
     lines: IO[bytes] = field(default_factory=TemporaryFile)
 
@@ -57,6 +60,7 @@ class Growing:
             and self.size + size <= limits.bytes
             and (queue is None or self.tokens + fit.estimate.input <= queue // 2)
             and self.held + fit.held <= lane.most_money
+            and (limits.embedded is None or self.texts + self.embeds(fit) <= limits.embedded)
         )
 
     def add(self, encoded: bytes, fit: Fit, line: ChunkLine) -> None:
@@ -67,6 +71,11 @@ class Growing:
         self.size += len(encoded)
         self.tokens += fit.estimate.input
         self.held += fit.held
+        self.texts += self.embeds(fit)
+
+    def embeds(self, fit: Fit) -> int:
+        """How many texts a line embeds; 0 for a line of another kind."""
+        return texts(fit.body) if self.url == EMBEDDINGS else 0
 
 
 def divide(store: Store, lane: BatchLane, batch: Batch) -> bool:

@@ -15,6 +15,7 @@ What goes wrong is set by `batch_faults`, a list of {"mode": …, "times": 1}, e
     token_limit      created, then failed: the queue's limit, `limit` tokens
     bad_line         created, then failed: a line is invalid
     hang             it never ends, and does not answer a cancel
+    deaf             it does not answer a cancel, and ends in its time
     queued           it waits for `seconds` before it begins
     expires          it expires with the part `done` of its lines in the output
     missing          the part `done` of its lines is in neither file
@@ -44,7 +45,7 @@ from tests.simulator.journal import Entry, Journal
 
 #: What goes wrong with a whole provider batch.
 OF_BATCHES = (
-    *("token_limit", "bad_line", "hang", "queued", "expires", "missing", "late_file", "corrupt"),
+    *("token_limit", "bad_line", "hang", "deaf", "queued", "expires", "missing", "late_file", "corrupt"),
     *("errors_4xx", "errors_5xx", "errors_429"),
 )
 #: How the ids of files of results begin, before the number of their provider batch.
@@ -184,7 +185,7 @@ class Batches:
         self.cancels += 1
         if batch.ended:
             return False
-        if batch.fault.get("mode") != "hang":
+        if batch.fault.get("mode") not in {"hang", "deaf"}:
             batch.status, batch.cancelled = "cancelling", time.time()
         return True
 

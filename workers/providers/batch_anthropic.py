@@ -15,7 +15,7 @@ import orjson
 from workers.providers.answer import Answer
 from workers.providers.anthropic import API_VERSION, Anthropic
 from workers.providers.batch_api import BatchApi, ChunkFile, Limits, NotListed, ProviderBatch, Result
-from workers.providers.batch_http import BatchHttp, identifier, optional, rows, text, timely
+from workers.providers.batch_http import BatchHttp, check, identifier, optional, rows, text, timely
 from workers.providers.batch_openai import PAGE, PAGES, is_older
 from workers.providers.endpoints import MESSAGES
 from workers.providers.error_body import read_error
@@ -66,6 +66,7 @@ class AnthropicBatches(BatchApi):
         begin, end, prefix = b'{"requests":[', b"]}", f"{file.chunk}-".encode()
 
         def content() -> Iterator[bytes]:
+            check(file.may_create)
             yield begin
             for index, line in enumerate(_lines(file.read())):
                 yield (b"," if index else b"") + _BEGIN + prefix + line[len(_BEGIN) :]

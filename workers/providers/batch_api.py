@@ -41,6 +41,8 @@ class Limits:
 
     - `requests`, `bytes`: of one input file; `line_bytes`: of one of its lines.
     - `jobs`, `queued_requests`: provider batches, and lines in them, that have not ended.
+    - `creates_an_hour`: provider batches that an account may create.
+    - `embedded`: texts in the lines of one input file, if they are for embeddings.
     - `life`: seconds after which the provider ends a provider batch; None if it never does.
     """
 
@@ -49,6 +51,8 @@ class Limits:
     jobs: int | None = None
     queued_requests: int | None = None
     line_bytes: int | None = None
+    creates_an_hour: int | None = None
+    embedded: int | None = None
     life: float | None = DAY
 
 
@@ -59,6 +63,7 @@ class ChunkFile:
     - `chunk`: the chunk's id; `model`, `url`: those of every line.
     - `lines`, `size`: how many there are, and their bytes.
     - `read`: opens them from the beginning; it may be called again.
+    - `may_create`: asked right before a create is written to its connection; if it returns False, nothing is sent.
     """
 
     chunk: str
@@ -67,6 +72,7 @@ class ChunkFile:
     lines: int
     size: int
     read: Callable[[], Iterable[bytes]]
+    may_create: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +139,7 @@ class BatchApi(ABC):
     def create(self, key: str, file_id: str, file: ChunkFile) -> ProviderBatch:
         """Create the provider batch of a chunk. Never repeat it before `find` has looked.
 
-        An error with `billed`, or a 5xx, may have created it.
+        An error with `billed`, or a 5xx, may have created it. Raises Interrupted if `file.may_create` forbids it.
         """
 
     @abstractmethod

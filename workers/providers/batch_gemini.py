@@ -13,7 +13,7 @@ import orjson
 
 from workers.providers.answer import Answer
 from workers.providers.batch_api import DAY, BatchApi, ChunkFile, Limits, NotListed, Phase, ProviderBatch, Result
-from workers.providers.batch_http import TRANSFER, BatchHttp, identifier, optional, rows, timely
+from workers.providers.batch_http import TRANSFER, BatchHttp, fenced, identifier, optional, rows, timely
 from workers.providers.batch_openai import PAGE, PAGES
 from workers.providers.endpoints import CHAT
 from workers.providers.errors import CallFailed, ProviderError
@@ -96,7 +96,8 @@ class GeminiBatches(BatchApi):
         model = httpx.URL(path=f"/{file.model.removeprefix('models/')}").raw_path.decode()
         path = f"{_VERSION}/models{model}:batchGenerateContent"
         body = {"batch": {"displayName": file.chunk, "inputConfig": {"fileName": file_id}}}
-        return self._shown(self.http.ask("POST", path, key, common=True, json=body))
+        content, headers = fenced(body, file.may_create)
+        return self._shown(self.http.ask("POST", path, key, common=True, content=content, headers=headers))
 
     def find(self, key: str, file_id: str, file: ChunkFile, since: float = 0.0) -> ProviderBatch | None:  # noqa: ARG002
         token = ""

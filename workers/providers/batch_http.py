@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import httpx
+import orjson
 
 from workers.providers.batch_api import NoBatchApi, NotAllowed
 from workers.providers.decoding import decode
@@ -185,6 +186,26 @@ def timely(source: Iterable[bytes], seconds: float) -> Iterator[bytes]:
         if time.monotonic() > ends:
             raise Interrupted("the Batch API takes the lines too slowly", code="too_slow")
         yield piece
+
+
+def fenced(body: Any, may_send: Callable[[], bool]) -> tuple[Iterator[bytes], dict[str, str]]:
+    """A JSON body, and its headers, that is written only if `may_send` returns True at that moment.
+
+    A request whose body does not come is none: the provider waits for the bytes that its headers announce.
+    """
+    encoded = orjson.dumps(body)
+
+    def content() -> Iterator[bytes]:
+        check(may_send)
+        yield encoded
+
+    return content(), {"content-type": "application/json", "content-length": str(len(encoded))}
+
+
+def check(may_send: Callable[[], bool]) -> None:
+    """Raise Interrupted if a request must not be sent any more."""
+    if not may_send():
+        raise Interrupted("the create was held up for too long, and is not sent", code="too_late")
 
 
 def text(value: Mapping[str, Any], name: str) -> str:

@@ -1,7 +1,8 @@
 """OpenAI's Batch API, which Groq, vLLM-like servers and others have too: `/files` and `/batches`.
 
-https://platform.openai.com/docs/api-reference/batch, November 2026: 50,000 requests and 200 MB a provider batch. Its
-input tokens count against a limit of the model until it has ended. A batch above that limit is created and then fails.
+https://platform.openai.com/docs/api-reference/batch, November 2026: 50,000 requests (or texts to embed) and 200 MB a
+provider batch, and 2,000 creates an hour. Its input tokens count against a limit of the model until it has ended. A
+batch above that limit is created and then fails.
 """
 
 import re
@@ -15,7 +16,7 @@ import orjson
 
 from workers.providers.answer import Answer
 from workers.providers.batch_api import BatchApi, ChunkFile, Limits, NotListed, Phase, ProviderBatch, Result
-from workers.providers.batch_http import BatchHttp, form, identifier, optional, rows, text
+from workers.providers.batch_http import BatchHttp, fenced, form, identifier, optional, rows, text
 from workers.providers.endpoints import CHAT, EMBEDDINGS, RESPONSES
 from workers.providers.errors import ProviderError
 from workers.providers.http_provider import versioned
@@ -56,7 +57,7 @@ class OpenAIBatches(BatchApi):
     """The Batch API of OpenAI, and of servers of its shape."""
 
     urls: ClassVar[frozenset[str]] = frozenset({CHAT, RESPONSES, EMBEDDINGS})
-    limits = Limits(requests=50_000, bytes=200_000_000)
+    limits = Limits(requests=50_000, bytes=200_000_000, creates_an_hour=2_000, embedded=50_000)
     files_path: ClassVar[str] = "/files"
     upload_path: ClassVar[str] = "/files"
     batches_path: ClassVar[str] = "/batches"
@@ -96,7 +97,8 @@ class OpenAIBatches(BatchApi):
 
     def create(self, key: str, file_id: str, file: ChunkFile) -> ProviderBatch:
         body = self.order(file_id, file)
-        return self.shown(self.http.ask("POST", self.batches_path, key, common=True, json=body))
+        content, headers = fenced(body, file.may_create)
+        return self.shown(self.http.ask("POST", self.batches_path, key, common=True, content=content, headers=headers))
 
     def order(self, file_id: str, file: ChunkFile) -> dict[str, Any]:
         """What creates a chunk's provider batch."""

@@ -17,12 +17,17 @@ _DIMENSIONS: Final = {
 }
 
 
+def texts(body: Mapping[str, Any]) -> int:
+    """How many texts a valid body embeds."""
+    value = body.get("input")
+    return len(value) if isinstance(value, list) and value and not isinstance(value[0], int) else 1
+
+
 def too_large(body: Mapping[str, Any], model: str) -> str:
     """Why the answer to a valid body would be larger than `LARGEST_ANSWER`, '' if it isn't known to be."""
     if body.get("encoding_format") == "base64":
         return ""
-    value = body.get("input")
-    inputs = len(value) if isinstance(value, list) and value and not isinstance(value[0], int) else 1
+    inputs = texts(body)
     stated = body.get("dimensions")
     size = stated if type(stated) is int else _DIMENSIONS.get(model.rpartition("/")[2].lower(), 0)
     most = LARGEST_ANSWER // (max(size, 1) * _NUMBER)

@@ -198,6 +198,11 @@ def stopped() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def continued(pid: int) -> None:
+    """Let a suspended child go on."""
+    os.kill(pid, signal.SIGCONT)
+
+
 def ended(pid: int) -> int:
     """Wait for a child to end; returns the signal that ended it, 0 if none."""
     _, status = os.waitpid(pid, 0)
