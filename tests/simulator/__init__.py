@@ -3,6 +3,7 @@
     process.py    Simulator: starts it as a process of its own, and asks it for its journal
     server.py     HTTP on a raw asyncio.Protocol: a benchmark's provider must cost next to no CPU
     service.py    what becomes of one request: key, failure, quota, answer
+    request.py    one request that has been understood
     batches.py    its files and provider batches, and what goes wrong with them
     batch_objects.py, batch_times.py    files, lines and outcomes; how long a provider batch takes
     batch_openai.py, batch_anthropic.py, batch_mistral.py, batch_gemini.py    the Batch APIs that show them

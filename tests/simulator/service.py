@@ -2,20 +2,20 @@
 
 import re
 import time
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
 
 from tests.simulator import answers, batch_anthropic, batch_gemini, batch_mistral, batch_openai, streams
-from tests.simulator.batch_objects import Asked, Line
+from tests.simulator.batch_objects import Asked
 from tests.simulator.batches import Batches
 from tests.simulator.config import Config, Model
 from tests.simulator.faults import BILLED, Plan, Rules, error, failed
 from tests.simulator.journal import Entry, Journal
 from tests.simulator.quota import Quota
 from tests.simulator.refusals import rate_headers, throttled
+from tests.simulator.request import Request
 
 _TASKS = {
     "/v1/chat/completions": "chat",
@@ -125,7 +125,7 @@ class Service:
         self.journal.add(entry, headers, body)
         return self._judge(Request(task, api, model, job, key, body, len(content), now, wall), entry, headers)
 
-    def _judge(self, request: "Request", entry: Entry, headers: dict[str, str]) -> Plan:
+    def _judge(self, request: Request, entry: Entry, headers: dict[str, str]) -> Plan:
         rule = self.rules.met(request.model, request.job, request.key, request.body.get("service_tier"))
         quota = self._quota(request.key, request.model)
         self._mark_early(entry, quota)
@@ -159,11 +159,7 @@ class Service:
         entry.charged = costs
         entry.input_tokens, entry.output_tokens = asked, made
         # Billed from the start: a client that hangs up is billed all the same.
-        entry.cost_nusd = round(
-            1000 * (asked * quota.model.input_usd_per_mtok + made * quota.model.output_usd_per_mtok)
-        )
-        if request.body.get("service_tier") == "flex":
-            entry.cost_nusd = round(entry.cost_nusd * Batches.PRICE)
+        entry.cost_nusd = request.cost(quota.model, asked, made)
         plan.delay = answers.pick(self.config.latency, request.job, "latency")
         altered = rule.mode if rule is not None and rule.mode in answers.ALTERED else ""
         plan.body = self._answer(request, asked, made, altered)
@@ -177,7 +173,7 @@ class Service:
             entry.mode = rule.mode
         return plan
 
-    def _answer(self, request: "Request", asked: int, made: int, altered: str) -> bytes:
+    def _answer(self, request: Request, asked: int, made: int, altered: str) -> bytes:
         n = request.body.get("n") or 1
         cached = self.config.cached_tokens
         match request.task:
@@ -202,7 +198,7 @@ class Service:
         self,
         plan: Plan,
         quota: Quota,
-        request: "Request",
+        request: Request,
         wait: float,
         denied_by: str,
         costs: dict[str, float],
@@ -218,7 +214,7 @@ class Service:
         self._tell(plan, quota, request)
         return plan
 
-    def _tell(self, plan: Plan, quota: Quota, request: "Request") -> None:
+    def _tell(self, plan: Plan, quota: Quota, request: Request) -> None:
         """Remember an announced wait, to judge which requests come early."""
         told = plan.entry.retry_after if plan.entry is not None else None
         if told is None:
@@ -267,25 +263,6 @@ class Service:
             settings = self.config.models.get(model) or self.config.models.get("*") or Model()
             quota = self.quotas[at] = Quota(settings, time.monotonic())
         return quota
-
-
-@dataclass(slots=True)
-class Request:
-    """One request that has been understood."""
-
-    task: str
-    api: str
-    model: str
-    job: str
-    key: int
-    body: dict[str, Any]
-    size: int
-    now: float
-    wall: float
-
-
-def _job(line: Line) -> str:
-    return answers.job_of(line.body)
 
 
 def _api(path: str) -> str:
