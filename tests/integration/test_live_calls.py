@@ -5,6 +5,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ CHAT: dict[str, Any] = {"model": "acme/small", "messages": [{"role": "user", "co
 
 
 def toml(simulator: Simulator) -> str:
-    models = {"small": PRICES, "slow": f"{PRICES}concurrency = 1", "tight": f"{PRICES}rpm = 1"}
+    models = {"small": PRICES, "slow": f"{PRICES}concurrency = 1", "tight": f"{PRICES}rpm = 1", "paused": PRICES}
     return (
         provider(simulator.base_url, models=models)
         + provider(simulator.base_url, "claude", api="anthropic", models={"haiku": PRICES})
         + provider(simulator.base_url, "other", models={"small": PRICES})
+        + provider(simulator.base_url, "third", models={"locked": PRICES})
         + "[models.routed]\ntargets = ["
         + '{provider = "acme", model = "broken", weight = 1000}, {provider = "other", model = "small"}]\n'
         + CLIENTS.replace("[workflows.adhoc]", "[workflows.adhoc]\nbudget_usd = 0.000001")
@@ -206,6 +208,33 @@ def test_a_call_waits_as_long_as_its_client(one: openai.OpenAI, simulator: Simul
     answer = one.chat.completions.create(**CHAT)
     assert answer.choices[0].message.content == expected_text(CHAT)
     assert [entry["status"] for entry in simulator.journal()] == [429, 200]
+
+
+def test_calls_wait_for_each_other(one: openai.OpenAI, simulator: Simulator) -> None:
+    """The model takes one call at a time; the provider refuses a second one."""
+    simulator.configure(latency=0.1, models={"*": {}, "slow": {"concurrency": 1}})
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda _: one.chat.completions.create(**{**CHAT, "model": "acme/slow"}), range(4)))
+    assert len(answers) == 4
+    assert [entry["status"] for entry in simulator.journal()] == [200] * 4
+
+
+def test_a_long_pause_is_429_until_it_ends(one: openai.OpenAI, simulator: Simulator) -> None:
+    simulator.configure(failures=[{"mode": "429", "times": 1, "retry_after": "40"}])
+    for _ in range(2):
+        with pytest.raises(openai.RateLimitError) as found:
+            one.chat.completions.create(**{**CHAT, "model": "acme/paused"})
+        assert 30 <= int(found.value.response.headers["retry-after"]) <= 41
+        assert "paused" in found.value.message
+    assert len(simulator.journal()) == 1, "the second was not sent"
+
+
+def test_a_refused_key_of_ours_is_not_the_clients_401(one: openai.OpenAI, simulator: Simulator) -> None:
+    simulator.configure(failures=[{"mode": "401", "model": "locked"}])
+    with pytest.raises(openai.RateLimitError) as found:
+        one.chat.completions.create(**{**CHAT, "model": "third/locked"})
+    assert "blocked" in found.value.message
+    assert KEY not in found.value.response.text
 
 
 @pytest.mark.parametrize("stream", [False, True])

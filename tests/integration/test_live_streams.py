@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
+import signal
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -208,3 +211,23 @@ def memory(api: Api) -> float:
     """MB in memory of the server."""
     lines = Path(f"/proc/{api.process.process.pid}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
+
+
+@pytest.mark.long
+def test_a_silent_redis_is_503_in_the_time_that_the_client_waits(site: Site, api: Api, scripted: Scripted) -> None:
+    scripted.go_on.set()
+    hurried = {"X-Overnight-Max-Wait": "1"}
+    redis = site.redis_pid()
+    with api.sdk() as client:
+        os.kill(redis, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            with pytest.raises(openai.InternalServerError) as found:
+                client.chat.completions.create(**chat(stream=False), extra_headers=hurried)
+            assert time.monotonic() - began < 6.0
+        finally:
+            os.kill(redis, signal.SIGCONT)
+        assert found.value.status_code == 503
+        assert int(found.value.response.headers["retry-after"]) > 0
+        assert not scripted.provider.calls
+        assert client.chat.completions.create(**chat(stream=False)).choices[0].message.content == "whole"
