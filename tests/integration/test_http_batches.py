@@ -15,6 +15,9 @@ from tests.support.api import CLIENTS, TWO, Api, served
 from tests.support.site import KEY, Line, Site, job, jobs, wait_for
 from tests.support.toml import PRICES
 
+#: A model that answers a job a second.
+SLOW = f"[providers.acme.models.slow]\nrpm = 60\n{PRICES}\n"
+
 
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[Simulator]:
@@ -25,7 +28,7 @@ def simulator() -> Iterator[Simulator]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iterator[Site]:
-    with Site(tmp_path_factory.mktemp("api"), simulator, model=PRICES, tables=CLIENTS) as made:
+    with Site(tmp_path_factory.mktemp("api"), simulator, model=PRICES, tables=SLOW + CLIENTS) as made:
         made.start_worker(ready=False)
         yield made
 
@@ -105,6 +108,7 @@ def test_a_batch_that_has_completed_says_what_it_was_and_when(done: openai.types
     assert (done.failed_at, done.expired_at, done.cancelled_at, done.errors) == (None, None, None, None)
 
 
+@pytest.mark.long
 def test_its_answers_and_failures_are_files(sdk: OpenAI, site: Site, done: openai.types.Batch) -> None:
     assert done.output_file_id is not None
     assert done.error_file_id is not None
@@ -119,7 +123,230 @@ def test_its_answers_and_failures_are_files(sdk: OpenAI, site: Site, done: opena
     assert site.results(done.id) == (answers, [error])
 
 
+@pytest.mark.long
 def test_the_command_line_shows_the_same_batch(site: Site, done: openai.types.Batch) -> None:
     status = site.status(done.id)
     assert (status["status"], status["workflow"], status["input"]) == ("completed", "nightly", "tickets.jsonl")
     assert status["request_counts"] == {"total": 21, "completed": 20, "failed": 1}
+
+
+def test_lists_are_paged_by_id_newest_first(sdk: OpenAI) -> None:
+    files = [upload(sdk, jobs(1)) for _ in range(5)]
+    batches = [submit(sdk, file).id for file in files]
+    assert [each.id for each in sdk.batches.list(limit=2)][:5] == batches[::-1]
+    page = sdk.batches.list(limit=2)
+    assert page.has_more
+    assert [each.id for each in page.data] == batches[:-3:-1]
+    assert [each.id for each in sdk.batches.list(after=batches[1], limit=1).data] == [batches[0]]
+    uploads = [each.id for each in sdk.files.list(limit=2, purpose="batch")]
+    assert uploads[:5] == files[::-1]
+    assert [each.id for each in sdk.files.list(limit=3, purpose="batch", order="asc")] == uploads[::-1]
+    for batch in batches:
+        ended(sdk, batch)
+    outputs = [each.id for each in sdk.files.list(purpose="batch_output")]
+    assert {sdk.batches.retrieve(batch).output_file_id for batch in batches} <= set(outputs)
+
+
+ASKING = {"model": "small", "input": "hi"}
+
+PROBLEMS = [
+    (b"not json", "invalid_json_line", None),
+    (json.dumps({**job(2), "custom_id": 7}).encode(), "invalid_custom_id", "custom_id"),
+    (json.dumps({"url": "/v1/chat/completions", "body": {}}).encode(), "missing_required_parameter", "custom_id"),
+    (json.dumps({**job(4), "url": "/v1/embeddings"}).encode(), "invalid_value", "body"),
+    (json.dumps({**job(5), "url": "/v1/responses", "body": ASKING}).encode(), "invalid_url", "url"),
+    (json.dumps({**job(6), "method": "GET"}).encode(), "invalid_method", "method"),
+    (json.dumps(job(7, stream=True)).encode(), "streaming_unsupported", "body.stream"),
+    (json.dumps(job(8, model="gpt-9")).encode(), "model_not_found", "body.model"),
+    (json.dumps({**job(9), "body": {"messages": []}}).encode(), "missing_required_parameter", "body.model"),
+    (json.dumps({**job(10), "extra": 1}).encode(), "unknown_parameter", None),
+]  # fmt: skip
+
+
+def test_each_problem_of_an_input_is_reported_with_its_line_and_openais_code(sdk: OpenAI) -> None:
+    good = json.dumps(job(1)).encode()
+    lines = [good, *(line for line, _, _ in PROBLEMS), good]
+    batch = submit(sdk, upload(sdk, b"\n".join(lines)))
+    found = ended(sdk, batch.id)
+    assert found.status == "failed"
+    assert found.failed_at is not None
+    assert found.errors is not None
+    by_line: dict[int, list[tuple[Any, Any]]] = {}
+    for each in found.errors.data or []:
+        by_line.setdefault(each.line or 0, []).append((each.code, each.param))
+        assert each.message
+    for number, (_, code, param) in enumerate(PROBLEMS, 2):
+        assert (code, param) in by_line[number], (number, by_line[number])
+    assert by_line[len(lines)] == [("duplicate_custom_id", "custom_id")]
+    assert 1 not in by_line
+
+
+def test_an_empty_file_fails_its_batch(sdk: OpenAI) -> None:
+    found = ended(sdk, submit(sdk, upload(sdk, b"\n")).id)
+    assert found.errors is not None
+    assert [(each.code, each.line) for each in found.errors.data or []] == [("empty_file", None)]
+
+
+@pytest.mark.long
+def test_the_output_of_a_running_batch_can_be_read_and_resumed_and_the_batch_cancelled(api: Api, sdk: OpenAI) -> None:
+    batch = submit(sdk, upload(sdk, jobs(60, model="slow"))).id
+    with api.http() as client:
+        name = client.get(f"batches/{batch}").json()["overnight"]["output_file_id"]
+
+        def some() -> bytes:
+            answer = client.get(f"files/{name}/content")
+            assert answer.status_code == 200
+            assert answer.headers["x-incomplete"] == "true"
+            assert int(answer.headers["x-next-offset"]) == len(answer.content)
+            return answer.content
+
+        first = wait_for(some, what="the first answers")
+        assert first.endswith(b"\n")
+        assert sdk.batches.retrieve(batch).output_file_id is None
+        with pytest.raises(openai.ConflictError):
+            sdk.files.delete(name)
+
+        def rest() -> bytes:
+            answer = client.get(f"files/{name}/content", headers={"range": f"bytes={len(first)}-"})
+            assert answer.status_code in {206, 416}
+            return answer.content
+
+        more = wait_for(rest, what="more answers")
+        assert sdk.batches.cancel(batch).status in {"cancelling", "cancelled"}
+        found = ended(sdk, batch)
+        assert found.status == "cancelled"
+        assert found.cancelled_at is not None
+        assert found.cancelling_at is not None
+        assert found.output_file_id == name
+        whole = client.get(f"files/{name}/content")
+    assert whole.content.startswith(first + more)
+    assert "x-incomplete" not in whole.headers
+    answers = whole.content.splitlines()
+    assert found.request_counts is not None
+    assert len(answers) == found.request_counts.completed < 60
+    assert found.request_counts.total == 60
+    assert sdk.batches.cancel(batch).status == "cancelled"
+    assert found.error_file_id is not None
+    codes = {json.loads(line)["error"]["code"] for line in sdk.files.content(found.error_file_id).text.splitlines()}
+    assert codes == {"batch_cancelled"}
+
+
+def test_a_batch_that_has_completed_cannot_be_cancelled(sdk: OpenAI, done: openai.types.Batch) -> None:
+    with pytest.raises(openai.BadRequestError, match="completed"):
+        sdk.batches.cancel(done.id)
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"endpoint": "/v1/images"}, "endpoint"),
+        ({"completion_window": "soon"}, "completion_window"),
+        ({"completion_window": "0h"}, "completion_window"),
+        ({"metadata": {str(number): "x" for number in range(17)}}, "metadata"),
+        ({"metadata": {"k" * 65: "x"}}, "metadata"),
+        ({"metadata": {"k": "x" * 513}}, "metadata"),
+        ({"metadata": {"k": 5}}, "metadata"),
+        ({"output_expires_after": {"anchor": "created_at", "seconds": 60}}, "output_expires_after.seconds"),
+        ({"output_expires_after": {"anchor": "now", "seconds": 3600}}, "output_expires_after.anchor"),
+    ],
+)
+def test_a_wrong_field_of_create_gets_400_that_names_it(sdk: OpenAI, more: dict[str, Any], param: str) -> None:
+    with pytest.raises(openai.BadRequestError) as found:
+        submit(sdk, "file-0", **more)
+    assert found.value.param == param
+    assert found.value.type == "invalid_request_error"
+
+
+def test_create_needs_an_input_file_that_is_the_clients_own(
+    sdk: OpenAI, other: OpenAI, done: openai.types.Batch
+) -> None:
+    with pytest.raises(openai.NotFoundError):
+        submit(sdk, "file-" + "0" * 32)
+    with pytest.raises(openai.NotFoundError):
+        submit(other, done.input_file_id)
+    assert done.output_file_id is not None
+    with pytest.raises(openai.BadRequestError) as found:
+        submit(sdk, done.output_file_id)
+    assert found.value.param == "input_file_id"
+    with pytest.raises(openai.NotFoundError):
+        submit(other, done.output_file_id)
+
+
+def test_a_client_can_do_nothing_with_what_is_anothers(sdk: OpenAI, other: OpenAI, done: openai.types.Batch) -> None:
+    assert done.output_file_id is not None
+    for file in (done.input_file_id, done.output_file_id):
+        for act in (other.files.retrieve, other.files.content, other.files.delete):
+            with pytest.raises(openai.NotFoundError):
+                act(file)
+    for do in (other.batches.retrieve, other.batches.cancel):
+        with pytest.raises(openai.NotFoundError):
+            do(done.id)
+    mine = upload(other, jobs(1))
+    assert [each.id for each in other.files.list()] == [mine]
+    assert list(other.batches.list()) == []
+    with pytest.raises(openai.BadRequestError):
+        list(other.batches.list(after=done.id))
+    with pytest.raises(openai.BadRequestError):
+        list(other.files.list(after=done.input_file_id))
+    with pytest.raises(openai.NotFoundError):
+        sdk.files.retrieve(mine)
+
+
+def workflow(batch: openai.types.Batch) -> str:
+    return str(batch.model_dump()["overnight"]["workflow"])
+
+
+def test_a_client_uses_the_workflows_that_it_was_given(sdk: OpenAI, other: OpenAI) -> None:
+    assert workflow(submit(sdk, upload(sdk, jobs(1)))) == "nightly"
+    assert workflow(submit(sdk, upload(sdk, jobs(1)), metadata={"workflow": "adhoc"})) == "adhoc"
+    assert workflow(submit(other, upload(other, jobs(1)))) == "adhoc"
+    for client, name in ((sdk, "secret"), (other, "nightly"), (other, "nowhere")):
+        with pytest.raises(openai.NotFoundError) as found:
+            submit(client, upload(client, jobs(1)), metadata={"workflow": name})
+        assert found.value.code == "unknown_workflow"
+
+
+def test_an_idempotency_key_makes_one_batch(sdk: OpenAI, other: OpenAI) -> None:
+    file = upload(sdk, jobs(1))
+    once = {"extra_headers": {"Idempotency-Key": "night-1"}}
+    first = submit(sdk, file, **once)
+    assert submit(sdk, file, **once).id == first.id
+    assert submit(sdk, file).id != first.id
+    assert submit(other, upload(other, jobs(1)), **once).id != first.id
+    with pytest.raises(openai.ConflictError):
+        submit(sdk, file, **once, completion_window="1h")
+
+
+def test_results_can_be_deleted(sdk: OpenAI, site: Site) -> None:
+    batch = submit(sdk, upload(sdk, [job(1), job(2, text="refuse")])).id
+    found = ended(sdk, batch)
+    for file, name in ((found.output_file_id, "output.jsonl"), (found.error_file_id, "errors.jsonl")):
+        assert file is not None
+        path = site.folder / ".overnight" / "files" / batch / name
+        assert path.exists()
+        assert sdk.files.delete(file).deleted
+        assert not path.exists()
+        with pytest.raises(openai.NotFoundError):
+            sdk.files.content(file)
+    assert (sdk.batches.retrieve(batch).output_file_id, sdk.batches.retrieve(batch).error_file_id) == (None, None)
+    sdk.files.delete(found.input_file_id)
+    with pytest.raises(openai.NotFoundError):
+        sdk.files.retrieve(found.input_file_id)
+    assert not (site.folder / ".overnight" / "files" / "files" / found.input_file_id).exists()
+
+
+def test_output_expires_as_the_batch_says(sdk: OpenAI, done: openai.types.Batch) -> None:
+    more = {"output_expires_after": {"anchor": "created_at", "seconds": 3600}}
+    found = ended(sdk, submit(sdk, upload(sdk, jobs(1)), **more).id)
+    assert found.output_file_id is not None
+    file = sdk.files.retrieve(found.output_file_id)
+    assert file.expires_at == file.created_at + 3600
+    assert done.output_file_id is not None
+    assert sdk.files.retrieve(done.output_file_id).expires_at is None
+
+
+@pytest.mark.long
+def test_a_batch_without_time_expires(sdk: OpenAI) -> None:
+    found = ended(sdk, submit(sdk, upload(sdk, jobs(30, model="slow")), completion_window="2s").id)
+    assert found.status == "expired"
+    assert found.expired_at is not None
