@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from limits.feedback import resume, set_circuit, unblock_account
+from limits.snapshot import Snapshot
 from tasks.batches.store import Store, open_store
 from tasks.console import limits_view, view
 from tasks.console.exit_status import errors_reported, fail
@@ -13,8 +14,10 @@ from tasks.console.options import Config, Json
 from tasks.console.session import configured
 from tasks.console.view import print_json
 from tasks.monitoring import costs as ledger
+from tasks.monitoring import flex_tiers
 from tasks.monitoring import limits as now
 from workers.config.settings import Settings
+from workers.models.tiers import apart
 
 #: Seconds between two readings of `--watch`.
 REFRESH = 1.0
@@ -55,14 +58,18 @@ def limits(
         if any(each is not None for each in (clear, open_, close, auto, resume_)):
             return
         if as_json:
-            print_json(now.shown(now.read(settings, store, time.time())))
+            print_json(now.shown(_read(settings, store)))
         elif watch:
             try:
-                limits_view.watch(lambda: now.read(settings, store, time.time()), lambda: time.sleep(REFRESH))
+                limits_view.watch(lambda: _read(settings, store), lambda: time.sleep(REFRESH))
             except KeyboardInterrupt:
                 return
         else:
-            limits_view.limits(now.read(settings, store, time.time()))
+            limits_view.limits(_read(settings, store))
+
+
+def _read(settings: Settings, store: Store) -> Snapshot:
+    return flex_tiers.with_flex(settings, store, now.read(settings, store, time.time()))
 
 
 def costs(
@@ -107,7 +114,8 @@ def _clear(settings: Settings, store: Store, provider: str) -> None:
 
 def _resume(settings: Settings, store: Store, target: str) -> None:
     provider, model = _known(settings, target)
-    buckets = [f"{account}{each}" for account in now.accounts_of(settings, provider) for each in (f"/{model}", "")]
+    accounts = now.accounts_of(settings, provider)
+    buckets = [name for each in accounts for name in (f"{each}/{model}", each, apart(f"{each}/{model}"))]
     lifted = sum(store.server.run(resume(store.keys, bucket)) > 0 for bucket in buckets)
     if lifted:
         view.say(f"{target} is no longer paused; waiting jobs ask again within a minute")

@@ -63,7 +63,7 @@ def waits_for(settings: Settings, store: Store, batch: Batch) -> str:
 
 def blocker_and_lower_limits(settings: Settings, store: Store, batch: Batch) -> tuple[str, list[str]]:
     """What a batch waits for, and the limits that its providers state lower than they are configured."""
-    from tasks.monitoring import blockers, snapshot  # noqa: PLC0415 - only two commands need it
+    from tasks.monitoring import blockers, flex_tiers, snapshot  # noqa: PLC0415 - only two commands need it
 
     if batch.over or batch.trouble:
         return "", []
@@ -71,7 +71,8 @@ def blocker_and_lower_limits(settings: Settings, store: Store, batch: Batch) -> 
         now = snapshot.read(store, settings, ended=0)
     except ServerUnavailable as exc:
         return str(exc), []  # it answered a moment ago, but now refuses writes
-    return blockers.of_batch(now, batch, now.workers).words, blockers.lower_limits(now, batch)
+    words = blockers.of_batch(now, batch, now.workers).words or flex_tiers.waits_for(settings, store, batch)
+    return words, blockers.lower_limits(now, batch)
 
 
 def watched(

@@ -1,6 +1,7 @@
 """Why a call was not admitted, in words for people."""
 
 from limits.reservation import Denied
+from workers.models.tiers import apart
 
 #: What each dimension of a quota counts.
 DIMENSIONS = {
@@ -12,6 +13,10 @@ DIMENSIONS = {
     "tpd": "tokens a day",
     "concurrency": "calls in flight",
 }
+
+
+#: How the names of a flex tier's own pause and circuit begin.
+_FLEX = apart("")
 
 
 def denial(denied: Denied) -> str:
@@ -40,6 +45,8 @@ def denial(denied: Denied) -> str:
 
 def subject(name: str) -> str:
     """A bucket, circuit or account for people: with the number of its key only if that isn't the first."""
+    if name.startswith(_FLEX):
+        return f"the flex tier of {subject(name.removeprefix(_FLEX))}"
     provider, _, rest = name.partition("/")
     key, _, model = rest.partition("/")
     if not key.isdigit():

@@ -8,6 +8,7 @@ blockers.py         what a batch or a workflow waits for right now
 throughput.py       jobs a second over the last minute
 metrics.py          the metrics of a namespace, for Prometheus
 blocker_metrics.py  metrics of blockers
+flex_tiers.py       what holds the flex tiers back
 lane_metrics.py     metrics of the lanes
 labels.py           names as labels of metrics
 setup.py            a worker's own metrics and traces, if its environment asks for them

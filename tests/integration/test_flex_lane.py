@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulator import Simulator
-from tests.support.site import Site, jobs, lanes_of, wait_for
+from tests.support.site import Site, job, jobs, lanes_of, wait_for
 
 PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\nflex_price = 0.5"
 WORKFLOW = '[workflows.nightly]\nlanes = ["flex", "live"]\ndeadline = "2h"\nbudget_usd = 5\n'
@@ -67,3 +67,38 @@ def test_without_a_flex_price_every_line_goes_live(tmp_path: Path) -> None:
         batch = one.submit(jobs(5))
         one.wait(batch)
         assert lanes_of(one.results(batch)[0]) == {"live": 5}
+
+
+@pytest.mark.long
+def test_a_paused_flex_tier_is_shown_and_can_be_resumed(tmp_path: Path) -> None:
+    shed = [{"mode": "498", "tier": "flex", "retry_after": "300"}]
+    with Simulator(failures=shed) as simulator, site(tmp_path, simulator) as one:
+        one.start_worker()
+        batch = one.submit(jobs(10))
+        waits = wait_for(lambda: one.status(batch)["waits_for"], what="a blocker")
+        assert "the flex tier of acme/small has no capacity: paused for " in waits
+        quotas = json.loads(one.run("limits", "--json").stdout)["quotas"]
+        paused = {each["quota"]: each["paused_until"] for each in quotas}
+        assert paused["flex:acme/0/small"] is not None
+        assert paused["acme/0/small"] is None
+        simulator.configure(failures=[])
+        assert "no longer paused" in one.run("limits", "--resume", "acme/small").stderr
+        assert one.wait(batch, seconds=150)["request_counts"]["completed"] == 10
+        assert lanes_of(one.results(batch)[0]) == {"flex": 10}
+
+
+@pytest.mark.long
+def test_what_the_batch_lane_brings_no_result_for_goes_by_flex(tmp_path: Path) -> None:
+    lanes = WORKFLOW.replace('["flex", "live"]', '"auto"') + 'batch_min_time = "1s"\n'
+    faults = [{"mode": "missing", "done": 0.5}]
+    with Simulator(batch_faults=faults) as simulator, site(tmp_path, simulator, workflow=lanes) as one:
+        text = one.file.read_text().replace("[providers.acme]", '[providers.acme]\nbatch_poll = "0.3s"')
+        one.file.write_text(text)
+        one.start_worker()
+        batch = one.submit([*jobs(20), job(21, service_tier="standard")])
+        status = one.wait(batch, seconds=120)
+        lines, errors = one.results(batch)
+        assert errors == []
+        assert lanes_of(lines) == {"batch": 10, "flex": 10, "live": 1}
+        assert round(status["cost_usd"] * 1e9) == simulator.stats()["cost_nusd"]
+        assert simulator.stats()["billed_again"] == 0

@@ -61,7 +61,7 @@ def served(tier: str | None) -> Any:
 
 def state(desk: Desk) -> Snapshot:
     """The buckets and circuits of model m and of its flex tier."""
-    names = [("acme/0/m", Quota()), ("acme/0/m:flex", Quota())]
+    names = [("acme/0/m", Quota()), ("flex:acme/0/m", Quota())]
     return desk.run(snapshot(desk.keys, names, ["acme/m", "flex:acme/m"]))
 
 

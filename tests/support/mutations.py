@@ -38,7 +38,17 @@ STRANGE: tuple[Any, ...] = (
 HEADERS = (
     *("id", "task", "lang", "root_id", "parent_id", "group", "group_index", "shadow", "eta", "expires", "retries"),
     *("timelimit", "argsrepr", "kwargsrepr", "origin", "ignore_result", "stamped_headers", "stamps", "compression"),
-    *("overnight", "overnight_proof", "overnight_untaken", "traceparent", "delivery_info", "callbacks", "chord", "get"),
+    *(
+        "overnight",
+        "overnight_proof",
+        "overnight_flex_until",
+        "overnight_untaken",
+        "traceparent",
+        "delivery_info",
+        "callbacks",
+        "chord",
+        "get",
+    ),
     *("update", "headers", "properties", "reply_to", "hostname", "is_eager", "redelivered", "x-delivery-count"),
     *("replaced_task_nesting", "_protected", "utc", "args", "kwargs", "called_directly", "link", "deaths"),
 )

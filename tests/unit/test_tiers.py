@@ -70,7 +70,7 @@ def test_flex_shares_the_models_quota_but_not_its_pause_and_circuit() -> None:
     found = route()
     flex = found.at_tier(FLEX)
     assert flex.buckets[:-1] == found.buckets
-    assert flex.buckets[-1][0] == "acme/0/m:flex"
+    assert flex.buckets[-1][0] == "flex:acme/0/m"
     assert (found.circuit, flex.circuit) == ("acme/m", "flex:acme/m")
 
 

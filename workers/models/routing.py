@@ -16,7 +16,7 @@ from limits.counting import Costs, Estimate, Profile, admission, certain
 from limits.reservation import Candidate, Charge
 from workers.config.settings import ProviderSettings, Settings, UnknownModel
 from workers.models.prices import Rates, resolve
-from workers.models.tiers import BATCH, CHEAPER, FLEX, tiers
+from workers.models.tiers import BATCH, CHEAPER, FLEX, apart, tiers
 from workers.providers import ENDPOINTS_BY_API
 from workers.providers.counting_profiles import profile
 
@@ -102,8 +102,8 @@ class Route:
         """
         rates = self.tiers.get(tier)
         if tier == FLEX:
-            pause = f"{self.buckets[0][0]}:{FLEX}", _UNLIMITED
-            return replace(self, tier=tier, circuit=f"{FLEX}:{self.circuit}", buckets=(*self.buckets, pause))
+            pause = apart(self.buckets[0][0]), _UNLIMITED
+            return replace(self, tier=tier, circuit=apart(self.circuit), buckets=(*self.buckets, pause))
         if rates is None or tier in CHEAPER:
             return self
         return replace(self, tier=tier, rates=rates, tiers={**self.tiers, "": self.rates} if self.rates else self.tiers)

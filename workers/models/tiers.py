@@ -59,6 +59,11 @@ def tiers(
     return found
 
 
+def apart(name: str) -> str:
+    """The name of what a model's flex tier has apart from its other calls: a bucket that pauses, or a circuit."""
+    return f"{FLEX}:{name}"
+
+
 def shared_name(target: str, tier: str) -> str:
     """The name under which a tier's prices are shared."""
     return f"{target}#{tier}"
