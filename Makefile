@@ -10,6 +10,9 @@ install = $(PIP) install --progress-bar off $(1) | while read -r verb name _; do
   [ "$$verb" != Downloading ] || printf '%s ' "$${name%%-*}"; done && echo
 .DEFAULT_GOAL := help
 
+# Every command and worker is a process of its own: without bytecode each compiles Overnight's sources again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help
 help:  ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,10 +65,12 @@ agents: $(VENV)/local-model  ## Run two agents on that model: a triage with tool
 lanes: $(VENV)/overnight  ## Run the tickets live and through a simulated Batch API, side by side: half the price (one minute)
 	@$(BIN)/python examples/lanes.py
 
-# Files in their order, not by their number of tests: the longest have few tests and would come last, one beside an idle core.
+# Three processes for two cores, since tests wait a third of their time. Files in their order, not by their number of
+# tests: the longest have few tests and would come last, one beside an idle core.
 .PHONY: test
-test: $(VENV)/installed $(VENV)/local-model $(VENV)/tokenizer/installed  ## Run the tests (four to five minutes)
-	@REQUIRE_TOKENIZER=1 $(BIN)/python -m pytest -m "not long and not chaos and not smoke" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(VENV)/installed $(VENV)/local-model $(VENV)/tokenizer/installed  ## Run the tests (three to four minutes)
+	@REQUIRE_TOKENIZER=1 $(BIN)/python -m pytest -m "not long and not chaos and not smoke" -n 3 --dist loadfile --no-loadscope-reorder \
+	  -p no:celery --ignore tests/chaos --ignore tests/smoke $(ARGS)
 
 .PHONY: test-long
 test-long: $(VENV)/installed $(VENV)/local-model  ## Run the tests that start many real processes (a few minutes more)

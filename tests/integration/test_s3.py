@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 from tasks.batches.files import ERRORS, INPUT, OUTPUT, verified
@@ -26,6 +25,9 @@ class Store:
     """The server; `refuse` says how many of the next requests to a path that holds `on` get a 503."""
 
     def __init__(self) -> None:
+        # The import takes seconds, and `make test` collects this file without running it.
+        from moto.server import DomainDispatcherApplication, create_backend_app  # noqa: PLC0415
+
         self.application = DomainDispatcherApplication(create_backend_app)
         self.refuse = 0
         self.on = ""

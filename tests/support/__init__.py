@@ -3,6 +3,7 @@
 fixtures.py      the fixtures of most files: simulator, site, desk
 toml.py          tables of overnight.toml: a provider, prices, agents
 site.py          a folder with its own overnight.toml, server and workers, as a user has it
+commands.py      commands of `overnight` in processes of their own, without the time that their imports take
 delivery.py      deliveries of jobs by the worker's own code, without Celery around it
 replays.py       agents' jobs that are delivered more than once
 api.py           the HTTP server of a site

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
+from functools import cache
 from typing import Any, Final
 
 from tests.support.site import job
@@ -165,7 +166,7 @@ class Mutations:
         kind, other = self.random.choice(sorted(PACKERS)), self.random.choice(sorted(PACKERS))
         body = message.get("body")
         text = body if isinstance(body, bytes) else json.dumps(body).encode()
-        raw = BOMBS[kind] if self.random.random() < 0.02 else PACKERS[kind](text)
+        raw = bomb(kind) if self.random.random() < 0.02 else PACKERS[kind](text)
         message["body"] = raw
         if isinstance(message["headers"], dict):
             message["headers"]["compression"] = other if self.random.random() < 0.2 else kind
@@ -210,14 +211,9 @@ class Mutations:
         return written
 
 
-def _bomb(made: Any) -> bytes:
+@cache
+def bomb(kind: str) -> bytes:
+    """120 MB of zeros, compressed."""
+    made = {"gzip": zlib.compressobj(1), "bzip2": bz2.BZ2Compressor(1), "lzma": lzma.LZMACompressor(preset=0)}[kind]
     piece = bytes(10 << 20)
     return b"".join(made.compress(piece) for _ in range(12)) + bytes(made.flush())
-
-
-#: 120 MB of zeros each.
-BOMBS = {
-    "gzip": _bomb(zlib.compressobj(1)),
-    "bzip2": _bomb(bz2.BZ2Compressor(1)),
-    "lzma": _bomb(lzma.LZMACompressor(preset=0)),
-}

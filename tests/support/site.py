@@ -25,6 +25,7 @@ import redis
 from limits.keys import Keys
 from tasks.batches.batch import ENDED
 from tests.simulator import Simulator
+from tests.support import commands
 from tests.support.valkey import free_port
 from tests.support.worker_process import Worker, end_with_tests
 from workers.embedded import EmbeddedServer, address
@@ -131,7 +132,7 @@ class Site:
     # Commands
 
     def popen(self, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
-        """A command of `overnight` that goes on beside the test."""
+        """A command of `overnight` that goes on beside the test, started as a shell starts it."""
         command = [sys.executable, "-m", "tasks", *arguments]
         return subprocess.Popen(
             command,
@@ -146,17 +147,15 @@ class Site:
 
     def run(self, *arguments: str, status: int | None = 0, seconds: float = 60.0) -> "subprocess.CompletedProcess[str]":
         """A command of `overnight`, run to its end; `status` is the exit status that it must have."""
-        process = self.popen(*arguments)
         try:
-            out, err = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
+            done = commands.run(arguments, self.folder, self.environment, seconds)
+        except subprocess.TimeoutExpired as late:
             words = f"overnight {' '.join(arguments)} takes more than {seconds:g} s"
-            raise AssertionError(f"{words}:\n{out}{err}") from None
-        done = subprocess.CompletedProcess(arguments, process.returncode, out, err)
+            raise AssertionError(f"{words}:\n{late.stdout!s}{late.stderr!s}") from None
         if status is not None:
-            assert done.returncode == status, f"overnight {' '.join(arguments)}: {done.returncode}\n{out}{err}"
+            assert done.returncode == status, (
+                f"overnight {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}"
+            )
         return done
 
     def python(self, program: str, status: int = 0) -> "subprocess.CompletedProcess[str]":
