@@ -1,7 +1,7 @@
 """The journal of a batch's chunks, in Redis. Each step of a chunk is written here before it is made."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -25,8 +25,7 @@ class ChunkJournal:
 
     def all(self) -> list[Chunk]:
         """Every chunk of the batch, in the order of their numbers."""
-        found = cast("dict[bytes, bytes]", self.store.client.hgetall(self.key))
-        return sorted((chunks.decode(raw) for raw in found.values()), key=lambda chunk: chunk.number)
+        return _in_order(cast("dict[bytes, bytes]", self.store.client.hgetall(self.key)))
 
     def read(self, chunk: Chunk) -> Chunk:
         """The chunk as it is now."""
@@ -75,3 +74,15 @@ class ChunkJournal:
             return 0
         keys = (self.store.keys.batch(batch.id), self.store.keys.offloaded(batch.id))
         return self.store.server.run(Call(load("tasks/batches/lua/go_live.lua"), keys, (round_, *lines), int))
+
+
+def chunks_of(store: Store, batch_ids: Sequence[str]) -> list[list[Chunk]]:
+    """The chunks of several batches, read in one round trip."""
+    pipeline: Any = store.client.pipeline(transaction=False)
+    for batch_id in batch_ids:
+        pipeline.hgetall(store.keys.chunks(batch_id))
+    return [_in_order(found) for found in pipeline.execute()]
+
+
+def _in_order(found: Mapping[bytes, bytes]) -> list[Chunk]:
+    return sorted((chunks.decode(raw) for raw in found.values()), key=lambda chunk: chunk.number)

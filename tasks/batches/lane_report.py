@@ -64,7 +64,7 @@ def waits_for(batch: Batch, found: Sequence[Chunk]) -> str:
         return ""
     for chunk in away:
         if chunk.trouble:
-            return f"{chunk.id} ({chunk.state}) at {chunk.target}: {chunk.trouble}"
+            return f"chunk {chunk.number + 1} ({chunk.state}) at {chunk.target}: {chunk.trouble}"
     running = [chunk for chunk in away if chunk.state == chunks.RUNNING]
     if not running:
         return ""

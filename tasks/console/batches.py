@@ -148,7 +148,6 @@ def status(
         one = existing(store, batch)
         chunks = ChunkJournal(store, one.id).all() if one.has_batch_lane else []
         waits, lower_limits = blocker_and_lower_limits(settings, store, one)
-        waits = lane_report.waits_for(one, chunks) or waits
         in_flight = len(store.leased(one.id))
         spent = costs.Spent()
         with suppress(ServerUnavailable):  # show the rest without the ledger

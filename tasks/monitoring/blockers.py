@@ -12,6 +12,7 @@ from typing import Final
 
 from limits.snapshot import BucketState, BudgetState
 from tasks.batches.batch import Batch
+from tasks.batches.lane_report import waits_for
 from tasks.jobs.reasons import DIMENSIONS, budget, subject
 from tasks.monitoring.limits import blocked as blocked_by
 from tasks.monitoring.snapshot import SystemSnapshot, Target, targets
@@ -144,6 +145,8 @@ class Blockers:
             return found
         if batch.told and self.system.at - batch.told_at < TOLD:
             return Blocker(batch.told, stalled=True, kind="configuration")
+        if words := waits_for(batch, self.system.chunks.get(batch.id, ())):
+            return Blocker(words, kind="batch_lane")
         found = self._of_limits(batch.workflow, batch.id, batch.targets)
         return found or self._if_still(batch)
 

@@ -9,13 +9,11 @@ from prometheus_client.metrics_core import Metric
 
 from limits.budget import NANO
 from tasks.batches import takeover
-from tasks.batches.chunk_journal import ChunkJournal
-from tasks.batches.store import Store
 from tasks.monitoring.costs import Spent
 from tasks.monitoring.snapshot import SystemSnapshot
 
 
-def lanes(store: Store, system: SystemSnapshot) -> Iterator[Metric]:
+def lanes(system: SystemSnapshot) -> Iterator[Metric]:
     """The live batches that may use a cheaper lane."""
     jobs = GaugeMetricFamily("overnight_lane_jobs", "Jobs in a lane now", labels=("workflow", "lane"))
     chunks = GaugeMetricFamily(
@@ -29,7 +27,7 @@ def lanes(store: Store, system: SystemSnapshot) -> Iterator[Metric]:
             inside[batch.workflow, "flex" if flex else "live"] += batch.out
         if batch.has_batch_lane:
             inside[batch.workflow, "batch"] += batch.offloaded
-            for chunk in ChunkJournal(store, batch.id).all():
+            for chunk in system.chunks.get(batch.id, ()):
                 found[batch.workflow, chunk.provider, chunk.state] += 1
     for names, count in sorted(inside.items()):
         jobs.add_metric(names, count)

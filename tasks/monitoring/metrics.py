@@ -87,7 +87,7 @@ class Exporter(Collector):
         yield from money(system.limits)
         rows = named(month, self.rows)
         yield from counters(rows)
-        yield from lanes(self.store, system)
+        yield from lanes(system)
         yield from saved(rows)
         if records:
             yield from schedules(records, self.settings, system.at, led=led)

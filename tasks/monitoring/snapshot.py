@@ -4,7 +4,7 @@ Reading it changes nothing and takes a handful of round trips, however large the
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,6 +12,8 @@ from limits.client.connection import open_client
 from limits.client.replies import refuses_for_now, server_words
 from limits.snapshot import BucketState, CircuitState, Snapshot
 from tasks.batches.batch import Batch
+from tasks.batches.chunk import Chunk
+from tasks.batches.chunk_journal import chunks_of
 from tasks.batches.store import Store
 from tasks.monitoring import limits as limits_now
 from tasks.monitoring import live_calls
@@ -41,6 +43,7 @@ class SystemSnapshot:
     accounts  every configured account, blocked or not
     rates     jobs a second by batch id, None if it is too early to say; empty unless someone watches (flower/watch.py)
     calls     the HTTP servers' live calls in flight, by workflow
+    chunks    of each batch that may use the batch lane, by batch id
     reasons   why each workflow's jobs were snoozed lately, in words; empty unless someone watches
     """
 
@@ -56,6 +59,7 @@ class SystemSnapshot:
     rates: Mapping[str, float | None] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     calls: Mapping[str, int] = field(default_factory=dict)
+    chunks: Mapping[str, Sequence[Chunk]] = field(default_factory=dict)
 
     @property
     def live(self) -> list[Batch]:
@@ -113,8 +117,15 @@ def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Syste
         limits=limits,
         accounts=tuple(limits_now.accounts(settings)),
         calls=live_calls.in_flight(servers, seconds),
+        chunks=read_chunks(store, batches),
         today=tuple(entries(store.server, keys, [limits.now // _MICRO // DAY])),
     )
+
+
+def read_chunks(store: Store, batches: Iterable[Batch]) -> dict[str, list[Chunk]]:
+    """The chunks of the batches that may use the batch lane."""
+    ids = [batch.id for batch in batches if batch.has_batch_lane]
+    return dict(zip(ids, chunks_of(store, ids), strict=True))
 
 
 def read_queues(store: Store, settings: Settings, names: Iterable[str]) -> dict[str, Depth]:

@@ -9,6 +9,7 @@ columns.py        our columns in Flower's list of tasks
 watch.py          one snapshot of the system for everyone who looks
 pages.py          our pages
 workflow_rows.py  the rows of the page of workflows and batches
+lane_rows.py      the rows of chunks on that page
 limit_rows.py     the rows of the page of limits
 cells.py          what a table's cells contain: bars, rates, moments
 """

@@ -14,7 +14,7 @@ from flower.views.monitor import Metrics
 from tornado import web
 
 from limits.errors import LimitsError
-from tasks.monitoring.flower import cells, limit_rows, workflow_rows
+from tasks.monitoring.flower import cells, lane_rows, limit_rows, workflow_rows
 from tasks.monitoring.flower.guard import is_loopback
 from tasks.monitoring.flower.watch import Watch
 from tasks.monitoring.snapshot import SystemSnapshot
@@ -56,18 +56,19 @@ class Page(BaseHandler, ABC):  # type: ignore[misc]  # Flower has no types
 
 
 class Workflows(Page):
-    """Workflows and batches: progress, throughput, money, and what they wait for."""
+    """Workflows, batches and chunks: progress, throughput, money, and what they wait for."""
 
     tab = "workflows"
 
     def values(self, system: SystemSnapshot) -> dict[str, Any]:
-        """Cards, workflows, batches."""
+        """Cards, workflows, batches, chunks."""
         running = system.workers
         workers = self.workers() if running is None else running
         return {
             "cards": workflow_rows.workflow_cards(system, workers),
             "workflows": workflow_rows.workflow_rows(system, self.watch.settings, workers),
             "batches": workflow_rows.batch_rows(system, workers),
+            "chunks": lane_rows.chunk_rows(system),
         }
 
 

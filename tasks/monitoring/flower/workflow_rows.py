@@ -9,6 +9,7 @@ from limits.snapshot import BudgetState
 from tasks.batches.batch import Batch
 from tasks.monitoring.blockers import Blocker, Blockers
 from tasks.monitoring.costs import Entry
+from tasks.monitoring.flower import lane_rows
 from tasks.monitoring.flower.cells import Bar, Cards, eta, money, rate
 from tasks.monitoring.snapshot import SystemSnapshot
 from workers.config.settings import Settings
@@ -44,6 +45,7 @@ class BatchRow:
     budget: "Bar | None"
     throttled: str
     waits: Blocker
+    lanes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ def _batch(system: SystemSnapshot, batch: Batch, blockers: Blockers, limits: Map
         budget=money(own) if own else None,
         throttled=f"{batch.throttled:,}" if batch.throttled else "",
         waits=waits(system, batch, blockers),
+        lanes=lane_rows.counts(batch, system.chunks.get(batch.id, ())),
     )
 
 
