@@ -224,6 +224,7 @@ class ChunkSteps:
         if now.phase == "ended":
             chunk = self.journal.move(chunk, chunks.FETCHING, provider_state=now.state, file=0, place=0)
             self.lane.times.ended(chunk, chunk.since)
+            self.money.leave_queue(chunk, self.queue(chunk))
             return chunk
         if now.phase == "failed":
             return self._failed(chunk, now)

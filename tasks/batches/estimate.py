@@ -220,11 +220,11 @@ class Tally:
 
 
 def _cheaper_cost(lane: str, routes: Sequence[Route], estimates: Mapping[str, Estimate]) -> float:
-    """n$ of a line by the routes of a cheaper lane; their prices are known if the standard ones are."""
+    """n$ of a line by the routes of a cheaper lane, live at those without it."""
     weight, cost = sum(route.weight for route in routes), 0.0
     for route in routes:
         estimate = estimates[route.target]
-        if (rates := route.tiers.get(lane)) is not None:
+        if (rates := route.tiers.get(lane) or route.rates) is not None:
             cost += route.weight / weight * rates.cost(expected_usage(estimate), media=estimate.media)
     return cost
 

@@ -101,8 +101,7 @@ class LaneTally:
                 self.targets.add(route.target)
                 return BATCH, [route]
         if FLEX in self.lanes and flex.may_carry(Job(line, "", ""), JobState()):
-            able = flex.having_flex(routes)
-            return (FLEX, able) if able else ("", [])
+            return (FLEX, list(routes)) if flex.having_flex(routes) else ("", [])
         return "", []
 
     def forecast(

@@ -60,9 +60,12 @@ def having_flex(routes: Sequence[Route]) -> list[Route]:
 
 
 def at_tier(job: Job, routes: Sequence[Route], state: JobState) -> list[Route]:
-    """The routes that the job may take, in the service tier that it asks for."""
+    """The routes that the job may take, in the service tier that it asks for.
+
+    In the flex lane, a target without the tier keeps its share of the calls, which are live.
+    """
     if job.lane == FLEX and may_carry(job, state):
-        return [route.at_tier(FLEX) for route in having_flex(routes)] or list(routes)
+        return [route.at_tier(FLEX) if FLEX in route.tiers else route for route in routes]
     tier = job.line.tier
     return [route.at_tier(tier) for route in routes] if tier else list(routes)
 

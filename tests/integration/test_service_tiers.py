@@ -26,6 +26,12 @@ raw = refused.raw
 secret = refused.secret
 
 
+#: A name with two targets, of which one has a flex tier.
+MIX = """[models.mix]
+targets = [{ provider = "acme", model = "m" }, { provider = "acme", model = "plain" }]
+"""
+
+
 @pytest.fixture
 def desk(
     tmp_path: Path, valkey: str, raw: AnsweringProvider, secret: Path, monkeypatch: pytest.MonkeyPatch
@@ -33,8 +39,9 @@ def desk(
     monkeypatch.setattr(retry, "BACKOFF", 0.02)
     raw.clear()
     models = {"m": f"{PRICES}flex_price = 0.5", "plain": PRICES, "open": ""}
-    acme = provider(raw.base_url, key=f'"file:{secret}"', models=models)
-    with Desk(tmp_path, valkey, f"budget_usd = 5.0\n{acme}") as made:
+    more = "timeout = 1\nflex_timeout = 900"
+    acme = provider(raw.base_url, key=f'"file:{secret}"', more=more, models=models)
+    with Desk(tmp_path, valkey, f"budget_usd = 5.0\n{acme}{MIX}") as made:
         yield made
 
 
@@ -184,3 +191,32 @@ def test_after_failures_in_the_flex_lane_the_line_goes_live(desk: Desk, raw: Ans
         ended = desk.wait(desk.deliver_job(one, state_))
         state_ = ended.state
     assert [call.body.get("service_tier") for call in raw.calls] == ["flex"] * flex.MAX_ATTEMPTS + [None]
+
+
+def test_a_paused_flex_tier_closes_no_gate_for_live_jobs(desk: Desk, raw: AnsweringProvider) -> None:
+    raw.reply = sheds(429, OPENAI, retry_after="20")
+    for number in (1, 2):
+        assert desk.wait(desk.deliver_job(by_flex(desk, number))).snooze is not None
+    gates = desk.runtime.gates
+    assert gates.closed_for(desk.workflow, "m (flex)") > 0
+    assert gates.closed_for(desk.workflow, "m") == 0.0
+    assert desk.wait(desk.delivery(job(3, model="m"))).answered
+
+
+def test_targets_without_the_tier_keep_their_share_of_the_flex_lane(desk: Desk, raw: AnsweringProvider) -> None:
+    raw.reply = lambda call: served(call.body.get("service_tier"))(call)
+    for number in range(30):
+        assert desk.wait(desk.deliver_job(by_flex(desk, number, model="mix"))).answered
+    tiers = {(call.model, call.body.get("service_tier")) for call in raw.calls}
+    assert tiers == {("m", "flex"), ("plain", None)}
+
+
+@pytest.mark.long
+def test_a_flex_call_may_take_longer(desk: Desk, raw: AnsweringProvider) -> None:
+    def slow(call: Call) -> Reply:
+        time.sleep(1.5)
+        return served(call.body.get("service_tier"))(call)
+
+    raw.reply = slow
+    assert desk.deliver(job(1, model="m", service_tier="flex")).answered
+    assert not desk.deliver(job(2, model="m")).answered

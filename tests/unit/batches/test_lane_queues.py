@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from limits.bucket import Quota
+from limits.budget import BudgetWindow
 from limits.snapshot import snapshot
+from tasks.batches import offload
 from tasks.batches.batch_lane import BatchLane
 from tasks.batches.chunk import Chunk
 from tasks.batches.chunk_money import ChunkMoney
@@ -114,4 +116,23 @@ def test_a_chunk_embeds_no_more_texts_than_a_provider_batch_may(world: World, si
     lane = Lane(world, simulator, 20)
     lane.run()
     assert [each["lines"] for each in simulator.batches()] == [6, 6, 6, 2]
+    lane.assert_books()
+
+
+def test_a_place_is_given_back_when_the_provider_batch_has_ended(
+    world: World, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offload, "AGAIN", 0.1)
+    lane = Lane(world, simulator, model={"batch_enqueued_tokens": 10_000})
+    queue = BudgetWindow("lane/acme/0/small/tokens", 10_000, "queue")
+
+    def held() -> int:
+        return world.store.server.run(snapshot(world.store.keys, budgets=[queue])).budgets[0].held
+
+    lane.run(lambda: [chunk.state for chunk in lane.chunks] == ["running"])
+    assert held() == lane.chunks[0].tokens > 0
+    simulator.configure(batch_faults=[{"mode": "busy_content", "times": 3}])
+    lane.run(lambda: lane.chunks[0].state == "fetching")
+    assert held() == 0, "its results are not even fetched"
+    lane.run()
     lane.assert_books()

@@ -1,10 +1,13 @@
 """How long provider batches take is learned, and used: in the forecast, for new chunks, and for the latest moment."""
 
+from dataclasses import replace
+
 import pytest
 
 from tasks.batches import takeover
 from tasks.batches.batch_lane import BatchLane
 from tasks.batches.chunk_steps import ChunkSteps
+from tasks.batches.estimate import estimate_errors
 from tasks.batches.lane_forecast import Carried, LaneTally
 from tasks.batches.lane_times import ENOUGH, KEPT, LIFETIME, LaneTimes, Times
 from tests.simulator import Simulator
@@ -97,3 +100,12 @@ def test_the_forecast_says_when_most_will_be_done(
         assert (found.half, found.nine_tenths) == (3_000.0, 3_000.0)
     else:
         assert "half of the latest provider batches have taken longer" in found.reason
+
+
+def test_the_end_says_how_far_the_forecast_was_off(world: World) -> None:
+    made = world.batch(1)
+    ended = replace(
+        made, lanes="batch,live", ended=made.began + 100, expected_seconds=10.0, expected_lane_seconds=150.0
+    )
+    assert estimate_errors(ended) == {"seconds": pytest.approx(0.5)}
+    assert estimate_errors(replace(ended, expected_lane_seconds=0.0)) == {}, "nothing was learned when it was submitted"
