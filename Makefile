@@ -119,7 +119,7 @@ smoke: $(VENV)/installed  ## Run the Docker image and the compose file (a few mi
 env: .env  ## Write .env for docker compose, with random passwords
 
 .env:
-	@umask 077; $(PYTHON) -c 'import re, secrets; print(re.sub(r"(?m)^(REDIS_PASSWORD|FLOWER_PASSWORD|GRAFANA_PASSWORD|METRICS_TOKEN)=$$", \
+	@umask 077; $(PYTHON) -c 'import re, secrets; print(re.sub(r"(?m)^(REDIS_PASSWORD|FLOWER_PASSWORD|GRAFANA_PASSWORD|METRICS_TOKEN|OVERNIGHT_CLIENT_KEY)=$$", \
 	  lambda line: line[0] + secrets.token_hex(24), open(".env.example").read()), end="")' > $@
 	@echo "Wrote .env: put your provider's key into it."
 

@@ -12,6 +12,8 @@ In the order in which a request meets them:
     bodies.py         reads a JSON body
     fields.py         checks the fields of requests
     pages.py          pages of a list
+    page.py           `/` and /openapi.json
+    openapi.py        the OpenAPI document
     health.py         /healthz
     files.py          /v1/files
     multipart.py      reads an upload while it comes

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from tasks.batches.store import open_store
 from tasks.batches.uploads import Uploads
 from tasks.jobs.runtime import Runtime
-from tasks.server import batches, errors, files, health, live, live_call, models, telemetry
+from tasks.server import batches, errors, files, health, live, live_call, models, page, telemetry
 from tasks.server.clients import Clients
 from tasks.server.errors import as_api_error
 from tasks.server.requests import Requests
@@ -31,6 +31,7 @@ SETTLING: Final = 5.0
 
 #: Each resource's file adds its own routes.
 ROUTES: list[Route] = [
+    *page.ROUTES,
     *health.ROUTES,
     *live.ROUTES,
     *models.ROUTES,

@@ -11,12 +11,9 @@ import pytest
 from openai import OpenAI
 
 from tests.simulator import Simulator
-from tests.support.api import CLIENTS, TWO, Api, served
-from tests.support.site import KEY, Line, Site, job, jobs, wait_for
+from tests.support.api import CLIENTS, TWO, Api, ended, jsonl, served, submit, upload
+from tests.support.site import KEY, Site, job, jobs
 from tests.support.toml import PRICES
-
-#: A model that answers a job a second.
-SLOW = f"[providers.acme.models.slow]\nrpm = 60\n{PRICES}\n"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +25,7 @@ def simulator() -> Iterator[Simulator]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iterator[Site]:
-    with Site(tmp_path_factory.mktemp("api"), simulator, model=PRICES, tables=SLOW + CLIENTS) as made:
+    with Site(tmp_path_factory.mktemp("api"), simulator, model=PRICES, tables=CLIENTS) as made:
         made.start_worker(ready=False)
         yield made
 
@@ -49,25 +46,6 @@ def sdk(api: Api) -> Iterator[OpenAI]:
 def other(api: Api) -> Iterator[OpenAI]:
     with api.sdk(TWO) as made:
         yield made
-
-
-def jsonl(lines: list[Line]) -> bytes:
-    return "".join(json.dumps(line) + "\n" for line in lines).encode()
-
-
-def upload(sdk: OpenAI, lines: list[Line] | bytes, **more: Any) -> str:
-    content = lines if isinstance(lines, bytes) else jsonl(lines)
-    return sdk.files.create(file=("tickets.jsonl", content), purpose="batch", **more).id
-
-
-def submit(sdk: OpenAI, file: str, **more: Any) -> openai.types.Batch:
-    options = {"endpoint": "/v1/chat/completions", "completion_window": "24h", **more}
-    return sdk.batches.create(input_file_id=file, **options)
-
-
-def ended(sdk: OpenAI, batch: str, seconds: float = 60.0) -> openai.types.Batch:
-    over = {"completed", "failed", "expired", "cancelled"}
-    return wait_for(lambda: (found := sdk.batches.retrieve(batch)).status in over and found, seconds, every=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -187,50 +165,6 @@ def test_an_empty_file_fails_its_batch(sdk: OpenAI) -> None:
     assert [(each.code, each.line) for each in found.errors.data or []] == [("empty_file", None)]
 
 
-@pytest.mark.long
-def test_the_output_of_a_running_batch_can_be_read_and_resumed_and_the_batch_cancelled(api: Api, sdk: OpenAI) -> None:
-    batch = submit(sdk, upload(sdk, jobs(60, model="slow"))).id
-    with api.http() as client:
-        name = client.get(f"batches/{batch}").json()["overnight"]["output_file_id"]
-
-        def some() -> bytes:
-            answer = client.get(f"files/{name}/content")
-            assert answer.status_code == 200
-            assert answer.headers["x-incomplete"] == "true"
-            assert int(answer.headers["x-next-offset"]) == len(answer.content)
-            return answer.content
-
-        first = wait_for(some, what="the first answers")
-        assert first.endswith(b"\n")
-        assert sdk.batches.retrieve(batch).output_file_id is None
-        with pytest.raises(openai.ConflictError):
-            sdk.files.delete(name)
-
-        def rest() -> bytes:
-            answer = client.get(f"files/{name}/content", headers={"range": f"bytes={len(first)}-"})
-            assert answer.status_code in {206, 416}
-            return answer.content
-
-        more = wait_for(rest, what="more answers")
-        assert sdk.batches.cancel(batch).status in {"cancelling", "cancelled"}
-        found = ended(sdk, batch)
-        assert found.status == "cancelled"
-        assert found.cancelled_at is not None
-        assert found.cancelling_at is not None
-        assert found.output_file_id == name
-        whole = client.get(f"files/{name}/content")
-    assert whole.content.startswith(first + more)
-    assert "x-incomplete" not in whole.headers
-    answers = whole.content.splitlines()
-    assert found.request_counts is not None
-    assert len(answers) == found.request_counts.completed < 60
-    assert found.request_counts.total == 60
-    assert sdk.batches.cancel(batch).status == "cancelled"
-    assert found.error_file_id is not None
-    codes = {json.loads(line)["error"]["code"] for line in sdk.files.content(found.error_file_id).text.splitlines()}
-    assert codes == {"batch_cancelled"}
-
-
 def test_a_batch_that_has_completed_cannot_be_cancelled(sdk: OpenAI, done: openai.types.Batch) -> None:
     with pytest.raises(openai.BadRequestError, match="completed"):
         sdk.batches.cancel(done.id)
@@ -343,10 +277,3 @@ def test_output_expires_as_the_batch_says(sdk: OpenAI, done: openai.types.Batch)
     assert file.expires_at == file.created_at + 3600
     assert done.output_file_id is not None
     assert sdk.files.retrieve(done.output_file_id).expires_at is None
-
-
-@pytest.mark.long
-def test_a_batch_without_time_expires(sdk: OpenAI) -> None:
-    found = ended(sdk, submit(sdk, upload(sdk, jobs(30, model="slow")), completion_window="2s").id)
-    assert found.status == "expired"
-    assert found.expired_at is not None

@@ -14,6 +14,7 @@ from tests.support.site import KEY, Line, wait_for
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "overnight:latest"
 FLOWER_PASSWORD = "smoke-flower-password"
+CLIENT_KEY = "smoke-client-key"
 
 
 def docker(*arguments: str, env: dict[str, str] | None = None, seconds: float = 120.0, text: str | None = None) -> str:
@@ -44,6 +45,8 @@ class Stack:
             "FLOWER_PASSWORD": FLOWER_PASSWORD,
             "FLOWER_ADDRESS": "127.0.0.1:0",
             "OPENAI_API_KEY": KEY,
+            "OVERNIGHT_CLIENT_KEY": CLIENT_KEY,
+            "API_ADDRESS": "127.0.0.1:0",
             "OVERNIGHT_CONFIG_FILE": "./tests/smoke/overnight.toml",
             "OVERNIGHT_INPUTS": str(folder),
             "WORKER_CONCURRENCY": "20",

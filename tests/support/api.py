@@ -4,15 +4,18 @@ with served(site) as api:
     files = OpenAI(base_url=api.url, api_key="sk-one").files
 """
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
+import openai
 from openai import OpenAI
 
-from tests.support.site import Site, wait_for
+from tests.support.site import Line, Site, wait_for
 from tests.support.worker_process import Worker
 
 #: Two clients with two workflows each; `one` is rotating its key.
@@ -77,3 +80,26 @@ def answers(api: Api) -> bool:
             return client.get(api.url.removesuffix("/v1") + "/healthz").status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
+
+
+def jsonl(lines: list[Line]) -> bytes:
+    """The lines as a file's content."""
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def upload(sdk: OpenAI, lines: list[Line] | bytes, **more: Any) -> str:
+    """Upload lines; the file's id."""
+    content = lines if isinstance(lines, bytes) else jsonl(lines)
+    return sdk.files.create(file=("tickets.jsonl", content), purpose="batch", **more).id
+
+
+def submit(sdk: OpenAI, file: str, **more: Any) -> openai.types.Batch:
+    """Create a batch of a file."""
+    options = {"endpoint": "/v1/chat/completions", "completion_window": "24h", **more}
+    return sdk.batches.create(input_file_id=file, **options)
+
+
+def ended(sdk: OpenAI, batch: str, seconds: float = 60.0) -> openai.types.Batch:
+    """The batch when it has ended."""
+    over = {"completed", "failed", "expired", "cancelled"}
+    return wait_for(lambda: (found := sdk.batches.retrieve(batch)).status in over and found, seconds, every=0.1)
