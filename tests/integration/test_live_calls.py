@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import anthropic
+import httpx
 import httpx2
 import openai
 import pytest
@@ -217,6 +218,21 @@ def test_calls_wait_for_each_other(one: openai.OpenAI, simulator: Simulator) -> 
         answers = list(threads.map(lambda _: one.chat.completions.create(**{**CHAT, "model": "acme/slow"}), range(4)))
     assert len(answers) == 4
     assert [entry["status"] for entry in simulator.journal()] == [200] * 4
+
+
+def test_a_client_that_hangs_up_while_it_waits_costs_nothing(
+    api: Api, one: openai.OpenAI, simulator: Simulator
+) -> None:
+    simulator.configure(latency=1.0)
+    body = {**CHAT, "model": "acme/slow"}
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(one.chat.completions.create, **body)
+        wait_for(simulator.journal, what="the first call")
+        with api.http() as client, pytest.raises(httpx.ReadTimeout):
+            client.post("chat/completions", json=body, timeout=0.3)
+        first.result()
+    wait_for(lambda: re.search(r"POST /v1/chat/completions 499 ", api.log()), 10.0, what="the end of the second")
+    assert len(simulator.journal()) == 1
 
 
 def test_a_long_pause_is_429_until_it_ends(one: openai.OpenAI, simulator: Simulator) -> None:

@@ -231,3 +231,16 @@ def test_a_silent_redis_is_503_in_the_time_that_the_client_waits(site: Site, api
         assert int(found.value.response.headers["retry-after"]) > 0
         assert not scripted.provider.calls
         assert client.chat.completions.create(**chat(stream=False)).choices[0].message.content == "whole"
+
+
+@pytest.mark.long
+def test_a_server_that_is_stopped_lets_its_streams_end(site: Site, scripted: Scripted, books: Books) -> None:
+    with served(site) as stops:
+        with stops.sdk() as client, client.chat.completions.create(**chat()) as stream:
+            assert next(stream).choices[0].delta.content == "one"
+            stops.process.process.terminate()
+            threading.Timer(0.5, scripted.go_on.set).start()
+            assert [each.choices[0].delta.content for each in stream] == ["two", None]
+        assert stops.process.process.wait(20.0) in {0, -signal.SIGTERM}
+    found = books.settled()
+    assert (found.cost, found.presumed) == (COST, 0)
