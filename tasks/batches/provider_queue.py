@@ -31,8 +31,10 @@ def places(lane: BatchLane, chunk: Chunk) -> dict[str, Place]:
     if (tokens := lane.enqueued_tokens(chunk.target)) is not None:
         found["tokens"] = Place(chunk.tokens, tokens, f"lane/{account}/{chunk.model}/tokens")
     api = lane.api(chunk.provider)
-    if api is not None and api.limits.queued_requests is not None:
-        found["requests"] = Place(chunk.lines, api.limits.queued_requests, f"lane/{account}/requests")
+    settings = lane.settings.providers.get(chunk.provider)
+    requests = settings.batch_queued_requests if settings is not None else None
+    if (requests := requests or (api.limits.queued_requests if api is not None else None)) is not None:
+        found["requests"] = Place(chunk.lines, requests, f"lane/{account}/requests")
     if api is not None and api.limits.jobs is not None:
         found["provider batches"] = Place(1, api.limits.jobs, f"lane/{account}/provider batches")
     return found

@@ -74,6 +74,8 @@ class ProviderSettings(_Limits):
     flex_timeout: CallSeconds = 900.0
     """Seconds that a call in the flex tier may take."""
     max_request_mb: int | None = Field(default=None, ge=1, le=50, strict=True, description="MB of a request")
+    batch_queued_requests: Count | None = None
+    """Requests that the account may have in the Batch API's queue. None: as the lowest tier of the provider."""
     batch_poll: Seconds = 30.0
     """Seconds between two looks at a provider batch."""
     batch_cancel_time: Seconds = 900.0

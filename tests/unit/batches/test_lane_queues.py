@@ -64,6 +64,12 @@ def test_keys_of_one_account_share_its_queue(world: World, simulator: Simulator)
     assert places(of, chunk_of(lane, "a", key=0)) == places(of, chunk_of(lane, "b", key=1))
 
 
+def test_the_requests_in_a_queue_can_be_configured(world: World, simulator: Simulator) -> None:
+    lane = lane_at(world, simulator, "anthropic", batch_queued_requests=500_000)
+    of = BatchLane(world.store, lane.settings, lane.batch)
+    assert places(of, chunk_of(lane, "a"))["requests"].limit == 500_000
+
+
 @pytest.fixture
 def few_creates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OpenAIBatches, "limits", Limits(requests=3, bytes=200_000_000, creates_an_hour=600))
