@@ -223,13 +223,13 @@ def test_calls_wait_for_each_other(one: openai.OpenAI, simulator: Simulator) -> 
 def test_a_client_that_hangs_up_while_it_waits_costs_nothing(
     api: Api, one: openai.OpenAI, simulator: Simulator
 ) -> None:
-    simulator.configure(latency=1.0)
+    simulator.configure(latency=0.6)
     body = {**CHAT, "model": "acme/slow"}
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(one.chat.completions.create, **body)
         wait_for(simulator.journal, what="the first call")
         with api.http() as client, pytest.raises(httpx.ReadTimeout):
-            client.post("chat/completions", json=body, timeout=0.3)
+            client.post("chat/completions", json=body, timeout=0.2)
         first.result()
     wait_for(lambda: re.search(r"POST /v1/chat/completions 499 ", api.log()), 10.0, what="the end of the second")
     assert len(simulator.journal()) == 1
@@ -272,9 +272,9 @@ def test_a_refusal_comes_back_in_the_providers_words(one: openai.OpenAI, simulat
 def test_a_provider_that_stays_down_is_502(one: openai.OpenAI, simulator: Simulator) -> None:
     simulator.configure(failures=[{"mode": "502"}])
     with pytest.raises(openai.InternalServerError) as found:
-        one.chat.completions.create(**{**CHAT, "model": "other/small"}, extra_headers={"X-Overnight-Max-Wait": "1"})
-    assert found.value.status_code in {502, 503}
-    assert len(simulator.journal()) >= 1
+        one.chat.completions.create(**{**CHAT, "model": "other/small"}, extra_headers={"X-Overnight-Max-Wait": "0"})
+    assert found.value.status_code == 502
+    assert len(simulator.journal()) == 1
 
 
 @pytest.fixture
@@ -289,6 +289,7 @@ def tight(tmp_path: Path, simulator: Simulator) -> Iterator[tuple[Site, Api]]:
 BUDGET = 22_000_000
 
 
+@pytest.mark.long
 def test_500_calls_in_flight_hold_the_budget_to_the_nano_dollar(tight: tuple[Site, Api], simulator: Simulator) -> None:
     site, api = tight
     simulator.configure(latency=0.3)
