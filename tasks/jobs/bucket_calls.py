@@ -16,9 +16,9 @@ from typing import Final
 #: How many calls of a bucket may start at the same time at first. As many as start together can be refused together.
 FIRST: Final = 6
 
-#: How many calls without a 429 allow one more: few can be refused at the end of a quota of 1,200, and after some
-#: thousands of calls a busy worker is not held up.
-CALLS: Final = 128
+#: How many calls without a 429 allow one more. After the 300 calls with which each of four workers fills a minute's
+#: quota of 1,200, that is few enough; a busy worker has room for all that it claims within some thousands.
+CALLS: Final = 32
 
 #: Seconds after which a start stops counting, though its request isn't written yet: a handshake across the world takes
 #: a quarter of a second, and doesn't keep the worker busy.
