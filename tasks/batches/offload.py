@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 #: Chunks that wait to be sent at a time: more would only fill the disk.
 MAX_WAITING: Final = 2
 
+#: Seconds after which a tick that still divides its input lets those of other batches run.
+BUSY: Final = 2.0
+
 #: Seconds between two ticks while chunks have something to do.
 NEXT: Final = 0.3
 
@@ -58,14 +61,12 @@ class Offload:
 
     def run(self) -> float | None:
         """Run the tick; returns the seconds until the next, None if the batch lane is done with this batch."""
-        divided = self.divide()
-        open_ = [chunk for chunk in self.journal.all() if chunk.state != chunks.CLOSED]
-        for chunk in open_:
-            if chunk.due <= time.time():
-                try:
-                    self.advance(chunk)
-                except Superseded:
-                    log.info("%s was moved on by another worker", chunk.id)
+        ends = time.monotonic() + BUSY
+        while True:
+            divided = self.divide()
+            open_ = self.advance_all()
+            if not divided or time.monotonic() > ends:
+                break
         now = time.time()
         due = [chunk.due - now for chunk in self.journal.all() if chunk.state != chunks.CLOSED]
         batch = self.store.batch(self.batch.id)
@@ -74,6 +75,17 @@ class Offload:
         if divided or (open_ and not due):
             return NEXT
         return min(max(NEXT, min(due, default=REST)), REST)
+
+    def advance_all(self) -> list[Chunk]:
+        """Advance each chunk that is due; returns the chunks that were open before."""
+        found = [chunk for chunk in self.journal.all() if chunk.state != chunks.CLOSED]
+        for chunk in found:
+            if chunk.due <= time.time():
+                try:
+                    self.advance(chunk)
+                except Superseded:
+                    log.info("%s was moved on by another worker", chunk.id)
+        return found
 
     def divide(self) -> bool:
         """Divide more of the input among the lanes, if it is time to; returns whether it did."""
