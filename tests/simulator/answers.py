@@ -118,6 +118,9 @@ def response(model: str, job: str, asked: int, made: int, cached: int) -> dict[s
         "status": "completed",
         "error": None,
         "model": model,
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
         "output": [
             {
                 "id": f"msg_{zlib.crc32(job.encode()):08x}",
@@ -129,8 +132,9 @@ def response(model: str, job: str, asked: int, made: int, cached: int) -> dict[s
         ],
         "usage": {
             "input_tokens": asked,
-            "input_tokens_details": {"cached_tokens": min(cached, asked)},
+            "input_tokens_details": {"cached_tokens": min(cached, asked), "cache_write_tokens": 0},
             "output_tokens": made,
+            "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": asked + made,
         },
     }

@@ -9,13 +9,14 @@ import orjson
 
 @dataclass(slots=True)
 class File:
-    """A file at the provider."""
+    """A file at the provider. It lives for `seconds`, 0 for ever."""
 
     id: str
     name: str
     content: bytes
     created: float = field(default_factory=time.time)
     purpose: str = "batch"
+    seconds: int = 0
 
 
 @dataclass(slots=True)

@@ -46,7 +46,7 @@ def _made(batches: Batches, config: Any, asked: Asked, what: tuple[str, str, lis
     match step:
         case "upload":
             file = uploaded(batches, asked, prefix="file-")
-            return error(api, 400, "There is no file in the form") if file is None else encoded(shown_file(file))
+            return error(api, 400, "No file for a batch") if file is None else encoded(shown_file(file))
         case "content" if name in batches.files and parts[-1] == "content":
             return Plan(body=batches.files[name].content, headers={"content-type": "application/octet-stream"})
         case "content" if name in batches.files:
@@ -71,12 +71,20 @@ def _made(batches: Batches, config: Any, asked: Asked, what: tuple[str, str, lis
 def uploaded(batches: Batches, asked: Asked, prefix: str) -> File | None:
     """The file of a multipart form."""
     boundary = b"--" + asked.headers.get("content-type", "").partition("boundary=")[2].encode()
+    fields: dict[str, bytes] = {}
+    name = ""
     for part in asked.content.split(boundary):
         head, _, body = part.partition(b"\r\n\r\n")
-        if b'name="file"' in head:
+        field = head.partition(b'name="')[2].partition(b'"')[0].decode()
+        fields[field] = body.removesuffix(b"\r\n")
+        if field == "file":
             name = head.partition(b'filename="')[2].partition(b'"')[0].decode()
-            return batches.keep(name, body.removesuffix(b"\r\n"), prefix=prefix)
-    return None
+    if "file" not in fields or fields.get("purpose") not in {b"batch", b"batch-api"}:
+        return None
+    file = batches.keep(name, fields["file"], fields["purpose"].decode(), prefix=prefix)
+    if fields.get("expires_after[anchor]") == b"created_at":
+        file.seconds = int(fields["expires_after[seconds]"])
+    return file
 
 
 def _create(batches: Batches, config: Any, asked: Asked, api: str, *, together: bool) -> Plan:
@@ -199,6 +207,7 @@ def shown_file(file: File) -> dict[str, Any]:
         "filename": file.name,
         "purpose": file.purpose,
         "status": "processed",
+        "expires_at": int(file.created) + file.seconds if file.seconds else None,
     }
 
 
