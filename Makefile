@@ -155,6 +155,14 @@ format: $(VENV)/installed  ## Format the code
 bench-batch: $(VENV)/installed  ## Run a million lines through two workers, for at most 20 minutes
 	@$(BIN)/python bench/batch.py $(ARGS)
 
+.PHONY: bench-lanes
+bench-lanes: $(VENV)/installed  ## Measure price, lateness and forecast of the batch lane with deadlines of 2, 8 and 24 hours (20 minutes)
+	@$(BIN)/python bench/lanes.py --report bench/results/lanes.md $(ARGS)
+
+.PHONY: bench-lanes-scale
+bench-lanes-scale: $(VENV)/installed  ## Send a million lines through the batch lane: memory, Redis, limits of chunks (20 minutes)
+	@$(BIN)/python bench/lanes_scale.py --report bench/results/lanes-scale.md $(ARGS)
+
 .PHONY: chaos-batch
 chaos-batch: $(VENV)/installed  ## Kill workers, server, collector and run under a batch; the books must balance
 	@$(BIN)/python -m pytest -m chaos tests/chaos/test_batch.py $(ARGS)

@@ -40,8 +40,8 @@ TIMES = ((0.0, 60.0), (0.5, 7 * 60.0), (0.9, HOUR), (1.0, 24 * HOUR))
 #: Seconds that the run of a deadline takes here.
 RUN = 300.0
 
-#: Lines of a chunk: 40 provider batches for 20,000 lines.
-CHUNK_LINES = 500
+#: Provider batches of each run.
+CHUNKS = 40
 
 PRICES = "input_usd_per_mtok = 0.15\noutput_usd_per_mtok = 0.60\n"
 
@@ -116,7 +116,7 @@ def at_work(compressed: Compressed) -> Iterator[tuple[Store, Settings, Site]]:
     ):
         settings = load(site.file)
         store = open_store(settings)
-        environment = {"CHUNK_LINES": str(CHUNK_LINES)}
+        environment = {"CHUNK_LINES": os.environ["CHUNK_LINES"]}
         for _ in range(2):
             site.start_worker(program="bench.compressed_worker", environment=environment, concurrency=200)
         for model in ("small", "hope"):
@@ -183,7 +183,7 @@ def report(lines: int, alone: Live, outcomes: list[Outcome]) -> str:
         "",
         f"`make bench-lanes`, {os.cpu_count()} cores, Python {platform.python_version()}; all on one machine.",
         "",
-        f"{lines:,} lines with prices of gpt-4o-mini, in provider batches of {CHUNK_LINES}. Half of the provider "
+        f"{lines:,} lines with prices of gpt-4o-mini, in {CHUNKS} provider batches. Half of the provider "
         "batches have ended after 7 minutes, 90 % after an hour, the last after 24 hours, as OpenRouter reports for "
         "230,000 of them; one that is cancelled returns the part that it has done. Time is compressed: each deadline "
         f"takes {RUN / 60:.0f} minutes here. Live calls are not: there are {calls:,.0f} a second, and a takeover counts "
@@ -216,7 +216,8 @@ def main() -> None:
     parser.add_argument("--report", type=Path)
     arguments = parser.parse_args()
     os.environ["ACME_KEY"] = KEY
-    compress(CHUNK_LINES)
+    os.environ["CHUNK_LINES"] = str(arguments.lines // CHUNKS)
+    compress(arguments.lines // CHUNKS)
     alone = live(arguments.lines)
     print(f"live: {alone}", flush=True)
     outcomes = []
