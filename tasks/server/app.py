@@ -63,12 +63,14 @@ def application(settings: Settings) -> Starlette:
             await runtime.close()
             store.client.close()
 
-    return Starlette(
+    app = Starlette(
         routes=ROUTES,
         lifespan=lifespan,
         middleware=[Middleware(Requests, paths={route.endpoint: route.path for route in ROUTES})],
         exception_handlers={HTTPException: _http_error},
     )
+    app.router.redirect_slashes = False  # a path with one slash too many is unknown; its address may differ outside
+    return app
 
 
 async def _http_error(_: Request, exc: Exception) -> Response:

@@ -3,12 +3,14 @@
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from tests.simulator import Simulator
-from tests.support.api import CLIENTS, KEYS, ONE, ONE_OLD, TWO, Api, served
+from tests.support.api import CLIENTS, KEYS, ONE, ONE_OLD, TWO, Api, answers, served
 from tests.support.site import Site, wait_for
 
 
@@ -117,3 +119,18 @@ def test_a_server_without_redis_says_503_with_retry_after(site: Site, api: Api) 
         assert answer.json()["error"]["type"] == "server_error"
     finally:
         os.kill(site.redis_pid(), 18)
+
+
+@pytest.mark.long
+def test_two_thousand_idle_connections_hold_no_call_up(api: Api) -> None:
+    with ExitStack() as idle, api.sdk() as sdk:
+        for number in range(2_000):
+            connection = idle.enter_context(connect(api))
+            if number % 2:
+                connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n")
+        began = time.monotonic()
+        for _ in range(20):
+            message = {"role": "user", "content": "Hello"}
+            sdk.chat.completions.create(model="acme/small", messages=[message])  # type: ignore[list-item]
+        assert time.monotonic() - began < 20 * 2.0
+    assert answers(api)
