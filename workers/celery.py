@@ -45,6 +45,7 @@ def configuration() -> dict[str, Any]:
             "tasks.agents.runner",
             "tasks.batches.dead_letters",
             "tasks.batches.ticker",
+            "tasks.batches.webhooks",
             "tasks.monitoring.setup",
             "tasks.startup",
         ),

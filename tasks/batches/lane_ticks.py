@@ -12,6 +12,7 @@ from tasks.batches.live import Live
 from tasks.batches.offload import offload
 from tasks.batches.store import Store
 from tasks.batches.validation import validate
+from tasks.batches.webhooks import NOTIFY, notify
 from tasks.jobs.storage import StorageError
 from workers.config.current import current_settings
 
@@ -36,12 +37,14 @@ def run_lane_tick(store: Store, tick: str, live: Live) -> float | None:
     """Run one tick; returns the seconds until it is due again, None if the batch lane is done with its batch."""
     kind, _, batch_id = tick.partition(":")
     batch = store.batch(batch_id)
-    if batch is None or kind not in {OFFLOAD, VALIDATE}:
+    if batch is None or kind not in {OFFLOAD, VALIDATE, NOTIFY}:
         return None
     again: float | None = None
     try:
         if kind == VALIDATE:
             validate(store, current_settings(), batch)
+        elif kind == NOTIFY:
+            notify(current_settings(), batch)
         else:
             again = offload(store, current_settings(), batch, live)
     except StorageError as exc:

@@ -130,7 +130,7 @@ class Store:
         return self.server.run(
             Call(
                 load("tasks/batches/lua/advance.lua"),
-                (self.keys.batch(batch.id), self.keys.ticks, self.keys.ticks_idle),
+                (self.keys.batch(batch.id), self.keys.ticks, self.keys.ticks_idle, self.lane_ticks.due),
                 (batch.id, ",".join(expected), status, keep, "", round_, *pairs),
                 lambda reply: cast("bytes", reply).decode(),
             )
@@ -191,7 +191,8 @@ class Store:
         self.client.zrem(self.keys.batches, batch_id)
         ticks = (f"feed:{batch_id}", f"collect:{batch_id}")
         self.client.zrem(self.keys.ticks, *ticks)
-        self.lane_ticks.again(f"offload:{batch_id}", None)
+        for kind in ("offload", "validate", "notify"):
+            self.lane_ticks.again(f"{kind}:{batch_id}", None)
         self.client.srem(self.keys.ticks_idle, *ticks)
 
     def note(self, batch: Batch, **fields: Any) -> None:

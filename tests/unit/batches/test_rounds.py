@@ -209,7 +209,7 @@ def test_every_key_has_a_lifetime_and_forget_deletes_all(world: World) -> None:
     assert world.collect(batch).over
     world.assert_no_key_lives_forever()
     kinds = {key.decode().rpartition(":")[2] for key in client.scan_iter()}
-    assert kinds == {"clock", batch.id, "batches", "done", "failed", "queues"}
+    assert kinds == {"clock", batch.id, "batches", "done", "failed", "queues", "lane"}
     world.store.retry(world.now(batch), time.time() + 100)
     world.begin(batch, 3)
     world.assert_no_key_lives_forever()
