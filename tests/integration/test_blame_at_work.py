@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tasks.jobs.bucket_calls import FIRST
 from tests.support import refused
 from tests.support.answering import AnsweringProvider, Call, Reply, completion, refusal
 from tests.support.delivery import Desk
@@ -92,12 +93,12 @@ def test_a_dead_account_is_blocked_soon_and_its_jobs_wait(
     desk: Desk, raw: AnsweringProvider, status: int, body: Any, words: str
 ) -> None:
     raw.reply = lambda _: refusal(status, body)
-    ended = desk.all(*asking("m", range(8)))
+    ended = desk.all(*asking("m", range(FIRST)))
     assert all(each.snooze is not None and each.snooze.reason.startswith("the account acme") for each in ended)
     assert words in next(iter(desk.snapshot().blocked_accounts.values()))
     assert len(raw.calls) <= 16
     calls = len(raw.calls)
-    later = desk.all(*asking("m", range(8, 30)))
+    later = desk.all(*asking("m", range(FIRST, 30)))
     assert all(each.snooze is not None and each.state.attempts == 0 for each in later)
     assert len(raw.calls) == calls
     after = desk.snapshot()

@@ -140,5 +140,6 @@ def test_hundreds_of_random_requests_make_no_server_error(api: Api) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_ten_thousand_random_requests_make_no_server_error(api: Api) -> None:
     _fuzz(api, 10_000)
