@@ -75,8 +75,9 @@ class Stack:
         """The ids of a service's running containers."""
         return self.compose("ps", "--quiet", service).split()
 
-    def address(self, service: str, port: int) -> str:
-        return "http://" + self.compose("port", service, str(port)).strip()
+    def address(self, service: str, port: int, index: int = 1) -> str:
+        """The address of a service's container, counted from 1."""
+        return "http://" + self.compose("port", "--index", str(index), service, str(port)).strip()
 
     def input(self, name: str, lines: Iterable[Line]) -> str:
         """A file of these lines; its path in the containers."""

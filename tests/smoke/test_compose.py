@@ -10,9 +10,11 @@ import urllib.request
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
+import openai
 import pytest
 
-from tests.smoke.stack import FLOWER_PASSWORD, ROOT, Stack, docker
+from tests.smoke.stack import CLIENT_KEY, FLOWER_PASSWORD, ROOT, Stack, docker
 from tests.support.site import jobs, wait_for
 
 pytestmark = [pytest.mark.smoke, pytest.mark.timeout(600), pytest.mark.usefixtures("image")]
@@ -99,6 +101,29 @@ def test_who_may_look(stack: Stack) -> None:
         assert "NOPERM" not in stack.redis("FLUSHALL")
 
 
+def test_openais_sdk_uses_two_servers_as_one(stack: Stack) -> None:
+    """A file that is uploaded at one HTTP server becomes a batch at the other, and either takes live calls."""
+    stack.up("--scale", "api=2", "--scale", "flower=0")
+    one, two = (sdk(stack, index) for index in (1, 2))
+    content = "".join(json.dumps(line) + "\n" for line in jobs(20)).encode()
+    file = one.files.create(file=("tickets.jsonl", content), purpose="batch")
+    made = two.batches.create(
+        input_file_id=file.id,
+        endpoint="/v1/chat/completions",
+        completion_window="24h",
+        metadata={"for": "a test"},
+    )
+    done = wait_for(lambda: (found := one.batches.retrieve(made.id)).status == "completed" and found, 60.0, 0.5)
+    assert (done.request_counts.total, done.request_counts.completed) == (20, 20)
+    assert two.files.content(done.output_file_id).text.count('"custom_id"') == 20
+    assert stack.status(made.id)["status"] == "completed"
+    for each in (one, two):
+        answer = each.chat.completions.create(model="small", messages=[{"role": "user", "content": "Hello"}])
+        assert answer.choices[0].message.content
+    with pytest.raises(openai.AuthenticationError):
+        sdk(stack, 1, key="wrong").models.list()
+
+
 @pytest.mark.parametrize("password", ["REDIS_PASSWORD", "FLOWER_PASSWORD"])
 def test_nothing_starts_without_a_password(password: str) -> None:
     environment = {"REDIS_PASSWORD": "x", "FLOWER_PASSWORD": "x", password: ""}
@@ -120,6 +145,12 @@ def test_the_image_has_no_root_and_no_secrets(image: str) -> None:
 def tell(words: str) -> None:
     """What `make smoke` shows beside the tests' names."""
     sys.stderr.write(f"\n    {words}\n")
+
+
+def sdk(stack: Stack, index: int, key: str = CLIENT_KEY) -> openai.OpenAI:
+    """OpenAI's client for one of the HTTP servers."""
+    url = stack.address("api", 8080, index) + "/v1"
+    return openai.OpenAI(base_url=url, api_key=key, max_retries=0, http_client=httpx.Client(trust_env=False))
 
 
 def get(address: str, credentials: str = "") -> str:
