@@ -104,24 +104,19 @@ def test_who_may_look(stack: Stack) -> None:
 def test_openais_sdk_uses_two_servers_as_one(stack: Stack) -> None:
     """A file that is uploaded at one HTTP server becomes a batch at the other, and either takes live calls."""
     stack.up("--scale", "api=2", "--scale", "flower=0")
-    one, two = (sdk(stack, index) for index in (1, 2))
     content = "".join(json.dumps(line) + "\n" for line in jobs(20)).encode()
-    file = one.files.create(file=("tickets.jsonl", content), purpose="batch")
-    made = two.batches.create(
-        input_file_id=file.id,
-        endpoint="/v1/chat/completions",
-        completion_window="24h",
-        metadata={"for": "a test"},
-    )
-    done = wait_for(lambda: (found := one.batches.retrieve(made.id)).status == "completed" and found, 60.0, 0.5)
-    assert (done.request_counts.total, done.request_counts.completed) == (20, 20)
-    assert two.files.content(done.output_file_id).text.count('"custom_id"') == 20
-    assert stack.status(made.id)["status"] == "completed"
-    for each in (one, two):
-        answer = each.chat.completions.create(model="small", messages=[{"role": "user", "content": "Hello"}])
-        assert answer.choices[0].message.content
-    with pytest.raises(openai.AuthenticationError):
-        sdk(stack, 1, key="wrong").models.list()
+    with sdk(stack, 1) as one, sdk(stack, 2) as two, sdk(stack, 1, key="wrong") as wrong:
+        file = one.files.create(file=("tickets.jsonl", content), purpose="batch").id
+        made = two.batches.create(input_file_id=file, endpoint="/v1/chat/completions", completion_window="24h").id
+        done = wait_for(lambda: (found := one.batches.retrieve(made)).status == "completed" and found, 60.0, 0.5)
+        assert (done.request_counts.total, done.request_counts.completed) == (20, 20)
+        assert two.files.content(done.output_file_id).text.count('"custom_id"') == 20
+        assert stack.status(made)["status"] == "completed"
+        for each in (one, two):
+            answer = each.chat.completions.create(model="small", messages=[{"role": "user", "content": "Hello"}])
+            assert answer.choices[0].message.content
+        with pytest.raises(openai.AuthenticationError):
+            wrong.models.list()
 
 
 @pytest.mark.parametrize("password", ["REDIS_PASSWORD", "FLOWER_PASSWORD"])
