@@ -74,7 +74,9 @@ def test_a_read_only_folder_is_reported_until_it_is_fixed(tmp_path: Path, simula
 
         closed = tmp_path / "closed"
         closed.mkdir(0o500)
-        told = site.run("results", batch, "-o", str(closed / "out.jsonl"), status=2).stderr
+        command = site.popen("results", batch, "-o", str(closed / "out.jsonl"))  # a start of its own gives up the right
+        told = command.communicate(timeout=60)[1]
+        assert command.returncode == 2
         assert f"{closed / 'out.jsonl'} cannot be written: Permission denied" in told
         assert list(closed.iterdir()) == []
         assert len(site.results(batch)[0]) == 200

@@ -75,8 +75,8 @@ def test_a_paused_flex_tier_is_shown_and_can_be_resumed(tmp_path: Path) -> None:
     with Simulator(failures=shed) as simulator, site(tmp_path, simulator) as one:
         one.start_worker()
         batch = one.submit(jobs(10))
-        waits = wait_for(lambda: one.status(batch)["waits_for"], what="a blocker")
-        assert "the flex tier of acme/small has no capacity: paused for " in waits
+        words = "the flex tier of acme/small has no capacity: paused for "
+        wait_for(lambda: words in (one.status(batch)["waits_for"] or ""), what="the blocker")
         quotas = json.loads(one.run("limits", "--json").stdout)["quotas"]
         paused = {each["quota"]: each["paused_until"] for each in quotas}
         assert paused["flex:acme/0/small"] is not None
