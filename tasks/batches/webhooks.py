@@ -3,33 +3,27 @@
 The end of a batch leaves a tick (lua/advance.lua), which puts a message for each webhook into the batch's queue. The
 message is repeated after each of `DELAYS` until the webhook answers with a 2xx. All its tries have the same
 `webhook-id`, by which a receiver knows a repetition.
-
-An address is resolved once, and that address is connected to: so a name cannot become a private address in between.
 """
 
+import asyncio
 import hashlib
-import ipaddress
 import logging
-import socket
 import time
-from contextlib import closing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from http import HTTPStatus
+from typing import Any, Final
 
 import orjson
 
 from tasks.batches.batch import Batch
 from tasks.batches.store import Store, open_store
+from tasks.batches.webhook_address import AddressRefused, resolved
 from workers.celery import app
 from workers.config.credentials import MissingSecretError
 from workers.config.current import current_settings
 from workers.config.server_settings import WebhookSettings
 from workers.config.settings import Settings
 from workers.transport.queues import queue_name
-
-if TYPE_CHECKING:
-    import httpx
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +36,8 @@ WEBHOOK: Final = "overnight.webhook"
 #: Seconds until each further try.
 DELAYS: Final = (5, 300, 1_800, 7_200, 28_800, 86_400)
 
-#: Seconds that a webhook has for its answer.
+#: Seconds for one call of a webhook: connection, request and answer.
 TIMEOUT: Final = 10.0
-
-#: The answer of a webhook that wants no more.
-_GONE: Final = 410
 
 
 class NotDelivered(Exception):  # noqa: N818 - says what happened
@@ -56,8 +47,13 @@ class NotDelivered(Exception):  # noqa: N818 - says what happened
 def notify(settings: Settings, batch: Batch) -> None:
     """Put a message for each webhook of a batch that has ended into its queue."""
     for name, webhook in settings.webhooks.items():
-        if webhook.workflows is None or batch.workflow in webhook.workflows:
+        if _is_for(webhook, batch):
             app.send_task(WEBHOOK, kwargs={"batch": batch.id, "webhook": name}, queue=queue_name(batch.workflow))
+
+
+def _is_for(webhook: WebhookSettings, batch: Batch) -> bool:
+    """Whether a webhook is told of this batch's end."""
+    return webhook.workflows is None or batch.workflow in webhook.workflows
 
 
 @app.task(name=WEBHOOK, bind=True, max_retries=len(DELAYS), ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
@@ -65,8 +61,10 @@ def call_webhook(task: Any, batch: str, webhook: str) -> None:
     """Call a webhook. What the message says is not believed: the event is made from the batch's record."""
     settings = current_settings()
     found, hook = _record(settings, batch), settings.webhooks.get(webhook)
-    if found is None or not found.over or hook is None:
+    if found is None or not found.over:
         return  # it was deleted, or runs again: another end makes another event
+    if hook is None or not _is_for(hook, found):
+        return  # it is no longer configured, or not for this workflow
     try:
         deliver(hook, event(found))
     except NotDelivered as exc:
@@ -99,32 +97,44 @@ def event(batch: Batch) -> dict[str, Any]:
 
 
 def deliver(webhook: WebhookSettings, message: dict[str, Any]) -> None:
-    """Send an event; NotDelivered if the webhook doesn't take it."""
-    import httpx  # noqa: PLC0415 - 0.2 s, only where a webhook is called
-
+    """Send an event. NotDelivered if the webhook doesn't take it within `TIMEOUT`."""
     body = orjson.dumps(message)
     headers = {"content-type": "application/json", **signed(webhook, message["id"], body)}
-    parts = urlsplit(webhook.url)
-    host, secure = parts.hostname or "", parts.scheme == "https"
-    port = parts.port or (443 if secure else 80)
-    address = resolved(host, port, private=webhook.allow_private)
-    target = httpx.URL(webhook.url).copy_with(host=address)
-    headers["host"] = parts.netloc
-    extensions = {"timeout": httpx.Timeout(TIMEOUT).as_dict(), **({"sni_hostname": host} if secure else {})}
-    request = httpx.Request("POST", target, content=body, headers=headers, extensions=extensions)
     try:
-        # Without a client, which would log the address and follow redirects.
-        with httpx.HTTPTransport(trust_env=False) as transport, closing(transport.handle_request(request)) as answer:
-            _judge(answer)
-    except httpx.HTTPError as exc:
-        raise NotDelivered(type(exc).__name__) from None
-
-
-def _judge(answer: "httpx.Response") -> None:
-    if answer.status_code == _GONE:
+        status = asyncio.run(_post(webhook, headers, body))
+    except TimeoutError:
+        raise NotDelivered(f"no answer in {TIMEOUT:g} s") from None
+    except AddressRefused as exc:
+        raise NotDelivered(str(exc)) from None
+    if status == HTTPStatus.GONE:
         log.warning("a webhook answers 410: it wants to hear no more of this event")
-    elif not answer.is_success:
-        raise NotDelivered(f"it answers {answer.status_code}")
+    elif status // 100 != 2:  # noqa: PLR2004 - 2xx
+        raise NotDelivered(f"it answers {status}")
+
+
+async def _post(webhook: WebhookSettings, headers: dict[str, str], body: bytes) -> int:
+    """POST to the webhook; returns the status. TimeoutError if all of it takes more than `TIMEOUT`."""
+    import httpx  # noqa: PLC0415 - 0.2 s, only where a webhook is called
+
+    try:
+        async with asyncio.timeout(TIMEOUT), httpx.AsyncHTTPTransport() as transport:
+            url = httpx.URL(webhook.url)
+            host, secure = url.raw_host.decode(), url.scheme == "https"
+            port = url.port or (443 if secure else 80)
+            address = await asyncio.to_thread(resolved, host, port, private=webhook.allow_private)
+            request = httpx.Request(
+                "POST",
+                url.copy_with(host=address),
+                content=body,
+                headers={"host": url.netloc.decode(), **headers},
+                extensions={"sni_hostname": host} if secure else {},
+            )
+            # Without a client, which would log the address and follow redirects.
+            answer = await transport.handle_async_request(request)
+            await answer.aclose()
+            return answer.status_code
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        raise NotDelivered(type(exc).__name__) from None
 
 
 def signed(webhook: WebhookSettings, event_id: str, body: bytes) -> dict[str, str]:
@@ -148,21 +158,3 @@ def signed(webhook: WebhookSettings, event_id: str, body: bytes) -> dict[str, st
         "webhook-timestamp": str(int(now.timestamp())),
         "webhook-signature": " ".join(signatures),
     }
-
-
-def resolved(host: str, port: int, *, private: bool) -> str:
-    """The address to connect to. NotDelivered if the name has none, or if it is private and `private` is False."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as exc:
-        raise NotDelivered(f"its name cannot be resolved: {exc.strerror or exc}") from None
-    addresses = [str(each[4][0]) for each in found]
-    if not private and not all(_is_public(each) for each in addresses):
-        raise NotDelivered("its address is private; if that is right, set allow_private = true")
-    return addresses[0]
-
-
-def _is_public(address: str) -> bool:
-    found = ipaddress.ip_address(address.partition("%")[0])
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return (mapped or found).is_global and not (mapped or found).is_multicast

@@ -1,85 +1,104 @@
-"""Webhooks at work: OpenAI's own SDK reads the events, and a webhook that fails is called again."""
+"""Webhooks at work: OpenAI's own SDK reads the events, and neither a failure nor kill -9 of a worker loses one."""
 
-import threading
+import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
 from openai import OpenAI
 
 from tests.simulator import Simulator
-from tests.support.site import Site, jobs, wait_for
+from tests.support.api import CLIENTS, ended, served, submit, upload
+from tests.support.receiver import Received, Receiver, silent, status
+from tests.support.site import KEY, Site, jobs, wait_for
 
 pytestmark = pytest.mark.long
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
-
-class Receiver(ThreadingHTTPServer):
-    """A webhook that answers 500 to the first call."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, bytes, dict[str, str]]] = []
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+#: The message of a killed worker goes to another one after this time.
+MORE = "visibility_timeout = 5.0"
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.calls.append((self.path, body, dict(self.headers.items())))
-        self.send_response(500 if len(self.server.calls) == 1 else 204)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as made:
-        thread = threading.Thread(target=made.serve_forever)
-        thread.start()
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with Simulator(latency=0.02, keys=[KEY]) as made:
         yield made
-        made.shutdown()
-        thread.join(10)
 
 
-def test_a_webhook_is_told_of_each_end_and_again_after_a_failure(
-    tmp_path_factory: pytest.TempPathFactory, simulator: Simulator, receiver: Receiver
-) -> None:
-    tables = f"""
-[workflows.nightly]
-[workflows.other]
-[webhooks.bridge]
-url = "{receiver.url}/hook"
-secret = "env:HOOK"
-allow_private = true
-workflows = ["nightly"]
-[webhooks.private]
-url = "{receiver.url}/private"
-secret = "env:HOOK"
-"""
-    folder = tmp_path_factory.mktemp("hooks")
-    with Site(folder, simulator, tables=tables, environment={"HOOK": SECRET}) as site:
-        worker = site.start_worker()
-        site.wait(site.submit(jobs(1), workflow="other"))
-        batch = site.submit(jobs(2))
-        site.wait(batch)
-        wait_for(lambda: len(receiver.calls) == 2, 40.0, what="the second call")
-        assert "its address is private" in worker.said()
-        assert receiver.url not in worker.said()
-    (path, body, first), (_, again, second) = receiver.calls
-    assert path == "/hook"
-    assert body == again
-    assert first["webhook-id"] == second["webhook-id"]
+def hook(receiver: Receiver, *, name: str = "bridge", more: str = "") -> str:
+    """The table of a webhook."""
+    return f'[webhooks.{name}]\nurl = "{receiver.url}/{name}"\nsecret = "env:HOOK"\nallow_private = true\n{more}\n'
+
+
+def site(folder: Path, simulator: Simulator, tables: str) -> Site:
+    return Site(folder, simulator, more=MORE, tables=tables, environment={"HOOK": SECRET})
+
+
+def events(requests: list[Received]) -> list[Any]:
+    """The events of these calls, as OpenAI's SDK reads them."""
     with OpenAI(api_key="x", webhook_secret=SECRET) as sdk:
-        event = sdk.webhooks.unwrap(again, second)
-    assert event.type == "batch.completed"
-    assert event.data.id == batch
-    assert event.object == "event"
+        return [sdk.webhooks.unwrap(request.body, request.headers) for request in requests]
+
+
+def test_a_webhook_is_told_of_each_end_and_again_after_a_failure(tmp_path: Path, simulator: Simulator) -> None:
+    with Receiver(status(500), status(204)) as receiver:
+        private = hook(receiver, name="private").replace("allow_private = true\n", "")
+        bridge = hook(receiver, more='workflows = ["nightly"]')
+        tables = f"[workflows.nightly]\n[workflows.other]\n{bridge}{private}"
+        with site(tmp_path, simulator, tables) as found:
+            worker = found.start_worker()
+            other = found.submit(jobs(1), workflow="other")
+            found.wait(other)
+            calls = [f"call_webhook(batch={other!r}, webhook={name!r})" for name in ("bridge", "gone")]
+            found.python(f"from tasks.batches.webhooks import call_webhook; {'; '.join(calls)}")
+            batch = found.submit(jobs(2))
+            found.wait(batch)
+            wait_for(lambda: len(receiver.requests) == 2, 40.0, what="the second call")
+            assert "its address is private" in worker.said()
+            assert receiver.url not in worker.said()
+    first, again = receiver.requests
+    assert first.path == again.path == "/bridge"
+    assert first.body == again.body
+    assert first.headers["webhook-id"] == again.headers["webhook-id"]
+    (event,) = events([again])
+    assert (event.type, event.data.id, event.object) == ("batch.completed", batch, "event")
+
+
+def test_each_way_in_which_a_batch_ends_has_its_event(tmp_path: Path, simulator: Simulator) -> None:
+    with Receiver(status(204)) as receiver, site(tmp_path, simulator, f"{CLIENTS}{hook(receiver)}") as found:
+        with served(found) as api, api.sdk() as sdk:
+            expired = submit(sdk, upload(sdk, jobs(5)), completion_window="1s").id
+            late = time.time() + 1.0
+            wait_for(lambda: time.time() > late, what="its deadline")
+            found.start_worker()
+            completed = submit(sdk, upload(sdk, jobs(2))).id
+            failed = submit(sdk, upload(sdk, b"not json\n")).id
+            cancelled = submit(sdk, upload(sdk, jobs(3))).id
+            sdk.batches.cancel(cancelled)
+            ends = {batch: ended(sdk, batch).status for batch in (expired, completed, failed, cancelled)}
+            by_hand = found.submit(jobs(1), workflow="adhoc")
+            ends[by_hand] = found.wait(by_hand)["status"]
+            wait_for(lambda: len(receiver.requests) == len(ends), what="a call for each end")
+    told = events(receiver.requests)
+    assert {event.data.id: event.type for event in told} == {batch: f"batch.{end}" for batch, end in ends.items()}
+    assert {"completed", "failed", "expired", "cancelled"} == set(ends.values())
+    assert len({event.id for event in told}) == len(told)
+
+
+def test_a_worker_killed_during_a_call_or_between_two_is_replaced(tmp_path: Path, simulator: Simulator) -> None:
+    with Receiver(silent(), status(500), status(204)) as receiver, site(tmp_path, simulator, hook(receiver)) as found:
+        worker = found.start_worker()
+        batch = found.submit(jobs(1))
+        found.wait(batch)
+        wait_for(lambda: len(receiver.requests) == 1, what="the first call")
+        worker.kill()
+        second = found.start_worker()
+        wait_for(lambda: len(receiver.requests) == 2, 60.0, what="the second call, after the kill during the first")
+        wait_for(lambda: "is told of" in second.said(), what="the next try's delay")
+        second.kill()
+        found.start_worker()
+        wait_for(lambda: len(receiver.requests) == 3, 60.0, what="the third call, after the kill between two")
+    assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
+    assert [event.data.id for event in events(receiver.requests)] == [batch] * 3

@@ -18,6 +18,7 @@ rabbitmq.py      a RabbitMQ server
 raw_provider.py  a provider whose bytes a test decides
 answering.py     a provider whose answers a test decides
 unreachable.py   addresses at which no connection comes to be
+receiver.py      a webhook's receiver
 silent_proxy.py  a proxy that keeps connections open and passes nothing on
 tls_proxy.py     TLS in front of a server that speaks none
 certificates.py  certificates for 127.0.0.1

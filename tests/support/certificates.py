@@ -5,10 +5,10 @@ from pathlib import Path
 import trustme
 
 
-def write_certificate(folder: Path) -> None:
-    """Put certificate.pem and key.pem for this machine into a folder, and authority.pem, which signed it."""
+def write_certificate(folder: Path, *names: str) -> None:
+    """Put certificate.pem and key.pem into a folder, for this machine or these names; authority.pem signed them."""
     authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1", "localhost")
+    issued = authority.issue_cert(*(names or ("127.0.0.1", "localhost")))
     authority.cert_pem.write_to_path(folder / "authority.pem")
     issued.private_key_pem.write_to_path(folder / "key.pem")
     for part in issued.cert_chain_pems:

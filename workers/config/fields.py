@@ -175,9 +175,10 @@ def webhook_address(value: str) -> str:
     try:
         parts = urlsplit(value)
         sound = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or True)
-    except ValueError:
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # UnicodeError, too
         sound = False
-    if not sound or "@" in parts.netloc or parts.fragment:
+    if not sound or "@" in parts.netloc or parts.fragment or not value.isprintable() or " " in value:
         raise ValueError('must be an address such as "https://hooks.example.com/overnight"')
     return value
 
