@@ -67,20 +67,24 @@ def test_a_webhook_is_told_of_each_end_and_again_after_a_failure(tmp_path: Path,
 
 
 def test_each_way_in_which_a_batch_ends_has_its_event(tmp_path: Path, simulator: Simulator) -> None:
-    with Receiver(status(204)) as receiver, site(tmp_path, simulator, f"{CLIENTS}{hook(receiver)}") as found:
-        with served(found) as api, api.sdk() as sdk:
-            expired = submit(sdk, upload(sdk, jobs(5)), completion_window="1s").id
-            late = time.time() + 1.0
-            wait_for(lambda: time.time() > late, what="its deadline")
-            found.start_worker()
-            completed = submit(sdk, upload(sdk, jobs(2))).id
-            failed = submit(sdk, upload(sdk, b"not json\n")).id
-            cancelled = submit(sdk, upload(sdk, jobs(3))).id
-            sdk.batches.cancel(cancelled)
-            ends = {batch: ended(sdk, batch).status for batch in (expired, completed, failed, cancelled)}
-            by_hand = found.submit(jobs(1), workflow="adhoc")
-            ends[by_hand] = found.wait(by_hand)["status"]
-            wait_for(lambda: len(receiver.requests) == len(ends), what="a call for each end")
+    with (
+        Receiver(status(204)) as receiver,
+        site(tmp_path, simulator, f"{CLIENTS}{hook(receiver)}") as found,
+        served(found) as api,
+        api.sdk() as sdk,
+    ):
+        expired = submit(sdk, upload(sdk, jobs(5)), completion_window="1s").id
+        late = time.time() + 1.0
+        wait_for(lambda: time.time() > late, what="its deadline")
+        found.start_worker()
+        completed = submit(sdk, upload(sdk, jobs(2))).id
+        failed = submit(sdk, upload(sdk, b"not json\n")).id
+        cancelled = submit(sdk, upload(sdk, jobs(3))).id
+        sdk.batches.cancel(cancelled)
+        ends = {batch: ended(sdk, batch).status for batch in (expired, completed, failed, cancelled)}
+        by_hand = found.submit(jobs(1), workflow="adhoc")
+        ends[by_hand] = found.wait(by_hand)["status"]
+        wait_for(lambda: len(receiver.requests) == len(ends), what="a call for each end")
     told = events(receiver.requests)
     assert {event.data.id: event.type for event in told} == {batch: f"batch.{end}" for batch, end in ends.items()}
     assert {"completed", "failed", "expired", "cancelled"} == set(ends.values())
