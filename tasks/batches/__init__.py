@@ -10,6 +10,7 @@ In the order of a batch's life:
     problem_codes.py    OpenAI's codes for the problems of an input
     sources.py          the input: a file, a pipe, stdin or a URL
     input.py            read the lines and check each
+    duplicates.py       find the lines that repeat an earlier one
     precheck.py         find the lines that every target would refuse
     estimate.py         what a file of jobs would take: tokens, money, time
     lane_forecast.py    the estimate by lanes
@@ -19,7 +20,9 @@ In the order of a batch's life:
     lua/create.lua      create a batch
     lua/advance.lua     move a batch to another status
     lua/retry.lua       start another round
+    copies.py           the lines that repeat another one, and their result lines
     line_set.py         sets of line numbers, from bitmaps
+    skipping.py         the lines that are not handed out
     files.py            a batch's files in `storage`
     due_ticks.py        the set of ticks in Redis
     lua/ticks.lua       take due ticks

@@ -37,8 +37,10 @@ class Batch:
     - `lanes` are those that may carry its lines, with commas; '' is live only. With the batch lane, the input is
       divided among the lanes up to byte `divided_offset`, the end of line `divided_line`. `offloaded` lines are in the
       batch lane now. `fed` counts them, too.
-    - Collect: results are written up to stream entry `written_id`. There this round's files have `output_offset` and
-      `errors_offset` bytes, after `parts` writes. `plan` is the end of the write in progress: `entry id:entries`.
+    - `copies` lines repeat an earlier line and are never fed. They end when the result of that line is written:
+      `copies_completed` in any round, and `copies_failed` in this one. From then on `fed` counts them, too.
+    - Collect: results are written up to `written_id`, and `plan` is the end of the write in progress (results.py).
+      There this round's files have `output_offset` and `errors_offset` bytes, after `parts` writes.
     - `stopping` is the status in which a cancelled or expired batch will end.
     - `short_since`: since then the queue has held fewer messages than jobs are out.
     - `pace` holds two earlier pairs of (time, jobs ended).
@@ -74,6 +76,9 @@ class Batch:
     fed_offset: int = 0
     fed_line: int = 0
     fed_each: int = 0
+    copies: int = 0
+    copies_completed: int = 0
+    copies_failed: int = 0
     lanes: str = ""
     divided_offset: int = 0
     divided_line: int = 0
@@ -131,6 +136,16 @@ class Batch:
     def out(self) -> int:
         """Lines that were handed out to the queue and have not ended."""
         return max(0, self.fed - self.done - self.offloaded)
+
+    @property
+    def waiting_copies(self) -> int:
+        """Copies whose original has no written result yet."""
+        return self.copies - self.copies_completed - self.copies_failed
+
+    @property
+    def to_feed(self) -> int:
+        """Lines that have not been handed out yet."""
+        return self.total - self.fed - self.waiting_copies
 
     @property
     def feed_end(self) -> int:
@@ -196,6 +211,7 @@ class Batch:
             "input": self.name,
             "status": self.shown_status,
             "request_counts": {"total": self.total, "completed": self.completed, "failed": self.failed},
+            "copies": self.copies,
             "created_at": int(self.created),
             "expires_at": int(self.deadline) or None,
             "ended_at": int(self.ended) or None,

@@ -10,7 +10,7 @@ from tasks.batches.batch import Batch
 from tasks.batches.collect import end
 from tasks.batches.feed import MAX_UNWRITTEN, STEP, lines_from
 from tasks.batches.files import files_of
-from tasks.batches.line_set import LineSet
+from tasks.batches.skipping import not_to_end
 from tasks.batches.store import Store
 from tasks.jobs import job as jobs
 from tasks.jobs.job import Job
@@ -30,11 +30,11 @@ def close(store: Store, batch: Batch) -> None:
     """One tick: end the next lines that have not ended and are not in flight."""
     room = MAX_UNWRITTEN - store.waiting(batch.id)
     leased = store.leased(batch.id)
-    if room <= 0 or batch.left <= len(leased) + batch.offloaded:
+    if room <= 0 or batch.left <= len(leased) + batch.offloaded + batch.waiting_copies:
         return
-    ended = LineSet(*store.ended_maps(batch.id), store.offloaded_map(batch))
     found: list[Job] = []
     try:
+        ended = not_to_end(store, batch)
         for number, offset, text in lines_from(batch, batch.fed_offset, batch.fed_line):
             if text and number not in leased and number not in ended:
                 read = jobs.decode(text)

@@ -17,6 +17,7 @@ from tasks.batches.chunk import Chunk
 from tasks.batches.chunk_journal import ChunkJournal
 from tasks.batches.chunk_lines import ChunkLine, encode, save
 from tasks.batches.feed import lines_from
+from tasks.batches.skipping import not_to_feed
 from tasks.batches.store import Store
 from tasks.jobs import job as jobs
 from tasks.jobs.attempt import row
@@ -81,7 +82,7 @@ class Growing:
 def divide(store: Store, lane: BatchLane, batch: Batch) -> bool:
     """Divide the next stretch of the input. Returns False if another worker has changed the batch."""
     growing: dict[tuple[str, str], Growing] = {}
-    skipped = store.not_to_feed(batch)
+    skipped = not_to_feed(store, batch)
     offset, number = batch.divided_offset, batch.divided_line
     for line, end, text in lines_from(batch, batch.divided_offset, batch.divided_line):
         if text and line not in skipped and not _take(lane, growing, text, Place(line, offset, end - offset)):

@@ -82,7 +82,8 @@ class Forecast:
 
     `ceiling` is the highest possible cost. `seconds` is the time that the slowest limit needs, 0 if there is no limit;
     `limit` names that limit. `targets` (`provider/model`) are those that the jobs may go to. `agents` is the number of
-    lines that call agents. Their calls are unknown until they run, so no figure includes them.
+    lines that call agents. Their calls are unknown until they run, so no figure includes them. `copies` lines repeat
+    another one and cost nothing.
     """
 
     lines: int
@@ -96,12 +97,14 @@ class Forecast:
     unpriced: tuple[str, ...] = ()
     agents: int = 0
     lanes: LaneForecast | None = None
+    copies: int = 0
 
     def shown(self) -> dict[str, Any]:
         """As `overnight estimate --json` prints it."""
         return {
             "lines": self.lines,
             "agent_lines": self.agents,
+            "copies": self.copies,
             "input_tokens": self.input,
             "output_tokens": self.output,
             "cost_usd": None if self.cost is None else self.cost / NANO,
@@ -122,6 +125,7 @@ class Tally:
         self.ratios = ratios
         self.groups: dict[tuple[str, str], _Group] = {}
         self.agents = 0
+        self.copies = 0
 
     def add(self, line: Line, size: int) -> None:
         """Add a line of `size` bytes."""
@@ -173,8 +177,9 @@ class Tally:
         targets = sorted({route.target for group in groups for route in group.routes})
         cost = None if unpriced else round(sum(group.cost * group.scale for group in groups))
         return Forecast(
-            lines=self.agents + sum(group.lines for group in groups),
+            lines=self.agents + self.copies + sum(group.lines for group in groups),
             agents=self.agents,
+            copies=self.copies,
             input=round(sum(group.input * group.scale for group in groups)),
             output=round(sum(group.output * group.scale for group in groups)),
             cost=cost,
@@ -236,10 +241,11 @@ def expected_usage(estimate: Estimate) -> Usage:
 
 
 def record_fields(forecast: Forecast) -> dict[str, Any]:
-    """The fields of a batch's record for a forecast; none if it calls agents, whose calls are unknown."""
+    """The fields of a batch's record for a forecast; only its copies if it calls agents, whose calls are unknown."""
+    found: dict[str, Any] = {"copies": forecast.copies}
     if forecast.agents:
-        return {}
-    return {
+        return found
+    return found | {
         "models": " ".join(forecast.targets),
         "expected_cost": (forecast.cost if forecast.lanes is None else forecast.lanes.cost) or 0,
         "expected_input": forecast.input,

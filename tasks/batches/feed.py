@@ -22,6 +22,7 @@ from tasks.batches.files import INPUT, files_of
 from tasks.batches.input import numbered_lines, text_of
 from tasks.batches.line_set import LineSet
 from tasks.batches.live import Depth, Live
+from tasks.batches.skipping import not_to_end, not_to_feed
 from tasks.batches.store import Store
 from tasks.jobs import job as jobs
 from tasks.jobs import proof, trace_context
@@ -75,7 +76,7 @@ def feed(
 ) -> None:
     """One tick: publish the lines that fit into the window, and those that were lost."""
     live = live or Live(store, 0.0)
-    if batch.fed < batch.total:
+    if batch.to_feed > 0:
         if store.waiting(batch.id) > MAX_UNWRITTEN:
             return
         if not hand_out(store, batch, publish, live):
@@ -85,7 +86,7 @@ def feed(
 
 def hand_out(store: Store, batch: Batch, publish: Publish, live: Live) -> bool:
     """Refill the window if enough of it is free; False if the batch was changed since it was read."""
-    out, left, each = batch.out, batch.total - batch.fed, batch.each
+    out, left, each = batch.out, batch.to_feed, batch.each
     leased = len(store.leased(batch.id))
     room = window.room(out=out, leased=leased, left=left, each=each, used=live.used())
     if not room:
@@ -96,7 +97,7 @@ def hand_out(store: Store, batch: Batch, publish: Publish, live: Live) -> bool:
                 "in all queues together): it goes on when jobs of those have ended"
             )
         return True
-    for piece in pieces(batch, room, store.not_to_feed(batch)):
+    for piece in pieces(batch, room, not_to_feed(store, batch)):
         if piece.rows:
             publish(batch, piece.rows)
             live.handed_out(batch, len(piece.rows))
@@ -104,8 +105,9 @@ def hand_out(store: Store, batch: Batch, publish: Publish, live: Live) -> bool:
         if not store.fed(batch, piece.offset, piece.line, len(piece.rows), each):
             return False
         batch = store.batch(batch.id) or batch
-    if batch.fed < batch.total and batch.fed_offset >= batch.bytes:
-        raise StorageError(f"the input has {batch.fed:,} of its {batch.total:,} lines: it was changed")
+    if batch.to_feed > 0 and batch.fed_offset >= batch.bytes:
+        there = batch.total - batch.to_feed
+        raise StorageError(f"the input has {there:,} of its {batch.total:,} lines: it was changed")
     return True
 
 
@@ -167,7 +169,7 @@ def find_lost(store: Store, batch: Batch, publish: Publish, missing: int | None,
         return
     if time.time() - batch.short_since < lost_after:
         return
-    ended, leased = LineSet(*store.ended_maps(batch.id), store.offloaded_map(batch)), store.leased(batch.id)
+    ended, leased = not_to_end(store, batch), store.leased(batch.id)
     rows = [
         Row(line, text)
         for line, _, text in lines_from(batch, 0, 0)

@@ -1,6 +1,7 @@
 """A batch's files in `storage`: its input, and what is written from its results.
 
     <storage>/<batch>/input.jsonl        the submitted file, byte for byte
+    <storage>/<batch>/copies.sqlite      which lines repeat an earlier one, if `dedupe` has found any (copies.py)
     <storage>/<batch>/output.jsonl       a line for each job that succeeded
     <storage>/<batch>/errors.jsonl       a line for each job that failed
     <storage>/<batch>/output.r1.jsonl    the same for the next round, which `overnight retry` starts
@@ -22,6 +23,7 @@ from tasks.batches.batch import Batch
 from tasks.jobs.storage import CHUNK, Files, StorageError, file_system, open_files
 
 INPUT = "input.jsonl"
+COPIES = "copies.sqlite"
 OUTPUT = "output.jsonl"
 ERRORS = "errors.jsonl"
 

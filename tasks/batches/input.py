@@ -94,12 +94,14 @@ def text_of(raw: bytes) -> bytes:
 
 
 def check_file(
-    place: str | Source, check: Callable[[jobs.Line, int], None], each: Callable[[jobs.Line, int], None] | None = None
+    place: str | Source,
+    check: Callable[[jobs.Line, int], None],
+    each: Callable[[jobs.Line, int, int], None] | None = None,
 ) -> Checked:
     """Check every line of a file or URL. InputError if it doesn't exist, StorageError if it cannot be read.
 
     `check` raises NoRoute for a line that no target takes; `each` is called with every other line. Both get the line's
-    size in bytes.
+    size in bytes, and `each` its number.
     """
     source = source_of(place)
     found = Checked()
@@ -141,7 +143,7 @@ def _check_line(
     ids: "_Ids",
     check: Callable[[jobs.Line, int], None],
     found: Checked,
-    each: Callable[[jobs.Line, int], None] | None,
+    each: Callable[[jobs.Line, int, int], None] | None,
 ) -> None:
     try:
         value = jobs.decode(text)
@@ -161,7 +163,7 @@ def _check_line(
             found.add(number, str(exc))
         else:
             if each is not None:
-                each(line, len(text))
+                each(line, len(text), number)
 
 
 class _Ids:

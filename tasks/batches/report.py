@@ -14,6 +14,7 @@ import orjson
 from limits.budget import NANO
 from tasks.agents.journal_record import Entry, Record, read
 from tasks.batches.batch import Batch
+from tasks.batches.copies import copies_of
 from tasks.batches.files import INPUT, errors_name, files_of, output_names
 from tasks.batches.input import numbered_lines, text_of
 from tasks.batches.line_set import LineSet
@@ -104,9 +105,11 @@ def job_report(store: Store, batch: Batch, custom_id: str) -> JobReport | None:
     if found is None:
         return None
     number, line = found
-    done = number in LineSet(cast("bytes", store.client.get(store.keys.done(batch.id)) or b""))
-    ended = done or number in store.ended_lines(batch.id)
-    state = "completed" if done else "failed" if ended else "running" if number in store.leased(batch.id) else "waiting"
+    copies = copies_of(batch)
+    asked = (copies.original_of(number) if copies is not None else None) or number  # a copy has its original's state
+    done = asked in LineSet(cast("bytes", store.client.get(store.keys.done(batch.id)) or b""))
+    ended = done or asked in store.ended_lines(batch.id)
+    state = "completed" if done else "failed" if ended else "running" if asked in store.leased(batch.id) else "waiting"
     journal = None
     if line.agent:
         journal = read(cast("dict[bytes, bytes]", store.client.hgetall(store.keys.journal(batch.id, number))))
@@ -114,7 +117,7 @@ def job_report(store: Store, batch: Batch, custom_id: str) -> JobReport | None:
     lane = (result or {}).get("overnight", {}).get("lane") or ""
     if state == "waiting":
         # By flex or live: its worker decides when it is delivered.
-        lane = "batch" if number in LineSet(store.offloaded_map(batch)) else "" if batch.has_flex_lane else "live"
+        lane = "batch" if asked in LineSet(store.offloaded_map(batch)) else "" if batch.has_flex_lane else "live"
     return JobReport(line, number, state, result, journal, lane)
 
 

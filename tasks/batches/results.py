@@ -2,6 +2,10 @@
 
 The place moves in two steps, each by compare-and-set: a *plan* settles up to which entry the next write goes, and a
 *commit* says that it is on disk. Between the two, everybody who writes writes the same bytes to the same place.
+
+An entry is one line in a file, and one more for each copy of its job (copies.py). A line with very many copies takes
+several writes. So a place is `entry id`, the last entry that is written whole, or `entry id+lines`, if so many lines of
+the next entry are written, too. A plan is `entry id:entries`, or `entry id:1:lines` if it ends inside that entry.
 """
 
 from dataclasses import dataclass
@@ -9,6 +13,7 @@ from typing import Any, cast
 
 from limits.client.scripts import Call, load
 from tasks.batches.batch import Batch
+from tasks.batches.copies import Answered, Copies, copies_of
 from tasks.batches.store import Store
 
 #: Results that are read from Redis at once.
@@ -19,12 +24,17 @@ Entry = tuple[bytes, dict[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One write: the results up to stream entry `last`, included, as bytes for each file."""
+    """One write: the bytes for each file, and the place that is reached by it. `whole` is the last entry that then is
+    written whole; `completed` and `failed` count the copies among its lines.
+    """
 
     plan: str
-    last: str
+    place: str
+    whole: str
     output: bytes
     errors: bytes
+    completed: int
+    failed: int
 
 
 def next_write(store: Store, batch: Batch, entries: int, size: int) -> Write | None:
@@ -33,12 +43,12 @@ def next_write(store: Store, batch: Batch, entries: int, size: int) -> Write | N
     A new plan contains at most `entries` results and `size` bytes, but at least one result. If the batch has a plan, by
     a collector that was killed or is slow, that plan is used.
     """
+    reader = _Reader(store, batch)
     if batch.plan:
-        return _planned(store, batch, batch.plan)
-    found = _waiting(store, batch, entries, size)
+        return reader.planned(batch.plan)
+    found, proposed = reader.waiting(entries, size)
     if not found:
         return None
-    proposed = f"{found[-1][0].decode()}:{len(found)}"
     counts = store.server.run(
         Call(
             load("tasks/batches/lua/plan.lua"),
@@ -48,60 +58,104 @@ def next_write(store: Store, batch: Batch, entries: int, size: int) -> Write | N
         )
     )
     if counts == proposed:
-        return _write(proposed, found)
-    return _planned(store, batch, counts) if counts else None
+        return reader.write(proposed, found)
+    return reader.planned(counts) if counts else None
 
 
 def commit(store: Store, batch: Batch, write: Write) -> None:
     """The write is on disk: move the batch on, unless another collector has done so."""
+    sizes = (len(write.output), len(write.errors), write.completed, write.failed)
     store.server.run(
         Call(
             load("tasks/batches/lua/commit.lua"),
             (store.keys.batch(batch.id), store.keys.results(batch.id)),
-            (batch.written_id, write.plan, write.last, len(write.output), len(write.errors)),
+            (batch.written_id, write.plan, write.place, write.whole, *sizes),
             bool,
         )
     )
 
 
-def _waiting(store: Store, batch: Batch, entries: int, size: int) -> list[Entry]:
-    """The first results that are not written: at most `entries` and `size` bytes. Reads in chunks to bound memory."""
-    found: list[Entry] = []
-    total, after = 0, batch.written_id
-    while len(found) < entries:
-        wanted = min(CHUNK, entries - len(found))
-        chunk = _entries(store, batch, after, "+", wanted)
-        for entry in chunk:
-            total += len(entry[1][b"d"])
-            if found and total > size:
-                return found
-            found.append(entry)
-        if len(chunk) < wanted:
-            break
-        after = chunk[-1][0].decode()
-    return found
+class _Reader:
+    """Reads the results of a batch that are not written, from its place on."""
+
+    def __init__(self, store: Store, batch: Batch) -> None:
+        self.store = store
+        self.batch = batch
+        self.copies: Copies | None = copies_of(batch)
+        self.after, _, lines = batch.written_id.partition("+")
+        self.begun = int(lines or 0)
+
+    def waiting(self, entries: int, size: int) -> tuple[list[Entry], str]:
+        """The first results, at most `entries` and about `size` bytes, and the plan to write them."""
+        found: list[Entry] = []
+        total, after = 0, self.after
+        while len(found) < entries:
+            wanted = min(CHUNK, entries - len(found))
+            chunk = self._entries(after, "+", wanted)
+            for entry in chunk:
+                lines = self._lines(entry) - (0 if found else self.begun)
+                total += len(entry[1][b"d"]) * lines
+                if total > size and found:
+                    return found, _plan(found)
+                found.append(entry)
+                if total > size and lines > 1:
+                    part = max(1, size * lines // total)
+                    return found, f"{_plan(found)}:{self.begun + part}"
+            if len(chunk) < wanted:
+                break
+            after = chunk[-1][0].decode()
+        return found, _plan(found) if found else ""
+
+    def planned(self, plan: str) -> Write | None:
+        """The write of an existing plan; None if its results are gone, because another collector has written them."""
+        last, count, *_ = plan.split(":")
+        found: list[Entry] = []
+        after = self.after
+        while len(found) < int(count):
+            chunk = self._entries(after, last, min(CHUNK, int(count) - len(found)))
+            if not chunk:
+                return None
+            found += chunk
+            after = chunk[-1][0].decode()
+        return self.write(plan, found) if found[-1][0].decode() == last else None
+
+    def write(self, plan: str, found: list[Entry]) -> Write:
+        """The write of these entries by this plan."""
+        last, _, *part = plan.split(":")
+        end = int(part[0]) if part else None
+        files: dict[bool, list[bytes]] = {True: [], False: []}
+        copies = {True: 0, False: 0}
+        begun = self.begun
+        for entry in found:
+            ok = entry[1][b"k"] == b"1"
+            lines = self._expanded(entry, begun, self._lines(entry) if end is None else end)
+            files[ok] += lines
+            copies[ok] += len(lines) - (not begun)
+            begun = 0
+        place = last if end is None else f"{self.after}+{end}"
+        whole = last if end is None else self.after
+        written = {ok: b"".join(line + b"\n" for line in lines) for ok, lines in files.items()}
+        return Write(plan, place, whole, written[True], written[False], copies[True], copies[False])
+
+    def _lines(self, entry: Entry) -> int:
+        """How many lines of the files an entry is."""
+        return 1 if self.copies is None else 1 + self.copies.count(int(entry[1][b"n"]))
+
+    def _expanded(self, entry: Entry, first: int, end: int) -> list[bytes]:
+        """An entry's lines from `first` up to `end`: its job's result, then that of each copy."""
+        raw = entry[1][b"d"]
+        found = [] if first else [raw]
+        if self.copies is not None and end > 1:
+            answered = Answered.of(self.batch, raw)
+            copies = self.copies.of(int(entry[1][b"n"]), max(first - 1, 0), end - 1)
+            found += [answered.line(number, custom_id) for number, custom_id in copies]
+        return found
+
+    def _entries(self, after: str, last: str, count: int) -> list[Entry]:
+        client: Any = self.store.client
+        key = self.store.keys.results(self.batch.id)
+        return cast("list[Entry]", client.xrange(key, f"({after}", last, count=count))
 
 
-def _planned(store: Store, batch: Batch, plan: str) -> Write | None:
-    """The write of an existing plan; None if its results are gone, because another collector has written them."""
-    last, _, count = plan.partition(":")
-    found: list[Entry] = []
-    after = batch.written_id
-    while len(found) < int(count):
-        chunk = _entries(store, batch, after, last, min(CHUNK, int(count) - len(found)))
-        if not chunk:
-            return None
-        found += chunk
-        after = chunk[-1][0].decode()
-    return _write(plan, found) if found[-1][0].decode() == last else None
-
-
-def _write(plan: str, found: list[Entry]) -> Write:
-    output = b"".join(fields[b"d"] + b"\n" for _, fields in found if fields[b"k"] == b"1")
-    errors = b"".join(fields[b"d"] + b"\n" for _, fields in found if fields[b"k"] != b"1")
-    return Write(plan, found[-1][0].decode(), output, errors)
-
-
-def _entries(store: Store, batch: Batch, after: str, last: str, count: int) -> list[Entry]:
-    client: Any = store.client
-    return cast("list[Entry]", client.xrange(store.keys.results(batch.id), f"({after}", last, count=count))
+def _plan(found: list[Entry]) -> str:
+    return f"{found[-1][0].decode()}:{len(found)}"

@@ -170,7 +170,8 @@ class Store:
         now = repr(time.time())
         kept = (self.keys.settled(batch.id), self.keys.spent(batch.id), self.keys.ticks_idle)
         extra = (self.keys.batches, self.keys.ticks, self.keys.queues, *kept)
-        fields = ("began", now, "deadline", repr(deadline), "divided_offset", 0, "divided_line", 0, "offloaded", 0)
+        zeros = ("divided_offset", "divided_line", "offloaded", "copies_failed")
+        fields = ("began", now, "deadline", repr(deadline), *(part for name in zeros for part in (name, 0)))
         self.client.delete(self.keys.taken(batch.id), self.keys.offloaded(batch.id))
         return self.server.run(
             Call(
@@ -239,12 +240,6 @@ class Store:
     def offloaded_map(self, batch: Batch) -> bytes:
         """The bitmap of the lines that are in the batch lane now."""
         return cast("bytes", self.client.get(self.keys.offloaded(batch.id)) or b"") if batch.has_batch_lane else b""
-
-    def not_to_feed(self, batch: Batch) -> LineSet:
-        """The lines that succeeded in earlier rounds, and those that the batch lane has taken in this round."""
-        settled = cast("bytes", self.client.get(self.keys.settled(batch.id)) or b"") if batch.round else b""
-        taken = cast("bytes", self.client.get(self.keys.taken(batch.id)) or b"") if batch.has_batch_lane else b""
-        return LineSet(settled, taken)
 
 
 def open_store(settings: Settings) -> Store:

@@ -7,11 +7,13 @@ result line.
 import hashlib
 import time
 import uuid
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tasks.batches.batch import Batch
+from tasks.batches.duplicates import Duplicates
 from tasks.batches.estimate import Tally, record_fields
 from tasks.batches.files import INPUT, verified
 from tasks.batches.input import Checked, InputError, check_file
@@ -47,16 +49,17 @@ def submit(
     new: bool = False,
     scheduled_run: str = "",
     lanes: tuple[str, ...] | None = None,
+    dedupe: bool | None = None,
 ) -> tuple[Batch, bool]:
     """Make a file or URL a batch; returns the new or existing batch, and whether it is new.
 
     With `new` it always becomes a new batch. With `scheduled_run` (a schedule and a time) it is that run's only batch,
-    whatever the file contains. `lanes`: instead of the workflow's. InputError with every problem of the file; then
-    nothing was stored or queued.
+    whatever the file contains. `lanes` and `dedupe`: instead of the workflow's. InputError with every problem of the
+    file; then nothing was stored or queued.
     """
     source = source_of(place)
-    with trace_context.submission(workflow) as trace:
-        checked, tally = check_and_tally(source, settings, store, workflow=workflow, lanes=lanes)
+    with trace_context.submission(workflow) as trace, duplicates_of(settings, workflow, dedupe) as duplicates:
+        checked, tally = check_and_tally(source, settings, store, workflow=workflow, lanes=lanes, duplicates=duplicates)
         identity = f"{workflow}\n{scheduled_run or checked.sha256}\n{uuid.uuid4().hex if new else ''}"
         batch_id = "batch_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
         existing = store.batch(batch_id)
@@ -64,6 +67,8 @@ def submit(
             return existing, False
         files = open_files(settings.storage, batch_id)
         files.put(INPUT, lambda: verified(source.chunks(), checked.sha256))
+        if duplicates is not None:
+            duplicates.save(files)
         forecast = tally.forecast()
         batch = _record(batch_id, source, settings, checked, workflow, lanes or settings.workflow(workflow).lanes)
         return store.create(replace(batch, trace=trace, **record_fields(forecast)))
@@ -89,6 +94,13 @@ def _record(
     )
 
 
+def duplicates_of(
+    settings: Settings, workflow: str, dedupe: bool | None = None
+) -> AbstractContextManager[Duplicates | None]:
+    """What finds equal lines, or nothing: as `dedupe` says, or the workflow's setting."""
+    return Duplicates() if (settings.workflow(workflow).dedupe if dedupe is None else dedupe) else nullcontext()
+
+
 def record_lanes(lanes: tuple[str, ...]) -> str:
     """The lanes as a batch's record has them: '' for live only."""
     return "" if lanes == ("live",) else ",".join(lanes)
@@ -102,10 +114,11 @@ def check_and_tally(
     workflow: str,
     lanes: tuple[str, ...] | None = None,
     url: str = "",
+    duplicates: Duplicates | None = None,
 ) -> tuple[Checked, Tally]:
     """Check every line of a file and count what it would take; InputError with all its problems.
 
-    `url`: the one that every line must name; '' for any.
+    `url`: the one that every line must name; '' for any. `duplicates` finds the lines that repeat another one.
     """
     if not is_workflow_name(workflow):
         raise InputError(
@@ -125,10 +138,20 @@ def check_and_tally(
             raise NoRoute(f"url must be {url}, the endpoint of the batch")
         precheck.check(line, size)
 
-    checked = check_file(source, check, tally.add)
+    checked = check_file(source, check, partial(_add, tally, duplicates))
     if checked.count:
         raise InputError(source.shown, checked.messages(), checked.count, checked.problems)
     return checked, tally
+
+
+def _add(tally: Tally, duplicates: Duplicates | None, line: jobs.Line, size: int, number: int) -> None:
+    """Count a line that has passed the check; a copy costs nothing."""
+    if duplicates is not None and not line.agent:
+        targets = [route.target for route in tally.precheck.routes(line)]
+        if duplicates.add(number, line, targets):
+            tally.copies += 1
+            return
+    tally.add(line, size)
 
 
 _prechecks: dict[str, Precheck] = {}

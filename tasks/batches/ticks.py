@@ -93,7 +93,7 @@ def run_tick(store: Store, tick: str, live: Live | None = None) -> float | Idle 
 
 def _next(store: Store, kind: str, before: Batch, batch: Batch) -> float | Idle:
     """When a tick that succeeded is due again. `before` is the batch as the tick found it."""
-    fed = batch.fed >= batch.total
+    fed = batch.to_feed <= 0
     if kind == COLLECT:
         if not fed and batch.written_id != before.written_id:
             store.ticks.wake(f"{FEED}:{batch.id}")
@@ -117,7 +117,7 @@ def _fed(store: Store, batch: Batch, live: Live | None = None) -> Batch:
         return store.batch(batch.id) or batch
     if batch.status == "in_progress":
         feed(store, batch, publish, partial(depth, store), 2 * current_settings().visibility_timeout, live)
-        if batch.fed < batch.total:
+        if batch.to_feed > 0:
             return store.batch(batch.id) or batch
     return batch
 

@@ -13,7 +13,7 @@ from tasks.batches.files import INPUT, files_of, verified
 from tasks.batches.input import InputError
 from tasks.batches.problem_codes import problem
 from tasks.batches.store import Store
-from tasks.batches.submit import check_and_tally, record_lanes
+from tasks.batches.submit import check_and_tally, duplicates_of, record_lanes
 from tasks.batches.uploads import Uploads
 from tasks.jobs import trace_context
 from tasks.jobs.store import KEEP_BATCH
@@ -44,8 +44,13 @@ def _checked(store: Store, settings: Settings, batch: Batch, request: BatchReque
     if upload is None:
         raise InputError("input", [f"the input file {request.input_file_id} was deleted, or it has expired"])
     source = uploads.source(upload)
-    checked, tally = check_and_tally(source, settings, store, workflow=batch.workflow, url=request.endpoint)
-    files_of(batch).put(INPUT, lambda: verified(source.chunks(), checked.sha256))
+    with duplicates_of(settings, batch.workflow) as duplicates:
+        checked, tally = check_and_tally(
+            source, settings, store, workflow=batch.workflow, url=request.endpoint, duplicates=duplicates
+        )
+        files_of(batch).put(INPUT, lambda: verified(source.chunks(), checked.sha256))
+        if duplicates is not None:
+            duplicates.save(files_of(batch))
     return replace(
         batch,
         status="in_progress",

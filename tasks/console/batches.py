@@ -19,7 +19,7 @@ from tasks.batches.sources import rereadable
 from tasks.batches.store import Store, open_store
 from tasks.console import batches_view, view
 from tasks.console.exit_status import INTERRUPTED, errors_reported, fail, outcome
-from tasks.console.options import BatchId, Config, Json, Lanes, Workflow, lanes_of
+from tasks.console.options import BatchId, Config, Dedupe, Json, Lanes, Workflow, lanes_of
 from tasks.console.session import PATIENCE, blocker_and_lower_limits, configured, existing, submitted, watched
 from tasks.console.view import print_json
 from tasks.monitoring import costs
@@ -51,6 +51,7 @@ def run(
         Path | None, typer.Option(help="The file for failures; by default beside the output, if that is a file.")
     ] = None,
     lanes: Lanes = "",
+    dedupe: Dedupe = None,
     config: Config = None,
 ) -> None:
     """Run a batch on this machine: start workers, submit, show progress, write the results, stop.
@@ -66,7 +67,7 @@ def run(
         outputs.check(source)
         with rereadable(source, settings.data_dir) as given, local_workers.Interrupts() as interrupts:
             store = open_store(settings)
-            batch, new = submitted(given, settings, store, workflow, new=False, lanes=lanes_of(lanes))
+            batch, new = submitted(given, settings, store, workflow, new=False, lanes=lanes_of(lanes), dedupe=dedupe)
             batches_view.begun(batch, new)
             if not batch.over:
                 with local_workers.workers(settings, workers, concurrency, interrupts.asked_again) as group:
@@ -97,6 +98,7 @@ def submit(
         bool, typer.Option("--new", help="Make a new batch, even if this file was submitted before.")
     ] = False,
     lanes: Lanes = "",
+    dedupe: Dedupe = None,
     config: Config = None,
 ) -> None:
     """Check a file, submit it as a batch, and print the batch's id."""
@@ -104,7 +106,7 @@ def submit(
         settings = configured(config)
         store = open_store(settings)
         with rereadable(source, settings.data_dir) as given:
-            batch, fresh = submitted(given, settings, store, workflow, new=new, lanes=lanes_of(lanes))
+            batch, fresh = submitted(given, settings, store, workflow, new=new, lanes=lanes_of(lanes), dedupe=dedupe)
         print(batch.id, flush=True)  # noqa: T201 - only the id, for scripts
         batches_view.begun(batch, fresh)
         if wait_for:
@@ -112,17 +114,27 @@ def submit(
 
 
 def estimate(
-    source: Source, workflow: Workflow = "default", lanes: Lanes = "", as_json: Json = False, config: Config = None
+    source: Source,
+    workflow: Workflow = "default",
+    lanes: Lanes = "",
+    dedupe: Dedupe = None,
+    as_json: Json = False,
+    config: Config = None,
 ) -> None:
     """Estimate a file's tokens, cost and time within the limits. Sends nothing."""
     from tasks.batches.budget_outlook import outlook  # noqa: PLC0415 - only this command needs it
-    from tasks.batches.submit import check_and_tally  # noqa: PLC0415
+    from tasks.batches.submit import check_and_tally, duplicates_of  # noqa: PLC0415
 
     with errors_reported():
         settings = configured(config)
         store = open_store(settings)
-        with rereadable(source, settings.data_dir) as given:
-            _, tally = check_and_tally(given, settings, store, workflow=workflow, lanes=lanes_of(lanes))
+        with (
+            rereadable(source, settings.data_dir) as given,
+            duplicates_of(settings, workflow, dedupe) as duplicates,
+        ):
+            _, tally = check_and_tally(
+                given, settings, store, workflow=workflow, lanes=lanes_of(lanes), duplicates=duplicates
+            )
         found = tally.forecast()
         notes = outlook(settings, store, workflow, found)
         if found.agents:

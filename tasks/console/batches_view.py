@@ -25,6 +25,8 @@ def begun(batch: Batch, new: bool) -> None:
     """A batch was submitted, or had been submitted before."""
     if new:
         say(f"{batch.id}: {jobs(batch.total)} for workflow {batch.workflow}")
+        if batch.copies:
+            say(f"{batch.copies:,} of them repeat an earlier line: asked once, and its answer is theirs, too")
         if batch.lanes:
             say(lanes_view.submitted(batch))
     elif batch.over:
@@ -107,6 +109,7 @@ def one(
     grid.add_row("workflow", escape(batch.workflow))
     grid.add_row("status", batch.shown_status + (f", round {batch.round + 1}" if batch.round else ""))
     grid.add_row("jobs", f"{batch.done:,} of {batch.total:,} ended, {batch.failed:,} failed")
+    _copies(grid, batch)
     if not batch.over:
         _pace(grid, batch)
         grid.add_row("in flight", f"{in_flight:,}")
@@ -130,6 +133,12 @@ def one(
     if batch.trouble:
         grid.add_row("trouble", f"[red]{escape(batch.trouble)}[/]")
     console.print(grid)
+
+
+def _copies(grid: Table, batch: Batch) -> None:
+    if batch.copies:
+        words = f"{batch.copies:,} jobs repeat another one; {batch.copies_completed:,} have its answer"
+        grid.add_row("copies", words)
 
 
 def _pace(grid: Table, batch: Batch) -> None:
@@ -168,7 +177,8 @@ def forecast(source: str, found: Forecast, notes: list[str]) -> None:
     """A file's estimated tokens, cost and time."""
     grid = Table.grid(padding=(0, 2))
     grid.add_row("input", escape(source))
-    grid.add_row("jobs", f"{found.lines:,}")
+    copies = f", {found.copies:,} of them repeat an earlier line and are asked once" if found.copies else ""
+    grid.add_row("jobs", f"{found.lines:,}{copies}")
     if found.agents < found.lines:
         _expected(grid, found)
     for words in notes:

@@ -36,5 +36,13 @@ Lanes = Annotated[
         help="What may carry the jobs, such as batch,live; auto is all. By default the workflow's lanes.",
     ),
 ]
+Dedupe = Annotated[
+    bool | None,
+    typer.Option(
+        "--dedupe/--no-dedupe",
+        help="Ask equal lines once, and give the others the same answer. By default as the workflow says.",
+        show_default=False,
+    ),
+]
 BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="A batch id, as `overnight submit` printed it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -38,14 +38,21 @@ def configured(config: Path | None, *, keys: bool = False) -> Settings:
 
 
 def submitted(
-    source: Source, settings: Settings, store: Store, workflow: str, *, new: bool, lanes: tuple[str, ...] | None = None
+    source: Source,
+    settings: Settings,
+    store: Store,
+    workflow: str,
+    *,
+    new: bool,
+    lanes: tuple[str, ...] | None = None,
+    dedupe: bool | None = None,
 ) -> tuple[Batch, bool]:
     """Submit a file. Returns its batch, and whether that is new."""
     from tasks.batches.submit import submit as make_batch  # noqa: PLC0415 - only two commands need it
 
     if settings.any_workflow and (words := settings.warning(workflow)):
         view.say(words)
-    return make_batch(source, settings, store, workflow=workflow, new=new, lanes=lanes)
+    return make_batch(source, settings, store, workflow=workflow, new=new, lanes=lanes, dedupe=dedupe)
 
 
 def existing(store: Store, batch_id: str) -> Batch:

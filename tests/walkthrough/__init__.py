@@ -9,6 +9,7 @@
     test_7_agents.py     jobs of many calls, in your own Python
     test_8_schedules.py  a batch that starts on its own
     test_9_estimate.py   what a file will cost, before anything is sent
+    test_10_copies.py    equal lines are asked once
 
 conftest.py has the overnight.toml of all of them.
 """

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from workers.config import fields, units
 from workers.config.fields import Count, CountOrZero, Dollars, ModelName, Seconds, TimeZone, Weight
 from workers.config.provider_settings import Table
@@ -21,6 +23,8 @@ class WorkflowSettings(Table):
     deadline: Seconds = 86_400.0
     lanes: fields.Lanes = ("live",)
     """What may carry its jobs: the Batch API, the flex tier, live calls."""
+    dedupe: bool = Field(default=False, strict=True)
+    """Whether equal lines of a batch are asked once."""
     batch_min_time: Seconds = 1_800.0
     """Seconds that a provider batch must have until its latest moment; with less, its jobs go live."""
     priority: Literal["batch", "urgent"] = "batch"

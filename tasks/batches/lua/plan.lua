@@ -2,7 +2,7 @@
 --
 -- Guarantee: between two commits there is one plan, so all collectors write the same bytes.
 -- KEYS  1 batch record (hash)
--- ARGV  1 written_id and 2 round that the caller knows  3 the plan it proposes, 'entry id:entries'
+-- ARGV  1 written_id and 2 round that the caller knows  3 the plan it proposes (results.py)
 -- Returns the plan, or '' if the batch has moved on.
 local batch = redis.call('HMGET', KEYS[1], 'written_id', 'round', 'plan')
 if batch[1] ~= ARGV[1] or batch[2] ~= ARGV[2] then

@@ -77,7 +77,7 @@ local function finish(job)
     redis.call('HINCRBY', KEYS[2], 'cut_off_default', 1)
   end
   redis.call('SETBIT', job.ok and KEYS[3] or KEYS[4], line, 1)
-  redis.call('XADD', KEYS[7], '*', 'k', job.ok and '1' or '0', 'd', job.result)
+  redis.call('XADD', KEYS[7], '*', 'n', line, 'k', job.ok and '1' or '0', 'd', job.result)
   -- Keys that are created here get the lifetime of the record.
   if redis.call('HINCRBY', KEYS[2], job.ok and 'completed' or 'failed', 1) == 1 or redis.call('XLEN', KEYS[7]) == 1 then
     local life = redis.call('TTL', KEYS[2])

@@ -17,6 +17,7 @@ from limits.keys import Keys
 from tasks.batches import chunk_steps
 from tasks.batches.batch import Batch
 from tasks.batches.collect import collect
+from tasks.batches.duplicates import Duplicates
 from tasks.batches.feed import Row, feed
 from tasks.batches.files import INPUT, errors_name, output_names
 from tasks.batches.store import Store
@@ -81,10 +82,19 @@ class World:
         """A store with a connection of its own: a forked child must not share its parent's."""
         return Store(Keys("test"), Server(redis.Redis(port=self.port)))
 
-    def batch(self, lines: int, *, name: str = "batch_1", deadline: float = 3600.0, text: str = "") -> Batch:
-        content = "".join(json.dumps(input_line(number, text)) + "\n" for number in range(1, lines + 1)).encode()
+    def batch(
+        self, lines: int, *, name: str = "batch_1", deadline: float = 3600.0, text: str = "", distinct: int = 0
+    ) -> Batch:
+        """A batch of `lines` lines; with `distinct`, those after so many repeat them in turn."""
+        every = [input_line(number, f"{number % distinct}" if distinct else text) for number in range(1, lines + 1)]
+        content = "".join(json.dumps(line) + "\n" for line in every).encode()
         files = open_files(self.storage, name)
         Path(files.folder).mkdir(parents=True)
+        with Duplicates() as duplicates:
+            if distinct:
+                for number, line in enumerate(every, 1):
+                    duplicates.add(number, jobs.Line(line["custom_id"], line["url"], line["body"]), ["acme/small"])
+                duplicates.save(files)
         Path(files.path(INPUT)).write_bytes(content)
         now = time.time()
         batch = Batch(
@@ -93,6 +103,7 @@ class World:
             name="in.jsonl",
             status="in_progress",
             total=lines,
+            copies=duplicates.count,
             bytes=len(content),
             storage=self.storage,
             created=now,
@@ -163,7 +174,16 @@ def input_line(number: int, text: str = "") -> dict[str, Any]:
 
 
 def result_line(line: int, round_: int, *, ok: bool, pad: int = 0) -> bytes:
-    return json.dumps({"custom_id": f"job-{line}", "round": round_, "ok": ok, "pad": "x" * pad}).encode()
+    body = {"round": round_, "pad": "x" * pad}
+    return jobs.encode(
+        jobs.result_line(
+            f"batch_req_{line}",
+            f"job-{line}",
+            response={"status_code": 200, "body": body} if ok else None,
+            error=None if ok else jobs.error_object("broken", f"in round {round_}{'x' * pad}"),
+            report={"provider": "acme", "model": "small", "attempts": 1, "cost_usd": 0.1, "seconds": 2.0},
+        )
+    )
 
 
 def in_child(act: Callable[[], None]) -> int:

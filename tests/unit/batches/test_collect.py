@@ -100,7 +100,7 @@ def _in_the_middle_of_a_write(what: Callable[[], None], share: float, times: int
 
 
 FAULTS: dict[str, Callable[[Callable[[], None]], None]] = {
-    "before the plan": lambda what: _before(results, "_waiting", what),
+    "before the plan": lambda what: _before(results._Reader, "waiting", what),
     "after the plan": lambda what: _after(results, "next_write", what),
     "after the file was made": lambda what: _in_the_middle_of_a_write(what, 0.0),
     "in the first byte": lambda what: _in_the_middle_of_a_write(what, 0.001),
@@ -116,8 +116,9 @@ FAULTS: dict[str, Callable[[Callable[[], None]], None]] = {
 }
 
 
-def _filled(world: World) -> Batch:
-    batch = world.batch(40)
+def _filled(world: World, lines: int) -> Batch:
+    """A batch of which 40 lines have ended, 15 of them with a failure; the lines after those repeat them in turn."""
+    batch = world.batch(lines, distinct=40)
     world.finish(batch, *range(1, 26), pad=40)
     world.finish(batch, *range(26, 41), ok=False, pad=40)
     return batch
@@ -127,14 +128,21 @@ def _bytes(world: World, batch: Batch) -> tuple[bytes, bytes]:
     return world.path(batch, OUTPUT).read_bytes(), world.path(batch, ERRORS).read_bytes()
 
 
+@pytest.fixture(params=[40, 200], ids=["no copies", "copies"])
+def lines(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
 @pytest.fixture
-def undisturbed(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, bytes]:
+def undisturbed(world: World, monkeypatch: pytest.MonkeyPatch, lines: int) -> tuple[bytes, bytes]:
     monkeypatch.setattr(collecting, "STEP_RESULTS", 7)
-    batch = _filled(world)
-    while not world.collect(batch).over:
+    monkeypatch.setattr(collecting, "STEP_BYTES", 700 if lines > 40 else 8 << 20)  # so that writes end among copies
+    batch = _filled(world, lines)
+    while not (last := world.collect(batch)).over:
         pass
+    assert last.parts > (80 if lines > 40 else 5)
     found = _bytes(world, batch)
-    assert (found[0].count(b"\n"), found[1].count(b"\n")) == (25, 15)
+    assert (found[0].count(b"\n"), found[1].count(b"\n")) == (lines * 25 // 40, lines * 15 // 40)
     world.store.forget(batch.id)
     open_files(world.storage, batch.id).remove()
     return found
@@ -142,9 +150,9 @@ def undisturbed(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, b
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_collector_killed_anywhere_changes_nothing(
-    world: World, undisturbed: tuple[bytes, bytes], fault: str
+    world: World, undisturbed: tuple[bytes, bytes], lines: int, fault: str
 ) -> None:
-    batch = _filled(world)
+    batch = _filled(world, lines)
 
     def child() -> None:
         world.store = world.connect()
@@ -160,10 +168,10 @@ def test_a_collector_killed_anywhere_changes_nothing(
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_collector_that_wakes_up_late_changes_nothing(
-    world: World, undisturbed: tuple[bytes, bytes], fault: str
+    world: World, undisturbed: tuple[bytes, bytes], lines: int, fault: str
 ) -> None:
     """Another collector finishes, the batch is retried and ends again; then the first one wakes up."""
-    batch = _filled(world)
+    batch = _filled(world, lines)
 
     def child() -> None:
         world.store = world.connect()
@@ -176,7 +184,7 @@ def test_a_collector_that_wakes_up_late_changes_nothing(
     while not world.collect(batch).over:
         pass
     assert _bytes(world, batch) == undisturbed
-    assert world.store.retry(world.now(batch), world.now(batch).deadline) == 15
+    assert world.store.retry(world.now(batch), world.now(batch).deadline) == lines * 15 // 40
     world.finish(batch, *range(26, 41))
     while not world.collect(batch).over:
         pass
@@ -184,7 +192,7 @@ def test_a_collector_that_wakes_up_late_changes_nothing(
     os.kill(pid, signal.SIGCONT)
     assert ended(pid) == 0
     assert (world.output(batch), world.errors(batch), _bytes(world, batch), world.now(batch)) == before
-    assert len(world.output(batch)) == 40
+    assert sorted(line["custom_id"] for line in world.output(batch)) == sorted(f"job-{n}" for n in range(1, lines + 1))
     assert world.errors(batch) == []
 
 

@@ -96,7 +96,7 @@ def test_lines_that_pass_by_their_bytes_pass_by_their_tokens(precheck: Precheck)
 def test_an_estimate_from_every_tenth_line_is_close(tmp_path: Path, precheck: Precheck) -> None:
     lines = [_line(number, "word " * (20 + number % 50)) for number in range(6_000)]
     tally = Tally(precheck, Ratios("none"))
-    check_file(_file(tmp_path, *lines), precheck.check, tally.add)
+    check_file(_file(tmp_path, *lines), precheck.check, lambda line, size, _: tally.add(line, size))
     forecast = tally.forecast()
     every = [precheck_input(line) for line in lines]
     assert forecast.lines == 6_000

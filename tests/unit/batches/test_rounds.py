@@ -98,7 +98,7 @@ def test_a_retry_runs_only_failed_jobs_in_the_same_batch(world: World) -> None:
     batch = world.collect(batch)
     assert (batch.status, batch.completed, batch.failed) == ("completed", 5, 1)
     assert [line["custom_id"] for line in world.output(batch)] == ["job-1", "job-3", "job-5", "job-2", "job-4"]
-    assert [(line["custom_id"], line["round"]) for line in world.errors(batch)] == [("job-6", 1)]
+    assert [(line["custom_id"], line["error"]["message"]) for line in world.errors(batch)] == [("job-6", "in round 1")]
 
 
 def test_a_late_result_of_an_older_round_changes_nothing(world: World) -> None:

@@ -161,5 +161,8 @@ def test_jobs_that_end_together_are_recorded_by_one_script(world: World, batch: 
     record: Any = world.client.hmget(world.keys.batch(batch), fields)
     assert [int(each) for each in record] == [1, 1, 47, 1, 2, 1]
     entries: Any = world.client.xrange(world.keys.results(batch))
-    assert [each for _, each in entries] == [{b"k": b"1", b"d": b'{"n":1}'}, {b"k": b"0", b"d": b'{"n":2}'}]
+    assert [each for _, each in entries] == [
+        {b"n": b"1", b"k": b"1", b"d": b'{"n":1}'},
+        {b"n": b"2", b"k": b"0", b"d": b'{"n":2}'},
+    ]
     assert (look(world).budgets[0].spent, look(world).open_reservations) == (40, 0)
