@@ -15,6 +15,8 @@ from tests.support.api import CLIENTS, TWO, Api, ended, jsonl, served, submit, u
 from tests.support.site import KEY, Site, job, jobs
 from tests.support.toml import PRICES
 
+DEDUPED = CLIENTS.replace("[workflows.adhoc]", "[workflows.adhoc]\ndedupe = true")
+
 
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[Simulator]:
@@ -25,7 +27,7 @@ def simulator() -> Iterator[Simulator]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iterator[Site]:
-    with Site(tmp_path_factory.mktemp("api"), simulator, model=PRICES, tables=CLIENTS) as made:
+    with Site(tmp_path_factory.mktemp("api"), simulator, model=PRICES, tables=DEDUPED) as made:
         made.start_worker(ready=False)
         yield made
 
@@ -238,6 +240,16 @@ def test_a_client_uses_the_workflows_that_it_was_given(sdk: OpenAI, other: OpenA
         with pytest.raises(openai.NotFoundError) as found:
             submit(client, upload(client, jobs(1)), metadata={"workflow": name})
         assert found.value.code == "unknown_workflow"
+
+
+def test_equal_lines_are_asked_once_if_the_workflow_says_so(sdk: OpenAI, simulator: Simulator) -> None:
+    file = upload(sdk, [job(number, text="the same question") for number in range(1, 6)])
+    batch = ended(sdk, submit(sdk, file, metadata={"workflow": "adhoc"}).id)
+    assert batch.request_counts is not None
+    assert batch.request_counts.completed == 5
+    assert [entry["job"] for entry in simulator.journal()].count("the same question") == 1
+    answers = [json.loads(line) for line in sdk.files.content(batch.output_file_id or "").text.splitlines()]
+    assert [line["overnight"].get("copy_of") for line in answers] == [None, *["job-1"] * 4]
 
 
 def test_an_idempotency_key_makes_one_batch(sdk: OpenAI, other: OpenAI) -> None:

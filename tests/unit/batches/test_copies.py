@@ -12,6 +12,8 @@ from tasks.batches.duplicates import Duplicates, digest_of
 from tasks.batches.feed import feed
 from tasks.batches.report import job_report
 from tasks.jobs.job import Line, decode
+from tests.simulator import Simulator
+from tests.support.lane import Lane
 from tests.unit.batches.conftest import World
 
 
@@ -148,6 +150,20 @@ def test_a_batch_that_is_one_line_a_thousand_times(world: World, monkeypatch: py
     assert [line["custom_id"] for line in world.output(batch)] == [f"job-{n}" for n in range(1, 1_001)]
     assert now.parts > 20
     assert now.completed == 1_000
+
+
+def test_the_batch_lane_carries_originals_only(world: World, simulator: Simulator) -> None:
+    simulator.configure(batch_faults=[{"mode": "expires"}])
+    lane = Lane(world, simulator, 20, distinct=8)
+    lane.run()
+    assert [chunk.lines for chunk in lane.chunks] == [8]
+    assert len(lane.live_lines()) == 4
+    world.finish(lane.batch, *lane.live_lines())
+    now = world.collect(lane.batch)
+    assert (now.status, now.completed, now.to_feed) == ("completed", 20, 0)
+    assert sorted(line["custom_id"] for line in world.output(lane.batch)) == sorted(f"job-{n}" for n in range(1, 21))
+    copies = [line["overnight"] for line in world.output(lane.batch) if "copy_of" in line["overnight"]]
+    assert [report["cost_usd"] for report in copies] == [0] * 12
 
 
 def test_missing_messages_of_copies_are_not_missed(world: World) -> None:
