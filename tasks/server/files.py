@@ -5,8 +5,9 @@ A client sees its own files only. Another client's file answers like one that do
 
 import re
 import time
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Generator
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from starlette.requests import Request
@@ -21,6 +22,9 @@ from tasks.server.multipart import Form, read_form
 from tasks.server.pages import limit_of, listed, page
 from tasks.server.resources import blocking, client_of, resources
 from tasks.server.result_files import ResultFile
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
 
 #: Seconds that an upload is kept if it sets no expiry, as at OpenAI.
 KEEP: Final = 30 * 86_400
@@ -123,22 +127,29 @@ async def content(request: Request) -> Response:
     if request.method == "HEAD":
         return Response(status_code=206 if offset else 200, headers=headers)
     reading = _bytes(request, found, sizes, offset)
-    # The first chunk is read before the answer begins, so that content which is gone becomes an error.
+    # The first piece is read before the answer begins, so that content which is gone becomes an error.
     first = await blocking(next, reading, b"")
-    return StreamingResponse(
-        _after(first, reading), 206 if offset else 200, headers, media_type="application/octet-stream"
-    )
+    return _Download(first, reading, 206 if offset else 200, headers)
 
 
-def _bytes(request: Request, found: File, sizes: list[int], offset: int) -> Iterator[bytes]:
+class _Download(StreamingResponse):
+    """A file's bytes. The file is closed when the response ends, also if its client hangs up in the middle."""
+
+    def __init__(self, first: bytes, rest: Generator[bytes], status: int, headers: dict[str, str]) -> None:
+        super().__init__(chain((first,), rest), status, headers, media_type="application/octet-stream")
+        self.rest = rest
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.rest.close()
+
+
+def _bytes(request: Request, found: File, sizes: list[int], offset: int) -> Generator[bytes]:
     if isinstance(found, ResultFile):
         return found.read(sizes, offset)
     return resources(request).uploads.content(found).read(CONTENT, found.bytes, offset)
-
-
-def _after(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
 
 
 def _offset(request: Request) -> int:

@@ -7,7 +7,7 @@ from python_multipart.exceptions import FormParserError, MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from tasks.jobs.storage import CHUNK, Writing
+from tasks.jobs.storage import PIECE, Writing
 from tasks.server.errors import bad_request, too_large
 from tasks.server.resources import blocking
 from workers import plain_text
@@ -54,12 +54,16 @@ async def read_form(request: Request, writing: Writing, limit: int) -> Form:
         parser = MultipartParser(boundary, parts.callbacks())
     except FormParserError as exc:
         raise bad_request(f"The boundary of the form is wrong: {exc}.") from None
+    received = 0
     async for chunk in request.stream():
         try:
             parser.write(chunk)
         except MultipartParseError as exc:
             raise bad_request(f"The form is broken: {exc}.") from None
-        if len(parts.pending) >= CHUNK:
+        received += len(chunk)
+        if received - parts.form.size > MAX_REST:
+            raise too_large(limit)
+        if len(parts.pending) >= PIECE:
             await blocking(writing.write, parts.take())
     if not parts.ended:
         raise bad_request("The form ends too early: its last boundary is missing.")

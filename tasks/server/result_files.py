@@ -6,7 +6,7 @@ read while the batch runs. They are listed from its end on, if they contain a li
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -81,7 +81,7 @@ class ResultFile:
         last = batch.output_offset if self.kind == "output" else batch.errors_offset
         return [*(files.size(name) for name in self.names()[:-1]), last]
 
-    def read(self, sizes: list[int], offset: int) -> Iterator[bytes]:
+    def read(self, sizes: list[int], offset: int) -> Generator[bytes]:
         """The bytes from `offset` on, of files that have these sizes."""
         files = files_of(self.batch)
         for name, size in zip(self.names(), sizes, strict=True):

@@ -31,8 +31,19 @@ class Worker:
 
     def peak(self) -> int:
         """The most memory that it has had so far, in bytes."""
+        return self._bytes("VmHWM")
+
+    def memory(self) -> int:
+        """The memory that it has, in bytes."""
+        return self._bytes("VmRSS")
+
+    def _bytes(self, name: str) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) << 10
+        return int(next(line.split()[1] for line in status.splitlines() if line.startswith(name))) << 10
+
+    def handles(self) -> int:
+        """The files and connections that it has open."""
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
     def kill(self) -> None:
         """As a machine that loses its power."""

@@ -10,13 +10,14 @@ Calls may be repeated: the same `write_at` and `finish` always leave the same fi
 from pathlib import Path
 from uuid import uuid4
 
-from tasks.jobs.storage.base import CHUNK, Files, StorageError, Writing, file_system, message_of
+from tasks.jobs.storage.base import CHUNK, PIECE, Files, StorageError, Writing, file_system, message_of
 from tasks.jobs.storage.local import LocalFiles
 from tasks.jobs.storage.remote import RemoteFiles
 from workers import private_files
 
 __all__ = [
     "CHUNK",
+    "PIECE",
     "Files",
     "LocalFiles",
     "RemoteFiles",

@@ -1,7 +1,7 @@
 """What both kinds of storage do: the methods, their error, and the file system behind a URL."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, Final, cast
 
@@ -11,6 +11,9 @@ from workers.config.credentials import without_password
 
 #: Bytes that are read or copied at once.
 CHUNK: Final = 1 << 20
+
+#: Bytes that are read or written at once for one client of the HTTP server: what one that stops reading holds.
+PIECE: Final = 128 << 10
 
 
 class StorageError(Exception):
@@ -53,8 +56,11 @@ class Files(ABC):
         """Whether the file exists."""
 
     @abstractmethod
-    def open(self, name: str) -> BinaryIO:
-        """Open a file for reading; StorageError with `missing` if it doesn't exist."""
+    def open(self, name: str, *, ahead: bool = True) -> BinaryIO:
+        """Open a file for reading; StorageError with `missing` if it doesn't exist.
+
+        With `ahead`, an object store is asked for more bytes than the next read wants: tens of MB.
+        """
 
     @abstractmethod
     def size(self, name: str) -> int:
@@ -95,13 +101,13 @@ class Files(ABC):
     def remove_parts(self, name: str) -> None:
         """Remove the parts that `finish` has joined."""
 
-    def read(self, name: str, length: int, offset: int = 0) -> Iterator[bytes]:
-        """A file's bytes from `offset` up to `length`."""
-        with self.open(name) as reading:
+    def read(self, name: str, length: int, offset: int = 0) -> Generator[bytes]:
+        """A file's bytes from `offset` up to `length`, in pieces."""
+        with self.open(name, ahead=False) as reading:
             reading.seek(offset)
-            while offset < length and (chunk := reading.read(min(CHUNK, length - offset))):
-                offset += len(chunk)
-                yield chunk
+            while offset < length and (piece := reading.read(min(PIECE, length - offset))):
+                offset += len(piece)
+                yield piece
 
     def put_bytes(self, name: str, data: bytes) -> None:
         """Write a small file, all of it or nothing. `name` may contain folders."""

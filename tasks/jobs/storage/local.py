@@ -18,7 +18,8 @@ class LocalFiles(Files):
     def exists(self, name: str) -> bool:
         return bool(self.fs.exists(self.path(name)))
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str, *, ahead: bool = True) -> BinaryIO:
+        del ahead
         target = self.path(name)
         try:
             return Path(target).open("rb")

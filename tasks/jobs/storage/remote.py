@@ -31,8 +31,9 @@ class RemoteFiles(Files):
     def exists(self, name: str) -> bool:
         return self._retrying("read", name, lambda: bool(self.fs.exists(self.path(name))))
 
-    def open(self, name: str) -> BinaryIO:
-        raw = self._retrying("read", name, lambda: self.fs.open(self.path(name), "rb"))
+    def open(self, name: str, *, ahead: bool = True) -> BinaryIO:
+        options = {} if ahead else {"cache_type": "none"}
+        raw = self._retrying("read", name, lambda: self.fs.open(self.path(name), "rb", **options))
         return io.BufferedReader(_RemoteReader(raw, partial(self._retrying, "read", name)), CHUNK)
 
     def size(self, name: str) -> int:
@@ -59,10 +60,9 @@ class RemoteFiles(Files):
         sizes = self._retrying("read", name, partial(self._part_sizes, name))
         for part in range(parts):
             size = sizes.get(_part(name, part).rpartition("/")[2], 0)
-            if at + size > offset:
-                path = self.path(_part(name, part))
-                data: bytes = self._retrying("read", name, partial(self.fs.cat_file, path))
-                yield data[max(0, offset - at) : length - at]
+            start, end = max(0, offset - at), min(size, length - at)
+            if start < end:
+                yield from self.read(_part(name, part), end, start)
             at += size
 
     def _part_sizes(self, name: str) -> dict[str, int]:
