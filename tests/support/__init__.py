@@ -7,6 +7,7 @@ commands.py      commands of `overnight` in processes of their own, without the 
 delivery.py      deliveries of jobs by the worker's own code, without Celery around it
 replays.py       agents' jobs that are delivered more than once
 api.py           the HTTP server of a site
+s3.py            an S3 that may refuse
 valkey.py        a Valkey on a port of its own
 
 agents.py        agents that tests run in real workers

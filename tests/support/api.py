@@ -62,7 +62,13 @@ class Api:
 def served(site: Site, *options: str, environment: dict[str, str] | None = None) -> Iterator[Api]:
     """Run `overnight serve` on a free port; a site stops what it has started."""
     process = site._start(
-        "api.log", "tasks", "serve", "--port", "0", *options, environment={**KEYS, **(environment or {})}
+        f"api-{len(site.workers)}.log",
+        "tasks",
+        "serve",
+        "--port",
+        "0",
+        *options,
+        environment={**KEYS, **(environment or {})},
     )
     found = wait_for(lambda: re.search(r"serving at (\S+)", process.said()), 90.0, what="the server's port")
     api = Api(process, found[1])
