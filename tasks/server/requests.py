@@ -101,7 +101,7 @@ class Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers["x-request-id"] = self.id
+            headers["x-request-id"] = headers["request-id"] = self.id  # as OpenAI's SDKs read it, and Anthropic's
             if not self._read_all:
                 headers["connection"] = "close"
         elif not self._read_all and not message.get("more_body", False):

@@ -18,11 +18,12 @@ const ended = async (id) => {
     await new Promise((done) => setTimeout(done, 200));
   }
 };
-const refused = async (call, kind, status, code) => {
+const refused = async (call, kind, status, code, waits) => {
   await assert.rejects(call, (error) => {
     assert(error instanceof kind, `${error.constructor.name}: ${error.message}`);
     assert.equal(error.status, status);
     if (code) assert.equal(error.code, code);
+    if (waits) assert(Number(error.headers.get("retry-after")) > 0);
     return true;
   });
 };
@@ -70,5 +71,28 @@ const wrong = new OpenAI({ baseURL: process.env.API_URL, apiKey: "sk-wrong", max
 await refused(() => wrong.models.list(), OpenAI.AuthenticationError, 401, "invalid_api_key");
 await refused(() => sdk.chat.completions.create({ model: "nobody/nothing", messages }), OpenAI.NotFoundError, 404, "model_not_found");
 await refused(() => sdk.chat.completions.create({ model, messages: 3 }), OpenAI.BadRequestError, 400);
-await refused(() => submit("file-unknown"), OpenAI.APIError, 404);
+await refused(() => submit("file-unknown"), OpenAI.NotFoundError, 404);
+const other = new OpenAI({ baseURL: process.env.API_URL, apiKey: process.env.OTHER_KEY, maxRetries: 0 });
+await refused(() => other.batches.retrieve(batch.id), OpenAI.NotFoundError, 404);
+await refused(() => other.files.content(done.output_file_id), OpenAI.NotFoundError, 404);
+const wide = { metadata: { key: "x".repeat(513) } };
+const made = (more) =>
+  sdk.batches.create({ input_file_id: file.id, endpoint: "/v1/chat/completions", completion_window: "24h", ...more });
+for (const more of [{ endpoint: "/v1/images" }, { completion_window: "soon" }, wide])
+  await refused(() => made(more), OpenAI.BadRequestError, 400);
+const tooLarge = await toFile(Buffer.alloc(1_100_000), "large.jsonl");
+await refused(() => sdk.files.create({ file: tooLarge, purpose: "batch" }), OpenAI.APIError, 413, "request_too_large");
+await refused(() => other.chat.completions.create({ model, messages }), OpenAI.APIError, 402, "insufficient_quota");
+const hurried = { headers: { "X-Overnight-Max-Wait": "0" } };
+const tight = () => sdk.chat.completions.create({ model: "acme/tight", messages }, hurried);
+await tight();
+await refused(tight, OpenAI.RateLimitError, 429, "rate_limit_exceeded", true);
+process.kill(Number(process.env.REDIS_PID), "SIGSTOP");
+try {
+  const live = () => sdk.chat.completions.create({ model, messages }, hurried);
+  for (const call of [live, () => sdk.batches.list()])
+    await refused(call, OpenAI.InternalServerError, 503, "service_unavailable", true);
+} finally {
+  process.kill(Number(process.env.REDIS_PID), "SIGCONT");
+}
 console.log("done");

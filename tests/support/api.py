@@ -16,6 +16,7 @@ import openai
 from openai import OpenAI
 
 from tests.support.site import Line, Site, wait_for
+from tests.support.toml import PRICES
 from tests.support.worker_process import Worker
 
 #: Two clients with two workflows each; `one` is rotating its key.
@@ -30,6 +31,13 @@ workflows = ["nightly", "adhoc"]
 key = "env:KEY_TWO"
 workflows = ["adhoc"]
 """
+
+#: Everything is scarce: no call fits into the budget of `adhoc`, `tight` takes one call a minute, a file has 1 MB.
+SCARCE = (
+    CLIENTS.replace("[workflows.adhoc]", "[workflows.adhoc]\nbudget_usd = 0.000001")
+    + "[server]\nmax_upload_mb = 1\n"
+    + f"[providers.acme.models.tight]\n{PRICES}rpm = 1\n"
+)
 
 ONE, ONE_OLD, TWO = "sk-client-one-0123456789", "sk-client-one-9876543210", "sk-client-two-0123456789"
 
