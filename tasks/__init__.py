@@ -3,6 +3,7 @@
 __main__.py  `python -m tasks` is `overnight`, if the console script is not on the path
 startup.py   what a worker loads before it takes its first job, so that this one does not wait for it
 agents/      Agents: jobs of many calls, that go on where they were after a wait, a crash or a deploy
+answers/     Is an answer what its line asked for? Checks of answers
 batches/     A file of jobs: submitted, fed into the queue, collected into output files
 console/     The command line: each command, and beside it how its results look
 jobs/        One job, from its message to its result line

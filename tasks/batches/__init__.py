@@ -16,6 +16,7 @@ In the order of a batch's life:
     lane_forecast.py    the estimate by lanes
     budget_outlook.py   whether the estimate fits into the budgets
     batch.py            the record of a batch
+    check_counts.py     what the checks of a batch's answers have found
     store.py            the records in Redis: read, create, advance, retry, delete
     lua/create.lua      create a batch
     lua/advance.lua     move a batch to another status

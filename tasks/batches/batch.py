@@ -52,6 +52,7 @@ class Batch:
       deleted those files, or they have expired.
     - `token` is the secret that proves its lines (tasks/jobs/proof.py).
     - `cut_off` answers were cut at a ceiling; for `cut_off_default` of them the line had set no ceiling.
+    - `checks` counts answers by the result of their check (tasks/answers/checks.py), as JSON: those that are not valid.
     - `feed_trouble` and `collect_trouble`: why its input cannot be read, or its results cannot be written.
     - `told` and `told_at`: what its jobs wait for, as a worker reported it, and when.
     """
@@ -105,6 +106,7 @@ class Batch:
     throttled: int = 0
     cut_off: int = 0
     cut_off_default: int = 0
+    checks: str = "{}"
     expected_cost: int = 0
     expected_input: int = 0
     expected_output: int = 0
@@ -191,6 +193,12 @@ class Batch:
         return max((now - at for at, done in marks if done == self.done), default=0.0)
 
     @property
+    def check_counts(self) -> dict[str, int]:
+        """Answers by the result of their check; those that are valid are left out."""
+        found: dict[str, int] = orjson.loads(self.checks)
+        return found
+
+    @property
     def targets(self) -> list[str]:
         """The targets (`provider/model`) that its jobs may go to; empty if unknown."""
         return self.models.split()
@@ -221,6 +229,7 @@ class Batch:
             "calls": self.calls,
             "throttled": self.throttled,
             "cut_off": {"total": self.cut_off, "by_default_ceiling": self.cut_off_default},
+            "checks": self.check_counts,
             "estimate": expected,
             "trouble": self.trouble or None,
         }

@@ -18,7 +18,7 @@ from tasks.jobs.storage import CHUNK, StorageError
 class ChunkLine:
     """One line: its number, name and place in the input, and what it holds (n$) by which estimate.
 
-    `own_ceiling`: the line itself sets the ceiling of its answer.
+    `own_ceiling`: the line itself sets the ceiling of its answer. `asks`: its answer is checked against its request.
     """
 
     number: int
@@ -31,6 +31,7 @@ class ChunkLine:
     output_ceiling: int
     media: bool
     own_ceiling: bool
+    asks: bool = False
 
     @property
     def estimate(self) -> Estimate:

@@ -13,11 +13,13 @@ from limits.client.scripts import Call
 from limits.counting import Estimate
 from limits.encoding import settlement_json
 from limits.reservation import Ask, Settlement
+from tasks.answers import checks
 from tasks.batches.batch import Batch
 from tasks.batches.batch_lane import BatchLane
 from tasks.batches.chunk import Chunk
-from tasks.batches.chunk_lines import ChunkLine
+from tasks.batches.chunk_lines import ChunkLine, texts
 from tasks.batches.store import Store
+from tasks.jobs import job as jobs
 from tasks.jobs import outcomes, retry
 from tasks.jobs import store as job_store
 from tasks.jobs.attempt import Attempt
@@ -66,7 +68,7 @@ class ChunkResults:
     def record(self, raw: list[bytes]) -> Tally:
         """Record some lines of a result file, in one round trip. Lines that cannot be read are left out."""
         found = Tally()
-        calls: list[Call[Any]] = []
+        results: list[tuple[Result, ChunkLine]] = []
         for each in raw:
             result = self.api.read(each)
             line = self.lines.get(result.custom_id) if result is not None else None
@@ -75,13 +77,15 @@ class ChunkResults:
             elif line is None:
                 log.warning("%s has a result that belongs to no line of it; it is left out", self.chunk.id)
             elif result.status is not None:
-                calls.extend(self._calls(result, line, found))
-        if calls:
+                results.append((result, line))
+        asking = [line for _, line in results if line.asks]
+        requests = {number: jobs.decode(text)["body"] for number, text in texts(self.batch, asking)} if asking else {}
+        if calls := [call for each in results for call in self._calls(*each, requests.get(each[1].number, {}), found)]:
             self.store.server.run_many(calls)
         return found
 
-    def _calls(self, result: Result, line: ChunkLine, found: Tally) -> Iterator[Call[Any]]:
-        """The scripts that record one result."""
+    def _calls(self, result: Result, line: ChunkLine, request: dict[str, Any], found: Tally) -> Iterator[Call[Any]]:
+        """The scripts that record one result. `request`: the line's body if its answer is checked against it."""
         attempt = self._attempt(line)
         keys, job = self.store.keys, attempt.job
         try:
@@ -102,7 +106,8 @@ class ChunkResults:
         closing = outcomes.of_answer(attempt, answer)
         saved = self._saved(attempt.estimate, answer, closing.amount)
         closing = replace(closing, columns={**closing.columns, "batch_calls": 1, "batch_saved": saved})
-        outcome = outcomes.answered(attempt, answer, self.chunk.id)
+        checked = checks.check(self.chunk.url, request, answer.body)
+        outcome = outcomes.answered(attempt, answer, self.chunk.id, checked)
         yield job_store.finish(keys, job, replace(outcome, settlement=self._part(line, closing)), calls=1)
         found.completed += outcome.ok
         found.failed += not outcome.ok

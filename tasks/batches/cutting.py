@@ -11,6 +11,7 @@ from tempfile import TemporaryFile
 from typing import IO, NamedTuple
 from uuid import uuid4
 
+from tasks.answers import wanted
 from tasks.batches.batch import Batch
 from tasks.batches.batch_lane import MAX_LINES, BatchLane, Fit
 from tasks.batches.chunk import Chunk
@@ -137,6 +138,7 @@ def _take(lane: BatchLane, growing: dict[tuple[str, str], Growing], text: bytes,
             estimate.output_ceiling,
             estimate.media,
             own,
+            wanted.of_line(line.url, line.body) is not None,
         ),
     )
     return True

@@ -12,7 +12,7 @@ from tasks.batches.collect import sample
 from tasks.batches.estimate import Forecast, estimate_errors
 from tasks.batches.outputs import Outputs
 from tasks.batches.prune import Cleaned
-from tasks.console import lanes_view
+from tasks.console import checks_view, lanes_view
 from tasks.console.view import console, escape, jobs, listing, say, when
 from tasks.monitoring.costs import Spent
 from workers.figures import dollars, duration
@@ -55,8 +55,7 @@ def ended(batch: Batch, outputs: Outputs, *, seconds: float) -> None:
     grid.add_row("tokens", f"{batch.input_tokens:,} in, {batch.output_tokens:,} out")
     grid.add_row("cost", dollars(batch.cost))
     grid.add_row("calls", f"{batch.calls:,}, {batch.throttled:,} of them throttled (429)")
-    if batch.cut_off:
-        grid.add_row("cut off", f"[yellow]{_cut_off(batch)}[/]")
+    checks_view.rows(grid, batch)
     grid.add_row("seconds", f"{seconds:.1f}")
     grid.add_row("output", escape(str(outputs.answers)))
     if batch.failed:
@@ -120,8 +119,7 @@ def one(
         grid.add_row("presumed", words)
     lanes_view.rows(grid, batch, chunks, spent or Spent())
     grid.add_row("429s", f"{batch.throttled:,} of {batch.calls:,} calls")
-    if batch.cut_off:
-        grid.add_row("cut off", f"[yellow]{_cut_off(batch)}[/]")
+    checks_view.rows(grid, batch)
     if batch.expected_input:
         grid.add_row("estimate", _estimate(batch))
     grid.add_row("submitted", when(batch.created))
@@ -146,18 +144,6 @@ def _pace(grid: Table, batch: Batch) -> None:
     if rate is not None:
         left = f", {duration(batch.left / rate)} left" if rate else ""
         grid.add_row("pace", f"{rate:,.1f} jobs/s{left}")
-
-
-def _cut_off(batch: Batch) -> str:
-    """How many answers reached their limit of tokens, and how to raise it."""
-    many = f"{batch.cut_off:,} answer{'s' if batch.cut_off != 1 else ''} reached the limit of output tokens"
-    if not batch.cut_off_default:
-        return f"{many}: their lines set it"
-    which = "" if batch.cut_off_default == batch.cut_off else f", {batch.cut_off_default:,} of them"
-    return (
-        f"{many}{which} a default, since the line sets none: set max_tokens in the lines, or a larger "
-        f"default_max_tokens in the workflow"
-    )
 
 
 def _estimate(batch: Batch) -> str:

@@ -14,6 +14,7 @@ from limits.counting import UNSENT, Usage, admission, refused, settlement
 from limits.encoding import settlement_json
 from limits.reservation import Level, Settlement, Throttle
 from limits.reservation import Outcome as CircuitOutcome
+from tasks.answers.checks import Checked
 from tasks.jobs import job as jobs
 from tasks.jobs import retry
 from tasks.jobs.attempt import Attempt
@@ -142,8 +143,11 @@ def levels(route: Route, limits: RateLimits, *, answered: bool = False) -> dict[
     return found
 
 
-def answered(attempt: Attempt, answer: Answer, owner: str) -> Outcome:
-    """The outcome of a job with an answer; a failure if that cannot be encoded. `owner`: of the reservation."""
+def answered(attempt: Attempt, answer: Answer, owner: str, checked: Checked | None = None) -> Outcome:
+    """The outcome of a job with an answer; a failure if that cannot be encoded.
+
+    `owner`: of the reservation. `checked`: the result of the answer's check, None if it was not checked.
+    """
     usage = used(attempt, answer)
     closing = of_answer(attempt, answer)
     cost = attempt.state.cost + closing.amount
@@ -151,6 +155,8 @@ def answered(attempt: Attempt, answer: Answer, owner: str) -> Outcome:
     report = _report(attempt, cost, answer.seconds)
     if ceiling != "none":
         report["cut_off_by"] = ceiling
+    if checked is not None:
+        report["checks"] = checked.shown()
     line = jobs.result_line(
         attempt.job.result_id,
         attempt.job.line.custom_id,
@@ -171,6 +177,7 @@ def answered(attempt: Attempt, answer: Answer, owner: str) -> Outcome:
         settlement=settlement_json(attempt.ask.id, owner, closing),
         reservation=attempt.ask.id,
         ceiling=ceiling,
+        check=checked.result if checked is not None else "",
     )
 
 

@@ -15,6 +15,7 @@ each of which goes through `attempts`, too (tasks/agents).
 
 from typing import Any
 
+from tasks.answers import checks
 from tasks.jobs import admission, runners
 from tasks.jobs.delivery import Delivery
 from tasks.jobs.reserving import Revoked
@@ -22,6 +23,7 @@ from tasks.jobs.retry import Failed
 from tasks.jobs.stops import Stopped
 from tasks.jobs.store import Outcome
 from workers.models.routing import NotConfigured
+from workers.providers.answer import Answer
 from workers.providers.errors import ProviderError
 
 
@@ -72,4 +74,10 @@ async def attempts(delivery: Delivery) -> Outcome:
             if error.code == "time_limit":  # Celery's, of the whole delivery
                 raise delivery.snooze(delivery.not_before_in(attempt.route.target), f"{error}") from None
         else:
-            return runtime.answered(attempt, answer)
+            return runtime.answered(attempt, answer, check(delivery, answer))
+
+
+def check(delivery: Delivery, answer: Answer) -> checks.Checked | None:
+    """Check an answer; None for a call that an agent makes, which checks its answers itself."""
+    job = delivery.job
+    return None if job.call else checks.check(job.line.url, job.line.body, answer.body)

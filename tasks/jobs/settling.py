@@ -11,6 +11,7 @@ from limits.client.compact_json import loads
 from limits.encoding import settlement_json
 from limits.feedback import AccountRefusal, refused
 from limits.reservation import Settlement
+from tasks.answers.checks import Checked
 from tasks.jobs import hooks, outcomes, retry, store
 from tasks.jobs.attempt import Attempt
 from tasks.jobs.connections import Connections
@@ -95,12 +96,12 @@ class Settling(Connections):
             name = route.account if error.certain else route.scope
             log.error("account %s is blocked, and is tried now and then: %s", name, words)
 
-    def answered(self, attempt: Attempt, answer: Answer) -> Outcome:
-        """The outcome of a job with an answer."""
+    def answered(self, attempt: Attempt, answer: Answer, checked: Checked | None) -> Outcome:
+        """The outcome of a job with an answer. `checked`: the result of its check, None if it was not checked."""
         self.leases.reservations.discard(attempt.ask.id)
         if answer.usage is not None:
             self.ratios.observe(attempt.route.target, attempt.estimate, answer.usage)
-        return outcomes.answered(attempt, answer, self.owner)
+        return outcomes.answered(attempt, answer, self.owner, checked)
 
     def failed(self, attempt: Attempt, error: ProviderError, fail: retry.Fail) -> Outcome:
         """The outcome of a job that has failed for good."""

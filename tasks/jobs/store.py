@@ -54,6 +54,7 @@ class Outcome:
     settlement   closes `reservation`, that of its last call (`limits.encoding.settlement_json`); both may be empty
     counted      the part of the cost that its batch has counted already: an agent's finished calls
     ceiling      whose ceiling cut the answer off: the line's own, or the default that Overnight has set
+    check        the result of its answer's check (tasks/answers/checks.py); '' if nothing was checked
     """
 
     ok: bool
@@ -65,6 +66,7 @@ class Outcome:
     reservation: str = ""
     counted: int = 0
     ceiling: Ceiling = "none"
+    check: str = ""
 
     @classmethod
     def error(
@@ -131,6 +133,8 @@ def finish(keys: Keys, job: Job, outcome: Outcome, *, calls: int = 0, throttles:
     line, round_, workflow, proof = _line(job)
     of_job |= {"line": str(line), "round": str(round_), "workflow": workflow, "proof": proof}
     of_job["ceiling"] = outcome.ceiling
+    if outcome.check not in {"", "valid"}:
+        of_job["checks"] = [outcome.check]
     names = (
         keys.clock,
         *batch_keys(keys, job.batch),

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from limits.budget import NANO
 from limits.errors import LimitsError
 from limits.snapshot import Snapshot
+from tasks.answers.checks import NOT_VALID
 from tasks.batches.batch import LIVE, Batch
 from tasks.batches.store import Store
 from tasks.monitoring.blocker_metrics import blockers
@@ -141,9 +142,12 @@ def batches(system: SystemSnapshot) -> Iterator[Metric]:
     )
     trouble = GaugeMetricFamily("overnight_batch_trouble", "1 if trouble with its files stops a batch", labels=labels)
     live = GaugeMetricFamily("overnight_batches", "Batches that are not over", labels=("workflow", "status"))
+    checks = GaugeMetricFamily(
+        "overnight_batch_checked_answers", "Answers of a batch that are not valid", labels=(*labels, "result")
+    )
     counts: dict[tuple[str, str], int] = {}
     for batch in system.batches:
-        _batch(batch, jobs, spent)
+        _batch(batch, jobs, spent, checks)
         if not batch.over:
             names = [batch.workflow, batch.id]
             trouble.add_metric(names, int(bool(batch.trouble)))
@@ -153,15 +157,17 @@ def batches(system: SystemSnapshot) -> Iterator[Metric]:
     for workflow in {batch.workflow for batch in system.live}:
         for status in sorted(LIVE):
             live.add_metric([workflow, status], counts.get((workflow, status), 0))
-    yield from (jobs, spent, deadline, trouble, live)
+    yield from (jobs, spent, deadline, trouble, checks, live)
 
 
-def _batch(batch: Batch, jobs: GaugeMetricFamily, spent: GaugeMetricFamily) -> None:
+def _batch(batch: Batch, jobs: GaugeMetricFamily, spent: GaugeMetricFamily, checks: GaugeMetricFamily) -> None:
     names = [batch.workflow, batch.id]
     jobs.add_metric([*names, "completed"], batch.completed)
     jobs.add_metric([*names, "failed"], batch.failed)
     jobs.add_metric([*names, "left"], batch.total - batch.done if not batch.over else 0)
     spent.add_metric(names, batch.cost / NANO)
+    for result in (*NOT_VALID, "unchecked"):
+        checks.add_metric([*names, result], batch.check_counts.get(result, 0))
 
 
 def quotas(limits: Snapshot) -> Iterator[Metric]:

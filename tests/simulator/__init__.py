@@ -11,6 +11,7 @@
     faults.py     the ways to fail
     quota.py      the ways in which providers count
     answers.py    answers in each wire format, a function of the request alone
+    flaws.py      answers to a schema, and answers that are not what was asked for
     streams.py    the same answers as streams of events
     refusals.py   the 429s and the errors of each wire format
     journal.py    every request that came, with what it was billed

@@ -36,7 +36,7 @@ from typing import Any
 
 import orjson
 
-from tests.simulator import answers
+from tests.simulator import answers, flaws
 from tests.simulator.batch_objects import Asked, File, Line, Outcome
 from tests.simulator.batch_times import seconds
 from tests.simulator.config import Model
@@ -257,12 +257,14 @@ class Batches:
         if embeds:
             return answers.embeddings(body, model, job, asked)
         if batch.api == "anthropic":
-            return answers.message(body, model, job, asked, made, cached)
-        if batch.endpoint.endswith("responses"):
-            return answers.response(model, job, asked, made, cached)
-        found = answers.chat(body, model, job, asked, made, cached)
-        if config.call_tools and answers.wants_tool(body):
-            answers.call_tool(found, body, job)
+            found = answers.message(body, model, job, asked, made, cached)
+        elif batch.endpoint.endswith("responses"):
+            found = answers.response(model, job, asked, made, cached)
+        else:
+            found = answers.chat(body, model, job, asked, made, cached)
+            if config.call_tools and answers.wants_tool(body):
+                answers.call_tool(found, body, job)
+        flaws.spoil(config, journal.flawed, found, body, job)
         return found
 
 

@@ -17,6 +17,8 @@ MODES = (
     *("usage_32_bits", "usage_64_bits", "told_failure", "told_failure_32_bits", "deep"),
 )
 
+FLAWS = ("invalid", "truncated", "refused", "filtered", "empty")
+
 
 @dataclass(slots=True)
 class Model:
@@ -68,6 +70,21 @@ class Failure:
 
 
 @dataclass(slots=True)
+class Flaw:
+    """Whole answers with status 200 that are not what was asked for: those of `part` of all jobs (flaws.py).
+
+    Only answers of `model`, if one is set, only the first `answers` of a job (0: all), and only if the request's
+    ceiling is below `ceiling` tokens (0: whatever it is).
+    """
+
+    kind: str
+    part: float
+    model: str | None = None
+    answers: int = 0
+    ceiling: int = 0
+
+
+@dataclass(slots=True)
 class Config:
     """The whole simulator.
 
@@ -93,6 +110,7 @@ class Config:
     batch_enqueued_tokens: int = 0
     batch_faults: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    flaws: list[Flaw] = field(default_factory=list)
     grace: float = 0.1
     seed: int = 1
 
@@ -108,6 +126,8 @@ def configure(config: Config, changes: dict[str, Any]) -> None:
                 config.models = {model: _model(given) for model, given in value.items()}
             case "failures":
                 config.failures = [_failure(given) for given in value]
+            case "flaws":
+                config.flaws = [_flaw(given) for given in value]
             case "retry_after":
                 config.retry_after = _one_of(value, RETRY_AFTER_FORMS, name)
             case _:
@@ -125,6 +145,12 @@ def _failure(given: dict[str, Any]) -> Failure:
     failure = _filled(Failure, given)
     _one_of(failure.mode, MODES, "mode")
     return failure
+
+
+def _flaw(given: dict[str, Any]) -> Flaw:
+    flaw = _filled(Flaw, given)
+    _one_of(flaw.kind, FLAWS, "kind")
+    return flaw
 
 
 def _filled(kind: type[_T], given: dict[str, Any]) -> _T:

@@ -1,5 +1,6 @@
 """Every request that came, and what it was billed."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -52,6 +53,7 @@ class Journal:
         self.entries: list[Entry] = []
         self.in_flight = in_flight
         self.peak = in_flight
+        self.flawed: Counter[str] = Counter()  # by job: answers that may have a flaw (flaws.py)
 
     def add(self, entry: Entry, headers: dict[str, str], body: Any) -> None:
         if len(self.entries) < self.KEPT_WHOLE:

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from tests.simulator import answers, batch_anthropic, batch_gemini, batch_mistral, batch_openai, streams
+from tests.simulator import answers, batch_anthropic, batch_gemini, batch_mistral, batch_openai, flaws, streams
 from tests.simulator.batch_objects import Asked
 from tests.simulator.batches import Batches
 from tests.simulator.config import Config, Model
@@ -189,6 +189,8 @@ class Service:
                 answer = answers.message(request.body, request.model, request.job, asked, made, cached)
         if "service_tier" in request.body:
             answer["service_tier"] = request.body["service_tier"]
+        if request.task != "embeddings":
+            flaws.spoil(self.config, self.journal.flawed, answer, request.body, request.job)
         answers.alter(answer, altered)
         if request.body.get("stream") and request.task != "embeddings":
             return streams.stream(request.task, request.body, answer)

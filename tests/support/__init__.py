@@ -2,6 +2,7 @@
 
 fixtures.py      the fixtures of most files: simulator, site, desk
 toml.py          tables of overnight.toml: a provider, prices, agents
+asking.py        lines that ask for JSON with a schema
 site.py          a folder with its own overnight.toml, server and workers, as a user has it
 commands.py      commands of `overnight` in processes of their own, without the time that their imports take
 delivery.py      deliveries of jobs by the worker's own code, without Celery around it

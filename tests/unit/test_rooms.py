@@ -17,6 +17,7 @@ ROOMS = (
     "limits.client",
     "limits",
     "workers",
+    "tasks.answers",
     "tasks.jobs",
     "tasks.agents",
     "tasks.batches",

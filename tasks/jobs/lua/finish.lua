@@ -12,7 +12,8 @@
 --           settlement (as lib/settle.lua takes it; false = nothing is open), ok (true or false), and as text
 --           cost (n$), input_tokens, output_tokens, calls, throttles;
 --           of a batch's job line, round, workflow (of the queue), proof, and
---           ceiling that the answer met: none, own (the line's) or default
+--           ceiling that the answer met: none, own (the line's) or default, and
+--           checks (names that the record counts in its JSON `checks`; may be absent)
 -- Returns {1 if the result counts else 0, 1 if the settlement opened a circuit else 0}; for several jobs a list of these
 --@include limits/lua/lib/settle.lua
 --@include tasks/jobs/lua/lib/line.lua
@@ -55,6 +56,13 @@ end
 
 local ended = record[1] == 'completed' or record[1] == 'failed' or record[1] == 'expired' or record[1] == 'cancelled'
 
+-- Count names in the record's JSON `checks`.
+local function count(names)
+  local counts = cjson.decode(redis.call('HGET', KEYS[2], 'checks') or '{}')
+  for _, name in ipairs(names) do counts[name] = (counts[name] or 0) + 1 end
+  redis.call('HSET', KEYS[2], 'checks', cjson.encode(counts))
+end
+
 -- Returns 1 if the job's result counts, else 0.
 local function finish(job)
   local line = job.line
@@ -76,6 +84,7 @@ local function finish(job)
   if job.ceiling == 'default' then
     redis.call('HINCRBY', KEYS[2], 'cut_off_default', 1)
   end
+  if job.checks then count(job.checks) end
   redis.call('SETBIT', job.ok and KEYS[3] or KEYS[4], line, 1)
   redis.call('XADD', KEYS[7], '*', 'n', line, 'k', job.ok and '1' or '0', 'd', job.result)
   -- Keys that are created here get the lifetime of the record.

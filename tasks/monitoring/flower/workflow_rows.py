@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from limits.snapshot import BudgetState
+from tasks.batches import check_counts
 from tasks.batches.batch import Batch
 from tasks.monitoring.blockers import Blocker, Blockers
 from tasks.monitoring.costs import Entry
@@ -46,6 +47,7 @@ class BatchRow:
     throttled: str
     waits: Blocker
     lanes: str = ""
+    checks: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ def _batch(system: SystemSnapshot, batch: Batch, blockers: Blockers, limits: Map
         throttled=f"{batch.throttled:,}" if batch.throttled else "",
         waits=waits(system, batch, blockers),
         lanes=lane_rows.counts(batch, system.chunks.get(batch.id, ())),
+        checks=check_counts.words(batch),
     )
 
 

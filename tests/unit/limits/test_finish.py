@@ -140,10 +140,15 @@ def test_jobs_that_end_together_are_recorded_by_one_script(world: World, batch: 
     first, second = line_of(world, batch, 1), line_of(world, batch, 2)
     forged = replace(first, number=2)
     ends = [
-        finish(world.keys, first, replace(outcome(), line=b'{"n":1}'), calls=1),
+        finish(world.keys, first, replace(outcome(), line=b'{"n":1}', check="invalid"), calls=1),
         finish(world.keys, first, outcome(), calls=1),
         finish(world.keys, forged, Outcome(ok=True, line=b"{}")),
-        finish(world.keys, second, Outcome(ok=False, line=b'{"n":2}', cost=7, ceiling="own"), throttles=2),
+        finish(
+            world.keys,
+            second,
+            Outcome(ok=False, line=b'{"n":2}', cost=7, ceiling="own", check="truncated"),
+            throttles=2,
+        ),
     ]
     world.server.run(ends[2])  # the server knows the script now
 
@@ -160,6 +165,7 @@ def test_jobs_that_end_together_are_recorded_by_one_script(world: World, batch: 
     fields = ("completed", "failed", "cost", "calls", "throttled", "cut_off")
     record: Any = world.client.hmget(world.keys.batch(batch), fields)
     assert [int(each) for each in record] == [1, 1, 47, 1, 2, 1]
+    assert world.client.hget(world.keys.batch(batch), "checks") == b'{"invalid":1,"truncated":1}'
     entries: Any = world.client.xrange(world.keys.results(batch))
     assert [each for _, each in entries] == [
         {b"n": b"1", b"k": b"1", b"d": b'{"n":1}'},

@@ -1,0 +1,26 @@
+"""How the checks of a batch's answers look in its summary and status."""
+
+from rich.table import Table
+
+from tasks.batches.batch import Batch
+from tasks.batches.check_counts import words
+
+
+def rows(grid: Table, batch: Batch) -> None:
+    """Rows for answers that are not what was asked for, and for those that were cut off; none if there are none."""
+    if found := words(batch):
+        grid.add_row("checks", f"[yellow]{found}[/]")
+    if batch.cut_off:
+        grid.add_row("cut off", f"[yellow]{_cut_off(batch)}[/]")
+
+
+def _cut_off(batch: Batch) -> str:
+    """How many answers reached their limit of tokens, and how to raise it."""
+    many = f"{batch.cut_off:,} answer{'s' if batch.cut_off != 1 else ''} reached the limit of output tokens"
+    if not batch.cut_off_default:
+        return f"{many}: their lines set it"
+    which = "" if batch.cut_off_default == batch.cut_off else f", {batch.cut_off_default:,} of them"
+    return (
+        f"{many}{which} a default, since the line sets none: set max_tokens in the lines, or a larger "
+        f"default_max_tokens in the workflow"
+    )
