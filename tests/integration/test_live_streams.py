@@ -171,11 +171,13 @@ def test_a_provider_that_dies_in_the_middle_ends_the_stream_with_an_error(
 
 
 @pytest.mark.long
-def test_a_server_killed_in_a_stream_leaves_what_the_provider_may_bill(
-    site: Site, scripted: Scripted, books: Books
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_server_killed_during_an_answer_leaves_what_the_provider_may_bill(
+    site: Site, scripted: Scripted, books: Books, stream: bool
 ) -> None:
-    with served(site) as dies, raw(dies, chat()) as connection:
-        while b"one" not in connection.recv(4_096):
+    with served(site) as dies, raw(dies, chat(stream=stream)) as connection:
+        wait_for(lambda: scripted.provider.calls["hello"], what="the call")
+        while stream and b"one" not in connection.recv(4_096):
             pass
         assert books.now().calls == 0
         dies.process.process.kill()
@@ -188,6 +190,7 @@ def test_a_server_killed_in_a_stream_leaves_what_the_provider_may_bill(
         with other.sdk() as client:
             answer = client.chat.completions.create(**chat(stream=False, text="again"))
         assert answer.choices[0].message.content == "whole"
+    assert scripted.provider.calls["hello"] == 1, "it is not called again"
 
 
 @pytest.mark.long
