@@ -23,7 +23,7 @@ class Usage:
     - `input`: all input tokens.
     - `cached`, `cache_write`: the parts of it that were read from and written to the provider's prompt cache.
     - `cache_write_1h`: the part of `cache_write` that is kept for an hour, which costs more.
-    - `output`: all generated tokens, reasoning included.
+    - `output`: all generated tokens; `reasoning` is the part of it that the provider reports as such.
     """
 
     input: int = 0
@@ -31,6 +31,7 @@ class Usage:
     cache_write: int = 0
     output: int = 0
     cache_write_1h: int = 0
+    reasoning: int = 0
 
 
 @dataclass(frozen=True, slots=True)

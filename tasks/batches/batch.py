@@ -51,6 +51,7 @@ class Batch:
       (JSON); '' if it was submitted on the command line. `output_removed` and `errors_removed` are 1 if the client has
       deleted those files, or they have expired.
     - `token` is the secret that proves its lines (tasks/jobs/proof.py).
+    - `cached_tokens` and `reasoning_tokens` are parts of the input and output tokens; agents' calls are not in them.
     - `cut_off` answers were cut at a ceiling; for `cut_off_default` of them the line had set no ceiling.
     - `checks` counts answers by the result of their check (tasks/answers/checks.py), as JSON: those that are not valid.
     - `feed_trouble` and `collect_trouble`: why its input cannot be read, or its results cannot be written.
@@ -102,6 +103,8 @@ class Batch:
     cost: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
     calls: int = 0
     throttled: int = 0
     cut_off: int = 0

@@ -174,6 +174,8 @@ def answered(attempt: Attempt, answer: Answer, owner: str, checked: Checked | No
         cost=cost,
         input_tokens=usage.input,
         output_tokens=usage.output,
+        cached_tokens=usage.cached,
+        reasoning_tokens=usage.reasoning,
         settlement=settlement_json(attempt.ask.id, owner, closing),
         reservation=attempt.ask.id,
         ceiling=ceiling,

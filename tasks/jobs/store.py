@@ -51,6 +51,7 @@ class Outcome:
     """How a job ended, and what it has cost.
 
     cost         in n$
+    cached_tokens, reasoning_tokens   parts of the input and output tokens
     settlement   closes `reservation`, that of its last call (`limits.encoding.settlement_json`); both may be empty
     counted      the part of the cost that its batch has counted already: an agent's finished calls
     ceiling      whose ceiling cut the answer off: the line's own, or the default that Overnight has set
@@ -62,6 +63,8 @@ class Outcome:
     cost: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
     settlement: bytes = b""
     reservation: str = ""
     counted: int = 0
@@ -126,6 +129,10 @@ def finish(keys: Keys, job: Job, outcome: Outcome, *, calls: int = 0, throttles:
         "calls": str(calls),
         "throttles": str(throttles),
     }
+    if outcome.cached_tokens:
+        of_job["cached_tokens"] = str(outcome.cached_tokens)
+    if outcome.reasoning_tokens:
+        of_job["reasoning_tokens"] = str(outcome.reasoning_tokens)
     script = load("tasks/jobs/lua/finish.lua")
     if job.batch is None:
         args = (0, KEEP_JOB, "", dumps(of_job) + b"\n" + outcome.line)

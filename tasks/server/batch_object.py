@@ -7,6 +7,7 @@ import orjson
 from limits.budget import NANO
 from tasks.batches.acceptance import request_of
 from tasks.batches.batch import Batch
+from tasks.jobs.job import AGENTS
 from tasks.server.result_files import KINDS, ResultFile
 
 
@@ -30,7 +31,7 @@ def shown(batch: Batch) -> dict[str, Any]:
         "error_file_id": _id(files["errors"]),
         **_times(batch),
         "request_counts": {"total": batch.total, "completed": batch.completed, "failed": batch.failed},
-        "usage": _usage(batch),
+        "usage": _usage(batch, request.endpoint),
         "metadata": request.metadata or None,
         "overnight": {
             "workflow": batch.workflow,
@@ -60,12 +61,15 @@ def _times(batch: Batch) -> dict[str, int | None]:
     }
 
 
-def _usage(batch: Batch) -> dict[str, Any]:
-    """The tokens of its answers so far."""
+def _usage(batch: Batch, endpoint: str) -> dict[str, Any]:
+    """The tokens of its answers so far. The details of an agent's calls are not known."""
+    details = {
+        "input_tokens_details": {"cached_tokens": batch.cached_tokens},
+        "output_tokens_details": {"reasoning_tokens": batch.reasoning_tokens},
+    }
     return {
         "input_tokens": batch.input_tokens,
-        "input_tokens_details": {"cached_tokens": 0},
         "output_tokens": batch.output_tokens,
-        "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": batch.input_tokens + batch.output_tokens,
+        **({} if endpoint.startswith(AGENTS) else details),
     }

@@ -51,14 +51,16 @@ async def create(request: Request) -> Response:
 
 
 def _accept(shared: Resources, client: Client, wanted: BatchRequest, workflow: str, seconds: float, once: str) -> Batch:
+    new_id = batch_id(client.name, once)
+    if once and (made := shared.store.batch(new_id)):  # its input file may be gone by now
+        return _the_same(made, wanted)
     upload = shared.uploads.find(wanted.input_file_id)
     if upload is None or upload.client != client.name:
         result = result_files.find(shared.store, wanted.input_file_id)
         if result is not None and result.batch.client == client.name:
             raise bad_request("The input file must have the purpose 'batch'.", "input_file_id", "invalid_purpose")
         raise not_found("No such File object.", "input_file_id", "file_not_found")
-    new_id, after = batch_id(client.name, once), wanted.output_expires_after
-    now = time.time()
+    now, after = time.time(), wanted.output_expires_after
     ids = [result_files.file_id(new_id, kind) for kind in result_files.KINDS]
     shared.uploads.announce(client.name, ids, now, now + after if after else 0.0)
     batch = accept(
@@ -70,6 +72,11 @@ def _accept(shared: Resources, client: Client, wanted: BatchRequest, workflow: s
         name=upload.filename,
         seconds=seconds,
     )
+    return _the_same(batch, wanted)
+
+
+def _the_same(batch: Batch, wanted: BatchRequest) -> Batch:
+    """The batch, if this request made it; ApiError 409 if another one did, with the same key."""
     if request_of(batch) != wanted:
         raise conflict("This Idempotency-Key was used for another request.", "Idempotency-Key")
     return batch

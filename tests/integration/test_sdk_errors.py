@@ -4,7 +4,6 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import anthropic
@@ -90,17 +89,31 @@ def test_what_is_unknown_or_anothers_is_404(sdk: OpenAI, other: OpenAI) -> None:
     refused(lambda: sdk.models.retrieve("gpt-9"), openai.NotFoundError, 404, "model_not_found")
 
 
-def test_what_is_wrong_is_400(sdk: OpenAI) -> None:
+def test_a_wrong_purpose_is_400(sdk: OpenAI) -> None:
     wrong: dict[str, Any] = {"file": ("a.jsonl", b"{}\n"), "purpose": "fine-tune"}
     error = refused(lambda: sdk.files.create(**wrong), openai.BadRequestError, 400, "invalid_value")
     assert error.param == "purpose"
-    for more, param in (
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
         ({"endpoint": "/v1/images"}, "endpoint"),
         ({"completion_window": "soon"}, "completion_window"),
-        ({"metadata": {"key": "x" * 513}}, "metadata"),
-    ):
-        call = partial(submit, sdk, "file-0", **more)
-        assert refused(call, openai.BadRequestError, 400, "invalid_value").param == param
+        ({"completion_window": "0h"}, "completion_window"),
+        ({"metadata": {str(number): "x" for number in range(17)}}, "metadata"),
+        ({"metadata": {"k" * 65: "x"}}, "metadata"),
+        ({"metadata": {"k": "x" * 513}}, "metadata"),
+        ({"metadata": {"k": 5}}, "metadata"),
+        ({"output_expires_after": {"anchor": "created_at", "seconds": 60}}, "output_expires_after.seconds"),
+        ({"output_expires_after": {"anchor": "now", "seconds": 3600}}, "output_expires_after.anchor"),
+    ],
+)
+def test_a_wrong_field_of_create_gets_400_that_names_it(sdk: OpenAI, more: dict[str, Any], param: str) -> None:
+    with pytest.raises(openai.BadRequestError) as found:
+        submit(sdk, "file-0", **more)
+    assert found.value.param == param
+    assert found.value.type == "invalid_request_error"
 
 
 def test_what_is_too_large_is_413(sdk: OpenAI) -> None:

@@ -68,11 +68,12 @@ def usage_of(url: str, body: Mapping[str, Any]) -> Usage | None:
         return None
     if url == RESPONSES:
         total_input, made = natural(usage.get("input_tokens")), natural(usage.get("output_tokens"))
-        details = usage.get("input_tokens_details")
+        details, of_output = usage.get("input_tokens_details"), usage.get("output_tokens_details")
     else:
         total_input, made = natural(usage.get("prompt_tokens")), natural(usage.get("completion_tokens"))
-        details = usage.get("prompt_tokens_details")
+        details, of_output = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     details = details if isinstance(details, dict) else {}
+    reasoning = natural(of_output.get("reasoning_tokens")) if isinstance(of_output, dict) else 0
     cached = natural(details.get("cached_tokens")) or natural(usage.get("prompt_cache_hit_tokens"))  # DeepSeek's name
     written = natural(details.get("cache_write_tokens"))  # OpenRouter
     beyond = natural(usage.get("total_tokens")) - total_input - made
@@ -84,4 +85,5 @@ def usage_of(url: str, body: Mapping[str, Any]) -> Usage | None:
     if not total_input and not made:
         return None
     cached = min(cached, total_input)
-    return Usage(input=total_input, cached=cached, cache_write=min(written, total_input - cached), output=made)
+    written = min(written, total_input - cached)
+    return Usage(total_input, cached=cached, cache_write=written, output=made, reasoning=min(reasoning, made))

@@ -10,7 +10,7 @@
 -- ARGV  1 now (µs; 0 = the server's)  2 lifetime (s) of a job's own record  3 the tick that collects the batch; '' = none
 --       4.. one for each job: JSON, a newline, and the result line. In the JSON
 --           settlement (as lib/settle.lua takes it; false = nothing is open), ok (true or false), and as text
---           cost (n$), input_tokens, output_tokens, calls, throttles;
+--           cost (n$), input_tokens, output_tokens, calls, throttles; cached_tokens and reasoning_tokens unless zero;
 --           of a batch's job line, round, workflow (of the queue), proof, and
 --           ceiling that the answer met: none, own (the line's) or default, and
 --           checks (names that the record counts in its JSON `checks`; may be absent)
@@ -74,6 +74,8 @@ local function finish(job)
     redis.call('HINCRBY', KEYS[2], 'cost', job.cost)
     redis.call('HINCRBY', KEYS[2], 'input_tokens', job.input_tokens)
     redis.call('HINCRBY', KEYS[2], 'output_tokens', job.output_tokens)
+    if job.cached_tokens then redis.call('HINCRBY', KEYS[2], 'cached_tokens', job.cached_tokens) end
+    if job.reasoning_tokens then redis.call('HINCRBY', KEYS[2], 'reasoning_tokens', job.reasoning_tokens) end
     redis.call('HINCRBY', KEYS[2], 'calls', job.calls)
     redis.call('HINCRBY', KEYS[2], 'throttled', job.throttles)
   end

@@ -50,7 +50,8 @@ def line_of(world: World, batch: str, number: int) -> Job:
 
 def outcome(*, ok: bool = True, **settlement: object) -> Outcome:
     closing = Settlement(**{"amount": 40, "costs": ({"rpm": 1, "tpm": 3_000},), "columns": {"calls": 1}} | settlement)
-    return Outcome(ok=ok, line=b"{}", cost=40, settlement=settlement_json("r", "o", closing))
+    settled = settlement_json("r", "o", closing)
+    return Outcome(ok=ok, line=b"{}", cost=40, cached_tokens=5, reasoning_tokens=3, settlement=settled)
 
 
 def everything(world: World) -> dict[bytes, Any]:
@@ -162,9 +163,9 @@ def test_jobs_that_end_together_are_recorded_by_one_script(world: World, batch: 
     assert [each.counts for each in asyncio.run(together())] == [True, False, False, True]
     stats: Any = world.client.info("commandstats")
     assert stats["cmdstat_evalsha"]["calls"] == 1
-    fields = ("completed", "failed", "cost", "calls", "throttled", "cut_off")
+    fields = ("completed", "failed", "cost", "calls", "throttled", "cut_off", "cached_tokens", "reasoning_tokens")
     record: Any = world.client.hmget(world.keys.batch(batch), fields)
-    assert [int(each) for each in record] == [1, 1, 47, 1, 2, 1]
+    assert [int(each) for each in record] == [1, 1, 47, 1, 2, 1, 5, 3]
     assert world.client.hget(world.keys.batch(batch), "checks") == b'{"invalid":1,"truncated":1}'
     entries: Any = world.client.xrange(world.keys.results(batch))
     assert [each for _, each in entries] == [

@@ -56,6 +56,15 @@ def test_cached_tokens_in_the_total_of_a_response() -> None:
     assert usage_of(RESPONSES, {"usage": usage}) == Usage(input=10000, cached=9900, output=50)
 
 
+@pytest.mark.parametrize(("reported", "counted"), [(30, 30), (70, 50), (None, 0), ("30", 0)])
+def test_reasoning_is_a_part_of_the_output(reported: Any, counted: int) -> None:
+    details = {"reasoning_tokens": reported}
+    chat = usage_with_total(100, 50, 150, completion_tokens_details=details)
+    assert usage_of(CHAT, {"usage": chat}) == Usage(input=100, output=50, reasoning=counted)
+    response = {"input_tokens": 100, "output_tokens": 50, "total_tokens": 150, "output_tokens_details": details}
+    assert usage_of(RESPONSES, {"usage": response}) == Usage(input=100, output=50, reasoning=counted)
+
+
 COMPACTED = {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3_500}
 WRITTEN = {"type": "message", "input_tokens": 23_000, "output_tokens": 1_000}
 CACHED = {"type": "message", "input_tokens": 10, "cache_read_input_tokens": 200, "output_tokens": 7}
