@@ -21,6 +21,7 @@ In the order of a batch's life:
     lua/create.lua      create a batch
     lua/advance.lua     move a batch to another status
     lua/retry.lua       start another round
+    pilot.py            the lines that are answered first
     copies.py           the lines that repeat another one, and their result lines
     line_set.py         sets of line numbers, from bitmaps
     skipping.py         the lines that are not handed out
@@ -35,6 +36,9 @@ In the order of a batch's life:
     window.py           how many of a batch's jobs may be out at once
     feed.py             hands lines out to the workflow's queue
     lua/fed.lua         save how far the input has been read
+    pilot_feed.py       hands out the pilot, and lets the rest follow
+    lua/pilot.lua       save how many lines of the pilot were handed out
+    projection.py       what the answers of the pilot say of the whole batch
     lane_ticks.py       runs the ticks of the batch lane
     offload.py          one tick of the batch lane: divides the input, moves chunks on
     lane_times.py       how long provider batches have taken

@@ -39,6 +39,8 @@ class Batch:
       batch lane now. `fed` counts them, too.
     - `copies` lines repeat an earlier line and are never fed. They end when the result of that line is written:
       `copies_completed` in any round, and `copies_failed` in this one. From then on `fed` counts them, too.
+    - `pilot` lines were picked to be answered first, and `pilot_fed` of them were handed out in this round. Until
+      `pilot_over` is 1, nothing else is.
     - Collect: results are written up to `written_id`, and `plan` is the end of the write in progress (results.py).
       There this round's files have `output_offset` and `errors_offset` bytes, after `parts` writes.
     - `stopping` is the status in which a cancelled or expired batch will end.
@@ -81,6 +83,9 @@ class Batch:
     copies: int = 0
     copies_completed: int = 0
     copies_failed: int = 0
+    pilot: int = 0
+    pilot_fed: int = 0
+    pilot_over: int = 0
     lanes: str = ""
     divided_offset: int = 0
     divided_line: int = 0
@@ -141,6 +146,16 @@ class Batch:
     def out(self) -> int:
         """Lines that were handed out to the queue and have not ended."""
         return max(0, self.fed - self.done - self.offloaded)
+
+    @property
+    def in_pilot(self) -> bool:
+        """Whether nothing but its pilot is handed out now."""
+        return bool(self.pilot and not self.pilot_over)
+
+    @property
+    def distinct(self) -> int:
+        """Its lines that are no copies."""
+        return self.total - self.copies
 
     @property
     def waiting_copies(self) -> int:
@@ -223,6 +238,7 @@ class Batch:
             "status": self.shown_status,
             "request_counts": {"total": self.total, "completed": self.completed, "failed": self.failed},
             "copies": self.copies,
+            "pilot": {"lines": self.pilot, "over": bool(self.pilot_over)} if self.pilot else None,
             "created_at": int(self.created),
             "expires_at": int(self.deadline) or None,
             "ended_at": int(self.ended) or None,

@@ -1,6 +1,6 @@
 """The lines of a chunk, in a file beside it: what their results are read against, and their places in the input."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from typing import IO
 
@@ -10,7 +10,7 @@ from limits.counting import Estimate
 from tasks.batches.batch import Batch
 from tasks.batches.chunk import Chunk
 from tasks.batches.files import INPUT, files_of
-from tasks.batches.input import text_of
+from tasks.batches.input import Place, text_of
 from tasks.jobs.storage import CHUNK, StorageError
 
 
@@ -66,7 +66,7 @@ def read_lines(batch: Batch, chunk: Chunk, place: int = 0) -> Iterator[tuple[Chu
             yield ChunkLine(*orjson.loads(row)), place
 
 
-def texts(batch: Batch, lines: list[ChunkLine]) -> Iterator[tuple[int, bytes]]:
+def texts(batch: Batch, lines: Sequence[ChunkLine | Place]) -> Iterator[tuple[int, bytes]]:
     """The JSON of some lines as the input has it, by number."""
     with files_of(batch).open(INPUT) as source:
         for line in lines:

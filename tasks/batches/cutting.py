@@ -8,7 +8,7 @@ leaves files that are never read; the next one cuts the same lines again.
 import time
 from dataclasses import dataclass, field
 from tempfile import TemporaryFile
-from typing import IO, NamedTuple
+from typing import IO
 from uuid import uuid4
 
 from tasks.answers import wanted
@@ -18,6 +18,7 @@ from tasks.batches.chunk import Chunk
 from tasks.batches.chunk_journal import ChunkJournal
 from tasks.batches.chunk_lines import ChunkLine, encode, save
 from tasks.batches.feed import lines_from
+from tasks.batches.input import Place
 from tasks.batches.skipping import not_to_feed
 from tasks.batches.store import Store
 from tasks.jobs import job as jobs
@@ -30,14 +31,6 @@ from workers.providers.endpoints import EMBEDDINGS
 
 #: Lines that are read in one stretch.
 STRETCH = 200_000
-
-
-class Place(NamedTuple):
-    """Where a line is in the input: its number, first byte and size."""
-
-    number: int
-    offset: int
-    size: int
 
 
 @dataclass(slots=True)

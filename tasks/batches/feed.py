@@ -22,6 +22,7 @@ from tasks.batches.files import INPUT, files_of
 from tasks.batches.input import numbered_lines, text_of
 from tasks.batches.line_set import LineSet
 from tasks.batches.live import Depth, Live
+from tasks.batches.pilot import pilot_map
 from tasks.batches.skipping import not_to_end, not_to_feed
 from tasks.batches.store import Store
 from tasks.jobs import job as jobs
@@ -170,10 +171,11 @@ def find_lost(store: Store, batch: Batch, publish: Publish, missing: int | None,
     if time.time() - batch.short_since < lost_after:
         return
     ended, leased = not_to_end(store, batch), store.leased(batch.id)
+    pilot = LineSet(pilot_map(batch))
     rows = [
         Row(line, text)
         for line, _, text in lines_from(batch, 0, 0)
-        if line <= batch.fed_line and text and line not in ended and line not in leased
+        if (line <= batch.fed_line or line in pilot) and text and line not in ended and line not in leased
     ]
     log.warning("batch %s: %s messages are missing; publishing %s lines again", batch.id, missing, len(rows))
     for start in range(0, len(rows), STEP):

@@ -2,6 +2,7 @@
 
     <storage>/<batch>/input.jsonl        the submitted file, byte for byte
     <storage>/<batch>/copies.sqlite      which lines repeat an earlier one, if `dedupe` has found any (copies.py)
+    <storage>/<batch>/pilot.json         which lines are answered first, if the batch has a pilot (pilot.py)
     <storage>/<batch>/output.jsonl       a line for each job that succeeded
     <storage>/<batch>/errors.jsonl       a line for each job that failed
     <storage>/<batch>/output.r1.jsonl    the same for the next round, which `overnight retry` starts
@@ -24,6 +25,7 @@ from tasks.jobs.storage import CHUNK, Files, StorageError, file_system, open_fil
 
 INPUT = "input.jsonl"
 COPIES = "copies.sqlite"
+PILOT = "pilot.json"
 OUTPUT = "output.jsonl"
 ERRORS = "errors.jsonl"
 

@@ -8,7 +8,7 @@ import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from tasks.batches.sources import Source, source_of
 from tasks.jobs import job as jobs
@@ -54,6 +54,14 @@ class InputError(Exception):
         return "\n".join(rows)
 
 
+class Place(NamedTuple):
+    """Where a line is in the input: its number, first byte and size."""
+
+    number: int
+    offset: int
+    size: int
+
+
 @dataclass(slots=True)
 class Checked:
     """What the check of a file found. `lines` is the number of lines that are not blank."""
@@ -96,12 +104,12 @@ def text_of(raw: bytes) -> bytes:
 def check_file(
     place: str | Source,
     check: Callable[[jobs.Line, int], None],
-    each: Callable[[jobs.Line, int, int], None] | None = None,
+    each: Callable[[jobs.Line, int, Place], None] | None = None,
 ) -> Checked:
     """Check every line of a file or URL. InputError if it doesn't exist, StorageError if it cannot be read.
 
     `check` raises NoRoute for a line that no target takes; `each` is called with every other line. Both get the line's
-    size in bytes, and `each` its number.
+    size in bytes, and `each` its place.
     """
     source = source_of(place)
     found = Checked()
@@ -118,7 +126,7 @@ def check_file(
                 last_cut = number
             elif text := text_of(raw):
                 found.lines += 1
-                _check_line(number, text, ids, check, found, each)
+                _check_line(Place(number, found.bytes - len(raw), len(raw)), text, ids, check, found, each)
     if repeated := ids.repeated():
         _name_repeated(source, repeated, found)
     if not found.lines and not found.count:
@@ -138,13 +146,14 @@ def _opened(source: Source) -> BinaryIO:
 
 
 def _check_line(
-    number: int,
+    place: Place,
     text: bytes,
     ids: "_Ids",
     check: Callable[[jobs.Line, int], None],
     found: Checked,
-    each: Callable[[jobs.Line, int, int], None] | None,
+    each: Callable[[jobs.Line, int, Place], None] | None,
 ) -> None:
+    number = place.number
     try:
         value = jobs.decode(text)
     except ValueError as exc:
@@ -163,7 +172,7 @@ def _check_line(
             found.add(number, str(exc))
         else:
             if each is not None:
-                each(line, len(text), number)
+                each(line, len(text), place)
 
 
 class _Ids:

@@ -72,7 +72,7 @@ class Offload:
         batch = self.store.batch(self.batch.id)
         if batch is None or (batch.over and (not due or now - batch.ended > LOOK_AFTER_END)):
             return None
-        if divided or (open_ and not due):
+        if divided or (open_ and not due) or batch.in_pilot:
             return NEXT
         return min(max(NEXT, min(due, default=REST)), REST)
 
@@ -90,7 +90,7 @@ class Offload:
     def divide(self) -> bool:
         """Divide more of the input among the lanes, if it is time to; returns whether it did."""
         batch = self.batch
-        if batch.status != "in_progress" or batch.divided_offset >= batch.bytes:
+        if batch.status != "in_progress" or batch.in_pilot or batch.divided_offset >= batch.bytes:
             return False
         waiting = sum(chunk.state in chunks.UNSENT for chunk in self.journal.all())
         if not self.has_time(batch.targets):

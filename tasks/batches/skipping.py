@@ -5,14 +5,15 @@ from typing import cast
 from tasks.batches.batch import Batch
 from tasks.batches.copies import copy_maps
 from tasks.batches.line_set import LineSet
+from tasks.batches.pilot import pilot_map
 from tasks.batches.store import Store
 
 
 def not_to_feed(store: Store, batch: Batch) -> LineSet:
-    """The copies, the lines that succeeded in earlier rounds, and those that the batch lane has taken in this round."""
+    """The copies, the pilot, what succeeded in earlier rounds, and what the batch lane has taken in this round."""
     settled = cast("bytes", store.client.get(store.keys.settled(batch.id)) or b"") if batch.round else b""
     taken = cast("bytes", store.client.get(store.keys.taken(batch.id)) or b"") if batch.has_batch_lane else b""
-    return LineSet(settled, taken, *copy_maps(batch))
+    return LineSet(settled, taken, pilot_map(batch), *copy_maps(batch))
 
 
 def not_to_end(store: Store, batch: Batch) -> LineSet:

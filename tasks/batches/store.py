@@ -170,8 +170,14 @@ class Store:
         now = repr(time.time())
         kept = (self.keys.settled(batch.id), self.keys.spent(batch.id), self.keys.ticks_idle)
         extra = (self.keys.batches, self.keys.ticks, self.keys.queues, *kept)
-        zeros = ("divided_offset", "divided_line", "offloaded", "copies_failed")
-        fields = ("began", now, "deadline", repr(deadline), *(part for name in zeros for part in (name, 0)))
+        zeros = ("divided_offset", "divided_line", "offloaded", "copies_failed", "pilot_fed")
+        values: dict[str, str | int] = {
+            "began": now,
+            "deadline": repr(deadline),
+            "pilot_over": 1,
+            **dict.fromkeys(zeros, 0),
+        }
+        fields = [part for item in values.items() for part in item]
         self.client.delete(self.keys.taken(batch.id), self.keys.offloaded(batch.id))
         return self.server.run(
             Call(
@@ -211,6 +217,11 @@ class Store:
                 bool,
             )
         )
+
+    def pilot_fed(self, batch: Batch, count: int) -> bool:
+        """Save that `count` more lines of its pilot were handed out; False if the batch was changed."""
+        call = Call(load("tasks/batches/lua/pilot.lua"), (self.keys.batch(batch.id),), (batch.pilot_fed, count), bool)
+        return self.server.run(call)
 
     def spent(self, batch_id: str, lines: Sequence[int]) -> dict[int, int]:
         """The cost so far of these lines' calls, in n$; lines without cost are left out."""

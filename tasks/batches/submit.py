@@ -16,9 +16,10 @@ from tasks.batches.batch import Batch
 from tasks.batches.duplicates import Duplicates
 from tasks.batches.estimate import Tally, record_fields
 from tasks.batches.files import INPUT, verified
-from tasks.batches.input import Checked, InputError, check_file
+from tasks.batches.input import Checked, InputError, Place, check_file
 from tasks.batches.lane_forecast import LaneTally
 from tasks.batches.lane_times import LaneTimes
+from tasks.batches.pilot import Sample
 from tasks.batches.precheck import Precheck
 from tasks.batches.sources import Source, source_of
 from tasks.batches.store import Store
@@ -50,16 +51,20 @@ def submit(
     scheduled_run: str = "",
     lanes: tuple[str, ...] | None = None,
     dedupe: bool | None = None,
+    pilot: int = 0,
 ) -> tuple[Batch, bool]:
     """Make a file or URL a batch; returns the new or existing batch, and whether it is new.
 
     With `new` it always becomes a new batch. With `scheduled_run` (a schedule and a time) it is that run's only batch,
-    whatever the file contains. `lanes` and `dedupe`: instead of the workflow's. InputError with every problem of the
-    file; then nothing was stored or queued.
+    whatever the file contains. `lanes` and `dedupe`: instead of the workflow's. `pilot`: lines to be answered first.
+    InputError with every problem of the file; then nothing was stored or queued.
     """
     source = source_of(place)
     with trace_context.submission(workflow) as trace, duplicates_of(settings, workflow, dedupe) as duplicates:
-        checked, tally = check_and_tally(source, settings, store, workflow=workflow, lanes=lanes, duplicates=duplicates)
+        sample = Sample(pilot)
+        checked, tally = check_and_tally(
+            source, settings, store, workflow=workflow, lanes=lanes, duplicates=duplicates, sample=sample
+        )
         identity = f"{workflow}\n{scheduled_run or checked.sha256}\n{uuid.uuid4().hex if new else ''}"
         batch_id = "batch_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
         existing = store.batch(batch_id)
@@ -69,9 +74,10 @@ def submit(
         files.put(INPUT, lambda: verified(source.chunks(), checked.sha256))
         if duplicates is not None:
             duplicates.save(files)
+        sample.save(files)
         forecast = tally.forecast()
         batch = _record(batch_id, source, settings, checked, workflow, lanes or settings.workflow(workflow).lanes)
-        return store.create(replace(batch, trace=trace, **record_fields(forecast)))
+        return store.create(replace(batch, trace=trace, pilot=len(sample.picked()), **record_fields(forecast)))
 
 
 def _record(
@@ -115,10 +121,12 @@ def check_and_tally(
     lanes: tuple[str, ...] | None = None,
     url: str = "",
     duplicates: Duplicates | None = None,
+    sample: Sample | None = None,
 ) -> tuple[Checked, Tally]:
     """Check every line of a file and count what it would take; InputError with all its problems.
 
-    `url`: the one that every line must name; '' for any. `duplicates` finds the lines that repeat another one.
+    `url`: the one that every line must name; '' for any. `duplicates` finds the lines that repeat another one,
+    and `sample` picks some of the others.
     """
     if not is_workflow_name(workflow):
         raise InputError(
@@ -138,20 +146,24 @@ def check_and_tally(
             raise NoRoute(f"url must be {url}, the endpoint of the batch")
         precheck.check(line, size)
 
-    checked = check_file(source, check, partial(_add, tally, duplicates))
+    checked = check_file(source, check, partial(_add, tally, duplicates, sample))
     if checked.count:
         raise InputError(source.shown, checked.messages(), checked.count, checked.problems)
     return checked, tally
 
 
-def _add(tally: Tally, duplicates: Duplicates | None, line: jobs.Line, size: int, number: int) -> None:
+def _add(
+    tally: Tally, duplicates: Duplicates | None, sample: Sample | None, line: jobs.Line, size: int, place: Place
+) -> None:
     """Count a line that has passed the check; a copy costs nothing."""
     if duplicates is not None and not line.agent:
         targets = [route.target for route in tally.precheck.routes(line)]
-        if duplicates.add(number, line, targets):
+        if duplicates.add(place.number, line, targets):
             tally.copies += 1
             return
     tally.add(line, size)
+    if sample is not None:
+        sample.add(line.custom_id, place)
 
 
 _prechecks: dict[str, Precheck] = {}

@@ -18,6 +18,7 @@ from tasks.batches.collect import collect
 from tasks.batches.feed import feed, publish
 from tasks.batches.lane_ticks import ensure
 from tasks.batches.live import Live
+from tasks.batches.pilot_feed import feed_pilot
 from tasks.batches.store import Store
 from tasks.jobs.proof import new_token
 from tasks.jobs.storage import StorageError
@@ -98,6 +99,8 @@ def _next(store: Store, kind: str, before: Batch, batch: Batch) -> float | Idle:
         if not fed and batch.written_id != before.written_id:
             store.ticks.wake(f"{FEED}:{batch.id}")
         return NEXT if batch.plan else Idle(batch, NEXT)
+    if batch.in_pilot:
+        return ALL_FED  # what ends the pilot is no job
     if batch.stopping or batch.status != "in_progress" or batch.fed != before.fed:
         return NEXT
     return Idle(batch, ALL_FED if fed else NEXT)
@@ -116,7 +119,8 @@ def _fed(store: Store, batch: Batch, live: Live | None = None) -> Batch:
         close(store, batch)
         return store.batch(batch.id) or batch
     if batch.status == "in_progress":
-        feed(store, batch, publish, partial(depth, store), 2 * current_settings().visibility_timeout, live)
+        feeding = feed_pilot if batch.in_pilot else feed
+        feeding(store, batch, publish, partial(depth, store), 2 * current_settings().visibility_timeout, live)
         if batch.to_feed > 0:
             return store.batch(batch.id) or batch
     return batch

@@ -9,9 +9,11 @@ progress.py        the progress bar of a batch
 init.py            `overnight init`
 services.py        `overnight worker` and `overnight check`
 check.py           what `overnight check` looks at
-batches.py         `overnight run`, `submit`, `estimate`, `status`, `wait`, `results`, `cancel`, `retry`, `clean`
+run.py             `overnight run`
+batches.py         `overnight submit`, `estimate`, `status`, `wait`, `results`, `cancel`, `retry`, `clean`
 batches_view.py    how batches look
 checks_view.py     how the checks of a batch's answers look
+pilot.py           a pilot: waits for it, shows it, and goes on or not
 lanes_view.py      how the lanes of a batch look
 local_workers.py   the worker processes of `overnight run` and `overnight worker`
 jobs.py            `overnight jobs`

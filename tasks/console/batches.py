@@ -1,10 +1,10 @@
-"""`overnight run`, `submit`, `estimate`, `status`, `wait`, `results`, `cancel`, `retry`, `clean`: a batch's life."""
+"""`overnight submit`, `estimate`, `status`, `wait`, `results`, `cancel`, `retry`, `clean`: a batch's life."""
 
-import math
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,78 +16,31 @@ from tasks.batches.chunk import Chunk
 from tasks.batches.chunk_journal import ChunkJournal
 from tasks.batches.outputs import Outputs
 from tasks.batches.sources import rereadable
-from tasks.batches.store import Store, open_store
+from tasks.batches.store import open_store
 from tasks.console import batches_view, view
-from tasks.console.exit_status import INTERRUPTED, errors_reported, fail, outcome
-from tasks.console.options import BatchId, Config, Dedupe, Json, Lanes, Workflow, lanes_of
-from tasks.console.session import PATIENCE, blocker_and_lower_limits, configured, existing, submitted, watched
+from tasks.console.exit_status import AFTER_PILOT, errors_reported, fail, outcome
+from tasks.console.options import (
+    BatchId,
+    Config,
+    Dedupe,
+    Json,
+    Lanes,
+    MaxInvalid,
+    MaxUsd,
+    Pilot,
+    Source,
+    Workflow,
+    Yes,
+    lanes_of,
+    share_of,
+)
+from tasks.console.pilot import Terms, goes_on
+from tasks.console.session import blocker_and_lower_limits, configured, existing, submitted, watched
 from tasks.console.view import print_json
 from tasks.monitoring import costs
-from workers.config.settings import Settings
-
-if TYPE_CHECKING:
-    from tasks.console.local_workers import Group, Interrupts
-
-Source = Annotated[
-    str,
-    typer.Argument(
-        metavar="IN.jsonl", help="The jobs in OpenAI's batch format: a file, a pipe, a URL, or - for stdin."
-    ),
-]
 
 #: Seconds of a day.
 _DAY = 86_400.0
-
-
-def run(
-    source: Source,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file for the answers; - for stdout.")],
-    workflow: Workflow = "default",
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 2,
-    concurrency: Annotated[
-        int, typer.Option("--concurrency", "-c", min=1, help="The most calls in flight in each process.")
-    ] = 100,
-    errors: Annotated[
-        Path | None, typer.Option(help="The file for failures; by default beside the output, if that is a file.")
-    ] = None,
-    lanes: Lanes = "",
-    dedupe: Dedupe = None,
-    config: Config = None,
-) -> None:
-    """Run a batch on this machine: start workers, submit, show progress, write the results, stop.
-
-    After an interruption, the same command resumes where it stopped.
-    """
-    from tasks.console import local_workers  # noqa: PLC0415 - only this command needs it
-
-    started = time.monotonic()
-    with errors_reported():
-        settings = configured(config, keys=True)
-        outputs = Outputs.beside(output, errors)
-        outputs.check(source)
-        with rereadable(source, settings.data_dir) as given, local_workers.Interrupts() as interrupts:
-            store = open_store(settings)
-            batch, new = submitted(given, settings, store, workflow, new=False, lanes=lanes_of(lanes), dedupe=dedupe)
-            batches_view.begun(batch, new)
-            if not batch.over:
-                with local_workers.workers(settings, workers, concurrency, interrupts.asked_again) as group:
-                    _watch(settings, store, batch, group, interrupts)
-                batch = existing(store, batch.id)
-            if not batch.over:
-                batches_view.stopped(batch, interrupts.asked_again())
-                raise typer.Exit(INTERRUPTED)
-            outputs.fetch(batch)
-            batches_view.ended(batch, outputs, seconds=time.monotonic() - started)
-    raise typer.Exit(outcome(batch))
-
-
-def _watch(settings: Settings, store: Store, batch: Batch, group: "Group", interrupts: "Interrupts") -> None:
-    """Wait until the batch has ended, or the user wants to stop."""
-    # The embedded server is restarted however long that takes, since the workers have answers that are paid for.
-    patience = PATIENCE if settings.redis_url else math.inf
-    last = watched(settings, store, batch.id, on_poll=group.check, until=interrupts.asked, patience=patience)
-    if not last.over:
-        batches_view.stopping(len(store.leased(batch.id)))
 
 
 def submit(
@@ -99,6 +52,10 @@ def submit(
     ] = False,
     lanes: Lanes = "",
     dedupe: Dedupe = None,
+    pilot: Pilot = 0,
+    yes: Yes = False,
+    max_invalid: MaxInvalid = "",
+    max_usd: MaxUsd = None,
     config: Config = None,
 ) -> None:
     """Check a file, submit it as a batch, and print the batch's id."""
@@ -106,9 +63,15 @@ def submit(
         settings = configured(config)
         store = open_store(settings)
         with rereadable(source, settings.data_dir) as given:
-            batch, fresh = submitted(given, settings, store, workflow, new=new, lanes=lanes_of(lanes), dedupe=dedupe)
+            batch, fresh = submitted(
+                given, settings, store, workflow, new=new, lanes=lanes_of(lanes), dedupe=dedupe, pilot=pilot
+            )
         print(batch.id, flush=True)  # noqa: T201 - only the id, for scripts
         batches_view.begun(batch, fresh)
+        if batch.in_pilot and not batch.over:
+            terms = Terms(yes, share_of(max_invalid), max_usd)
+            if not goes_on(store, batch, terms, partial(watched, settings, store, batch.id)):
+                raise typer.Exit(AFTER_PILOT)
         if wait_for:
             raise typer.Exit(outcome(watched(settings, store, batch.id)))
 

@@ -27,6 +27,8 @@ def begun(batch: Batch, new: bool) -> None:
         say(f"{batch.id}: {jobs(batch.total)} for workflow {batch.workflow}")
         if batch.copies:
             say(f"{batch.copies:,} of them repeat an earlier line: asked once, and its answer is theirs, too")
+        if batch.pilot:
+            say(f"Its pilot comes first: {jobs(batch.pilot)} that are picked at random")
         if batch.lanes:
             say(lanes_view.submitted(batch))
     elif batch.over:
@@ -108,7 +110,7 @@ def one(
     grid.add_row("workflow", escape(batch.workflow))
     grid.add_row("status", batch.shown_status + (f", round {batch.round + 1}" if batch.round else ""))
     grid.add_row("jobs", f"{batch.done:,} of {batch.total:,} ended, {batch.failed:,} failed")
-    _copies(grid, batch)
+    _pilot_and_copies(grid, batch)
     if not batch.over:
         _pace(grid, batch)
         grid.add_row("in flight", f"{in_flight:,}")
@@ -133,7 +135,9 @@ def one(
     console.print(grid)
 
 
-def _copies(grid: Table, batch: Batch) -> None:
+def _pilot_and_copies(grid: Table, batch: Batch) -> None:
+    if batch.in_pilot and not batch.over:
+        grid.add_row("pilot", f"{jobs(batch.pilot)} first; the others wait for your go-ahead")
     if batch.copies:
         words = f"{batch.copies:,} jobs repeat another one; {batch.copies_completed:,} have its answer"
         grid.add_row("copies", words)

@@ -2,7 +2,7 @@
 
 import typer
 
-from tasks.console import batches, dead, init, jobs, limits, monitoring, schedules, server, services
+from tasks.console import batches, dead, init, jobs, limits, monitoring, run, schedules, server, services
 
 app = typer.Typer(
     name="overnight",
@@ -13,7 +13,7 @@ app = typer.Typer(
 )
 
 for command in (
-    batches.run,
+    run.run,
     batches.submit,
     batches.estimate,
     batches.status,

@@ -33,6 +33,9 @@ WRONG: Final = 2
 #: The Redis server is unreachable.
 UNREACHABLE: Final = 3
 
+#: A batch waits after its pilot.
+AFTER_PILOT: Final = 4
+
 #: Stopped by Ctrl-C, as shells report it: 128 + SIGINT.
 INTERRUPTED: Final = 130
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from tasks.batches.pilot import LARGEST
 from workers.config import fields
 
 
@@ -22,9 +23,34 @@ def lanes_of(value: str) -> tuple[str, ...] | None:
     return fields.lanes(value) if value else None
 
 
+def percent_option(value: str) -> str:
+    """Check the value of --max-invalid."""
+    try:
+        share_of(value)
+    except ValueError:
+        raise typer.BadParameter(f"{value} is no percentage: write 5% or 0.5%") from None
+    return value
+
+
+def share_of(value: str) -> float | None:
+    """The share that --max-invalid names; None without it."""
+    if not value:
+        return None
+    share = float(value.removesuffix("%")) / 100
+    if not 0 <= share <= 1:
+        raise ValueError
+    return share
+
+
 Config = Annotated[
     Path | None,
     typer.Option("--config", help="The configuration file; by default $OVERNIGHT_CONFIG, else ./overnight.toml."),
+]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="IN.jsonl", help="The jobs in OpenAI's batch format: a file, a pipe, a URL, or - for stdin."
+    ),
 ]
 Workflow = Annotated[str, typer.Option("--workflow", "-w", help="The workflow of the jobs.")]
 Lanes = Annotated[
@@ -43,6 +69,28 @@ Dedupe = Annotated[
         help="Ask equal lines once, and give the others the same answer. By default as the workflow says.",
         show_default=False,
     ),
+]
+Pilot = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=LARGEST,
+        help="Answer this many random lines first, and show what the whole batch would take before going on.",
+        show_default=False,
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Go on after the pilot without asking.")]
+MaxInvalid = Annotated[
+    str,
+    typer.Option(
+        metavar="PERCENT",
+        callback=percent_option,
+        help="Go on after the pilot unless more of its lines than this are invalid, such as 5%.",
+    ),
+]
+MaxUsd = Annotated[
+    float | None,
+    typer.Option(min=0, help="Go on after the pilot unless the whole batch would cost more than this."),
 ]
 BatchId = Annotated[str, typer.Argument(metavar="BATCH", help="A batch id, as `overnight submit` printed it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

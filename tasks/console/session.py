@@ -46,13 +46,14 @@ def submitted(
     new: bool,
     lanes: tuple[str, ...] | None = None,
     dedupe: bool | None = None,
+    pilot: int = 0,
 ) -> tuple[Batch, bool]:
     """Submit a file. Returns its batch, and whether that is new."""
     from tasks.batches.submit import submit as make_batch  # noqa: PLC0415 - only two commands need it
 
     if settings.any_workflow and (words := settings.warning(workflow)):
         view.say(words)
-    return make_batch(source, settings, store, workflow=workflow, new=new, lanes=lanes, dedupe=dedupe)
+    return make_batch(source, settings, store, workflow=workflow, new=new, lanes=lanes, dedupe=dedupe, pilot=pilot)
 
 
 def existing(store: Store, batch_id: str) -> Batch:

@@ -147,6 +147,9 @@ class Blockers:
             return Blocker(batch.told, stalled=True, kind="configuration")
         if words := waits_for(batch, self.system.chunks.get(batch.id, ())):
             return Blocker(words, kind="batch_lane")
+        if batch.in_pilot and batch.pilot_fed >= batch.pilot and not batch.out:
+            words = "your go-ahead after its pilot: the command that submitted it, with --yes"
+            return Blocker(words, stalled=True, kind="pilot")
         found = self._of_limits(batch.workflow, batch.id, batch.targets)
         return found or self._if_still(batch)
 

@@ -51,11 +51,12 @@ class Lane:
         provider: dict[str, Any] | None = None,
         model: dict[str, Any] | None = None,
         distinct: int = 0,
+        made: Batch | None = None,
     ) -> None:
         self.world = world
         self.simulator = simulator
         self.settings = settings_for(simulator, workflow=workflow or {}, provider=provider or {}, model=model or {})
-        made = world.batch(lines, deadline=deadline, distinct=distinct)
+        made = made or world.batch(lines, deadline=deadline, distinct=distinct)
         self.store: Store = world.store
         self.store.note(made, lanes="batch,live")
         self.id = made.id

@@ -10,6 +10,7 @@
     test_8_schedules.py  a batch that starts on its own
     test_9_estimate.py   what a file will cost, before anything is sent
     test_10_copies.py    equal lines are asked once
+    test_11_pilot.py     a few answers before the whole bill
     test_11_answers.py   answers that are not what was asked for
 
 conftest.py has the overnight.toml of all of them.
