@@ -149,6 +149,7 @@ def _shown(batch: Batch, chunks: list[Chunk], spent: costs.Spent) -> dict[str, A
         **batch.shown(),
         "lanes": lane_report.report(batch, chunks, spent.flex_calls, spent.flex_saved).shown(batch),
         "chunks": [chunk.shown() for chunk in chunks],
+        "prompt_cache": spent.prompt_cache(),
         "jobs_per_s": rate,
         "seconds_left": batch.left / rate if rate else None,
     }

@@ -14,7 +14,7 @@ from tasks.batches.outputs import Outputs
 from tasks.batches.prune import Cleaned
 from tasks.console import checks_view, lanes_view
 from tasks.console.view import console, escape, jobs, listing, say, when
-from tasks.monitoring.costs import Spent
+from tasks.monitoring.costs import Spent, cache_words
 from workers.figures import dollars, duration
 
 #: Characters of an answer that a sample shows.
@@ -115,10 +115,7 @@ def one(
         _pace(grid, batch)
         grid.add_row("in flight", f"{in_flight:,}")
     grid.add_row("tokens", f"{batch.input_tokens:,} in, {batch.output_tokens:,} out")
-    grid.add_row("cost", dollars(batch.cost))
-    if presumed:
-        words = f"up to {dollars(presumed)} more, for calls whose worker was killed before they ended"
-        grid.add_row("presumed", words)
+    _money(grid, batch, presumed, spent or Spent())
     lanes_view.rows(grid, batch, chunks, spent or Spent())
     grid.add_row("429s", f"{batch.throttled:,} of {batch.calls:,} calls")
     checks_view.rows(grid, batch)
@@ -141,6 +138,15 @@ def _pilot_and_copies(grid: Table, batch: Batch) -> None:
     if batch.copies:
         words = f"{batch.copies:,} jobs repeat another one; {batch.copies_completed:,} have its answer"
         grid.add_row("copies", words)
+
+
+def _money(grid: Table, batch: Batch, presumed: int, spent: Spent) -> None:
+    grid.add_row("cost", dollars(batch.cost))
+    if presumed:
+        words = f"up to {dollars(presumed)} more, for calls whose worker was killed before they ended"
+        grid.add_row("presumed", words)
+    if words := cache_words(spent):
+        grid.add_row("prompt cache", words)
 
 
 def _pace(grid: Table, batch: Batch) -> None:

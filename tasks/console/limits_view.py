@@ -52,6 +52,8 @@ def spent(found: Costs, *, days: bool) -> None:
     for title, name in groups:
         parts += ["", _sums(title, found.by(name))]
     parts += ["", _sums("all", [("all", found.total)])]
+    if words := costs.cache_words(found.total):
+        parts += ["", f"prompt caches: {words}"]
     console.print(Group(*parts))
 
 

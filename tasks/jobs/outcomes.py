@@ -10,7 +10,7 @@ from typing import Final
 
 from limits.bucket import MINUTES
 from limits.budget import NANO
-from limits.counting import UNSENT, Usage, admission, refused, settlement
+from limits.counting import UNSENT, Estimate, Usage, admission, refused, settlement
 from limits.encoding import settlement_json
 from limits.reservation import Level, Settlement, Throttle
 from limits.reservation import Outcome as CircuitOutcome
@@ -19,6 +19,7 @@ from tasks.jobs import job as jobs
 from tasks.jobs import retry
 from tasks.jobs.attempt import Attempt
 from tasks.jobs.store import Ceiling, Outcome
+from workers.models.prices import Rates
 from workers.models.routing import Route
 from workers.models.tiers import FLEX
 from workers.providers.answer import Answer
@@ -50,6 +51,7 @@ def of_answer(attempt: Attempt, answer: Answer) -> Settlement:
     rates = route.billed_at(answer.tier)
     if answer.usage is not None and rates is not None:
         amount = rates.cost(answer.usage, media=estimate.media)
+    columns |= _cached(usage, rates, estimate)
     if attempt.is_flex:
         live = route.rates.cost(usage, media=estimate.media) if route.rates else amount
         columns |= {"flex_calls": 1, "flex_saved": max(0, live - amount) if answer.usage else 0}
@@ -61,6 +63,14 @@ def of_answer(attempt: Attempt, answer: Answer) -> Settlement:
         levels=levels(route, answer.limits, answered=True),
         circuit=attempt.ask.circuit,
     )
+
+
+def _cached(usage: Usage, rates: Rates | None, estimate: Estimate) -> dict[str, int]:
+    """The ledger's columns of the prompt cache."""
+    if not usage.cached and not usage.cache_write:
+        return {}
+    saved = rates.cache_saving(usage, media=estimate.media) if rates is not None else 0
+    return {"cached_tokens": usage.cached, "cache_saved": saved}
 
 
 def of_failure(attempt: Attempt, error: ProviderError) -> Settlement:

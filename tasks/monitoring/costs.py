@@ -19,6 +19,7 @@ from limits.keys import Keys
 from limits.snapshot import ledger
 from tasks.batches.batch import Batch
 from workers.config import units
+from workers.figures import dollars
 
 #: Days that may be read at once: a year and today.
 LONGEST: Final = 366
@@ -32,7 +33,8 @@ class Spent:
     """The sums of some calls, money in n$. `presumed` is the number of calls in `presumed_cost`.
 
     `batch_calls` went through the batch lane, which has saved `batch_saved` against the live price. The same of the
-    flex tier: `flex_calls`, `flex_saved`. `server_calls` were made for clients of the HTTP server.
+    flex tier: `flex_calls`, `flex_saved`. `server_calls` were made for clients of the HTTP server. `cached_tokens` of
+    the input came from providers' prompt caches, which has saved `cache_saved`; below 0 if writing to them cost more.
     """
 
     calls: int = 0
@@ -49,11 +51,18 @@ class Spent:
     flex_calls: int = 0
     flex_saved: int = 0
     server_calls: int = 0
+    cached_tokens: int = 0
+    cache_saved: int = 0
 
     @property
     def total(self) -> int:
         """What counts against a budget, in n$."""
         return self.cost + self.failed_cost + self.presumed_cost
+
+    @property
+    def cached_share(self) -> float:
+        """The part of the input tokens that came from prompt caches."""
+        return self.cached_tokens / self.input_tokens if self.input_tokens else 0.0
 
     def __add__(self, other: "Spent") -> "Spent":
         return Spent(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
@@ -73,6 +82,15 @@ class Spent:
             "batch_lane": {"calls": self.batch_calls, "saved_usd": self.batch_saved / NANO},
             "http_server": {"calls": self.server_calls},
             "flex_lane": {"calls": self.flex_calls, "saved_usd": self.flex_saved / NANO},
+            "prompt_cache": self.prompt_cache(),
+        }
+
+    def prompt_cache(self) -> dict[str, Any]:
+        """What came from prompt caches, as JSON."""
+        return {
+            "cached_tokens": self.cached_tokens,
+            "share": round(self.cached_share, 4),
+            "saved_usd": self.cache_saved / NANO,
         }
 
 
@@ -123,6 +141,16 @@ class Costs:
         for title, name in groups.items():
             found[title] = [{"name": key, **spent.shown()} for key, spent in self.by(name)]
         return found
+
+
+def cache_words(spent: Spent) -> str:
+    """What came from prompt caches and what that has saved, in words; '' if nothing was read from them or written."""
+    if not spent.cached_tokens and not spent.cache_saved:
+        return ""
+    share = f"{spent.cached_share:.1%} of the input tokens"
+    if spent.cache_saved < 0:
+        return f"{share}; writing to it has cost {dollars(-spent.cache_saved)} more than reading has saved"
+    return f"{share}, saved {dollars(spent.cache_saved)}"
 
 
 def workflow(entry: Entry) -> str:

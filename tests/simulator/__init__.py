@@ -10,6 +10,7 @@
     config.py     everything that can be set, at the start or live
     faults.py     the ways to fail
     quota.py      the ways in which providers count
+    prompt_cache.py    prompt caches, as OpenAI and Anthropic document them
     answers.py    answers in each wire format, a function of the request alone
     flaws.py      answers to a schema, and answers that are not what was asked for
     streams.py    the same answers as streams of events

@@ -159,8 +159,11 @@ def embeddings(body: dict[str, Any], model: str, job: str, asked: int) -> dict[s
     }
 
 
-def message(body: dict[str, Any], model: str, job: str, asked: int, made: int, cached: int) -> dict[str, Any]:
+def message(
+    body: dict[str, Any], model: str, job: str, asked: int, made: int, cached: int, written: int = 0
+) -> dict[str, Any]:
     cached = min(cached, asked)
+    written = min(written, asked - cached)
     return {
         "id": f"msg_{zlib.crc32(job.encode()):08x}",
         "type": "message",
@@ -170,9 +173,9 @@ def message(body: dict[str, Any], model: str, job: str, asked: int, made: int, c
         "stop_reason": "max_tokens" if ceiling_of(body) and made >= ceiling_of(body) else "end_turn",
         "stop_sequence": None,
         "usage": {
-            "input_tokens": asked - cached,
+            "input_tokens": asked - cached - written,
             "cache_read_input_tokens": cached,
-            "cache_creation_input_tokens": 0,
+            "cache_creation_input_tokens": written,
             "output_tokens": made,
         },
     }

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+from tests.simulator.prompt_cache import CacheRules
+
 _T = TypeVar("_T")
 
 COUNTING = ("linear", "per-second", "fixed", "sliding")
@@ -29,6 +31,7 @@ class Model:
     by the clock; `sliding` the last 60 s. `tokens` is what a request costs: `max` of its ceiling and an
     estimate (OpenAI), their `sum` (Azure), the `input` alone (Gemini), what it will `actual`ly use, or
     `anthropic`: input at the start and output as it is made. `strict_errors` counts refused requests too.
+    Prices of the prompt cache that are None are those of other input.
     """
 
     rpm: float | None = None
@@ -42,6 +45,8 @@ class Model:
     strict_errors: bool = False
     input_usd_per_mtok: float = 1.0
     output_usd_per_mtok: float = 2.0
+    cached_usd_per_mtok: float | None = None
+    cache_write_usd_per_mtok: float | None = None
 
 
 @dataclass(slots=True)
@@ -90,10 +95,11 @@ class Config:
 
     `models` maps names to quotas; `*` is for every other. `keys` are those that are accepted (none: every key), each
     with a quota of its own unless `shared_quota`. `latency` and `answer_tokens` are a number, or a pair from which the
-    request's own hash picks. With `call_tools`, a chat's first tool is called before anything is said. `headers` sends
-    rate headers. `retry_after` is the form in which a 429 states the wait. A request is `early` if it comes before a
-    wait that was announced for its key and model has passed, and later than `grace` seconds after the announcement,
-    since until then the two may have crossed on the way.
+    request's own hash picks. Each answer says `cached_tokens`, unless there is a `prompt_cache`. With `call_tools`, a
+    chat's first tool is called before anything is said. `headers` sends rate headers. `retry_after` is
+    the form in which a 429 states the wait. A request is `early` if it comes before a wait that was announced for its
+    key and model has passed, and later than `grace` seconds after the announcement, since until then the two may have
+    crossed on the way.
     """
 
     models: dict[str, Model] = field(default_factory=lambda: {"*": Model()})
@@ -102,6 +108,7 @@ class Config:
     latency: float | list[float] = 0.0
     answer_tokens: int | list[int] = 8
     cached_tokens: int = 0
+    prompt_cache: CacheRules | None = None
     call_tools: bool = False
     headers: bool = True
     retry_after: str = "seconds"
@@ -128,6 +135,8 @@ def configure(config: Config, changes: dict[str, Any]) -> None:
                 config.failures = [_failure(given) for given in value]
             case "flaws":
                 config.flaws = [_flaw(given) for given in value]
+            case "prompt_cache":
+                config.prompt_cache = None if value is None else _filled(CacheRules, value)
             case "retry_after":
                 config.retry_after = _one_of(value, RETRY_AFTER_FORMS, name)
             case _:

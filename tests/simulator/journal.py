@@ -31,6 +31,7 @@ class Entry:
     mode: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
     charged: dict[str, float] = field(default_factory=dict)
     cost_nusd: int = 0
     early: bool = False
@@ -93,6 +94,7 @@ class Journal:
             "cost_nusd": sum(entry.cost_nusd for entry in self.entries),
             "input_tokens": sum(entry.input_tokens for entry in self.entries if entry.cost_nusd),
             "output_tokens": sum(entry.output_tokens for entry in self.entries if entry.cost_nusd),
+            "cached_tokens": sum(entry.cached_tokens for entry in self.entries),
             "in_flight": self.in_flight,
             "peak_in_flight": self.peak,
         }

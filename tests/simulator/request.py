@@ -5,6 +5,9 @@ from typing import Any
 
 from tests.simulator.batches import Batches
 from tests.simulator.config import Model
+from tests.simulator.prompt_cache import Cached
+
+NOT_CACHED = Cached()
 
 
 @dataclass(slots=True)
@@ -21,7 +24,11 @@ class Request:
     now: float
     wall: float
 
-    def cost(self, model: Model, asked: int, made: int) -> int:
+    def cost(self, model: Model, asked: int, made: int, cached: Cached = NOT_CACHED) -> int:
         """n$ of so many tokens: in the flex tier as by the Batch API."""
-        live = round(1000 * (asked * model.input_usd_per_mtok + made * model.output_usd_per_mtok))
+        price = model.input_usd_per_mtok
+        read = price if model.cached_usd_per_mtok is None else model.cached_usd_per_mtok
+        write = price if model.cache_write_usd_per_mtok is None else model.cache_write_usd_per_mtok
+        dollars = (asked - cached.read - cached.written) * price + cached.read * read + cached.written * write
+        live = round(1000 * (dollars + made * model.output_usd_per_mtok))
         return round(live * Batches.PRICE) if self.body.get("service_tier") == "flex" else live

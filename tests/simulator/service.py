@@ -13,6 +13,7 @@ from tests.simulator.batches import Batches
 from tests.simulator.config import Config, Model
 from tests.simulator.faults import BILLED, Plan, Rules, error, failed
 from tests.simulator.journal import Entry, Journal
+from tests.simulator.prompt_cache import Cached, PromptCaches
 from tests.simulator.quota import Quota
 from tests.simulator.refusals import rate_headers, throttled
 from tests.simulator.request import Request
@@ -44,7 +45,8 @@ class Service:
         self.seen_keys: list[str] = []
         self.batches = Batches()
         self.rules = Rules([], config.seed)
-        self.reconfigured({"models", "failures"})
+        self.caches: PromptCaches | None = None
+        self.reconfigured({"models", "failures", "prompt_cache"})
 
     def reconfigured(self, changed: set[str]) -> None:
         """Take up what was set: new models begin with full quotas, new failures begin now."""
@@ -52,6 +54,8 @@ class Service:
             self.quotas.clear()
         if "failures" in changed:
             self.rules = Rules(self.config.failures, self.config.seed)
+        if "prompt_cache" in changed:
+            self.caches = PromptCaches(self.config.prompt_cache) if self.config.prompt_cache else None
 
     def clear(self) -> None:
         """Empty the journal and the Batch API. Requests in flight stay counted, by it and by the quotas."""
@@ -159,10 +163,15 @@ class Service:
         entry.charged = costs
         entry.input_tokens, entry.output_tokens = asked, made
         # Billed from the start: a client that hangs up is billed all the same.
-        entry.cost_nusd = request.cost(quota.model, asked, made)
         plan.delay = answers.pick(self.config.latency, request.job, "latency")
+        cached = Cached(min(self.config.cached_tokens, asked))
+        if self.caches is not None and request.task != "embeddings":
+            account = 0 if self.config.shared_quota else request.key
+            cached = self.caches.of(request, account, asked, request.now + plan.delay)
+        entry.cached_tokens = cached.read
+        entry.cost_nusd = request.cost(quota.model, asked, made, cached)
         altered = rule.mode if rule is not None and rule.mode in answers.ALTERED else ""
-        plan.body = self._answer(request, asked, made, altered)
+        plan.body = self._answer(request, asked, made, altered, cached)
         if self.config.headers:
             plan.headers = rate_headers(request.api, quota, request.now, request.wall)
         if request.body.get("stream") and request.task != "embeddings":
@@ -173,20 +182,19 @@ class Service:
             entry.mode = rule.mode
         return plan
 
-    def _answer(self, request: Request, asked: int, made: int, altered: str) -> bytes:
+    def _answer(self, request: Request, asked: int, made: int, altered: str, cached: Cached) -> bytes:
         n = request.body.get("n") or 1
-        cached = self.config.cached_tokens
         match request.task:
             case "chat":
-                answer = answers.chat(request.body, request.model, request.job, asked, made // n, cached)
+                answer = answers.chat(request.body, request.model, request.job, asked, made // n, cached.read)
                 if self.config.call_tools and answers.wants_tool(request.body):
                     answers.call_tool(answer, request.body, request.job)
             case "responses":
-                answer = answers.response(request.model, request.job, asked, made, cached)
+                answer = answers.response(request.model, request.job, asked, made, cached.read)
             case "embeddings":
                 answer = answers.embeddings(request.body, request.model, request.job, asked)
             case _:
-                answer = answers.message(request.body, request.model, request.job, asked, made, cached)
+                answer = answers.message(request.body, request.model, request.job, asked, made, *cached)
         if "service_tier" in request.body:
             answer["service_tier"] = request.body["service_tier"]
         if request.task != "embeddings":

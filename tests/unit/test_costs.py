@@ -40,6 +40,15 @@ def test_failed_and_presumed_money_have_their_own_sums() -> None:
     assert shown["total_usd"] == 138e-9
 
 
+def test_the_share_of_cached_tokens_and_what_it_saved_are_told() -> None:
+    cached = Spent(input_tokens=1_000, cached_tokens=900, cache_saved=2_500_000_000)
+    assert costs.cache_words(cached) == "90.0% of the input tokens, saved $2.50"
+    assert cached.shown()["prompt_cache"] == {"cached_tokens": 900, "share": 0.9, "saved_usd": 2.5}
+    assert costs.cache_words(Spent(input_tokens=1_000)) == ""
+    dear = Spent(input_tokens=1_000, cache_saved=-500_000_000)
+    assert costs.cache_words(dear).endswith("has cost $0.5 more than reading has saved")
+
+
 @pytest.mark.parametrize(
     ("text", "begins"),
     [("2026-11-01", date(2026, 11, 1)), ("7d", date(2026, 11, 18)), ("1w", date(2026, 11, 18)), ("12h", DAY)],

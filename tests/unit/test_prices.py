@@ -125,6 +125,8 @@ def test_bands_begin_at_zero_and_rise(starts: list[int]) -> None:
 class Model:
     input_usd_per_mtok: float | None = None
     output_usd_per_mtok: float | None = None
+    cached_usd_per_mtok: float | None = None
+    cache_write_usd_per_mtok: float | None = None
 
 
 def test_the_configuration_wins_over_the_table() -> None:
@@ -134,6 +136,15 @@ def test_the_configuration_wins_over_the_table() -> None:
     assert (found.source, found.cost(Usage(input=10**6, output=10**6))) == ("configuration", 2_500_000_000)
     assert resolve(Model(), shared, "a/m") is SONNET
     assert resolve(None, shared, "a/m") is SONNET
+
+
+def test_the_prompt_cache_has_prices_of_its_own_if_they_are_configured() -> None:
+    found = resolve(Model(2.0, 8.0, cached_usd_per_mtok=0.2, cache_write_usd_per_mtok=2.5), {}, "a/m")
+    assert found is not None
+    usage = Usage(input=1_000, cached=600, cache_write=300)
+    assert found.cost(usage) == (100 * 20 + 600 * 2 + 300 * 25) * 100
+    assert found.cache_saving(usage) == (600 * 18 - 300 * 5) * 100
+    assert found.cache_saving(Usage(input=1_000, cache_write=1_000)) == -500_000
 
 
 def test_no_price_is_not_zero() -> None:

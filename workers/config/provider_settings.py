@@ -46,12 +46,26 @@ class ModelQuota(_Limits):
 
     input_usd_per_mtok: Price | None = None
     output_usd_per_mtok: Price | None = None
+    cached_usd_per_mtok: Price | None = None
+    """Input that the provider reads from its prompt cache. None: as other input."""
+    cache_write_usd_per_mtok: Price | None = None
+    """Input that it writes to its prompt cache. None: as other input."""
     batch_enqueued_tokens: Count | None = None
     """Input tokens that the account may have in the Batch API's queue. None: learned from refusals."""
     batch_price: fields.Share | None = None
     """The Batch API's price as a part of the live price. None: the price table's, else a half."""
     flex_price: fields.Share | None = None
     """The flex tier's price as a part of the live price. None: the price table's; a model without any has no flex."""
+
+    @model_validator(mode="after")
+    def _cache_of_priced(self) -> Self:
+        cache = self.cached_usd_per_mtok is not None or self.cache_write_usd_per_mtok is not None
+        if cache and (self.input_usd_per_mtok is None or self.output_usd_per_mtok is None):
+            raise PydanticCustomError(
+                "incomplete_prices",
+                "prices of the prompt cache need the others: write input_usd_per_mtok and output_usd_per_mtok, too",
+            )
+        return self
 
     def quota(self) -> Quota:
         """The limits as admission takes them; a quota without limits if there are none."""

@@ -96,6 +96,11 @@ class Rates:
         )
         return max(-(-total // MILLION), 0) + self.request * requests
 
+    def cache_saving(self, usage: Usage, *, media: bool = False) -> int:
+        """What the prompt cache has saved on a call in n$; negative if writing to it cost more than reading saved."""
+        plain = replace(usage, cached=0, cache_write=0, cache_write_1h=0)
+        return self.cost(plain, media=media) - self.cost(usage, media=media)
+
     def ceiling(self, estimate: Estimate) -> int:
         """The most that a call within this estimate can cost, in n$: `cost` never returns more.
 
@@ -138,10 +143,19 @@ class Rates:
         return found
 
 
-def flat(input_usd: float | Decimal, output_usd: float | Decimal, *, source: str = "configuration") -> Rates:
-    """Rates from two prices in dollars per million tokens, without discount or fee for the prompt cache."""
+def flat(
+    input_usd: float | Decimal,
+    output_usd: float | Decimal,
+    *,
+    cached_usd: float | Decimal | None = None,
+    cache_write_usd: float | Decimal | None = None,
+    source: str = "configuration",
+) -> Rates:
+    """Rates from prices in dollars per million tokens. The prompt cache costs the same as other input by default."""
     price = per_million(input_usd)
-    band = Band(price, per_million(output_usd), price, price, price, price)
+    cached = price if cached_usd is None else per_million(cached_usd)
+    written = price if cache_write_usd is None else per_million(cache_write_usd)
+    band = Band(price, per_million(output_usd), cached, written, written, price)
     return Rates((band,), source=source, at=int(time.time()))
 
 
@@ -166,12 +180,23 @@ class Priced(Protocol):
     @property
     def output_usd_per_mtok(self) -> Decimal | float | None: ...
 
+    @property
+    def cached_usd_per_mtok(self) -> Decimal | float | None: ...
+
+    @property
+    def cache_write_usd_per_mtok(self) -> Decimal | float | None: ...
+
 
 def configured(settings: Priced) -> Rates | None:
     """A model's rates from the configuration, None unless it has both prices."""
     if settings.input_usd_per_mtok is None or settings.output_usd_per_mtok is None:
         return None
-    return flat(settings.input_usd_per_mtok, settings.output_usd_per_mtok)
+    return flat(
+        settings.input_usd_per_mtok,
+        settings.output_usd_per_mtok,
+        cached_usd=settings.cached_usd_per_mtok,
+        cache_write_usd=settings.cache_write_usd_per_mtok,
+    )
 
 
 def resolve(settings: Priced | None, shared: Mapping[str, Rates], name: str) -> Rates | None:
