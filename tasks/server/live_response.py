@@ -40,7 +40,11 @@ class LiveResponse:
         """Send events; the first ones begin the response."""
         if not self.begun:
             self.begun = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers(EVENT_STREAM)})
+            headers = [
+                *self._headers(EVENT_STREAM),
+                (b"x-accel-buffering", b"no"),
+            ]  # nginx passes the events on at once
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": events, "more_body": True})
 
     async def end(self) -> None:

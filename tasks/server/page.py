@@ -23,8 +23,10 @@ Endpoints: {base}/openapi.json
 
 
 async def page(request: Request) -> Response:
-    """The page."""
-    return PlainTextResponse(PAGE.format(base=str(request.base_url).rstrip("/")))
+    """The page. Its addresses have the scheme that a proxy in front states."""
+    scheme = request.headers.get("x-forwarded-proto", "")
+    base = request.base_url.replace(scheme=scheme) if scheme in {"http", "https"} else request.base_url
+    return PlainTextResponse(PAGE.format(base=str(base).rstrip("/")))
 
 
 async def openapi(_: Request) -> Response:
