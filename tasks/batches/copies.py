@@ -6,19 +6,21 @@ ids, `copy_of`, and no cost.
 
 import shutil
 import sqlite3
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from tempfile import NamedTemporaryFile
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import orjson
 
 from limits.client.compact_json import dumps
+from tasks.answers.checks import VALID
 from tasks.batches.batch import Batch
 from tasks.batches.files import COPIES
 from tasks.jobs.job import Job, Line
-from tasks.jobs.storage import CHUNK, open_files
+from tasks.jobs.storage import CHUNK, StorageError, open_files
 
 #: Batches whose copies a process keeps open.
 _KEPT: Final = 16
@@ -64,11 +66,15 @@ def copies_of(batch: Batch) -> Copies | None:
 def _opened(storage: str, batch_id: str, created: float) -> Copies:
     """Fetch a batch's file of copies, and keep it open. `created`: the same id may come again after a `clean`."""
     del created
-    with open_files(storage, batch_id).open(COPIES) as reading, NamedTemporaryFile(prefix="overnight-copies-") as file:
+    files = open_files(storage, batch_id)
+    with files.open(COPIES) as reading, NamedTemporaryFile(prefix="overnight-copies-") as file:
         shutil.copyfileobj(reading, file, CHUNK)
         file.flush()
-        db = sqlite3.connect(f"file:{quote(file.name)}?mode=ro&immutable=1", uri=True, check_same_thread=False)
-        return Copies(db)  # which reads it: from then on it is open, and needs no name
+        try:
+            db = sqlite3.connect(f"file:{quote(file.name)}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+            return Copies(db)  # which reads it: from then on it is open, and needs no name
+        except sqlite3.Error as exc:
+            raise StorageError(f"{files.path(COPIES)} cannot be read, put it back as it was: {exc}") from exc
 
 
 def copy_maps(batch: Batch) -> tuple[bytes, ...]:
@@ -83,7 +89,7 @@ class Answered:
 
     batch: Batch
     answer: bytes
-    report: bytes
+    report: dict[str, Any]
 
     @classmethod
     def of(cls, batch: Batch, raw: bytes) -> "Answered":
@@ -92,12 +98,27 @@ class Answered:
         ids = _ids(line["id"], line["custom_id"])
         answer = raw[len(ids) : raw.rindex(_REPORT)]
         report = {**line["overnight"], "attempts": 0, "cost_usd": 0.0, "seconds": 0.0, "copy_of": line["custom_id"]}
-        return cls(batch, answer, dumps(report))
+        return cls(batch, answer, report)
 
     def line(self, number: int, custom_id: str) -> bytes:
         """The result line of a copy."""
         job = Job(Line(custom_id, "", {}), "", self.batch.workflow, self.batch.id, number, self.batch.round)
-        return _ids(job.result_id, custom_id) + self.answer + _REPORT + self.report + b"}"
+        return _ids(job.result_id, custom_id) + self.answer + _REPORT + dumps(self.report) + b"}"
+
+    def counts(self, ok: bool, copies: int) -> Counter[str]:
+        """What so many copies add to the batch's record. Never in a queue, they count as fed when they end."""
+        ending = "completed" if ok else "failed"
+        found = Counter({ending: copies, f"copies_{ending}": copies, "fed": copies})
+        if cut_off := self.report.get("cut_off_by"):
+            found["cut_off"] = copies
+            if cut_off == "default":
+                found["cut_off_default"] = copies
+        return found
+
+    def checks(self, copies: int) -> Counter[str]:
+        """What so many copies add to the batch's counts of checks."""
+        result = self.report.get("checks", {}).get("result", VALID.result)
+        return Counter() if result == VALID.result else Counter({result: copies})
 
 
 def _ids(result_id: str, custom_id: str) -> bytes:

@@ -8,9 +8,12 @@ several writes. So a place is `entry id`, the last entry that is written whole, 
 the next entry are written, too. A plan is `entry id:entries`, or `entry id:1:lines` if it ends inside that entry.
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from limits.client.compact_json import dumps
 from limits.client.scripts import Call, load
 from tasks.batches.batch import Batch
 from tasks.batches.copies import Answered, Copies, copies_of
@@ -24,8 +27,10 @@ Entry = tuple[bytes, dict[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One write: the bytes for each file, and the place that is reached by it. `whole` is the last entry that then is
-    written whole; `completed` and `failed` count the copies among its lines.
+    """One write: the bytes for each file, and the place that is reached by it.
+
+    `whole` is the last entry that then is written whole. `counts` is what the copies among its lines add to fields of
+    the batch's record, and `checks` to its counts of checks.
     """
 
     plan: str
@@ -33,8 +38,8 @@ class Write:
     whole: str
     output: bytes
     errors: bytes
-    completed: int
-    failed: int
+    counts: Mapping[str, int]
+    checks: Mapping[str, int]
 
 
 def next_write(store: Store, batch: Batch, entries: int, size: int) -> Write | None:
@@ -64,15 +69,12 @@ def next_write(store: Store, batch: Batch, entries: int, size: int) -> Write | N
 
 def commit(store: Store, batch: Batch, write: Write) -> None:
     """The write is on disk: move the batch on, unless another collector has done so."""
-    sizes = (len(write.output), len(write.errors), write.completed, write.failed)
-    store.server.run(
-        Call(
-            load("tasks/batches/lua/commit.lua"),
-            (store.keys.batch(batch.id), store.keys.results(batch.id)),
-            (batch.written_id, write.plan, write.place, write.whole, *sizes),
-            bool,
-        )
-    )
+    args: list[str | bytes | int] = [batch.written_id, write.plan, write.place, write.whole]
+    args += [len(write.output), len(write.errors), dumps(write.checks)]
+    for name, number in write.counts.items():
+        args += [name, number]
+    names = (store.keys.batch(batch.id), store.keys.results(batch.id))
+    store.server.run(Call(load("tasks/batches/lua/commit.lua"), names, tuple(args), bool))
 
 
 class _Reader:
@@ -124,32 +126,31 @@ class _Reader:
         last, _, *part = plan.split(":")
         end = int(part[0]) if part else None
         files: dict[bool, list[bytes]] = {True: [], False: []}
-        copies = {True: 0, False: 0}
+        counts: Counter[str] = Counter()
+        checks: Counter[str] = Counter()
         begun = self.begun
         for entry in found:
-            ok = entry[1][b"k"] == b"1"
-            lines = self._expanded(entry, begun, self._lines(entry) if end is None else end)
-            files[ok] += lines
-            copies[ok] += len(lines) - (not begun)
+            ok, raw = entry[1][b"k"] == b"1", entry[1][b"d"]
+            files[ok] += [] if begun else [raw]
+            lines = self._lines(entry) if end is None else end
+            if lines > 1 and (copies := self._copies(entry, max(begun - 1, 0), lines - 1)):
+                answered = Answered.of(self.batch, raw)
+                files[ok] += [answered.line(number, custom_id) for number, custom_id in copies]
+                counts += answered.counts(ok, len(copies))
+                checks += answered.checks(len(copies))
             begun = 0
         place = last if end is None else f"{self.after}+{end}"
         whole = last if end is None else self.after
         written = {ok: b"".join(line + b"\n" for line in lines) for ok, lines in files.items()}
-        return Write(plan, place, whole, written[True], written[False], copies[True], copies[False])
+        return Write(plan, place, whole, written[True], written[False], counts, checks)
 
     def _lines(self, entry: Entry) -> int:
         """How many lines of the files an entry is."""
         return 1 if self.copies is None else 1 + self.copies.count(int(entry[1][b"n"]))
 
-    def _expanded(self, entry: Entry, first: int, end: int) -> list[bytes]:
-        """An entry's lines from `first` up to `end`: its job's result, then that of each copy."""
-        raw = entry[1][b"d"]
-        found = [] if first else [raw]
-        if self.copies is not None and end > 1:
-            answered = Answered.of(self.batch, raw)
-            copies = self.copies.of(int(entry[1][b"n"]), max(first - 1, 0), end - 1)
-            found += [answered.line(number, custom_id) for number, custom_id in copies]
-        return found
+    def _copies(self, entry: Entry, first: int, end: int) -> list[tuple[int, str]]:
+        """The number and custom_id of the copies of an entry's job, from the one with index `first` up to `end`."""
+        return [] if self.copies is None else self.copies.of(int(entry[1][b"n"]), first, end)
 
     def _entries(self, after: str, last: str, count: int) -> list[Entry]:
         client: Any = self.store.client

@@ -91,5 +91,11 @@ def test_a_batch_through_s3_that_is_refused_for_a_while(s3: Store, tmp_path: Pat
             assert {json.loads(line)["custom_id"] for line in output} == {f"job-{number}" for number in range(1, 61)}
         with files.open(ERRORS) as errors:
             assert [json.loads(line)["custom_id"] for line in errors] == ["job-999"]
+        names = ("--dedupe", "--pilot", "3", "--yes", "--wait")
+        lines = [job(number, text=f"question {number % 7}") for number in range(1, 31)]
+        batch = site.run("submit", str(site.input(lines)), "-w", "nightly", *names, seconds=100).stdout.strip()
+        with open_files(f"s3://{BUCKET}/batches", batch).open(OUTPUT) as output:
+            copies = ["copy_of" in json.loads(line)["overnight"] for line in output]
+        assert (len(copies), sum(copies)) == (30, 23)
         site.run("clean", "--older-than", "0", seconds=100)
         assert not files.exists(OUTPUT)

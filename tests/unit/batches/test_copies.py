@@ -11,7 +11,9 @@ from tasks.batches.copies import Answered, copies_of
 from tasks.batches.duplicates import Duplicates, digest_of
 from tasks.batches.feed import feed
 from tasks.batches.report import job_report
-from tasks.jobs.job import Line, decode
+from tasks.jobs.job import Line, decode, encode, result_line
+from tasks.jobs.storage import StorageError
+from tasks.jobs.store import Outcome
 from tests.simulator import Simulator
 from tests.support.lane import Lane
 from tests.unit.batches.conftest import World
@@ -187,6 +189,31 @@ def test_a_copys_report_is_that_of_its_original(world: World) -> None:
     report = job_report(world.store, world.now(batch), "job-6")
     assert report is not None
     assert (report.state, report.shown()["overnight"]["copy_of"]) == ("completed", "job-2")
+
+
+def test_a_file_of_copies_that_is_damaged_is_reported(world: World) -> None:
+    batch = world.batch(10, distinct=4)
+    world.path(batch, "copies.sqlite").write_bytes(b"no database, but long enough to be read as one" * 100)
+    with pytest.raises(StorageError, match=r"copies\.sqlite cannot be read, put it back as it was"):
+        world.feed(batch)
+
+
+def test_checks_count_copies_too(world: World) -> None:
+    batch = world.batch(10, distinct=4)
+    world.feed(batch)
+    lines = [answer(1, "valid"), answer(2, "refused"), answer(3, "truncated", cut_off_by="default")]
+    world.store.finish_many([(world.job(batch, n), Outcome(True, line)) for n, line in enumerate(lines, 1)])
+    world.finish(batch, 4)
+    now = world.collect(batch)
+    assert (now.status, now.completed) == ("completed", 10)
+    assert now.check_counts == {"refused": 2, "truncated": 1}, "of these originals 2 and 3 have 2 and 1 copies"
+    assert (now.cut_off, now.cut_off_default) == (1, 1)
+
+
+def answer(line: int, result: str, **report: str) -> bytes:
+    response = {"status_code": 200, "body": {}}
+    shown = {"checks": {"result": result}, **report}
+    return encode(result_line(f"r-{line}", f"job-{line}", response=response, error=None, report=shown))
 
 
 def test_the_file_of_copies_stays_open_without_its_name(world: World) -> None:
