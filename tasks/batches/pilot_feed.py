@@ -3,6 +3,8 @@
 Until then nothing else is handed out, in no lane. The pilot is called live: it is there to be quick.
 """
 
+from dataclasses import replace
+
 from tasks.batches import window
 from tasks.batches.batch import Batch
 from tasks.batches.chunk_lines import texts
@@ -18,10 +20,14 @@ def feed_pilot(
 ) -> None:
     """One tick: publish the lines of the pilot that fit into the window, and those that were lost."""
     live = live or Live(store, 0.0)
+
+    def publish_live(of: Batch, rows: list[Row]) -> None:
+        publish(replace(of, lanes=""), rows)
+
     if batch.pilot_fed < batch.pilot:
-        hand_out(store, batch, publish, live)
+        hand_out(store, batch, publish_live, live)
         return
-    find_lost(store, batch, publish, live.missing(batch.workflow, depth), lost_after)
+    find_lost(store, batch, publish_live, live.missing(batch.workflow, depth), lost_after)
 
 
 def hand_out(store: Store, batch: Batch, publish: Publish, live: Live) -> None:

@@ -1,5 +1,6 @@
 """Options and arguments that several commands share."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -27,8 +28,8 @@ def percent_option(value: str) -> str:
     """Check the value of --max-invalid."""
     try:
         share_of(value)
-    except ValueError:
-        raise typer.BadParameter(f"{value} is no percentage: write 5% or 0.5%") from None
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from None
     return value
 
 
@@ -36,10 +37,11 @@ def share_of(value: str) -> float | None:
     """The share that --max-invalid names; None without it."""
     if not value:
         return None
-    share = float(value.removesuffix("%")) / 100
-    if not 0 <= share <= 1:
-        raise ValueError
-    return share
+    with suppress(ValueError):
+        share = float(value.removesuffix("%")) / 100
+        if 0 <= share <= 1:
+            return share
+    raise ValueError(f"{value} is no percentage: write 5% or 0.5%")
 
 
 Config = Annotated[

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -103,7 +104,11 @@ def show(batch: Batch, found: Projection) -> None:
     words = f"{found.share:.1%} ({low:.1%} to {high:.1%} of all lines)" + (f": {reasons}" if reasons else "")
     grid.add_row("invalid", f"[yellow]{words}[/]" if reasons else words)
     between = f", between {dollars(found.lowest)} and {dollars(found.highest)}" if found.highest > found.lowest else ""
-    live = " at the live price" if batch.has_batch_lane or batch.has_flex_lane else ""
+    lanes = batch.has_batch_lane or batch.has_flex_lane
+    live = " at the live price" if lanes else ""
     grid.add_row("cost", f"about {dollars(found.cost)} for the whole batch{live}{between}")
-    grid.add_row("time", f"about {duration(found.seconds)} for the rest" if found.seconds else "no limit applies")
+    words = f"about {duration(found.seconds)} for the rest" if found.seconds else "no limit applies"
+    if found.seconds > batch.deadline - time.time():
+        words = f"[yellow]{words}, longer than until its deadline[/]"
+    grid.add_row("time", words + (", if all of it is called live" if lanes and found.seconds else ""))
     console.print(grid)

@@ -144,6 +144,14 @@ def test_a_cancelled_pilot_ends_its_batch_and_a_retry_has_none(world: World) -> 
     assert sorted(world.feed(batch)) == sorted({*range(1, 21)} - {pilot[0]})
 
 
+def test_a_pilot_is_called_live_though_its_batch_may_use_flex(world: World) -> None:
+    batch, _ = piloted(world)
+    world.store.note(batch, lanes="flex,live")
+    seen: list[str] = []
+    feed_pilot(world.store, world.now(batch), lambda of, _: seen.append(of.lanes), lambda _: None, 0.0)
+    assert seen == [""]
+
+
 def test_the_batch_lane_waits_for_the_pilot(world: World, simulator: Simulator) -> None:
     batch, pilot = piloted(world, 20, 5)
     lane = Lane(world, simulator, made=batch)
