@@ -63,7 +63,7 @@ In the order of a batch's life:
     collect.py          writes results to the output files, and ends the batch
     close.py            ends the jobs that a cancelled or expired batch doesn't run
     dead_letters.py     ends a line whose message is a dead letter
-    webhook_address.py  where a webhook may be called
+    webhook_address.py  the addresses at which webhooks may be called
     webhooks.py         calls webhooks when a batch ends
     outputs.py          the copies of answers and failures for the user
     lane_report.py      how far a batch has come in the batch lane

@@ -2,8 +2,8 @@
 
     <storage>/files/<file id>/content    the bytes, as they came
 
-An id is put into the set of expiring files before its first byte is written. So whatever a crash leaves behind is
-removed by `sweep`, as files that have expired are.
+An id is put into the set of expiring files before its first byte is written. So `sweep` also removes what a crash has
+left behind.
 """
 
 import re
@@ -77,7 +77,7 @@ class Uploads:
         pipeline.execute()
 
     def announce(self, client: str, ids: Sequence[str], created: float, expire_at: float = 0.0) -> None:
-        """Put files that are no uploads into the client's list; with `expire_at`, `sweep` asks about them then."""
+        """Put result files into the client's list. At `expire_at`, if that is set, `sweep` calls back with them."""
         pipeline = self.client.pipeline()
         for file_id in ids:
             self._list(pipeline, client, file_id, created)
@@ -101,14 +101,14 @@ class Uploads:
         return [each if each is not None and each.expires > now else None for each in self._records(ids)]
 
     def _records(self, ids: Iterable[str]) -> list[Upload | None]:
-        """The same, also of files that have expired."""
+        """The records of several files, including expired ones."""
         pipeline = self.client.pipeline(transaction=False)
         for file_id in ids:
             pipeline.hgetall(self.keys.file(file_id))
         return [_read(record) for record in cast("list[dict[bytes, bytes]]", pipeline.execute())]
 
     def remove(self, upload: Upload) -> None:
-        """Remove a file: nobody sees it from now on, and its bytes go, if need be with the next sweep."""
+        """Remove a file. Its record goes at once; if its bytes cannot be removed now, the next sweep does it."""
         pipeline = self.client.pipeline()
         pipeline.delete(self.keys.file(upload.id))
         pipeline.zrem(self.keys.client_files(upload.client), upload.id)

@@ -1,4 +1,4 @@
-"""Where a webhook may be called: at a public address, or anywhere if `allow_private` is set.
+"""The addresses at which webhooks may be called: public ones, or any if `allow_private` is set.
 
 A name is resolved once, and the caller connects to the address that is returned. So a name that is public when it is
 checked cannot become private when it is used.

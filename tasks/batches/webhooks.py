@@ -1,8 +1,8 @@
 """Calls `[webhooks.NAME]` when a batch ends, with OpenAI's events, signed as Standard Webhooks.
 
 The end of a batch leaves a tick (lua/advance.lua), which puts a message for each webhook into the batch's queue. The
-message is repeated after each of `DELAYS` until the webhook answers with a 2xx. All its tries have the same
-`webhook-id`, by which a receiver knows a repetition.
+message is repeated after each of `DELAYS` until the webhook answers with a 2xx. All tries have the same `webhook-id`:
+receivers recognise a repetition by it.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ from workers.transport.queues import queue_name
 
 log = logging.getLogger(__name__)
 
-#: What the tick that calls the webhooks is called, before the batch's id.
+#: Begins the name of the tick that calls a batch's webhooks.
 NOTIFY: Final = "notify"
 
 #: The name of the task that calls one.
 WEBHOOK: Final = "overnight.webhook"
 
-#: Seconds until each further try.
+#: Seconds before each retry.
 DELAYS: Final = (5, 300, 1_800, 7_200, 28_800, 86_400)
 
 #: Seconds for one call of a webhook: connection, request and answer.
@@ -52,13 +52,13 @@ def notify(settings: Settings, batch: Batch) -> None:
 
 
 def _is_for(webhook: WebhookSettings, batch: Batch) -> bool:
-    """Whether a webhook is told of this batch's end."""
+    """Whether this batch's end is sent to the webhook."""
     return webhook.workflows is None or batch.workflow in webhook.workflows
 
 
 @app.task(name=WEBHOOK, bind=True, max_retries=len(DELAYS), ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
 def call_webhook(task: Any, batch: str, webhook: str) -> None:
-    """Call a webhook. What the message says is not believed: the event is made from the batch's record."""
+    """Call a webhook. The message is not trusted: the event is made from the batch's record."""
     settings = current_settings()
     found, hook = _record(settings, batch), settings.webhooks.get(webhook)
     if found is None or not found.over:
@@ -70,9 +70,11 @@ def call_webhook(task: Any, batch: str, webhook: str) -> None:
     except NotDelivered as exc:
         tries = task.request.retries
         if tries >= len(DELAYS):
-            log.error("webhook %s was not told of the end of %s: %s", webhook, found.id, exc)  # noqa: TRY400 - the message is enough
+            log.error("webhook %s could not be called for the end of %s: %s", webhook, found.id, exc)  # noqa: TRY400 - the message is enough
             return
-        log.warning("webhook %s is told of %s again in %d s: %s", webhook, found.id, DELAYS[tries], exc)
+        log.warning(
+            "webhook %s could not be called for %s, next try in %d s: %s", webhook, found.id, DELAYS[tries], exc
+        )
         raise task.retry(countdown=DELAYS[tries], exc=exc) from None
 
 

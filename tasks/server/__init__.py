@@ -3,9 +3,9 @@
 In the order in which a request meets them:
 
     serve.py          `overnight serve`: binds the port and runs uvicorn
-    connections.py    a connection: how long it may take to send a request, and to read its answer
+    connections.py    one connection: limits for slow requests, large headers and unread answers
     requests.py       every request: its id, its client, its errors, its line in the log
-    clients.py        who sends a request
+    clients.py        finds the client of a request
     errors.py         OpenAI's error object
     app.py            the application: every route, and what it opens and closes
     resources.py      what the routes work with
@@ -16,7 +16,7 @@ In the order in which a request meets them:
     openapi.py        the OpenAPI document
     health.py         /healthz
     files.py          /v1/files
-    multipart.py      reads an upload while it comes
+    multipart.py      reads an upload as it arrives
     result_files.py   the output and the errors of a batch as files
     sweeping.py       removes files that have expired
     batches.py        /v1/batches
@@ -25,8 +25,8 @@ In the order in which a request meets them:
     live.py           /v1/chat/completions, /v1/responses, /v1/embeddings, /v1/messages
     live_call.py      one live call: admitted in time, made, settled
     live_response.py  its response: headers, and a stream's events
-    live_errors.py    why it could not be served
-    telemetry.py      what is counted of live calls
+    live_errors.py    its errors
+    telemetry.py      reports live calls to metrics, traces and Flower
     live_metrics.py   their metrics
     live_traces.py    their traces
 """

@@ -26,7 +26,7 @@ from workers.config.settings import Settings
 from workers.models import tokens
 from workers.pool.gc_tuning import collect_rarely
 
-#: Seconds at the end for the settlements of calls that have ended; after that they end with their leases.
+#: Seconds that a stopping server waits for settlements of ended calls. Later ones end with their leases.
 SETTLING: Final = 5.0
 
 #: Each resource's file adds its own routes.
@@ -41,7 +41,7 @@ ROUTES: list[Route] = [
 
 
 def application(settings: Settings) -> Starlette:
-    """The application for these settings, which must be those of the process. SettingsError for a missing key."""
+    """The application. `settings` must be those of the process. Raises SettingsError for a missing key."""
     clients = Clients(settings)
 
     @asynccontextmanager
@@ -69,7 +69,7 @@ def application(settings: Settings) -> Starlette:
         middleware=[Middleware(Requests, paths={route.endpoint: route.path for route in ROUTES})],
         exception_handlers={HTTPException: _http_error},
     )
-    app.router.redirect_slashes = False  # a path with one slash too many is unknown; its address may differ outside
+    app.router.redirect_slashes = False  # a redirect would name this server, not the proxy in front of it
     return app
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's batch object. What only Overnight knows is under `overnight`."""
+"""OpenAI's batch object, with Overnight's own fields under `overnight`."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ def _id(file: ResultFile) -> str | None:
 
 
 def _times(batch: Batch) -> dict[str, int | None]:
-    """When it came to each status, in seconds since the epoch."""
+    """When it reached each status, in seconds since the epoch."""
     ended = {f"{status}_at": batch.status == status for status in ("completed", "failed", "expired", "cancelled")}
     return {
         "created_at": int(batch.created),

@@ -1,6 +1,6 @@
 """/v1/batches: the batches of a client. They are the same batches that `overnight status` and Flower show.
 
-A client sees its own batches only. Another client's batch answers like one that doesn't exist.
+A client sees its own batches only. A request for another client's batch gets the same 404 as an unknown id.
 """
 
 import time
@@ -76,7 +76,7 @@ def _accept(shared: Resources, client: Client, wanted: BatchRequest, workflow: s
 
 
 def _the_same(batch: Batch, wanted: BatchRequest) -> Batch:
-    """The batch, if this request made it; ApiError 409 if another one did, with the same key."""
+    """The batch, if it was created by an equal request; ApiError 409 if not."""
     if request_of(batch) != wanted:
         raise conflict("This Idempotency-Key was used for another request.", "Idempotency-Key")
     return batch
@@ -120,7 +120,7 @@ async def cancel(request: Request) -> Response:
 
 
 def _find(request: Request) -> Batch:
-    """The client's batch that the path names; ApiError 404 if it has none."""
+    """The batch in the request's path; ApiError 404 if the client has no such batch."""
     found = resources(request).store.batch(request.path_params["batch_id"])
     if found is None or not found.request or found.client != client_of(request).name:
         raise not_found("No such Batch object.", "id")

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from tasks.server.errors import bad_request, too_large
 
-#: Bytes of a body that names things, but contains no prompts.
+#: The largest body of a request that contains no prompts, in bytes.
 SMALL: Final = 1 << 20
 
 

@@ -1,7 +1,7 @@
-"""Who sends a request: `[clients.NAME]`, by its key.
+"""The client that sends a request: `[clients.NAME]`, found by its key.
 
-Without clients the server listens on loopback only, and any key will do. A key is still required: a browser cannot add
-one to a request of another site's page without asking first.
+Without configured clients the server listens on loopback only and accepts any key. A request still needs one: a page of
+another site cannot add it unless the browser asks this server first.
 """
 
 import hmac
@@ -19,7 +19,7 @@ from workers.transport.queues import is_workflow_name
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client and the workflows that it may use; the first is its default. `name` is '' if none are configured."""
+    """A client and the workflows that it may use, its default first. `name` is '' if no clients are configured."""
 
     name: str
     workflows: tuple[str, ...] = ()
@@ -31,17 +31,19 @@ class Client:
         allowed = wanted in self.workflows if self.name else is_workflow_name(wanted)
         if not allowed:
             raise not_found(
-                "There is no such workflow for this key.", param="metadata.workflow", code="unknown_workflow"
+                "This key may not use that workflow, or there is no such workflow.",
+                param="metadata.workflow",
+                code="unknown_workflow",
             )
         return wanted
 
 
-#: Whoever reaches a server without configured clients.
+#: The client of every request if no clients are configured.
 ANYONE = Client("")
 
 
 class Clients:
-    """Finds the client of a key. Raises SettingsError if a key is not set, or if two clients have the same one."""
+    """Finds a request's client. Raises SettingsError if a key is not set, or if two clients share a key."""
 
     def __init__(self, settings: Settings) -> None:
         self._keys: list[tuple[bytes, Client]] = []
@@ -62,7 +64,7 @@ class Clients:
 
     @property
     def configured(self) -> bool:
-        """Whether there are clients."""
+        """Whether any clients are configured."""
         return bool(self._keys)
 
     def find(self, headers: Mapping[str, str]) -> Client:
@@ -75,7 +77,7 @@ class Clients:
                 raise ApiError(403, "Without [clients] in overnight.toml, only this machine may use this server.")
             return ANYONE
         digest, found = _digest(key), None
-        for known, client in self._keys:  # all of them, whichever it is: the time tells nothing
+        for known, client in self._keys:  # compare with every key, so that the time reveals nothing
             if hmac.compare_digest(known, digest):
                 found = client
         if found is None:
@@ -88,7 +90,7 @@ def _digest(key: str) -> bytes:
 
 
 def _key(headers: Mapping[str, str]) -> str:
-    """The key in the headers, as OpenAI's SDKs send it or as Anthropic's do; '' if there is none."""
+    """The key, from the header of OpenAI's SDKs or of Anthropic's; '' if neither is there."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and key.strip():
         return key.strip()
@@ -96,7 +98,7 @@ def _key(headers: Mapping[str, str]) -> str:
 
 
 def _host(headers: Mapping[str, str]) -> str:
-    """The name of the host, without its port."""
+    """The host's name, without the port."""
     host = headers.get("host", "")
     if host.startswith("["):
         return host[1:].partition("]")[0]

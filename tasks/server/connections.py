@@ -1,6 +1,6 @@
-"""One connection. A client that sends its request too slowly, or never reads its answer, loses it.
+"""One connection, which is closed if its client sends a request too slowly or doesn't read the answer.
 
-uvicorn has no timeouts for either, and no limit on the size of headers.
+uvicorn itself has neither limit, and none for the size of headers.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ HEADER_TIMEOUT: Final = 20.0
 #: Bytes of a request's address and headers. The parser keeps them until they are complete.
 MAX_HEADERS: Final = 64 << 10
 
-#: Seconds for which a client may leave its answer unread in the kernel's buffers.
+#: Seconds for which an answer may stay unread in the kernel's buffers.
 UNREAD_TIMEOUT: Final = 60.0
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol with these limits."""
+    """uvicorn's HTTP protocol, with limits."""
 
     _deadline: asyncio.TimerHandle | None = None
     _header_bytes = 0

@@ -1,7 +1,7 @@
-"""What a request that fails gets: OpenAI's error object, with the status, type and code that OpenAI uses.
+"""Errors of requests: OpenAI's error object, with the status, type and code that OpenAI uses.
 
-Raise one of these anywhere in a request. requests.py turns them, and the errors of Redis and of the storage, into
-responses.
+Code that serves a request raises an ApiError. requests.py turns it into a response, and so it does with errors of Redis
+and of the storage.
 """
 
 import math
@@ -20,7 +20,7 @@ from workers.providers.endpoints import MESSAGES
 #: Seconds after which a client may try again while Redis or the storage is away.
 AWAY_RETRY_AFTER = 5.0
 
-#: The status of a conflict, which OpenAI's SDKs repeat unless they are told not to.
+#: The status of a conflict. OpenAI's SDKs retry it unless a header says otherwise.
 CONFLICT: Final = 409
 
 #: OpenAI's `type` for each status.
@@ -28,7 +28,7 @@ _TYPES = {402: "insufficient_quota", 429: "rate_limit_error", 500: "server_error
 
 
 class ApiError(Exception):
-    """A request fails with this status. `param`: the field that is wrong; `retry_after`: seconds."""
+    """A request failed. `param` names the wrong field; `retry_after` is in seconds."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class ApiError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers that tell a client whether and when to try again. OpenAI's SDKs read the first two."""
+        """Headers that say whether and when to retry. OpenAI's SDKs read the first two."""
         if self.status == CONFLICT:
             return {"x-should-retry": "false"}
         if self.retry_after is None:
@@ -70,7 +70,7 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
 
 
 def wrong_key() -> ApiError:
-    """401: no key, or one that no client has."""
+    """401: the request has no key, or an unknown one."""
     return ApiError(
         401,
         "Incorrect or missing API key: send the key of one of the [clients] in overnight.toml as "
@@ -80,17 +80,17 @@ def wrong_key() -> ApiError:
 
 
 def budget_spent(message: str) -> ApiError:
-    """402: no budget can pay for the request."""
+    """402: the budget cannot pay for the request."""
     return ApiError(402, message, code="insufficient_quota")
 
 
 def not_found(message: str, param: str | None = None, code: str | None = None) -> ApiError:
-    """404: there is no such thing, or it belongs to another client."""
+    """404: it does not exist, or belongs to another client."""
     return ApiError(404, message, param=param, code=code)
 
 
 def conflict(message: str, param: str | None = None) -> ApiError:
-    """409: what was asked for does not go with what is there."""
+    """409: the request contradicts the current state."""
     return ApiError(CONFLICT, message, param=param, code="conflict")
 
 
@@ -105,12 +105,12 @@ def too_many(message: str, retry_after: float) -> ApiError:
 
 
 def unavailable(message: str, retry_after: float = AWAY_RETRY_AFTER) -> ApiError:
-    """503: something that the request needs is away."""
+    """503: Redis, the storage or a provider's account is unavailable."""
     return ApiError(503, message, code="service_unavailable", retry_after=retry_after)
 
 
 def as_api_error(exc: Exception) -> ApiError | None:
-    """The error that a client gets for an exception; None if the exception is a defect."""
+    """The error to send for an exception; None if the exception is a bug."""
     if isinstance(exc, ApiError):
         return exc
     if isinstance(exc, ServerUnavailable | redis.ConnectionError | redis.TimeoutError):
@@ -127,7 +127,7 @@ def as_api_error(exc: Exception) -> ApiError | None:
     return None
 
 
-#: Anthropic's `type` for each status; others are "invalid_request_error" or "api_error".
+#: Anthropic's `type` for each status. The rest are "invalid_request_error" (4xx) or "api_error" (5xx).
 _ANTHROPIC_TYPES = {
     401: "authentication_error",
     402: "billing_error",
@@ -150,6 +150,6 @@ def anthropic_body(error: ApiError) -> dict[str, Any]:
 
 
 def response(error: ApiError, path: str = "") -> Response:
-    """The error as a response, in the form that the SDKs of the path's API read."""
+    """The error as a response: in Anthropic's form for its endpoint, else in OpenAI's."""
     body = anthropic_body(error) if path.startswith(MESSAGES) else error.body
     return Response(orjson.dumps(body), error.status, error.headers, "application/json")

@@ -15,7 +15,7 @@ EXPIRY: Final = (3_600, 2_592_000)
 
 
 def text(body: dict[str, Any], name: str, longest: int = 200) -> str:
-    """A string that must be there."""
+    """A required string."""
     value = body.get(name)
     if value is None:
         raise bad_request(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
@@ -25,7 +25,7 @@ def text(body: dict[str, Any], name: str, longest: int = 200) -> str:
 
 
 def endpoint(body: dict[str, Any]) -> str:
-    """The url that all lines of the batch name."""
+    """The endpoint of a batch: the url of all its lines."""
     value = text(body, "endpoint")
     if value in URLS or (value.startswith(AGENTS) and AGENT_NAME.fullmatch(value.removeprefix(AGENTS))):
         return value
@@ -57,7 +57,7 @@ def metadata(body: dict[str, Any]) -> dict[str, str]:
 
 
 def expires_after(anchor: Any, seconds: Any, name: str) -> int:
-    """The seconds after which a file expires; `anchor` must be its creation."""
+    """The seconds from a file's creation to its expiry."""
     if anchor != "created_at":
         raise bad_request(f'{name}.anchor must be "created_at".', f"{name}.anchor", "invalid_value")
     least, most = EXPIRY

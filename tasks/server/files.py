@@ -1,6 +1,6 @@
 """/v1/files: uploads, and the results of batches.
 
-A client sees its own files only. Another client's file answers like one that doesn't exist.
+A client sees its own files only. A request for another client's file gets the same 404 as an unknown id.
 """
 
 import re
@@ -127,13 +127,13 @@ async def content(request: Request) -> Response:
     if request.method == "HEAD":
         return Response(status_code=206 if offset else 200, headers=headers)
     reading = _bytes(request, found, sizes, offset)
-    # The first piece is read before the answer begins, so that content which is gone becomes an error.
+    # Read the first piece before the response begins: if the content is gone, the client gets a 404.
     first = await blocking(next, reading, b"")
     return _Download(first, reading, 206 if offset else 200, headers)
 
 
 class _Download(StreamingResponse):
-    """A file's bytes. The file is closed when the response ends, also if its client hangs up in the middle."""
+    """A file's bytes. Closes the file when the response ends, even if the client hangs up in the middle."""
 
     def __init__(self, first: bytes, rest: Generator[bytes], status: int, headers: dict[str, str]) -> None:
         super().__init__(chain((first,), rest), status, headers, media_type="application/octet-stream")
@@ -153,7 +153,7 @@ def _bytes(request: Request, found: File, sizes: list[int], offset: int) -> Gene
 
 
 def _offset(request: Request) -> int:
-    """Where the client wants to begin: only `bytes=N-` is understood, any other range means the whole file."""
+    """Where the client wants to begin. Only `bytes=N-` is supported; with any other range it gets the whole file."""
     match = _FROM.fullmatch(request.headers.get("range", ""))
     return int(match[1]) if match else 0
 
@@ -172,7 +172,7 @@ async def delete(request: Request) -> Response:
 
 
 def _find(request: Request) -> File:
-    """The client's file that the path names; ApiError 404 if it has none."""
+    """The file in the request's path; ApiError 404 if the client has no such file."""
     shared, client = resources(request), client_of(request)
     file_id = request.path_params["file_id"]
     found: File | None = shared.uploads.find(file_id) or result_files.find(shared.store, file_id)

@@ -1,4 +1,4 @@
-"""/healthz: whether the server can serve. It asks for no key."""
+"""/healthz: whether the server can serve. It needs no key."""
 
 import orjson
 from starlette.requests import Request
@@ -9,7 +9,7 @@ from tasks.server.resources import resources
 
 
 async def healthz(request: Request) -> Response:
-    """200 if Redis answers; requests.py makes 503 of its errors."""
+    """200 if Redis answers; if not, requests.py answers 503."""
     await resources(request).runtime.client.ping()
     return Response(orjson.dumps({"status": "ok"}), media_type="application/json")
 

@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 #: Bytes of the largest request that a provider takes.
 LARGEST: Final = max(LARGEST_REQUEST_MB.values()) << 20
 
-#: The header in which a client says how long it waits for its call to go out, in seconds.
+#: The header with the seconds that a client waits for its call to be sent to a provider.
 MAX_WAIT: Final = "x-overnight-max-wait"
 
-#: Its value if there is none, and the largest.
+#: Its default and its largest value.
 DEFAULT_WAIT, LONGEST_WAIT = 10.0, 600.0
 
-#: The header that names a workflow; `metadata.workflow` of a body does, too.
+#: The header that names a workflow. A body may name it in `metadata.workflow` instead.
 WORKFLOW: Final = "x-overnight-workflow"
 
-#: The field that a problem with a body is about.
+#: Finds the field's name at the start of a problem's message.
 _FIELD: Final = re.compile(r"[a-z_]+(?:\[\d+\])*(?:\.[a-z_]+(?:\[\d+\])*)*")
 
 
 class Live:
-    """The endpoint of one url: an ASGI application, since it sends streams by itself."""
+    """The endpoint of one url. It is an ASGI application, because it sends streams event by event."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -67,7 +67,7 @@ class Live:
 
 
 async def _answer(call: LiveCall, response: LiveResponse) -> None:
-    """Make the call and send its answer."""
+    """Make the call and finish its response."""
     answer = await call.make()
     if response.begun:
         await response.end()
@@ -78,7 +78,7 @@ async def _answer(call: LiveCall, response: LiveResponse) -> None:
 
 
 def checked(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    """The body of a call. ApiError 400 for what is wrong with it."""
+    """The body, if it is valid; else ApiError 400 with its problems."""
     model, stream = body.get("model"), body.get("stream")
     if not isinstance(model, str) or not is_model_name(model):
         raise bad_request("You must provide a model: its name, printable and without spaces.", "model")
@@ -93,7 +93,7 @@ def checked(url: str, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def max_wait(headers: Mapping[str, str]) -> float:
-    """How long the client waits for its call to go out, in seconds. ApiError 400 if it says that in other words."""
+    """The seconds that the client waits for its call to be sent. ApiError 400 if the header is not such a number."""
     value = headers.get(MAX_WAIT)
     if value is None:
         return DEFAULT_WAIT
@@ -107,7 +107,7 @@ def max_wait(headers: Mapping[str, str]) -> float:
 
 
 def _workflow(request: Request, found: Resources, body: dict[str, Any]) -> str:
-    """The workflow that pays. Its name is removed from the body's metadata: it is for this server alone."""
+    """The workflow that pays for the call. Removes its name from the body's metadata: providers must not get it."""
     named: Any = request.headers.get(WORKFLOW)
     metadata = body.get("metadata")
     if isinstance(metadata, dict) and "workflow" in metadata:
@@ -126,7 +126,7 @@ def _workflow(request: Request, found: Resources, body: dict[str, Any]) -> str:
 
 
 def _trace(headers: Headers) -> dict[str, str]:
-    """The trace that the client has begun."""
+    """The headers of the client's own trace."""
     return {name: value for name in ("traceparent", "tracestate") if (value := headers.get(name))}
 
 

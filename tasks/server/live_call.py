@@ -1,10 +1,10 @@
 """One live call: admitted within the time that its client waits, made, and settled.
 
-It asks the same admission as a job, as urgent work. What makes a job go back to its queue makes a live call wait, for
-`patience` seconds in all; if that is not enough, it fails and says when to come back. A failure before the first byte
-of the answer goes to another target, or to the same one after a backoff.
+It passes the same admission as a job, as urgent work. A denied job would go back to its queue; a live call waits, up to
+`patience` seconds in all. If that is not enough, it fails with the time to try again. A call that fails before the
+first byte of its answer is sent to another target, or to the same one after a backoff.
 
-This is the only file of the server that takes calls through tasks/jobs.
+This is the only file of the server that makes calls through tasks/jobs.
 """
 
 import asyncio
@@ -33,13 +33,13 @@ from workers.models.routing import NoRoute
 from workers.providers.answer import Answer
 from workers.providers.errors import ProviderError
 
-#: Seconds beyond its patience that a call gives Redis to answer.
+#: Seconds beyond its patience that a call waits for Redis to answer.
 GRACE: Final = 2.0
 
 #: Seconds for which a failed call's settlement is awaited before another target is asked.
 SETTLING: Final = 2.0
 
-#: Settlements under way: asyncio keeps no reference to a task.
+#: Settlements under way. asyncio itself holds no reference to its tasks.
 _settling: set["asyncio.Task[Any]"] = set()
 
 
@@ -77,7 +77,7 @@ class LiveCall:
                 return answer
 
     async def _in_time(self, step: Callable[[], Coroutine[Any, Any, Attempt]]) -> Attempt:
-        """What `step` returns, if it does in the time that is left, even if Redis is silent."""
+        """What `step` returns. ApiError if that takes longer than the time that is left, as when Redis hangs."""
         began = time.monotonic()
         task = asyncio.ensure_future(step())
         try:
@@ -129,7 +129,7 @@ class LiveCall:
         return await self.runtime.admit(attempt)
 
     async def _wait(self, denied: Denied, left: float) -> None:
-        """Wait until it is this call's turn to ask again. ApiError if that is too late for its client."""
+        """Wait until this call may ask again. ApiError if its client doesn't wait that long."""
         if denied.retry_in is None or denied.retry_in > left:
             if denied.reason == "not_before":  # nothing but its own failure holds it up
                 raise live_errors.failed(self._failure)
@@ -140,7 +140,7 @@ class LiveCall:
             raise live_errors.hung_up()
 
     async def _failed(self, attempt: Attempt, error: ProviderError) -> None:
-        """Settle a failed attempt. ApiError if there is no other."""
+        """Settle a failed attempt. ApiError if there will be no other."""
         fail = await self.delivery.failed(attempt, error)
         closing = _counted(outcomes.of_failure(attempt, error))
         self.response.cost += closing.amount
@@ -161,13 +161,13 @@ class LiveCall:
         self._settle(attempt, closing)
 
     def _settle(self, attempt: Attempt, closing: Settlement) -> "asyncio.Task[None]":
-        """Settle a call that has ended. Its client does not wait for that."""
+        """Settle a call that has ended, without letting its client wait."""
         self.runtime.leases.reservations.discard(attempt.ask.id)
         return _keep(asyncio.create_task(_settled(self.runtime, attempt.ask.id, closing)))
 
 
 def _counted(closing: Settlement) -> Settlement:
-    """The settlement, which counts the call as one for a client of the server, too."""
+    """The settlement, counted as a live call in the ledger as well."""
     return replace(closing, columns={**closing.columns, "server_calls": 1})
 
 
@@ -182,7 +182,7 @@ async def _settled(runtime: Runtime, reservation: str, closing: Settlement) -> N
 
 
 def _keep(task: "asyncio.Task[Any]") -> "asyncio.Task[Any]":
-    """Keep a task until it has ended, and look at its error."""
+    """Hold a reference to a task until it ends, and retrieve its error."""
     _settling.add(task)
     task.add_done_callback(_end)
     return task

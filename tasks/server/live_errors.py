@@ -1,4 +1,4 @@
-"""What the client of a live call gets that cannot be served: who is at fault, and when to come back."""
+"""The errors of live calls: why a call could not be served, and when its client may try again."""
 
 from typing import Final
 
@@ -12,15 +12,15 @@ from workers.figures import dollars
 from workers.models.routing import NoPrice, NoRoute, NotConfigured
 from workers.providers.errors import AccountBlocked, ProviderError, Refused, Throttled, TooLarge
 
-#: Seconds after which a client may try again if nobody knows a time.
+#: Seconds after which a client may try again if no better time is known.
 UNKNOWN: Final = 5.0
 
-#: Codes of a call that got no answer in time.
+#: Codes of calls whose provider did not answer in time.
 _TIMEOUTS: Final = frozenset({"timeout", "connect_timeout"})
 
 
 def no_route(error: NoRoute, job: Job) -> ApiError:
-    """No target takes the call."""
+    """No target can take this call."""
     if isinstance(error, NotConfigured) and not isinstance(error, NoPrice):
         words = str(error).removeprefix("body.model: ")
         return not_found(f"The model '{job.line.model}' is not served: {words}", "model", "model_not_found")
@@ -28,12 +28,12 @@ def no_route(error: NoRoute, job: Job) -> ApiError:
 
 
 def no_price(words: str) -> ApiError:
-    """The price table does not answer."""
+    """The price table cannot be reached."""
     return unavailable(words, UNKNOWN)
 
 
 def impossible(answer: Impossible) -> ApiError:
-    """No limit or budget will ever let the call go out."""
+    """The call is larger than one of its limits or budgets will ever allow."""
     if answer.dimension == "usd":
         whole = dollars(answer.limit)
         words = f"The call can cost up to {dollars(answer.requested)}, and {reasons.budget(answer.subject)} is {whole}."
@@ -43,7 +43,7 @@ def impossible(answer: Impossible) -> ApiError:
 
 
 def denied(answer: Denied, failure: ProviderError | None) -> ApiError:
-    """The call cannot go out in the time that its client waits."""
+    """The call's turn would come later than its client waits."""
     if answer.reason == "budget":
         return budget_spent(f"{_sentence(reasons.denial(answer))}.")
     retry_in = UNKNOWN if answer.retry_in is None else answer.retry_in
@@ -55,9 +55,9 @@ def denied(answer: Denied, failure: ProviderError | None) -> ApiError:
 
 
 def failed(error: ProviderError | None) -> ApiError:
-    """The provider brought no answer."""
+    """The provider did not answer the call."""
     if error is None:
-        return ApiError(502, "The provider brought no answer.", code="provider_error")
+        return ApiError(502, "The provider did not answer.", code="provider_error")
     code = error.code or "provider_error"
     words = error.message or f"The provider failed: {error}"
     match error:
@@ -65,7 +65,7 @@ def failed(error: ProviderError | None) -> ApiError:
             status = error.status if error.status is not None and 400 <= error.status < 500 else 400  # noqa: PLR2004
             return ApiError(status, words, code=code)
         case AccountBlocked():
-            return unavailable("No account of the provider takes calls at the moment.", UNKNOWN)
+            return unavailable("None of the provider's accounts accepts calls at the moment.", UNKNOWN)
         case Throttled():
             return too_many(words, error.retry_after or UNKNOWN)
     status = 504 if code in _TIMEOUTS else 502
@@ -73,7 +73,7 @@ def failed(error: ProviderError | None) -> ApiError:
 
 
 def hung_up() -> ClientDisconnect:
-    """Nobody waits for the call any more."""
+    """The client has hung up before its call was sent."""
     return ClientDisconnect()
 
 

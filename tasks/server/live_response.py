@@ -1,7 +1,7 @@
-"""The response to a live call: what its headers say, and the events of a stream as they come.
+"""The response to a live call: its headers, and the events of a stream as they arrive.
 
-A client that hangs up, or reads too slowly, gets no more of its stream. The call goes on to its end, because the
-provider bills all of it, and only its end says how much that is.
+If a client hangs up or reads too slowly, its stream ends. The call itself continues: the provider bills all of it, and
+reports the usage at the end.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from tasks.jobs.attempt import Attempt
 
-#: Seconds in all for which a stream waits for a client that reads slowly, while its buffers are full.
+#: Seconds in all that a stream waits for a client that reads too slowly.
 PATIENCE: Final = 30.0
 
 
 class LiveResponse:
-    """One response. `cost` is in n$; `attempt` is the last one."""
+    """One response. `cost` is in n$; `attempt` is the call's latest."""
 
     def __init__(self, url: str, send: "Send") -> None:
         self.url = url
@@ -48,12 +48,12 @@ class LiveResponse:
         await self._send({"type": "http.response.body", "body": events, "more_body": True})
 
     async def end(self) -> None:
-        """End the stream with a comment that says what it has cost: headers came too early for that."""
+        """End the stream with a comment that contains its cost, which was not known when the headers were sent."""
         words = f": overnight cost_usd={self.cost / NANO:.9f}\n\n"
         await self._send({"type": "http.response.body", "body": words.encode(), "more_body": False})
 
     async def break_off(self, error: ApiError) -> None:
-        """End a stream that has failed with the event that says so."""
+        """End a failed stream with an error event."""
         if self.url == MESSAGES:
             event = b"event: error\ndata: " + orjson.dumps(anthropic_body(error)) + b"\n\n"
         else:

@@ -11,7 +11,7 @@ from tasks.server.errors import not_found
 from tasks.server.resources import resources
 from workers.config.settings import Settings, UnknownModel
 
-#: When the models were made is not known.
+#: The models' age is not known.
 _CREATED: Final = {"created": 0, "created_at": "1970-01-01T00:00:00Z"}
 
 

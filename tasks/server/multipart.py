@@ -1,4 +1,4 @@
-"""Reads an upload: a multipart form with one file, which is written on while it comes, and is never in memory."""
+"""Reads an upload: a multipart form with one file. It is written to the storage as it arrives, never held in memory."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -15,13 +15,13 @@ from workers import plain_text
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-#: Parts of a form. OpenAI's has four.
+#: The most parts of a form; OpenAI's has four.
 MAX_PARTS: Final = 32
 
-#: Bytes of the value of one field. The parser bounds the headers of a part.
+#: The most bytes of a field's value. The parser limits the headers of a part itself.
 MAX_FIELD: Final = 16 << 10
 
-#: Bytes that a form may have beside its file.
+#: The most bytes of a form beside its file.
 MAX_REST: Final = 1 << 20
 
 #: Characters of a file's name that are kept.
@@ -30,7 +30,7 @@ MAX_NAME: Final = 255
 
 @dataclass(slots=True)
 class Form:
-    """What came: the fields, and the file's name and length if there was one."""
+    """An upload: its fields, and the file's name and length if it has one."""
 
     fields: dict[str, str] = field(default_factory=dict)
     filename: str | None = None
@@ -73,7 +73,7 @@ async def read_form(request: Request, writing: Writing, limit: int) -> Form:
 
 
 class _Parts:
-    """What the parser calls back with. `pending` are bytes of the file that are not written yet."""
+    """Takes the parser's callbacks. `pending` are bytes of the file that are not written yet."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -87,7 +87,7 @@ class _Parts:
         self._text = bytearray()
 
     def callbacks(self) -> "MultipartCallbacks":
-        """The methods by the names that the parser has for them."""
+        """The callbacks by the parser's names for them."""
         return {
             "on_part_begin": self._part_begin,
             "on_header_field": self._header_field,
@@ -151,6 +151,6 @@ class _Parts:
 
 
 def _filename(raw: bytes) -> str:
-    """The name that a file is shown with: its last part, without control characters."""
+    """A file's name without folders and control characters."""
     name = raw.decode("utf-8", "replace").replace("\\", "/").rpartition("/")[2]
     return plain_text.plain(name).replace("\n", " ").strip()[:MAX_NAME] or "upload"

@@ -23,7 +23,7 @@ Endpoints: {base}/openapi.json
 
 
 async def page(request: Request) -> Response:
-    """The page. Its addresses have the scheme that a proxy in front states."""
+    """The page. Behind a proxy, its addresses have the scheme of X-Forwarded-Proto."""
     scheme = request.headers.get("x-forwarded-proto", "")
     base = request.base_url.replace(scheme=scheme) if scheme in {"http", "https"} else request.base_url
     return PlainTextResponse(PAGE.format(base=str(base).rstrip("/")))

@@ -1,4 +1,4 @@
-"""What every request passes: it gets an id, its client is found, its errors become responses, and it is logged.
+"""Around every request: it gets an id, its client is found, its errors become responses, and it is logged.
 
 The log has a line for each request: id, client, method, route, status, milliseconds. The route is the template, such
 as `/v1/files/{file_id}`; no key, query, prompt or answer is in it.
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("overnight.requests")
 
-#: Seconds that a client may take before its body comes.
+#: Seconds that a client may take for its body at any rate.
 BODY_GRACE: Final = 30.0
 
-#: Bytes a second that a client must send on average, beyond the grace.
+#: Bytes a second that a client must send on average after that.
 BODY_RATE: Final = 16_384
 
-#: Seconds for which the rest of a refused body is read, so that the client reads the answer before it is cut off.
+#: Seconds for which the rest of a refused body is read.
 LINGER: Final = 5.0
 
 #: Paths that need no key.
@@ -111,14 +111,14 @@ class Exchange:
         await self._send(message)
 
     async def _linger(self) -> None:
-        """Read what the client still sends: closing a connection with unread data makes it lose the answer."""
+        """Read what the client still sends: it may lose the answer if the connection closes with unread data."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER):
                 while (await self._receive()).get("more_body", False):
                     pass
 
     async def fail(self, exc: Exception) -> None:
-        """Answer with the error; if the response has begun, the broken connection is the answer."""
+        """Answer with the error, or close the connection if the response has begun."""
         error = as_api_error(exc)
         if error is None:
             log.error("%s failed", self.id, exc_info=exc)
@@ -143,6 +143,6 @@ class Exchange:
 
 
 def request_id(request: Request) -> str:
-    """The id of the request, which its response has as `x-request-id`."""
+    """The request's id, which is also the response's `x-request-id`."""
     found: str = request.scope["overnight.request_id"]
     return found

@@ -29,7 +29,7 @@ class Resources:
 
 
 def resources(request: Request) -> Resources:
-    """What the request's application has opened."""
+    """The resources of the request's application."""
     found: Resources = request.app.state.resources
     return found
 
@@ -41,5 +41,5 @@ def client_of(request: Request) -> Client:
 
 
 async def blocking(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `act` in a thread, so that it does not hold up the other requests."""
+    """Run `act` in a thread, so that other requests go on."""
     return await run_in_threadpool(act, *args, **kwargs)

@@ -1,7 +1,7 @@
 """The output and the errors of a batch as files: `file-…-output` and `file-…-errors`.
 
-They have no records of their own: their ids name the batch, and all about them is in the batch's record. They can be
-read while the batch runs. They are listed from its end on, if they contain a line.
+They have no records of their own: their ids name the batch, whose record has everything else. Clients can read them
+while the batch runs. Lists contain them once it has ended, unless they are empty.
 """
 
 import re
@@ -21,13 +21,13 @@ KINDS: Final[tuple[Kind, Kind]] = ("output", "errors")
 
 _ID: Final = re.compile(r"file-([0-9a-f]{24})-(output|errors)")
 
-#: Seconds between two looks at the expiry of a batch's files while it runs.
+#: Seconds between two checks of a result file's expiry while its batch runs.
 _LOOK_AGAIN: Final = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
 class ResultFile:
-    """A result file of a batch, as far as it is written."""
+    """A result file of a batch, which may still be growing."""
 
     batch: Batch
     kind: Kind
@@ -39,7 +39,7 @@ class ResultFile:
 
     @property
     def filename(self) -> str:
-        """The name that it is shown with."""
+        """The name that clients see."""
         return f"{self.batch.id}_{self.kind}.jsonl"
 
     @property
@@ -61,7 +61,7 @@ class ResultFile:
 
     @property
     def there(self) -> bool:
-        """Whether it was neither removed nor has expired."""
+        """Whether it still exists: it was not removed and has not expired."""
         removed = self.batch.output_removed if self.kind == "output" else self.batch.errors_removed
         return not removed and not (self.expires and self.expires <= time.time())
 
@@ -72,11 +72,11 @@ class ResultFile:
         return self.complete and self.there and bool(lines)
 
     def names(self) -> list[str]:
-        """Its files in the storage; the last one is still being written while the batch runs."""
+        """Its files in the storage. While the batch runs, the last one is still being written."""
         return output_names(self.batch) if self.kind == "output" else [errors_name(self.batch)]
 
     def sizes(self) -> list[int]:
-        """The bytes of each of them that can be read now."""
+        """The bytes of each of its files that can be read now."""
         batch, files = self.batch, files_of(self.batch)
         last = batch.output_offset if self.kind == "output" else batch.errors_offset
         return [*(files.size(name) for name in self.names()[:-1]), last]
@@ -108,7 +108,7 @@ def file_id(batch: str, kind: Kind) -> str:
 
 
 def batch_id(file: str) -> tuple[str, Kind] | None:
-    """The batch and the kind that a file's id names; None if it is no result file's."""
+    """The batch's id and the kind from a file's id; None if that is not a result file's."""
     match = _ID.fullmatch(file)
     if match is None:
         return None
@@ -116,7 +116,7 @@ def batch_id(file: str) -> tuple[str, Kind] | None:
 
 
 def find(store: Store, file: str) -> ResultFile | None:
-    """The result file with this id; None if there is none."""
+    """The result file with this id; None if it does not exist."""
     return find_all(store, [file])[0]
 
 

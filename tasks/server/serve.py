@@ -18,12 +18,12 @@ from workers.config.settings import Settings
 #: Connections that wait to be accepted.
 BACKLOG: Final = 2_048
 
-#: Seconds for which an idle connection is kept: longer than a client or a proxy keeps it, so that they close first.
+#: Seconds for which an idle connection is kept. Clients and proxies keep it for less, so they close it first.
 KEEP_ALIVE: Final = 75
 
 
 def bind(settings: Settings, host: str, port: int) -> socket.socket:
-    """A socket that listens there. SettingsError if others could reach it and no clients are configured."""
+    """A listening socket. SettingsError if other machines could reach it and no clients are configured."""
     if not settings.clients and not is_loopback(host):
         open_to_all = "anyone could use this server, since there are no [clients] in overnight.toml"
         raise SettingsError([f"--host {host}: {open_to_all}: add one, or serve on 127.0.0.1"])
@@ -58,7 +58,7 @@ def run(settings: Settings, listening: socket.socket) -> None:
 
 
 def _raise_file_limit() -> None:
-    """Allow as many connections as the system does: each takes a file handle."""
+    """Raise the limit of open files to the system's, since each connection takes one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         with suppress(ValueError, OSError):

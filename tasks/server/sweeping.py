@@ -1,4 +1,4 @@
-"""Removes files that have expired, and what broken uploads have left. Every server does it: steps may be repeated."""
+"""Removes expired files, and what broken uploads have left. Every server does it; doing it twice is harmless."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ EVERY: Final = 30.0
 
 
 async def sweep(resources: Resources) -> None:
-    """Look again and again, until cancelled."""
+    """Remove what is due every `EVERY` seconds, until cancelled."""
     while True:
         found = 0
         try:

@@ -1,6 +1,6 @@
-"""What a server counts of its live calls: metrics and traces, as a worker has them, and the calls in flight for Flower.
+"""Reports a server's live calls: metrics and traces, as a worker's, and the calls in flight for Flower.
 
-The same variables as a worker's ask for metrics and traces (tasks/monitoring/setup.py).
+Metrics and traces are enabled by the same variables as a worker's (tasks/monitoring/setup.py).
 """
 
 import asyncio
@@ -49,7 +49,7 @@ async def observed(resources: Resources) -> AsyncIterator[None]:
 
 
 def _listen(resources: Resources) -> None:
-    """Add the listeners that the environment asks for."""
+    """Add the listeners that are enabled in the environment."""
     settings = resources.settings
     if setup.port() is not None:
         from tasks.monitoring.worker_metrics import Meter  # noqa: PLC0415 - what only a server with a port needs
@@ -67,7 +67,7 @@ def _listen(resources: Resources) -> None:
 
 
 async def _report(resources: Resources, calls: Mapping[str, int]) -> None:
-    """Report the calls in flight to Redis, again and again."""
+    """Report the calls in flight to Redis every few seconds."""
     runtime = resources.runtime
     keys, server = runtime.keys, runtime.owner
     try:

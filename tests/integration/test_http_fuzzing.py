@@ -109,7 +109,7 @@ _contents = (
 
 
 def _fuzz(api: Api, examples: int, *, repeat: bool = False) -> None:
-    """Send so many requests; the same ones at each run if `repeat`."""
+    """Send random requests; the same ones in each run if `repeat`."""
     with api.http(ONE) as client:
         client.base_url = api.url.removesuffix("/v1")
 

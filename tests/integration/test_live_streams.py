@@ -109,7 +109,7 @@ class Books:
         return costs.Spent(*(getattr(found, each.name) - getattr(self.before, each.name) for each in fields(found)))
 
     def settled(self, calls: int = 1, seconds: float = 30.0) -> costs.Spent:
-        """What so many calls have cost, once they are settled."""
+        """The cost of `calls` calls, once they are settled."""
         wait_for(lambda: max(self.now().calls, self.now().presumed) == calls, seconds, what="settlement")
         return self.now()
 

@@ -100,7 +100,7 @@ def test_a_worker_killed_during_a_call_or_between_two_is_replaced(tmp_path: Path
         worker.kill()
         second = found.start_worker()
         wait_for(lambda: len(receiver.requests) == 2, 60.0, what="the second call, after the kill during the first")
-        wait_for(lambda: "is told of" in second.said(), what="the next try's delay")
+        wait_for(lambda: "next try in" in second.said(), what="the next try's delay")
         second.kill()
         found.start_worker()
         wait_for(lambda: len(receiver.requests) == 3, 60.0, what="the third call, after the kill between two")

@@ -1,4 +1,4 @@
-"""`[server]`, `[clients.NAME]` and `[webhooks.NAME]` of `overnight.toml`: the HTTP server, and who uses it."""
+"""`[server]`, `[clients.NAME]` and `[webhooks.NAME]` of `overnight.toml`: the HTTP server, its users, its webhooks."""
 
 from typing import Annotated, Any
 
@@ -11,14 +11,14 @@ from workers.config.provider_settings import Table
 
 
 class ServerSettings(Table):
-    """What the server takes."""
+    """Limits of the HTTP server."""
 
     max_upload_mb: Annotated[int, Field(ge=1, le=100_000, strict=True)] = 512
-    """MB of the largest file that a client may upload."""
+    """The largest file that a client may upload, in MB."""
 
 
 class ClientSettings(Table):
-    """Who may use the server: keys, and workflows of which the first is the default."""
+    """A client of the server: its keys, and the workflows that it may use, its default first."""
 
     key: tuple[Reference, ...] = Field(repr=False)
     workflows: Annotated[tuple[Name, ...], Field(min_length=1)]
@@ -30,14 +30,14 @@ class ClientSettings(Table):
 
 
 class WebhookSettings(Table):
-    """Who is told when a batch ends."""
+    """An address that is called when a batch ends."""
 
     url: str
     secret: tuple[Reference, ...] = Field(repr=False)
     workflows: tuple[Name, ...] | None = None
-    """The workflows whose batches it is told of; None means all."""
+    """Only ends of these workflows' batches are sent; None means all."""
     allow_private: bool = Field(default=False, strict=True)
-    """Whether the address may be one of a private network."""
+    """Whether the address may be in a private network."""
 
     @field_validator("url", mode="after")
     @classmethod

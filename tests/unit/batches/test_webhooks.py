@@ -24,7 +24,7 @@ PRIVATE_V6 = ["::", "::1", "fe80::1", "fe80::1%1", "fec0::1", "fc00::1", "fd00:e
 #: Prefixes and suffixes that make an IPv6 address of an IPv4 address.
 AROUND = ["::ffff:{}", "64:ff9b::{}"]
 
-#: Tunnels and translations for which nobody can say where they end.
+#: Tunnels and translations whose ends are unknown.
 NEVER = ["::{}", "::ffff:0:{}", "64:ff9b:1::{}", "2001:0:{}::", "fe80::5efe:{}"]
 
 
