@@ -43,10 +43,12 @@ def counts(batch: Batch, found: Sequence[Chunk]) -> str:
     lanes = report(batch, found)
     answered = lanes.completed + lanes.failed
     others = "flex or live" if batch.has_flex_lane else "live"
+    copies = batch.copies - batch.waiting_copies
     parts = (
         (lanes.in_lane, "in the batch lane"),
         (answered, "by batch"),
-        (max(0, batch.done - answered), others),
+        (max(0, batch.done - answered - copies), others),
+        (copies, "copies"),
     )
     words = [f"{count:,} {where}" for count, where in parts if count]
     return " · ".join((*words, *([f"{dollars(lanes.saved)} saved"] if lanes.saved else [])))

@@ -73,6 +73,11 @@ def batch_rows(system: SystemSnapshot, workers: int | None) -> list[BatchRow]:
     return [_batch(system, batch, blockers, limits) for batch in system.batches]
 
 
+def _counts(batch: Batch) -> str:
+    parts = ((batch.failed, "failed"), (batch.copies, "copies"))
+    return " · ".join([f"{batch.done:,} of {batch.total:,}", *(f"{count:,} {name}" for count, name in parts if count)])
+
+
 def _batch(system: SystemSnapshot, batch: Batch, blockers: Blockers, limits: Mapping[str, BudgetState]) -> BatchRow:
     per_second = system.rates.get(batch.id)
     total = max(batch.total, 1)
@@ -87,7 +92,7 @@ def _batch(system: SystemSnapshot, batch: Batch, blockers: Blockers, limits: Map
             batch.completed / total,
             batch.failed / total,
             kind="success" if batch.over else "primary",
-            words=f"{batch.done:,} of {batch.total:,}" + (f" · {batch.failed:,} failed" if batch.failed else ""),
+            words=_counts(batch),
         ),
         rate=rate(average(batch) if batch.over else per_second),
         eta=ended(batch) if batch.over else eta(batch.total - batch.done, per_second),

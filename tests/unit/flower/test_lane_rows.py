@@ -48,6 +48,8 @@ def test_jobs_are_counted_by_lane() -> None:
     one = batch(completed=60, offloaded=40)
     found = [chunk(state="closed", completed=50, failed=1, returned=9, saved=2_500_000)]
     assert counts(one, found) == "40 in the batch lane · 51 by batch · 9 live · $0.0025 saved"
+    one = batch(completed=60, offloaded=20, copies=30, copies_completed=5)
+    assert counts(one, found) == "20 in the batch lane · 51 by batch · 4 live · 5 copies · $0.0025 saved"
     assert counts(batch(lanes=""), []) == ""
 
 
