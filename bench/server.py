@@ -159,7 +159,10 @@ async def run(side: Side, in_flight: int, latency: float, seconds: float, *, str
         await asyncio.sleep(delay)
         while (began := time.perf_counter()) < ends:
             number += 1
-            answered = await call(client, side, number, stream=stream)
+            try:
+                answered = await call(client, side, number, stream=stream)
+            except (aiohttp.ClientError, TimeoutError):
+                answered = False
             ended = time.perf_counter()
             if begins <= ended < ends:
                 taken.append(ended - began)

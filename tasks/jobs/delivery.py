@@ -71,10 +71,11 @@ class Delivery:
 
     def why(self, denied: Denied) -> str:
         """Why the job waits, in words for people."""
-        if denied.reason != "not_before" or self.failure is None:
+        if denied.reason not in ("not_before", "circuit") or self.failure is None:
             return reasons.denial(denied)
         _, error = self.failure
-        return f"refused alone: {error}" if error.only_for else f"attempt {self.state.attempts} failed: {error}"
+        words = f"refused alone: {error}" if error.only_for else f"attempt {self.state.attempts} failed: {error}"
+        return words if denied.reason == "not_before" else f"{reasons.denial(denied)}; {words}"
 
     async def failed(self, attempt: Attempt, error: ProviderError) -> retry.Fail | None:
         """Count a failed attempt, and set when its target may be tried again. Returns how the job ends, if it does."""
