@@ -13,9 +13,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any, Final
 from urllib.parse import quote
 
-import orjson
-
-from limits.client.compact_json import dumps
+from limits.client.compact_json import dumps, loads
 from tasks.answers.checks import VALID
 from tasks.batches.batch import Batch
 from tasks.batches.files import COPIES
@@ -25,7 +23,9 @@ from tasks.jobs.storage import CHUNK, StorageError, open_files
 #: Batches whose copies a process keeps open.
 _KEPT: Final = 16
 
-#: What comes before the last field of a result line. Inside a string its quotes would be escaped.
+#: What stands between the fields of a result line, as `jobs.encode` writes it. Inside a string, quotes are escaped.
+_NAME: Final = b',"custom_id":'
+_ANSWER: Final = b',"response":'
 _REPORT: Final = b',"overnight":'
 
 
@@ -94,16 +94,16 @@ class Answered:
     @classmethod
     def of(cls, batch: Batch, raw: bytes) -> "Answered":
         """Take a result line apart. Its answer is copied as it is written, so numbers keep every digit."""
-        line = orjson.loads(raw)
-        ids = _ids(line["id"], line["custom_id"])
-        answer = raw[len(ids) : raw.rindex(_REPORT)]
-        report = {**line["overnight"], "attempts": 0, "cost_usd": 0.0, "seconds": 0.0, "copy_of": line["custom_id"]}
-        return cls(batch, answer, report)
+        name, answer, report = raw.index(_NAME), raw.index(_ANSWER), raw.rindex(_REPORT)
+        shown = loads(raw[report + len(_REPORT) : -1])
+        shown |= {"attempts": 0, "cost_usd": 0.0, "seconds": 0.0, "copy_of": loads(raw[name + len(_NAME) : answer])}
+        return cls(batch, raw[answer:report], shown)
 
     def line(self, number: int, custom_id: str) -> bytes:
         """The result line of a copy."""
         job = Job(Line(custom_id, "", {}), "", self.batch.workflow, self.batch.id, number, self.batch.round)
-        return _ids(job.result_id, custom_id) + self.answer + _REPORT + dumps(self.report) + b"}"
+        ids = b'{"id":' + dumps(job.result_id) + _NAME + dumps(custom_id)
+        return ids + self.answer + _REPORT + dumps(self.report) + b"}"
 
     def counts(self, ok: bool, copies: int) -> Counter[str]:
         """What so many copies add to the batch's record. Never in a queue, they count as fed when they end."""
@@ -119,8 +119,3 @@ class Answered:
         """What so many copies add to the batch's counts of checks."""
         result = self.report.get("checks", {}).get("result", VALID.result)
         return Counter() if result == VALID.result else Counter({result: copies})
-
-
-def _ids(result_id: str, custom_id: str) -> bytes:
-    """How a result line begins."""
-    return dumps({"id": result_id, "custom_id": custom_id})[:-1]

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any, Final
 
-import orjson
-
 from limits.budget import NANO
+from limits.client.compact_json import loads
 from tasks.answers.checks import NOT_VALID
 from tasks.batches.batch import Batch
 from tasks.batches.files import ERRORS, OUTPUT, files_of, of_round
@@ -104,6 +103,6 @@ def _results(batch: Batch) -> Iterator[dict[str, Any]]:
         for chunk in files.written(of_round(name, batch.round), length, batch.parts):
             *lines, rest = (rest + chunk).split(b"\n")
             for raw in lines:
-                line: dict[str, Any] = orjson.loads(raw)
+                line: dict[str, Any] = loads(raw)
                 if "copy_of" not in line["overnight"]:
                     yield line

@@ -1,10 +1,10 @@
 """Lines that repeat another one are asked once, and get its answer."""
 
-import json
 from typing import Any
 
 import pytest
 
+from limits.client import compact_json
 from tasks.batches import collect as collecting
 from tasks.batches.close import close
 from tasks.batches.copies import Answered, copies_of
@@ -101,12 +101,16 @@ def test_copies_end_with_their_original(world: World) -> None:
     assert (now.status, now.completed, now.failed, now.cost) == ("completed", 8, 2, 40)
 
 
-def test_a_long_number_in_an_answer_keeps_its_digits_in_the_copies(world: World) -> None:
+@pytest.mark.parametrize("text", ["1" * 400, "0.12345678901234567890", '",\\"overnight\\":{,\\"response\\":"'])
+def test_an_answer_is_copied_byte_for_byte(world: World, text: str) -> None:
     batch = world.batch(2, distinct=1)
-    raw = b'{"id":"a","custom_id":"x","response":{"n":0.12345678901234567890},"error":null,"overnight":{"attempts":1}}'
+    answer = f'"response":{{"n":{text}}},"error":null'.encode()
+    raw = b'{"id":"a","custom_id":"x,\\"response\\":",%s,"overnight":{"attempts":1,"lane":"live"}}' % answer
     line = Answered.of(batch, raw).line(2, 'an "id"')
-    assert b'"response":{"n":0.12345678901234567890}' in line
-    assert json.loads(line)["custom_id"] == 'an "id"'
+    assert answer in line
+    found = compact_json.loads(line)
+    assert (found["custom_id"], found["overnight"]["copy_of"]) == ('an "id"', 'x,"response":')
+    assert list(found) == ["id", "custom_id", "response", "error", "overnight"]
 
 
 def test_retrying_a_failed_original_retries_its_copies(world: World) -> None:
