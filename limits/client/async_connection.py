@@ -128,7 +128,7 @@ class AsyncServer:
                 reason = f"The connection to Redis failed: {error!r}."
                 self._outstanding.fail_written(ScriptError(reason))
             finally:
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(Exception):  # it is being thrown away, whatever state it is in
                     await connection.disconnect(nowait=True)
                 # Even if this task ends: replies of the next connection must not answer these calls.
                 self._outstanding.lose_connection()

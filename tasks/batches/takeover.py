@@ -14,7 +14,8 @@ SAFETY: Final = 1.25
 #: The margin, as a part of the time from the round's begin to the deadline.
 MARGIN: Final = 0.02
 
-#: Calls a second that are expected if neither a limit nor the batch's own pace says more.
+#: Live calls a second: the most that are counted on, whatever the forecast says. It is one busy worker's pace with slow
+#: calls. If more are made, the rest is done early; a takeover that counted on more than it gets would be late.
 PACE: Final = 20.0
 
 

@@ -11,7 +11,7 @@ from tasks.console.session import configured
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="The interface; any but 127.0.0.1 needs [clients].")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="The interface; any but 127.0.0.1 needs \\[clients].")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="The port; 0 for any free one.")] = 8080,
     config: Config = None,
 ) -> None:

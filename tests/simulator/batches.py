@@ -106,7 +106,6 @@ class Batches:
         self.files: dict[str, File] = {}
         self.batches: dict[str, ProviderBatch] = {}
         self.struck: dict[int, int] = {}
-        self.cancels = 0
         self.about = b""
 
     def fault(self, config: Any, *modes: str) -> dict[str, Any]:
@@ -182,7 +181,6 @@ class Batches:
 
     def cancel(self, batch: ProviderBatch) -> bool:
         """Begin to cancel; False if it has ended."""
-        self.cancels += 1
         if batch.ended:
             return False
         if batch.fault.get("mode") not in {"hang", "deaf"}:

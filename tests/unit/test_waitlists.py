@@ -3,10 +3,8 @@
 import asyncio
 
 from tasks.jobs.bucket_calls import FIRST
-from tasks.jobs.waitlists import AHEAD, SOON, Waitlists
+from tasks.jobs.waitlists import AHEAD, Waitlists
 from tests.support.waiters import Line, Server, attempt, flying, full, paced, settled
-
-FAR = SOON + 100.0
 
 
 def waiting(waitlists: Waitlists, count: int, **more: bool) -> Line:

@@ -10,10 +10,10 @@ them by greenlet; here a context variable finds them, which asyncio passes on.
 
 import asyncio
 import inspect
+import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -24,6 +24,8 @@ from celery.worker import state
 from greenlet import getcurrent
 
 from workers.pool.threads import Loop
+
+log = logging.getLogger(__name__)
 
 
 class Host(Protocol):
@@ -135,7 +137,9 @@ def at_loop_end(close: Callable[[], Awaitable[None]]) -> None:
 
 
 async def end_loop() -> None:
-    """Await everything that `at_loop_end` registered for the running loop."""
+    """Await everything that `at_loop_end` registered for the running loop. One that fails doesn't keep the others."""
     for close in _closers.pop(asyncio.get_running_loop(), []):
-        with suppress(Exception):
+        try:
             await close()
+        except Exception:
+            log.exception("could not close what belongs to an event loop")

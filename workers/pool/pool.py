@@ -123,7 +123,8 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
         """Do what the hub would do for the pool: while the worker stops, the hub itself doesn't run."""
         self.mailbox.deliver()
         if self.hub is not None:
-            # A signal handler may have interrupted the hub in the middle of this.
+            # The hub itself logs a timer that fails. What is left is a signal handler that runs in the middle of
+            # fire_timers: the hub's generator can't be entered twice, and the next turn fires the timers.
             with suppress(Exception):
                 self.hub.fire_timers()
             _run_ready_callbacks(self.hub)

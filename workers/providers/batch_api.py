@@ -19,9 +19,6 @@ from workers.providers.errors import CallFailed, Refused
 #: whole, before any of its lines was run.
 Phase = Literal["running", "ended", "failed"]
 
-#: Seconds of a day, after which most providers end a provider batch.
-DAY: float = 86_400.0
-
 
 class NoBatchApi(Refused):
     """There is no Batch API at this address."""
@@ -43,7 +40,6 @@ class Limits:
     - `jobs`, `queued_requests`: provider batches, and lines in them, that have not ended.
     - `creates_an_hour`: provider batches that an account may create.
     - `embedded`: texts in the lines of one input file, if they are for embeddings.
-    - `life`: seconds after which the provider ends a provider batch; None if it never does.
     """
 
     requests: int
@@ -53,7 +49,6 @@ class Limits:
     line_bytes: int | None = None
     creates_an_hour: int | None = None
     embedded: int | None = None
-    life: float | None = DAY
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ class AzureBatches(OpenAIBatches):
     """The Batch API of one Azure OpenAI resource. A line's model is the name of a deployment."""
 
     urls: ClassVar[frozenset[str]] = frozenset({CHAT})
-    limits = Limits(requests=100_000, bytes=200_000_000, life=None)
+    limits = Limits(requests=100_000, bytes=200_000_000)
 
     def __init__(self, name: str, base_url: str, timeout: float, api_version: str | None = None) -> None:
         super().__init__(name, base_url, timeout)

@@ -12,7 +12,7 @@ import httpx
 import orjson
 
 from workers.providers.answer import Answer
-from workers.providers.batch_api import DAY, BatchApi, ChunkFile, Limits, NotListed, Phase, ProviderBatch, Result
+from workers.providers.batch_api import BatchApi, ChunkFile, Limits, NotListed, Phase, ProviderBatch, Result
 from workers.providers.batch_http import TRANSFER, BatchHttp, fenced, identifier, optional, rows, timely
 from workers.providers.batch_openai import PAGE, PAGES
 from workers.providers.endpoints import CHAT
@@ -47,7 +47,7 @@ class GeminiBatches(BatchApi):
 
     urls: ClassVar[frozenset[str]] = frozenset({CHAT})
     # Small ones: provider batches have been stuck for days.
-    limits = Limits(requests=20_000, bytes=200_000_000, jobs=100, life=2 * DAY)
+    limits = Limits(requests=20_000, bytes=200_000_000, jobs=100)
 
     def __init__(self, name: str, base_url: str, timeout: float) -> None:
         root = base_url.partition("/v1")[0].rstrip("/")

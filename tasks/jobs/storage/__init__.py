@@ -47,7 +47,7 @@ def probe(storage: str) -> None:
         files.fs.pipe_file(path, b"probe")
         read = files.fs.cat_file(path)
         files.fs.rm_file(path)
-    except Exception as exc:
+    except Exception as exc:  # each object store's library has its own exception types
         raise StorageError(f"{storage} cannot be used: {message_of(exc)}") from exc
     if read != b"probe":
         raise StorageError(f"{storage} does not return what was written to it")

@@ -116,7 +116,7 @@ class Files(ABC):
     def drop(self, names: Iterable[str]) -> None:
         """Remove files; those that are missing or cannot be removed are skipped."""
         for name in names:
-            with suppress(Exception):  # object stores have errors of their own types
+            with suppress(Exception):  # object stores have errors of their own types; `clean` removes what stays
                 self.fs.rm_file(self.path(name))
 
 

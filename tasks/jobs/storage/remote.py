@@ -132,7 +132,7 @@ class RemoteFiles(Files):
 
 def _discard(writing: Any) -> None:
     """Drop an upload."""
-    with suppress(Exception):
+    with suppress(Exception):  # the caller raises the reason for giving up
         writing.discard()
     writing.closed = True  # close() would publish the part that was written
 
@@ -160,7 +160,7 @@ class _RemoteWriting(Writing):
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except Exception as exc:
+        except Exception as exc:  # as above
             raise StorageError(f"{self.path} cannot be written: {message_of(exc)}") from exc
 
 
