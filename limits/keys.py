@@ -124,6 +124,13 @@ class Keys:
         """
         return f"{self.prefix}batch:{batch_id}:spent"
 
+    def kept(self, batch_id: str) -> str:
+        """Hash, line -> its best answer, of jobs that ask for another one (tasks/jobs/kept.py). Until the batch ends.
+
+        Owner: tasks/jobs/store.py.
+        """
+        return f"{self.prefix}batch:{batch_id}:kept"
+
     def results(self, batch_id: str) -> str:
         """Stream of results that are not in a file yet. Until the batch ends. Owner: tasks/batches/store.py."""
         return f"{self.prefix}batch:{batch_id}:results"
@@ -177,7 +184,10 @@ class Keys:
         return self.prefix + "files:expiring"
 
     def job(self, task_id: str) -> str:
-        """Hash: lease and answer of a job without a batch. A day. Owner: tasks/jobs/store.py."""
+        """Hash: lease and answer of a job without a batch, and the answer that it keeps. A day.
+
+        Owner: tasks/jobs/store.py.
+        """
         return f"{self.prefix}job:{task_id}"
 
     def journal(self, batch_id: str, line: int) -> str:

@@ -37,6 +37,11 @@ class Checked:
     result: Result
     reason: str = ""
 
+    @property
+    def is_right(self) -> bool:
+        """Whether nothing is known to be wrong."""
+        return self.result in {"valid", "unchecked"}
+
     def shown(self) -> dict[str, str]:
         """It, as a result line contains it."""
         return {"result": self.result, "reason": self.reason} if self.reason else {"result": self.result}

@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from limits.budget import NANO
+from tasks.batches import check_counts
 
 #: Statuses of a batch whose jobs may still run, or whose files are not complete yet.
 LIVE = frozenset({"validating", "in_progress", "finalizing", "cancelling", "expiring"})
@@ -55,7 +56,9 @@ class Batch:
     - `token` is the secret that proves its lines (tasks/jobs/proof.py).
     - `cached_tokens` and `reasoning_tokens` are parts of the input and output tokens; agents' calls are not in them.
     - `cut_off` answers were cut at a ceiling; for `cut_off_default` of them the line had set no ceiling.
-    - `checks` counts answers by the result of their check (tasks/answers/checks.py), as JSON: those that are not valid.
+    - `checks` counts answers that are not valid by the result of their check (tasks/answers/checks.py), as JSON:
+      `failed_…` if their jobs failed for it, `again` the lines that asked for further answers, `mended` those of them
+      that got a valid one. `again_cost` is what further answers cost.
     - `feed_trouble` and `collect_trouble`: why its input cannot be read, or its results cannot be written.
     - `told` and `told_at`: what its jobs wait for, as a worker reported it, and when.
     """
@@ -115,6 +118,7 @@ class Batch:
     cut_off: int = 0
     cut_off_default: int = 0
     checks: str = "{}"
+    again_cost: int = 0
     expected_cost: int = 0
     expected_input: int = 0
     expected_output: int = 0
@@ -212,7 +216,7 @@ class Batch:
 
     @property
     def check_counts(self) -> dict[str, int]:
-        """Answers by the result of their check; those that are valid are left out."""
+        """The counts of `checks` by name."""
         found: dict[str, int] = orjson.loads(self.checks)
         return found
 
@@ -248,7 +252,8 @@ class Batch:
             "calls": self.calls,
             "throttled": self.throttled,
             "cut_off": {"total": self.cut_off, "by_default_ceiling": self.cut_off_default},
-            "checks": self.check_counts,
+            "checks": check_counts.by_result(self.check_counts),
+            "again": check_counts.again(self.check_counts, self.again_cost),
             "estimate": expected,
             "trouble": self.trouble or None,
         }

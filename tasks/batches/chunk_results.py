@@ -1,7 +1,8 @@
 """The results of a chunk: each is recorded once through `finish`, and settles its part of what the chunk holds.
 
 A result that says nothing about its line (expired, cancelled, the provider's own failure) is left out here: the line is
-still in the batch lane when all results are recorded, and goes live then (going_live.py).
+still in the batch lane when all results are recorded, and goes live then (going_live.py). So does a line with an answer
+that is not valid, if it asks for a further one: the answer is kept.
 """
 
 import logging
@@ -13,7 +14,7 @@ from limits.client.scripts import Call
 from limits.counting import Estimate
 from limits.encoding import settlement_json
 from limits.reservation import Ask, Settlement
-from tasks.answers import checks
+from tasks.answers import again, checks
 from tasks.batches.batch import Batch
 from tasks.batches.batch_lane import BatchLane
 from tasks.batches.chunk import Chunk
@@ -24,13 +25,14 @@ from tasks.jobs import outcomes, retry
 from tasks.jobs import store as job_store
 from tasks.jobs.attempt import Attempt
 from tasks.jobs.job import Job, Line
+from tasks.jobs.kept import keep
 from tasks.jobs.proof import proof
 from tasks.jobs.state import JobState
 from tasks.jobs.usage import believed
 from workers.models.tiers import BATCH
 from workers.providers.answer import Answer
 from workers.providers.batch_api import BatchApi, Result
-from workers.providers.bodies import with_output_ceiling
+from workers.providers.bodies import choices, with_output_ceiling
 from workers.providers.errors import ProviderError, Refused
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class ChunkResults:
         api = lane.api(chunk.provider)
         assert api is not None
         self.api: BatchApi = api
+        self.workflow = lane.settings.workflow(batch.workflow)
         live = next(route for route in lane.routes.find(chunk.target, chunk.url) if route.target == chunk.target)
         self.live = live
         self.route = replace(live, rates=lane.rates(live), tier=BATCH)
@@ -106,13 +109,31 @@ class ChunkResults:
         closing = outcomes.of_answer(attempt, answer)
         saved = self._saved(attempt.estimate, answer, closing.amount)
         closing = replace(closing, columns={**closing.columns, "batch_calls": 1, "batch_saved": saved})
-        checked = checks.check(self.chunk.url, request, answer.body)
-        outcome = outcomes.answered(attempt, answer, self.chunk.id, checked)
-        yield job_store.finish(keys, job, replace(outcome, settlement=self._part(line, closing)), calls=1)
-        found.completed += outcome.ok
-        found.failed += not outcome.ok
         found.cost += closing.amount
         found.saved += saved
+        checked = checks.check(self.chunk.url, request, answer.body)
+        outcome = outcomes.answered(attempt, answer, self.chunk.id, checked)
+        outcome = replace(outcome, settlement=self._part(line, closing))
+        if outcome.ok and not checked.is_right and self.workflow.on_invalid == "fail":
+            outcome = outcomes.not_valid(outcome, checked)
+        step = self._again(checked, line) if outcome.ok else None
+        if (
+            step is not None
+        ):  # the line is still in the lane when all results are recorded, and goes live with this answer
+            kept = keep(None, outcome, step, job.round, JobState(calls=1, counted_calls=1))
+            yield job_store.keep_answer(keys, job, "", kept.encode(), outcome, calls=1)
+            return
+        yield job_store.finish(keys, job, outcome, calls=1)
+        found.completed += outcome.ok
+        found.failed += not outcome.ok
+
+    def _again(self, checked: checks.Checked, line: ChunkLine) -> again.Again | None:
+        """How the line asks for a further answer, if it does."""
+        if checked.is_right or self.workflow.on_invalid != "retry":
+            return None
+        [(_, text)] = texts(self.batch, [line])
+        each = line.output_ceiling // choices(self.chunk.url, jobs.decode(text)["body"])
+        return again.next_answer(checked, self.workflow, answers=1, now=again.Again(), ceiling=each)
 
     def _attempt(self, line: ChunkLine) -> Attempt:
         """The line's attempt in the batch lane, as `outcomes` takes it."""

@@ -2,7 +2,8 @@
 
 No more lines are handed out, and workers drop those in the queue. Jobs in flight run to their ends, because their calls
 are paid for; so do lines in the batch lane until their provider batches, which are cancelled, have ended
-(tasks/batches/offload.py). Every other line gets an error line here, in steps that the collector can keep up with.
+(tasks/batches/offload.py). Every other line ends here, in steps that the collector can keep up with: with the answer
+that it keeps while it asks for another one, else with an error line.
 """
 
 from tasks.agents import journal
@@ -13,6 +14,7 @@ from tasks.batches.files import files_of
 from tasks.batches.skipping import not_to_end
 from tasks.batches.store import Store
 from tasks.jobs import job as jobs
+from tasks.jobs import kept
 from tasks.jobs.job import Job
 from tasks.jobs.proof import proof
 from tasks.jobs.storage import StorageError
@@ -63,7 +65,8 @@ def _end(store: Store, batch: Batch, found: list[Job]) -> None:
     if not found:
         return
     code, happened = STOPPED[batch.stopping]
-    spent = store.spent(batch.id, [job.number for job in found])
+    numbers = [job.number for job in found]
+    spent, answers = store.spent(batch.id, numbers), store.kept(batch.id, numbers)
     agents = journal.spent(store.client, store.keys, [job for job in found if job.line.agent])
     steps: list[tuple[Job, Outcome]] = []
     for job in found:
@@ -75,7 +78,9 @@ def _end(store: Store, batch: Batch, found: list[Job]) -> None:
             words = f"{happened} while this job waited (after {calls} call{many}, {dollars(cost)})"
         elif cost:
             words = f"{happened} while this job waited (its failed attempts cost {dollars(cost)})"
-        steps.append((job, Outcome.error(job, code, words, cost=cost, counted=cost)))
+        outcome = Outcome.error(job, code, words, cost=cost, counted=cost)
+        answer = kept.decode(answers[job.number], job.round) if job.number in answers else None
+        steps.append((job, answer.best(outcome) if answer is not None else outcome))
     store.finish_many(steps)
 
 

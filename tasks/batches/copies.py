@@ -96,6 +96,7 @@ class Answered:
         """Take a result line apart. Its answer is copied as it is written, so numbers keep every digit."""
         name, answer, report = raw.index(_NAME), raw.index(_ANSWER), raw.rindex(_REPORT)
         shown = loads(raw[report + len(_REPORT) : -1])
+        shown.pop("answers", None)  # what each of them cost
         shown |= {"attempts": 0, "cost_usd": 0.0, "seconds": 0.0, "copy_of": loads(raw[name + len(_NAME) : answer])}
         return cls(batch, raw[answer:report], shown)
 
@@ -115,7 +116,8 @@ class Answered:
                 found["cut_off_default"] = copies
         return found
 
-    def checks(self, copies: int) -> Counter[str]:
+    def checks(self, ok: bool, copies: int) -> Counter[str]:
         """What so many copies add to the batch's counts of checks."""
         result = self.report.get("checks", {}).get("result", VALID.result)
-        return Counter() if result == VALID.result else Counter({result: copies})
+        name = result if ok else f"failed_{result}"
+        return Counter() if result == VALID.result else Counter({name: copies})

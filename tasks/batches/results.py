@@ -137,7 +137,7 @@ class _Reader:
                 answered = Answered.of(self.batch, raw)
                 files[ok] += [answered.line(number, custom_id) for number, custom_id in copies]
                 counts += answered.counts(ok, len(copies))
-                checks += answered.checks(len(copies))
+                checks += answered.checks(ok, len(copies))
             begun = 0
         place = last if end is None else f"{self.after}+{end}"
         whole = last if end is None else self.after

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import orjson
+
 from limits.client.connection import Server, open_client
 from limits.client.scripts import Call, load
 from limits.keys import Keys
@@ -162,6 +164,7 @@ class Store:
                 self.keys.spent(batch.id),
                 self.keys.taken(batch.id),
                 self.keys.offloaded(batch.id),
+                self.keys.kept(batch.id),
             )
         return batch
 
@@ -170,15 +173,17 @@ class Store:
         now = repr(time.time())
         kept = (self.keys.settled(batch.id), self.keys.spent(batch.id), self.keys.ticks_idle)
         extra = (self.keys.batches, self.keys.ticks, self.keys.queues, *kept)
+        checks = {name: count for name, count in batch.check_counts.items() if not name.startswith("failed_")}
         zeros = ("divided_offset", "divided_line", "offloaded", "copies_failed", "pilot_fed")
         values: dict[str, str | int] = {
             "began": now,
             "deadline": repr(deadline),
             "pilot_over": 1,
+            "checks": orjson.dumps(checks).decode(),
             **dict.fromkeys(zeros, 0),
         }
         fields = [part for item in values.items() for part in item]
-        self.client.delete(self.keys.taken(batch.id), self.keys.offloaded(batch.id))
+        self.client.delete(self.keys.taken(batch.id), self.keys.offloaded(batch.id), self.keys.kept(batch.id))
         return self.server.run(
             Call(
                 load("tasks/batches/lua/retry.lua"),
@@ -192,7 +197,7 @@ class Store:
         """Delete all keys of a batch."""
         keys = self.keys
         self.client.delete(*batch_keys(keys, batch_id), keys.settled(batch_id), keys.spent(batch_id))
-        self.client.delete(keys.taken(batch_id), keys.offloaded(batch_id), keys.chunks(batch_id))
+        self.client.delete(*(of(batch_id) for of in (keys.taken, keys.offloaded, keys.chunks, keys.kept)))
         for journal in self.client.scan_iter(self.keys.journals(batch_id), count=1_000):
             self.client.unlink(journal)
         self.client.zrem(self.keys.batches, batch_id)
@@ -227,6 +232,11 @@ class Store:
         """The cost so far of these lines' calls, in n$; lines without cost are left out."""
         found = cast("list[bytes | None]", self.client.hmget(self.keys.spent(batch_id), list(map(str, lines))))
         return {line: int(cost) for line, cost in zip(lines, found, strict=True) if cost}
+
+    def kept(self, batch_id: str, lines: Sequence[int]) -> dict[int, bytes]:
+        """The answers that these lines keep while they ask for others (tasks/jobs/kept.py); the others are left out."""
+        found = cast("list[bytes | None]", self.client.hmget(self.keys.kept(batch_id), list(map(str, lines))))
+        return {line: raw for line, raw in zip(lines, found, strict=True) if raw}
 
     def waiting(self, batch_id: str) -> int:
         """The number of results that are not in a file yet."""

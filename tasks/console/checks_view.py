@@ -8,7 +8,7 @@ from tasks.batches.check_counts import words
 
 def rows(grid: Table, batch: Batch) -> None:
     """Rows for answers that are not what was asked for, and for those that were cut off; none if there are none."""
-    if found := words(batch):
+    if found := words(batch.check_counts, batch.again_cost):
         grid.add_row("checks", f"[yellow]{found}[/]")
     if batch.cut_off:
         grid.add_row("cut off", f"[yellow]{_cut_off(batch)}[/]")

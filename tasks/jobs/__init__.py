@@ -31,15 +31,19 @@ stops.py                batches that were cancelled or expired while their jobs 
 usage.py                the usage that an answer reports, if it is plausible
 retry.py                what follows from a failed attempt or a denial
 outcomes.py             what a call's end settles, and the result line
+further.py              what follows from an answer: the job ends with it, or asks for a further one
+kept.py                 the best answer of a line that asks for another one
 hooks.py                what listeners are called with while jobs run
 trace_context.py        how a trace gets from a submission to its jobs
 trace_provider.py       OpenTelemetry's tracer provider of this process
 storage/                files in a folder or an object store
 lua/begin.lua           may this delivery run the job? If so, lease it
 lua/lease.lua           renew or give up a job's lease
+lua/keep_answer.lua     settle the call of an answer and keep the answer
 lua/settle_line.lua     settle a call of a batch's line whose job goes on
 lua/report_blocker.lua  report what holds up a batch
 lua/finish.lua          end a job
 lua/lib/line.lua        whether a message is a line of its batch
+lua/lib/count_line.lua  count a settled call of a line whose job goes on
 lua/lib/wake.lua        make a tick due before the others
 """

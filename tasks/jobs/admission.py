@@ -155,7 +155,7 @@ class Admission:
             self.runtime.gates.close(self.job.workflow, self.job.paced_as, AFTER_FAILURE)
             raise self.delivery.snooze(AFTER_FAILURE, str(failed)) from None
         except NoRoute as no_route:
-            if self.job.batch and not self.job.call and isinstance(no_route, NotConfigured):
+            if self.job.batch and not self.job.call and not self.delivery.kept and isinstance(no_route, NotConfigured):
                 raise  # the line was checked when it was submitted
             raise retry.Failed(retry.Fail(no_route.code, str(no_route))) from None
         return self._attempt
@@ -191,6 +191,8 @@ class Admission:
         """How long the job waits after a denial. Raises Failed if it ends."""
         error = self.delivery.failure[1] if self.delivery.failure else None
         exhausted, left = self.delivery.workflow.when_exhausted, self.delivery.time_left()
+        if self.delivery.kept is not None:
+            exhausted = "fail"  # it has an answer, so it waits for no budget
         decision = retry.after_denial(denied, exhausted, left, error)
         if isinstance(decision, retry.Fail):
             raise retry.Failed(decision)

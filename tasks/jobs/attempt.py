@@ -123,22 +123,24 @@ def assess(
     budgeted: bool,
     ratios: Ratios | None = None,
     ceilings: Mapping[str, str] = NONE_LEARNED,
+    raised: int = 0,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Estimate]]:
     """The request bodies and token estimates, by target.
 
     An answer without a ceiling gets one if a budget applies, which needs an upper bound to hold, and for
     /v1/messages, which requires one. `ceilings`: the field name that each target takes for it, if one was learned.
+    `raised`: the ceiling of each answer in place of the line's own, unless it is 0.
     """
     output = workflow.default_max_tokens or DEFAULT_OUTPUT
-    unbounded = bodies.output_ceiling(line.url, line.body) is None
+    ceiling = raised or (output if _needs_ceiling(line, workflow, budgeted=budgeted) else 0)
     sent: dict[str, dict[str, Any]] = {}
     estimates: dict[str, Estimate] = {}
     for route in routes:
         if route.target in estimates:
             continue
         body = line.body
-        if unbounded and (budgeted or workflow.default_max_tokens or line.url == bodies.MESSAGES):
-            body = bodies.with_output_ceiling(line.url, body, output, model=route.model)
+        if ceiling:
+            body = bodies.with_output_ceiling(line.url, body, ceiling, model=route.model)
         if line.url == bodies.CHAT and (field := ceilings.get(route.target)):
             body = with_ceiling_in(body, field)
         if route.tier == FLEX:
@@ -153,6 +155,12 @@ def assess(
             window=(route.rates and route.rates.window) or tokens.WINDOW,
         )
     return sent, estimates
+
+
+def _needs_ceiling(line: Line, workflow: WorkflowSettings, *, budgeted: bool) -> bool:
+    """Whether a ceiling must be sent, and the line sets none."""
+    bounded = budgeted or workflow.default_max_tokens is not None or line.url == bodies.MESSAGES
+    return bounded and bodies.output_ceiling(line.url, line.body) is None
 
 
 def row(workflow: str, batch: str | None, target: str) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 import orjson
 
 from limits.reservation import Denied
-from tasks.jobs import flex, hooks, outcomes, reasons, retry
+from tasks.jobs import flex, hooks, kept, outcomes, reasons, retry
 from tasks.jobs.attempt import Attempt
 from tasks.jobs.job import Job
+from tasks.jobs.kept import Kept
 from tasks.jobs.runtime import Runtime
 from tasks.jobs.state import JobState
 from tasks.jobs.store import Begun, Outcome
@@ -32,6 +33,7 @@ class Delivery:
     not_before  by target that has failed in this delivery: when the job may try it again, in monotonic seconds
     failure     the last failed attempt and its error
     renamed     the targets at which the other name of the answer's ceiling was used
+    kept        the best answer so far, while the job asks for a further one
     """
 
     runtime: Runtime
@@ -40,6 +42,7 @@ class Delivery:
     not_before: dict[str, float] = field(default_factory=dict)
     failure: tuple[Attempt, ProviderError] | None = None
     renamed: set[str] = field(default_factory=set)
+    kept: Kept | None = None
 
     @property
     def workflow(self) -> WorkflowSettings:
@@ -47,11 +50,28 @@ class Delivery:
         return self.runtime.settings.workflow(self.job.workflow)
 
     async def begin(self) -> Begun:
-        """Ask whether this delivery may run the job."""
-        return await self.runtime.begin(self.job, self.state)
+        """Ask whether this delivery may run the job. If an earlier one has kept an answer, this one goes on with it."""
+        begun = await self.runtime.begin(self.job, self.state)
+        if begun.kept and (found := kept.decode(begun.kept, self.job.round)) is not None:
+            self.state.restore(found.state)
+            self._go_on(found)
+        return begun
+
+    async def keep(self, outcome: Outcome, found: Kept) -> None:
+        """Settle an answered call and keep its answer. Raises Snooze if another delivery has taken the job over."""
+        if not await self.runtime.keep_answer(self.job, outcome, found, self.state):
+            raise self.snooze(self.runtime.lease, "another delivery of this job is running")
+        self.failure = None
+        self._go_on(found)
+
+    def _go_on(self, found: Kept) -> None:
+        self.kept = found
+        self.job = found.asked(self.job)
 
     async def finish(self, outcome: Outcome) -> dict[str, Any] | None:
         """Record how the job ended. Returns its result line; None if its batch writes the line to a file."""
+        if self.kept is not None:
+            outcome = self.kept.best(outcome)
         return await self.runtime.finish(self.job, outcome, self.state)
 
     def snooze(self, seconds: float, reason: str) -> Snooze:

@@ -149,6 +149,7 @@ class Job:
     `deadline` is in seconds since the epoch; 0 means none. A call that an agent makes is a job, too, with the `call`
     that it is in its agent, and the agent's `spending_cap`. `proof`: what makes it a line of its batch (jobs/proof.py);
     `stamp` keeps a job without a batch apart from others that repeat its task's id: of another workflow or line.
+    `ceiling`: of each answer, raised for a truncated one (tasks/answers/again.py); 0 for the line's own.
     `flex_until`: when it must be called live at the latest, 0 if it may not wait; `lane`: live, or flex (jobs/flex.py).
     """
 
@@ -165,6 +166,7 @@ class Job:
     stamp: str = ""
     flex_until: float = 0.0
     lane: str = "live"
+    ceiling: int = 0
 
     @property
     def paced_as(self) -> str:

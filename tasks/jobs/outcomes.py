@@ -6,10 +6,12 @@ contains one, so that the job's result and the money of its last call are record
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from limits.bucket import MINUTES
 from limits.budget import NANO
+from limits.client.compact_json import loads
 from limits.counting import UNSENT, Estimate, Usage, admission, refused, settlement
 from limits.encoding import settlement_json
 from limits.reservation import Level, Settlement, Throttle
@@ -191,6 +193,13 @@ def answered(attempt: Attempt, answer: Answer, owner: str, checked: Checked | No
         ceiling=ceiling,
         check=checked.result if checked is not None else "",
     )
+
+
+def not_valid(outcome: Outcome, checked: Checked) -> Outcome:
+    """The outcome of a job that fails with its answer, because that is not valid. Its line contains the answer, too."""
+    line = loads(outcome.line)
+    line["error"] = jobs.error_object("invalid_answer", f"the answer is {checked.result}: {checked.reason}")
+    return replace(outcome, ok=False, line=jobs.encode(line))
 
 
 def _cut_off_by(attempt: Attempt, answer: Answer) -> Ceiling:

@@ -54,7 +54,8 @@ def planned(delivery: Delivery) -> Attempt:
     over = budgets.windows(runtime.settings, job.workflow, job.batch, time.time())
     attempt = Attempt(job, delivery.state, number=delivery.state.attempts + 1)
     candidates = _add_routes(attempt, delivery, job, budgeted=bool(over) or job.spending_cap is not None)
-    if over and (cheaper := delivery.workflow.cheaper_than(job.line.model)):
+    # A further answer by the cheaper model would be no better: the job keeps what it has.
+    if over and delivery.kept is None and (cheaper := delivery.workflow.cheaper_than(job.line.model)):
         try:
             candidates += _add_routes(attempt, delivery, job.of_model(cheaper), budgeted=True, fallback=True)
         except NoRoute as why:
@@ -91,7 +92,13 @@ def _add_routes(
                 raise NoPrice(route.target)
         surcharges.check(runtime.settings, line, routes)
     bodies, estimates = assess(
-        line, routes, delivery.workflow, budgeted=budgeted, ratios=runtime.ratios, ceilings=runtime.ceilings
+        line,
+        routes,
+        delivery.workflow,
+        budgeted=budgeted,
+        ratios=runtime.ratios,
+        ceilings=runtime.ceilings,
+        raised=job.ceiling,
     )
     attempt.routes += routes
     attempt.bodies = bodies | attempt.bodies

@@ -13,17 +13,15 @@ A job is finished once, and its message is acknowledged only after that (message
 each of which goes through `attempts`, too (tasks/agents).
 """
 
-from typing import Any
+from typing import Any, Final
 
-from tasks.answers import checks
-from tasks.jobs import admission, runners
+from tasks.jobs import admission, further, runners
 from tasks.jobs.delivery import Delivery
 from tasks.jobs.reserving import Revoked
-from tasks.jobs.retry import Failed
+from tasks.jobs.retry import Fail, Failed
 from tasks.jobs.stops import Stopped
 from tasks.jobs.store import Outcome
 from workers.models.routing import NotConfigured
-from workers.providers.answer import Answer
 from workers.providers.errors import ProviderError
 
 
@@ -55,6 +53,9 @@ async def call_once(delivery: Delivery, attempts: runners.Attempts) -> dict[str,
 
 runners.register("call", call_once)
 
+#: Why a job that keeps an answer gets no further one.
+STOPPED: Final = Fail("batch_stopped", "the batch was stopped before a further answer came")
+
 
 async def attempts(delivery: Delivery) -> Outcome:
     """Call until there is an answer or a final failure. Raises Snooze if the job must wait in its queue."""
@@ -65,6 +66,10 @@ async def attempts(delivery: Delivery) -> Outcome:
             answer = await runtime.call(attempt)
         except Failed as failed:
             return delivery.ended(failed.fail)
+        except Stopped:
+            if delivery.kept is None:
+                raise
+            return delivery.ended(STOPPED)
         except Revoked:
             continue  # a pause began before the request was written
         except ProviderError as error:
@@ -74,10 +79,6 @@ async def attempts(delivery: Delivery) -> Outcome:
             if error.code == "time_limit":  # Celery's, of the whole delivery
                 raise delivery.snooze(delivery.not_before_in(attempt.route.target), f"{error}") from None
         else:
-            return runtime.answered(attempt, answer, check(delivery, answer))
-
-
-def check(delivery: Delivery, answer: Answer) -> checks.Checked | None:
-    """Check an answer; None for a call that an agent makes, which checks its answers itself."""
-    job = delivery.job
-    return None if job.call else checks.check(job.line.url, job.line.body, answer.body)
+            if (outcome := await further.answered(delivery, attempt, answer)) is not None:
+                return outcome
+            # the answer is kept, and the job asks for a further one

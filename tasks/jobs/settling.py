@@ -16,6 +16,7 @@ from tasks.jobs import hooks, outcomes, retry, store
 from tasks.jobs.attempt import Attempt
 from tasks.jobs.connections import Connections
 from tasks.jobs.job import Job
+from tasks.jobs.kept import Kept
 from tasks.jobs.state import JobState
 from tasks.jobs.store import Outcome
 from workers.config.settings import Settings
@@ -107,6 +108,21 @@ class Settling(Connections):
         """The outcome of a job that has failed for good."""
         self.leases.reservations.discard(attempt.ask.id)
         return outcomes.failed(attempt, error, fail, self.owner)
+
+    async def keep_answer(self, job: Job, outcome: Outcome, kept: Kept, state: JobState) -> bool:
+        """Settle an answered call, and keep its answer until the job has another one.
+
+        Returns False if the job has ended, or another delivery has taken it over.
+        """
+        calls, throttles = state.calls - state.counted_calls, state.throttles - state.counted_throttles
+        counted = replace(outcome, counted=state.counted_cost)
+        state.restore({**kept.state, "counted_calls": state.calls, "counted_throttles": state.throttles})
+        kept.state = state.counts()
+        call = store.keep_answer(self.keys, job, state.owner, kept.encode(), counted, calls=calls, throttles=throttles)
+        try:
+            return await self.server.run(call, FINISH)
+        finally:
+            self.settled(outcome.reservation)
 
     async def finish(self, job: Job, outcome: Outcome, state: JobState) -> dict[str, Any] | None:
         """Record how the job ended. Returns its result line; None if its batch writes the line to a file."""

@@ -1,6 +1,7 @@
 """What a job carries from one delivery to the next, in a header of its message."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
@@ -70,6 +71,16 @@ class JobState:
         """The header for the next delivery: counts one more snooze, and leaves out zeros."""
         self.snoozes += 1
         return {name: value for name in _CARRIED if (value := getattr(self, name))}
+
+    def counts(self) -> dict[str, int]:
+        """The counts to keep with an answer, without zeros."""
+        return {name: value for name in _CARRIED if name != "until" and (value := getattr(self, name))}
+
+    def restore(self, counts: Mapping[str, int]) -> None:
+        """Take over counts that were kept with an answer: those of this delivery's message may be older."""
+        for name, value in counts.items():
+            if name in _CARRIED and name != "since":
+                setattr(self, name, max(getattr(self, name), value))
 
     def waits(self, seconds: float, *, exact: bool = True) -> float:
         """Note when to go on. Returns the seconds to snooze: `EARLY` less than `seconds`.

@@ -15,6 +15,7 @@ from limits.client.compact_json import dumps, loads
 from limits.client.scripts import Call, load
 from limits.keys import Keys
 from limits.reservation import Settlement
+from tasks.answers.checks import Result
 from tasks.jobs import job as jobs
 from tasks.jobs.job import Job
 
@@ -38,12 +39,14 @@ Verdict = Literal["run", "done", "held", "stopped", "stale", "gone", "refused"]
 class Begun:
     """Whether a delivery may run its job. `wait`: if it is held, seconds until the other delivery's lease ends.
 
-    `answer`: if it is done, the result line of a job without a batch.
+    `answer`: if it is done, the result line of a job without a batch. `kept`: if it may run, the answer that an earlier
+    delivery has kept (kept.py), b"" if there is none.
     """
 
     verdict: Verdict
     wait: float
     answer: dict[str, Any] | None
+    kept: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Outcome:
     counted      the part of the cost that its batch has counted already: an agent's finished calls
     ceiling      whose ceiling cut the answer off: the line's own, or the default that Overnight has set
     check        the result of its answer's check (tasks/answers/checks.py); '' if nothing was checked
+    again_cost   n$ of further answers (further.py); None if the job asked for none
     """
 
     ok: bool
@@ -69,7 +73,8 @@ class Outcome:
     reservation: str = ""
     counted: int = 0
     ceiling: Ceiling = "none"
-    check: str = ""
+    check: Result | Literal[""] = ""
+    again_cost: int | None = None
 
     @classmethod
     def error(
@@ -104,7 +109,8 @@ def begin(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[Begun]
     args: tuple[str | int, ...] = (owner, int(lease * _MICRO), "", KEEP_JOB)
     if job.batch is None:
         return Call(load("tasks/jobs/lua/begin.lua"), (keys.job(job.id),), args, _begun)
-    return Call(load("tasks/jobs/lua/begin.lua"), batch_keys(keys, job.batch)[:5], (*args, *_line(job)), _begun)
+    names = (*batch_keys(keys, job.batch)[:5], keys.kept(job.batch))
+    return Call(load("tasks/jobs/lua/begin.lua"), names, (*args, *_line(job)), _begun)
 
 
 def _line(job: Job) -> tuple[str | int, ...]:
@@ -114,6 +120,8 @@ def _line(job: Job) -> tuple[str | int, ...]:
 
 def _begun(reply: Any) -> Begun:
     verdict, wait, answer = reply
+    if verdict == b"run":
+        return Begun("run", 0.0, None, answer)
     found = loads(answer) if answer else None
     return Begun(cast("Verdict", verdict.decode()), wait / _MICRO, found)
 
@@ -133,6 +141,8 @@ def finish(keys: Keys, job: Job, outcome: Outcome, *, calls: int = 0, throttles:
         of_job["cached_tokens"] = str(outcome.cached_tokens)
     if outcome.reasoning_tokens:
         of_job["reasoning_tokens"] = str(outcome.reasoning_tokens)
+    if outcome.again_cost is not None:
+        of_job["again_cost"] = str(outcome.again_cost)
     script = load("tasks/jobs/lua/finish.lua")
     if job.batch is None:
         args = (0, KEEP_JOB, "", dumps(of_job) + b"\n" + outcome.line)
@@ -140,8 +150,8 @@ def finish(keys: Keys, job: Job, outcome: Outcome, *, calls: int = 0, throttles:
     line, round_, workflow, proof = _line(job)
     of_job |= {"line": str(line), "round": str(round_), "workflow": workflow, "proof": proof}
     of_job["ceiling"] = outcome.ceiling
-    if outcome.check not in {"", "valid"}:
-        of_job["checks"] = [outcome.check]
+    if found := _counted(outcome):
+        of_job["checks"] = found
     names = (
         keys.clock,
         *batch_keys(keys, job.batch),
@@ -149,9 +159,47 @@ def finish(keys: Keys, job: Job, outcome: Outcome, *, calls: int = 0, throttles:
         keys.ticks_idle,
         keys.spent(job.batch),
         keys.offloaded(job.batch),
+        keys.kept(job.batch),
     )
     args = (0, KEEP_JOB, f"collect:{job.batch}", dumps(of_job) + b"\n" + outcome.line)
     return Call(script, names, args, _finished, joins=True)
+
+
+def _counted(outcome: Outcome) -> list[str]:
+    """What a batch counts of an answer's check."""
+    found = [outcome.check if outcome.ok else f"failed_{outcome.check}"] if outcome.check not in {"", "valid"} else []
+    if outcome.again_cost is not None:
+        found += ["again", "mended"] if outcome.check in {"valid", "unchecked"} else ["again"]
+    return found
+
+
+def keep_answer(
+    keys: Keys, job: Job, owner: str, kept: bytes, outcome: Outcome, *, calls: int = 0, throttles: int = 0
+) -> Call[bool]:
+    """Settle the call of an answer, and keep the answer until the job has another one.
+
+    `owner`: of the lease; '' for a line in the batch lane. Returns False if the job has ended, or runs elsewhere.
+    """
+    script = load("tasks/jobs/lua/keep_answer.lua")
+    head = (0, outcome.settlement, owner, kept)
+    if job.batch is None:
+        return Call(script, (keys.clock, keys.job(job.id)), (*head, ""), _kept)
+    record, done, failed, _, owners, _ = batch_keys(keys, job.batch)
+    names = (keys.clock, record, keys.kept(job.batch), owners, done, failed, keys.spent(job.batch))
+    tokens = (outcome.input_tokens, outcome.output_tokens)
+    counts = (
+        outcome.cost - outcome.counted,
+        *tokens,
+        calls,
+        throttles,
+        outcome.cached_tokens,
+        outcome.reasoning_tokens,
+    )
+    return Call(script, names, (*head, job.number, *counts), _kept)
+
+
+def _kept(reply: Any) -> bool:
+    return bool(reply[0])
 
 
 def settle_line(keys: Keys, job: Job, settlement: bytes, closing: Settlement) -> Call[None]:

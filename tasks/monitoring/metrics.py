@@ -21,8 +21,8 @@ from prometheus_client.registry import Collector
 from limits.budget import NANO
 from limits.errors import LimitsError
 from limits.snapshot import Snapshot
-from tasks.answers.checks import NOT_VALID
 from tasks.batches.batch import LIVE, Batch
+from tasks.batches.check_counts import RESULTS, by_result
 from tasks.batches.store import Store
 from tasks.monitoring.blocker_metrics import blockers
 from tasks.monitoring.costs import Entry, Spent, entries
@@ -166,8 +166,9 @@ def _batch(batch: Batch, jobs: GaugeMetricFamily, spent: GaugeMetricFamily, chec
     jobs.add_metric([*names, "failed"], batch.failed)
     jobs.add_metric([*names, "left"], batch.total - batch.done if not batch.over else 0)
     spent.add_metric(names, batch.cost / NANO)
-    for result in (*NOT_VALID, "unchecked"):
-        checks.add_metric([*names, result], batch.check_counts.get(result, 0))
+    found = by_result(batch.check_counts)
+    for result in RESULTS:
+        checks.add_metric([*names, result], found.get(result, 0))
 
 
 def quotas(limits: Snapshot) -> Iterator[Metric]:

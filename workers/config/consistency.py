@@ -22,15 +22,14 @@ def inconsistencies(data: Mapping[str, Any]) -> Iterator[Inconsistency]:
     for name, model in models.items():
         yield from _targets(name, model.get("targets"), providers)
     for name, workflow in _tables(data, "workflows").items():
+        yield from _escalation(name, workflow, models, providers)
         fallback = workflow.get("fallback")
         place = ("workflows", name, "fallback")
         if fallback is None and workflow.get("when_exhausted") == "fallback":
             words = 'is missing: when_exhausted = "fallback" needs a model to fall back to'
             yield Inconsistency(place, words, None)
         elif isinstance(fallback, str) and not _is_model(fallback, models, providers):
-            known = [*models, *(listed for each in providers.values() for listed in _tables(each, "models"))]
-            words = f"must be a model that is configured{_near(fallback, known)}"
-            yield Inconsistency(place, words, fallback)
+            yield Inconsistency(place, _unknown(fallback, models, providers), fallback)
     workflows = _tables(data, "workflows")
     implied = {"default"} if _any_workflow(data, workflows) else set()
     for name, schedule in _tables(data, "schedules").items():
@@ -46,6 +45,23 @@ def inconsistencies(data: Mapping[str, Any]) -> Iterator[Inconsistency]:
                 if isinstance(each, str) and each not in {*workflows, *implied}:
                     words = f"must be a table under [workflows], which may be empty{_near(each, workflows)}"
                     yield Inconsistency((section, name, "workflows", index), words, each)
+
+
+def _escalation(
+    name: str, workflow: Mapping[str, Any], models: Mapping[str, Any], providers: Mapping[str, Any]
+) -> Iterator[Inconsistency]:
+    escalate, place = workflow.get("escalate"), ("workflows", name, "escalate")
+    if not isinstance(escalate, str):
+        return
+    if not _is_model(escalate, models, providers):
+        yield Inconsistency(place, _unknown(escalate, models, providers), escalate)
+    elif workflow.get("on_invalid") != "retry":
+        yield Inconsistency(place, 'has no effect without on_invalid = "retry"', escalate)
+
+
+def _unknown(name: str, models: Mapping[str, Any], providers: Mapping[str, Any]) -> str:
+    known = [*models, *(listed for each in providers.values() for listed in _tables(each, "models"))]
+    return f"must be a model that is configured{_near(name, known)}"
 
 
 def _any_workflow(data: Mapping[str, Any], workflows: Mapping[str, Mapping[str, Any]]) -> bool:

@@ -29,6 +29,12 @@ class WorkflowSettings(Table):
     """Seconds that a provider batch must have until its latest moment; with less, its jobs go live."""
     priority: Literal["batch", "urgent"] = "batch"
     default_max_tokens: Count | None = None
+    on_invalid: Literal["keep", "retry", "fail"] = "keep"
+    """What follows from an answer that is not valid: it is the result, another is asked for, or the job fails."""
+    max_answers: fields.Answers = 2
+    """With `retry`: how many answers a line may have."""
+    escalate: ModelName | None = None
+    """With `retry`: the model of the last answer."""
     agents: tuple[fields.AgentName, ...] | None = None
     """The agents that its jobs may call. None means all, unless another workflow lists agents."""
     max_usd: Dollars | None = None

@@ -3,11 +3,11 @@
 -- Guarantee: only one delivery of a job runs at a time, and a job that has ended never runs again. A message without a
 -- valid proof (lib/line.lua) writes nothing.
 -- KEYS  1 record: the batch's hash, or the job's own  2 done bitmap  3 failed bitmap  4 leases (zset: line -> µs)
---       5 owners (hash: line -> owner)      2 to 5 only if the job is a batch's
+--       5 owners (hash: line -> owner)  6 kept (hash: line -> answer)      2 to 6 only if the job is a batch's
 -- ARGV  1 owner (this delivery)  2 lease (µs)  3 now (µs; '' = the server's)  4 lifetime of a job's own record (s)
 --       5 line  6 round  7 workflow of the queue  8 proof      5 to 8 only if the job is a batch's
--- Returns {verdict, µs to wait, answer}: verdict is run, done (answer: a job's own result line, or ''), held by
---       another delivery for that long, stopped (batch cancelled, expired or ended), stale (an older round), gone (no
+-- Returns {verdict, µs to wait, answer}: verdict is run (answer: the one that an earlier delivery has kept, or ''), done
+--       (answer: a job's own result line, or ''), held by another delivery for that long, stopped (batch cancelled, expired or ended), stale (an older round), gone (no
 --       such batch), or refused (no valid proof).
 --@include tasks/jobs/lua/lib/line.lua
 local owner, lease = ARGV[1], tonumber(ARGV[2])
@@ -26,7 +26,7 @@ local function left(until_)
 end
 
 if not KEYS[2] then
-  local job = redis.call('HMGET', KEYS[1], 'answer', 'owner', 'until')
+  local job = redis.call('HMGET', KEYS[1], 'answer', 'owner', 'until', 'kept')
   if job[1] then
     return { 'done', 0, job[1] }
   end
@@ -37,7 +37,7 @@ if not KEYS[2] then
   end
   redis.call('HSET', KEYS[1], 'owner', owner, 'until', ends)
   redis.call('EXPIRE', KEYS[1], ARGV[4])
-  return { 'run', 0, '' }
+  return { 'run', 0, job[4] or '' }
 end
 
 local line, round = ARGV[5], tonumber(ARGV[6])
@@ -71,4 +71,4 @@ if redis.call('ZCARD', KEYS[4]) == 1 then
     redis.call('EXPIRE', KEYS[5], life)
   end
 end
-return { 'run', 0, '' }
+return { 'run', 0, redis.call('HGET', KEYS[6], line) or '' }

@@ -6,11 +6,13 @@
 -- even its settlement: if a call is open nevertheless, it counts as presumed spent when its lease ends.
 -- KEYS  1 clock  2 record: the batch's hash, or the job's own
 --       3 done bitmap  4 failed bitmap  5 leases  6 owners  7 results (stream)
---       8 ticks (zset)  9 idle ticks (set)  10 spent (hash)  11 offloaded bitmap    3 to 11 only if the jobs are a batch's
+--       8 ticks (zset)  9 idle ticks (set)  10 spent (hash)  11 offloaded bitmap  12 kept answers (hash)
+--       3 to 12 only if the jobs are a batch's
 -- ARGV  1 now (µs; 0 = the server's)  2 lifetime (s) of a job's own record  3 the tick that collects the batch; '' = none
 --       4.. one for each job: JSON, a newline, and the result line. In the JSON
 --           settlement (as lib/settle.lua takes it; false = nothing is open), ok (true or false), and as text
 --           cost (n$), input_tokens, output_tokens, calls, throttles; cached_tokens and reasoning_tokens unless zero;
+--           again_cost (n$ of further answers; absent if there was none);
 --           of a batch's job line, round, workflow (of the queue), proof, and
 --           ceiling that the answer met: none, own (the line's) or default, and
 --           checks (names that the record counts in its JSON `checks`; may be absent)
@@ -50,6 +52,7 @@ if not record then
     return { 0, job.opened }
   end
   redis.call('HSET', KEYS[2], 'answer', job.result, 'until', '0')
+  if job.again_cost then redis.call('HDEL', KEYS[2], 'kept') end
   redis.call('EXPIRE', KEYS[2], ARGV[2])
   return { 1, job.opened }
 end
@@ -87,6 +90,10 @@ local function finish(job)
     redis.call('HINCRBY', KEYS[2], 'cut_off_default', 1)
   end
   if job.checks then count(job.checks) end
+  if job.again_cost then
+    redis.call('HINCRBY', KEYS[2], 'again_cost', job.again_cost)
+    redis.call('HDEL', KEYS[12], line)
+  end
   redis.call('SETBIT', job.ok and KEYS[3] or KEYS[4], line, 1)
   redis.call('XADD', KEYS[7], '*', 'n', line, 'k', job.ok and '1' or '0', 'd', job.result)
   -- Keys that are created here get the lifetime of the record.

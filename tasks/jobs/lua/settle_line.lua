@@ -6,18 +6,11 @@
 --       4 cost (n$)  5 input tokens  6 output tokens  7 calls  8 429s
 -- Returns { verdict, 1 if the settlement opened a circuit else 0 }
 --@include limits/lua/lib/settle.lua
+--@include tasks/jobs/lua/lib/count_line.lua
 local now = clock(ARGV[1])
 local verdict, opened = settle(now, cjson.decode(ARGV[2]))
 commit()
 if (verdict == 'settled' or verdict == 'corrected') and redis.call('EXISTS', KEYS[2]) == 1 then
-  redis.call('HINCRBY', KEYS[2], 'cost', ARGV[4])
-  redis.call('HINCRBY', KEYS[2], 'input_tokens', ARGV[5])
-  redis.call('HINCRBY', KEYS[2], 'output_tokens', ARGV[6])
-  redis.call('HINCRBY', KEYS[2], 'calls', ARGV[7])
-  redis.call('HINCRBY', KEYS[2], 'throttled', ARGV[8])
-  if ARGV[4] ~= '0' then
-    redis.call('HINCRBY', KEYS[3], ARGV[3], ARGV[4])
-    redis.call('EXPIRE', KEYS[3], math.max(1, redis.call('TTL', KEYS[2])))
-  end
+  count_line(KEYS[2], KEYS[3], ARGV[3], { unpack(ARGV, 4, 8) })
 end
 return { verdict, opened }

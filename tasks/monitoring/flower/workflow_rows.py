@@ -101,7 +101,7 @@ def _batch(system: SystemSnapshot, batch: Batch, blockers: Blockers, limits: Map
         throttled=f"{batch.throttled:,}" if batch.throttled else "",
         waits=waits(system, batch, blockers),
         lanes=lane_rows.counts(batch, system.chunks.get(batch.id, ())),
-        checks=check_counts.words(batch),
+        checks=check_counts.words(batch.check_counts, batch.again_cost),
     )
 
 
