@@ -159,6 +159,10 @@ bench-batch: $(VENV)/installed  ## Run a million lines through two workers, for 
 bench-lanes: $(VENV)/installed  ## Measure price, lateness and forecast of the batch lane with deadlines of 2, 8 and 24 hours (20 minutes)
 	@$(BIN)/python bench/lanes.py --report bench/results/lanes.md $(ARGS)
 
+.PHONY: bench-cache
+bench-cache: $(VENV)/installed  ## Measure what grouped lines save by prompt caches, with one account and four (12 minutes)
+	@$(BIN)/python bench/cache.py --report bench/results/cache.md $(ARGS)
+
 .PHONY: bench-lanes-scale
 bench-lanes-scale: $(VENV)/installed  ## Send a million lines through the batch lane: memory, Redis, limits of chunks (20 minutes)
 	@$(BIN)/python bench/lanes_scale.py --report bench/results/lanes-scale.md $(ARGS)

@@ -15,6 +15,9 @@ from workers.providers.batch_openai import OpenAIBatches
 #: Live calls a second.
 PACE = 300.0
 
+#: How many seconds one second stands for in bench/cache.py.
+CACHE_SCALE = 600.0
+
 
 def compress(chunk_lines: int = 0) -> None:
     """Set this process up; 0 leaves chunks as they are."""

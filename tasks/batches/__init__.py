@@ -11,6 +11,7 @@ In the order of a batch's life:
     sources.py          the input: a file, a pipe, stdin or a URL
     input.py            read the lines and check each
     duplicates.py       find the lines that repeat an earlier one
+    prefix_order.py     put lines together that share a prompt cache
     precheck.py         find the lines that every target would refuse
     estimate.py         what a file of jobs would take: tokens, money, time
     lane_forecast.py    the estimate by lanes

@@ -18,6 +18,7 @@ from typing import Final, Self
 import orjson
 
 from tasks.batches.files import COPIES
+from tasks.batches.prefix_order import PrefixOrder
 from tasks.jobs.job import Line
 from tasks.jobs.storage import CHUNK, Files, StorageError
 
@@ -68,14 +69,23 @@ class Duplicates:
         self.count += 1
         return True
 
-    def save(self, files: Files) -> None:
-        """Write the file of copies beside the batch's input, unless there are none."""
+    def save(self, files: Files, order: PrefixOrder | None = None) -> None:
+        """Write the file of copies beside the batch's input, unless there are none. `order`: that of the input."""
         if not self.count:
             return
         with _errors():
+            if order is not None:
+                self._move(order)
             self._db.execute("COMMIT")
             self._db.execute("BEGIN")
         files.put(COPIES, self._chunks)
+
+    def _move(self, order: PrefixOrder) -> None:
+        """Give all lines the numbers that they have in the stored input."""
+        self._db.create_function("moved", 1, order.number)
+        self._db.execute("CREATE TEMP TABLE moved AS SELECT moved(original), moved(line), custom_id FROM copies")
+        self._db.execute("DELETE FROM copies")
+        self._db.execute("INSERT INTO copies SELECT * FROM moved")
 
     def _chunks(self) -> Iterator[bytes]:
         with self._path.open("rb") as reading:

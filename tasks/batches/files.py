@@ -1,6 +1,6 @@
 """A batch's files in `storage`: its input, and what is written from its results.
 
-    <storage>/<batch>/input.jsonl        the submitted file, byte for byte
+    <storage>/<batch>/input.jsonl        the submitted file; for prompt caches in another order (prefix_order.py)
     <storage>/<batch>/copies.sqlite      which lines repeat an earlier one, if `dedupe` has found any (copies.py)
     <storage>/<batch>/pilot.json         which lines are answered first, if the batch has a pilot (pilot.py)
     <storage>/<batch>/output.jsonl       a line for each job that succeeded

@@ -14,6 +14,7 @@ import orjson
 from tasks.batches.batch import Batch
 from tasks.batches.files import PILOT
 from tasks.batches.input import Place
+from tasks.batches.prefix_order import PrefixOrder
 from tasks.jobs.storage import Files, open_files
 
 #: The most lines of a pilot.
@@ -46,9 +47,11 @@ class Sample:
         """The pilot, in the order of the input; empty if it would be the whole batch."""
         return sorted(place for _, place in self._picked) if self.seen > len(self._picked) else []
 
-    def save(self, files: Files) -> None:
-        """Write the file of the pilot beside the batch's input."""
+    def save(self, files: Files, order: PrefixOrder | None = None) -> None:
+        """Write the file of the pilot beside the batch's input. `order`: that of the input."""
         if picked := self.picked():
+            if order is not None:
+                picked = sorted(map(order.place, picked))
             files.put_bytes(PILOT, orjson.dumps([list(place) for place in picked]))
 
 

@@ -7,6 +7,7 @@ result line.
 import hashlib
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -21,12 +22,13 @@ from tasks.batches.lane_forecast import LaneTally
 from tasks.batches.lane_times import LaneTimes
 from tasks.batches.pilot import Sample
 from tasks.batches.precheck import Precheck
+from tasks.batches.prefix_order import PrefixOrder
 from tasks.batches.sources import Source, source_of
 from tasks.batches.store import Store
 from tasks.jobs import job as jobs
 from tasks.jobs import trace_context
 from tasks.jobs.pricing import looked_up
-from tasks.jobs.storage import open_files
+from tasks.jobs.storage import Files, open_files
 from workers.config.current import current_settings
 from workers.config.settings import Settings
 from workers.models import tokens
@@ -71,13 +73,27 @@ def submit(
         if existing is not None:
             return existing, False
         files = open_files(settings.storage, batch_id)
-        files.put(INPUT, lambda: verified(source.chunks(), checked.sha256))
+        order = store_input(files, settings, workflow, source, checked)
         if duplicates is not None:
-            duplicates.save(files)
-        sample.save(files)
+            duplicates.save(files, order)
+        sample.save(files, order)
         forecast = tally.forecast()
         batch = _record(batch_id, source, settings, checked, workflow, lanes or settings.workflow(workflow).lanes)
         return store.create(replace(batch, trace=trace, pilot=len(sample.picked()), **record_fields(forecast)))
+
+
+def store_input(
+    files: Files, settings: Settings, workflow: str, source: Source, checked: Checked
+) -> PrefixOrder | None:
+    """Store a checked input, for prompt caches in another order; returns that, or None."""
+    order = PrefixOrder() if settings.workflow(workflow).prompt_cache else None
+
+    def chunks() -> Iterator[bytes]:
+        found = verified(source.chunks(), checked.sha256)
+        return found if order is None else order.arranged(found)
+
+    files.put(INPUT, chunks)
+    return order
 
 
 def _record(

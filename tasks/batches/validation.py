@@ -9,11 +9,11 @@ import orjson
 from tasks.batches.acceptance import BatchRequest, request_of
 from tasks.batches.batch import Batch
 from tasks.batches.estimate import record_fields
-from tasks.batches.files import INPUT, files_of, verified
+from tasks.batches.files import files_of
 from tasks.batches.input import InputError
 from tasks.batches.problem_codes import problem
 from tasks.batches.store import Store
-from tasks.batches.submit import check_and_tally, duplicates_of, record_lanes
+from tasks.batches.submit import check_and_tally, duplicates_of, record_lanes, store_input
 from tasks.batches.uploads import Uploads
 from tasks.jobs import trace_context
 from tasks.jobs.store import KEEP_BATCH
@@ -48,9 +48,9 @@ def _checked(store: Store, settings: Settings, batch: Batch, request: BatchReque
         checked, tally = check_and_tally(
             source, settings, store, workflow=batch.workflow, url=request.endpoint, duplicates=duplicates
         )
-        files_of(batch).put(INPUT, lambda: verified(source.chunks(), checked.sha256))
+        order = store_input(files_of(batch), settings, batch.workflow, source, checked)
         if duplicates is not None:
-            duplicates.save(files_of(batch))
+            duplicates.save(files_of(batch), order)
     return replace(
         batch,
         status="in_progress",

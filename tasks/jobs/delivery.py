@@ -34,6 +34,7 @@ class Delivery:
     failure     the last failed attempt and its error
     renamed     the targets at which the other name of the answer's ceiling was used
     kept        the best answer so far, while the job asks for a further one
+    prefix      what it shares with other jobs in a provider's prompt cache; '' if nothing, or it isn't used
     """
 
     runtime: Runtime
@@ -43,6 +44,7 @@ class Delivery:
     failure: tuple[Attempt, ProviderError] | None = None
     renamed: set[str] = field(default_factory=set)
     kept: Kept | None = None
+    prefix: str = ""
 
     @property
     def workflow(self) -> WorkflowSettings:

@@ -4,7 +4,7 @@ import time
 
 from limits.circuit import CircuitSettings
 from limits.reservation import Ask, Candidate
-from tasks.jobs import flex, surcharges
+from tasks.jobs import flex, prompt_cache, surcharges
 from tasks.jobs.attempt import MAX_AHEAD, Attempt, assess, row
 from tasks.jobs.delivery import Delivery
 from tasks.jobs.job import Job
@@ -85,7 +85,8 @@ def _add_routes(
     Raises NoRoute if there is none, or if one could cost an amount that no budget can hold.
     """
     line, runtime = job.line, delivery.runtime
-    routes = runtime.routes.order(flex.at_tier(job, runtime.routes.find(line.model, line.url), delivery.state))
+    found = flex.at_tier(job, runtime.routes.find(line.model, line.url), delivery.state)
+    routes = runtime.routes.order(found, delivery.prefix)
     if budgeted:
         for route in routes:
             if route.rates is None:
@@ -100,6 +101,8 @@ def _add_routes(
         ceilings=runtime.ceilings,
         raised=job.ceiling,
     )
+    if delivery.prefix:
+        bodies = prompt_cache.keyed(bodies, routes, runtime.settings, delivery.prefix)
     attempt.routes += routes
     attempt.bodies = bodies | attempt.bodies
     attempt.estimates = estimates | attempt.estimates

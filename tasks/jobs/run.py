@@ -15,7 +15,7 @@ each of which goes through `attempts`, too (tasks/agents).
 
 from typing import Any, Final
 
-from tasks.jobs import admission, further, runners
+from tasks.jobs import admission, further, prompt_cache, runners
 from tasks.jobs.delivery import Delivery
 from tasks.jobs.reserving import Revoked
 from tasks.jobs.retry import Fail, Failed
@@ -48,6 +48,7 @@ async def run(delivery: Delivery) -> dict[str, Any] | None:
 
 async def call_once(delivery: Delivery, attempts: runners.Attempts) -> dict[str, Any] | None:
     """Run a job that is one call to a model."""
+    delivery.prefix = prompt_cache.prefix(delivery.runtime.settings, delivery.job)
     return await delivery.finish(await attempts(delivery))
 
 

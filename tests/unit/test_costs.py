@@ -6,6 +6,7 @@ import pytest
 
 from tasks.monitoring import costs
 from tasks.monitoring.costs import Costs, Entry, Spent
+from tasks.monitoring.flower.workflow_rows import cached_today
 
 DAY = date(2026, 11, 25)
 
@@ -47,6 +48,15 @@ def test_the_share_of_cached_tokens_and_what_it_saved_are_told() -> None:
     assert costs.cache_words(Spent(input_tokens=1_000)) == ""
     dear = Spent(input_tokens=1_000, cache_saved=-500_000_000)
     assert costs.cache_words(dear).endswith("has cost $0.5 more than reading has saved")
+
+
+def test_flower_shows_what_each_batch_has_from_the_cache() -> None:
+    rows = [
+        entry("nightly", "batch_1", "acme/small", Spent(input_tokens=100, cached_tokens=80, cache_saved=10**9)),
+        entry("nightly", "batch_1", "other/small", Spent(input_tokens=100)),
+        entry("nightly", "batch_2", "other/small", Spent(input_tokens=100)),
+    ]
+    assert cached_today(rows) == {"batch_1": "cached today: 40.0% of the input tokens, saved $1.00"}
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,14 @@ def test_the_first_route_is_chosen_by_weight(routes: Routes) -> None:
     assert 0.70 < first["one/small"] / 4_000 < 0.80
 
 
+def test_calls_with_the_same_prefix_prefer_the_same_account(routes: Routes) -> None:
+    found = routes.find("twice", CHAT)
+    orders = {prefix: routes.order(found, prefix) for prefix in map(str, range(4_000))}
+    assert all(routes.order(found, prefix) == order for prefix, order in orders.items())
+    first = Counter(order[0].target for order in orders.values())
+    assert 0.70 < first["one/small"] / 4_000 < 0.80
+
+
 def test_the_candidate_of_a_failed_target_has_its_time(routes: Routes) -> None:
     route, *_ = routes.find("twice", CHAT)
     estimate = Estimate(input=10, input_ceiling=10, output_ceiling=10)

@@ -12,6 +12,7 @@
     test_10_copies.py    equal lines are asked once
     test_11_pilot.py     a few answers before the whole bill
     test_11_answers.py   answers that are not what was asked for
+    test_12_prompt_caches.py   lines that begin alike, for a part of the price
 
 conftest.py has the overnight.toml of all of them.
 """

@@ -32,6 +32,9 @@ max_calls = 3                   # of one job
 
 [workflows.tickets]
 
+[workflows.manuals]
+prompt_cache = true
+
 [schedules.tickets]
 cron = "* * * * *"
 workflow = "tickets"
@@ -40,6 +43,7 @@ input = "tickets.jsonl"
 
 MODELS = {
     "small": "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0",
+    "reader": "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0\ncached_usd_per_mtok = 0.1",
     "tiny": "input_usd_per_mtok = 0.01\noutput_usd_per_mtok = 0.02",
     "slow": "concurrency = 1\ninput_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0",
 }

@@ -12,6 +12,7 @@ from workers.config.fields import CallSeconds, Count, ModelName, Price, Seconds
 from workers.config.problems import SettingsError
 from workers.providers.batch_kinds import kind_of
 from workers.providers.endpoints import LARGEST_REQUEST_MB
+from workers.providers.prompt_prefix import takes_cache_key
 
 #: Each API's address. Azure has one for each resource.
 BASE_URLS: Final = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
@@ -158,6 +159,14 @@ class ProviderSettings(_Limits):
             return kind_of(self.api, self.base_url)
         except SettingsError:
             return ""
+
+    @property
+    def takes_cache_key(self) -> bool:
+        """Whether requests may have a `prompt_cache_key`; other servers may refuse it."""
+        try:
+            return takes_cache_key(self.api, self.base_url)
+        except SettingsError:
+            return False
 
     @property
     def counting_name(self) -> str:

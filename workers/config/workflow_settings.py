@@ -25,6 +25,8 @@ class WorkflowSettings(Table):
     """What may carry its jobs: the Batch API, the flex tier, live calls."""
     dedupe: bool = Field(default=False, strict=True)
     """Whether equal lines of a batch are asked once."""
+    prompt_cache: bool = Field(default=False, strict=True)
+    """Whether its calls go out so that providers' prompt caches serve them."""
     batch_min_time: Seconds = 1_800.0
     """Seconds that a provider batch must have until its latest moment; with less, its jobs go live."""
     priority: Literal["batch", "urgent"] = "batch"

@@ -5,6 +5,7 @@ routes are put into random order by weight. Admission takes the first that can g
 soonest.
 """
 
+import hashlib
 import random
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -161,6 +162,14 @@ def _fitted(quota: Quota, costs: Costs, least: Costs) -> dict[str, int]:
     }
 
 
+def _uniform(route: Route, prefix: str) -> float:
+    """A number from 0 to 1: random, or of the prefix and the account."""
+    if not prefix:
+        return random.random()
+    digest = hashlib.blake2b(f"{prefix} {route.scope}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) / (1 << 64)
+
+
 class Routes:
     """The routes of every model, built from the settings on first use."""
 
@@ -206,14 +215,14 @@ class Routes:
                 raise TooManyModels
         self._unlisted[model] = now
 
-    def order(self, routes: Collection[Route]) -> list[Route]:
-        """The routes in random order by weight.
+    def order(self, routes: Collection[Route], prefix: str = "") -> list[Route]:
+        """The routes in random order by weight; calls with the same `prefix` have the same order.
 
         Each route gets the key u^(1/weight) with a uniform u (Efraimidis and Spirakis, 2006), so each is first with the
-        probability of its share of the weights.
+        probability of its share of the weights. With a prefix, u is a hash of it and the account (rendezvous hashing).
         """
         if len(routes) > 1:
-            return sorted(routes, key=lambda route: random.random() ** (1.0 / route.weight), reverse=True)
+            return sorted(routes, key=lambda route: _uniform(route, prefix) ** (1.0 / route.weight), reverse=True)
         return list(routes)
 
     def _build(self, model: str, url: str) -> tuple[Route, ...]:

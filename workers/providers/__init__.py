@@ -3,6 +3,7 @@
 endpoints.py          the urls of jobs, and the APIs that serve them
 bodies.py             checks and reads a job's body before anything is sent
 prompt.py             what the model will read of a body
+prompt_prefix.py      what prompts have in common for a provider's prompt cache
 embeddings.py         the size of an embeddings answer before the call
 counting_profiles.py  how each provider counts tokens
 answer.py             the interface: a provider, its answers, and who reads a stream

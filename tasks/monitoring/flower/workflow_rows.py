@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from limits.snapshot import BudgetState
 from tasks.batches import check_counts
 from tasks.batches.batch import Batch
 from tasks.monitoring.blockers import Blocker, Blockers
-from tasks.monitoring.costs import Entry
+from tasks.monitoring.costs import Entry, Spent, cache_words
 from tasks.monitoring.flower import lane_rows
 from tasks.monitoring.flower.cells import Bar, Cards, eta, money, rate
 from tasks.monitoring.snapshot import SystemSnapshot
@@ -47,6 +47,7 @@ class BatchRow:
     throttled: str
     waits: Blocker
     lanes: str = ""
+    cache: str = ""
     checks: str = ""
 
 
@@ -70,7 +71,9 @@ def batch_rows(system: SystemSnapshot, workers: int | None) -> list[BatchRow]:
     """A row for each batch: those that are not over, then the newest others."""
     blockers = Blockers(system, workers)
     limits = {state.subject: state for state in system.limits.budgets}
-    return [_batch(system, batch, blockers, limits) for batch in system.batches]
+    caches = cached_today(system.today)
+    rows = [_batch(system, batch, blockers, limits) for batch in system.batches]
+    return [replace(row, cache=caches.get(row.id, "")) for row in rows]
 
 
 def _counts(batch: Batch) -> str:
@@ -103,6 +106,15 @@ def _batch(system: SystemSnapshot, batch: Batch, blockers: Blockers, limits: Map
         lanes=lane_rows.counts(batch, system.chunks.get(batch.id, ())),
         checks=check_counts.words(batch.check_counts, batch.again_cost),
     )
+
+
+def cached_today(today: Iterable[Entry]) -> dict[str, str]:
+    """By batch: what of its input came from prompt caches today (UTC), and what that has saved."""
+    found: dict[str, Spent] = {}
+    for entry in today:
+        if entry.batch:
+            found[entry.batch] = found.get(entry.batch, Spent()) + entry.spent
+    return {batch: f"cached today: {words}" for batch, spent in found.items() if (words := cache_words(spent))}
 
 
 def waits(system: SystemSnapshot, batch: Batch, blockers: Blockers) -> Blocker:
