@@ -96,6 +96,7 @@ class Answered:
         """Take a result line apart. Its answer is copied as it is written, so numbers keep every digit."""
         name, answer, report = raw.index(_NAME), raw.index(_ANSWER), raw.rindex(_REPORT)
         shown = loads(raw[report + len(_REPORT) : -1])
+        shown.pop("answers", None)  # what each of several answers has cost
         shown.pop("answers", None)  # what each of them cost
         shown |= {"attempts": 0, "cost_usd": 0.0, "seconds": 0.0, "copy_of": loads(raw[name + len(_NAME) : answer])}
         return cls(batch, raw[answer:report], shown)

@@ -79,11 +79,11 @@ def of_lines(batch: Batch, results: Iterable[dict[str, Any]], slots: int = 0) ->
 
 
 def why_invalid(line: dict[str, Any]) -> str:
-    """Why a result line is no use: its error's code, or the result of its check; '' if it is fine."""
-    if line["error"] is not None:
-        return str(line["error"]["code"])
+    """Why a result line is no use: the result of its check, or its error's code; '' if it is fine."""
     result: str = line["overnight"].get("checks", {}).get("result", "")
-    return result if result in NOT_VALID else ""
+    if result in NOT_VALID:
+        return result
+    return "" if line["error"] is None else str(line["error"]["code"])
 
 
 def _seconds(batch: Batch, answered: int, each: float, slots: int) -> float:
