@@ -20,6 +20,7 @@ for command in (
     batches.wait,
     batches.results,
     batches.cancel,
+    batches.resume,
     batches.retry,
     batches.clean,
 ):

@@ -68,7 +68,8 @@ def goes_on(
         go_on(store, batch)
         return True
     say(f"{batch.id} stays as it is, with the answers of its pilot, until its deadline.")
-    say(f"To go on: the same command with --yes. To end it: overnight cancel {batch.id}")
+    say(f"To go on: overnight resume {batch.id}, or the same command with --yes.")
+    say(f"To end it: overnight cancel {batch.id}")
     return False
 
 

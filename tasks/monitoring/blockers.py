@@ -148,7 +148,7 @@ class Blockers:
         if words := waits_for(batch, self.system.chunks.get(batch.id, ())):
             return Blocker(words, kind="batch_lane")
         if batch.in_pilot and batch.pilot_fed >= batch.pilot and not batch.out:
-            words = "your go-ahead after its pilot: the command that submitted it, with --yes"
+            words = f"your go-ahead after its pilot: overnight resume {batch.id}"
             return Blocker(words, stalled=True, kind="pilot")
         found = self._of_limits(batch.workflow, batch.id, batch.targets)
         return found or self._if_still(batch)

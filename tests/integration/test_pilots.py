@@ -114,7 +114,9 @@ def test_submit_waits_for_the_pilot_and_keeps_to_its_price(site: Site, simulator
     assert status["request_counts"]["completed"] == calls(simulator) == 5
     assert status["pilot"] == {"lines": 5, "over": False}
     assert "your go-ahead" in status["waits_for"]
-    assert site.run(*options, "--max-usd", "1").stdout.strip() == batch
+    assert "overnight resume batch_" in site.run(*options, "--max-usd", "0.0001", status=4).stderr
+    site.run("resume", batch)
+    assert "waits for no go-ahead" in site.run("resume", batch, status=2).stderr
     assert site.wait(batch)["request_counts"]["completed"] == calls(simulator) == 50
     worker.stop()
 

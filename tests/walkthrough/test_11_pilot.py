@@ -12,7 +12,8 @@ def test_1_a_pilot_comes_first_and_the_rest_follows(site: Site, provider: Simula
     assert "for the whole batch" in shown.stderr
     assert len(provider.journal()) - before == 5, "without a terminal to ask on, the batch waits"
 
-    batch = site.run("submit", str(source), "-w", "tickets", "--yes").stdout.strip()
+    batch = shown.stdout.strip()
+    site.run("resume", batch)
     assert site.wait(batch)["request_counts"]["completed"] == 30
     assert len(provider.journal()) - before == 30, "the pilot's answers are part of the batch"
 
