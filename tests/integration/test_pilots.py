@@ -1,6 +1,8 @@
 """A pilot on the command line: it stops a bad night early, asks on a terminal, and survives a kill."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +11,14 @@ import pytest
 
 from tests.simulator import Simulator
 from tests.support.fixtures import simulator_fixture, site_fixture
-from tests.support.site import Site, jobs, wait_for
+from tests.support.site import Site, job, jobs, wait_for
 from tests.support.toml import PRICES
 
 #: Twenty of them are less than 1 %.
 LINES = 2_100
 
 simulator = simulator_fixture()
-site = site_fixture(model=PRICES)
+site = site_fixture(model=PRICES, tables="[workflows.cached]\nprompt_cache = true")
 
 
 @pytest.fixture(autouse=True)
@@ -70,9 +72,9 @@ def test_a_run_that_is_killed_in_its_pilot_goes_on(site: Site, simulator: Simula
     assert calls(simulator) <= 70
 
 
-@pytest.mark.parametrize(("answer", "status"), [("y", 0), ("n", 4)])
+@pytest.mark.parametrize(("answer", "status"), [("y", 0), ("n", 4), ("Ctrl-C", 4)])
 def test_a_terminal_is_asked(site: Site, simulator: Simulator, answer: str, status: int) -> None:
-    source = site.input(jobs(30, temperature=0.3 + status / 100))
+    source = site.input(jobs(30, temperature=0.3 + len(answer) / 100 + status / 10))
     shown, words = os.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "tasks", *command(source, "--pilot", "3")],
@@ -87,7 +89,10 @@ def test_a_terminal_is_asked(site: Site, simulator: Simulator, answer: str, stat
     said = b""
     while b"other 27 lines?" not in said:
         said += os.read(shown, 4_096)
-    os.write(shown, answer.encode() + b"\n")
+    if answer == "Ctrl-C":
+        process.send_signal(signal.SIGINT)
+    else:
+        os.write(shown, answer.encode() + b"\n")
     while _more(shown):
         pass
     assert process.wait(60) == status
@@ -119,6 +124,26 @@ def test_submit_waits_for_the_pilot_and_keeps_to_its_price(site: Site, simulator
     assert "waits for no go-ahead" in site.run("resume", batch, status=2).stderr
     assert site.wait(batch)["request_counts"]["completed"] == calls(simulator) == 50
     worker.stop()
+
+
+def test_a_pilot_copies_and_prompt_caches_go_together(site: Site, simulator: Simulator) -> None:
+    """Prompt caches store the input in another order, which the places of pilot and copies follow."""
+    lines = [job(number, text=f"question {number % 20}") for number in range(1, 61)]
+    for number, line in enumerate(lines):
+        line["body"]["messages"].insert(0, {"role": "system", "content": f"rules {number % 20 % 3} " + "word " * 2_000})
+    source = site.input(lines)
+    out = source.with_suffix(".out")
+    options = ("-w", "cached", "--dedupe", "--pilot", "4", "--yes", "--workers", "1")
+    shown = site.run("run", str(source), "-o", str(out), *options).stderr
+    assert "4 of 20 lines" in shown
+    assert calls(simulator) == 20
+    answers = {line["custom_id"]: line for line in map(json.loads, out.read_text().splitlines())}
+    assert len(answers) == 60
+    said = {name: line["response"]["body"]["choices"][0]["message"]["content"] for name, line in answers.items()}
+    assert len(set(said.values())) == 20
+    for number in range(1, 61):
+        assert said[f"job-{number}"] == said[f"job-{(number - 1) % 20 + 1}"]
+        assert ("copy_of" in answers[f"job-{number}"]["overnight"]) == (number > 20)
 
 
 def test_a_wrong_percentage_is_refused(site: Site) -> None:
