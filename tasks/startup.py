@@ -1,6 +1,6 @@
 """What a worker loads before its first job, so that no job waits for it.
 
-Agents             a faulty module is reported at once
+Agents and checks  a faulty module is reported at once
 HTTP clients       take 0.2 s to import, which other processes should not wait for
 provider sessions  take 50 ms to load certificates
 the tokenizer      if installed; loaded before the prefork pool forks, so that its processes share most of it
@@ -21,6 +21,7 @@ from limits.client.connection import open_client
 from limits.client.server_check import ClusterMode, check_server
 from limits.errors import LimitsError
 from tasks.agents import registry
+from tasks.answers import own
 from tasks.jobs.runtime import Runtime
 from workers.config.current import current_settings
 from workers.config.settings import Settings, SettingsError
@@ -36,13 +37,14 @@ _WRONG = 2
 
 @worker_init.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def load(**_: Any) -> None:
-    """Import the configured agents and wire formats, and the tokenizer if it is installed.
+    """Import the configured agents, checks and wire formats, and the tokenizer if it is installed.
 
-    Ends the worker if an agent can't be imported or the Redis server is a cluster.
+    Ends the worker if an agent or a check can't be imported or the Redis server is a cluster.
     """
     try:
         settings = current_settings()
         registry.load(settings)
+        own.load(settings)
         _check_servers(settings)
     except (SettingsError, ClusterMode) as exc:
         sys.stderr.write(f"{exc}\n")

@@ -16,6 +16,7 @@ event_batches.py    sends task events a few times a second, many in one message
 heartbeat.py        the health file that a worker touches
 inspection.py       `inspect scheduled` and `inspect conf`
 remote_control.py   what `celery control` and Flower's buttons may do to a worker
+user_modules.py     imports a user's modules: agents and checks
 child_process.py    starts Overnight's own Python processes
 private_files.py    files and folders that only their owner can read
 plain_text.py       makes text from outside safe for logs and pages

@@ -3,20 +3,17 @@
 Modules are imported from the installed packages, the working folder, or the folder of overnight.toml.
 """
 
-import importlib
 import inspect
-import sys
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from workers.config.fields import AGENT_NAME
 from workers.config.settings import Settings, SettingsError
 from workers.models.routing import NoRoute, NotConfigured
+from workers.user_modules import import_error, import_module
 
 if TYPE_CHECKING:
     from tasks.agents.llm import Llm  # commands check agents' names; only workers need the runtime below this
@@ -80,31 +77,14 @@ def load(settings: Settings) -> Mapping[str, Agent]:
     for module in settings.agents:
         if module not in _loaded:
             try:
-                _import(module, settings)
+                import_module(module, settings)
             except Exception as exc:  # noqa: BLE001 - a user's module can raise anything
-                wrong.append(f'{settings.file}: agents: "{module}" cannot be imported: {_import_error(exc)}')
+                wrong.append(f'{settings.file}: agents: "{module}" cannot be imported: {import_error(exc)}')
             else:
                 _loaded.add(module)
     if wrong:
         raise SettingsError(wrong)
     return _agents
-
-
-def _import(module: str, settings: Settings) -> None:
-    for folder in (Path.cwd(), *([settings.file.parent] if settings.file else [])):
-        if str(folder) not in sys.path:
-            sys.path.append(str(folder))  # last, so that it shadows no installed package
-    importlib.import_module(module)
-
-
-def _import_error(exc: Exception) -> str:
-    """What went wrong, and in which file and line."""
-    frames = [frame for frame in traceback.extract_tb(exc.__traceback__) if "importlib" not in frame.filename]
-    if isinstance(exc, SyntaxError):
-        return f"{type(exc).__name__}: {exc}"
-    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 2 else ""  # noqa: PLR2004 - ours are two
-    fix = "" if where else "; the module must lie beside the configuration, in the working folder, or be installed"
-    return f"{type(exc).__name__}: {exc}{where}{fix}"
 
 
 def find(settings: Settings, name: str, workflow: str) -> Agent:

@@ -55,6 +55,7 @@ In the order of a batch's life:
     provider_queue.py   what a chunk takes of its provider's queue
     chunk_money.py      what a chunk holds: money, and its place in the provider's queue
     chunk_steps.py      the steps of a chunk at its provider
+    chunk_checks.py     checks the answers of a chunk
     chunk_results.py    records the results of a chunk
     going_live.py       lines of a chunk without a result go live
     lua/go_live.lua     lines leave the batch lane

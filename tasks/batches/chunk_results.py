@@ -14,10 +14,12 @@ from limits.client.scripts import Call
 from limits.counting import Estimate
 from limits.encoding import settlement_json
 from limits.reservation import Ask, Settlement
-from tasks.answers import again, checks
+from tasks.answers import again
+from tasks.answers.checks import Checked
 from tasks.batches.batch import Batch
 from tasks.batches.batch_lane import BatchLane
 from tasks.batches.chunk import Chunk
+from tasks.batches.chunk_checks import check_all
 from tasks.batches.chunk_lines import ChunkLine, texts
 from tasks.batches.store import Store
 from tasks.jobs import job as jobs
@@ -57,6 +59,7 @@ class ChunkResults:
 
     def __init__(self, store: Store, lane: BatchLane, batch: Batch, chunk: Chunk, lines: dict[str, ChunkLine]) -> None:
         self.store = store
+        self.lane = lane
         self.batch = batch
         self.chunk = chunk
         self.lines = lines
@@ -71,7 +74,8 @@ class ChunkResults:
     def record(self, raw: list[bytes]) -> Tally:
         """Record some lines of a result file, in one round trip. Lines that cannot be read are left out."""
         found = Tally()
-        results: list[tuple[Result, ChunkLine]] = []
+        ends: list[tuple[ChunkLine, Answer | ProviderError]] = []
+        calls: list[Call[Any]] = []
         for each in raw:
             result = self.api.read(each)
             line = self.lines.get(result.custom_id) if result is not None else None
@@ -80,54 +84,64 @@ class ChunkResults:
             elif line is None:
                 log.warning("%s has a result that belongs to no line of it; it is left out", self.chunk.id)
             elif result.status is not None:
-                results.append((result, line))
-        asking = [line for _, line in results if line.asks]
-        requests = {number: jobs.decode(text)["body"] for number, text in texts(self.batch, asking)} if asking else {}
-        if calls := [call for each in results for call in self._calls(*each, requests.get(each[1].number, {}), found)]:
+                ends.append((line, self._read(result, line)))
+        answers = [(line, end) for line, end in ends if isinstance(end, Answer)]
+        checked = check_all(self.lane.settings, self.batch, self.chunk, answers)
+        for line, end in ends:
+            if isinstance(end, ProviderError):
+                calls.extend(self._of_failure(line, end, found))
+            else:
+                calls.append(self._of_answer(line, end, checked[line.number], found))
+        if calls:
             self.store.server.run_many(calls)
         return found
 
-    def _calls(self, result: Result, line: ChunkLine, request: dict[str, Any], found: Tally) -> Iterator[Call[Any]]:
-        """The scripts that record one result. `request`: the line's body if its answer is checked against it."""
+    def _read(self, result: Result, line: ChunkLine) -> Answer | ProviderError:
+        """A result's answer, or its failure."""
         attempt = self._attempt(line)
-        keys, job = self.store.keys, attempt.job
         try:
             answer = self.api.answer(self.chunk.url, result)
         except ProviderError as error:
             error.usage = believed(attempt, error.usage)
-            closing = outcomes.of_failure(attempt, error)
-            if isinstance(error, Refused):
-                fail = retry.Fail(error.code, error.message, error.status)
-                outcome = outcomes.failed(attempt, error, fail, self.chunk.id)
-                yield job_store.finish(keys, job, replace(outcome, settlement=self._part(line, closing)), calls=1)
-                found.failed += 1
-            elif closing.amount:
-                yield job_store.settle_line(keys, job, self._part(line, closing), closing)
-            found.cost += closing.amount
-            return
-        answer = replace(answer, usage=believed(attempt, answer.usage))
+            return error
+        return replace(answer, usage=believed(attempt, answer.usage))
+
+    def _of_failure(self, line: ChunkLine, error: ProviderError, found: Tally) -> Iterator[Call[Any]]:
+        """The script that records a failure, if it says anything of its line."""
+        attempt = self._attempt(line)
+        closing = outcomes.of_failure(attempt, error)
+        if isinstance(error, Refused):
+            fail = retry.Fail(error.code, error.message, error.status)
+            outcome = outcomes.failed(attempt, error, fail, self.chunk.id)
+            outcome = replace(outcome, settlement=self._part(line, closing))
+            yield job_store.finish(self.store.keys, attempt.job, outcome, calls=1)
+            found.failed += 1
+        elif closing.amount:
+            yield job_store.settle_line(self.store.keys, attempt.job, self._part(line, closing), closing)
+        found.cost += closing.amount
+
+    def _of_answer(self, line: ChunkLine, answer: Answer, checked: Checked, found: Tally) -> Call[Any]:
+        """The script that records an answer: as its line's result, or kept until the line has a further one."""
+        attempt = self._attempt(line)
+        keys, job = self.store.keys, attempt.job
         closing = outcomes.of_answer(attempt, answer)
         saved = self._saved(attempt.estimate, answer, closing.amount)
         closing = replace(closing, columns={**closing.columns, "batch_calls": 1, "batch_saved": saved})
         found.cost += closing.amount
         found.saved += saved
-        checked = checks.check(self.chunk.url, request, answer.body)
         outcome = outcomes.answered(attempt, answer, self.chunk.id, checked)
         outcome = replace(outcome, settlement=self._part(line, closing))
         if outcome.ok and not checked.is_right and self.workflow.on_invalid == "fail":
             outcome = outcomes.not_valid(outcome, checked)
         step = self._again(checked, line) if outcome.ok else None
-        if (
-            step is not None
-        ):  # the line is still in the lane when all results are recorded, and goes live with this answer
+        if step is not None:
             kept = keep(None, outcome, step, job.round, JobState(calls=1, counted_calls=1))
-            yield job_store.keep_answer(keys, job, "", kept.encode(), outcome, calls=1)
-            return
-        yield job_store.finish(keys, job, outcome, calls=1)
+            return job_store.keep_answer(keys, job, "", kept.encode(), outcome, calls=1)
         found.completed += outcome.ok
         found.failed += not outcome.ok
+        return job_store.finish(keys, job, outcome, calls=1)
 
-    def _again(self, checked: checks.Checked, line: ChunkLine) -> again.Again | None:
+    def _again(self, checked: Checked, line: ChunkLine) -> again.Again | None:
         """How the line asks for a further answer, if it does."""
         if checked.is_right or self.workflow.on_invalid != "retry":
             return None

@@ -19,6 +19,7 @@ from limits.client.server_check import check_server
 from limits.errors import LimitsError
 from limits.keys import Keys
 from tasks.agents import registry
+from tasks.answers import own
 from tasks.jobs.storage import StorageError, probe
 from tasks.monitoring.flower.guard import is_loopback
 from workers.config.credentials import without_password
@@ -55,6 +56,8 @@ async def check(settings: Settings) -> list[Finding]:
     found.append(await asyncio.to_thread(_storage, settings))
     if settings.agents or any(workflow.agents for workflow in settings.workflows.values()):
         found.append(_agents(settings))
+    if any(workflow.check for workflow in settings.workflows.values()):
+        found.append(_checks(settings))
     for answers in await asyncio.gather(*(_provider(name, each) for name, each in settings.providers.items())):
         found.extend(answers)
     if any("batch" in workflow.lanes for workflow in settings.workflows.values()):
@@ -143,6 +146,16 @@ def _agents(settings: Settings) -> Finding:
         fix = "Decorate a coroutine with @agent (from tasks import agent)."
         return Finding("warn", "agents", f"{', '.join(settings.agents)}: these modules contain no agent", fix)
     return Finding("ok", "agents", ", ".join(names))
+
+
+def _checks(settings: Settings) -> Finding:
+    try:
+        own.load(settings)
+    except SettingsError as exc:
+        return Finding("error", "checks", str(exc))
+    return Finding(
+        "ok", "checks", ", ".join(sorted({each.check for each in settings.workflows.values() if each.check}))
+    )
 
 
 async def _provider(name: str, settings: ProviderSettings) -> list[Finding]:

@@ -5,7 +5,7 @@ because the budget is spent or the deadline has passed, the job ends with the be
 line says why.
 """
 
-from tasks.answers import again, checks
+from tasks.answers import again, checks, own
 from tasks.answers.checks import Checked
 from tasks.jobs import kept, outcomes
 from tasks.jobs.attempt import Attempt
@@ -17,7 +17,7 @@ from workers.providers.bodies import choices, output_ceiling
 
 async def answered(delivery: Delivery, attempt: Attempt, answer: Answer) -> Outcome | None:
     """How the job ends with this answer; None if it is kept, and the job asks for a further one."""
-    checked = check(delivery, answer)
+    checked = await check(delivery, answer)
     outcome = delivery.runtime.answered(attempt, answer, checked)
     if checked is None or checked.is_right or not outcome.ok:
         return outcome
@@ -39,7 +39,14 @@ async def answered(delivery: Delivery, attempt: Attempt, answer: Answer) -> Outc
     return None
 
 
-def check(delivery: Delivery, answer: Answer) -> Checked | None:
+async def check(delivery: Delivery, answer: Answer) -> Checked | None:
     """Check an answer; None for a call that an agent makes, which checks its answers itself."""
-    job = delivery.job
-    return None if job.call else checks.check(job.line.url, job.line.body, answer.body)
+    if delivery.job.call:
+        return None
+    line = delivery.job.line
+    found, own_check = checks.check(line.url, line.body, answer.body), delivery.workflow.check
+    if own_check is None or not found.is_right:
+        return found
+    given = own.GivenAnswer(line.custom_id, line.url, line.body, answer.body)
+    told = await own.run(own_check, delivery.runtime.settings, given)
+    return found if told == checks.VALID else told

@@ -13,6 +13,7 @@ from tests.support import priced
 from tests.support.asking import asking
 from tests.support.delivery import Delivery, Desk
 from tests.support.priced import acme
+from tests.support.site import job
 
 clean = priced.clean
 
@@ -182,3 +183,14 @@ def test_a_job_can_fail_for_an_invalid_answer(tmp_path: Path, valkey: str, simul
         assert found.line is not None
         assert found.line["response"]["body"]["choices"]  # it is paid for, so it is told
         assert "doesn't match its schema" in found.line["error"]["message"]
+
+
+def test_a_workflow_own_check_decides_too(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
+    text = 'check = "tests.support.own_checks:seven"\non_invalid = "retry"\nescalate = "large"'
+    with Desk(tmp_path, valkey, acme(simulator, tables=nightly(text))) as desk:
+        assert report(desk.deliver(asking(1)))["checks"] == {"result": "valid"}  # the simulator's total is 7
+        found = desk.deliver(job(2))
+        assert results(found) == ["invalid", "invalid"]
+        assert report(found)["checks"]["reason"].startswith(
+            "check tests.support.own_checks:seven: unexpected character"
+        )

@@ -12,6 +12,7 @@ s3.py            an S3 that may refuse
 valkey.py        a Valkey on a port of its own
 
 agents.py        agents that tests run in real workers
+own_checks.py    checks of answers as a user may write them
 sdk_agents.py    agents that use OpenAI's, Anthropic's and Pydantic's SDKs
 tasks.py         Celery tasks as a user may have them beside the jobs
 producer.py      a stranger that puts messages into a queue

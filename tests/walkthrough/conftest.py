@@ -32,6 +32,11 @@ max_calls = 3                   # of one job
 
 [workflows.tickets]
 
+[workflows.invoices]
+check = "my_checks:invoice"
+on_invalid = "retry"            # the same line asks again, twice at most
+escalate = "small"              # the second time here
+
 [workflows.manuals]
 prompt_cache = true
 
@@ -60,7 +65,8 @@ def provider() -> Iterator[Simulator]:
 def site(tmp_path_factory: pytest.TempPathFactory, provider: Simulator) -> Iterator[Site]:
     """A folder with an overnight.toml, a module of agents, and a worker."""
     folder = tmp_path_factory.mktemp("walkthrough")
-    shutil.copy(Path(__file__).with_name("my_agents.py"), folder)
+    for module in ("my_agents.py", "my_checks.py"):
+        shutil.copy(Path(__file__).with_name(module), folder)
     toml = 'agents = ["my_agents"]\n' + provider_table(provider.base_url, models=MODELS) + WORKFLOWS
     with Site(folder, toml=toml) as made:
         made.start_worker()

@@ -2,9 +2,11 @@
 
 import json
 
+import pytest
+
 from tests.simulator import Simulator
 from tests.support.asking import asking
-from tests.support.site import Site
+from tests.support.site import Site, job
 
 
 def test_1_answers_are_checked_against_the_schema_of_their_lines(site: Site, provider: Simulator) -> None:
@@ -31,3 +33,29 @@ def test_2_an_answer_that_matches_is_valid(site: Site) -> None:
     [line], _ = site.results(batch)
     assert line["overnight"]["checks"] == {"result": "valid"}
     assert json.loads(line["response"]["body"]["choices"][0]["message"]["content"])["total"] == 7
+
+
+def test_3_a_line_asks_again_and_a_stronger_model_has_the_last_word(site: Site, provider: Simulator) -> None:
+    provider.configure(flaws=[{"kind": "invalid", "part": 1.0, "model": "tiny"}])
+    try:
+        batch = site.submit([asking(3, model="tiny")], workflow="invoices")
+        status = site.wait(batch)
+    finally:
+        provider.configure(flaws=[])
+    assert (status["checks"], status["again"]["mended"]) == ({}, 1)
+
+    [line], _ = site.results(batch)
+    report = line["overnight"]
+    assert [(each["model"], each["checks"]["result"]) for each in report["answers"]] == [
+        ("tiny", "invalid"),
+        ("small", "valid"),
+    ]
+    assert report["cost_usd"] == pytest.approx(sum(each["cost_usd"] for each in report["answers"]))
+
+
+def test_4_a_check_of_your_own_gets_each_answer(site: Site) -> None:
+    batch = site.submit([job(4)], workflow="invoices")  # asks for no JSON, so only our check objects
+    assert site.wait(batch)["checks"] == {"invalid": 1}
+    [line], _ = site.results(batch)
+    assert line["overnight"]["checks"]["reason"].startswith("check my_checks:invoice: unexpected character")
+    assert len(line["overnight"]["answers"]) == 2

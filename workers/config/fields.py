@@ -25,6 +25,7 @@ _DAY: Final = 86_400.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 #: An agent's name is part of a url, and may be its function's name.
+FUNCTION_NAME: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 AGENT_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 #: The lanes, cheapest first.
@@ -42,6 +43,12 @@ def _name(value: str) -> str:
         raise ValueError(
             "must be a name of letters, digits, - _ and . that begins with a letter or digit, at most 128 characters"
         )
+    return value
+
+
+def _function_name(value: str) -> str:
+    if not FUNCTION_NAME.fullmatch(value):
+        raise ValueError('must be "module:function", such as "my_checks:invoice"')
     return value
 
 
@@ -133,6 +140,7 @@ def folder(info: ValidationInfo) -> Path:
 
 Name = Annotated[str, AfterValidator(_name)]
 AgentName = Annotated[str, AfterValidator(_agent_name)]
+FunctionName = Annotated[str, AfterValidator(_function_name)]
 ModelName = Annotated[str, AfterValidator(_model_name)]
 TimeZone = Annotated[str, AfterValidator(_timezone)]
 Count = Annotated[int, _checked(lambda value: units.whole(value, 1))]

@@ -31,6 +31,8 @@ class WorkflowSettings(Table):
     """Seconds that a provider batch must have until its latest moment; with less, its jobs go live."""
     priority: Literal["batch", "urgent"] = "batch"
     default_max_tokens: Count | None = None
+    check: fields.FunctionName | None = None
+    """A check of its own for each answer: module:function."""
     on_invalid: Literal["keep", "retry", "fail"] = "keep"
     """What follows from an answer that is not valid: it is the result, another is asked for, or the job fails."""
     max_answers: fields.Answers = 2

@@ -4,6 +4,7 @@
     results   Celery's results, and messages to publish
     files     agents' large answers in `storage`
     steps     agents' steps, which may take as long as they like
+    checks    workflows' own checks of answers
     others    what the user's code hands to `asyncio.to_thread`
 
 They are daemon threads: a process that ends doesn't wait for them.
@@ -23,10 +24,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-Kind = Literal["lookups", "results", "files", "steps", "others"]
+Kind = Literal["lookups", "results", "files", "steps", "checks", "others"]
 
 #: The most threads of each kind; they start when needed. A provider's name keeps one busy at a time.
-MAX_THREADS: Final[dict[Kind, int]] = {"lookups": 16, "results": 4, "files": 4, "steps": 32, "others": 32}
+MAX_THREADS: Final[dict[Kind, int]] = {"lookups": 16, "results": 4, "files": 4, "steps": 32, "checks": 32, "others": 32}
 
 
 class Threads(Executor):

@@ -134,3 +134,10 @@ def test_a_failed_answer_is_counted_until_its_line_is_retried(world: World, trun
     assert json.loads(json.dumps(world.errors(ended)))[0]["error"]["code"] == "invalid_answer"
     assert world.store.retry(ended, ended.deadline + 3_600) == 20
     assert lane.batch.shown()["checks"] == {}
+
+
+def test_a_workflow_own_check_gets_the_answers_of_the_batch_lane(world: World, simulator: Simulator) -> None:
+    lane = Lane(world, simulator, lines=3, workflow={"check": "tests.support.own_checks:strict"})
+    lane.run()
+    assert lane.batch.shown()["checks"] == {"invalid": 3}
+    assert len(lane.results()) == 3
