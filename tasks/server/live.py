@@ -64,6 +64,8 @@ class Live:
             if not response.begun:
                 raise
             await response.break_off(error)
+        finally:
+            response.attempt = None  # they refer to each other, and a large body would wait for the garbage collector
 
 
 async def _answer(call: LiveCall, response: LiveResponse) -> None:

@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 
 from tasks.server import errors
+from tasks.server.bodies import release
 from tasks.server.errors import ApiError, as_api_error
 from workers.ids import unique_id
 
@@ -64,6 +65,7 @@ class Requests:
         except Exception as exc:  # noqa: BLE001 - whatever a route raises, the client gets an answer
             await exchange.fail(exc)
         finally:
+            release(scope)
             exchange.report(self.paths.get(scope.get("endpoint"), "-"))
 
 

@@ -15,7 +15,7 @@ from tasks.server.connections import HEADER_TIMEOUT, UNREAD_TIMEOUT
 from tasks.server.live_response import PATIENCE
 from tasks.server.multipart import MAX_REST
 from tasks.server.requests import BODY_GRACE
-from tests.support.api import CLIENTS, KEYS, ONE, Api, served, upload
+from tests.support.api import CLIENTS, KEYS, ONE, TWO, Api, served, upload
 from tests.support.raw_provider import STREAM_HEAD, Call, RawProvider, answered, chunk, completion, event
 from tests.support.site import KEY, Site, wait_for
 from tests.support.toml import PRICES, provider
@@ -50,7 +50,7 @@ async def large() -> AsyncIterator[bytes]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with RawProvider(answer) as made:
-        toml = provider(made.base_url, models={"small": PRICES}) + CLIENTS
+        toml = provider(made.base_url, models={"small": PRICES}) + CLIENTS + "[server]\nmax_bodies_mb = 64\n"
         with Site(tmp_path_factory.mktemp("hostile"), toml=toml, environment={**KEYS, "ACME_KEY": KEY}) as found:
             yield found
 
@@ -97,6 +97,34 @@ def test_a_form_that_goes_on_after_its_end_is_refused(api: Api) -> None:
                 sent += len(piece)
         assert b" 413 " in connection.recv(1_000).partition(b"\r\n")[0]
     assert MAX_REST < sent < MAX_REST + KERNEL
+
+
+@pytest.mark.parametrize("piece", [b"{},", b"[],", b"1,"])
+def test_a_body_of_millions_of_values_is_refused_before_it_is_read(api: Api, piece: bytes) -> None:
+    before = api.process.peak()
+    body = b'{"model":"acme/small","messages":[' + piece * (12 * MB // len(piece)) + b"{}]}"
+    with api.http() as client:
+        answer = client.post("chat/completions", content=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
+    assert api.process.peak() - before < 50 * MB
+
+
+def test_the_bodies_of_one_client_are_bounded_and_others_go_on(api: Api) -> None:
+    """Two bodies of 40 MB that never end, where 64 MB are allowed."""
+    before = api.process.memory()
+    request = head("POST", "/v1/chat/completions", "content-length: 50000000") + b"\r\n"
+    with connect(api, request) as first, api.sdk(TWO) as other, api.sdk() as sdk:
+        first.sendall(b" " * 40_000_000)
+        with connect(api, request) as second:
+            with suppress(ConnectionError):
+                second.sendall(b" " * 40_000_000)
+            assert b" 429 " in second.recv(1_000).partition(b"\r\n")[0]
+        call(other)
+        call(sdk)  # its own small bodies fit
+        assert api.process.memory() - before < 100 * MB
+    with api.sdk() as sdk:
+        large = {**CHAT, "messages": [{"role": "user", "content": "x" * 40_000_000}]}
+        wait_for(lambda: sdk.chat.completions.create(**large), what="a place for a large body")
 
 
 def readable(connection: socket.socket) -> bool:

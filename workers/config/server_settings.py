@@ -15,6 +15,8 @@ class ServerSettings(Table):
 
     max_upload_mb: Annotated[int, Field(ge=1, le=100_000, strict=True)] = 512
     """The largest file that a client may upload, in MB."""
+    max_bodies_mb: Annotated[int, Field(ge=64, le=100_000, strict=True)] = 512
+    """The bodies of one client's requests that are in memory at a time, in MB."""
 
 
 class ClientSettings(Table):

@@ -15,6 +15,7 @@ left to the provider.
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from workers.providers.endpoints import (
@@ -69,9 +70,9 @@ def check_body(url: str, body: Any) -> list[str]:
         return [f"url must be one of {', '.join(sorted(ENDPOINTS))}"]
     if not isinstance(body, dict):
         return ["body must be a JSON object"]
-    problems = list(_checks(url, body))
+    problems = list(islice(_checks(url, body), MAX_PROBLEMS + 1))  # a hostile body may have millions
     if len(problems) > MAX_PROBLEMS:
-        return [*problems[:MAX_PROBLEMS], f"and {len(problems) - MAX_PROBLEMS} more problems in this body"]
+        problems[MAX_PROBLEMS] = "and more problems in this body"
     return problems
 
 
