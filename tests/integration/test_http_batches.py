@@ -11,7 +11,7 @@ import pytest
 from openai import OpenAI
 
 from tests.simulator import Simulator
-from tests.support.api import CLIENTS, TWO, Api, ended, jsonl, served, submit, upload
+from tests.support.api import CLIENTS, TWO, Api, api_fixture, ended, jsonl, sdk_fixture, submit, upload
 from tests.support.site import KEY, Site, job, jobs
 from tests.support.toml import PRICES
 
@@ -36,22 +36,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iter
         yield made
 
 
-@pytest.fixture(scope="module")
-def api(site: Site) -> Iterator[Api]:
-    with served(site) as found:
-        yield found
-
-
-@pytest.fixture
-def sdk(api: Api) -> Iterator[OpenAI]:
-    with api.sdk() as made:
-        yield made
-
-
-@pytest.fixture
-def other(api: Api) -> Iterator[OpenAI]:
-    with api.sdk(TWO) as made:
-        yield made
+api = api_fixture()
+sdk = sdk_fixture()
+other = sdk_fixture(name="other", key=TWO)
 
 
 @pytest.fixture(scope="module")

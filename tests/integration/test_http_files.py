@@ -13,8 +13,8 @@ from openai import OpenAI
 from limits.client.connection import Server
 from tasks.batches.store import Store
 from tasks.batches.uploads import Uploads
-from tests.simulator import Simulator
-from tests.support.api import CLIENTS, Api, served
+from tests.support.api import CLIENTS, Api, api_fixture, sdk_fixture, served
+from tests.support.fixtures import site_fixture
 from tests.support.site import Site, wait_for
 
 MB = 1_000_000
@@ -22,23 +22,9 @@ MB = 1_000_000
 BOUNDARY = "marzipan"
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iterator[Site]:
-    tables = f"{CLIENTS}\n[server]\nmax_upload_mb = 300\n"
-    with Site(tmp_path_factory.mktemp("api"), simulator, tables=tables) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def api(site: Site) -> Iterator[Api]:
-    with served(site) as found:
-        yield found
-
-
-@pytest.fixture
-def sdk(api: Api) -> Iterator[OpenAI]:
-    with api.sdk() as made:
-        yield made
+site = site_fixture(tables=f"{CLIENTS}\n[server]\nmax_upload_mb = 300\n")
+api = api_fixture()
+sdk = sdk_fixture()
 
 
 def stored(site: Site) -> set[Path]:

@@ -1,6 +1,5 @@
 """Random requests to the HTTP server: it refuses what is wrong in OpenAI's words, and never fails itself."""
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 import httpx
@@ -8,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.simulator import Simulator
-from tests.support.api import CLIENTS, ONE, Api, answers, jsonl, served
-from tests.support.site import Site, jobs
+from tests.support.api import CLIENTS, ONE, Api, answers, api_fixture, jsonl
+from tests.support.fixtures import site_fixture
+from tests.support.site import jobs
 from workers.providers.endpoints import CHAT, EMBEDDINGS, MESSAGES, RESPONSES
 
 LIVE: Final = (CHAT, RESPONSES, EMBEDDINGS, MESSAGES)
@@ -19,16 +18,8 @@ LIVE: Final = (CHAT, RESPONSES, EMBEDDINGS, MESSAGES)
 EXPECTED: Final = {200, 400, 401, 402, 403, 404, 405, 408, 409, 413, 415, 429}
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iterator[Site]:
-    with Site(tmp_path_factory.mktemp("api"), simulator, tables=CLIENTS) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def api(site: Site) -> Iterator[Api]:
-    with served(site) as found:
-        yield found
+site = site_fixture(tables=CLIENTS)
+api = api_fixture()
 
 
 # Values: mostly of the wrong kind, now and then what the field takes

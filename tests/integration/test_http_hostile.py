@@ -15,7 +15,7 @@ from tasks.server.connections import HEADER_TIMEOUT, UNREAD_TIMEOUT
 from tasks.server.live_response import PATIENCE
 from tasks.server.multipart import MAX_REST
 from tasks.server.requests import BODY_GRACE
-from tests.support.api import CLIENTS, KEYS, ONE, TWO, Api, served, upload
+from tests.support.api import CLIENTS, KEYS, ONE, TWO, Api, api_fixture, upload
 from tests.support.raw_provider import STREAM_HEAD, Call, RawProvider, answered, chunk, completion, event
 from tests.support.site import KEY, Site, wait_for
 from tests.support.toml import PRICES, provider
@@ -55,10 +55,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             yield found
 
 
-@pytest.fixture(scope="module")
-def api(site: Site) -> Iterator[Api]:
-    with served(site) as found:
-        yield found
+api = api_fixture()
 
 
 def connect(api: Api, request: bytes) -> socket.socket:

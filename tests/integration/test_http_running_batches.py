@@ -9,7 +9,7 @@ import pytest
 from openai import OpenAI
 
 from tests.simulator import Simulator
-from tests.support.api import CLIENTS, Api, ended, served, submit, upload
+from tests.support.api import CLIENTS, Api, ended, sdk_fixture, served, submit, upload
 from tests.support.site import Site, jobs, wait_for
 
 pytestmark = pytest.mark.long
@@ -26,10 +26,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Itera
             yield found
 
 
-@pytest.fixture
-def sdk(api: Api) -> Iterator[OpenAI]:
-    with api.sdk() as made:
-        yield made
+sdk = sdk_fixture()
 
 
 def test_the_output_of_a_running_batch_can_be_read_and_resumed(api: Api, sdk: OpenAI) -> None:

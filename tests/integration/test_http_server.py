@@ -4,26 +4,17 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from tests.simulator import Simulator
-from tests.support.api import CLIENTS, KEYS, ONE, ONE_OLD, TWO, Api, answers, served
+from tests.support.api import CLIENTS, KEYS, ONE, ONE_OLD, TWO, Api, answers, api_fixture, served
+from tests.support.fixtures import site_fixture
 from tests.support.site import Site, wait_for
 
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iterator[Site]:
-    with Site(tmp_path_factory.mktemp("api"), simulator, tables=CLIENTS) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def api(site: Site) -> Iterator[Api]:
-    with served(site) as found:
-        yield found
+site = site_fixture(tables=CLIENTS)
+api = api_fixture()
 
 
 def connect(api: Api) -> socket.socket:

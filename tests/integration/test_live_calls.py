@@ -14,7 +14,7 @@ import pytest
 
 from tests.simulator import Simulator
 from tests.simulator.answers import expected_text
-from tests.support.api import CLIENTS, KEYS, ONE, TWO, Api, served
+from tests.support.api import CLIENTS, KEYS, ONE, TWO, Api, api_fixture
 from tests.support.site import KEY, Site, wait_for
 from tests.support.toml import PRICES, provider
 
@@ -40,10 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iter
         yield made
 
 
-@pytest.fixture(scope="module")
-def api(site: Site) -> Iterator[Api]:
-    with served(site) as found:
-        yield found
+api = api_fixture()
 
 
 @pytest.fixture(autouse=True)

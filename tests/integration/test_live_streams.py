@@ -17,7 +17,7 @@ import pytest
 
 from limits.client.connection import Server
 from tasks.monitoring import costs
-from tests.support.api import CLIENTS, KEYS, ONE, Api, served
+from tests.support.api import CLIENTS, KEYS, ONE, Api, api_fixture, served
 from tests.support.raw_provider import STREAM_HEAD, Call, RawProvider, answered, chunk, completion, event
 from tests.support.site import KEY, Site, wait_for
 from tests.support.toml import PRICES, provider
@@ -78,10 +78,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, scripted: Scripted) -> Iterat
         yield made
 
 
-@pytest.fixture(scope="module")
-def api(site: Site) -> Iterator[Api]:
-    with served(site) as found:
-        yield found
+api = api_fixture()
 
 
 def chat(stream: bool = True, text: str = "hello") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulator import Simulator
-from tests.support.api import ONE, SCARCE, TWO, Api, served
+from tests.support.api import ONE, SCARCE, TWO, Api, api_fixture
 from tests.support.site import Site
 from tests.support.toml import PRICES
 
@@ -23,10 +23,7 @@ def site(tmp_path: Path, simulator: Simulator) -> Iterator[Site]:
         yield made
 
 
-@pytest.fixture
-def api(site: Site) -> Iterator[Api]:
-    with served(site) as found:
-        yield found
+api = api_fixture(scope="function")
 
 
 @pytest.mark.long

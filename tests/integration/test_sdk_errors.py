@@ -13,7 +13,7 @@ import pytest
 from openai import OpenAI
 
 from tests.simulator import Simulator
-from tests.support.api import ONE, SCARCE, TWO, Api, served, submit, upload
+from tests.support.api import ONE, SCARCE, TWO, Api, api_fixture, sdk_fixture, submit, upload
 from tests.support.site import KEY, Site, jobs
 from tests.support.toml import PRICES, provider
 
@@ -34,22 +34,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iter
         yield made
 
 
-@pytest.fixture(scope="module")
-def api(site: Site) -> Iterator[Api]:
-    with served(site) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def sdk(api: Api) -> Iterator[OpenAI]:
-    with api.sdk() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def other(api: Api) -> Iterator[OpenAI]:
-    with api.sdk(TWO) as made:
-        yield made
+api = api_fixture()
+sdk = sdk_fixture(scope="module")
+other = sdk_fixture(name="other", key=TWO, scope="module")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 
 from tasks.server.openapi import DOCUMENT
 from tests.simulator import Simulator
-from tests.support.api import CLIENTS, ONE, Api, jsonl, served
+from tests.support.api import CLIENTS, ONE, Api, api_fixture, jsonl
 from tests.support.site import ROOT, Site, jobs, wait_for
 
 PAGE = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
@@ -28,10 +28,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, simulator: Simulator) -> Iter
         yield made
 
 
-@pytest.fixture(scope="module")
-def api(site: Site) -> Iterator[Api]:
-    with served(site) as found:
-        yield found
+api = api_fixture()
 
 
 def example(language: str, api: Api) -> str:

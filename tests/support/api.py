@@ -2,6 +2,8 @@
 
 with served(site) as api:
     files = OpenAI(base_url=api.url, api_key="sk-one").files
+
+`api_fixture` serves the site of a file of tests, and `sdk_fixture` is OpenAI's client for it.
 """
 
 import json
@@ -13,6 +15,7 @@ from typing import Any
 
 import httpx
 import openai
+import pytest
 from openai import OpenAI
 
 from tests.support.site import Line, Site, wait_for
@@ -85,6 +88,28 @@ def served(site: Site, *options: str, environment: dict[str, str] | None = None)
         yield api
     finally:
         process.stop(15.0)
+
+
+def api_fixture(scope: Any = "module") -> Any:
+    """The HTTP server of the file's site."""
+
+    @pytest.fixture(name="api", scope=scope)
+    def api(site: Site) -> Iterator[Api]:
+        with served(site) as running:
+            yield running
+
+    return api
+
+
+def sdk_fixture(name: str = "sdk", key: str = ONE, scope: Any = "function") -> Any:
+    """OpenAI's client for the file's HTTP server, with this key."""
+
+    @pytest.fixture(name=name, scope=scope)
+    def sdk(api: Api) -> Iterator[OpenAI]:
+        with api.sdk(key) as client:
+            yield client
+
+    return sdk
 
 
 def answers(api: Api) -> bool:
