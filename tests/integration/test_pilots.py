@@ -36,6 +36,7 @@ def command(source: Path, *options: str) -> tuple[str, ...]:
     return ("run", str(source), "-o", out, "-w", "nightly", "--workers", "1", *options)
 
 
+@pytest.mark.long
 def test_a_pilot_stops_a_bad_night_at_less_than_one_percent(site: Site, simulator: Simulator) -> None:
     simulator.configure(flaws=[{"kind": "refused", "part": 0.3}])
     source = site.input(jobs(LINES, text="", temperature=0.1))
@@ -56,6 +57,7 @@ def test_a_pilot_stops_a_bad_night_at_less_than_one_percent(site: Site, simulato
     assert len(source.with_suffix(".out").read_text().splitlines()) == LINES
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_in_its_pilot_goes_on(site: Site, simulator: Simulator) -> None:
     simulator.configure(latency=1.0)
     source = site.input(jobs(60, temperature=0.2))

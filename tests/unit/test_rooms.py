@@ -82,6 +82,11 @@ def module_name(path: Path) -> str:
 
 
 @cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
 def modules() -> dict[str, Path]:
     return {module_name(path): path for path in python_files(*PACKAGES)}
 
@@ -90,7 +95,7 @@ def modules() -> dict[str, Path]:
 def imports(module: str) -> frozenset[str]:
     """The project's own modules that a module imports, wherever in it, for types too."""
     found = set()
-    for node in ast.walk(ast.parse(modules()[module].read_text())):
+    for node in ast.walk(tree(modules()[module])):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -160,7 +165,7 @@ def packages() -> list[Path]:
 
 @pytest.mark.parametrize("package", packages(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_map_of_a_package_lists_its_files(package: Path) -> None:
-    docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+    docstring = ast.get_docstring(tree(package / "__init__.py")) or ""
     listed = re.findall(r"^ *([\w/]+(?:\.py|\.lua|/)) {2,}\S", docstring, re.MULTILINE)
     files = {path.name for path in package.glob("*.py")} - {"__init__.py"}
     scripts = {str(path.relative_to(package)) for path in package.glob("lua/**/*.lua")}
@@ -182,7 +187,7 @@ def test_functions_are_short() -> None:
     long = {
         f"{path.relative_to(ROOT)}:{node.name}": size
         for path in python_files(*PACKAGES, "tests", "bench")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (size := (node.end_lineno or 0) - node.lineno + 1) > MAX_FUNCTION
     }
@@ -193,7 +198,7 @@ def test_tests_import_nothing_from_other_tests() -> None:
     found = {
         str(path.relative_to(ROOT))
         for path in python_files("tests", "bench")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree(path))
         if isinstance(node, ast.ImportFrom) and re.search(r"^tests\..*\btest_\w+$", node.module or "")
     }
     assert found == set()

@@ -133,10 +133,16 @@ def lines(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
+_undisturbed: dict[int, tuple[bytes, bytes]] = {}
+
+
 @pytest.fixture
 def undisturbed(world: World, monkeypatch: pytest.MonkeyPatch, lines: int) -> tuple[bytes, bytes]:
+    """The output and errors of such a batch, whose collector nothing disturbs: collected once for all tests."""
     monkeypatch.setattr(collecting, "STEP_RESULTS", 7)
     monkeypatch.setattr(collecting, "STEP_BYTES", 700 if lines > 40 else 8 << 20)  # so that writes end among copies
+    if lines in _undisturbed:
+        return _undisturbed[lines]
     batch = _filled(world, lines)
     while not (last := world.collect(batch)).over:
         pass
@@ -145,6 +151,7 @@ def undisturbed(world: World, monkeypatch: pytest.MonkeyPatch, lines: int) -> tu
     assert (found[0].count(b"\n"), found[1].count(b"\n")) == (lines * 25 // 40, lines * 15 // 40)
     world.store.forget(batch.id)
     open_files(world.storage, batch.id).remove()
+    _undisturbed[lines] = found
     return found
 
 
