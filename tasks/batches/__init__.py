@@ -14,6 +14,7 @@ In the order of a batch's life:
     prefix_order.py     put lines together that share a prompt cache
     precheck.py         find the lines that every target would refuse
     estimate.py         what a file of jobs would take: tokens, money, time
+    further_cost.py     what further answers can cost at most
     lane_forecast.py    the estimate by lanes
     budget_outlook.py   whether the estimate fits into the budgets
     batch.py            the record of a batch

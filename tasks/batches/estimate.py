@@ -13,6 +13,7 @@ from typing import Any, Final
 from limits.bucket import PERIODS, Quota
 from limits.budget import NANO
 from limits.counting import UNKNOWN_OUTPUT, Estimate, Usage, admission
+from tasks.batches import further_cost
 from tasks.batches.batch import Batch
 from tasks.batches.lane_forecast import Carried, LaneForecast, LaneTally
 from tasks.batches.precheck import Precheck
@@ -47,6 +48,7 @@ class _Group:
     by_lanes: Carried = field(default_factory=Carried)
     without_batch: Carried = field(default_factory=Carried)
     ceiling: int = 0
+    further: int = 0
     costs: list[list[int]] = field(default_factory=list)
 
     @property
@@ -80,9 +82,10 @@ class _Group:
 class Forecast:
     """What the jobs of a file are expected to take. Money is in n$, None if a model has no price.
 
-    `ceiling` is the highest possible cost. `seconds` is the time that the slowest limit needs, 0 if there is no limit;
-    `limit` names that limit. `targets` (`provider/model`) are those that the jobs may go to. `agents` is the number of
-    lines that call agents. Their calls are unknown until they run, so no figure includes them. `copies` lines repeat
+    `ceiling` is the highest possible cost of one answer a line, and `further` that of all further ones. `seconds` is
+    the time that the slowest limit needs, 0 if there is no limit; `limit` names that limit. `targets`
+    (`provider/model`) are those that the jobs may go to. `agents` is the number of lines that call agents. Their calls
+    are unknown until they run, so no figure includes them. `copies` lines repeat
     another one and cost nothing.
     """
 
@@ -98,6 +101,7 @@ class Forecast:
     agents: int = 0
     lanes: LaneForecast | None = None
     copies: int = 0
+    further: int | None = 0
 
     def shown(self) -> dict[str, Any]:
         """As `overnight estimate --json` prints it."""
@@ -109,6 +113,7 @@ class Forecast:
             "output_tokens": self.output,
             "cost_usd": None if self.cost is None else self.cost / NANO,
             "ceiling_usd": None if self.ceiling is None else self.ceiling / NANO,
+            "further_answers_ceiling_usd": None if self.further is None else self.further / NANO,
             "seconds": round(self.seconds, 1),
             "limit": self.limit or None,
             "unpriced_models": list(self.unpriced),
@@ -164,6 +169,10 @@ class Tally:
                 ceiling = max(ceiling, held.ceiling(estimate))
         group.cost += money
         group.ceiling += ceiling
+        if self.precheck.workflow.on_invalid == "retry":
+            every = (*group.routes, *self.precheck.stronger(line))
+            largest = max(estimates.values(), key=lambda each: each.output_ceiling)
+            group.further += further_cost.most(self.precheck.workflow.max_answers, every, largest)
         if self.lanes is not None:
             for batch, plan in ((True, group.by_lanes), (False, group.without_batch)):
                 lane, routes = self.lanes.cheaper(line, group.routes, batch=batch)
@@ -184,6 +193,7 @@ class Tally:
             output=round(sum(group.output * group.scale for group in groups)),
             cost=cost,
             ceiling=None if unpriced else round(sum(group.ceiling * group.scale for group in groups)),
+            further=None if unpriced else round(sum(group.further * group.scale for group in groups)),
             seconds=seconds,
             limit=limit,
             targets=tuple(targets[:MAX_TARGETS]),

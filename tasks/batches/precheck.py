@@ -104,6 +104,16 @@ class Precheck:
         assert isinstance(known, _Known)
         return known.own
 
+    def stronger(self, line: Line) -> tuple[Route, ...]:
+        """The routes of the model that a line's last answer comes from, with their prices; empty if there is none."""
+        if self.workflow.escalate is None:
+            return ()
+        name = (self.workflow.escalate, line.url)
+        known = self._known.get(name)
+        if known is None:
+            known = self._known[name] = self._look(*name)
+        return known.own if isinstance(known, _Known) else ()
+
     def _look(self, model: str, url: str) -> _Known | NoRoute:
         try:
             own = self._priced(model, url)

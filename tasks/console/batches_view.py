@@ -188,6 +188,8 @@ def _expected(grid: Table, found: Forecast) -> None:
         grid.add_row("cost", f"unknown: no price for {escape(', '.join(found.unpriced))}")
     else:
         grid.add_row("cost", f"about {dollars(found.cost)}, at most {dollars(found.ceiling)}")
+    if found.further:
+        grid.add_row("again", f"at most {dollars(found.further)} more, if every answer is asked for again")
     if found.lanes is not None:
         grid.add_row("lanes", lanes_view.plan(found.lanes))
     if found.limit:

@@ -59,3 +59,13 @@ def test_4_a_check_of_your_own_gets_each_answer(site: Site) -> None:
     [line], _ = site.results(batch)
     assert line["overnight"]["checks"]["reason"].startswith("check my_checks:invoice: unexpected character")
     assert len(line["overnight"]["answers"]) == 2
+
+
+def test_5_an_estimate_says_what_further_answers_can_cost(site: Site) -> None:
+    file = str(site.input([asking(5, model="tiny")]))
+    plain = json.loads(site.run("estimate", file, "-w", "tickets", "--json").stdout)
+    asked_again = json.loads(site.run("estimate", file, "-w", "invoices", "--json").stdout)
+    assert plain["further_answers_ceiling_usd"] == 0
+    # One further answer by `small`, a hundred times as expensive, with twice the room.
+    assert asked_again["further_answers_ceiling_usd"] > 50 * asked_again["ceiling_usd"]
+    assert "more, if every answer is asked for again" in site.run("estimate", file, "-w", "invoices").stderr
