@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from tasks.server import errors
 from tasks.server.bodies import release
-from tasks.server.errors import ApiError, as_api_error
+from tasks.server.errors import ApiError, as_api_error, unavailable
 from workers.ids import unique_id
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Requests:
             await self.app(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
             exchange.status = exchange.status or GONE
+        except asyncio.CancelledError:
+            await exchange.stop()
         except Exception as exc:  # noqa: BLE001 - whatever a route raises, the client gets an answer
             await exchange.fail(exc)
         finally:
@@ -129,6 +131,13 @@ class Exchange:
             self.status = GONE
             raise exc
         await errors.response(error, self.scope["path"])(self.scope, self.receive, self.send)
+
+    async def stop(self) -> None:
+        """The server is stopping, and has waited long enough for this request. Answer 503 if nothing was answered."""
+        if not self.status:
+            self._read_all = True  # wait for no more of it
+            error = unavailable("The server is stopping; try again soon.", 1.0)
+            await errors.response(error, self.scope["path"])(self.scope, self.receive, self.send)
 
     def report(self, path: str) -> None:
         """Write the line of the log; `path` is the route's template."""
