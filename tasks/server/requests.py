@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("overnight.requests")
 
-#: Seconds that a client may take for its body at any rate.
+#: Seconds for which the server waits for a body. Waiting uses them up; what arrives earns them again at `BODY_RATE`.
 BODY_GRACE: Final = 30.0
 
-#: Bytes a second that a client must send on average after that.
+#: Bytes a second that a client must send on average.
 BODY_RATE: Final = 16_384
 
 #: Seconds for which the rest of a refused body is read.
@@ -82,8 +82,7 @@ class Exchange:
         self.status = 0
         self._receive, self._send = receive, send
         self._read_all = "transfer-encoding" not in self.headers and self.headers.get("content-length", "0") == "0"
-        self._bytes = 0
-        self._waited = 0.0
+        self._patience = BODY_GRACE
 
     async def receive(self) -> "Message":
         """The next part of the body. ApiError 408 if the client sends too slowly."""
@@ -91,12 +90,12 @@ class Exchange:
             return await self._receive()
         began = time.perf_counter()
         try:
-            async with asyncio.timeout(BODY_GRACE + self._bytes / BODY_RATE - self._waited):
+            async with asyncio.timeout(self._patience):
                 message = await self._receive()
         except TimeoutError:
             raise ApiError(408, "The body of the request comes too slowly.", code="request_timeout") from None
-        self._waited += time.perf_counter() - began
-        self._bytes += len(message.get("body", b""))
+        earned = len(message.get("body", b"")) / BODY_RATE
+        self._patience = min(BODY_GRACE, self._patience - (time.perf_counter() - began) + earned)
         self._read_all = not message.get("more_body", False)
         return message
 
