@@ -79,8 +79,7 @@ def _end(store: Store, batch: Batch, found: list[Job]) -> None:
         elif cost:
             words = f"{happened} while this job waited (its failed attempts cost {dollars(cost)})"
         outcome = Outcome.error(job, code, words, cost=cost, counted=cost)
-        answer = kept.decode(answers[job.number], job.round) if job.number in answers else None
-        steps.append((job, answer.best(outcome) if answer is not None else outcome))
+        steps.append((job, kept.instead_of(outcome, answers.get(job.number), job.round)))
     store.finish_many(steps)
 
 

@@ -7,6 +7,7 @@ import orjson
 from tasks.batches.store import open_store
 from tasks.jobs import job as jobs
 from tasks.jobs import proof
+from tasks.jobs.kept import instead_of
 from tasks.jobs.state import JobState
 from tasks.jobs.store import Outcome
 from workers import consumer
@@ -32,8 +33,12 @@ def end(message: Any, reason: str) -> None:
             if job.batch is not None:
                 state = JobState.from_header(headers.get(HEADER))
                 words = f"its message was set aside, see `overnight dead`: {reason}"
-                outcome = Outcome.error(job, "set_aside", words, cost=state.cost, attempts=state.attempts)
-                open_store(current_settings()).finish_many([(job, outcome)])
+                store = open_store(current_settings())
+                answer = store.kept(job.batch, [job.number]).get(job.number)
+                outcome = Outcome.error(
+                    job, "set_aside", words, cost=state.cost, attempts=state.attempts, counted=state.counted_cost
+                )
+                store.finish_many([(job, instead_of(outcome, answer, job.round))])
 
 
 consumer.on_dead_letter.append(end)

@@ -9,6 +9,7 @@ from rich.table import Table
 from tasks.agents.journal_record import Entry
 from tasks.batches.batch import Batch
 from tasks.batches.report import JobReport
+from tasks.console import checks_view
 from tasks.console.view import escape, listing
 from workers.figures import dollars
 
@@ -31,6 +32,8 @@ def job_report(batch: Batch, report: JobReport) -> None:
         grid.add_row("cost", f"${known['cost_usd']:.6f}".rstrip("0"))
         grid.add_row("attempts", f"{known['attempts']:,}")
         grid.add_row("target", escape(f"{known['provider']}/{known['model']}" if known["provider"] else "none"))
+        for row, words in checks_view.of_job(known):
+            grid.add_row(row, escape(words))
     if report.result is not None and (error := report.result["error"]):
         grid.add_row("error", escape(f"{error['code']}: {json.dumps(error['message'], ensure_ascii=False)[1:-1]}"))
     console.print(grid)

@@ -96,6 +96,15 @@ def decode(raw: bytes, round_: int) -> Kept | None:
     return Kept(found_round, line, check, cut_off, first_cost, answers, Again(*again), state)
 
 
+def instead_of(outcome: Outcome, raw: bytes | None, round_: int) -> Outcome:
+    """How a line ends without another call: with the answer that it keeps, if it has one, else with `outcome`."""
+    found = decode(raw, round_) if raw else None
+    if found is None:
+        return outcome
+    counted = max(outcome.counted, found.state.get("counted_cost", 0))
+    return found.best(replace(outcome, cost=max(outcome.cost, found.cost), counted=counted))
+
+
 def _result(outcome: Outcome) -> Result:
     return outcome.check or "valid"
 

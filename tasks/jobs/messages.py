@@ -7,7 +7,7 @@ off is presumed spent when its reservation's lease ends (leases.py).
 
 import asyncio
 import logging
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import redis
 from celery import signals
@@ -16,7 +16,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from limits.client.connection import Server, open_client
 from limits.errors import ServerUnavailable
 from limits.keys import Keys
-from tasks.jobs import hooks, retry, store
+from tasks.jobs import hooks, kept, retry, store
 from tasks.jobs import job as jobs
 from tasks.jobs.delivery import Delivery
 from tasks.jobs.run import run
@@ -116,4 +116,7 @@ def end_revoked(sender: Any, request: Any, expired: bool = False, **_: Any) -> N
     outcome = Outcome.error(job, code, words, cost=state.cost, attempts=state.attempts, counted=state.counted_cost)
     settings = current_settings()
     server = Server(open_client(server_url(settings)))
-    server.run(store.finish(Keys(settings.namespace), job, outcome))
+    keys = Keys(settings.namespace)
+    place = (keys.kept(job.batch), str(job.number)) if job.batch else (keys.job(job.id), "kept")
+    answer = cast("bytes | None", server.client.hget(*place))
+    server.run(store.finish(keys, job, kept.instead_of(outcome, answer, job.round)))

@@ -198,7 +198,8 @@ def answered(attempt: Attempt, answer: Answer, owner: str, checked: Checked | No
 def not_valid(outcome: Outcome, checked: Checked) -> Outcome:
     """The outcome of a job that fails with its answer, because that is not valid. Its line contains the answer, too."""
     line = loads(outcome.line)
-    line["error"] = jobs.error_object("invalid_answer", f"the answer is {checked.result}: {checked.reason}")
+    words = f"the answer is {checked.result}: overnight.checks of this line says why"
+    line["error"] = jobs.error_object("invalid_answer", words)
     return replace(outcome, ok=False, line=jobs.encode(line))
 
 

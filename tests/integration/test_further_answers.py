@@ -182,7 +182,8 @@ def test_a_job_can_fail_for_an_invalid_answer(tmp_path: Path, valkey: str, simul
         assert found.failure == "invalid_answer"
         assert found.line is not None
         assert found.line["response"]["body"]["choices"]  # it is paid for, so it is told
-        assert "doesn't match its schema" in found.line["error"]["message"]
+        assert found.line["error"]["message"] == "the answer is invalid: overnight.checks of this line says why"
+        assert "doesn't match its schema" in report(found)["checks"]["reason"]
 
 
 def test_a_workflow_own_check_decides_too(tmp_path: Path, valkey: str, simulator: Simulator) -> None:

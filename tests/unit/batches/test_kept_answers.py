@@ -141,3 +141,12 @@ def test_a_workflow_own_check_gets_the_answers_of_the_batch_lane(world: World, s
     lane.run()
     assert lane.batch.shown()["checks"] == {"invalid": 3}
     assert len(lane.results()) == 3
+
+
+def test_a_line_that_ends_without_a_call_keeps_its_answer_and_its_cost() -> None:
+    """The message may be older than the answer, and know nothing of its cost."""
+    revoked = outcome("", 0, ok=False)
+    found = kept.instead_of(revoked, first().encode(), 0)
+    assert (found.ok, found.cost, found.counted, found.again_cost) == (True, 100, 100, 0)
+    assert kept.instead_of(revoked, first().encode(), 1) is revoked
+    assert kept.instead_of(revoked, None, 0) is revoked
