@@ -40,7 +40,7 @@ def test_traffic_moves_and_comes_back(tmp_path: Path, mode: str) -> None:
             wait_for(lambda: len(shaky.journal()) > 40, 30, what="traffic at both")
             shaky.configure(failures=[{"mode": mode, "seconds": 60.0}])
             failing = time.monotonic()
-            time.sleep(3.0)
+            time.sleep(3.0)  # the length of the outage
             shaky.configure(failures=[])
             mended = time.monotonic()
             status = site.wait(batch, 120)

@@ -27,7 +27,7 @@ def test_nothing_is_called_while_the_server_is_away(tmp_path: Path) -> None:
         os.kill(server, signal.SIGSTOP)
         stopped = time.monotonic()
         try:
-            time.sleep(10.0)
+            time.sleep(10.0)  # the length of the outage
         finally:
             resumed = time.monotonic()
             os.kill(server, signal.SIGCONT)

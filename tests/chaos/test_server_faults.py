@@ -75,7 +75,7 @@ def test_a_right_that_is_missing_for_a_while(
     with made_site(tmp_path, simulator, f"redis://overnight:secret@127.0.0.1:{server.port}/0") as site:
         batch = in_its_middle(site, simulator)
         client.execute_command("ACL", "SETUSER", "overnight", rights)
-        time.sleep(4)
+        time.sleep(4)  # the length of the fault
         client.execute_command("ACL", "SETUSER", "overnight", *everything)
         balance(site, simulator, batch, COUNT)
     client.close()
@@ -94,7 +94,7 @@ def test_a_replica_takes_over(tmp_path: Path, simulator: Simulator, server: valk
             wait_for(lambda: replica.info("replication")["slave_repl_offset"] >= sent, what="all writes")
             proxy.behind = other.port
             proxy.reset()
-            time.sleep(3)
+            time.sleep(3)  # the length of the fault
             replica.replicaof("NO", "ONE")
             balance(site, simulator, batch, COUNT)
         primary.close()
@@ -143,6 +143,6 @@ def test_a_process_that_is_stopped_for_a_while(
         batch = in_its_middle(site, simulator)
         stopped = other.pid if which == "worker" else redis.Redis(port=server.port).info("server")["process_id"]
         os.kill(stopped, signal.SIGSTOP)
-        time.sleep(25)
+        time.sleep(25)  # the length of the fault
         os.kill(stopped, signal.SIGCONT)
         balance(site, simulator, batch, COUNT, paid_twice=CONCURRENCY if which == "worker" else 0, seconds=180)

@@ -75,7 +75,7 @@ def test_two_thousand_waiting_batches_do_not_hold_up_another(tmp_path: Path, sim
             submit(source, settings, store, workflow="waiting", new=True)
         site.start_worker()
         wait_for(lambda: all(batch.fed == 2 for batch in store.live()), 120.0, every=1.0, what="all to be handed out")
-        time.sleep(2.0)
+        time.sleep(2.0)  # the worker has handed out all it can: from here on it only looks
         began = time.monotonic()
         new = submit(str(site.input(jobs(5, model="other"))), settings, store, workflow="other")[0]
         wait_for(lambda: store.records([new.id])[0].completed, 20.0, every=0.02, what="the first of its jobs")

@@ -73,12 +73,13 @@ def test_a_broken_off_call_costs_only_if_written(
     ):
 
         async def test() -> None:
-            broken_off = asyncio.Event()
+            begun, broken_off = asyncio.Event(), asyncio.Event()
             call = desk.runtime.provider("acme").call
 
             async def breaking_call(*args: object, **options: object) -> object:
                 """The real call, broken off as Celery does it: by an exception in the task's own wait."""
                 calling = asyncio.create_task(call(*args, **options))  # type: ignore[arg-type]
+                begun.set()
                 await broken_off.wait()
                 calling.cancel()
                 await asyncio.gather(calling, return_exceptions=True)
@@ -87,11 +88,9 @@ def test_a_broken_off_call_costs_only_if_written(
             monkeypatch.setattr(desk.runtime.provider("acme"), "call", breaking_call)
             desk.open_gates()
             running = asyncio.create_task(desk.delivery(job(1, max_tokens=20_000)))
+            await begun.wait()
             if written:
                 await asyncio.to_thread(wait_for, lambda: simulator.stats()["in_flight"])
-            else:
-                await asyncio.to_thread(wait_for, lambda: money(desk)[1] > 0)
-                await asyncio.sleep(0.1)
             broken_off.set()
             await asyncio.wait([running])
 

@@ -13,6 +13,7 @@ from limits.client.async_connection import AsyncServer
 from limits.client.scripts import Call, Script
 from limits.errors import ScriptError, ServerUnavailable
 from limits.reservation import Admitted, Settlement
+from tests.support.site import wait_for
 from tests.unit.limits.calls import BROKEN, KEYS, ONE, ask, with_server
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ def test_closed(url: str, client: "redis.Redis") -> None:
         await server.run(ONE)
         client.client_pause(300, all=True)
         waiting = asyncio.create_task(server.run(ONE))
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(wait_for, lambda: server._outstanding.written, what="a call under way")
         await server.aclose()
         with pytest.raises(ServerUnavailable, match="closed"):
             await waiting

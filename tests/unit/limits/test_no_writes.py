@@ -13,6 +13,7 @@ from limits.client.async_connection import AsyncServer
 from limits.client.connection import Server
 from limits.errors import ServerUnavailable
 from limits.reservation import Admitted, Settlement
+from tests.support.site import wait_for
 from tests.support.valkey import own_valkey
 from tests.unit.limits.calls import KEYS, ONE, ask, with_server
 
@@ -94,7 +95,7 @@ def test_refused_writes_are_sent_again_until_the_server_takes_them(
         asks = [asyncio.create_task(server.run(ask(f"r{number}"), deadline=60)) for number in range(5)]
         end = asyncio.create_task(server.run(settle(KEYS, "paid", "o", Settlement()), deadline=3_600))
         plain = asyncio.create_task(server.execute("SET", "x", "1", "PX", 60_000, deadline=60))
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(0.6)  # time for two further tries
         assert not any(task.done() for task in (*asks, end, plain))
         assert await server.run(ONE, deadline=1) == 1, "what writes nothing is answered meanwhile"
         assert connections() == before, "over the same connection"
@@ -128,7 +129,7 @@ def test_a_blocking_caller_learns_that_a_server_takes_no_writes(trouble: NoMemor
 def test_deferred_calls_count_as_waiting_and_end_with_their_connection(tmp_path: Path) -> None:
     async def steps(server: AsyncServer) -> None:
         refused = [asyncio.create_task(server.run(ask(f"r{number}"), deadline=60)) for number in range(4)]
-        await asyncio.sleep(0.1)
+        await asyncio.to_thread(wait_for, lambda: len(server._outstanding._deferred) == 4, what="refusals")
         with pytest.raises(ServerUnavailable, match="4 calls to Redis are waiting"):
             await server.run(ONE, deadline=0)
         refused[0].cancel()

@@ -14,6 +14,7 @@ from limits.client.connection import Server
 from limits.client.scripts import Call, Script
 from limits.errors import NotPermitted, ScriptError, ServerUnavailable
 from limits.reservation import Admitted
+from tests.support.site import wait_for
 from tests.support.valkey import own_valkey
 from tests.unit.limits.calls import ONE, ask, with_server
 
@@ -87,7 +88,7 @@ def test_calls_that_lack_a_right_are_sent_again_until_it_is_granted(server: "red
         with pytest.raises(NotPermitted, match="limits/lua/admit"):
             await calls.run(ask("hasty"), deadline=0.3)
         waiting = asyncio.create_task(calls.run(ask(right)))
-        await asyncio.sleep(0.1)
+        await asyncio.to_thread(wait_for, lambda: calls._outstanding._deferred, what="a refusal")
         assert not waiting.done()
         server.execute_command("ACL", "SETUSER", "narrow", f"+{right}")
         assert isinstance(await waiting, Admitted)

@@ -226,10 +226,16 @@ def test_changes_made_during_an_outage_reach_the_server(world: World, monkeypatc
     with reading(world) as reader:
         one, two = reader.read(2)
         real = Server.run
-        monkeypatch.setattr(Server, "run", away)
+        tries = []
+
+        def lost(server: Server, call: Any) -> Any:
+            tries.append(call)
+            return away(server, call)
+
+        monkeypatch.setattr(Server, "run", lost)
         one.ack()
         reader.channel.snooze(two.delivery_tag, 60.0, {})
-        time.sleep(0.3)
+        wait_for(lambda: len(tries) > 1, what="two tries")
         assert depth(world) == Depth(0, 2, 0), "neither lost nor acknowledged"
         monkeypatch.setattr(Server, "run", real)
         settled(world, Depth(0, 0, 1))
