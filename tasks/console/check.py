@@ -229,11 +229,11 @@ def _names(settings: Settings) -> list[Finding]:
             if not limits.quota().limits and limits.concurrency is None and provider.quota() is None:
                 words = "has no limits: only the provider's 429s and headers slow it down"
                 found.append(Finding("warn", subject, words, "Add your account's rpm and tpm to its table."))
-            elif budgeted and configured(limits) is None:
-                words = "has no price here: submit looks it up in the price table"
-                found.append(Finding("ok", subject, words))
             else:
-                found.append(Finding("ok", subject, _limits(limits.quota().limits, limits.concurrency)))
+                words = _limits(limits.quota().limits, limits.concurrency)
+                if budgeted and configured(limits) is None:
+                    words += "; submit looks its price up in the price table"
+                found.append(Finding("ok", subject, words))
     return found
 
 

@@ -44,7 +44,7 @@ class KnownProvider:
             "",
             f'[providers.{self.name}.models."{self.model}"]',
             "# rpm = 500          # your account's limits: requests a minute,",
-            "# tpm = 200_000      # tokens a minute, calls in flight; a limit that is left out is unlimited",
+            "# tpm = 200_000      # tokens a minute, calls in flight; a limit that is left out is learned",
             "# concurrency = 50",
         ]
         return "\n".join(lines)

@@ -45,7 +45,7 @@ def test_new_workflows_are_found_and_every_line_answered_once(site: Site, simula
         for line in lines:
             assert text_of(line) == expected_text(bodies[line["custom_id"]])
             assert line["error"] is None
-            assert set(line["overnight"]) == {"provider", "model", "lane", "attempts", "cost_usd", "seconds"}
+            assert set(line["overnight"]) == {"provider", "model", "lane", "attempts", "cost_usd", "seconds", "checks"}
             assert (line["overnight"]["provider"], line["overnight"]["model"]) == ("acme", "small")
         assert status["usage"]["input_tokens"] == sum(
             line["response"]["body"]["usage"]["prompt_tokens"] for line in lines

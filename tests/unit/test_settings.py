@@ -178,7 +178,7 @@ def test_how_far_a_tls_server_is_trusted_has_two_spellings(tmp_path: Path, query
             ":4: schedules.s.workflow: must be a table under [workflows], which may be empty (there are: w)",
         ),
         ("rpm = ", ":1: is not valid TOML: Invalid value"),
-        ("x = 1\nx = 2", ":2: is not valid TOML: Cannot overwrite a value"),
+        ("x = 1\nx = 2", ":2: is not valid TOML: the key is set twice"),
     ],
 )
 def test_each_problem_is_reported_with_its_line_and_fix(tmp_path: Path, text: str, words: str) -> None:

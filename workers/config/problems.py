@@ -68,6 +68,8 @@ def parse(file: Path, shown: str) -> tuple[str, dict[str, Any]]:
     except tomllib.TOMLDecodeError as exc:
         found = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", str(exc), re.DOTALL)
         words, row, column = found.groups() if found else (str(exc), None, None)
+        if words == "Cannot overwrite a value":
+            words = "the key is set twice"
         place = f"{shown}:{row}:{column}" if row else f"{shown}:{text.count(chr(10)) + 1}"
         raise SettingsError([f"{place}: is not valid TOML: {words}"]) from None
     except RecursionError:
