@@ -1,4 +1,4 @@
-"""A worker for bench/lanes.py, where a second stands for minutes: `python -m bench.compressed_worker -A workers worker`.
+"""A worker for bench/lanes.py and cache.py, where a second stands for minutes: `python -m bench.compressed_worker …`.
 
 A takeover counts on as many live calls a second as this machine makes beside the rest, far fewer than so much time
 would allow. Chunks are smaller, so that there are more provider batches whose times can differ, and no limit of creates
@@ -9,6 +9,7 @@ import os
 from dataclasses import replace
 
 from tasks.batches import batch_lane, chunk_steps, cutting, takeover
+from tasks.jobs import warming
 from workers import celery_worker
 from workers.providers.batch_openai import OpenAIBatches
 
@@ -16,7 +17,7 @@ from workers.providers.batch_openai import OpenAIBatches
 PACE = 300.0
 
 #: How many seconds one second stands for in bench/cache.py.
-CACHE_SCALE = 600.0
+CACHE_SCALE = float(os.environ.get("CACHE_SCALE", "150"))
 
 
 def compress(chunk_lines: int = 0) -> None:
@@ -24,6 +25,10 @@ def compress(chunk_lines: int = 0) -> None:
     takeover.PACE = PACE  # type: ignore[misc]
     OpenAIBatches.limits = replace(OpenAIBatches.limits, creates_an_hour=None)
     chunk_steps.HOLD_AGAIN = 0.5  # type: ignore[misc]
+    for name in ("LIFETIME", "HOLD", "POLL"):
+        setattr(warming, name, max(0.01, getattr(warming, name) / CACHE_SCALE))
+    if "NO_WARMING" in os.environ:
+        warming.HOLD = 0.0
     if chunk_lines:
         for module in (batch_lane, cutting):
             module.MAX_LINES = chunk_lines  # type: ignore[attr-defined]

@@ -351,6 +351,13 @@ class Keys:
         """Hash: sums of counted and real tokens by model. 30 days. Owner: workers/models/tokens.py."""
         return self.prefix + "token_ratios"
 
+    def warm(self, place: str) -> str:
+        """String: a prefix (digest) at an account is in its provider's prompt cache (1), or a call is to put it there.
+
+        As long as the cache keeps it: 5 minutes. Owner: tasks/jobs/warming.py.
+        """
+        return f"{self.prefix}warm:{place}"
+
     @property
     def live_calls(self) -> str:
         """Hash, HTTP server -> JSON: its live calls in flight by workflow, and the time (s). A minute.

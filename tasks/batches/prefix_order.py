@@ -1,10 +1,10 @@
 """The order in which a batch's input is stored if its workflow uses prompt caches: lines that share a prefix together.
 
 The lines of a window of the input are put together by prefix, in the order in which the prefixes first appear. The
-first line of each prefix comes before the rest of the one before it, so that its answer has filled the provider's cache
-when the others follow:
+first line of each prefix goes `AHEAD` lines before the others, so that its answer has filled the provider's cache when
+these follow, and none of them has to wait for that (tasks/jobs/warming.py). With two lines ahead:
 
-    a1 b1 a2 a3 a4 c1 b2 b3 b4 c2 …
+    a1 b1 a2 a3 c1 b2 b3 c2 c3 …
 
 Windows follow one another, so no line moves further than the size of one. Nothing is added or left out: the stored
 input has as many bytes as the file, and the same file gives the same order.
@@ -12,6 +12,7 @@ input has as many bytes as the file, and the same file gives the same order.
 
 from array import array
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import Final
 
 from tasks.batches.input import Place, text_of
@@ -20,6 +21,10 @@ from workers.providers.prompt_prefix import prefix_of
 
 #: Bytes of a window, which is in memory while a file is submitted. At least one line.
 WINDOW: Final = 64 << 20
+
+
+#: Lines by which the first of a prefix goes ahead: about as many as may be in flight.
+AHEAD: Final = 256
 
 
 class PrefixOrder:
@@ -61,22 +66,16 @@ class PrefixOrder:
         return Place(number, begins, ends - begins - 1)
 
 
-def order_of(prefixes: Iterable[str]) -> list[int]:
+def order_of(prefixes: Iterable[str], ahead: int = AHEAD) -> list[int]:
     """The order of lines with these prefixes; '' is shared with no other line."""
     groups: dict[str, list[int]] = {}
     for index, prefix in enumerate(prefixes):
         groups.setdefault(prefix or f"line {index}", []).append(index)
-    found: list[int] = []
-    after: list[int] = []  # what follows once the first line of the next group is out
-    for first, *rest in groups.values():
-        if rest or not after:
-            found.append(first)
-        else:
-            after.append(first)
-        if rest:
-            found += after
-            after = rest
-    return found + after
+    places: list[tuple[int, int]] = []
+    for group in groups.values():
+        first = len(places) - ahead * (len(group) > 1)
+        places += [(len(places) + number if number else first, index) for number, index in enumerate(group)]
+    return [index for _, index in sorted(places, key=itemgetter(0))]
 
 
 def _prefix(line: bytes) -> str:

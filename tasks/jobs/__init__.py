@@ -12,6 +12,7 @@ leases.py               the leases of a worker's jobs and reservations
 admission.py            ask, wait and ask again, until one attempt may be sent
 planning.py             which routes an attempt may take, and what each would cost
 prompt_cache.py         calls that find what an earlier call has put into a provider's prompt cache
+warming.py              one call fills the cache, and the others with the same prefix follow
 attempt.py              what an attempt asks of the admission, and the route that it was given
 pricing.py              prices of the models that jobs may use, looked up once and shared
 priced_routes.py        a worker's routes, at the shared prices

@@ -15,6 +15,7 @@ from tasks.jobs.priced_routes import PricedRoutes
 from tasks.jobs.sizes import Sizes
 from tasks.jobs.stops import Stops
 from tasks.jobs.waitlists import Waitlists
+from tasks.jobs.warming import Warming
 from workers.config.settings import Settings
 from workers.embedded import server_url
 from workers.models.calibration import Ratios
@@ -47,6 +48,7 @@ class Connections:
         self.waitlists = Waitlists(slots)
         self.stops = Stops(self.server, self.keys, self.leases.batches)
         self.sizes = Sizes()
+        self.warming = Warming(self.client, self.keys)
         self.ceilings: dict[str, str] = {}  # by target: the name that it takes for an answer's ceiling, if learned
         self.flex_refused: dict[str, float] = {}  # by target: until when its lines go live, in monotonic seconds
         self.background: list[asyncio.Task[None]] = []

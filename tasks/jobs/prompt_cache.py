@@ -4,18 +4,43 @@ A cache belongs to an account, so jobs with the same prefix prefer the same one 
 up, another takes the call. OpenAI and Azure get a `prompt_cache_key`, which leads to the same machine.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
-from tasks.jobs.job import Job
+from tasks.jobs.attempt import Attempt
+from tasks.jobs.delivery import Delivery
 from workers.config.settings import Settings
-from workers.models.routing import Route
+from workers.models.routing import NoRoute, Route
 from workers.providers.prompt_prefix import CACHE_KEY, prefix_of
 
 
-def prefix(settings: Settings, job: Job) -> str:
-    """The job's prefix; '' if its workflow doesn't use prompt caches, or it shares nothing."""
-    return prefix_of(job.line.url, job.line.body) if settings.workflow(job.workflow).prompt_cache else ""
+@asynccontextmanager
+async def turn(delivery: Delivery) -> AsyncIterator[None]:
+    """Set the delivery's prefix, and wait while another call is to fill the cache that it prefers (warming.py)."""
+    line, runtime = delivery.job.line, delivery.runtime
+    if not delivery.workflow.prompt_cache or not (prefix := prefix_of(line.url, line.body)):
+        yield
+        return
+    delivery.prefix = prefix
+    try:
+        route, *_ = runtime.routes.order(runtime.routes.find(line.model, line.url), prefix)
+    except NoRoute:  # the admission says what is wrong
+        yield
+        return
+    async with runtime.warming.turn(_place(prefix, route)):
+        yield
+
+
+async def answered(delivery: Delivery, attempt: Attempt) -> None:
+    """A call was answered, so what it shares with others is in the cache of its account."""
+    if delivery.prefix:
+        await delivery.runtime.warming.answered(_place(delivery.prefix, attempt.route))
+
+
+def _place(prefix: str, route: Route) -> str:
+    """A prefix at an account; keys that share a quota are one account."""
+    return f"{prefix}:{route.buckets[0][0]}"
 
 
 def keyed(

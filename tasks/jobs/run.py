@@ -48,8 +48,9 @@ async def run(delivery: Delivery) -> dict[str, Any] | None:
 
 async def call_once(delivery: Delivery, attempts: runners.Attempts) -> dict[str, Any] | None:
     """Run a job that is one call to a model."""
-    delivery.prefix = prompt_cache.prefix(delivery.runtime.settings, delivery.job)
-    return await delivery.finish(await attempts(delivery))
+    async with prompt_cache.turn(delivery):
+        outcome = await attempts(delivery)
+    return await delivery.finish(outcome)
 
 
 runners.register("call", call_once)
@@ -80,6 +81,7 @@ async def attempts(delivery: Delivery) -> Outcome:
             if error.code == "time_limit":  # Celery's, of the whole delivery
                 raise delivery.snooze(delivery.not_before_in(attempt.route.target), f"{error}") from None
         else:
+            await prompt_cache.answered(delivery, attempt)
             if (outcome := await further.answered(delivery, attempt, answer)) is not None:
                 return outcome
             # the answer is kept, and the job asks for a further one

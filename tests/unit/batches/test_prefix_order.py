@@ -14,16 +14,16 @@ from tests.support.site import job
 @pytest.mark.parametrize(
     ("prefixes", "stored"),
     [
-        ("ababcabc", "abaacbbc"),
+        ("ababcabc", "aababcbc"),
+        ("aabbccdd", "abacbdcd"),
         ("aaaa", "aaaa"),
         ("a.b.a", "aa.b."),
-        ("aa.bb.", "aba.b."),
         ("..", ".."),
         ("", ""),
     ],
 )
-def test_lines_with_the_same_prefix_follow_the_first_of_the_next(prefixes: str, stored: str) -> None:
-    order = order_of(each.strip(".") for each in prefixes)
+def test_the_first_line_of_a_prefix_goes_ahead_of_the_others(prefixes: str, stored: str) -> None:
+    order = order_of((each.strip(".") for each in prefixes), ahead=2)
     assert sorted(order) == list(range(len(prefixes)))
     assert "".join(prefixes[index] for index in order) == stored
 
