@@ -57,16 +57,16 @@ def _is_for(webhook: WebhookSettings, batch: Batch) -> bool:
 
 
 @app.task(name=WEBHOOK, bind=True, max_retries=len(DELAYS), ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
-def call_webhook(task: Any, batch: str, webhook: str) -> None:
+async def call_webhook(task: Any, batch: str, webhook: str) -> None:
     """Call a webhook. The message is not trusted: the event is made from the batch's record."""
     settings = current_settings()
-    found, hook = _record(settings, batch), settings.webhooks.get(webhook)
+    found, hook = await asyncio.to_thread(_record, settings, batch), settings.webhooks.get(webhook)
     if found is None or not found.over:
         return  # it was deleted, or runs again: another end makes another event
     if hook is None or not _is_for(hook, found):
         return  # it is no longer configured, or not for this workflow
     try:
-        deliver(hook, event(found))
+        await deliver(hook, event(found))
     except NotDelivered as exc:
         tries = task.request.retries
         if tries >= len(DELAYS):
@@ -75,7 +75,7 @@ def call_webhook(task: Any, batch: str, webhook: str) -> None:
         log.warning(
             "webhook %s could not be called for %s, next try in %d s: %s", webhook, found.id, DELAYS[tries], exc
         )
-        raise task.retry(countdown=DELAYS[tries], exc=exc) from None
+        raise await asyncio.to_thread(task.retry, countdown=DELAYS[tries], exc=exc, throw=False) from None
 
 
 def _record(settings: Settings, batch: str) -> Batch | None:
@@ -98,12 +98,13 @@ def event(batch: Batch) -> dict[str, Any]:
     }
 
 
-def deliver(webhook: WebhookSettings, message: dict[str, Any]) -> None:
+async def deliver(webhook: WebhookSettings, message: dict[str, Any]) -> None:
     """Send an event. NotDelivered if the webhook doesn't take it within `TIMEOUT`."""
     body = orjson.dumps(message)
     headers = {"content-type": "application/json", **signed(webhook, message["id"], body)}
     try:
-        status = asyncio.run(_post(webhook, headers, body))
+        async with asyncio.timeout(TIMEOUT):
+            status = await _post(webhook, headers, body)
     except TimeoutError:
         raise NotDelivered(f"no answer in {TIMEOUT:g} s") from None
     except AddressRefused as exc:
@@ -115,11 +116,11 @@ def deliver(webhook: WebhookSettings, message: dict[str, Any]) -> None:
 
 
 async def _post(webhook: WebhookSettings, headers: dict[str, str], body: bytes) -> int:
-    """POST to the webhook; returns the status. TimeoutError if all of it takes more than `TIMEOUT`."""
+    """POST to the webhook; returns the status."""
     import httpx  # noqa: PLC0415 - 0.2 s, only where a webhook is called
 
     try:
-        async with asyncio.timeout(TIMEOUT), httpx.AsyncHTTPTransport() as transport:
+        async with httpx.AsyncHTTPTransport() as transport:
             url = httpx.URL(webhook.url)
             host, secure = url.raw_host.decode(), url.scheme == "https"
             port = url.port or (443 if secure else 80)
