@@ -69,7 +69,7 @@ lanes: $(VENV)/overnight  ## Run the tickets live and through a simulated Batch 
 # tests: the longest have few tests and would come last, one beside an idle core.
 .PHONY: test
 test: $(VENV)/installed $(VENV)/local-model $(VENV)/tokenizer/installed  ## Run the tests (three to four minutes)
-	@REQUIRE_TOKENIZER=1 $(BIN)/python -m pytest -m "not long and not chaos and not smoke" -n 3 --dist loadfile --no-loadscope-reorder \
+	@REQUIRE_TOKENIZER=1 $(BIN)/python -m pytest -m "not long and not chaos and not smoke" -n 4 --dist loadfile --no-loadscope-reorder \
 	  -p no:celery --ignore tests/chaos --ignore tests/smoke $(ARGS)
 
 .PHONY: test-long

@@ -2,7 +2,7 @@
 
 The provider answers within 20 ms, so that little but Overnight is measured. The workers are started as `overnight run`
 starts them. Beside it plain Celery: one message a line and the Redis result backend, as one would write it without us, at
-a size that it bears. Everything shares the cores, so the report says what other processes used meanwhile.
+a size that it bears. Everything shares the cores, so the report says what other processes used at the time.
 
     python bench/batch.py [--lines N] [--minutes 20] [--workers 2] [--places 200] [--latency 0.02] [--level WARNING]
                           [--plain N] [--report bench/results/batch.md]

@@ -109,7 +109,7 @@ class Stock:
         self.results: list[Any] = []
 
     def start(self) -> None:
-        self.server = EmbeddedServer(self.site.folder / ".overnight")  # runs for as long as this process uses it
+        self.server = EmbeddedServer(self.site.folder / ".overnight")  # runs while this process uses it
         self.keeper = redis.Redis.from_url(self.server.url)
         self.keeper.ping()
         self.environment = {

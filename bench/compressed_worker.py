@@ -1,8 +1,8 @@
 """A worker for bench/lanes.py and cache.py, where a second stands for minutes: `python -m bench.compressed_worker …`.
 
-A takeover counts on as many live calls a second as this machine makes beside the rest, far fewer than so much time
-would allow. Chunks are smaller, so that there are more provider batches whose times can differ, and no limit of creates
-an hour holds them up: here an hour takes seconds.
+A takeover counts on the live calls a second that this machine can make beside the rest: compressed like the other times,
+the real figure would be far more than that. Chunks are smaller, so that there are more provider batches whose times can
+differ. There is no limit of creates an hour, because here an hour takes seconds.
 """
 
 import os

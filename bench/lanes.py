@@ -34,7 +34,7 @@ from workers.config.settings import Settings, load  # noqa: E402
 
 HOUR = 3600.0
 
-#: The part of all provider batches that has ended after so many seconds.
+#: Pairs: this part of all provider batches has ended after these seconds.
 TIMES = ((0.0, 60.0), (0.5, 7 * 60.0), (0.9, HOUR), (1.0, 24 * HOUR))
 
 #: Seconds that the run of a deadline takes here.
@@ -127,12 +127,12 @@ def at_work(compressed: Compressed) -> Iterator[tuple[Store, Settings, Site]]:
 
 
 def answers(store: Store, model: str) -> int:
-    """The answers of a model that estimates know of."""
+    """How many answers of a model have been counted for estimates."""
     return int(store.client.hget(store.keys.token_ratios, f"acme/{model}:answers") or 0)
 
 
 def submitted(site: Site, store: Store, settings: Settings, lines: int, workflow: str, model: str = "small") -> Batch:
-    """Submit so many different lines."""
+    """Submit `lines` different lines."""
     path = site.input(jobs(lines, model=model))
     return submit(str(path), settings, store, workflow=workflow)[0]
 

@@ -65,7 +65,7 @@ class Run:
     output: int = 0
 
     def at(self, part: float) -> Mark:
-        """The first mark at which so much was done."""
+        """The first mark at which this part of the lines was done."""
         return next(mark for mark in self.marks if mark.done >= part * self.lines)
 
     @property
@@ -93,7 +93,7 @@ def used(pids: list[int]) -> float:
 
 
 def measured(lines: int, tokens: int, *, shown: bool = False, delay: float = 5.0) -> Run:
-    """Submit so many lines and wait for their end, with two workers."""
+    """Submit `lines` lines to two workers, wait for the end, and measure. `tokens`: what the provider's queue takes."""
     run = Run(lines, tokens)
     model = f"input_usd_per_mtok = 0.15\noutput_usd_per_mtok = 0.60\nbatch_enqueued_tokens = {tokens}"
     provider = 'batch_poll = "2s"'
@@ -120,7 +120,7 @@ def measured(lines: int, tokens: int, *, shown: bool = False, delay: float = 5.0
 
 
 def submitted(site: Site, run: Run, path: Path) -> str:
-    """The batch's id; its command's memory is looked at meanwhile."""
+    """Submit the file; returns the batch's id. Notes the highest memory of the command."""
     command = site.popen("submit", str(path), "-w", "large")
     while command.poll() is None:
         with suppress(psutil.NoSuchProcess):

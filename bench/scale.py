@@ -274,7 +274,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Simulator() as simulator, Site(Path(folder), simulator) as site:
         os.environ |= {"OVERNIGHT_CONFIG": str(site.file), "ACME_KEY": site.environment["ACME_KEY"]}
         site.run("check", status=None)  # starts the server
-        few = min(2_000, arguments.lines // 10)  # as many as one tick feeds
+        few = min(2_000, arguments.lines // 10)  # what one tick feeds
         alone = asyncio.run(stepwise(site, submitted(site, few, "alone"), 1))
         together = asyncio.run(stepwise(site, submitted(site, few, "together"), TOGETHER))
         loads = []

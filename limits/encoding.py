@@ -70,7 +70,7 @@ def settlement_json(
 ) -> bytes:
     """A settlement as `lib/settle.lua` takes it. Scripts of other packages pass it on.
 
-    `part`: it settles one call of a chunk, at this place in it, which holds so many n$ of the reservation.
+    `part`: it settles one call of a chunk: the call's place in the chunk, and the n$ that it holds.
     """
     body: dict[str, object] = {} if part is None else {"part": {"place": part[0], "held": part[1]}}
     return dumps(

@@ -39,7 +39,7 @@ _left = _Left()
 
 
 def first_problem(schema: Any, value: Any) -> ValidationError | None:
-    """The first problem of `value`, None if it is valid. Raises Uncheckable if that cannot be told."""
+    """The first problem of `value`, None if it is valid. Raises Uncheckable if it can't find out."""
     _left.keywords, _left.until = _LOOK_EVERY, time.thread_time() + MAX_SECONDS
     try:
         validator = _class_of(validator_for(schema, default=Draft202012Validator))(schema, registry=SPECIFICATIONS)

@@ -17,7 +17,7 @@ MAX_SCHEMA: Final = 64 << 10
 #: Schemas that are remembered; then all are looked at again.
 MAX_KNOWN: Final = 4_096
 
-#: Characters of a problem that are told.
+#: Characters of a problem that are reported.
 MAX_WORDS: Final = 300
 
 #: By digest, why a schema cannot be used; '' if it can.

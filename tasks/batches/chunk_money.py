@@ -100,7 +100,7 @@ class ChunkMoney:
         return self.store.server.run(sent(self.store.keys, chunk.id, chunk.id)).verdict == "sent"
 
     def may_create(self, chunk: Chunk, account: str, per_hour: int) -> float:
-        """Count a create, of which an account may make so many an hour. Returns the seconds to wait; 0.0 if it may.
+        """Count a create: an account may make `per_hour` an hour. Returns the seconds to wait; 0.0 if it may.
 
         All but the first few are spread over the hour, since it is not known when the provider's begins.
         """

@@ -108,7 +108,7 @@ class Answered:
         return ids + self.answer + _REPORT + dumps(self.report) + b"}"
 
     def counts(self, ok: bool, copies: int) -> Counter[str]:
-        """What so many copies add to the batch's record. Never in a queue, they count as fed when they end."""
+        """What `copies` copies add to the batch's record. No queue ever holds them: they count as fed at their end."""
         ending = "completed" if ok else "failed"
         found = Counter({ending: copies, f"copies_{ending}": copies, "fed": copies})
         if cut_off := self.report.get("cut_off_by"):
@@ -118,7 +118,7 @@ class Answered:
         return found
 
     def checks(self, ok: bool, copies: int) -> Counter[str]:
-        """What so many copies add to the batch's counts of checks."""
+        """What `copies` copies add to the batch's counts of checks."""
         result = self.report.get("checks", {}).get("result", VALID.result)
         name = result if ok else f"failed_{result}"
         return Counter() if result == VALID.result else Counter({name: copies})

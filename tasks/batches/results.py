@@ -1,10 +1,10 @@
 """Results on their way from Redis into a batch's files: the stream, and the collector's place in it.
 
 The place moves in two steps, each by compare-and-set: a *plan* settles up to which entry the next write goes, and a
-*commit* says that it is on disk. Between the two, everybody who writes writes the same bytes to the same place.
+*commit* says that it is on disk. Between the two, every collector writes the same bytes to the same place.
 
 An entry is one line in a file, and one more for each copy of its job (copies.py). A line with very many copies takes
-several writes. So a place is `entry id`, the last entry that is written whole, or `entry id+lines`, if so many lines of
+several writes. So a place is `entry id`, the last entry that is written whole, or `entry id+lines`, if `lines` lines of
 the next entry are written, too. A plan is `entry id:entries`, or `entry id:1:lines` if it ends inside that entry.
 """
 

@@ -1,4 +1,4 @@
-"""The flex lane: live calls in a provider's cheaper and slower tier, for as long as the deadline allows.
+"""The flex lane: live calls in a provider's cheaper and slower tier, until the deadline is too near.
 
 The feed writes into a line's message until when it may wait (its batch's latest moment). A delivery takes the flex lane
 if a flex call that fails at its timeout would still leave time for a live one. A line that names a service tier itself

@@ -1,11 +1,12 @@
 """The waitlist of one bucket in one worker: jobs that wait for a call to end, for a rate, or for their start.
 
-A time to come back would be a guess: it is unknown when a call will end, or how soon a rate that is still being learned
-allows the next one. Too late a guess leaves quota unused, too early a one wastes a question. So a few jobs wait here.
+A job that is denied could go back to its queue until a given time, but that time would be a guess: no one knows when a
+call will end, or how soon a rate that is still being learned allows the next one. If the guess is too late, quota stays
+unused; if it is too early, the job asks for nothing. So a few jobs wait here instead.
 
-One asker lets the first waiters ask, in one call of the admission: as many as were admitted the last time, then one
-more, then twice as many each time until one is denied. Then it sleeps until the time that the admission has given, or
-until a call of this worker ends. A denied waiter keeps its place.
+One task, the asker, lets the first waiters ask in one call of the admission: the number that was admitted last time,
+then one more, then twice as many each time until one is denied. Then it sleeps until the time that the admission has
+given, or until a call of this worker ends. A denied waiter keeps its place.
 """
 
 import asyncio
@@ -47,7 +48,7 @@ def opens_in(denied: Denied) -> float | None:
 
 
 class Waiter:
-    """One job in a waitlist. `ask` asks for it; `over` returns whether it must not wait any longer.
+    """One job in a waitlist. `ask` makes its request to the admission; `over` returns whether it must stop waiting.
 
     `turn` becomes True if it may ask, and False if it has to leave.
     """
@@ -70,7 +71,7 @@ class Waiter:
 class Waitlist:
     """The waiters of `bucket`, in order.
 
-    `full`: a job was denied since the waitlist was last empty. Before that, its jobs wait only for their start.
+    `full`: a job was denied since the waitlist was last empty. If False, its jobs wait only until they may start.
     `denied_at`: when a job was last denied, or admitted far ahead of its time, in monotonic seconds.
     """
 
@@ -83,7 +84,7 @@ class Waitlist:
         self._asker: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self._opens = 0.0  # when to ask again, in monotonic seconds
-        self._together = 0  # how many may ask in the next call; 0: as many as may start
+        self._together = 0  # how many may ask in the next call; 0: all that may start
         self._admitted = 0  # since the last denial
         self._freed = 0  # calls in flight that have ended since the last question
         self._doubles = False  # all have been admitted since the last denial, and one more after them
@@ -100,7 +101,7 @@ class Waitlist:
         return self.full or time.monotonic() - self.denied_at < STAYS_FULL
 
     async def wait(self, ask: Callable[[], Awaitable[Answer]], over: Callable[[], bool]) -> Answer | None:
-        """Wait for an admission, and return it, or a denial that no job waits for here; None if the wait is over."""
+        """Wait for an answer and return it: an admission, or a denial that it can't wait out; None if sent away."""
         waiter = Waiter(ask, over)
         self.waiters.append(waiter)
         if self._asker is None:
@@ -142,7 +143,7 @@ class Waitlist:
         return True
 
     def recheck(self) -> None:
-        """Send those away who must not wait any longer."""
+        """Send the waiters away that must not wait any longer."""
         for waiter in self.waiters:
             if waiter.over():
                 waiter.wake(may_ask=False)

@@ -102,9 +102,9 @@ class Waitlists:
         return min(supply - len(waitlist.waiters), self._spare())
 
     def credit(self, waitlist: Waitlist) -> int:
-        """How many more jobs may be claimed for it: as many as it wants if its bucket is full, or as may start.
+        """How many more jobs may be claimed for it: all that it wants if its bucket is full, else those that may start.
 
-        Every job that has arrived makes a turn of the event loop longer, and so the way of a 429 to those that start.
+        Each job that has arrived makes a turn of the event loop longer, so the jobs that start learn of a 429 later.
         """
         return self.wanted(waitlist) if waitlist.limits else waitlist.calls.room() - len(waitlist.waiters)
 

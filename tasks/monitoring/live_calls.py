@@ -15,7 +15,7 @@ EVERY: Final = 2.0
 #: Seconds after which a report counts no more: its server has died, or cannot reach Redis.
 FRESH: Final = 15.0
 
-#: Seconds after which the reports are gone if nobody reports.
+#: Seconds after which the reports are gone if no server reports.
 KEPT: Final = 60
 
 

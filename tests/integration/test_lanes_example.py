@@ -1,4 +1,4 @@
-"""`make lanes`: what a newcomer sees is true, whatever the machine does meanwhile."""
+"""`make lanes`: what a newcomer sees is true, however busy the machine is."""
 
 import re
 import subprocess

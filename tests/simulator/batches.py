@@ -1,7 +1,7 @@
 """The provider's files and provider batches, whatever Batch API shows them (batch_openai.py and the others).
 
 A provider batch takes `batch_delay` seconds (a number, or a pair from which its number picks) from its creation to its
-end. With `batch_times`, pairs of a part and seconds, that part of all provider batches has ended after so many seconds;
+end. With `batch_times`, pairs of a part and seconds, that part of all provider batches has ended after these seconds;
 each model's provider batches are spread evenly over these parts.
 
 What goes wrong is set by `batch_faults`, a list of {"mode": …, "times": 1}, each for the first that it meets:

@@ -25,7 +25,7 @@ class Request:
     wall: float
 
     def cost(self, model: Model, asked: int, made: int, cached: Cached = NOT_CACHED) -> int:
-        """n$ of so many tokens: in the flex tier as by the Batch API."""
+        """n$ of these tokens. The flex tier costs as much as the Batch API."""
         price = model.input_usd_per_mtok
         read = price if model.cached_usd_per_mtok is None else model.cached_usd_per_mtok
         write = price if model.cache_write_usd_per_mtok is None else model.cache_write_usd_per_mtok

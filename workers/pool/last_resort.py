@@ -40,7 +40,7 @@ class LastResort(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
             )
 
     def count(self, grace: float) -> None:
-        """End the process in `grace` seconds, `CLOSING` at the least. Only the first signal counts."""
+        """End the process in `grace` seconds, but at least `CLOSING`. Only the first signal counts."""
         if not self.counting:
             self.counting = True
             threading.Thread(target=_end, args=(max(grace, CLOSING),), name="last-resort", daemon=True).start()

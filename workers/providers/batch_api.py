@@ -114,7 +114,7 @@ class BatchApi(ABC):
     """The urls of lines that it takes."""
     limits: Limits
     lists: ClassVar[bool] = True
-    """Whether `find` sees every provider batch that was created. If not, a lost create can never be told from none."""
+    """Whether `find` sees every provider batch that was created. If not, a lost create looks like none."""
     create_time: ClassVar[float] = 0.0
     """Seconds that the lines of a chunk take at most on their way, if they travel with the create itself."""
 

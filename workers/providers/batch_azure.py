@@ -1,7 +1,7 @@
 """Azure OpenAI's Batch API: OpenAI's at other addresses, for deployments of a batch type.
 
 https://learn.microsoft.com/azure/ai-foundry/openai/how-to/batch, March 2026: 100,000 requests and 200 MB a file, 500
-files, or 10,000 if they expire by themselves. A provider batch never expires, so the caller must
+files, or 10,000 if they expire on their own. A provider batch never expires, so the caller must
 cancel it in time.
 """
 

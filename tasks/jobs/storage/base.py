@@ -25,7 +25,7 @@ class StorageError(Exception):
 
 
 class Writing(ABC):
-    """A file that is being written: nobody sees it before `commit`. Every method raises StorageError on failure."""
+    """A file that is being written: readers see it after `commit`. Every method raises StorageError on failure."""
 
     @abstractmethod
     def write(self, data: bytes) -> None:

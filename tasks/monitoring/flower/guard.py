@@ -1,4 +1,7 @@
-"""Who may look. By default, Flower listens on every interface without a password; ours refuses to start like that."""
+"""Flower starts only if it is closed to strangers.
+
+By default, it listens on every interface without a password; ours refuses to start like that.
+"""
 
 import ipaddress
 from typing import Any
