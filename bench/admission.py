@@ -25,6 +25,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bench.report_file import publish  # noqa: E402
 from limits.admission import admit, settle  # noqa: E402 - the repository is not on the path of a script
 from limits.bucket import Quota  # noqa: E402
 from limits.budget import BudgetWindow  # noqa: E402
@@ -158,10 +159,7 @@ def main() -> None:
                 print(f"{who}, {processes}: {found[-1].rate:,.0f}/s, {found[-1].redis:.0f} µs", flush=True)
                 keeper.flushall()
     text = report(found, arguments.seconds)
-    print(text)
-    if arguments.report:
-        arguments.report.parent.mkdir(parents=True, exist_ok=True)
-        arguments.report.write_text(text)
+    publish(text, arguments.report)
 
 
 if __name__ == "__main__":

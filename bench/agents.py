@@ -23,6 +23,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bench.report_file import publish  # noqa: E402
 from tests.simulator import Simulator  # noqa: E402
 from tests.support.agents import line  # noqa: E402 - the repository is not on the path of a script
 from tests.support.site import Site, jobs  # noqa: E402
@@ -129,9 +130,7 @@ def main() -> None:
     arguments = parser.parse_args()
     found = runs(arguments.calls, arguments.times)
     text = report(found, arguments.calls)
-    print(text)
-    arguments.report.parent.mkdir(parents=True, exist_ok=True)
-    arguments.report.write_text(text)
+    publish(text, arguments.report)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.compressed_worker import CACHE_SCALE  # noqa: E402 - the repository is not on the path of a script
+from bench.report_file import publish  # noqa: E402
 from limits.client.connection import Server  # noqa: E402
 from tasks.batches.batch import Batch  # noqa: E402
 from tasks.batches.store import Store  # noqa: E402
@@ -217,9 +218,7 @@ def main() -> None:
     with ThreadPoolExecutor(len(runs)) as pool:
         outcomes = [found for each in pool.map(lambda run: measured(arguments, *run), runs) for found in each]
     text = report(arguments, sorted(outcomes, key=lambda each: (each.provider, each.accounts), reverse=True))
-    print(text)
-    if arguments.report:
-        arguments.report.write_text(text)
+    publish(text, arguments.report)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.chaos_sides import CONCURRENCY, SIDES, WORKERS, Overnight, Side  # noqa: E402 - not on a script's path
+from bench.report_file import publish  # noqa: E402
 from tests.simulator import Simulator  # noqa: E402
 from tests.simulator.answers import job_of  # noqa: E402
 from tests.support.site import job, wait_for  # noqa: E402
@@ -250,10 +251,7 @@ def main() -> None:
     if arguments.stories:
         arguments.stories.write_text("".join(json.dumps(asdict(story)) + "\n" for story in stories))
     text = report(stories, arguments.away)
-    print(text)
-    if arguments.report:
-        arguments.report.parent.mkdir(parents=True, exist_ok=True)
-        arguments.report.write_text(text)
+    publish(text, arguments.report)
     for story in stories:
         if story.name == Overnight.name:
             assert story.lost == 0, "jobs were lost"

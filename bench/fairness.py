@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bench.report_file import publish  # noqa: E402
 from limits.client.connection import Server  # noqa: E402 - the repository is not on the path of a script
 from tasks.batches.store import Store  # noqa: E402
 from tests.simulator import Simulator  # noqa: E402
@@ -87,10 +88,7 @@ def main() -> None:
             "",
         ]
     )
-    print(text)
-    if arguments.report:
-        arguments.report.parent.mkdir(parents=True, exist_ok=True)
-        arguments.report.write_text(text)
+    publish(text, arguments.report)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from celery import Celery
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bench.report_file import publish  # noqa: E402
 from tests.simulator import Simulator  # noqa: E402 - the repository is not on the path of a script
 from tests.support.site import Site, job, wait_for  # noqa: E402
 from workers.transport.queues import register  # noqa: E402
@@ -99,10 +100,7 @@ def main() -> None:
             "",
         ]
     )
-    print(text)
-    if arguments.report:
-        arguments.report.parent.mkdir(parents=True, exist_ok=True)
-        arguments.report.write_text(text)
+    publish(text, arguments.report)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.compressed_worker import PACE, compress  # noqa: E402 - the repository is not on the path of a script
+from bench.report_file import publish  # noqa: E402
 from tasks.batches import lane_report  # noqa: E402
 from tasks.batches.batch import Batch  # noqa: E402
 from tasks.batches.chunk_journal import ChunkJournal  # noqa: E402
@@ -225,9 +226,7 @@ def main() -> None:
         outcomes.append(measured(arguments.lines, hours))
         print(outcomes[-1], flush=True)
     text = report(arguments.lines, alone, outcomes)
-    print(text)
-    if arguments.report:
-        arguments.report.write_text(text)
+    publish(text, arguments.report)
 
 
 if __name__ == "__main__":

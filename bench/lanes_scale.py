@@ -19,6 +19,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bench.report_file import publish  # noqa: E402
 from tasks.batches.batch import from_hash  # noqa: E402 - the repository is not on the path of a script
 from tasks.batches.chunk import CUT, Chunk, decode  # noqa: E402
 from tests.simulator import Simulator  # noqa: E402
@@ -207,9 +208,7 @@ def main() -> None:
     assert run.output == arguments.lines, run.output
     assert within_limits(run)
     text = report(run)
-    print(text)
-    if arguments.report:
-        arguments.report.write_text(text)
+    publish(text, arguments.report)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from bench.quota_figures import (  # noqa: E402 - the repository is not on the p
     ideal,
     report,
 )
+from bench.report_file import publish  # noqa: E402
 from tests.simulator import Simulator  # noqa: E402
 from tests.support.site import Line, Site, job, wait_for  # noqa: E402
 
@@ -219,10 +220,7 @@ def main() -> None:
                 list(pool.map(go, chosen))
         least = [bare(Path(folder) / f"bare-{redis}", redis=redis) for redis in (False, True)]
     text = report(found, (least[0], least[1]))
-    print(text)
-    if arguments.report:
-        arguments.report.parent.mkdir(parents=True, exist_ok=True)
-        arguments.report.write_text(text)
+    publish(text, arguments.report)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # instead of this folder, whose `workers` is another
 
+from bench.report_file import publish  # noqa: E402
 from limits.client.connection import Server  # noqa: E402 - the repository is not on the path of a script
 from tests.simulator import Simulator  # noqa: E402
 from tests.support.site import Site, jobs, wait_for  # noqa: E402
@@ -283,10 +284,7 @@ def main() -> None:
                 loads.append(loaded(site, workers, arguments.drivers, arguments.lines))
                 print(f"{workers} workers: {loads[-1].rate:,.0f} jobs/s, Redis {loads[-1].redis:,.0f} µs", flush=True)
     text = report(loads, alone, together)
-    print(text)
-    if arguments.report:
-        arguments.report.parent.mkdir(parents=True, exist_ok=True)
-        arguments.report.write_text(text)
+    publish(text, arguments.report)
 
 
 if __name__ == "__main__":

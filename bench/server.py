@@ -34,6 +34,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # instead of this folder, whose `workers` is another
 
+from bench.report_file import publish  # noqa: E402
 from tests.simulator import Simulator  # noqa: E402 - the repository is not on the path of a script
 from tests.support.api import KEYS, ONE, served  # noqa: E402
 from tests.support.site import Site, wait_for  # noqa: E402
@@ -248,9 +249,7 @@ def main() -> None:
     report = f"# What the HTTP server adds to a live call\n\n`make bench-server`, {os.cpu_count()} cores, Python {platform.python_version()}. {words}\n\n"
     report += table("Busy", [row for row in busy if row[0] != "the provider alone"], {}, busy=True) + "\n"
     report += table("Paced", [row for row in paced if row[0] != "the provider alone"], references, busy=False)
-    print(report)
-    if options.report:
-        options.report.write_text(report)
+    publish(report, options.report)
 
 
 if __name__ == "__main__":

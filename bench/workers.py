@@ -26,6 +26,7 @@ if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # instead of this folder, whose `workers` is this file
 
 # The repository is not on the path of a script.
+from bench.report_file import publish  # noqa: E402
 from bench.workers_figures import LATENCY, Figures, InFlight, report  # noqa: E402
 from limits.client.connection import Server  # noqa: E402
 from tasks.batches.store import Store  # noqa: E402
@@ -239,9 +240,7 @@ def main() -> None:
             flight = run_in_flight(Path(folder) / "in-flight")
             print(flight, flush=True)
     text = report(found, flight)
-    print(text)
-    if arguments.report:
-        arguments.report.write_text(text)
+    publish(text, arguments.report)
 
 
 if __name__ == "__main__":
