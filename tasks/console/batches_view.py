@@ -189,7 +189,7 @@ def _expected(grid: Table, found: Forecast) -> None:
     else:
         grid.add_row("cost", f"about {dollars(found.cost)}, at most {dollars(found.ceiling)}")
     if found.further:
-        grid.add_row("again", f"at most {dollars(found.further)} more, if every answer is asked for again")
+        grid.add_row("answers", f"at most {dollars(found.further)} more, if every line asks for as many as it may have")
     if found.lanes is not None:
         grid.add_row("lanes", lanes_view.plan(found.lanes))
     if found.limit:

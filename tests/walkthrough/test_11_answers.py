@@ -68,4 +68,4 @@ def test_5_an_estimate_says_what_further_answers_can_cost(site: Site) -> None:
     assert plain["further_answers_ceiling_usd"] == 0
     # One further answer by `small`, a hundred times as expensive, with twice the room.
     assert asked_again["further_answers_ceiling_usd"] > 50 * asked_again["ceiling_usd"]
-    assert "more, if every answer is asked for again" in site.run("estimate", file, "-w", "invoices").stderr
+    assert "if every line asks for as many as it may have" in site.run("estimate", file, "-w", "invoices").stderr
