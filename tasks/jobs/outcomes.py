@@ -200,7 +200,7 @@ def not_valid(outcome: Outcome, checked: Checked) -> Outcome:
     line = loads(outcome.line)
     words = f"the answer is {checked.result}: overnight.checks of this line says why"
     line["error"] = jobs.error_object("invalid_answer", words)
-    return replace(outcome, ok=False, line=jobs.encode(line))
+    return replace(outcome, ok=False, line=jobs.encode(line), ceiling="none")  # a retry may bring a whole answer
 
 
 def _cut_off_by(attempt: Attempt, answer: Answer) -> Ceiling:

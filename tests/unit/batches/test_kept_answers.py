@@ -128,7 +128,7 @@ def test_a_stopped_batch_ends_its_lines_with_what_they_keep(world: World, trunca
 def test_a_failed_answer_is_counted_until_its_line_is_retried(world: World, truncated: Simulator) -> None:
     lane = Lane(world, truncated, workflow={"on_invalid": "fail"})
     lane.run()
-    assert (lane.batch.failed, lane.batch.shown()["checks"]) == (20, {"truncated": 20})
+    assert (lane.batch.failed, lane.batch.shown()["checks"], lane.batch.cut_off) == (20, {"truncated": 20}, 0)
     ended = world.collect(lane.batch)
     assert ended.status == "completed"
     assert json.loads(json.dumps(world.errors(ended)))[0]["error"]["code"] == "invalid_answer"
