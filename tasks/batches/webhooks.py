@@ -14,7 +14,9 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
+import redis
 
+from limits.errors import LimitsError
 from tasks.batches.batch import Batch
 from tasks.batches.store import Store, open_store
 from tasks.batches.webhook_address import AddressRefused, resolved
@@ -58,32 +60,37 @@ def _is_for(webhook: WebhookSettings, batch: Batch) -> bool:
 
 @app.task(name=WEBHOOK, bind=True, max_retries=len(DELAYS), ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
 async def call_webhook(task: Any, batch: str, webhook: str) -> None:
-    """Call a webhook. The message is not trusted: the event is made from the batch's record."""
-    settings = current_settings()
+    """Call a webhook, and again later if that fails."""
+    try:
+        await tell(current_settings(), batch, webhook)
+    except NotDelivered as exc:
+        tries = task.request.retries
+        if tries >= len(DELAYS):
+            log.error("webhook %s could not be called for the end of %s: %s", webhook, batch, exc)  # noqa: TRY400 - the message is enough
+            return
+        log.warning("webhook %s could not be called for %s, next try in %d s: %s", webhook, batch, DELAYS[tries], exc)
+        raise await asyncio.to_thread(task.retry, countdown=DELAYS[tries], exc=exc, throw=False) from None
+
+
+async def tell(settings: Settings, batch: str, webhook: str) -> None:
+    """Call a webhook for the end of a batch. The message is not trusted: the batch's record says how it ended."""
     found, hook = await asyncio.to_thread(_record, settings, batch), settings.webhooks.get(webhook)
     if found is None or not found.over:
         return  # it was deleted, or runs again: another end makes another event
     if hook is None or not _is_for(hook, found):
         return  # it is no longer configured, or not for this workflow
-    try:
-        await deliver(hook, event(found))
-    except NotDelivered as exc:
-        tries = task.request.retries
-        if tries >= len(DELAYS):
-            log.error("webhook %s could not be called for the end of %s: %s", webhook, found.id, exc)  # noqa: TRY400 - the message is enough
-            return
-        log.warning(
-            "webhook %s could not be called for %s, next try in %d s: %s", webhook, found.id, DELAYS[tries], exc
-        )
-        raise await asyncio.to_thread(task.retry, countdown=DELAYS[tries], exc=exc, throw=False) from None
+    await deliver(hook, event(found))
 
 
 def _record(settings: Settings, batch: str) -> Batch | None:
-    store: Store = open_store(settings)
     try:
-        return store.batch(batch)
-    finally:
-        store.client.close()
+        store: Store = open_store(settings)
+        try:
+            return store.batch(batch)
+        finally:
+            store.client.close()
+    except (redis.RedisError, LimitsError) as exc:
+        raise NotDelivered(f"the batch's record cannot be read: {type(exc).__name__}") from None
 
 
 def event(batch: Batch) -> dict[str, Any]:
@@ -136,7 +143,7 @@ async def _post(webhook: WebhookSettings, headers: dict[str, str], body: bytes) 
             answer = await transport.handle_async_request(request)
             await answer.aclose()
             return answer.status_code
-    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:  # OSError: the certificates of SSL_CERT_FILE
         raise NotDelivered(type(exc).__name__) from None
 
 

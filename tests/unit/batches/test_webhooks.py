@@ -11,10 +11,12 @@ from standardwebhooks import Webhook
 
 from tasks.batches import webhooks
 from tasks.batches.webhook_address import AddressRefused, is_public, resolved
-from tasks.batches.webhooks import TIMEOUT, NotDelivered, deliver, signed
+from tasks.batches.webhooks import TIMEOUT, NotDelivered, deliver, signed, tell
 from tests.support.certificates import write_certificate
 from tests.support.receiver import Answer, Receiver, dripping, silent, status
+from tests.support.toml import provider
 from workers.config.server_settings import WebhookSettings
+from workers.config.settings import load
 
 PRIVATE_V4 = ["0.0.0.0", "10.0.0.1", "100.64.0.1", "127.0.0.1", "127.255.255.254", "169.254.169.254", "172.16.5.5", "172.31.255.255", "192.0.0.1", "192.0.2.1", "192.168.1.1", "198.18.0.1", "203.0.113.9", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"]  # fmt: skip  # noqa: E501
 
@@ -99,6 +101,19 @@ def test_a_secret_that_is_not_set_is_named() -> None:
 def test_a_hook_that_cannot_be_reached_is_not_delivered() -> None:
     with pytest.raises(NotDelivered, match="ConnectError"):
         send(hook(), {"id": "evt_1"})
+
+
+def test_a_record_that_cannot_be_read_is_another_try(tmp_path: Path) -> None:
+    (tmp_path / "overnight.toml").write_text(f'redis_url = "redis://127.0.0.1:9/0"\n{provider("http://127.0.0.1:9")}')
+    with pytest.raises(NotDelivered, match="record cannot be read"):
+        asyncio.run(tell(load(tmp_path / "overnight.toml"), "batch_1", "bridge"))
+
+
+def test_certificates_that_cannot_be_read_are_another_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken.pem").write_text("nothing")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "broken.pem"))
+    with pytest.raises(NotDelivered, match="SSLError"):
+        send(hook("https://127.0.0.1:9"), {"id": "evt_1"})
 
 
 def test_a_hook_at_a_private_address_is_not_called_unless_allowed() -> None:
