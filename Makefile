@@ -65,7 +65,7 @@ agents: $(VENV)/local-model  ## Run two agents on that model: a triage with tool
 lanes: $(VENV)/overnight  ## Run the tickets live and through a simulated Batch API, side by side: half the price (one minute)
 	@$(BIN)/python examples/lanes.py
 
-# Three processes for two cores, since tests wait a third of their time. Files in their order, not by their number of
+# Four processes for two cores, since tests wait two thirds of their time. Files in their order, not by their number of
 # tests: the longest have few tests and would come last, one beside an idle core.
 .PHONY: test
 test: $(VENV)/installed $(VENV)/local-model $(VENV)/tokenizer/installed  ## Run the tests (three to four minutes)

@@ -1,5 +1,6 @@
 """Money and quotas on the way of a job: what is held, what is sent, and what follows when a budget is spent."""
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tests.simulator import Simulator
 from tests.support import priced
 from tests.support.delivery import Desk
 from tests.support.priced import DOLLAR, MICRO, acme, nightly
-from tests.support.site import job
+from tests.support.site import job, wait_for
 from workers.models import budgets
 
 clean = priced.clean
@@ -204,19 +205,25 @@ def test_an_admission_after_midnight_is_paid_by_the_new_day(tmp_path: Path, valk
         today = next(iter(desk.windows()))
         midnight = today.until / MICRO
         desk.set_clock(midnight - 0.5)
+        simulator.configure(latency=1.0)
+        tomorrow = budgets.window("workflow/nightly", today.limit, "day", "UTC", None, midnight + 1)
+        days = [BudgetWindow("workflow/nightly", today.limit, day) for day in (today.window, tomorrow.window)]
+
+        def found() -> list[BudgetState]:
+            return desk.run(snapshot(desk.keys, budgets=days)).budgets
 
         async def both() -> None:
-            first, second = (desk.loop.create_task(desk.delivery(job(number))) for number in (1, 2))
+            first = desk.loop.create_task(desk.delivery(job(1)))
+            await asyncio.to_thread(wait_for, lambda: simulator.stats()["in_flight"], what="the first call")
+            second = desk.loop.create_task(desk.delivery(job(2)))
+            await asyncio.to_thread(wait_for, lambda: found()[1].held, what="the second call's place, tomorrow")
             assert (await first).answered
             desk.set_clock(midnight + 1)
             assert (await second).answered
 
         desk.wait(both())
         one = simulator.journal()[0]["cost_nusd"]
-        tomorrow = budgets.window("workflow/nightly", today.limit, "day", "UTC", None, midnight + 1)
-        days = [BudgetWindow("workflow/nightly", today.limit, day) for day in (today.window, tomorrow.window)]
-        found = desk.run(snapshot(desk.keys, budgets=days)).budgets
-        assert [(each.spent, each.held) for each in found] == [(one, 0), (one, 0)]
+        assert [(each.spent, each.held) for each in found()] == [(one, 0), (one, 0)]
 
 
 def test_single_jobs_of_a_batch_budget_wait_until_midnight(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
