@@ -19,6 +19,7 @@ class ChunkLine:
     """One line: its number, name and place in the input, and what it holds (n$) by which estimate.
 
     `own_ceiling`: the line itself sets the ceiling of its answer. `asks`: its answer is checked against its request.
+    `choices`: the answers that one call asks for; `output_ceiling` is over all of them.
     """
 
     number: int
@@ -32,6 +33,7 @@ class ChunkLine:
     media: bool
     own_ceiling: bool
     asks: bool = False
+    choices: int = 1
 
     @property
     def estimate(self) -> Estimate:

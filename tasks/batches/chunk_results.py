@@ -20,9 +20,8 @@ from tasks.batches.batch import Batch
 from tasks.batches.batch_lane import BatchLane
 from tasks.batches.chunk import Chunk
 from tasks.batches.chunk_checks import check_all
-from tasks.batches.chunk_lines import ChunkLine, texts
+from tasks.batches.chunk_lines import ChunkLine
 from tasks.batches.store import Store
-from tasks.jobs import job as jobs
 from tasks.jobs import outcomes, retry
 from tasks.jobs import store as job_store
 from tasks.jobs.attempt import Attempt
@@ -34,7 +33,7 @@ from tasks.jobs.usage import believed
 from workers.models.tiers import BATCH
 from workers.providers.answer import Answer
 from workers.providers.batch_api import BatchApi, Result
-from workers.providers.bodies import choices, with_output_ceiling
+from workers.providers.bodies import with_output_ceiling
 from workers.providers.errors import ProviderError, Refused
 
 log = logging.getLogger(__name__)
@@ -74,7 +73,7 @@ class ChunkResults:
     def record(self, raw: list[bytes]) -> Tally:
         """Record some lines of a result file, in one round trip. Lines that cannot be read are left out."""
         found = Tally()
-        ends: list[tuple[ChunkLine, Answer | ProviderError]] = []
+        ends: list[tuple[ChunkLine, Attempt, Answer | ProviderError]] = []
         calls: list[Call[Any]] = []
         for each in raw:
             result = self.api.read(each)
@@ -84,21 +83,21 @@ class ChunkResults:
             elif line is None:
                 log.warning("%s has a result that belongs to no line of it; it is left out", self.chunk.id)
             elif result.status is not None:
-                ends.append((line, self._read(result, line)))
-        answers = [(line, end) for line, end in ends if isinstance(end, Answer)]
+                attempt = self._attempt(line)
+                ends.append((line, attempt, self._read(result, attempt)))
+        answers = [(line, end) for line, _, end in ends if isinstance(end, Answer)]
         checked = check_all(self.lane.settings, self.batch, self.chunk, answers)
-        for line, end in ends:
+        for line, attempt, end in ends:
             if isinstance(end, ProviderError):
-                calls.extend(self._of_failure(line, end, found))
+                calls.extend(self._of_failure(line, attempt, end, found))
             else:
-                calls.append(self._of_answer(line, end, checked[line.number], found))
+                calls.append(self._of_answer(line, attempt, end, checked[line.number], found))
         if calls:
             self.store.server.run_many(calls)
         return found
 
-    def _read(self, result: Result, line: ChunkLine) -> Answer | ProviderError:
+    def _read(self, result: Result, attempt: Attempt) -> Answer | ProviderError:
         """A result's answer, or its failure."""
-        attempt = self._attempt(line)
         try:
             answer = self.api.answer(self.chunk.url, result)
         except ProviderError as error:
@@ -106,9 +105,8 @@ class ChunkResults:
             return error
         return replace(answer, usage=believed(attempt, answer.usage))
 
-    def _of_failure(self, line: ChunkLine, error: ProviderError, found: Tally) -> Iterator[Call[Any]]:
+    def _of_failure(self, line: ChunkLine, attempt: Attempt, error: ProviderError, found: Tally) -> Iterator[Call[Any]]:
         """The script that records a failure, if it says anything of its line."""
-        attempt = self._attempt(line)
         closing = outcomes.of_failure(attempt, error)
         if isinstance(error, Refused):
             fail = retry.Fail(error.code, error.message, error.status)
@@ -120,9 +118,10 @@ class ChunkResults:
             yield job_store.settle_line(self.store.keys, attempt.job, self._part(line, closing), closing)
         found.cost += closing.amount
 
-    def _of_answer(self, line: ChunkLine, answer: Answer, checked: Checked, found: Tally) -> Call[Any]:
+    def _of_answer(
+        self, line: ChunkLine, attempt: Attempt, answer: Answer, checked: Checked, found: Tally
+    ) -> Call[Any]:
         """The script that records an answer: as its line's result, or kept until the line has a further one."""
-        attempt = self._attempt(line)
         keys, job = self.store.keys, attempt.job
         closing = outcomes.of_answer(attempt, answer)
         saved = self._saved(attempt.estimate, answer, closing.amount)
@@ -143,10 +142,7 @@ class ChunkResults:
 
     def _again(self, checked: Checked, line: ChunkLine) -> again.Again | None:
         """How the line asks for a further answer, if it does."""
-        if checked.is_right or self.workflow.on_invalid != "retry":
-            return None
-        [(_, text)] = texts(self.batch, [line])
-        each = line.output_ceiling // choices(self.chunk.url, jobs.decode(text)["body"])
+        each = line.output_ceiling // line.choices
         return again.next_answer(checked, self.workflow, answers=1, now=again.Again(), ceiling=each)
 
     def _attempt(self, line: ChunkLine) -> Attempt:

@@ -25,7 +25,7 @@ from tasks.jobs import job as jobs
 from tasks.jobs.attempt import row
 from tasks.jobs.job import Line
 from workers.models.routing import Route
-from workers.providers.bodies import output_ceiling
+from workers.providers.bodies import choices, output_ceiling
 from workers.providers.embeddings import texts
 from workers.providers.endpoints import EMBEDDINGS
 
@@ -132,6 +132,7 @@ def _take(lane: BatchLane, growing: dict[tuple[str, str], Growing], text: bytes,
             estimate.media,
             own,
             wanted.of_line(line.url, line.body) is not None,
+            choices(line.url, line.body),
         ),
     )
     return True
