@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.simulator import Simulator
+from tests.support.asking import asking
 from tests.support.site import Site, jobs, lanes_of, wait_for
 
 PRICES = "input_usd_per_mtok = 1.0\noutput_usd_per_mtok = 2.0"
@@ -79,3 +80,30 @@ def test_check_says_whether_the_key_may_use_the_batch_lane(tmp_path: Path) -> No
     with Simulator() as simulator, site(tmp_path, simulator) as one:
         assert "acme, batch lane" in (done := one.run("check", status=None)).stderr + done.stdout
         assert simulator.batches() == []
+
+
+@pytest.mark.long
+def test_a_line_goes_on_in_the_flex_lane_after_an_invalid_answer(tmp_path: Path) -> None:
+    """The answer of the Batch API is kept, and the further one is asked for at the cheaper live price."""
+    workflow = 'lanes = ["batch", "flex", "live"]\nbatch_min_time = "1s"\ndeadline = "2h"\non_invalid = "retry"\n'
+    flaws = [{"kind": "invalid", "part": 0.5, "answers": 1}]
+    with (
+        Simulator(flaws=flaws) as simulator,
+        Site(
+            tmp_path,
+            simulator,
+            model=f"{PRICES}\nflex_price = 0.5",
+            provider=PROVIDER,
+            tables=f"[workflows.nightly]\n{workflow}",
+        ) as one,
+    ):
+        one.start_worker()
+        batch = one.submit([asking(number) for number in range(1, 21)])
+        status = one.wait(batch)
+        lines, _ = one.results(batch)
+        assert {line["overnight"]["checks"]["result"] for line in lines} == {"valid"}
+        again = [line["overnight"]["answers"] for line in lines if "answers" in line["overnight"]]
+        assert {tuple(each["lane"] for each in answers) for answers in again} == {("batch", "flex")}
+        assert 0 < len(again) == status["again"]["mended"] < 20
+        assert round(status["cost_usd"] * 1e9) == simulator.stats()["cost_nusd"]
+        assert status["cost_usd"] == pytest.approx(sum(line["overnight"]["cost_usd"] for line in lines))
