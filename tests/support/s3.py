@@ -62,7 +62,11 @@ def s3_fixture() -> Any:
         patch = pytest.MonkeyPatch()
         for name, value in store.environment().items():
             patch.setenv(name, value)
-        make = f"import s3fs; s3fs.S3FileSystem().mkdir({BUCKET!r})"
+        from s3fs import S3FileSystem  # noqa: PLC0415 - as moto
+
+        S3FileSystem.clear_instance_cache()  # those of another file's server
+        # moto keeps the buckets of another server in this process.
+        make = f"import s3fs; s3fs.S3FileSystem().makedirs({BUCKET!r}, exist_ok=True)"
         subprocess.run([sys.executable, "-c", make], check=True)
         yield store
         patch.undo()

@@ -13,7 +13,7 @@ from workers.config.provider_settings import Table
 class ServerSettings(Table):
     """Limits of the HTTP server."""
 
-    max_upload_mb: Annotated[int, Field(ge=1, le=100_000, strict=True)] = 512
+    max_upload_mb: Annotated[int, Field(ge=1, le=50_000, strict=True)] = 512  # S3 takes 10,000 pieces of 5 MiB
     """The largest file that a client may upload, in MB."""
     max_bodies_mb: Annotated[int, Field(ge=64, le=100_000, strict=True)] = 512
     """The bodies of one client's requests that are in memory at a time, in MB."""

@@ -18,8 +18,11 @@ T = TypeVar("T")
 #: of its own before each.
 RETRY_DELAYS = (0.5, 1.0, 2.0)
 
-#: Bytes of one piece of a multipart upload; S3 requires at least 5 MiB.
+#: Bytes of one piece of a multipart upload, which has at most 10,000 pieces.
 UPLOAD_PIECE: Final = 16 << 20
+
+#: The same for uploads of the HTTP server's clients, each of which holds a piece in memory: the least that S3 takes.
+SMALL_PIECE: Final = 5 << 20
 
 #: Parts that are read at once when they are joined.
 PARTS_AT_ONCE: Final = 64
@@ -143,7 +146,7 @@ class _RemoteWriting(Writing):
     def __init__(self, files: RemoteFiles, name: str) -> None:
         self.path = files.path(name)
         with self._errors():
-            self.file = files.fs.open(self.path, "wb", block_size=UPLOAD_PIECE)
+            self.file = files.fs.open(self.path, "wb", block_size=SMALL_PIECE)
 
     def write(self, data: bytes) -> None:
         with self._errors():
