@@ -1,15 +1,16 @@
 """2,000 lines, of which a provider answers 5 % invalid, 3 % truncated and 1 % refused."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.simulator import flaws
+from tests.simulator import Simulator, flaws
 from tests.simulator.config import Flaw
 from tests.support.asking import asking
 from tests.support.fixtures import simulator_fixture, site_fixture
-from tests.support.site import Line, Site
+from tests.support.site import Line, Site, wait_for
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
@@ -102,3 +103,25 @@ def test_a_budget_that_binds_in_the_middle_is_never_exceeded(site: Site, simulat
     assert {line["overnight"]["answers"][-1]["error"]["code"] for line in unmended} == {"budget_exceeded"}
     assert 0 < status["again"]["mended"] < status["again"]["lines"]
     assert Counter(line["overnight"]["checks"]["result"] for line in unmended) == status["checks"]
+
+
+def test_a_cancelled_batch_keeps_the_answers_that_it_has(tmp_path: Path) -> None:
+    """All lines have an invalid answer and wait for the stronger model, in their worker or in their queue."""
+    tables = '[providers.acme.models.large]\nrpm = 1\n[workflows.nightly]\non_invalid = "retry"\nescalate = "large"\n'
+    invalid = [{"kind": "invalid", "part": 1.0}]
+    with Simulator(flaws=invalid) as simulator, Site(tmp_path, simulator, tables=tables) as one:
+        one.start_worker(concurrency=20)
+        batch = one.submit([asking(number) for number in range(1, 61)])
+        wait_for(lambda: one.client().hlen(one.keys.kept(batch)) >= 55, 60.0, what="kept answers")
+        one.run("cancel", batch)
+        status = one.wait(batch, 60)
+        output, errors = one.results(batch)
+        assert status["status"] == "cancelled"
+        asked = [line for line in output if "answers" in line["overnight"]]
+        assert len(asked) >= 55
+        assert len(output) + len(errors) == 60
+        assert status["checks"] == {"invalid": len(output)}
+        codes = {line["overnight"]["answers"][-1].get("error", {}).get("code") for line in asked}
+        assert codes <= {"batch_stopped", "batch_cancelled", None}  # None: the stronger model has answered
+        assert {"batch_stopped", "batch_cancelled"} & codes
+        assert round(status["cost_usd"] * 1e9) == sum(round(line["overnight"]["cost_usd"] * 1e9) for line in output)
