@@ -3,6 +3,8 @@
 - A truncated answer is asked for again with twice its ceiling. If no ceiling was sent, the answer met the model's own
   one, and the same model would meet it again.
 - The same model would refuse again, too, and so would its provider's filter: only `escalate` may do better.
+- A raised ceiling may be above what a model allows. If its provider refuses it, `escalate` is asked with the line's
+  own.
 - The last answer that a line may have comes from `escalate`, if the workflow names such a model.
 """
 
@@ -52,3 +54,10 @@ def next_answer(
     if escalate and now.model != escalate and (answers + 1 == settings.max_answers or not helps):
         return Again(escalate, raised)
     return Again(now.model, raised) if helps else None
+
+
+def after_refusal(now: Again, escalate: str | None) -> Again | None:
+    """How to ask after a provider has refused a raised ceiling, which may be above the model's; None to ask no more."""
+    if not now.ceiling or not escalate:
+        return None
+    return Again(escalate)

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from limits.reservation import Denied
+from tasks.answers import again
 from tasks.jobs import flex, hooks, kept, outcomes, reasons, retry
 from tasks.jobs.attempt import Attempt
 from tasks.jobs.job import Job
@@ -20,7 +21,7 @@ from tasks.jobs.state import JobState
 from tasks.jobs.store import Begun, Outcome
 from workers.config.workflow_settings import WorkflowSettings
 from workers.providers.ceiling import OTHER
-from workers.providers.errors import AccountBlocked, ProviderError
+from workers.providers.errors import AccountBlocked, ProviderError, Refused
 from workers.request import Snooze
 
 log = logging.getLogger(__name__)
@@ -112,6 +113,17 @@ class Delivery:
         if backoff := retry.backoff(error, self.state):
             self.not_before[attempt.route.target] = time.monotonic() + backoff
         return retry.after_failure(error, self.state, self.workflow.max_attempts)
+
+    def goes_on_after(self, error: ProviderError) -> bool:
+        """Whether a further answer is asked for otherwise, since its raised ceiling may have been refused."""
+        if self.kept is None or not isinstance(error, Refused):
+            return False
+        step = again.after_refusal(self.kept.again, self.workflow.escalate)
+        if step is None:
+            return False
+        self.kept.again = step
+        self._go_on(self.kept)
+        return True
 
     def not_before_in(self, target: str) -> float:
         """Seconds until the job may try a target; 0 if it may now."""

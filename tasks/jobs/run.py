@@ -75,7 +75,8 @@ async def attempts(delivery: Delivery) -> Outcome:
         except Revoked:
             continue  # a pause began before the request was written
         except ProviderError as error:
-            if fail := await delivery.failed(attempt, error):
+            fail = await delivery.failed(attempt, error)
+            if fail is not None and not delivery.goes_on_after(error):
                 return runtime.failed(attempt, error, fail)
             await runtime.settle(attempt, error)
             if error.code == "time_limit":  # Celery's, of the whole delivery

@@ -126,6 +126,20 @@ def test_a_refusal_is_kept_without_a_stronger_model(tmp_path: Path, valkey: str,
         assert len(simulator.journal()) == 1
 
 
+def test_a_refused_ceiling_goes_to_the_stronger_model_without_it(
+    tmp_path: Path, valkey: str, simulator: Simulator
+) -> None:
+    """What a model allows is known to its provider only."""
+    flawed(simulator, "truncated", model="small")
+    simulator.configure(failures=[{"mode": "400", "model": "small", "after": 1}])
+    text = 'on_invalid = "retry"\nmax_answers = 3\nescalate = "large"'
+    with Desk(tmp_path, valkey, acme(simulator, tables=nightly(text))) as desk:
+        found = desk.deliver(asking(1))
+        assert results(found) == ["truncated", "valid"]
+        asked = [(entry["model"], entry["body"]["max_tokens"]) for entry in simulator.journal()]
+        assert asked == [("small", 50), ("small", 100), ("large", 50)]
+
+
 def test_a_spent_budget_keeps_the_answer_and_says_so(tmp_path: Path, valkey: str, simulator: Simulator) -> None:
     """The workflow waits for its budget, but not with an answer in hand."""
     flawed(simulator, "invalid")

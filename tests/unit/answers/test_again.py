@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.answers.again import MAX_CEILING, Again, next_answer
+from tasks.answers.again import MAX_CEILING, Again, after_refusal, next_answer
 from tasks.answers.checks import Checked, Result
 from workers.config.workflow_settings import WorkflowSettings
 
@@ -76,3 +76,10 @@ def test_a_ceiling_is_raised_up_to_a_limit() -> None:
 
 def test_one_answer_is_all_if_the_workflow_says_so() -> None:
     assert asked("invalid", 1, most=1, escalate="large") is None
+
+
+def test_a_refused_ceiling_is_not_raised_for_the_stronger_model() -> None:
+    assert after_refusal(Again(ceiling=100), "large") == Again("large")
+    assert after_refusal(Again("large", 100), "large") == Again("large")
+    assert after_refusal(Again("large"), "large") is None  # the ceiling was not the reason
+    assert after_refusal(Again(ceiling=100), None) is None
