@@ -1,9 +1,11 @@
 """Prompt caches: what a batch's order and accounts make of them.
 
-5,000 shuffled lines over 20 prefixes, at a provider that caches as OpenAI documents it and at one that caches as
-Anthropic does, with one account and with four: in the order of the file, and with `prompt_cache = true`. Beside each
-runs a small batch of another workflow. Time is compressed, so that the lifetime of a cache matters. All runs are at
-the same time.
+Shuffled lines over 20 prefixes, at a provider that caches as OpenAI documents it and at one that caches as Anthropic
+does, in the order of the file and with `prompt_cache = true`:
+
+slow  5,000 lines at four calls a minute, with one account and with four, and a small batch of another workflow beside.
+      Here the lifetime of a cache matters. Time is compressed, and all runs are at the same time.
+fast  2,000 lines without a quota, 200 in flight. Here it matters that a cache is filled before others follow.
 
     python bench/cache.py [--lines 5000] [--accounts 1 4] [--report bench/results/cache.md]
 """
@@ -24,8 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.compressed_worker import CACHE_SCALE  # noqa: E402 - the repository is not on the path of a script
-from bench.report_file import publish  # noqa: E402
+from bench.report_file import publish  # noqa: E402 - the repository is not on the path of a script
 from limits.client.connection import Server  # noqa: E402
 from tasks.batches.batch import Batch  # noqa: E402
 from tasks.batches.store import Store  # noqa: E402
@@ -36,12 +37,39 @@ from tests.support.site import Site, job, wait_for  # noqa: E402
 
 PREFIXES = 20
 
-#: Calls a second of all accounts together: four a minute, as an account with 30,000 tokens a minute makes them whose
-#: prompts have 7,500.
-PACE = 10.0
 
-#: Seconds that an entry of a cache lives: five minutes.
-LIFETIME = 300.0 / CACHE_SCALE
+@dataclass(frozen=True)
+class Pace:
+    """How fast the calls of a run are. Times in seconds as they pass here, where one stands for `scale`.
+
+    per_second  calls of all accounts together; 0 for no quota
+    latency     the shortest and the longest call
+    machine_rpm calls a minute of one prefix that one of OpenAI's machines takes
+    """
+
+    scale: float
+    per_second: float
+    latency: tuple[float, float]
+    concurrency: int
+    machine_rpm: int
+
+    @property
+    def rules(self) -> dict[str, float]:
+        """The caches: five minutes, an hour at most."""
+        minute = 60 / self.scale
+        return {"lifetime": 5 * minute, "longest": 60 * minute, "minute": minute}
+
+    @property
+    def quota(self) -> float:
+        """Calls a minute, as a limit; 0 for none."""
+        return self.per_second * 60
+
+
+#: Four calls a minute: an account with 30,000 tokens a minute makes as many if a prompt has 7,500.
+SLOW = Pace(scale=150.0, per_second=10.0, latency=(0.02, 0.08), concurrency=50, machine_rpm=15)
+
+#: As many as are in flight.
+FAST = Pace(scale=1.0, per_second=0.0, latency=(1.0, 3.0), concurrency=100, machine_rpm=15)
 
 #: Jobs of the workflow beside.
 BESIDE = 100
@@ -54,7 +82,7 @@ NAMES = ("input_usd_per_mtok", "output_usd_per_mtok", "cached_usd_per_mtok", "ca
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run at one provider. Money in n$, `beside` in seconds."""
+    """One run at one provider. Money in n$; `seconds` of the batch, and of the small one `beside`."""
 
     provider: str
     accounts: int
@@ -63,6 +91,7 @@ class Outcome:
     cached: int
     cost: int
     saved: int
+    seconds: float
     beside: float
 
 
@@ -99,16 +128,16 @@ def ideal(provider: str, given: Iterable[dict[str, Any]]) -> float:
     return saved
 
 
-def config(addresses: dict[str, str], accounts: int) -> str:
+def config(addresses: dict[str, str], accounts: int, pace: Pace) -> str:
     """The configuration: all accounts together have the same quota."""
     keys = ", ".join(f'"env:KEY_{number}"' for number in range(accounts))
-    rpm = round(PACE * 60 / accounts)
+    quota = f"rpm = {round(pace.quota / accounts)}\nburst = 1\n" if pace.quota else ""
     found = []
     for name, address in addresses.items():
         prices = "\n".join(f"{each} = {price}" for each, price in zip(NAMES, PRICES[name], strict=True))
         found.append(
             f'[providers.{name}]\napi = "{name}"\nbase_url = "{address}"\napi_key = [{keys}]\n'
-            f"[providers.{name}.models.{MODEL[name]}]\nrpm = {rpm}\nburst = 1\n{prices}\n"
+            f"[providers.{name}.models.{MODEL[name]}]\n{quota}{prices}\n"
             f"[workflows.{name}-plain]\nbudget_usd = 100\n"
             f"[workflows.{name}-grouped]\nbudget_usd = 100\nprompt_cache = true\n"
             f"[workflows.{name}-beside]\nbudget_usd = 100\n"
@@ -116,46 +145,54 @@ def config(addresses: dict[str, str], accounts: int) -> str:
     return "".join(found)
 
 
+def simulator(name: str, accounts: int, pace: Pace) -> Simulator:
+    """A provider."""
+    model: dict[str, float] = dict(zip(NAMES, PRICES[name], strict=True))
+    if pace.quota:
+        model |= {"rpm": pace.quota / accounts, "burst_s": 2.0}
+    rules = {**pace.rules, "machine_rpm": pace.machine_rpm if name == "openai" else 0}
+    return Simulator(prompt_cache=rules, latency=list(pace.latency), answer_tokens=[20, 40], models={"*": model})
+
+
 @contextmanager
-def at_work(accounts: int, workers: int) -> Iterator[tuple[dict[str, Simulator], Site]]:
-    """Both providers, a server and workers."""
-    rules = {"lifetime": LIFETIME, "longest": 12 * LIFETIME, "minute": 60 / CACHE_SCALE}
-    rpm = PACE * 60 / accounts
-    simulators = {}
-    for name, (price, answer, read, write) in PRICES.items():
-        model = {"rpm": rpm, "burst_s": 2.0, **dict(zip(NAMES, (price, answer, read, write), strict=True))}
-        simulators[name] = Simulator(
-            prompt_cache=rules, latency=[0.02, 0.08], answer_tokens=[20, 40], models={"*": model}
-        )
+def at_work(accounts: int, pace: Pace) -> Iterator[tuple[dict[str, Simulator], Site]]:
+    """Both providers, a server and two workers."""
     environment = {f"KEY_{number}": f"sk-{number}" for number in range(accounts)}
-    with tempfile.TemporaryDirectory() as folder, simulators["openai"] as one, simulators["anthropic"] as other:
-        toml = config({"openai": one.base_url, "anthropic": other.base_url}, accounts)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        simulator("openai", accounts, pace) as openai,
+        simulator("anthropic", accounts, pace) as anthropic,
+    ):
+        toml = config({"openai": openai.base_url, "anthropic": anthropic.base_url}, accounts, pace)
         with Site(Path(folder), toml=toml, environment=environment) as site:
-            for _ in range(workers):
-                site.start_worker(program="bench.compressed_worker", concurrency=50)
-            yield simulators, site
+            for _ in range(2):
+                site.start_worker(
+                    program="bench.compressed_worker",
+                    concurrency=pace.concurrency,
+                    environment={"CACHE_SCALE": f"{pace.scale}"},
+                )
+            yield {"openai": openai, "anthropic": anthropic}, site
 
 
-def measured(arguments: argparse.Namespace, accounts: int, grouped: bool) -> list[Outcome]:
+def measured(count: int, accounts: int, pace: Pace, *, grouped: bool) -> list[Outcome]:
     """One run at both providers at the same time."""
-    with at_work(accounts, arguments.workers) as (simulators, site):
+    with at_work(accounts, pace) as (simulators, site):
         store = Store(site.keys, Server(site.client()))
-        kind = "grouped" if grouped else "plain"
-        most = 10 * arguments.lines / PACE + 60
-        large = {name: site.submit(lines(name, arguments.lines), workflow=f"{name}-{kind}") for name in PRICES}
-        wait_for(lambda: all(now(store, each).done > arguments.lines // 10 for each in large.values()), most, every=0.2)
+        kind, most = "grouped" if grouped else "plain", 3600
+        large = {name: site.submit(lines(name, count), workflow=f"{name}-{kind}") for name in PRICES}
+        wait_for(lambda: all(now(store, each).done > count // 10 for each in large.values()), most, every=0.2)
         small = {name: site.submit(unlike(lines(name, BESIDE)), workflow=f"{name}-beside") for name in PRICES}
         every = [*large.values(), *small.values()]
         wait_for(lambda: all(now(store, each).over for each in every), most, every=0.2)
         found = []
         for name in PRICES:
             own, other = now(store, large[name]), now(store, small[name])
-            assert own.completed == arguments.lines, own
+            assert own.completed == count, own
             spent = costs.of_batch(store.server, store.keys, own)
             assert spent.cached_tokens == simulators[name].stats()["cached_tokens"]
-            beside = other.ended - other.began
+            seconds = (own.ended - own.began, other.ended - other.began)
             figures = (spent.input_tokens, spent.cached_tokens, spent.cost, spent.cache_saved)
-            found.append(Outcome(name, accounts, grouped, *figures, beside))
+            found.append(Outcome(name, accounts, grouped, *figures, *seconds))
         store.client.close()
         return found
 
@@ -175,34 +212,51 @@ def unlike(given: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return given
 
 
-def report(arguments: argparse.Namespace, outcomes: list[Outcome]) -> str:
+def table(outcomes: list[Outcome], count: int) -> list[str]:
+    """A row for each outcome."""
+    best = {name: ideal(name, lines(name, count)) for name in PRICES}
+    rows = [
+        "| provider | accounts | order | cached | cost | saved | of an ideal order | seconds | 100 jobs beside |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for each in sorted(outcomes, key=lambda each: (each.provider, -each.accounts), reverse=True):
+        order = "`prompt_cache`" if each.grouped else "as the file"
+        saved = each.saved / 1e9
+        rows.append(
+            f"| {each.provider} | {each.accounts} | {order} | {each.cached / each.input_tokens:.1%} "
+            f"| ${each.cost / 1e9:.3f} | ${saved:.3f} | {saved / best[each.provider]:.1%} "
+            f"| {each.seconds:.0f} | {each.beside:.1f} s |"
+        )
+    return rows
+
+
+def report(slow: list[Outcome], count: int, fast: list[Outcome], fast_count: int) -> str:
     """The report."""
-    best = {name: ideal(name, lines(name, arguments.lines)) for name in PRICES}
     text = [
         "# Prompt caches",
         "",
         f"`make bench-cache`, {os.cpu_count()} cores, Python {platform.python_version()}; all on one machine.",
         "",
-        f"{arguments.lines:,} shuffled lines over {PREFIXES} prefixes of about 1,900 tokens, {arguments.workers} workers. "
-        f"All accounts together make {PACE * 60 / CACHE_SCALE:g} calls a minute; a cache lives for five minutes, belongs "
-        f"to an account, and is there once the first answer has begun. A second stands for {CACHE_SCALE / 60:g} minutes.",
+        f"Shuffled lines over {PREFIXES} prefixes of about 1,400 tokens, two workers. A cache lives for five minutes, "
+        "belongs to an account, and is there once the first answer has come. The one like OpenAI's goes to another "
+        f"machine after {SLOW.machine_rpm} calls of one prefix in a minute.",
         "",
-        "| provider | accounts | order | cached | cost | saved | of an ideal order | 100 jobs beside |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for each in outcomes:
-        order = "`prompt_cache`" if each.grouped else "as the file"
-        saved = each.saved / 1e9
-        text.append(
-            f"| {each.provider} | {each.accounts} | {order} | {each.cached / each.input_tokens:.1%} "
-            f"| ${each.cost / 1e9:.3f} | ${saved:.3f} | {saved / best[each.provider]:.1%} | {each.beside:.1f} s |"
-        )
-    text += [
+        f"## {count:,} lines at {SLOW.quota / SLOW.scale:g} calls a minute, all accounts together",
         "",
-        "- **cached**: the part of the input tokens that came from a cache. **saved**: against the price without caches, "
-        "as `overnight status` says it; the simulated provider's own books agree.",
+        f"A second stands for {SLOW.scale:g}; all runs were at the same time.",
+        "",
+        *table(slow, count),
+        "",
+        f"## {fast_count:,} lines without a quota, {2 * FAST.concurrency} in flight",
+        "",
+        "Both providers share the workers.",
+        "",
+        *table(fast, fast_count),
+        "",
+        "- **cached**: the part of the input tokens that came from a cache. **saved**: against the price without "
+        "caches, as `overnight status` says it; the simulated provider's own books agree.",
         "- **of an ideal order**: each prefix is read once by one account, and its cache serves all other lines.",
-        "- **100 jobs beside**: how long a batch of another workflow takes at the same quota.",
+        "- **100 jobs beside**: how long a batch of another workflow takes at the same quota, beside the large one.",
     ]
     return "\n".join(text) + "\n"
 
@@ -210,15 +264,18 @@ def report(arguments: argparse.Namespace, outcomes: list[Outcome]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=5_000)
+    parser.add_argument("--fast-lines", type=int, default=2_000)
     parser.add_argument("--accounts", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--report", type=Path)
-    arguments = parser.parse_args()
-    runs = [(accounts, grouped) for accounts in arguments.accounts for grouped in (False, True)]
+    given = parser.parse_args()
+    fast = [each for grouped in (False, True) for each in measured(given.fast_lines, 1, FAST, grouped=grouped)]
+    print(*fast, sep="\n", flush=True)
+    runs = [(accounts, grouped) for accounts in given.accounts for grouped in (False, True)]
     with ThreadPoolExecutor(len(runs)) as pool:
-        outcomes = [found for each in pool.map(lambda run: measured(arguments, *run), runs) for found in each]
-    text = report(arguments, sorted(outcomes, key=lambda each: (each.provider, each.accounts), reverse=True))
-    publish(text, arguments.report)
+        found = pool.map(lambda run: measured(given.lines, run[0], SLOW, grouped=run[1]), runs)
+        slow = [each for outcomes in found for each in outcomes]
+    text = report(slow, given.lines, fast, given.fast_lines)
+    publish(text, given.report)
 
 
 if __name__ == "__main__":

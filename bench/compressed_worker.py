@@ -17,7 +17,7 @@ from workers.providers.batch_openai import OpenAIBatches
 PACE = 300.0
 
 #: How many seconds one second stands for in bench/cache.py.
-CACHE_SCALE = float(os.environ.get("CACHE_SCALE", "150"))
+CACHE_SCALE = float(os.environ.get("CACHE_SCALE", "1"))
 
 
 def compress(chunk_lines: int = 0) -> None:
@@ -25,10 +25,8 @@ def compress(chunk_lines: int = 0) -> None:
     takeover.PACE = PACE  # type: ignore[misc]
     OpenAIBatches.limits = replace(OpenAIBatches.limits, creates_an_hour=None)
     chunk_steps.HOLD_AGAIN = 0.5  # type: ignore[misc]
-    for name in ("LIFETIME", "HOLD", "POLL"):
+    for name in ("WARM", "HOLD", "POLL"):
         setattr(warming, name, max(0.01, getattr(warming, name) / CACHE_SCALE))
-    if "NO_WARMING" in os.environ:
-        warming.HOLD = 0.0
     if chunk_lines:
         for module in (batch_lane, cutting):
             module.MAX_LINES = chunk_lines  # type: ignore[attr-defined]

@@ -354,7 +354,7 @@ class Keys:
     def warm(self, place: str) -> str:
         """String: a prefix (digest) at an account is in its provider's prompt cache (1), or a call is to put it there.
 
-        As long as the cache keeps it: 5 minutes. Owner: tasks/jobs/warming.py.
+        A minute after the last answer. Owner: tasks/jobs/warming.py.
         """
         return f"{self.prefix}warm:{place}"
 

@@ -17,6 +17,7 @@ In the order of a batch's life:
     further_cost.py     what further answers can cost at most
     lane_forecast.py    the estimate by lanes
     budget_outlook.py   whether the estimate fits into the budgets
+    cache_outlook.py    whether prompt caches can save anything
     batch.py            the record of a batch
     check_counts.py     what the checks of a batch's answers have found
     store.py            the records in Redis: read, create, advance, retry, delete

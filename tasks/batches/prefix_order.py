@@ -1,19 +1,26 @@
-"""The order in which a batch's input is stored if its workflow uses prompt caches: lines that share a prefix together.
+"""The order in which a batch's input is stored if its workflow uses prompt caches.
 
-The lines of a window of the input are put together by prefix, in the order in which the prefixes first appear. The
-first line of each prefix goes `AHEAD` lines before the others, so that its answer has filled the provider's cache when
-these follow, and none of them has to wait for that (tasks/jobs/warming.py). With two lines ahead:
+A provider forgets a prompt after some minutes. So in each window of the input only as many prefixes take turns as come
+round in time, and the next one follows when one of them has ended; prefixes come in the order in which they first
+appear. At a high pace all of them take turns: many calls of one prefix at a time would go to more of the provider's
+machines, each with a cache of its own. The first line of each prefix goes `AHEAD` lines before its turn, so that its
+answer has filled the cache when the others follow, and none has to wait for that (tasks/jobs/warming.py). With two
+prefixes at once, and two lines ahead:
 
-    a1 b1 a2 a3 c1 b2 b3 c2 c3 …
+    a1 b1 a2 b2 a3 c1 b3 c2 c3 …
 
 Windows follow one another, so no line moves further than the size of one. Nothing is added or left out: the stored
 input has as many bytes as the file, and the same file gives the same order.
 """
 
 from array import array
+from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from operator import itemgetter
 from typing import Final
+
+import orjson
 
 from tasks.batches.input import Place, text_of
 from tasks.jobs import job as jobs
@@ -27,10 +34,25 @@ WINDOW: Final = 64 << 20
 AHEAD: Final = 256
 
 
-class PrefixOrder:
-    """The order of one input."""
+#: Seconds in which all prefixes that take turns come round once: a quarter of the five minutes for which providers
+#: keep a prompt, since a batch may be slower than its limits allow.
+ROUND: Final = 75.0
 
-    def __init__(self, window: int = WINDOW) -> None:
+
+#: Prefixes that take turns at most.
+MOST: Final = 1_000_000
+
+
+def at_once(per_second: float, accounts: int) -> int:
+    """How many prefixes take turns at this pace of all accounts together; each account has a cache of its own."""
+    return max(1, int(min(per_second * ROUND / accounts, MOST)))
+
+
+class PrefixOrder:
+    """The order of one input, with `at_once` prefixes in turns."""
+
+    def __init__(self, at_once: int, window: int = WINDOW) -> None:
+        self.at_once = at_once
         self.window = window
         self._numbers = array("I")  # by number in the file, from 1: number in the stored input
         self._begins = array("Q")  # by number in the stored input: its first byte; then the end of all
@@ -48,7 +70,7 @@ class PrefixOrder:
 
     def _ordered(self, window: list[bytes]) -> Iterator[bytes]:
         before = len(self._numbers)
-        order = order_of(_prefix(line) for line in window)
+        order = order_of(map(_prefix, window), self.at_once)
         self._numbers.extend([0] * len(order))
         for number, index in enumerate(order, before):
             self._numbers[before + index] = number
@@ -66,22 +88,42 @@ class PrefixOrder:
         return Place(number, begins, ends - begins - 1)
 
 
-def order_of(prefixes: Iterable[str], ahead: int = AHEAD) -> list[int]:
+def order_of(prefixes: Iterable[str], at_once: int, ahead: int = AHEAD) -> list[int]:
     """The order of lines with these prefixes; '' is shared with no other line."""
     groups: dict[str, list[int]] = {}
     for index, prefix in enumerate(prefixes):
         groups.setdefault(prefix or f"line {index}", []).append(index)
-    places: list[tuple[int, int]] = []
-    for group in groups.values():
-        first = len(places) - ahead * (len(group) > 1)
-        places += [(len(places) + number if number else first, index) for number, index in enumerate(group)]
+    first = {group[0] for group in groups.values() if len(group) > 1}
+    places = [
+        (place - ahead if index in first else place, index)
+        for place, index in enumerate(_in_turns(groups.values(), at_once))
+    ]
     return [index for _, index in sorted(places, key=itemgetter(0))]
 
 
+def _in_turns(groups: Iterable[list[int]], at_once: int) -> Iterator[int]:
+    """One of each of the first groups, again and again; the next group takes the place of one that has ended."""
+    waiting = map(iter, groups)
+    active = deque(islice(waiting, at_once))
+    while active:
+        group = active.popleft()
+        if (index := next(group, None)) is not None:
+            yield index
+            active.append(group)
+        elif (more := next(waiting, None)) is not None:
+            active.appendleft(more)
+
+
 def _prefix(line: bytes) -> str:
-    text = text_of(line)
-    job, _ = jobs.check(jobs.decode(text)) if text else (None, [])
-    return prefix_of(job.url, job.body) if job is not None and not job.agent else ""
+    """The prefix of a line that has been checked; '' if it has none, or was changed since."""
+    try:
+        value = orjson.loads(text_of(line))
+    except ValueError:
+        return ""
+    match value:
+        case {"url": str(url), "body": dict(body)} if not url.startswith(jobs.AGENTS):
+            return prefix_of(url, body)
+    return ""
 
 
 def _windows(chunks: Iterable[bytes], most: int) -> Iterator[list[bytes]]:

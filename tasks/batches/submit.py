@@ -5,6 +5,7 @@ result line.
 """
 
 import hashlib
+import math
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.batches.batch import Batch
 from tasks.batches.duplicates import Duplicates
-from tasks.batches.estimate import Tally, record_fields
+from tasks.batches.estimate import Forecast, Tally, record_fields
 from tasks.batches.files import INPUT, verified
 from tasks.batches.input import Checked, InputError, Place, check_file
 from tasks.batches.lane_forecast import LaneTally
 from tasks.batches.lane_times import LaneTimes
 from tasks.batches.pilot import Sample
 from tasks.batches.precheck import Precheck
-from tasks.batches.prefix_order import PrefixOrder
+from tasks.batches.prefix_order import PrefixOrder, at_once
 from tasks.batches.sources import Source, source_of
 from tasks.batches.store import Store
 from tasks.jobs import job as jobs
@@ -73,20 +74,26 @@ def submit(
         if existing is not None:
             return existing, False
         files = open_files(settings.storage, batch_id)
-        order = store_input(files, settings, workflow, source, checked)
+        forecast = tally.forecast()
+        order = store_input(files, source, checked, order_for(tally, forecast))
         if duplicates is not None:
             duplicates.save(files, order)
         sample.save(files, order)
-        forecast = tally.forecast()
         batch = _record(batch_id, source, settings, checked, workflow, lanes or settings.workflow(workflow).lanes)
         return store.create(replace(batch, trace=trace, pilot=len(sample.picked()), **record_fields(forecast)))
 
 
-def store_input(
-    files: Files, settings: Settings, workflow: str, source: Source, checked: Checked
-) -> PrefixOrder | None:
-    """Store a checked input, for prompt caches in another order; returns that, or None."""
-    order = PrefixOrder() if settings.workflow(workflow).prompt_cache else None
+def order_for(tally: Tally, forecast: Forecast) -> PrefixOrder | None:
+    """The order in which the input is stored, for the pace that is expected; None for that of the file."""
+    if not tally.precheck.workflow.prompt_cache:
+        return None
+    accounts = max((len(group.routes) for group in tally.groups.values()), default=1)
+    pace = forecast.lines / forecast.seconds if forecast.seconds else math.inf
+    return PrefixOrder(at_once(pace, accounts))
+
+
+def store_input(files: Files, source: Source, checked: Checked, order: PrefixOrder | None) -> PrefixOrder | None:
+    """Store a checked input, in another order if there is one; returns that."""
 
     def chunks() -> Iterator[bytes]:
         found = verified(source.chunks(), checked.sha256)

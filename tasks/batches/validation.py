@@ -13,7 +13,7 @@ from tasks.batches.files import files_of
 from tasks.batches.input import InputError
 from tasks.batches.problem_codes import problem
 from tasks.batches.store import Store
-from tasks.batches.submit import check_and_tally, duplicates_of, record_lanes, store_input
+from tasks.batches.submit import check_and_tally, duplicates_of, order_for, record_lanes, store_input
 from tasks.batches.uploads import Uploads
 from tasks.jobs import trace_context
 from tasks.jobs.store import KEEP_BATCH
@@ -48,7 +48,8 @@ def _checked(store: Store, settings: Settings, batch: Batch, request: BatchReque
         checked, tally = check_and_tally(
             source, settings, store, workflow=batch.workflow, url=request.endpoint, duplicates=duplicates
         )
-        order = store_input(files_of(batch), settings, batch.workflow, source, checked)
+        forecast = tally.forecast()
+        order = store_input(files_of(batch), source, checked, order_for(tally, forecast))
         if duplicates is not None:
             duplicates.save(files_of(batch), order)
     return replace(
@@ -58,7 +59,7 @@ def _checked(store: Store, settings: Settings, batch: Batch, request: BatchReque
         bytes=checked.bytes,
         began=time.time(),
         lanes=record_lanes(settings.workflow(batch.workflow).lanes),
-        **record_fields(tally.forecast()),
+        **record_fields(forecast),
     )
 
 

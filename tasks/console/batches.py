@@ -87,6 +87,7 @@ def estimate(
 ) -> None:
     """Estimate a file's tokens, cost and time within the limits. Sends nothing."""
     from tasks.batches.budget_outlook import outlook  # noqa: PLC0415 - only this command needs it
+    from tasks.batches.cache_outlook import cache_outlook  # noqa: PLC0415
     from tasks.batches.submit import check_and_tally, duplicates_of  # noqa: PLC0415
 
     with errors_reported():
@@ -100,7 +101,7 @@ def estimate(
                 given, settings, store, workflow=workflow, lanes=lanes_of(lanes), duplicates=duplicates
             )
         found = tally.forecast()
-        notes = outlook(settings, store, workflow, found)
+        notes = [*outlook(settings, store, workflow, found), *cache_outlook(tally)]
         if found.agents:
             notes.append(f"{view.jobs(found.agents)} of agents are not included: their calls are not known in advance")
         print_json({**found.shown(), "notes": notes}) if as_json else batches_view.forecast(given.shown, found, notes)

@@ -19,8 +19,9 @@ from workers.pool.coroutine import worker_is_stopping
 if TYPE_CHECKING:
     import redis.asyncio
 
-#: Seconds that an entry lives after its last use: the shortest that OpenAI and Anthropic document.
-LIFETIME = 300.0
+#: Seconds for which a place counts as warm after an answer. Providers keep a prompt for five minutes; but each place is
+#: a key in Redis, also that of a prompt that shares nothing.
+WARM = 60.0
 
 #: Seconds after which a call goes out even if the first one isn't answered: a long answer has begun by then.
 HOLD = 15.0
@@ -56,11 +57,11 @@ class Warming:
     async def answered(self, place: str) -> None:
         """A call was answered there: its prefix is in the cache, and lives on."""
         now = time.monotonic()
-        if self._warm.get(place, 0.0) - now > LIFETIME / 2:
+        if self._warm.get(place, 0.0) - now > WARM / 2:
             return
-        self._note(place, LIFETIME)
+        self._note(place, WARM)
         with suppress(RedisError):
-            await self._client.set(self._keys.warm(place), b"1", px=round(LIFETIME * 1_000))
+            await self._client.set(self._keys.warm(place), b"1", px=round(WARM * 1_000))
 
     async def _wait(self, place: str) -> bool:
         """Wait until the place is warm; returns whether this call is the first there."""
@@ -71,7 +72,7 @@ class Warming:
             if self._is_warm(place) or worker_is_stopping():
                 break
             if time.monotonic() >= ends:
-                self._note(place, LIFETIME / 2)  # the others needn't wait as long
+                self._note(place, WARM / 2)  # the others needn't wait as long
                 break
             await asyncio.sleep(POLL)
         return False
@@ -83,7 +84,7 @@ class Warming:
             return False
         self._looked[place] = now
         try:
-            found = await self._client.set(self._keys.warm(place), b"0", nx=True, get=True, px=round(LIFETIME * 1_000))
+            found = await self._client.set(self._keys.warm(place), b"0", nx=True, get=True, px=round(WARM * 1_000))
         except RedisError:
             self._note(place, POLL)  # don't wait: the admission reports it
             return False

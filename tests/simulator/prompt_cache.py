@@ -5,8 +5,8 @@ entry is there once the answer of the call that wrote it has begun, and is kept 
 use. A token is four bytes here, as for quotas.
 
 - OpenAI (https://platform.openai.com/docs/guides/prompt-caching): automatic, in steps of 128 tokens, at most `longest`
-  seconds from its first use. Calls go to a machine by their first 256 tokens and `prompt_cache_key`; above
-  `machine_rpm` calls a minute more machines take part, each with a cache of its own.
+  seconds from its first use. Calls go to a machine by their first 256 tokens and `prompt_cache_key`; for each
+  further `machine_rpm` calls a minute another machine takes its part, with a cache of its own.
 - Anthropic (https://platform.claude.com/docs/en/build-with-claude/prompt-caching): up to the blocks that are marked
   with `cache_control`, an hour with `ttl = "1h"`, which is twelve lifetimes.
 """
@@ -56,6 +56,7 @@ class PromptCaches:
         self.rules = rules
         self.entries: dict[bytes, _Entry] = {}
         self.calls: dict[bytes, deque[float]] = {}
+        self.sent: dict[bytes, int] = {}
 
     def of(self, request: Any, account: int, asked: int, begins: float) -> Cached:
         """What a request of `asked` tokens reads and writes; its answer begins at `begins`."""
@@ -110,11 +111,13 @@ class PromptCaches:
         if not self.rules.machine_rpm:
             return ""
         routed = f"{scope}:{body.get('prompt_cache_key', '')}:".encode() + prompt[: ROUTED_BY * BYTES]
-        calls = self.calls.setdefault(hashlib.blake2b(routed, digest_size=16).digest(), deque())
+        name = hashlib.blake2b(routed, digest_size=16).digest()
+        calls = self.calls.setdefault(name, deque())
         while calls and calls[0] <= now - self.rules.minute:
             calls.popleft()
         calls.append(now)
-        return f"/{(len(calls) - 1) // self.rules.machine_rpm}"
+        self.sent[name] = self.sent.get(name, 0) + 1
+        return f"/{self.sent[name] % (len(calls) // self.rules.machine_rpm + 1)}"
 
 
 def _parts(body: dict[str, Any]) -> Iterator[bytes]:

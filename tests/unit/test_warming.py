@@ -54,7 +54,7 @@ async def workers(server: str, count: int) -> AsyncIterator[list[Warming]]:
         await client.flushall()
         yield [Warming(client, KEYS) for _ in range(count)]
         for name in await client.keys():
-            assert 0 < await client.pttl(name) <= warming.LIFETIME * 1_000
+            assert 0 < await client.pttl(name) <= warming.WARM * 1_000
 
 
 def run(server: str, story: Callable[[list[Warming]], Awaitable[None]], count: int = 2) -> None:
@@ -130,7 +130,7 @@ def test_an_answer_keeps_a_place_warm_without_writing_each_time(server: str) -> 
         await client.delete(KEYS.warm(PLACE))
         await made[0].answered(PLACE)
         assert not await client.exists(KEYS.warm(PLACE))
-        made[0]._note(PLACE, warming.LIFETIME / 3)
+        made[0]._note(PLACE, warming.WARM / 3)
         await made[0].answered(PLACE)
         assert await client.get(KEYS.warm(PLACE)) == b"1"
 
