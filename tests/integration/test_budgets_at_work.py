@@ -215,6 +215,7 @@ def test_an_admission_after_midnight_is_paid_by_the_new_day(tmp_path: Path, valk
         async def both() -> None:
             first = desk.loop.create_task(desk.delivery(job(1)))
             await asyncio.to_thread(wait_for, lambda: simulator.stats()["in_flight"], what="the first call")
+            simulator.configure(latency=0.0)
             second = desk.loop.create_task(desk.delivery(job(2)))
             await asyncio.to_thread(wait_for, lambda: found()[1].held, what="the second call's place, tomorrow")
             assert (await first).answered

@@ -87,7 +87,7 @@ def flood(client: Any, queue: str, mutations: Mutations, count: int) -> None:
     """Push `count` messages, while the queue is short: it is the messages that are tried, not the room."""
     for _ in range(0, count, 100):
         wait_for(lambda: client.llen(queue) < 2_000, 120, what="room in the queue")
-        client.lpush(queue, *(mutations.next() for _ in range(100)))
+        client.lpush(queue, *(mutations.next() for _ in range(min(100, count))))
 
 
 def drained(site: Site, client: Any, count: int) -> None:

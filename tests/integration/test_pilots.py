@@ -74,7 +74,7 @@ def test_a_run_that_is_killed_in_its_pilot_goes_on(site: Site, simulator: Simula
     assert calls(simulator) <= 70
 
 
-@pytest.mark.parametrize(("answer", "status"), [("y", 0), ("n", 4), ("Ctrl-C", 4)])
+@pytest.mark.parametrize(("answer", "status"), [("y", 0), ("n", 4), pytest.param("Ctrl-C", 4, marks=pytest.mark.long)])
 def test_a_terminal_is_asked(site: Site, simulator: Simulator, answer: str, status: int) -> None:
     source = site.input(jobs(30, temperature=0.3 + len(answer) / 100 + status / 10))
     shown, words = os.openpty()
