@@ -11,7 +11,7 @@ import redis
 from celery.worker import control
 from kombu.utils.url import maybe_sanitize_url
 
-from workers.transport.broker import MICRO
+from limits.encoding import SECOND
 from workers.transport.message import parse, queue_of
 
 #: Delayed messages in one answer at most, soonest first.
@@ -33,7 +33,7 @@ def delayed(client: "redis.Redis", zset: str, messages: str) -> list[dict[str, A
             message = parse(raw or b"", tag, queue_of(tag))
             listed.append(
                 {
-                    "eta": datetime.fromtimestamp(due / MICRO, UTC).isoformat(),
+                    "eta": datetime.fromtimestamp(due / SECOND, UTC).isoformat(),
                     "priority": 6,
                     "request": {
                         "id": message["headers"].get("id"),

@@ -17,9 +17,8 @@ from typing import Any, Final
 
 import orjson
 
+from limits.encoding import SECOND
 from tasks.agents.position import order
-
-_MICRO: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ def read(found: Mapping[bytes, bytes]) -> Record:
             case "round" | "cost" | "calls" | "throttled" | "waits":
                 setattr(record, name, int(value))
             case "born" | "began":
-                setattr(record, name, int(value) / _MICRO)
+                setattr(record, name, int(value) / SECOND)
             case "wait":
                 record.wait = orjson.loads(value)
             case "e":

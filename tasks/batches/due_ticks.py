@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from limits.client.connection import Server
 from limits.client.scripts import Call, load
+from limits.encoding import SECOND
 from limits.keys import Keys
 from tasks.batches.batch import Batch
 
 if TYPE_CHECKING:
     import redis
 
-_MICRO: Final = 1_000_000
 
 #: Seconds since it last asked for ticks after which a worker counts as stopped.
 _WORKER_TIMEOUT = 10.0
@@ -44,7 +44,7 @@ class DueTicks:
             return bool(reply[0]), [tick.decode() for tick in reply[1]]
 
         keys = (self.due, self.duty, self.idling, self.tickers)
-        args = (int(lease * _MICRO), count, "", worker, int(duty * 1000))
+        args = (int(lease * SECOND), count, "", worker, int(duty * 1000))
         return self.server.repeat(Call(load("tasks/batches/lua/ticks.lua"), keys, args, read))
 
     def again(self, tick: str, seconds: float | None) -> None:
@@ -66,7 +66,7 @@ class DueTicks:
         keys = [self.due, self.idling, self.keys.batch(batch)]
         if kind == "collect":
             keys.append(self.keys.results(batch))
-        args = (tick, int(seconds * _MICRO), idle, seen, int(latest * _MICRO), _IDLE_EACH, "")
+        args = (tick, int(seconds * SECOND), idle, seen, int(latest * SECOND), _IDLE_EACH, "")
         self.server.run(Call(load("tasks/batches/lua/rest.lua"), tuple(keys), args, int))
 
     def wake(self, tick: str) -> None:
@@ -77,7 +77,7 @@ class DueTicks:
         """Make a tick due now unless it is in the set. The set lives for `seconds` more at least."""
         now, micros = self.client.time()
         pipeline: Any = self.client.pipeline(transaction=False)
-        pipeline.zadd(self.due, {tick: now * _MICRO + micros}, nx=True)
+        pipeline.zadd(self.due, {tick: now * SECOND + micros}, nx=True)
         pipeline.expire(self.due, int(seconds), nx=True)
         pipeline.expire(self.due, int(seconds), gt=True)
         pipeline.execute()
@@ -85,7 +85,7 @@ class DueTicks:
     def seen(self, worker: str) -> None:
         """Note that a worker is alive, although a long tick keeps it from asking for others."""
         seconds, micros = self.client.time()
-        self.client.zadd(self.tickers, {worker: seconds * _MICRO + micros}, xx=True)
+        self.client.zadd(self.tickers, {worker: seconds * SECOND + micros}, xx=True)
 
     def workers(self) -> int | None:
         """The number of workers that run ticks; None if none has asked lately, but no tick is overdue either."""
@@ -94,8 +94,8 @@ class DueTicks:
         pipeline.zrange(self.tickers, 0, -1, withscores=True)
         pipeline.zrange(self.due, 0, 0, withscores=True)
         (seconds, micros), tickers, first = pipeline.execute()
-        now = seconds * _MICRO + micros
-        running = len([worker for worker, at in tickers if now - at < _WORKER_TIMEOUT * _MICRO])
-        if not running and not any(now - due > _OVERDUE * _MICRO for _, due in first):
+        now = seconds * SECOND + micros
+        running = len([worker for worker, at in tickers if now - at < _WORKER_TIMEOUT * SECOND])
+        if not running and not any(now - due > _OVERDUE * SECOND for _, due in first):
             return None
         return running

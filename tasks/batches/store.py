@@ -13,6 +13,7 @@ import orjson
 
 from limits.client.connection import Server, open_client
 from limits.client.scripts import Call, load
+from limits.encoding import SECOND
 from limits.keys import Keys
 from tasks.batches.batch import LIVE, Batch, from_hash, is_batch_id, to_hash
 from tasks.batches.due_ticks import DueTicks
@@ -27,7 +28,6 @@ from workers.transport.queues import queue_name
 if TYPE_CHECKING:
     import redis
 
-_MICRO = 1_000_000
 
 #: Records that are read in one round trip.
 _PAGE = 500
@@ -245,7 +245,7 @@ class Store:
     def leased(self, batch_id: str) -> set[int]:
         """The numbers of the lines that are in flight."""
         seconds, micros = self.client.time()
-        now = seconds * _MICRO + micros
+        now = seconds * SECOND + micros
         found = self.client.zrange(self.keys.job_leases(batch_id), now, "+inf", byscore=True)
         return {int(line) for line in cast("list[bytes]", found)}
 

@@ -8,13 +8,12 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
+from limits.encoding import SECOND
 from limits.snapshot import BucketState, BudgetState, CircuitState, DimensionState, Snapshot
 from tasks.console.view import escape
 from tasks.monitoring import costs
 from tasks.monitoring.costs import Costs, Spent
 from workers.figures import dollars
-
-_MICRO = 1_000_000
 
 #: Rows of a table of costs. The rest is summed in one more row.
 LONGEST = 20
@@ -68,8 +67,8 @@ def _all(found: Snapshot) -> RenderableType:
         parts += ["", _circuits(found)]
     if found.budgets:
         parts += ["", _budgets(found)]
-    if found.ahead > _MICRO:
-        seconds = f"{found.ahead / _MICRO:,.0f} s"
+    if found.ahead > SECOND:
+        seconds = f"{found.ahead / SECOND:,.0f} s"
         parts.append(f"\n[yellow]the Redis server's clock was set back by {seconds}[/]: limits run a tenth slower")
     for account, reason in found.blocked_accounts.items():
         provider = account.partition("/")[0]
@@ -84,7 +83,7 @@ def _quotas(found: Snapshot) -> Table:
     )
     for bucket in found.buckets:
         flight = f"{bucket.in_flight:,}" + (f" of {bucket.concurrency:,}" if bucket.concurrency else "")
-        paused = f"{(bucket.paused_until - found.now) / _MICRO:.1f} s more" if bucket.paused_until > found.now else "-"
+        paused = f"{(bucket.paused_until - found.now) / SECOND:.1f} s more" if bucket.paused_until > found.now else "-"
         name = escape(bucket.bucket) + (" [dim](urgent work first)[/]" if bucket.urgent else "")
         rows = _dimensions(bucket) or [("no limit", "-", "-", "-")]
         for number, row in enumerate(rows):
@@ -121,7 +120,7 @@ def _state(circuit: CircuitState, now: int) -> str:
     if circuit.by_hand:
         return f"[yellow]held {circuit.state} by hand[/]"
     if circuit.state == "open":
-        wait = max(0.0, (circuit.until - now) / _MICRO)
+        wait = max(0.0, (circuit.until - now) / SECOND)
         return f"[red]open[/], a probe in {wait:.1f} s" if wait else "[red]open[/], a probe is next"
     return f"[yellow]{circuit.state}[/]" if circuit.state == "half-open" else circuit.state
 
@@ -145,7 +144,7 @@ def _budgets(found: Snapshot) -> Table:
 def _resets(budget: BudgetState) -> str:
     if not budget.resets:
         return "never"
-    return datetime.fromtimestamp(budget.resets / _MICRO, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return datetime.fromtimestamp(budget.resets / SECOND, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _sums(title: str, sums: Sequence[tuple[str, Spent]]) -> Table:

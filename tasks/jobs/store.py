@@ -13,6 +13,7 @@ import orjson
 from limits.budget import NANO
 from limits.client.compact_json import dumps, loads
 from limits.client.scripts import Call, load
+from limits.encoding import SECOND
 from limits.keys import Keys
 from limits.reservation import Settlement
 from tasks.answers.checks import Result
@@ -29,7 +30,6 @@ KEEP_JOB = 86_400
 #: Seconds that a job is leased, unless the configuration sets `visibility_timeout`.
 LEASE = 60.0
 
-_MICRO = 1_000_000
 
 Ceiling = Literal["none", "own", "default"]
 Verdict = Literal["run", "done", "held", "stopped", "stale", "gone", "refused"]
@@ -106,7 +106,7 @@ class Finished:
 
 def begin(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[Begun]:
     """Ask whether this delivery may run the job, and if so lease it for `lease` seconds."""
-    args: tuple[str | int, ...] = (owner, int(lease * _MICRO), "", KEEP_JOB)
+    args: tuple[str | int, ...] = (owner, int(lease * SECOND), "", KEEP_JOB)
     if job.batch is None:
         return Call(load("tasks/jobs/lua/begin.lua"), (keys.job(job.id),), args, _begun)
     names = (*batch_keys(keys, job.batch)[:5], keys.kept(job.batch))
@@ -123,7 +123,7 @@ def _begun(reply: Any) -> Begun:
     if verdict == b"run":
         return Begun("run", 0.0, None, answer)
     found = loads(answer) if answer else None
-    return Begun(cast("Verdict", verdict.decode()), wait / _MICRO, found)
+    return Begun(cast("Verdict", verdict.decode()), wait / SECOND, found)
 
 
 def finish(keys: Keys, job: Job, outcome: Outcome, *, calls: int = 0, throttles: int = 0) -> Call[Finished]:
@@ -228,7 +228,7 @@ def leave(keys: Keys, job: Job, owner: str) -> Call[None]:
 
 def renew(keys: Keys, job: Job, owner: str, lease: float = LEASE) -> Call[None]:
     """Renew the lease of a running job."""
-    return _lease_call(keys, job, owner, "renew", int(lease * _MICRO))
+    return _lease_call(keys, job, owner, "renew", int(lease * SECOND))
 
 
 def _lease_call(keys: Keys, job: Job, owner: str, what: str, lease: int) -> Call[None]:

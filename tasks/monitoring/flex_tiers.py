@@ -3,9 +3,9 @@
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from typing import Final
 
 from limits.bucket import Quota
+from limits.encoding import SECOND
 from limits.snapshot import Snapshot, snapshot
 from tasks.batches import takeover
 from tasks.batches.batch import Batch
@@ -14,8 +14,6 @@ from tasks.jobs.reasons import subject
 from tasks.monitoring.limits import accounts_of, targets
 from workers.config.settings import Settings
 from workers.models.tiers import FLEX, apart
-
-_MICRO: Final = 1_000_000
 
 
 def holding_back(settings: Settings, store: Store, names: Collection[str]) -> Snapshot:
@@ -55,7 +53,7 @@ def waits_for(settings: Settings, store: Store, batch: Batch) -> str:
     words = ", ".join(subject(apart(name)) for name in names)
     if not ends:
         return f"{words} is failing: its circuit is open"
-    return f"{words} has no capacity: paused for {(min(ends.values()) - found.now) / _MICRO:.0f} s"
+    return f"{words} has no capacity: paused for {(min(ends.values()) - found.now) / SECOND:.0f} s"
 
 
 def _buckets(settings: Settings, name: str) -> Iterable[str]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from limits.bucket import Quota
 from limits.budget import NANO, BudgetWindow
+from limits.encoding import SECOND
 from limits.snapshot import BucketState, BudgetState, CircuitState, Snapshot, snapshot
 from tasks.batches.batch import Batch
 from tasks.batches.store import Store
@@ -17,7 +18,6 @@ from tasks.monitoring.costs import entries
 from workers.config.settings import Settings
 from workers.models import budgets
 
-_MICRO: Final = 1_000_000
 _DAY: Final = 86_400
 
 #: Targets that are shown although the configuration does not list them: the most called of today and yesterday.
@@ -38,8 +38,8 @@ def blocked(limits: Snapshot, account: str, model: str) -> str:
 def shown(limits: Snapshot) -> dict[str, Any]:
     """The JSON of `overnight limits --json`. Times in seconds since the epoch."""
     return {
-        "at": limits.now / _MICRO,
-        "clock_ahead_seconds": limits.ahead / _MICRO,
+        "at": limits.now / SECOND,
+        "clock_ahead_seconds": limits.ahead / SECOND,
         "reservations": limits.open_reservations,
         "quotas": [_quota(bucket, limits.now) for bucket in limits.buckets],
         "circuits": [_circuit(circuit) for circuit in limits.circuits],
@@ -158,7 +158,7 @@ def _quota(bucket: BucketState, now: int) -> dict[str, Any]:
         },
         "in_flight": bucket.in_flight,
         "concurrency": bucket.concurrency or None,
-        "paused_until": bucket.paused_until / _MICRO if bucket.paused_until > now else None,
+        "paused_until": bucket.paused_until / SECOND if bucket.paused_until > now else None,
         "urgent": bucket.urgent,
     }
 
@@ -168,7 +168,7 @@ def _circuit(circuit: CircuitState) -> dict[str, Any]:
         "target": circuit.circuit,
         "state": circuit.state,
         "by_hand": circuit.by_hand,
-        "until": circuit.until / _MICRO if circuit.state == "open" and not circuit.by_hand else None,
+        "until": circuit.until / SECOND if circuit.state == "open" and not circuit.by_hand else None,
         "calls": circuit.calls,
         "failures": circuit.failures,
         "retries_left": circuit.retries_left if circuit.retries_left >= 0 else None,
@@ -183,5 +183,5 @@ def _budget(budget: BudgetState) -> dict[str, Any]:
         "spent_usd": budget.spent / NANO,
         "held_usd": budget.held / NANO,
         "left_usd": (budget.limit - budget.spent - budget.held) / NANO,
-        "resets_at": budget.resets / _MICRO if budget.resets else None,
+        "resets_at": budget.resets / SECOND if budget.resets else None,
     }

@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from limits.budget import NANO
+from limits.encoding import SECOND
 from limits.errors import LimitsError
 from limits.snapshot import Snapshot
 from tasks.batches.batch import LIVE, Batch
@@ -41,7 +42,6 @@ CIRCUIT_STATES: Final = ("closed", "open", "half-open")
 #: Ended batches that have metrics, so that a dashboard shows how they ended.
 ENDED: Final = 10
 
-_MICRO: Final = 1_000_000
 _BUCKET: Final = ("provider", "key", "model")
 _ROW: Final = ("workflow", "provider", "model")
 
@@ -187,7 +187,7 @@ def quotas(limits: Snapshot) -> Iterator[Metric]:
         names = [provider, key, rest[0] if rest else ""]
         flight.add_metric(names, state.in_flight)
         most.add_metric(names, state.concurrency)
-        paused.add_metric(names, max(0.0, (state.paused_until - limits.now) / _MICRO))
+        paused.add_metric(names, max(0.0, (state.paused_until - limits.now) / SECOND))
         for each in state.dimensions:
             room = each.rate * each.burst
             limit.add_metric([*names, each.name], each.limit)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from limits.client.connection import open_client
 from limits.client.replies import refuses_for_now, server_words
+from limits.encoding import SECOND
 from limits.snapshot import BucketState, CircuitState, Snapshot
 from tasks.batches.batch import Batch
 from tasks.batches.chunk import Chunk
@@ -27,8 +28,6 @@ DAY: Final = 86_400
 
 #: Ended batches in a snapshot, the newest ones.
 ENDED_SHOWN: Final = 20
-
-_MICRO: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +107,9 @@ def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Syste
     names = {name.decode() for name in queues} | {queue_name(batch.workflow) for batch in batches if not batch.over}
     limits = limits_now.read(settings, store, time.time(), [batch for batch in batches if not batch.over])
     return SystemSnapshot(
-        at=seconds + micros / _MICRO,
+        at=seconds + micros / SECOND,
         workers=store.ticks.workers(),
-        lead=max(0.0, int(clock or 0) / _MICRO - seconds - micros / _MICRO),
+        lead=max(0.0, int(clock or 0) / SECOND - seconds - micros / SECOND),
         refuses=server_words(probe) if isinstance(probe, Exception) and refuses_for_now(probe) else "",
         batches=tuple(sorted(batches, key=lambda batch: (batch.over, -batch.created))),
         queues=None if is_amqp(settings) else read_queues(store, settings, names),
@@ -118,7 +117,7 @@ def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Syste
         accounts=tuple(limits_now.accounts(settings)),
         calls=live_calls.in_flight(servers, seconds),
         chunks=read_chunks(store, batches),
-        today=tuple(entries(store.server, keys, [limits.now // _MICRO // DAY])),
+        today=tuple(entries(store.server, keys, [limits.now // SECOND // DAY])),
     )
 
 

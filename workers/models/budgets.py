@@ -8,9 +8,8 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from limits.budget import BudgetWindow
+from limits.encoding import SECOND
 from workers.config.settings import Settings
-
-_MICRO = 1_000_000
 
 #: The subject of jobs without a batch, if each batch has a budget of its own.
 SINGLE = "single"
@@ -57,5 +56,5 @@ def _of_calendar(subject: str, limit: int, kind: str, timezone: str, second: int
     turns = begins + timedelta(days=1) if kind == "day" else (begins + timedelta(days=32)).replace(day=1)
     boundary = datetime(turns.year, turns.month, turns.day, tzinfo=zone).astimezone(UTC)
     form = "%Y-%m-%d" if kind == "day" else "%Y-%m"
-    until = round(boundary.timestamp()) * _MICRO
+    until = round(boundary.timestamp()) * SECOND
     return BudgetWindow(subject, limit, begins.strftime(form), until, turns.strftime(form))

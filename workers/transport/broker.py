@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
 from limits.client.scripts import Call, load
+from limits.encoding import SECOND
 from limits.keys import Keys
 from workers.config.settings import Settings
 from workers.embedded import server_url
 from workers.transport.compression import MAX_BODY
-
-MICRO: Final = 1_000_000
 
 #: Bytes after which a claim stops: some messages contain long prompts.
 MAX_CLAIM_BYTES: Final = 4 << 20
@@ -209,7 +208,7 @@ def _script(name: str) -> Any:
 
 
 def _micro(seconds: float) -> int:
-    return max(0, round(seconds * MICRO))
+    return max(0, round(seconds * SECOND))
 
 
 def _text(reply: Any) -> str:
@@ -228,4 +227,4 @@ def _claimed(reply: Any) -> Claimed:
 
 def _swept(reply: Any) -> Swept:
     mine, next_in, due, restored = reply
-    return Swept(bool(mine), next_in / MICRO, due, restored)
+    return Swept(bool(mine), next_in / SECOND, due, restored)

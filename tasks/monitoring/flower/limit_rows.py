@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
+from limits.encoding import SECOND
 from limits.snapshot import BucketState
 from tasks.jobs.reasons import DIMENSIONS, budget, subject
 from tasks.monitoring.blockers import spent
@@ -12,8 +12,6 @@ from tasks.monitoring.flower.cells import Bar, Cards, dimension_bar, money
 from tasks.monitoring.limits import blocked
 from tasks.monitoring.snapshot import SystemSnapshot
 from workers.figures import duration
-
-_MICRO: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +74,10 @@ def bucket_state(system: SystemSnapshot, bucket: BucketState, circuit: object, a
         return (
             "circuit open",
             "danger",
-            "opened by hand" if by_hand else f"tried again in {duration((until - now) / _MICRO)}",
+            "opened by hand" if by_hand else f"tried again in {duration((until - now) / SECOND)}",
         )
     if bucket.paused_until > now:
-        return "paused", "warning", f"429: {duration((bucket.paused_until - now) / _MICRO)} more"
+        return "paused", "warning", f"429: {duration((bucket.paused_until - now) / SECOND)} more"
     if state == "half-open":
         return "probing", "warning", "one call is testing whether it works again"
     return "up", "success", ""
@@ -114,7 +112,7 @@ def budget_rows(system: SystemSnapshot) -> list[BudgetRow]:
             else budget(state.subject).removeprefix("the budget of "),
             window=state.window,
             bar=money(state),
-            resets=f"in {duration(state.resets / _MICRO - system.at)}" if state.resets else "never",
+            resets=f"in {duration(state.resets / SECOND - system.at)}" if state.resets else "never",
         )
         for state in system.limits.budgets
     ]
