@@ -1,7 +1,7 @@
 """Calls that find what an earlier call has put into a provider's prompt cache.
 
 A cache belongs to an account, so jobs with the same prefix prefer the same one (`Routes.order`): if its quota is used
-up, another takes the call. OpenAI and Azure get a `prompt_cache_key`, which leads to the same machine.
+up, another takes the call. OpenAI gets a `prompt_cache_key`, which leads to the same machine.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tasks.jobs import prompt_cache
 from tests.simulator import Simulator
 from tests.support import priced
 from tests.support.delivery import Desk
@@ -15,6 +16,7 @@ from tests.support.site import Site, job
 clean = priced.clean
 
 CACHED = "[workflows.nightly]\nprompt_cache = true\n"
+CHAT = "/v1/chat/completions"
 BOTH_KEYS = 'api_key = ["env:ACME_KEY", "env:ACME_KEY_2"]'
 
 
@@ -83,18 +85,15 @@ def test_the_next_goes_ahead_if_the_first_fails(tmp_path: Path, valkey: str, cac
         assert sum(call["cached_tokens"] > 0 for call in caching.journal()) == 3
 
 
-def test_azure_gets_a_key_for_each_prefix(tmp_path: Path, valkey: str, caching: Simulator) -> None:
-    toml = (
-        acme(caching, tables=CACHED)
-        .replace('api = "openai"', 'api = "azure"')
-        .replace(f'"{caching.base_url}"', f'"{caching.base_url}/openai/v1"')
-    )
+def test_openai_gets_a_key_for_each_prefix(tmp_path: Path, valkey: str, caching: Simulator) -> None:
+    toml = f'{acme(caching, tables=CACHED)}[providers.openai]\napi = "openai"\napi_key = "env:ACME_KEY"\n'
     with Desk(tmp_path, valkey, toml) as desk:
-        lines = [alike(1), alike(2), alike(3, 1), alike(4, prompt_cache_key="mine"), job(5)]
-        assert all(each.answered for each in desk.all(*lines))
-        keys = {call["job"].split()[-1]: call["body"].get("prompt_cache_key") for call in caching.journal()}
-        assert keys["1."] == keys["2."] != keys["3."]
-        assert (keys["4."], keys["5."]) == ("mine", None)
+        routes = [route for name in ("acme/small", "openai/m") for route in desk.runtime.routes.find(name, CHAT)]
+        bodies = {"acme/small": {"model": "small"}, "openai/m": {"model": "m"}}
+        keyed = prompt_cache.keyed(bodies, routes, desk.settings, "digest")
+        assert keyed == {"acme/small": {"model": "small"}, "openai/m": {"model": "m", "prompt_cache_key": "digest"}}
+        own = {"openai/m": {"model": "m", "prompt_cache_key": "mine"}}
+        assert prompt_cache.keyed(own, routes, desk.settings, "digest") == own
 
 
 def test_other_servers_get_no_key(tmp_path: Path, valkey: str, caching: Simulator) -> None:

@@ -162,7 +162,7 @@ class ProviderSettings(_Limits):
 
     @property
     def takes_cache_key(self) -> bool:
-        """Whether requests may have a `prompt_cache_key`; other servers may refuse it."""
+        """Whether requests may have a `prompt_cache_key`."""
         try:
             return takes_cache_key(self.api, self.base_url)
         except SettingsError:

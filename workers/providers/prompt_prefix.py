@@ -54,9 +54,12 @@ def prefix_of(url: str, body: Mapping[str, Any]) -> str:
 
 
 def takes_cache_key(api: str, base_url: str) -> bool:
-    """Whether a provider takes `CACHE_KEY`: OpenAI and Azure do, and other servers may refuse the field."""
+    """Whether a provider takes `CACHE_KEY`. Only OpenAI itself does for certain.
+
+    Azure refuses it for some models (https://github.com/vectorize-io/hindsight/issues/3518).
+    """
     host = urlsplit(base_url).hostname or ""
-    return api == "azure" or (api == "openai" and (host == _OPENAI or host.endswith(f".{_OPENAI}")))
+    return api == "openai" and (host == _OPENAI or host.endswith(f".{_OPENAI}"))
 
 
 def _is_system(turn: Any) -> bool:
