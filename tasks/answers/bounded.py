@@ -25,25 +25,35 @@ MAX_SECONDS = 0.25
 #: Keywords between two looks at the clock.
 _LOOK_EVERY: Final = 64
 
+#: Keywords that may report a problem only because a pattern within them was left out.
+_DOUBTFUL: Final = frozenset({"oneOf", "not", "then", "else", "contains"})
+
 Keyword = Callable[[Any, Any, Any, Any], Any]
 
 
 class _Left(threading.local):
-    """What a check has left in this thread: keywords until the next look at the clock, and until when (CPU, s)."""
+    """What a check has left in this thread: keywords until the next look at the clock, and until when (CPU, s).
+
+    `skipped`: why a pattern could not be matched.
+    """
 
     keywords = 0
     until = 0.0
+    skipped = ""
 
 
 _left = _Left()
 
 
 def first_problem(schema: Any, value: Any) -> ValidationError | None:
-    """The first problem of `value`, None if it is valid. Raises Uncheckable if it can't find out."""
-    _left.keywords, _left.until = _LOOK_EVERY, time.thread_time() + MAX_SECONDS
+    """The first problem of `value`, None if it is valid. Raises Uncheckable if it can't find out.
+
+    A pattern that cannot be matched is left out: only a problem that this cannot have caused counts.
+    """
+    _left.keywords, _left.until, _left.skipped = _LOOK_EVERY, time.thread_time() + MAX_SECONDS, ""
     try:
         validator = _class_of(validator_for(schema, default=Draft202012Validator))(schema, registry=SPECIFICATIONS)
-        return next(validator.iter_errors(value), None)
+        found = next(validator.iter_errors(value), None)
     except Uncheckable:
         raise
     except RecursionError:
@@ -52,6 +62,14 @@ def first_problem(schema: Any, value: Any) -> ValidationError | None:
         raise Uncheckable(f"a reference leads nowhere within the schema: {str(missing.ref)[:100]!r}") from None
     except Exception as error:  # noqa: BLE001 - a library's own failure on a strange schema
         raise Uncheckable(f"the schema cannot be used: {type(error).__name__}") from None
+    if _left.skipped and (found is None or _is_doubtful(found)):
+        raise Uncheckable(_left.skipped)
+    return found
+
+
+def _is_doubtful(problem: ValidationError) -> bool:
+    """Whether a pattern that was left out may have caused it. The path of a schema that is `false` is unknown."""
+    return problem.validator is None or bool(_DOUBTFUL.intersection(problem.absolute_schema_path))
 
 
 def metaschema_of(schema: Any) -> Any:
@@ -86,7 +104,14 @@ def _counted(keyword: Keyword) -> Keyword:
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
     del schema
-    if validator.is_type(instance, "string") and not matches(pattern, instance):
+    if not validator.is_type(instance, "string"):
+        return
+    try:
+        fits = matches(pattern, instance)
+    except Uncheckable as why:
+        _left.skipped = str(why)
+        return
+    if not fits:
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 

@@ -23,6 +23,9 @@ def twice(part: Any) -> dict[str, Any]:
     return {"allOf": [part, part]}
 
 
+#: The pattern of pydantic's Decimal.
+LOOK = {"type": "string", "pattern": "^(?!^[-+.]*$)[+-]?0*\\d*\\.?\\d*$"}
+
 DOUBLING = {
     "$defs": {f"d{i}": twice({"$ref": f"#/$defs/d{i + 1}"}) for i in range(40)} | {"d40": True},
     "$ref": "#/$defs/d0",
@@ -90,6 +93,25 @@ def test_hostile_ones_are_checked_in_time(schema: Any, value: Any, words: str) -
     assert (words in found) if words else found == ""
     assert len(found) <= schemas.MAX_WORDS
     assert time.thread_time() - began < BOUND
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "words"),
+    [
+        pytest.param(
+            {"a": LOOK, "b": {"type": "integer"}}, {"a": "1", "b": "x"}, "$.b: 'x' is not", id="another field"
+        ),
+        pytest.param({"a": {"anyOf": [LOOK, {"type": "null"}]}}, {"a": 5}, "$.a: 5 is not valid", id="no string"),
+    ],
+)
+def test_a_pattern_that_cannot_be_matched_leaves_the_rest_checked(schema: Any, value: Any, words: str) -> None:
+    assert words in schemas.problem({"type": "object", "properties": schema}, value)
+
+
+@pytest.mark.parametrize("schema", [{"not": LOOK}, {"oneOf": [LOOK, {"minLength": 1}]}, {"if": LOOK, "then": False}])
+def test_a_problem_that_such_a_pattern_may_have_caused_does_not_count(schema: Any) -> None:
+    with pytest.raises(Uncheckable, match="look-around"):
+        schemas.problem(schema, "1")
 
 
 def test_schemas_are_remembered_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
