@@ -48,4 +48,6 @@ lua/finish.lua          end a job
 lua/lib/line.lua        whether a message is a line of its batch
 lua/lib/count_line.lua  count a settled call of a line whose job goes on
 lua/lib/wake.lua        make a tick due before the others
+lua/lib/clock.lua       the time, or the one that a test gives
+lua/lib/keep.lua        extend the lifetime of a shared key
 """

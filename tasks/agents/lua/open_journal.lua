@@ -4,11 +4,8 @@
 -- KEYS  1 journal (hash)
 -- ARGV  1 round  2 lifetime (s)  3 now (µs; '' = the server's)
 -- Returns the fields and values of the hash.
-local now = tonumber(ARGV[3])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+--@include tasks/jobs/lua/lib/clock.lua
+local now = now_or(ARGV[3])
 local round = redis.call('HGET', KEYS[1], 'round')
 if round ~= ARGV[1] then
   redis.call('HSET', KEYS[1], 'round', ARGV[1], 'began', string.format('%d', now), 'cost', 0, 'calls', 0,

@@ -5,16 +5,14 @@
 -- ARGV  1 batch id  2 queue  3 created (s)  4 now (µs; '' = the server's)  5 lifetime (s): until its deadline, and
 --       the time for which it is kept after that  6… the record's fields and values
 -- Returns 1 if it was created, 0 if it existed.
+--@include tasks/jobs/lua/lib/clock.lua
+--@include tasks/jobs/lua/lib/keep.lua
 --@include tasks/jobs/lua/lib/wake.lua
 local status = redis.call('HGET', KEYS[1], 'status')
 if status and status ~= 'validating' then
   return 0
 end
-local now = tonumber(ARGV[4])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+local now = now_or(ARGV[4])
 local due = string.format('%d', now)
 redis.call('HSET', KEYS[1], unpack(ARGV, 6))
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
@@ -25,8 +23,6 @@ wake(KEYS[4], 'feed:' .. ARGV[1])
 redis.call('SADD', KEYS[5], 'collect:' .. ARGV[1])
 redis.call('PEXPIRE', KEYS[5], 3600000)
 redis.call('EXPIRE', KEYS[1], ARGV[5])
-for _, key in ipairs({ KEYS[2], KEYS[4] }) do
-  redis.call('EXPIRE', key, ARGV[5], 'NX')
-  redis.call('EXPIRE', key, ARGV[5], 'GT')
-end
+keep(KEYS[2], ARGV[5])
+keep(KEYS[4], ARGV[5])
 return 1

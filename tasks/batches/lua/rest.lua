@@ -8,11 +8,8 @@
 -- ARGV  1 tick  2 due again in (us); for an idle tick, at the earliest  3 1 if it is idle  4 ended jobs that it saw
 --       5 due again at the latest in (us)  6 us for each tick in the set  7 now (us; '' = the server's)
 -- Returns the us until it is due; -1 if it was removed.
-local now = tonumber(ARGV[7])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+--@include tasks/jobs/lua/lib/clock.lua
+local now = now_or(ARGV[7])
 local wait = tonumber(ARGV[2])
 if ARGV[3] == '1' then
   local ended = redis.call('HMGET', KEYS[3], 'completed', 'failed')

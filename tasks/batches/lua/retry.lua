@@ -6,6 +6,8 @@
 -- ARGV  1 batch id  2 the round that has ended  3 queue  4 now (µs; '' = the server's)  5 lifetime (s)
 --       6… further fields and values
 -- Returns the number of jobs that run again; -1 if that round is no longer the last one, or has not ended.
+--@include tasks/jobs/lua/lib/clock.lua
+--@include tasks/jobs/lua/lib/keep.lua
 local batch = redis.call('HMGET', KEYS[1], 'status', 'round', 'completed', 'total')
 local ended = { completed = true, failed = true, expired = true, cancelled = true }
 if not ended[batch[1]] or batch[2] ~= ARGV[2] then
@@ -15,11 +17,7 @@ local failed = tonumber(batch[4]) - tonumber(batch[3])  -- includes jobs without
 if failed <= 0 then
   return 0
 end
-local now = tonumber(ARGV[4])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+local now = now_or(ARGV[4])
 redis.call('DEL', KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[10], KEYS[11])
 redis.call('COPY', KEYS[2], KEYS[10])
 redis.call('HSET', KEYS[1], 'status', 'in_progress', 'failed', 0, 'fed', batch[3], 'fed_offset', 0, 'fed_line', 0,
@@ -34,8 +32,6 @@ redis.call('SADD', KEYS[9], ARGV[3])
 redis.call('EXPIRE', KEYS[1], ARGV[5])
 redis.call('EXPIRE', KEYS[2], ARGV[5])
 redis.call('EXPIRE', KEYS[10], ARGV[5])
-for _, key in ipairs({ KEYS[7], KEYS[8] }) do
-  redis.call('EXPIRE', key, ARGV[5], 'NX')
-  redis.call('EXPIRE', key, ARGV[5], 'GT')
-end
+keep(KEYS[7], ARGV[5])
+keep(KEYS[8], ARGV[5])
 return failed

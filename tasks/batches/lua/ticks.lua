@@ -6,12 +6,9 @@
 --       4 tickers (zset: worker -> µs when it last asked)
 -- ARGV  1 lease (µs)  2 ticks to take at most  3 now (µs; '' = the server's)  4 worker that asks  5 time on duty (ms)
 -- Returns { 1 if the worker is on duty, else 0; the ticks taken }.
+--@include tasks/jobs/lua/lib/clock.lua
 local FAR = 60000000
-local now = tonumber(ARGV[3])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+local now = now_or(ARGV[3])
 local due = redis.call('ZRANGE', KEYS[1], '-inf', string.format('%d', now), 'BYSCORE', 'LIMIT', 0, ARGV[2])
 if not due[1] then
   -- No tick is due in more than a minute: these were set while the clock was ahead.

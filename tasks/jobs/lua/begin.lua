@@ -9,13 +9,10 @@
 -- Returns {verdict, µs to wait, answer}: verdict is run (answer: the one that an earlier delivery has kept, or ''), done
 --       (answer: a job's own result line, or ''), held by another delivery for that long, stopped (batch cancelled, expired or ended), stale (an older round), gone (no
 --       such batch), or refused (no valid proof).
+--@include tasks/jobs/lua/lib/clock.lua
 --@include tasks/jobs/lua/lib/line.lua
 local owner, lease = ARGV[1], tonumber(ARGV[2])
-local now = tonumber(ARGV[3])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+local now = now_or(ARGV[3])
 local ends = string.format('%d', now + lease)
 
 -- What is left of another delivery's lease, and whether it was cut: a longer lease than this one asks for was written by

@@ -5,12 +5,9 @@
 -- ARGV  1 renew or leave  2 owner  3 lease (µs)  4 now (µs; '' = the server's)
 --       5 line, of a batch's job; else the lifetime of the record (s)
 -- Returns 1 if it was this owner's, else 0.
+--@include tasks/jobs/lua/lib/clock.lua
 local what, owner, line = ARGV[1], ARGV[2], ARGV[5]
-local now = tonumber(ARGV[4])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+local now = now_or(ARGV[4])
 local ends = string.format('%d', now + ARGV[3])
 if not KEYS[2] then
   if redis.call('HGET', KEYS[1], 'owner') ~= owner then
