@@ -56,7 +56,7 @@ def counts(answer: Any) -> int:
 
 def slow(answer: Any) -> None:
     del answer
-    time.sleep(0.02)
+    time.sleep(0.3)
 
 
 def two(answer: Any, more: Any) -> None:

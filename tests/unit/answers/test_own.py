@@ -67,8 +67,8 @@ def test_a_check_that_hangs_is_given_up(name: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_functions_that_wait_for_a_thread_lose_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own, "MAX_SECONDS", 2.0)
-    found = checked("slow", *["yes"] * 200)
+    monkeypatch.setattr(own, "MAX_SECONDS", 1.5)
+    found = checked("slow", *["yes"] * (8 * own.AT_ONCE))  # the last ones wait for 2.1 s
     assert {each.result for each in found} == {"valid"}
 
 
