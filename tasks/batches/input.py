@@ -21,6 +21,9 @@ MAX_LINE = 52 << 20
 #: Problems that are shown; the others are only counted.
 SHOWN = 20
 
+#: Problems after which the rest of a file is not checked. A file of other content has one in each line.
+MOST_PROBLEMS = 10_000
+
 #: Duplicate custom_ids that are named; no more are looked for.
 _MAX_REPEATED = 100_000
 
@@ -127,7 +130,12 @@ def check_file(
             elif text := text_of(raw):
                 found.lines += 1
                 _check_line(Place(number, found.bytes - len(raw), len(raw)), text, ids, check, found, each)
-    if repeated := ids.repeated():
+            if found.count > MOST_PROBLEMS:
+                found.problems.insert(
+                    0, (0, f"has more than {MOST_PROBLEMS:,} problems; checked up to line {number:,}")
+                )
+                break
+    if found.count <= MOST_PROBLEMS and (repeated := ids.repeated()):
         _name_repeated(source, repeated, found)
     if not found.lines and not found.count:
         found.add(0, "is empty: give it one JSON object a line")

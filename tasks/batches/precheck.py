@@ -39,6 +39,9 @@ class _Known:
     fee: int = 0
 
 
+#: Models that are remembered, if no target takes their lines. A hostile file may name millions.
+MOST_KNOWN: Final = 1_000
+
 #: Bytes of a request that every provider takes.
 SMALL: Final = 1_000_000
 
@@ -70,9 +73,11 @@ class Precheck:
             return
         known = self._known.get((line.model, line.url))
         if known is None:
-            known = self._known[line.model, line.url] = self._look(line.model, line.url)
+            known = self._look(line.model, line.url)
+            if isinstance(known, _Known) or len(self._known) < MOST_KNOWN:
+                self._known[line.model, line.url] = known
         if isinstance(known, NoRoute):
-            raise known
+            raise known.with_traceback(None)  # its traceback would keep every line that it was raised for
         if self.budgets:
             surcharges.check(self.settings, line, (*known.own, *known.fallback))
         if size > SMALL or line.url == EMBEDDINGS:
@@ -120,7 +125,8 @@ class Precheck:
             cheaper = self.workflow.cheaper_than(model)
             fallback = self._priced(cheaper, url) if cheaper and self.budgets else ()
         except NoRoute as exc:
-            return exc
+            exc.__context__ = None
+            return exc.with_traceback(None)
         sized = any(quota.limits for route in own for _, quota in route.buckets)
         limits = [getattr(quota, name) or inf for route in own for _, quota in route.buckets for name in SIZES]
         rates = [route.rates for route in own if route.rates is not None]

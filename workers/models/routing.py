@@ -196,10 +196,7 @@ class Routes:
         """Every route for this model and url. Raises NoRoute if there is none."""
         found = self._found.get((model, url))
         if found is None:
-            found = self._build(model, url)
-            if model not in self.settings.model_names and model.partition("/")[2] not in self.settings.model_names:
-                self._remember(model)
-            self._found[model, url] = found
+            found = self._found[model, url] = self._build(model, url)
         elif model in self._unlisted:
             self._unlisted[model] = self._clock()
         return found
@@ -230,6 +227,8 @@ class Routes:
             targets = self.settings.find_model(model)
         except UnknownModel as exc:
             raise NotConfigured(f"body.model: {exc}") from None
+        if model not in self.settings.model_names and model.partition("/")[2] not in self.settings.model_names:
+            self._remember(model)
         routes: list[Route] = []
         served: set[str] = set()
         for name, target, weight in targets:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tasks.batches.estimate import Tally
-from tasks.batches.input import InputError, check_file
-from tasks.batches.precheck import Precheck
+from tasks.batches.input import MOST_PROBLEMS, InputError, check_file
+from tasks.batches.precheck import MOST_KNOWN, Precheck
 from tasks.jobs import job as jobs
 from workers.config.settings import load
 from workers.models.calibration import Ratios
@@ -112,3 +112,31 @@ def precheck_input(line: dict[str, Any]) -> int:
     from workers.models import tokens  # noqa: PLC0415 - here only
 
     return tokens.count(line["url"], line["body"])
+
+
+def test_a_file_of_other_content_is_not_read_to_its_end(tmp_path: Path, precheck: Precheck) -> None:
+    (tmp_path / "in.jsonl").write_text("no json\n" * (3 * MOST_PROBLEMS))
+    found = check_file(str(tmp_path / "in.jsonl"), precheck.check)
+    assert found.messages()[0] == "has more than 10,000 problems; checked up to line 10,001"
+    assert found.messages()[1].startswith("line 1: not JSON")
+    assert found.count == MOST_PROBLEMS + 1
+    assert found.bytes < (tmp_path / "in.jsonl").stat().st_size / 2
+
+
+def test_a_refused_model_keeps_none_of_its_lines(precheck: Precheck) -> None:
+    """An exception that is raised again would gain a traceback each time, which holds the lines."""
+    line, _ = jobs.check(_line(1, model="unknown"))
+    assert line is not None
+    for _ in range(50):
+        with pytest.raises(NoRoute) as found:
+            precheck.check(line)
+    assert len(found.traceback) < 5
+
+
+def test_refused_models_are_remembered_up_to_a_bound(precheck: Precheck) -> None:
+    for number in range(MOST_KNOWN + 50):
+        line, _ = jobs.check(_line(1, model=f"unknown-{number}"))
+        assert line is not None
+        with pytest.raises(NoRoute, match=f"unknown-{number}"):
+            precheck.check(line)
+    assert len(precheck._known) == MOST_KNOWN
