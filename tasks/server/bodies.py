@@ -22,15 +22,15 @@ MOST_VALUES: Final = 2_000_000
 #: The largest body of a request that contains no prompts, in bytes.
 SMALL: Final = 1 << 20
 
-#: Bytes of bodies in memory, by client. Their requests have not ended.
+#: Bytes of the bodies of requests in flight, by client.
 _held: Counter[str] = Counter()
 
-#: The bytes that a request holds.
+#: The field of a request's scope with the bytes of its body.
 _SIZE: Final = "overnight.body_size"
 
 
 def release(scope: "Scope") -> None:
-    """A request has ended: its body is in memory no more."""
+    """Count the body of a request that has ended no longer."""
     client = scope.get("overnight.client")
     if client is not None:
         _held[client.name] -= scope.pop(_SIZE, 0)
