@@ -222,6 +222,11 @@ class Keys:
         return self.prefix + "ticks:idle"
 
     @property
+    def paused(self) -> str:
+        """Hash: what is paused -> since when, in seconds. 90 days after the latest. Owner: jobs/pauses.py."""
+        return self.prefix + "paused"
+
+    @property
     def tickers(self) -> str:
         """Sorted set of the workers that run ticks by the µs at which each last asked for one. An hour.
 

@@ -40,6 +40,9 @@ BUSY: Final = 2.0
 #: Seconds between two ticks while chunks have something to do.
 NEXT: Final = 0.3
 
+#: Seconds until a chunk that is not sent yet is looked at again, while its batch is paused.
+WHILE_PAUSED: Final = 2.0
+
 #: Seconds until the next tick at most.
 REST: Final = 30.0
 
@@ -58,6 +61,7 @@ class Offload:
         self.lane = BatchLane(store, settings, batch)
         self.journal = ChunkJournal(store, batch.id)
         self.steps = ChunkSteps(store, self.lane, batch)
+        self.paused = store.is_paused(batch)
 
     def run(self) -> float | None:
         """Run the tick; returns the seconds until the next, None if the batch lane is done with this batch."""
@@ -91,6 +95,8 @@ class Offload:
         """Divide more of the input among the lanes, if it is time to; returns whether it did."""
         batch = self.batch
         if batch.status != "in_progress" or batch.in_pilot or batch.divided_offset >= batch.bytes:
+            return False
+        if self.paused:
             return False
         waiting = sum(chunk.state in chunks.UNSENT for chunk in self.journal.all())
         if not self.has_time(batch.targets):
@@ -131,6 +137,8 @@ class Offload:
                 return self.give_back(chunk)
         if words := self.ends_early(chunk):
             return self.end_early(chunk, words)
+        if self.paused and chunk.state in chunks.UNSENT:
+            return self.journal.move(chunk, due=time.time() + WHILE_PAUSED)
         return self.steps.step(chunk)
 
     def ends_early(self, chunk: Chunk) -> str:

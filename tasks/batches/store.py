@@ -18,6 +18,7 @@ from limits.keys import Keys
 from tasks.batches.batch import LIVE, Batch, from_hash, is_batch_id, to_hash
 from tasks.batches.due_ticks import DueTicks
 from tasks.batches.line_set import LineSet
+from tasks.jobs import pauses
 from tasks.jobs.job import Job
 from tasks.jobs.proof import new_token
 from tasks.jobs.store import KEEP_BATCH, Outcome, batch_keys, finish
@@ -211,6 +212,10 @@ class Store:
         """Set fields of a batch's record, if the record still exists."""
         if self.client.exists(self.keys.batch(batch.id)):
             self.client.hset(self.keys.batch(batch.id), mapping={name: str(value) for name, value in fields.items()})
+
+    def is_paused(self, batch: Batch) -> bool:
+        """Whether nothing new of it may start."""
+        return pauses.since(pauses.read(self.client, self.keys), batch.workflow, batch.id) is not None
 
     def fed(self, batch: Batch, offset: int, line: int, count: int, each: int = 0) -> bool:
         """Save that `count` more lines of `each` bytes were handed out; False if the batch was changed."""

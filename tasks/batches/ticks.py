@@ -118,7 +118,7 @@ def _fed(store: Store, batch: Batch, live: Live | None = None) -> Batch:
     if batch.stopping:
         close(store, batch)
         return store.batch(batch.id) or batch
-    if batch.status == "in_progress":
+    if batch.status == "in_progress" and not store.is_paused(batch):
         feeding = feed_pilot if batch.in_pilot else feed
         feeding(store, batch, publish, partial(depth, store), 2 * current_settings().visibility_timeout, live)
         if batch.to_feed > 0:

@@ -10,7 +10,8 @@ init.py            `overnight init`
 services.py        `overnight worker` and `overnight check`
 check.py           what `overnight check` looks at
 run.py             `overnight run`
-batches.py         `overnight submit`, `estimate`, `status`, `wait`, `results`, `cancel`, `resume`, `retry`, `clean`
+batches.py         `overnight submit`, `estimate`, `status`, `wait`, `results`, `cancel`, `retry`, `clean`
+pauses.py          `overnight pause` and `overnight resume`
 batches_view.py    how batches look
 checks_view.py     how the checks of a batch's answers look
 pilot.py           a pilot: waits for it, shows it, and goes on or not

@@ -1,4 +1,4 @@
-"""`overnight submit`, `estimate`, `status`, `wait`, `results`, `cancel`, `resume`, `retry`, `clean`: a batch's life."""
+"""`overnight submit`, `estimate`, `status`, `wait`, `results`, `cancel`, `retry`, `clean`: a batch's life."""
 
 import time
 from contextlib import suppress
@@ -15,7 +15,6 @@ from tasks.batches.batch import Batch
 from tasks.batches.chunk import Chunk
 from tasks.batches.chunk_journal import ChunkJournal
 from tasks.batches.outputs import Outputs
-from tasks.batches.pilot_feed import go_on
 from tasks.batches.sources import rereadable
 from tasks.batches.store import open_store
 from tasks.console import batches_view, view
@@ -194,17 +193,6 @@ def cancel(batch: BatchId, config: Config = None) -> None:
         if found.stopping != "cancelled":
             fail(f"{batch} is {found.shown_status}: it is about to end")
         view.say(f"{batch} is being cancelled; calls in flight finish. Watch it: overnight status {batch}")
-
-
-def resume(batch: BatchId, config: Config = None) -> None:
-    """Let the rest of a batch follow its pilot."""
-    with errors_reported():
-        store = open_store(configured(config))
-        found = existing(store, batch)
-        if found.over or not found.in_pilot:
-            fail(f"{batch} is {found.shown_status} and waits for no go-ahead")
-        go_on(store, found)
-        view.say(f"{batch} goes on. Watch it: overnight status {batch}")
 
 
 def retry(batch: BatchId, config: Config = None) -> None:

@@ -2,7 +2,7 @@
 
 import typer
 
-from tasks.console import batches, dead, init, jobs, limits, monitoring, run, schedules, server, services
+from tasks.console import batches, dead, init, jobs, limits, monitoring, pauses, run, schedules, server, services
 
 app = typer.Typer(
     name="overnight",
@@ -20,7 +20,8 @@ for command in (
     batches.wait,
     batches.results,
     batches.cancel,
-    batches.resume,
+    pauses.pause,
+    pauses.resume,
     batches.retry,
     batches.clean,
 ):

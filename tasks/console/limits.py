@@ -13,6 +13,7 @@ from tasks.console.exit_status import errors_reported, fail
 from tasks.console.options import Config, Json
 from tasks.console.session import configured
 from tasks.console.view import print_json
+from tasks.jobs import pauses
 from tasks.monitoring import costs as ledger
 from tasks.monitoring import flex_tiers
 from tasks.monitoring import limits as now
@@ -57,8 +58,9 @@ def limits(
                 _hold(settings, store, target, state)
         if any(each is not None for each in (clear, open_, close, auto, resume_)):
             return
+        paused = pauses.read(store.client, store.keys)
         if as_json:
-            print_json(now.shown(_read(settings, store)))
+            print_json({**now.shown(_read(settings, store)), "paused": paused})
         elif watch:
             try:
                 limits_view.watch(lambda: _read(settings, store), lambda: time.sleep(REFRESH))
@@ -66,6 +68,8 @@ def limits(
                 return
         else:
             limits_view.limits(_read(settings, store))
+            for name in sorted(paused):
+                view.say(f"{name.replace('/', ' ', 1)} is paused; to go on: {pauses.command(name)}")
 
 
 def _read(settings: Settings, store: Store) -> Snapshot:

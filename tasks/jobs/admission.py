@@ -52,6 +52,8 @@ async def begin(delivery: Delivery) -> Begun:
     runtime, begun = delivery.runtime, None
     job = delivery.job = await flex.in_lane(runtime.priced, runtime.flex_refused, delivery.job, delivery.state)
     try:
+        await runtime.pauses.ready()
+        delivery.snooze_if_paused()
         if not job.line.agent:  # only the agent knows which models it will ask for
             _snooze_if_closed(delivery)
         if early := delivery.state.left():
@@ -118,7 +120,8 @@ class Admission:
         """Whether the job must not wait in this worker any longer."""
         left = self.delivery.time_left()
         closed = self.runtime.gates.closed_for(self.job.workflow, self.job.paced_as)
-        return bool(closed) or worker_is_stopping() or self.runtime.stops.has_stopped(self.job) or (left or 0.0) < 0
+        paused = self.runtime.pauses.of(self.job) is not None or self.runtime.stops.has_stopped(self.job)
+        return bool(closed) or paused or worker_is_stopping() or (left or 0.0) < 0
 
     async def _ask(self, waitlist: Waitlist) -> Answer:
         attempt = await self._planned()

@@ -11,6 +11,7 @@ from limits.client.connection import open_async_client
 from limits.keys import Keys
 from tasks.jobs.job import Job
 from tasks.jobs.leases import Leases
+from tasks.jobs.pauses import Pauses
 from tasks.jobs.priced_routes import PricedRoutes
 from tasks.jobs.sizes import Sizes
 from tasks.jobs.stops import Stops
@@ -47,6 +48,7 @@ class Connections:
         self.gates = gates
         self.waitlists = Waitlists(slots)
         self.stops = Stops(self.server, self.keys, self.leases.batches)
+        self.pauses = Pauses(self.server, self.keys)
         self.sizes = Sizes()
         self.warming = Warming(self.client, self.keys)
         self.ceilings: dict[str, str] = {}  # by target: the name that it takes for an answer's ceiling, if learned

@@ -86,11 +86,18 @@ class Delivery:
         return self.job.deadline - time.time() if self.job.deadline else None
 
     def check(self) -> None:
-        """Raise Stopped if the job's batch runs no more jobs, and Failed if its deadline has passed."""
+        """Raise Stopped if the job's batch runs no more jobs, Snooze if it is paused, Failed after its deadline."""
         self.runtime.stops.check(self.job)
+        self.snooze_if_paused()
         left = self.time_left()
         if left is not None and left < 0:
             raise retry.Failed(retry.Fail("batch_expired", "the batch's deadline passed before this job ran"))
+
+    def snooze_if_paused(self) -> None:
+        """Raise Snooze if someone has paused the job's batch or workflow."""
+        if paused := self.runtime.pauses.of(self.job):
+            words, seconds = paused
+            raise self.snooze(seconds, words)
 
     def why(self, denied: Denied) -> str:
         """Why the job waits, in words for people."""

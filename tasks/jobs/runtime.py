@@ -72,9 +72,11 @@ class Runtime(Calling):
             await asyncio.sleep(seconds)
 
     async def _check_waiters(self) -> None:
-        """Find out which batches have stopped, and send waiting jobs away that must not wait any longer."""
+        """Find out which batches have stopped or are paused, and send jobs away that must not wait any longer."""
         try:
             await self.stops.look()
+            await self.pauses.look()
+            self.gates.hold(self.pauses.workflows())
         finally:
             self.waitlists.recheck()
 

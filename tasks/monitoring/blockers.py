@@ -13,6 +13,7 @@ from typing import Final
 from limits.snapshot import BucketState, BudgetState
 from tasks.batches.batch import Batch
 from tasks.batches.lane_report import waits_for
+from tasks.jobs import pauses
 from tasks.jobs.reasons import DIMENSIONS, budget, subject
 from tasks.monitoring.limits import blocked as blocked_by
 from tasks.monitoring.snapshot import SystemSnapshot, Target, targets
@@ -132,6 +133,8 @@ class Blockers:
         """What the single jobs of `workflow` wait for."""
         if depth is None or not depth.total:
             return Blocker()
+        if found := self._of_pause(workflow, None):
+            return found
         return self._of_all() or self._of_limits(workflow, "", ()) or Blocker()
 
     def _of_batch(self, batch: Batch) -> Blocker:
@@ -141,6 +144,8 @@ class Blockers:
             return Blocker(batch.trouble, stalled=True, kind="files")
         if batch.status != "in_progress":
             return self._of_all() or Blocker()
+        if found := self._of_pause(batch.workflow, batch.id):
+            return found
         if found := self._of_all():
             return found
         if batch.told and self.system.at - batch.told_at < TOLD:
@@ -152,6 +157,14 @@ class Blockers:
             return Blocker(words, stalled=True, kind="pilot")
         found = self._of_limits(batch.workflow, batch.id, batch.targets)
         return found or self._if_still(batch)
+
+    def _of_pause(self, workflow: str, batch_id: str | None) -> Blocker | None:
+        found = pauses.since(self.system.paused, workflow, batch_id)
+        if found is None:
+            return None
+        name, began = found
+        words = f"you: {pauses.words(name)} (since {datetime.fromtimestamp(began, UTC):%Y-%m-%d %H:%M} UTC)"
+        return Blocker(f"{words}; deadlines keep running", kind="paused")
 
     def _of_all(self) -> Blocker | None:
         """What every batch waits for: the server, or a worker."""

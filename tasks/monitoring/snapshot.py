@@ -16,6 +16,7 @@ from tasks.batches.batch import Batch
 from tasks.batches.chunk import Chunk
 from tasks.batches.chunk_journal import chunks_of
 from tasks.batches.store import Store
+from tasks.jobs import pauses
 from tasks.monitoring import limits as limits_now
 from tasks.monitoring import live_calls
 from tasks.monitoring.costs import Entry, entries
@@ -43,6 +44,7 @@ class SystemSnapshot:
     rates     jobs a second by batch id, None if it is too early to say; empty unless someone watches (flower/watch.py)
     calls     the HTTP servers' live calls in flight, by workflow
     chunks    of each batch that may use the batch lane, by batch id
+    paused    batches and workflows that someone has paused, and since when (tasks/jobs/pauses.py)
     reasons   why each workflow's jobs were snoozed lately, in words; empty unless someone watches
     """
 
@@ -59,6 +61,7 @@ class SystemSnapshot:
     reasons: Mapping[str, str] = field(default_factory=dict)
     calls: Mapping[str, int] = field(default_factory=dict)
     chunks: Mapping[str, Sequence[Chunk]] = field(default_factory=dict)
+    paused: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def live(self) -> list[Batch]:
@@ -95,12 +98,13 @@ def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Syste
     look.time()
     look.get(keys.clock)
     look.hgetall(keys.live_calls)
+    look.hgetall(keys.paused)
     look.set(keys.probe, "", xx=True)
     *found, probe = look.execute(raise_on_error=False)
     for reply in found:
         if isinstance(reply, Exception):
             raise reply
-    newest, ticks, queues, (seconds, micros), clock, servers = found
+    newest, ticks, queues, (seconds, micros), clock, servers, paused = found
     live = {tick.decode().partition(":")[2] for tick in ticks}
     ids = list(dict.fromkeys([*(name.decode() for name in newest), *sorted(live)]))
     batches = store.records(ids)
@@ -117,6 +121,7 @@ def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> Syste
         accounts=tuple(limits_now.accounts(settings)),
         calls=live_calls.in_flight(servers, seconds),
         chunks=read_chunks(store, batches),
+        paused=pauses.decode(paused),
         today=tuple(entries(store.server, keys, [limits.now // SECOND // DAY])),
     )
 

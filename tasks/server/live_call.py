@@ -96,7 +96,10 @@ class LiveCall:
     async def _admitted(self) -> Attempt:
         """The next attempt, admitted and ready to be sent."""
         ends = time.monotonic() + self.patience
+        await self.runtime.pauses.ready()
         while True:
+            if self.runtime.pauses.of(self.job):
+                raise live_errors.paused(self.job.workflow)
             left = max(0.0, ends - time.monotonic())
             attempt = await self._planned()
             match answer := await self._ask(attempt, left):

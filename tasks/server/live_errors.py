@@ -15,6 +15,9 @@ from workers.providers.errors import AccountBlocked, ProviderError, Refused, Thr
 #: Seconds after which a client may try again if no better time is known.
 UNKNOWN: Final = 5.0
 
+#: Seconds after which a client of a paused workflow may try again.
+WHILE_PAUSED: Final = 30.0
+
 #: Codes of calls whose provider did not answer in time.
 _TIMEOUTS: Final = frozenset({"timeout", "connect_timeout"})
 
@@ -52,6 +55,11 @@ def denied(answer: Denied, failure: ProviderError | None) -> ApiError:
     if failure is not None:
         why += f" The last attempt failed: {failure}."
     return too_many(f"{why} Try again in {max(1, round(opens_in))} s.", max(opens_in, 0.1))
+
+
+def paused(workflow: str) -> ApiError:
+    """Someone has paused the call's workflow."""
+    return unavailable(f"The workflow {workflow} is paused.", WHILE_PAUSED)
 
 
 def failed(error: ProviderError | None) -> ApiError:

@@ -235,6 +235,27 @@ def test_a_long_pause_is_429_until_it_ends(one: openai.OpenAI, simulator: Simula
     assert len(simulator.journal()) == 1, "the second was not sent"
 
 
+def test_calls_of_a_paused_workflow_are_503_until_it_is_resumed(
+    site: Site, one: openai.OpenAI, simulator: Simulator
+) -> None:
+    site.run("pause", "--workflow", "nightly")
+
+    def refused() -> bool:
+        try:
+            one.chat.completions.create(**CHAT)
+        except openai.InternalServerError as error:
+            told = error.status_code, error.response.headers["retry-after"], error.message
+            return told[:2] == (503, "30") and "The workflow nightly is paused" in told[2]
+        return False
+
+    wait_for(refused, 5.0, what="a pause")
+    sent = len(simulator.journal())
+    assert refused()
+    assert len(simulator.journal()) == sent
+    site.run("resume", "--workflow", "nightly")
+    wait_for(lambda: not refused(), 5.0, what="the end of the pause")
+
+
 def test_a_refused_key_of_ours_is_not_the_clients_401(one: openai.OpenAI, simulator: Simulator) -> None:
     simulator.configure(failures=[{"mode": "401", "model": "locked"}])
     with pytest.raises(openai.RateLimitError) as found:

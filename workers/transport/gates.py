@@ -119,6 +119,11 @@ class Gates:
         self._clock = clock
         self._lock = threading.Lock()
         self._gates: dict[str, _Gate] = {}
+        self._held: frozenset[str] = frozenset()
+
+    def hold(self, workflows: frozenset[str]) -> None:
+        """Claim nothing from these workflows, and from those of the last call again: they are paused by hand."""
+        self._held = workflows
 
     def close(self, workflow: str, model: str, seconds: float, least: float = LONG, *, blocked: bool = False) -> None:
         """Close a model: one of its jobs was denied for `seconds`. A denial shorter than `least` closes nothing.
@@ -181,6 +186,8 @@ class Gates:
 
     def allowed(self, workflow: str) -> int | None:
         """How many jobs of a workflow may be claimed now: None for any number, 0 while its gate is closed."""
+        if workflow in self._held:
+            return 0
         now = self._clock()
         gate = self._gates.get(workflow)
         if gate is None:

@@ -207,3 +207,11 @@ def test_jobs_of_other_models_are_found_behind_a_blocked_account() -> None:
     gates.close("nightly", "dead", 45.0)
     clock.now += SILENT + 0.01
     assert gates.allowed("nightly") == 0, "no model is blocked now"
+
+
+def test_a_held_workflow_claims_nothing_until_it_is_let_go() -> None:
+    gates, _ = made()
+    gates.hold(frozenset({"w"}))
+    assert (gates.allowed("w"), gates.allowed("other")) == (0, UNKNOWN)
+    gates.hold(frozenset())
+    assert gates.allowed("w") == UNKNOWN
