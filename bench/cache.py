@@ -27,15 +27,20 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.report_file import publish  # noqa: E402 - the repository is not on the path of a script
-from limits.client.connection import Server  # noqa: E402
+from tasks.batches import prefix_order  # noqa: E402
 from tasks.batches.batch import Batch  # noqa: E402
-from tasks.batches.store import Store  # noqa: E402
+from tasks.batches.store import Store, open_store  # noqa: E402
+from tasks.batches.submit import submit  # noqa: E402
 from tasks.monitoring import costs  # noqa: E402
 from tests.simulator import Simulator  # noqa: E402
 from tests.simulator.prompt_cache import CacheRules, PromptCaches  # noqa: E402
 from tests.support.site import Site, job, wait_for  # noqa: E402
+from workers.config.settings import load  # noqa: E402
 
 PREFIXES = 20
+
+#: Seconds in which the prefixes come round that take turns.
+ROUND = prefix_order.ROUND
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ def ideal(provider: str, given: Iterable[dict[str, Any]]) -> float:
 def config(addresses: dict[str, str], accounts: int, pace: Pace) -> str:
     """The configuration: all accounts together have the same quota."""
     keys = ", ".join(f'"env:KEY_{number}"' for number in range(accounts))
-    quota = f"rpm = {round(pace.quota / accounts)}\nburst = 1\n" if pace.quota else ""
+    quota = f"rpm = {round(pace.quota / accounts)}\nburst = 2\n" if pace.quota else ""
     found = []
     for name, address in addresses.items():
         prices = "\n".join(f"{each} = {price}" for each, price in zip(NAMES, PRICES[name], strict=True))
@@ -149,7 +154,7 @@ def simulator(name: str, accounts: int, pace: Pace) -> Simulator:
     """A provider."""
     model: dict[str, float] = dict(zip(NAMES, PRICES[name], strict=True))
     if pace.quota:
-        model |= {"rpm": pace.quota / accounts, "burst_s": 2.0}
+        model |= {"rpm": pace.quota / accounts, "burst_s": 4.0}
     rules = {**pace.rules, "machine_rpm": pace.machine_rpm if name == "openai" else 0}
     return Simulator(prompt_cache=rules, latency=list(pace.latency), answer_tokens=[20, 40], models={"*": model})
 
@@ -177,11 +182,12 @@ def at_work(accounts: int, pace: Pace) -> Iterator[tuple[dict[str, Simulator], S
 def measured(count: int, accounts: int, pace: Pace, *, grouped: bool) -> list[Outcome]:
     """One run at both providers at the same time."""
     with at_work(accounts, pace) as (simulators, site):
-        store = Store(site.keys, Server(site.client()))
+        store = open_store(load(site.file))
         kind, most = "grouped" if grouped else "plain", 3600
-        large = {name: site.submit(lines(name, count), workflow=f"{name}-{kind}") for name in PRICES}
+        prefix_order.ROUND = ROUND / pace.scale
+        large = {name: submitted(site, store, lines(name, count), f"{name}-{kind}") for name in PRICES}
         wait_for(lambda: all(now(store, each).done > count // 10 for each in large.values()), most, every=0.2)
-        small = {name: site.submit(unlike(lines(name, BESIDE)), workflow=f"{name}-beside") for name in PRICES}
+        small = {name: submitted(site, store, unlike(lines(name, BESIDE)), f"{name}-beside") for name in PRICES}
         every = [*large.values(), *small.values()]
         wait_for(lambda: all(now(store, each).over for each in every), most, every=0.2)
         found = []
@@ -195,6 +201,11 @@ def measured(count: int, accounts: int, pace: Pace, *, grouped: bool) -> list[Ou
             found.append(Outcome(name, accounts, grouped, *figures, *seconds))
         store.client.close()
         return found
+
+
+def submitted(site: Site, store: Store, given: list[dict[str, Any]], workflow: str) -> str:
+    """Submit in this process, where time is compressed; the batch's id."""
+    return submit(str(site.input(given)), load(site.file), store, workflow=workflow)[0].id
 
 
 def now(store: Store, batch_id: str) -> Batch:

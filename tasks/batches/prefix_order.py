@@ -2,7 +2,7 @@
 
 A provider forgets a prompt after some minutes. So in each window of the input only as many prefixes take turns as come
 round in time, and the next one follows when one of them has ended; prefixes come in the order in which they first
-appear. At a high pace all of them take turns: many calls of one prefix at a time would go to more of the provider's
+appear. At a high pace that is many of them: many calls of one prefix at a time would go to more of the provider's
 machines, each with a cache of its own. The first line of each prefix goes `AHEAD` lines before its turn, so that its
 answer has filled the cache when the others follow, and none has to wait for that (tasks/jobs/warming.py). With two
 prefixes at once, and two lines ahead:
@@ -36,11 +36,12 @@ AHEAD: Final = 256
 
 #: Seconds in which all prefixes that take turns come round once: a quarter of the five minutes for which providers
 #: keep a prompt, since a batch may be slower than its limits allow.
-ROUND: Final = 75.0
+ROUND = 75.0
 
 
-#: Prefixes that take turns at most.
-MOST: Final = 1_000_000
+#: Prefixes that take turns at most: the pace may be unknown, or lower than the limits allow. They come round in time
+#: from seven calls a minute on.
+MOST: Final = 32
 
 
 def at_once(per_second: float, accounts: int) -> int:

@@ -35,7 +35,7 @@ def test_prefixes_take_turns_and_the_first_line_of_each_goes_ahead(prefixes: str
 
 @pytest.mark.parametrize(
     ("a_minute", "accounts", "expected"),
-    [(4.0, 1, 5), (4.0, 4, 1), (0.1, 1, 1), (60.0, 1, 75), (math.inf, 1, 1_000_000)],
+    [(4.0, 1, 5), (4.0, 4, 1), (0.1, 1, 1), (16.0, 1, 20), (60.0, 1, 32), (math.inf, 1, 32)],
 )
 def test_as_many_prefixes_take_turns_as_come_round_in_time(a_minute: float, accounts: int, expected: int) -> None:
     assert at_once(a_minute / 60, accounts) == expected
