@@ -57,7 +57,7 @@ class Batch:
     - `cached_tokens` and `reasoning_tokens` are parts of the input and output tokens; agents' calls are not in them.
     - `cut_off` answers were cut at a ceiling; for `cut_off_default` of them the line had set no ceiling.
     - `checks` counts answers that are not valid by the result of their check (tasks/answers/checks.py), as JSON:
-      `failed_…` if their jobs failed for it, `again` the lines that asked for further answers, `mended` those of them
+      `failed_…` if their jobs failed for it, `again` the lines that asked for further answers, `fixed` those of them
       that got a valid one. `again_cost` is what further answers cost.
     - `feed_trouble` and `collect_trouble`: why its input cannot be read, or its results cannot be written.
     - `told` and `told_at`: what its jobs wait for, as a worker reported it, and when.

@@ -21,12 +21,12 @@ def again(counts: Mapping[str, int], cost: int) -> dict[str, Any] | None:
     """Lines that asked for further answers, how many of them got a valid one, and what these cost; None if none did."""
     if not counts.get("again"):
         return None
-    return {"lines": counts["again"], "mended": counts.get("mended", 0), "cost_usd": cost / NANO}
+    return {"lines": counts["again"], "fixed": counts.get("fixed", 0), "cost_usd": cost / NANO}
 
 
 def words(counts: Mapping[str, int], cost: int) -> str:
     """The same for people: in status, in summaries and in Flower. '' if all answers are valid."""
     found = [f"{count:,} {name}" for name, count in by_result(counts).items()]
     if more := again(counts, cost):
-        found.append(f"{more['mended']:,} of {more['lines']:,} mended by further answers for {dollars(cost)}")
+        found.append(f"{more['fixed']:,} of {more['lines']:,} fixed by further answers for {dollars(cost)}")
     return ", ".join(found)

@@ -169,7 +169,7 @@ def _counted(outcome: Outcome) -> list[str]:
     """What a batch counts of an answer's check."""
     found = [outcome.check if outcome.ok else f"failed_{outcome.check}"] if outcome.check not in {"", "valid"} else []
     if outcome.again_cost is not None:
-        found += ["again", "mended"] if outcome.check in {"valid", "unchecked"} else ["again"]
+        found += ["again", "fixed"] if outcome.check in {"valid", "unchecked"} else ["again"]
     return found
 
 

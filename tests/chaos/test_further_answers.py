@@ -49,7 +49,7 @@ def test_kills_repeat_only_calls_in_flight(site: Site, simulator: Any) -> None:
     output, errors = site.results(batch)
     assert (len(output), errors) == (LINES, [])
     assert {line["overnight"]["checks"]["result"] for line in output} == {"valid"}
-    assert status["again"]["mended"] == LINES
+    assert status["again"]["fixed"] == LINES
 
     calls = Counter((entry["job"], entry["model"]) for entry in simulator.journal())
     assert len(calls) == 2 * LINES

@@ -32,7 +32,7 @@ site = site_fixture(
 input_usd_per_mtok = 10.0
 output_usd_per_mtok = 20.0
 [workflows.kept]
-[workflows.mended]
+[workflows.fixed]
 on_invalid = "retry"
 escalate = "large"
 [workflows.tight]
@@ -72,15 +72,15 @@ def test_kept_answers_are_counted_exactly(site: Site, simulator: Any) -> None:
     assert status["cost_usd"] == pytest.approx(billed(simulator))
 
 
-def test_all_are_mended_at_the_cost_that_is_told(site: Site, simulator: Any) -> None:
+def test_all_are_fixed_at_the_cost_that_is_told(site: Site, simulator: Any) -> None:
     simulator.clear()
-    batch = site.submit(LINES, workflow="mended")
+    batch = site.submit(LINES, workflow="fixed")
     status = site.wait(batch, 100)
     flawed = planned().total()
     output, _ = site.results(batch)
     assert (status["checks"], len(output)) == ({}, 2_000)
     assert {line["overnight"]["checks"]["result"] for line in output} == {"valid"}
-    assert (status["again"]["lines"], status["again"]["mended"]) == (flawed, flawed)
+    assert (status["again"]["lines"], status["again"]["fixed"]) == (flawed, flawed)
     assert simulator.stats()["requests"] == 2_000 + flawed
     assert status["calls"] == 2_000 + flawed
     assert status["cost_usd"] == pytest.approx(billed(simulator)) == pytest.approx(told(output))
@@ -98,11 +98,11 @@ def test_a_budget_that_binds_in_the_middle_is_never_exceeded(site: Site, simulat
     assert status["cost_usd"] == pytest.approx(billed(simulator)) == pytest.approx(told(output))
     assert {line["error"]["code"] for line in errors} <= {"budget_exceeded"}
     assert len(output) + len(errors) == 2_000
-    unmended = [line for line in output if line["overnight"]["checks"]["result"] != "valid"]
-    assert unmended
-    assert {line["overnight"]["answers"][-1]["error"]["code"] for line in unmended} == {"budget_exceeded"}
-    assert 0 < status["again"]["mended"] < status["again"]["lines"]
-    assert Counter(line["overnight"]["checks"]["result"] for line in unmended) == status["checks"]
+    still_wrong = [line for line in output if line["overnight"]["checks"]["result"] != "valid"]
+    assert still_wrong
+    assert {line["overnight"]["answers"][-1]["error"]["code"] for line in still_wrong} == {"budget_exceeded"}
+    assert 0 < status["again"]["fixed"] < status["again"]["lines"]
+    assert Counter(line["overnight"]["checks"]["result"] for line in still_wrong) == status["checks"]
 
 
 def test_a_cancelled_batch_keeps_the_answers_that_it_has(tmp_path: Path) -> None:

@@ -104,6 +104,6 @@ def test_a_line_goes_on_in_the_flex_lane_after_an_invalid_answer(tmp_path: Path)
         assert {line["overnight"]["checks"]["result"] for line in lines} == {"valid"}
         again = [line["overnight"]["answers"] for line in lines if "answers" in line["overnight"]]
         assert {tuple(each["lane"] for each in answers) for answers in again} == {("batch", "flex")}
-        assert 0 < len(again) == status["again"]["mended"] < 20
+        assert 0 < len(again) == status["again"]["fixed"] < 20
         assert round(status["cost_usd"] * 1e9) == simulator.stats()["cost_nusd"]
         assert status["cost_usd"] == pytest.approx(sum(line["overnight"]["cost_usd"] for line in lines))

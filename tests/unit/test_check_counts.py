@@ -17,9 +17,9 @@ def test_kept_and_failed_answers_count_together() -> None:
 
 
 def test_further_answers_are_told_with_their_cost() -> None:
-    counts = {"refused": 4, "again": 180, "mended": 176}
-    assert again(counts, 190 * MILLI) == {"lines": 180, "mended": 176, "cost_usd": 0.19}
-    assert words(counts, 190 * MILLI) == "4 refused, 176 of 180 mended by further answers for $0.19"
+    counts = {"refused": 4, "again": 180, "fixed": 176}
+    assert again(counts, 190 * MILLI) == {"lines": 180, "fixed": 176, "cost_usd": 0.19}
+    assert words(counts, 190 * MILLI) == "4 refused, 176 of 180 fixed by further answers for $0.19"
 
 
 def test_a_job_shows_each_of_its_answers() -> None:

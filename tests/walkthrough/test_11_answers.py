@@ -42,7 +42,7 @@ def test_3_a_line_asks_again_and_a_stronger_model_has_the_last_word(site: Site, 
         status = site.wait(batch)
     finally:
         provider.configure(flaws=[])
-    assert (status["checks"], status["again"]["mended"]) == ({}, 1)
+    assert (status["checks"], status["again"]["fixed"]) == ({}, 1)
 
     [line], _ = site.results(batch)
     report = line["overnight"]

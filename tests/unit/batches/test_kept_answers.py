@@ -91,7 +91,7 @@ def test_only_the_delivery_that_holds_the_lease_keeps_an_answer(world: World) ->
     assert (begun.verdict, begun.kept) == ("run", raw)
     run(jobs.finish(keys, job, first().best(outcome("valid", 250))))
     record = world.now(batch)
-    assert record.check_counts == {"again": 1, "mended": 1}
+    assert record.check_counts == {"again": 1, "fixed": 1}
     assert record.again_cost == 150
     assert not world.store.client.exists(keys.kept(batch.id))
     assert not run(jobs.keep_answer(keys, job, "me", raw, outcome("invalid", 100)))  # it has ended

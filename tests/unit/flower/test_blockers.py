@@ -213,6 +213,6 @@ def test_a_limit_below_the_configured_one_is_reported(limit: int, configured: in
 
 
 def test_a_batch_shows_what_the_checks_have_found() -> None:
-    one = batch(checks='{"invalid":3,"failed_invalid":1,"again":9,"mended":5}', again_cost=250_000_000)
+    one = batch(checks='{"invalid":3,"failed_invalid":1,"again":9,"fixed":5}', again_cost=250_000_000)
     (row,) = workflow_rows.batch_rows(system(batches=(one,)), 1)
-    assert row.checks == "4 invalid, 5 of 9 mended by further answers for $0.25"
+    assert row.checks == "4 invalid, 5 of 9 fixed by further answers for $0.25"
