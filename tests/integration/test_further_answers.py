@@ -13,7 +13,7 @@ from tests.support import priced
 from tests.support.asking import asking
 from tests.support.delivery import Delivery, Desk
 from tests.support.priced import acme
-from tests.support.site import job
+from tests.support.site import job, wait_for
 
 clean = priced.clean
 
@@ -174,8 +174,7 @@ def test_a_killed_worker_repeats_no_paid_answer(tmp_path: Path, valkey: str, sim
 
         async def killed() -> None:
             task = asyncio.ensure_future(desk.deliver_job(job))
-            while simulator.stats()["requests"] < 2:  # noqa: ASYNC110 - another process counts them
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(wait_for, lambda: simulator.stats()["requests"] == 2, what="the second call")
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
