@@ -33,7 +33,6 @@ What a person sets, what a call asks, how the server decides, and what can be re
     lua/lib/bucket.lua       a bucket's state
     lua/lib/booking.lua      when a call fits, what it takes, when a denied call should ask again
     lua/lib/pace.lua         the learned pace of a bucket without a configured request limit
-    lua/lib/seconds.lua      providers that count by the second
     lua/lib/window.lua       what a provider gives back a minute after it was used
     lua/lib/stated.lua       limits that the provider's headers state
     lua/lib/circuit.lua      a circuit and the retry budget of its traffic

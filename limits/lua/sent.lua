@@ -48,11 +48,10 @@ for i, part in ipairs(reservation.parts) do
     save_bucket(part.bucket, buckets[i])
   end
 end
-local turns = 0
+local turns, late = 0, now - at > LATE
 for i, part in ipairs(reservation.parts) do
-  local late = is_late(buckets[i], part, at, now)
   if at <= now and needs_turn(buckets[i], part, late) then
-    turns = max(turns, another_second(buckets[i], part, late, now) or turn(buckets[i], part, late, now))
+    turns = max(turns, turn(buckets[i], part, late, now))
     save_bucket(part.bucket, buckets[i])
   end
 end

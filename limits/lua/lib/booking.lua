@@ -25,11 +25,6 @@ local function earliest(bucket, charge, now, urgent)
       take_back(bucket, dim, name, now)
       local width = cost * interval(dim, name)
       local fits = ceil(dim[TAT] + width - max(capacity(dim, name) * part, width))
-      if not urgent and seconds.hold(bucket, dim, name, now) then
-        fits = seconds.leaving(bucket, seconds.share(bucket, dim, width, max(now, bucket.pause)))
-      else
-        fits = max(fits, seconds.second_one(bucket, dim, name, width, now) or fits)
-      end
       if fits > behind then behind, why = fits, name end
       ahead = max(ahead, ceil(fits - dim[BOOKED]))
     end
@@ -69,10 +64,7 @@ local function outlook(bucket, charge, why, most, now)
       local dim = dimension(bucket, charge.quota, name, limit, now)
       local _, _, fast = growth(dim, name, now)
       local nothing = bucket.done == 0 and bucket.throttled == 0 and dim[FIXED] == 0
-      local width = charge.costs[name] * interval(dim, name)
-      if seconds.second_one(bucket, dim, name, width, now) then
-        most = 0
-      elseif fast and (why == name or why == 'pause') or returns_quickly(dim, name, max(now, bucket.pause), now) then
+      if fast and (why == name or why == 'pause') or returns_quickly(dim, name, max(now, bucket.pause), now) then
         most = min(most, GROWING)
       elseif nothing then
         most = min(most, UNKNOWN)
@@ -106,7 +98,7 @@ end
 --   back by then } } }. The end is stored as if nothing had ever been given back: later refunds move it by their sum.
 local function take(bucket, charge, at, behind, why, held, now)
   local part = { bucket = charge.bucket, dims = {} }
-  local jump, ahead, by_seconds = 0, 0, false
+  local jump, ahead = 0, 0
   if at < behind then
     ahead = at - max(now, bucket.pause)
     jump = postponement(bucket, charge, at, ahead, now)
@@ -128,9 +120,6 @@ local function take(bucket, charge, at, behind, why, held, now)
       end
     end
     local ends = max(dim[TAT] - (jump > 0 and dim[BOOKED] or 0), at) + width
-    if cost > 0 and seconds.hold(bucket, dim, name, now) then
-      ends, by_seconds = seconds.share(bucket, dim, width, at) + width + SECOND, true
-    end
     if jump > 0 and dim[BOOKED] > 0 then
       dim[TAT] = max(dim[TAT] + max(jump, ahead + width), ends)
     elseif cost > 0 then
@@ -143,7 +132,6 @@ local function take(bucket, charge, at, behind, why, held, now)
   if paced(bucket, charge.quota.limits) then part.pace = bucket.pace; next_slot(bucket, at) end
   part.shift, part.falls = bucket.shift, bucket.falls
   bucket.last = max(bucket.last, at)
-  if not by_seconds then seconds.interrupt(bucket) end
   bucket.flight = bucket.flight + 1
   if not held then note_sent(bucket, now) end
   return part
@@ -173,7 +161,6 @@ local function retry_time(bucket, charge, at, why, ask, now)
       if name == why then
         dim[PRESSED] = now
         more = next_return(dim, name, now)
-        if seconds.second_one(bucket, dim, name, step, now) then more = now + AGAIN end
       end
       local grows, _, reported = growth(dim, name, now)
       local quick = why ~= 'pause' and returns_quickly(dim, name, now, now)

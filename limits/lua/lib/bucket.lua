@@ -17,9 +17,7 @@
 --   flight            booking      open reservations
 --   done      us      giving_back  when the last call ended
 --   took      us      giving_back  mean duration of a call; 0 while none has ended
---   began     us      pace         when the first call was sent; nil: none has been
 --   pace, slot, gap, left, eased, calm, told    see pace.lua
---   quantum   see seconds.lua
 --   stated    see stated.lua
 --   dims      { dimension = the fields below }
 -- }
@@ -70,21 +68,15 @@ local function read_bucket(id) return value_or(bucket_key(id), new_bucket) end
 
 local function save_bucket(id, bucket) save(bucket_key(id), bucket, BUCKET_LIFE) end
 
--- Whether nothing is known about a bucket yet, during the second that began with its first call.
-local function unknown(bucket, now)
-  return bucket.done == 0 and bucket.throttled == 0 and now < (bucket.began or now) + SECOND
-end
-
 -- Returns the part of a limit that is used if none is configured. All of it, if headers report what is left of a
 -- second, or of a minute that refills as time goes by. Not all of a minute that comes back at once: a wrong guess of
--- what has come back would end in 429s. All of it in the first second, because only a second's worth is sent then.
+-- what has come back would end in 429s.
 local function part_of(bucket, dim, name, now)
   local most = dim[MOST] or -1
   if PERIOD[name] ~= MINUTE then return CAREFUL end
   local reported = most >= 0 and now - dim[SEEN] < HEADERS_FRESH
-  local known = reported and (most <= FEW or bucket.refills) or most < 0 and dim[FIXED] == 0 and unknown(bucket, now)
-  local sure = bucket.quantum and bucket.quantum.sure  -- until a 429 disproves it
-  return known and (sure or now - max(bucket.throttled, bucket.pause) >= CAREFUL_FOR) and 1 or CAREFUL
+  local known = reported and (most <= FEW or bucket.refills)
+  return known and now - max(bucket.throttled, bucket.pause) >= CAREFUL_FOR and 1 or CAREFUL
 end
 
 -- Returns the state of one dimension under the quota as it is configured now.

@@ -1,4 +1,4 @@
--- What a call gives back, and how it stops being booked or in flight. Needs bucket.lua and seconds.lua.
+-- What a call gives back, and how it stops being booked or in flight. Needs bucket.lua.
 
 -- Moves a booked call's stretch along with all others that were postponed. Returns by how much (us).
 local function follow(bucket, part)
@@ -20,7 +20,7 @@ end
 -- Replaces what a call reserved by what it used. A refund can only reach the part of the call's stretch that lies after
 -- now and after every booked call. The part before that has been refilled already, for calls whose times count on it,
 -- and would be refilled twice. During a pause, a booked call can refund everything, because no booked call has a time
--- before the pause ends. Of a provider's second nothing can be refunded unless it is the last one in use.
+-- before the pause ends.
 local function correct(bucket, part, used, now)
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
@@ -33,17 +33,11 @@ local function correct(bucket, part, used, now)
       local ends = min(mine[3] - dim[RETURNED], dim[TAT])  -- headers may have moved everything
       local ahead = max(0, ends - max(now, bucket.last))
       if mine[4] < 0 and bucket.pause > now then ahead = -over * mine[2] end
-      if seconds.hold(bucket, dim, name, now) and seconds.before(bucket, ends - SECOND - 1, dim[TAT] - SECOND - 1) then
-        ahead = 0
-      end
       local back = min(-over * mine[2], ahead)
       dim[TAT] = dim[TAT] - back
       dim[RETURNED] = dim[RETURNED] + back
     end
     mine[1] = mine[1] + over
-    if dim and mine[4] < 0 and bucket.pause > now and dim[BOOKED] < 1 and seconds.hold(bucket, dim, name, now) then
-      seconds.realign(bucket, dim, now)
-    end
   end
 end
 

@@ -6,7 +6,6 @@
 --@include limits/lua/lib/bucket.lua
 --@include limits/lua/lib/window.lua
 --@include limits/lua/lib/stated.lua
---@include limits/lua/lib/seconds.lua
 --@include limits/lua/lib/giving_back.lua
 --@include limits/lua/lib/circuit.lua
 --@include limits/lua/lib/blocked.lua

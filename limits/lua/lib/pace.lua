@@ -43,7 +43,6 @@ local function note_sent(bucket, now)
     bucket.gap = bucket.gap + RECENT * (since - bucket.gap)
   end
   bucket.left = now
-  bucket.began = bucket.began or now
 end
 
 -- An unforeseen 429. Booked slots are void: each call books again when it is about to be sent.

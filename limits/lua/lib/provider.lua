@@ -23,9 +23,9 @@ local function show(dim, name, empty, sure, sent, now)
   dim[SHOWN], dim[SURE] = shown, { sure, now }
 end
 
--- Takes over what headers reported: { name = { limit, remaining, us until everything is available } }, -1 if they
--- didn't. `sent`: when their request was sent. `part`: its reservation's part for this bucket, nil if not known.
--- `refused`: the 429 that they came with, nil if none.
+-- Takes over what headers reported: { name = { limit, remaining } }, -1 if they didn't. `sent`: when their request was
+-- sent. `part`: its reservation's part for this bucket, nil if not known. `refused`: the 429 that they came with, nil
+-- if none.
 --
 -- A level below ours is believed, because someone else uses the key. If the provider counts by the second, the level
 -- must be lower by more than a quarter of a second.
@@ -85,19 +85,13 @@ local function observe(bucket, levels, sent, part, now, refused)
         -- A provider that counts by the second reports almost nothing left at the end of each, however evenly calls are
         -- sent.
         local doubt = dim[MOST] > FEW and 0 or WINDOW / 4
-        if seconds.hold(bucket, dim, name, now) then
-          -- What is left of a second says nothing about the next ones.
-        elseif level > dim[TAT] + doubt then
+        if level > dim[TAT] + doubt then
           dim[TAT] = level
         elseif spare < dim[TAT] and dim[FIXED] == 0 and dim[REPORTED] <= dim[LIMIT] and mine
           and sent > bucket.throttled then
           dim[TAT] = spare
         end
       end
-    end
-    if dim and not refused and remaining >= 0 and reported[3] >= 0 then
-      local total = dim[REPORTED] > 0 and dim[REPORTED] or dim[LIMIT]
-      seconds.learn(bucket, dim, name, remaining * PERIOD[name] / total, reported[3], sent, now)
     end
   end
 end
@@ -149,7 +143,6 @@ local function throttle(bucket, reported, sent, part, now)
     bucket.shift = bucket.shift + moved
     bucket.last = bucket.last + moved
   end
-  if not overload then seconds.disprove(bucket, sent, now) end
   for name, dim in pairs(bucket.dims) do
     if moved > 0 and PERIOD[name] == MINUTE then dim[TAT] = dim[TAT] + moved end
     if PERIOD[name] == MINUTE and (reported.dimension == '' or reported.dimension == name) then
@@ -174,7 +167,6 @@ local function throttle(bucket, reported, sent, part, now)
         and PERIOD[name] * (1 / dim[HEADROOM] - 1) + (dim[SENT] - (dim[DONE] or dim[SENT])) * interval(dim, name) or 0
       dim[TAT] = max(dim[TAT] - debt, max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])
     end
-    if moved > 0 and seconds.hold(bucket, dim, name, now) then seconds.realign(bucket, dim, now) end
   end
   if fresh then
     bucket.throttled = now

@@ -24,42 +24,6 @@ local function make_way(bucket, part, now)
   follow(bucket, part)
 end
 
--- Returns the dimensions in which a booked call is sent by the provider's seconds.
-local function by_seconds(bucket, part, now)
-  local found = {}
-  for name, mine in pairs(part.dims) do
-    local dim = bucket.dims[name]
-    if dim and mine[5] > 0 and seconds.hold(bucket, dim, name, now) then found[name] = dim end
-  end
-  return found
-end
-
--- Whether a call that was booked for `at` is too late to be sent at once.
-local function is_late(bucket, part, at, now)
-  if next(by_seconds(bucket, part, now)) then return seconds.before(bucket, at, now) end
-  return now - at > LATE
-end
-
--- Returns when a call whose second is over may be sent: in the next second with room, behind all booked calls. Returns
--- nil if the call is not sent by seconds.
-local function another_second(bucket, part, late, now)
-  local at
-  for name, dim in pairs(by_seconds(bucket, part, now)) do
-    at = at or now
-    if late then
-      local mine = part.dims[name]
-      local share = seconds.share(bucket, dim, mine[5], now)
-      at = max(at, seconds.leaving(bucket, share))
-      dim[TAT] = share + mine[5] + SECOND
-      mine[3] = dim[TAT] + dim[RETURNED]
-    end
-  end
-  if not at then return nil end
-  part.turn, part.falls = part.turn or late, bucket.falls
-  bucket.last = max(bucket.last, at)
-  return at
-end
-
 -- Returns when such a call may be sent, 0 for now. It gets one turn, and one more after each fall of a burst.
 local function turn(bucket, part, late, now)
   if late and not part.turn then make_way(bucket, part, now) end

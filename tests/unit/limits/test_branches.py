@@ -19,8 +19,6 @@ DIRECT = {
     "test_levels.py",
     "test_pace.py",
     "test_pauses.py",
-    "test_seconds.py",
-    "test_seconds_learned.py",
     "test_settling.py",
     "test_snapshot.py",
     "test_stated.py",

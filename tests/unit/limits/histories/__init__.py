@@ -7,7 +7,7 @@ levels       what headers report is never exceeded (by at most a quarter of a se
              second), and old or empty headers change nothing
 headrooms    the part of a limit in force equals a separate account of reports, answers and refusals
 windows      what a provider holds for a minute is used again when it has come back, and few calls are refused
-seconds      at a provider that counts by the second, each second is used up, and almost no call is refused
+seconds      at a provider that counts by the second, nearly every second is used up, and few calls are refused
 budgets      spent and held equal a separate account; spent + held <= limit; nothing is held at the end
 chunks       the same for reservations of many calls, each settled once
 circuits     state equals a separate account: window, generations, one probe at a time, retries as earned

@@ -28,7 +28,7 @@ UNSURE = 2
 
 def headrooms(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | None" = None) -> None:
     """All of a limit is used only if headers report one second, or a minute of which more has been answered than
-    the limit, and not within ten seconds of a 429's pause; else 97 %. All of it is used in the first second, too.
+    the limit, and not within ten seconds of a 429's pause; else 97 %.
     """
     world = World(client, seed, scripts, "headrooms")
     pick = world.random
@@ -38,12 +38,12 @@ def headrooms(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] |
     flying: list[tuple[str, int, int]] = []  # name, when it was sent, its number
     left: list[int] = []
     unmarked: int | None = None  # calls sent before more than three seconds were reported
-    most, heard = -1.0, False  # whether any call has ended
+    most = -1.0
     seen = throttled = paused = minutes = 0
     sure = likely = 0  # the most calls answered within a minute, surely and perhaps
 
     def answered(name: str, at: int, number: int) -> None:
-        nonlocal most, heard, seen, throttled, paused, minutes, sure, likely, unmarked
+        nonlocal most, seen, throttled, paused, minutes, sure, likely, unmarked
         wait = pick.choice([0.2, 1.0, 20.0]) if pick.random() < refused else None
         if wait is None:
             wait = provider.take(at)
@@ -52,7 +52,6 @@ def headrooms(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] |
         throttles = () if wait is None else (Throttle("b", wait),)
         settlement = Settlement(levels=levels, throttles=throttles, outcome="neutral" if throttles else "ok")
         assert world.run(settle, name, "o", settlement).verdict == "settled"
-        heard = True
         news = bool(levels) and at >= seen
         if news:
             most, seen = max(most, remaining), at
@@ -69,9 +68,7 @@ def headrooms(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] |
 
     def check(rate: float) -> None:
         part = round(rate * 60 / RPM, 4)
-        if not heard and most < 0 and (not left or world.now < left[0] + SECOND):
-            assert part == 1, "a part of the first second is left"
-        elif most < 0 or world.now - seen >= 300 * SECOND or world.now - max(throttled, paused) < 10 * SECOND:
+        if most < 0 or world.now - seen >= 300 * SECOND or world.now - max(throttled, paused) < 10 * SECOND:
             assert part == 0.97, "all of the limit is used where nothing tells what is left, or right after a 429"
         elif most <= 3:
             assert part == 1, "of a limit each second a part is left"
