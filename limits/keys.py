@@ -222,6 +222,11 @@ class Keys:
         return self.prefix + "ticks:idle"
 
     @property
+    def changed_settings(self) -> str:
+        """Hash: a setting -> its value while workers run. 90 days after the latest. Owner: jobs/changed_settings.py."""
+        return self.prefix + "settings"
+
+    @property
     def paused(self) -> str:
         """Hash: what is paused -> since when, in seconds. 90 days after the latest. Owner: jobs/pauses.py."""
         return self.prefix + "paused"

@@ -8,7 +8,9 @@ the tokenizer      if installed; loaded before the prefork pool forks, so that i
 
 import asyncio
 import logging
+import signal
 import sys
+import threading
 from importlib import import_module
 from typing import Any
 
@@ -23,7 +25,7 @@ from limits.errors import LimitsError
 from tasks.agents import registry
 from tasks.answers import own
 from tasks.jobs.runtime import Runtime
-from workers.config.current import current_settings
+from workers.config.current import ask_again, current_settings
 from workers.config.settings import Settings, SettingsError
 from workers.models import tokens
 from workers.pool.loop import EventLoop
@@ -74,6 +76,13 @@ def warm_up(sender: Any, **_: Any) -> None:
     place = getattr(sender.pool, "place", None)
     if isinstance(place, EventLoop):
         asyncio.run_coroutine_threadsafe(_warm_up(), place.loop)
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def follow_the_file(**_: Any) -> None:
+    """Read overnight.toml again on SIGHUP, instead of Celery's restart, which would cut off calls in flight."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, ask_again)
 
 
 async def _warm_up() -> None:

@@ -19,6 +19,7 @@ lanes_view.py      how the lanes of a batch look
 local_workers.py   the worker processes of `overnight run` and `overnight worker`
 jobs.py            `overnight jobs`
 jobs_view.py       how a job report looks
+changing.py        `overnight set`
 limits.py          `overnight limits` and `overnight costs`
 limits_view.py     how limits and costs look
 dead.py            `overnight dead list`, `replay`, `drop`

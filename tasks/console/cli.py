@@ -2,7 +2,20 @@
 
 import typer
 
-from tasks.console import batches, dead, init, jobs, limits, monitoring, pauses, run, schedules, server, services
+from tasks.console import (
+    batches,
+    changing,
+    dead,
+    init,
+    jobs,
+    limits,
+    monitoring,
+    pauses,
+    run,
+    schedules,
+    server,
+    services,
+)
 
 app = typer.Typer(
     name="overnight",
@@ -37,6 +50,7 @@ app.command()(services.check)
 app.add_typer(dead.app, name="dead")
 app.command()(limits.costs)
 app.command()(limits.limits)
+app.command(name="set")(changing.set_)
 
 
 def main() -> None:

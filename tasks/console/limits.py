@@ -8,12 +8,12 @@ import typer
 from limits.feedback import resume, set_circuit, unblock_account
 from limits.snapshot import Snapshot
 from tasks.batches.store import Store, open_store
-from tasks.console import limits_view, view
+from tasks.console import changing, limits_view, view
 from tasks.console.exit_status import errors_reported, fail
 from tasks.console.options import Config, Json
 from tasks.console.session import configured
 from tasks.console.view import print_json
-from tasks.jobs import pauses
+from tasks.jobs import changed_settings, pauses
 from tasks.monitoring import costs as ledger
 from tasks.monitoring import flex_tiers
 from tasks.monitoring import limits as now
@@ -60,7 +60,9 @@ def limits(
             return
         paused = pauses.read(store.client, store.keys)
         if as_json:
-            print_json({**now.shown(_read(settings, store)), "paused": paused})
+            changed = settings.holding(changed_settings.read(store.client, store.keys))
+            shown = [{"setting": each.name, "value": each.value, "file": each.file, "at": each.at} for each in changed]
+            print_json({**now.shown(_read(settings, store)), "paused": paused, "changed": shown})
         elif watch:
             try:
                 limits_view.watch(lambda: _read(settings, store), lambda: time.sleep(REFRESH))
@@ -68,11 +70,13 @@ def limits(
                 return
         else:
             limits_view.limits(_read(settings, store))
+            changing.show(settings, store)
             for name in sorted(paused):
                 view.say(f"{name.replace('/', ' ', 1)} is paused; to go on: {pauses.command(name)}")
 
 
 def _read(settings: Settings, store: Store) -> Snapshot:
+    settings = changed_settings.in_force(settings, store.client, store.keys)
     return flex_tiers.with_flex(settings, store, now.read(settings, store, time.time()))
 
 

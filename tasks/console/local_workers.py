@@ -192,6 +192,6 @@ def run_workers(number: int, concurrency: int, options: Sequence[str]) -> int:
             if process.poll() is None:
                 process.send_signal(signum)
 
-    for number_ in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+    for number_ in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number_, forward)
     return max(abs(process.wait()) for process in processes)

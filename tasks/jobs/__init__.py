@@ -29,6 +29,7 @@ reserving.py            steps up to the call: begin, reserve, wait until it may 
 calling.py              one call to a provider
 settling.py             how reservations and jobs end
 sizes.py                whether a model's 429s are about the size of a request
+changed_settings.py     settings that someone has changed while this worker runs
 pauses.py               batches and workflows that someone has paused
 stops.py                batches that were cancelled or expired while their jobs wait here
 usage.py                the usage that an answer reports, if it is plausible

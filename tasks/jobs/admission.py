@@ -149,8 +149,9 @@ class Admission:
         Raises Snooze if a price cannot be looked up at the moment, Failed if no target can take the job, and
         NotConfigured if that is due to this worker's configuration and not to the line.
         """
-        if self._attempt is not None and not self._attempt.stale:
-            return self._attempt
+        known = self._attempt
+        if known is not None and not known.stale and known.planned_at >= self.runtime.changed_at:
+            return known
         try:
             self._attempt = await planning.plan(self.delivery)
         except LookUpFailed as failed:

@@ -83,7 +83,7 @@ class Calling(Reserving):
         route = attempt.route
         try:
             return self.provider(route.provider), self.settings.providers[route.provider].key(route.key)
-        except SettingsError as missing:
+        except (SettingsError, LookupError) as missing:
             await self.release(attempt)
             raise not_set(route.provider, str(missing), key=route.provider in self.providers) from None
 

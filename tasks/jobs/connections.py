@@ -3,12 +3,14 @@
 Redis has one connection, whose round trips are pooled. Each provider has one client, opened at its first call.
 """
 
+import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from limits.client.async_connection import AsyncServer
 from limits.client.connection import open_async_client
 from limits.keys import Keys
+from tasks.jobs.changed_settings import ChangedSettings
 from tasks.jobs.job import Job
 from tasks.jobs.leases import Leases
 from tasks.jobs.pauses import Pauses
@@ -48,6 +50,9 @@ class Connections:
         self.gates = gates
         self.waitlists = Waitlists(slots)
         self.stops = Stops(self.server, self.keys, self.leases.batches)
+        self.changed_settings = ChangedSettings(self.server, self.keys)
+        self.changed_at = 0.0  # when these settings came into force, in monotonic seconds; 0: at the start
+        self.retired: list[Provider] = []  # clients of earlier settings, which calls in flight may use
         self.pauses = Pauses(self.server, self.keys)
         self.sizes = Sizes()
         self.warming = Warming(self.client, self.keys)
@@ -63,6 +68,17 @@ class Connections:
     def max_attempts(self, job: Job) -> int:
         """How many failures end the job."""
         return self.settings.workflow(job.workflow).max_attempts
+
+    async def use(self, settings: Settings) -> None:
+        """Use other settings from now on. Calls in flight keep theirs; connections to Redis stay as they are."""
+        priced = PricedRoutes(settings, self.client, self.keys.prices)
+        await priced.take_over()
+        for name in list(self.providers):
+            if settings.providers.get(name) != self.settings.providers.get(name):
+                self.retired.append(self.providers.pop(name))
+        self.settings, self.priced, self.changed_at = settings, priced, time.monotonic()
+        self.gates.forget()
+        self.waitlists.ask_now()
 
     def provider(self, name: str) -> Provider:
         """The provider's client. Raises SettingsError if its address is not configured."""

@@ -26,6 +26,9 @@ PRICES_EVERY: Final = 60.0
 #: Seconds between two checks whether this worker's jobs must still wait, and their batches still run.
 STOPS_EVERY: Final = 0.5
 
+#: Seconds between two looks for settings that someone has changed.
+SETTINGS_EVERY: Final = 1.0
+
 
 class Runtime(Calling):
     """What one event loop needs to run jobs; all jobs in flight share it."""
@@ -43,6 +46,7 @@ class Runtime(Calling):
                 loop.create_task(found._every(found.lease / 3, found.leases.renew)),
                 loop.create_task(found._every(found.lease / 6, found.leases.sweep)),
                 loop.create_task(found._every(STOPS_EVERY, found._check_waiters)),
+                loop.create_task(found._every(SETTINGS_EVERY, found._settings)),
                 loop.create_task(found._every(SYNC_EVERY, found._sync)),
                 loop.create_task(found._every(PRICES_EVERY, found._prices)),
             ]
@@ -54,7 +58,7 @@ class Runtime(Calling):
         for task in self.background:
             task.cancel()
         await asyncio.gather(*self.background, return_exceptions=True)
-        for provider in self.providers.values():
+        for provider in [*self.providers.values(), *self.retired]:
             await provider.close()
         await self.server.aclose()
         await self.client.aclose()
@@ -79,6 +83,11 @@ class Runtime(Calling):
             self.gates.hold(self.pauses.workflows())
         finally:
             self.waitlists.recheck()
+
+    async def _settings(self) -> None:
+        """Follow settings that someone has changed."""
+        if (settings := await self.changed_settings.look()) is not None:
+            await self.use(settings)
 
     async def _sync(self) -> None:
         """Share the token ratios that this worker has learned."""

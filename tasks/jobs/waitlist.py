@@ -148,6 +148,11 @@ class Waitlist:
             if waiter.over():
                 waiter.wake(may_ask=False)
 
+    def ask_now(self) -> None:
+        """Let the first waiters ask now: the limits have changed."""
+        self._opens = 0.0
+        self._woken.set()
+
     def send_away(self, count: int) -> None:
         """Send the last `count` waiters away."""
         for waiter in islice(reversed(self.waiters), max(0, count)):

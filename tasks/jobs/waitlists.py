@@ -115,6 +115,11 @@ class Waitlists:
             if waitlist.full and (spare := self._spare()) < 0:
                 waitlist.send_away(-spare)
 
+    def ask_now(self) -> None:
+        """Let all waitlists ask now: the limits have changed."""
+        for waitlist in self._all():
+            waitlist.ask_now()
+
     # A call's way
 
     def admitted(self, attempt: Attempt) -> None:

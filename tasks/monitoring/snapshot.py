@@ -17,6 +17,7 @@ from tasks.batches.chunk import Chunk
 from tasks.batches.chunk_journal import chunks_of
 from tasks.batches.store import Store
 from tasks.jobs import pauses
+from tasks.jobs.changed_settings import in_force
 from tasks.monitoring import limits as limits_now
 from tasks.monitoring import live_calls
 from tasks.monitoring.costs import Entry, entries
@@ -91,6 +92,7 @@ class Target:
 def read(store: Store, settings: Settings, *, ended: int = ENDED_SHOWN) -> SystemSnapshot:
     """Read everything, with all batches that are not over and the newest `ended` others."""
     client, keys = store.client, store.keys
+    settings = in_force(settings, client, keys)
     look: Any = client.pipeline(transaction=False)
     look.zrevrangebyscore(keys.batches, "+inf", "-inf", 0, ended)
     look.zrange(keys.ticks, 0, -1)

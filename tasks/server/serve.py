@@ -2,6 +2,7 @@
 
 import logging
 import resource
+import signal
 import socket
 from contextlib import suppress
 from typing import Final
@@ -12,6 +13,7 @@ from tasks.monitoring.flower.guard import is_loopback
 from tasks.server.app import application
 from tasks.server.connections import Connection
 from workers import plain_text
+from workers.config.current import ask_again
 from workers.config.problems import SettingsError
 from workers.config.settings import Settings
 
@@ -54,6 +56,7 @@ def run(settings: Settings, listening: socket.socket) -> None:
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=int(settings.stop_grace_period) or 1,
     )
+    signal.signal(signal.SIGHUP, ask_again)
     uvicorn.Server(config).run(sockets=[listening])
 
 

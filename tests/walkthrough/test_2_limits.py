@@ -7,6 +7,7 @@ from limits.client.connection import Server
 from limits.keys import Keys
 from limits.reservation import Admitted, Ask, Candidate, Charge, Denied, Impossible, Settlement, Throttle
 from limits.snapshot import snapshot
+from tests.support.site import Site
 
 QUOTA = Quota(rpm=60, tpm=6_000, burst=1.0, headroom=1.0)
 BUDGET = BudgetWindow("workflow/tickets", limit=2 * NANO, window="2026-11-25")
@@ -91,3 +92,10 @@ def test_9_a_provider_that_fails_is_left_alone_for_a_while(server: Server, keys:
     denied = server.run(admit(keys, ask("another", max_wait=60)))
     assert isinstance(denied, Denied)
     assert (denied.reason, denied.subject) == ("circuit", "acme/small")
+
+
+def test_10_a_limit_is_changed_while_workers_run(site: Site) -> None:
+    site.run("set", "providers.acme.models.small.rpm=1200")
+    assert "providers.acme.models.small.rpm = 1200" in site.run("limits").stderr
+    site.run("set", "--unset", "providers.acme.models.small.rpm")
+    assert "1200" not in site.run("limits").stderr

@@ -2,6 +2,7 @@
 
 current.py            the settings of this process, read once
 settings.py           the whole file: `load` and `Settings`
+changes.py            settings that someone has changed while workers run
 problems.py           reads TOML, and words what is wrong with it
 provider_settings.py  [providers.NAME]
 model_settings.py     [models.NAME]

@@ -6,7 +6,7 @@ in nano-dollars (`..._nano`). docs/configuration.md describes the same keys for 
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,8 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from workers.config import fields, units
+from workers.config import changes, fields, units
+from workers.config.changes import Change
 from workers.config.consistency import inconsistencies
 from workers.config.credentials import MissingSecretError, Reference
 from workers.config.fields import (
@@ -222,6 +223,21 @@ class Settings(Table):
         listed = [model for provider in self.providers.values() for model in provider.models]
         return sorted({*self.models, *listed})
 
+    def changed(self, changed: Sequence[Change]) -> "Settings":
+        """These settings as their file says now, with changes. Raises SettingsError if they don't fit together."""
+        return load(self._file, changed)
+
+    def change(self, path: changes.Path, value: changes.Value, at: float) -> Change:
+        """A change of one of the file's settings. Raises SettingsError if the file has no such table."""
+        return Change(path, value, changes.in_file(self._tables(), path), at)
+
+    def holding(self, changed: Sequence[Change]) -> list[Change]:
+        """The changes that still hold."""
+        return changes.holding(self._tables(), changed)
+
+    def _tables(self) -> dict[str, Any]:
+        return {} if self._file is None else parse(self._file, str(self._file))[1]
+
     def missing_secrets(self) -> list[str]:
         """A line for each key or address that isn't set: the variable or file, and the setting that names it."""
         missing = []
@@ -237,19 +253,20 @@ class Settings(Table):
         return missing
 
 
-def load(path: str | Path | None = None) -> Settings:
+def load(path: str | Path | None = None, changed: Sequence[Change] = ()) -> Settings:
     """Read the configuration: `path`, else OVERNIGHT_CONFIG, else ./overnight.toml, else the built-in defaults.
 
-    Raises SettingsError with every problem of the file: its line, its key and what would be right.
+    `changed` are settings that replace those of the file, if they still hold (changes.py). Raises SettingsError with
+    every problem of the file: its line, its key and what would be right.
     """
     named = path or os.environ.get("OVERNIGHT_CONFIG")
     file = Path(named or FILE_NAME).expanduser().absolute()
     if not named and not file.exists():
-        return Settings()
+        return Settings.model_validate(changes.applied({}, changed)) if changed else Settings()
     shown = str(named or FILE_NAME)
     text, data = parse(file, shown)
     try:
-        settings = Settings.model_validate(data, context={"folder": file.parent})
+        settings = Settings.model_validate(changes.applied(data, changed), context={"folder": file.parent})
     except ValidationError as exc:
         raise SettingsError(problems(exc, Settings, shown, text)) from None
     settings._file = file  # noqa: SLF001 - pydantic's private attributes are set after validation

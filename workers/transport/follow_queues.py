@@ -95,6 +95,7 @@ class FollowQueues(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has
         """Follow the queues of the registry and leave those it has forgotten."""
         try:
             now = time.monotonic()
+            self.registry.settings = current_settings()  # someone may have changed them
             if self.broker is not None and now >= self.next_scan:
                 self.next_scan = now + SCAN_TURN
                 self.registry.scan()

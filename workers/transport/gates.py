@@ -125,6 +125,11 @@ class Gates:
         """Claim nothing from these workflows, and from those of the last call again: they are paused by hand."""
         self._held = workflows
 
+    def forget(self) -> None:
+        """Forget why gates are closed: the limits have changed, so their first jobs ask again."""
+        with self._lock:
+            self._gates.clear()
+
     def close(self, workflow: str, model: str, seconds: float, least: float = LONG, *, blocked: bool = False) -> None:
         """Close a model: one of its jobs was denied for `seconds`. A denial shorter than `least` closes nothing.
 

@@ -215,3 +215,12 @@ def test_a_held_workflow_claims_nothing_until_it_is_let_go() -> None:
     assert (gates.allowed("w"), gates.allowed("other")) == (0, UNKNOWN)
     gates.hold(frozenset())
     assert gates.allowed("w") == UNKNOWN
+
+
+def test_changed_limits_let_closed_gates_ask_again() -> None:
+    gates, _ = made()
+    gates.claimed("w", 1)
+    gates.close("w", "m", 30.0)
+    assert gates.allowed("w") == 0
+    gates.forget()
+    assert gates.allowed("w") == UNKNOWN
