@@ -14,7 +14,6 @@ earlier round that was suspended and wakes up writes to files that are complete 
 """
 
 import hashlib
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -61,15 +60,27 @@ def verified(chunks: Iterable[bytes], sha256: str) -> Iterator[bytes]:
         raise StorageError("the input changed while it was being submitted: submit it when it is complete")
 
 
-def fetch(files: Files, names: Sequence[str], target: Path) -> int:
-    """Join files into the local file `target`, all of it or nothing; returns its length in bytes."""
+def joined(files: Files, names: Sequence[str]) -> Iterator[bytes]:
+    """The bytes of some files, one after the other, in pieces."""
+    for name in names:
+        with files.open(name) as reading:
+            while piece := reading.read(CHUNK):
+                yield piece
+
+
+def so_far(files: Files, names: Sequence[str], length: int, parts: int) -> Iterator[bytes]:
+    """The same while the last file is being written: `length` bytes of it, after `parts` writes."""
+    yield from joined(files, names[:-1])
+    yield from files.written(names[-1], length, parts)
+
+
+def save(pieces: Iterable[bytes], target: Path) -> int:
+    """Write the local file `target`, all of it or nothing; returns its length in bytes."""
     temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as writing:
-            for name in names:
-                with files.open(name) as reading:
-                    shutil.copyfileobj(reading, writing, CHUNK)
+            writing.writelines(pieces)
             length = writing.tell()
         temporary.replace(target)
     except OSError as exc:

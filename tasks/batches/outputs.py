@@ -1,9 +1,8 @@
 """Where a batch's answers and failures are copied to: the user's files, devices or pipes, or "-" for stdout."""
 
-import shutil
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,9 @@ from pathlib import Path
 import orjson
 
 from tasks.batches.batch import Batch
-from tasks.batches.files import ERRORS, errors_name, fetch, files_of, of_round, output_names
+from tasks.batches.files import ERRORS, errors_name, files_of, joined, of_round, output_names, save, so_far
 from tasks.batches.input import InputError
-from tasks.jobs.storage import CHUNK, Files, StorageError
+from tasks.jobs.storage import Files, StorageError
 
 STDOUT = "-"
 
@@ -62,25 +61,30 @@ class Outputs:
     def fetch(self, batch: Batch) -> None:
         """Copy the batch's files out. If it has no failures, no error file is written, and an older one is removed."""
         files = files_of(batch)
-        _copy(files, output_names(batch), self.answers)
+        _copy(joined(files, output_names(batch)), self.answers)
         if self.failures is None:
             return
         if batch.failed:
-            _copy(files, [errors_name(batch)], self.failures)
+            _copy(joined(files, [errors_name(batch)]), self.failures)
         elif _is_file(self.failures) and _of_batch(self.failures, files, batch):
             self.failures.unlink(missing_ok=True)
 
+    def fetch_so_far(self, batch: Batch) -> None:
+        """Copy what a running batch has written until now: whole lines, in the order in which its jobs ended."""
+        files = files_of(batch)
+        _copy(so_far(files, output_names(batch), batch.output_offset, batch.parts), self.answers)
+        if self.failures is not None:
+            _copy(so_far(files, [errors_name(batch)], batch.errors_offset, batch.parts), self.failures)
 
-def _copy(files: Files, names: Sequence[str], target: Path) -> None:
-    """Join files: into a file all at once or not at all, into anything else directly."""
+
+def _copy(pieces: Iterable[bytes], target: Path) -> None:
+    """Write into a file all at once or not at all, into anything else directly."""
     if not _is_stream(target):
-        fetch(files, names, target.resolve())  # write the file that a link points to, and keep the link
+        save(pieces, target.resolve())  # write the file that a link points to, and keep the link
         return
     try:
         with nullcontext(sys.stdout.buffer) if str(target) == STDOUT else target.open("wb") as writing:
-            for name in names:
-                with files.open(name) as reading:
-                    shutil.copyfileobj(reading, writing, CHUNK)
+            writing.writelines(pieces)
             writing.flush()
     except BrokenPipeError:
         raise

@@ -169,6 +169,9 @@ def results(
     batch: BatchId,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file for the answers; - for stdout.")],
     errors: Annotated[Path | None, typer.Option(help="The file for the failures.")] = None,
+    partial_: Annotated[
+        bool, typer.Option("--partial", help="Of a batch that still runs: what it has written so far.")
+    ] = False,
     config: Config = None,
 ) -> None:
     """Write a batch's answers and failures to files."""
@@ -177,7 +180,12 @@ def results(
         outputs.check()
         found = existing(open_store(configured(config)), batch)
         if not found.over:
-            fail(f"{batch} is {found.shown_status}: wait until it has ended (overnight wait {batch})")
+            if not partial_:
+                waits = f"wait until it has ended (overnight wait {batch}), or take what is there with --partial"
+                fail(f"{batch} is {found.shown_status}: {waits}")
+            outputs.fetch_so_far(found)
+            view.say(f"{batch} still runs: {found.done:,} of {view.jobs(found.total)} have ended")
+            return
         outputs.fetch(found)
     raise typer.Exit(outcome(found))
 

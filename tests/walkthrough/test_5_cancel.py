@@ -30,6 +30,9 @@ def test_2_a_paused_batch_starts_nothing_until_it_is_resumed(site: Site, provide
     before = site.status(batch)
     assert before["waits_for"].startswith("you: its batch is paused")
     assert before["request_counts"]["completed"] < 20
+    so_far = site.folder / "so-far.jsonl"
+    assert "still runs" in site.run("results", batch, "--partial", "-o", str(so_far)).stderr
+    assert before["request_counts"]["completed"] <= len(so_far.read_text().splitlines()) < 20
     site.run("resume", batch)
     assert site.wait(batch)["request_counts"]["completed"] == 20
     provider.configure(latency=0.0)
