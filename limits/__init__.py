@@ -39,7 +39,7 @@ What a person sets, what a call asks, how the server decides, and what can be re
     lua/lib/blocked.lua      blocked accounts
     lua/lib/budget.lua       money: budgets' windows and the ledger
     lua/lib/reservation.lua  reservations and the end of their leases
-    lua/lib/sending.lua      when a booked call may be sent
+    lua/lib/sending.lua      when a booked call must ask again, and what sending changes
     lua/lib/giving_back.lua  what a call gives back
     lua/lib/provider.lua     what a provider reports, in headers and in 429s
     lua/lib/part.lua         settling one call of a chunk

@@ -154,7 +154,8 @@ class SendPermit:
     - "sent": yes; it is marked as sent.
     - "wait": not yet, because its bucket was paused or urgent work went first. Ask again in `wait` seconds, or
       release.
-    - "revoked": no, because the circuit opened or the account was blocked (`reason`). Release it and ask again.
+    - "revoked": no, because the circuit opened, the account was blocked, or its time is not valid any more (`reason`).
+      Release it and ask again.
     - "swept": no, because the lease ended and everything was given back. Ask again.
     - "unknown": this owner has no such reservation.
     """

@@ -15,7 +15,7 @@ bucket.pause, bucket.strikes = now, 0
 bucket.shift, bucket.last, bucket.hint = bucket.shift - left, bucket.last - left, min(bucket.hint, now)
 bucket.slot = min(bucket.slot, now + bucket.pace)
 for each, dim in pairs(bucket.dims) do
-  if PERIOD[each] == MINUTE then dim[TAT], dim[OUT] = dim[TAT] - left, min(dim[OUT], now) end
+  if PERIOD[each] == MINUTE then dim[TAT] = dim[TAT] - left end
 end
 save_bucket(name, bucket)
 commit()

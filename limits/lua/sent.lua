@@ -1,6 +1,7 @@
 -- Marks a reservation as sent, right before the request; or says why it may not be sent (yet). A caller that was held
 -- up after marking may ask again, and learns of a pause that began since.
--- Guarantee: nothing is sent before its time, during a pause, to an open circuit or to a blocked account.
+-- Guarantee: nothing is sent before its time or long after it, during a pause, to an open circuit or to a blocked
+-- account.
 -- KEYS  1 the clock
 -- ARGV  1 the time in us, 0: the server's
 --       2 JSON: id, owner
@@ -41,21 +42,8 @@ end
 for i, part in ipairs(reservation.parts) do moved = max(moved, follow(buckets[i], part)) end
 local at = max(reservation.at + moved, pause)
 for i, part in ipairs(reservation.parts) do
-  if (part.pace or 0) < buckets[i].pace then
-    -- This call was booked when the pace was faster than it is now.
-    at = max(at, next_slot(buckets[i], now))
-    part.pace = buckets[i].pace
-    save_bucket(part.bucket, buckets[i])
-  end
+  if outdated(buckets[i], part, at, now) then return { 'revoked', 0, 'outdated' } end
 end
-local turns, late = 0, now - at > LATE
-for i, part in ipairs(reservation.parts) do
-  if at <= now and needs_turn(buckets[i], part, late) then
-    turns = max(turns, turn(buckets[i], part, late, now))
-    save_bucket(part.bucket, buckets[i])
-  end
-end
-at = max(at, turns)
 if at > now then
   local later = at - reservation.at
   if later > 0 then

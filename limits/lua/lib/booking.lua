@@ -116,7 +116,6 @@ local function take(bucket, charge, at, behind, why, held, now)
       if not held then
         dim[SENT] = dim[SENT] + cost
         mark(dim, name, now)
-        runs_out(dim, name, width, now)
       end
     end
     local ends = max(dim[TAT] - (jump > 0 and dim[BOOKED] or 0), at) + width
@@ -129,8 +128,8 @@ local function take(bucket, charge, at, behind, why, held, now)
     part.dims[name] = { cost, each, ends + dim[RETURNED], held and -1 or dim[SENT], held and width or 0, dim[DONE],
       returning(dim, now) }
   end
-  if paced(bucket, charge.quota.limits) then part.pace = bucket.pace; next_slot(bucket, at) end
-  part.shift, part.falls = bucket.shift, bucket.falls
+  if paced(bucket, charge.quota.limits) then next_slot(bucket, at) end
+  part.shift, part.voids = bucket.shift, bucket.voids or 0
   bucket.last = max(bucket.last, at)
   bucket.flight = bucket.flight + 1
   if not held then note_sent(bucket, now) end

@@ -8,7 +8,7 @@
 --   minutes   us      provider     when a 429 last named a wait that only a minute's count explains; nil: never
 --   refills           provider     whether more requests than the limit were answered within a minute, which means that
 --                                  the provider refills a minute's quota as time goes by
---   falls             provider     how often a burst has fallen back; nil: never
+--   voids             provider     how often a burst or the pace has proved too fast; nil: never
 --   shift     us      booking      by how much all booked calls were postponed, ever
 --   last      us      booking      latest time given to a call
 --   hint      us      booking      when the next denied call should ask again
@@ -36,7 +36,7 @@ local LIMIT = 11     -- the configured limit
 local HEADROOM = 12  -- the part of the limit that is used now
 local FIXED = 13     -- the configured burst (s), 0 for "auto"
 local BOOKED = 14    -- the part of TAT that admitted, unsent calls take up (us)
-local OUT = 15       -- as TAT, but of sent calls only (us)
+-- 15: not used
 local MOST = 16      -- the most that headers ever reported as left, in seconds of the rate; -1: they never did
 local EMPTY = 17     -- the value of SENT at which nothing is left, by the newest headers; -1: not reported
 local SHOWN = 18     -- of the answer that showed least in this second: as EMPTY, and when its request was sent;
@@ -111,14 +111,14 @@ local function capacity(dim, name)
   return (dim[FIXED] > 0 and dim[FIXED] or dim[BURST]) * SECOND
 end
 
--- Returns how much of that late calls may use at once (us): little enough to fit into the rest of a second, in case the
--- provider counts by the second.
-local function catching_up(dim, name) return max(capacity(dim, name) - 3 * SECOND / 4, SECOND / 4) end
-
--- A call that takes up `width` us of the rate is sent, or is given its time.
-local function runs_out(dim, name, width, now)
-  dim[OUT] = max(dim[OUT], now - catching_up(dim, name)) + width
+-- The burst or the pace that gave booked calls their times was too fast. They hold nothing any more, and ask again.
+local function void_booked(bucket, now)
+  for _, dim in pairs(bucket.dims) do dim[TAT], dim[BOOKED] = dim[TAT] - dim[BOOKED], 0 end
+  bucket.last, bucket.voids = max(now, bucket.pause), (bucket.voids or 0) + 1
 end
+
+-- A part without a count was stored by an older version.
+local function is_void(bucket, part) return part.voids ~= nil and part.voids ~= (bucket.voids or 0) end
 
 -- Whether batch work must leave urgent work its share.
 local function reserved(bucket, now) return bucket.urgent > 0 and now - bucket.urgent < URGENT_MEMORY end

@@ -12,7 +12,7 @@ end
 local function unbook(bucket, part)
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
-    if dim then dim[BOOKED] = max(0, dim[BOOKED] - mine[5]) end
+    if dim and not is_void(bucket, part) then dim[BOOKED] = max(0, dim[BOOKED] - mine[5]) end
     mine[5] = 0
   end
 end
@@ -24,6 +24,7 @@ end
 local function correct(bucket, part, used, now)
   for name, mine in pairs(part.dims) do
     local dim = bucket.dims[name]
+    if mine[4] < 0 and is_void(bucket, part) then dim = nil end
     local over = (used[name] or mine[1]) - mine[1]
     if dim and over > 0 then
       dim[TAT] = max(dim[TAT], now) + over * mine[2]

@@ -2,8 +2,8 @@
 
 --@include limits/lua/lib/prelude.lua
 --@include limits/lua/lib/state.lua
---@include limits/lua/lib/pace.lua
 --@include limits/lua/lib/bucket.lua
+--@include limits/lua/lib/pace.lua
 --@include limits/lua/lib/window.lua
 --@include limits/lua/lib/stated.lua
 --@include limits/lua/lib/giving_back.lua

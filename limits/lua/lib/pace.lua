@@ -45,7 +45,7 @@ local function note_sent(bucket, now)
   bucket.left = now
 end
 
--- An unforeseen 429. Booked slots are void: each call books again when it is about to be sent.
+-- An unforeseen 429. Booked slots are void: their calls ask again.
 local function slow_down(bucket, now)
   local pace = bucket.pace
   if pace == 0 then
@@ -56,6 +56,7 @@ local function slow_down(bucket, now)
   end
   bucket.slot = max(bucket.pause, now) + bucket.pace / 2
   bucket.eased, bucket.calm = now, 0
+  void_booked(bucket, now)
 end
 
 -- A call was answered.

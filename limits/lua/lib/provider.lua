@@ -118,7 +118,7 @@ local function restarts(bucket, dim, name, now)
 end
 
 -- A 429. Nothing is sent before the wait is over. Booked calls are postponed in their order. They keep their spacing
--- unless it came from a burst that has proved too large.
+-- unless it came from a burst that has proved too large: then they ask again.
 -- `reported`: { bucket, retry_after (us, -1: not reported), dimension ('': not named), overload, limited, longest (us,
 -- 0: none) }, as in limits.reservation.Throttle.
 -- `sent`: when the refused request was sent. `part`: its reservation's part for this bucket, nil if not known.
@@ -143,6 +143,7 @@ local function throttle(bucket, reported, sent, part, now)
     bucket.shift = bucket.shift + moved
     bucket.last = bucket.last + moved
   end
+  local fell = false
   for name, dim in pairs(bucket.dims) do
     if moved > 0 and PERIOD[name] == MINUTE then dim[TAT] = dim[TAT] + moved end
     if PERIOD[name] == MINUTE and (reported.dimension == '' or reported.dimension == name) then
@@ -155,11 +156,7 @@ local function throttle(bucket, reported, sent, part, now)
           dim[HOLD] = now + min(LONGEST_HOLD, FIRST_HOLD * 2 ^ min(dim[HOLDS], 10))
           dim[HOLDS] = dim[HOLDS] + 1
         end
-        if not opens_wide(dim, name, now) then
-          -- Calls that were booked while it grew would be sent faster than the rate: they take turns.
-          bucket.falls = (bucket.falls or 0) + 1
-          dim[OUT] = max(now, bucket.pause)
-        end
+        fell = fell or less > 0 and not opens_wide(dim, name, now)
       end
       -- After the wait the provider has room for the rate, not for a burst. If it reports what is left, we owe less:
       -- what the headroom keeps unused, and the calls in flight, which it may have counted already.
@@ -168,6 +165,7 @@ local function throttle(bucket, reported, sent, part, now)
       dim[TAT] = max(dim[TAT] - debt, max(now, bucket.pause) + capacity(dim, name) + dim[BOOKED])
     end
   end
+  if fell then void_booked(bucket, now) end
   if fresh then
     bucket.throttled = now
     local for_requests = reported.dimension == '' or reported.dimension == 'rpm'

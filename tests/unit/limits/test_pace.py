@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from limits.admission import sent, settle
+from limits.admission import release, sent, settle
 from limits.bucket import Quota
 from limits.reservation import Admitted, Denied, Level, Settlement, Throttle
 from tests.unit.limits.histories.timeline import Timeline
@@ -50,6 +50,9 @@ class Night:
         departure = self.world.run(sent, name, "o")
         if departure.verdict == "wait":
             self.timeline.at(self.world.now + math.ceil(departure.wait * SECOND), partial(self._leave, name))
+        elif departure.verdict == "revoked":  # it was booked when the pace was faster
+            assert self.world.run(release, name, "o").verdict == "settled"
+            self._come(f"{name}'")
         else:
             assert departure.verdict == "sent"
             self.timeline.at(self.world.now + 20_000, partial(self._arrive, name))

@@ -1,35 +1,42 @@
-"""When booked calls are sent: after a burst fell back, and late ones among others."""
+"""When booked calls are sent, and when they must ask again: after a burst fell back, or if they are late."""
 
 import heapq
 
 import pytest
 
-from limits.admission import sent
+from limits.admission import release, sent
 from limits.bucket import Quota
-from limits.reservation import Admitted, Level, Throttle
+from limits.reservation import Admitted, Level, SendPermit, Throttle
 from tests.support.provider_feedback import throttled
 from tests.unit.limits.world import SECOND, World
 
 AUTO = Quota(rpm=600, headroom=1.0)  # ten a second
 EVEN = Quota(rpm=600, headroom=1.0, burst=1.0)
-WIDE = Quota(rpm=600, headroom=1.0, burst=5.0)
 
 
-def leave(world: World, booked: dict[str, int]) -> list[tuple[float, str]]:
-    """Send booked calls as soon as allowed; return when each was sent, in seconds from now, in order."""
+def leave(world: World, booked: dict[str, int], quota: Quota = AUTO) -> list[tuple[float, str]]:
+    """Send booked calls as soon as allowed; return when each was sent, in seconds from now, in order.
+
+    A call whose reservation is revoked asks again.
+    """
     begun = world.now
-    due = [(at, name) for name, at in booked.items()]
+    due = [(at, number, name) for number, (name, at) in enumerate(booked.items())]
     heapq.heapify(due)
     left: list[tuple[float, str]] = []
     while due:
-        at, name = heapq.heappop(due)
+        at, number, name = heapq.heappop(due)
         world.now = max(world.now, at)
-        departure = world.run(sent, name, "o")
-        if departure.verdict == "sent":
-            left.append(((world.now - begun) / SECOND, name))
+        permit = world.run(sent, name, "o")
+        while permit.verdict == "revoked":
+            assert world.run(release, name, "o").verdict == "settled"
+            name = f"{name}'"
+            again = world.admitted(name, quota, max_wait=30.0, send_at_once=True)
+            permit = SendPermit("sent") if again.sent else SendPermit("wait", again.wait)
+        if permit.verdict == "sent":
+            left.append(((world.now - begun) / SECOND, name.rstrip("'")))
         else:
-            assert departure.verdict == "wait"
-            heapq.heappush(due, (world.now + round(departure.wait * SECOND), name))
+            assert permit.verdict == "wait"
+            heapq.heappush(due, (world.now + round(permit.wait * SECOND), number, name))
     return left
 
 
@@ -58,28 +65,23 @@ def test_calls_booked_in_a_grown_burst_are_sent_at_the_rate_after_its_fall(world
     times = sorted(booked.values())
     assert (times[-1] - times[0]) / SECOND < 0.09 * (len(times) - 1), "booked closer than a tenth of a second"
     world.run(throttled, Throttle("b", 1.0))
-    # The calls behind them come when all were sent at the rate.
-    behind = world.admitted("behind", AUTO, max_wait=30.0).at
-    left = leave(world, booked | {"behind": behind})
+    # They hold nothing any more: a call that asks first is sent first.
+    assert world.admitted("first to ask", AUTO, max_wait=30.0).wait == pytest.approx(1.1, abs=0.01)
+    left = leave(world, booked)
     assert at_the_rate(left, 1.0)
-    assert [name for _, name in left[:-1]] == list(booked), "in their order"
-    assert left[-1][1] == "behind"
-    assert left[-1][0] == pytest.approx(1.0 + 0.1 * len(booked), abs=0.11)
+    assert [name for _, name in left] == list(booked), "in their order"
+    assert left[-1][0] == pytest.approx(1.0 + 0.1 * len(booked), abs=0.31)
 
 
-def test_a_second_429_has_them_take_turns_again(world: World) -> None:
+def test_what_revoked_calls_held_is_given_back_once(world: World) -> None:
     booked = grown(world, 100)
     world.run(throttled, Throttle("b", 1.0))
-    world.pass_time(1.0)
-    names = sorted(booked, key=booked.__getitem__)
-    first = dict.fromkeys(names[:20], world.now)
-    waiting = dict.fromkeys(names[20:], world.now)
-    for name in waiting:
-        assert world.run(sent, name, "o").verdict == "wait"
-    leave(world, first)
-    world.run(throttled, Throttle("b", 1.0))
-    world.pass_time(1.0)
-    assert at_the_rate(leave(world, dict.fromkeys(waiting, world.now)), 0.0)
+    world.pass_time(2.0)
+    before = world.available(AUTO)
+    for name in booked:
+        assert world.run(sent, name, "o") == SendPermit("revoked", 0.0, "outdated")
+        assert world.run(release, name, "o").verdict == "settled"
+    assert world.available(AUTO) == before
 
 
 def test_a_pause_ends_with_the_room_that_headers_reported(world: World) -> None:
@@ -103,47 +105,31 @@ def test_a_429_without_a_fall_keeps_the_spacing(world: World) -> None:
     assert [at for at, _ in left] == [pytest.approx(each, abs=1e-5) for each in (0.1, 0.2, 0.3)]
 
 
-def test_calls_that_are_late_for_one_limit_do_not_fill_another(world: World) -> None:
-    """They take up their tokens, however long the request limit holds them."""
-    two = Quota(rpm=600, tpm=120_000, headroom=1.0, burst=1.0)
-    costs = {"rpm": 1, "tpm": 100}  # a tenth of a second of requests, a twentieth of tokens
-    for number in range(10):
-        world.admitted(f"f{number}", two, costs=costs, send_at_once=True)
-    booked = {name: world.admitted(name, two, costs=costs, max_wait=30.0).at for name in map("b{}".format, range(40))}
-    world.pass_time(1.5)  # the worker stalled
-    leave(world, booked)
-    # The last one was just sent.
-    assert world.available(two, "tpm") == pytest.approx(2_000 - 100, abs=1)
+FORGET_VOIDS = """
+local found = cmsgpack.unpack(redis.call('GET', KEYS[1]))
+for _, part in ipairs(found.parts) do part.voids = nil end
+redis.call('SET', KEYS[1], cmsgpack.pack(found))
+"""
 
 
-@pytest.mark.parametrize(
-    ("quota", "wait"),
-    [
-        pytest.param(EVEN, 0.1, id="a second's share, where one more would be too many"),
-        pytest.param(WIDE, 0.0, id="a burst, with room for it"),
-    ],
-)
-def test_a_late_call_takes_the_place_of_the_next(world: World, quota: Quota, wait: float) -> None:
-    for number in range(50 if quota is WIDE else 10):
-        world.admitted(f"f{number}", quota, send_at_once=True)
-    names = [f"b{number}" for number in range(5)]
-    for name in names:
-        world.admitted(name, quota)
-    world.pass_time(0.2)
-    assert world.run(sent, names[1], "o").verdict == "sent"
-    world.run(sent, names[0], "o")  # a tenth of a second late
-    world.pass_time(0.1)
-    departure = world.run(sent, names[2], "o")
-    assert (departure.verdict, departure.wait) == ("wait" if wait else "sent", pytest.approx(wait))
+def test_a_call_that_an_older_version_booked_is_sent(world: World) -> None:
+    booked = grown(world, 100)
+    world.run(throttled, Throttle("b", 1.0))
+    name = next(iter(booked))
+    world.client.eval(FORGET_VOIDS, 1, world.keys.reservation(name))
+    assert world.run(sent, name, "o").verdict == "wait"
+    world.pass_time(1.1)
+    assert world.run(sent, name, "o").verdict == "sent"
+    assert world.settle(name) == "settled"
 
 
-def test_a_late_call_with_none_behind_it_postpones_nothing(world: World) -> None:
+@pytest.mark.parametrize(("late", "verdict"), [(0.2, "sent"), (0.3, "revoked")])
+def test_a_late_call_asks_again(world: World, late: float, verdict: str) -> None:
     for number in range(10):
         world.admitted(f"f{number}", EVEN, send_at_once=True)
     world.admitted("late", EVEN)
-    world.pass_time(2.0)
-    assert world.run(sent, "late", "o").verdict == "sent"
-    assert world.available(EVEN) == pytest.approx(9.0)
+    world.pass_time(0.1 + late)
+    assert world.run(sent, "late", "o").verdict == verdict
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,9 @@ def seconds(client: "redis.Redis", seed: int, scripts: "Mapping[str, Script] | N
         answer = world.run(sent, name, "o")
         if answer.verdict == "wait":
             timeline.at(world.now + math.ceil(answer.wait * SECOND), lambda: go(name))
+        elif answer.verdict == "revoked":
+            assert world.run(release, name, "o").verdict == "settled"
+            again(name)
         else:
             assert answer.verdict == "sent", answer
             leave(name)
