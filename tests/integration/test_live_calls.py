@@ -186,7 +186,7 @@ def test_a_full_quota_is_429_with_the_time_to_come_back(one: openai.OpenAI) -> N
         one.chat.completions.create(**body, **hurried)
     assert time.monotonic() - began < 5.0
     assert found.value.code == "rate_limit_exceeded"
-    assert 1 <= int(found.value.response.headers["retry-after"]) <= 60
+    assert 1 <= int(found.value.response.headers["retry-after"]) <= 62, "a minute, at 97 % of the limit"
 
 
 def test_a_max_wait_that_is_none_is_refused(one: openai.OpenAI) -> None:

@@ -1,6 +1,7 @@
 """Takes the pictures of docs/monitoring.md: `make screenshots`. A busy site, made of real parts.
 
-Three workflows on two providers: one at its quota, one out of budget, one whose model is failing.
+Four workflows on two providers: one at its quota, one out of budget, one whose model is failing, and one with answers
+that are not valid, equal lines and a batch that someone has paused.
 """
 
 import sys
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.simulator import Simulator
+from tests.support.asking import asking
 from tests.support.browser import Browser
 from tests.support.site import Site, job, wait_for
 from tests.support.watching import USER, flower
@@ -30,6 +32,9 @@ tpm = 200_000
 concurrency = 60
 input_usd_per_mtok = 5
 output_usd_per_mtok = 25
+[providers.acme.models.vision]
+input_usd_per_mtok = 1
+output_usd_per_mtok = 4
 [providers.acme.models.large]
 rpm = 60
 tpm = 40_000
@@ -50,6 +55,9 @@ budget_usd = 5.0
 [workflows.weekly-evaluation]
 budget_usd = 0.4
 budget_window = "day"
+[workflows.invoices]
+budget_usd = 10.0
+dedupe = true
 [workflows.support-triage]
 priority = "urgent"
 """
@@ -59,13 +67,20 @@ priority = "urgent"
 def stage(folder: Path) -> Iterator[tuple[Site, str]]:
     """A busy site with Flower at the address it gives."""
     models = {
+        "vision": {"rpm": 6_000},
         "small": {"rpm": 1_200, "tpm": 200_000},
         "large": {"rpm": 60, "tpm": 40_000, "burst_s": 20},
         "flash": {"rpm": 600},
     }
     failures = [{"mode": "503", "model": "flash", "after": 30}]
+    flaws = [
+        {"kind": "invalid", "part": 0.05, "model": "vision"},
+        {"kind": "truncated", "part": 0.03, "model": "vision"},
+    ]
     with (
-        Simulator(latency=[0.4, 2.5], answer_tokens=[20, 400], models=models, failures=failures) as simulator,
+        Simulator(
+            latency=[0.4, 2.5], answer_tokens=[20, 400], models=models, failures=failures, flaws=flaws
+        ) as simulator,
         Site(
             folder,
             toml=TOML.format(url=simulator.base_url),
@@ -83,6 +98,10 @@ def load(site: Site) -> None:
     site.submit([job(n, text=f"{words} {n}") for n in range(300)], workflow="nightly-summaries")
     site.submit([job(n, text=f"{words} again {n}") for n in range(4_000)], workflow="nightly-summaries")
     site.submit([job(n, model="large", text=f"{words} L {n}") for n in range(500)], workflow="weekly-evaluation")
+    invoices = [asking(n, model="vision", text=f"{words} I {n % 700}") for n in range(1_000)]
+    site.submit(invoices, workflow="invoices")
+    paused = site.submit([asking(n, model="vision", text=f"{words} P {n}") for n in range(2_000)], workflow="invoices")
+    site.run("pause", paused)
     site.submit([job(n, model="flash", text=f"{words} F {n}") for n in range(900)], workflow="support-triage")
 
 
