@@ -121,7 +121,7 @@ class Worker:
             jobs.result_line(job.result_id, job.line.custom_id, response=ANSWER, error=None, report={"attempts": 1})
         )
         closing = settlement_json(job.id, self.name, TRUTH)
-        outcome = Outcome(True, line, TRUTH.amount, 200, 100, closing, job.id)
+        outcome = Outcome(True, line, TRUTH.amount, 200, 100, settlement=closing, reservation=job.id)
         assert (await self.jobs.run(store.finish(KEYS, job, outcome, calls=1))).counts
 
     async def acknowledge(self, tags: Sequence[str]) -> None:
