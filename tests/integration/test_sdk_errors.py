@@ -132,7 +132,7 @@ def test_a_call_whose_turn_comes_too_late_is_429(sdk: OpenAI) -> None:
     call()
     error = refused(call, openai.RateLimitError, 429, "rate_limit_exceeded")
     assert 1 <= int(error.response.headers["retry-after"]) <= 62, "a minute, at 97 % of the limit"
-    assert 1 <= int(error.response.headers["retry-after-ms"]) <= 60_000
+    assert 1 <= int(error.response.headers["retry-after-ms"]) <= 62_000
 
 
 @contextmanager

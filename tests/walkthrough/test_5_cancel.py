@@ -31,8 +31,12 @@ def test_2_a_paused_batch_starts_nothing_until_it_is_resumed(site: Site, provide
     assert before["waits_for"].startswith("you: its batch is paused")
     assert before["request_counts"]["completed"] < 20
     so_far = site.folder / "so-far.jsonl"
-    assert "still runs" in site.run("results", batch, "--partial", "-o", str(so_far)).stderr
-    assert before["request_counts"]["completed"] <= len(so_far.read_text().splitlines()) < 20
+
+    def written() -> int:
+        assert "still runs" in site.run("results", batch, "--partial", "-o", str(so_far)).stderr
+        return len(so_far.read_text().splitlines())
+
+    wait_for(lambda: written() == before["request_counts"]["completed"], what="each answer in the file")
     site.run("resume", batch)
     assert site.wait(batch)["request_counts"]["completed"] == 20
     provider.configure(latency=0.0)
