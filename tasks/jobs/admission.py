@@ -120,8 +120,8 @@ class Admission:
         """Whether the job must not wait in this worker any longer."""
         left = self.delivery.time_left()
         closed = self.runtime.gates.closed_for(self.job.workflow, self.job.paced_as)
-        paused = self.runtime.pauses.of(self.job) is not None or self.runtime.stops.has_stopped(self.job)
-        return bool(closed) or paused or worker_is_stopping() or (left or 0.0) < 0
+        held = self.runtime.pauses.of(self.job) is not None or self.runtime.stops.has_stopped(self.job)
+        return bool(closed) or held or worker_is_stopping() or (left or 0.0) < 0
 
     async def _ask(self, waitlist: Waitlist) -> Answer:
         attempt = await self._planned()

@@ -52,19 +52,18 @@ class ChangedSettings:
         self._raw: dict[bytes, bytes] = {}
         self._asked = current.times_asked()
 
-    async def look(self) -> Settings | None:
-        """The settings from now on; None if nothing has changed, or if the changed file is wrong."""
+    async def look(self) -> None:
+        """Replace this process's settings if something has changed, unless the result would be wrong."""
         found = await self._server.execute("HGETALL", self._keys.changed_settings)
         pairs = found.items() if isinstance(found, Mapping) else zip(found[::2], found[1::2], strict=True)
         raw, asked = dict(pairs), current.times_asked()
         if raw == self._raw and asked == self._asked:
-            return None
+            return
         by_file = asked != self._asked
         self._raw, self._asked = raw, asked
         try:
-            settings = await asyncio.to_thread(current.replace_settings, changes.decode(raw))
+            await asyncio.to_thread(current.replace_settings, changes.decode(raw))
         except SettingsError as wrong:
             log.error("the changed configuration is not used, and the old one stays: %s", wrong)  # noqa: TRY400 - the message is enough
-            return None
-        log.warning("the configuration has changed%s", ": overnight.toml was read again" if by_file else "")
-        return settings
+        else:
+            log.warning("the configuration has changed%s", ": overnight.toml was read again" if by_file else "")

@@ -85,8 +85,9 @@ class Runtime(Calling):
             self.waitlists.recheck()
 
     async def _settings(self) -> None:
-        """Follow settings that someone has changed."""
-        if (settings := await self.changed_settings.look()) is not None:
+        """Follow settings that someone has changed. If that fails, the next step does it."""
+        await self.changed_settings.look()
+        if (settings := current_settings()) is not self.settings:
             await self.use(settings)
 
     async def _sync(self) -> None:
